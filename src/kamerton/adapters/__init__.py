@@ -1,0 +1,1 @@
+"""Floor 4: adapters, one file per method: attach, train, merge, save, load."""

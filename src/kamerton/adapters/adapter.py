@@ -1,0 +1,74 @@
+"""The adapter seam: the small trained part, attached to a base at run time."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+__all__ = ["Adapter", "Capabilities"]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a method can do; the contract suite holds it to that.
+
+    Attributes:
+        mergeable: Can be folded into the base's weights.
+        identity_at_start: Changes nothing before training.
+    """
+
+    mergeable: bool
+    identity_at_start: bool
+
+
+class Adapter(Protocol):
+    """An attached adapter."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the method can do."""
+        ...
+
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """Trainable tensors in fp32, by the name they have on disk."""
+        ...
+
+    def train(self, mode: bool) -> None:
+        """Switch what only happens while training, such as dropout, on or off."""
+        ...
+
+    def detach(self) -> None:
+        """Take the adapter off; the base is as it was, byte for byte."""
+        ...
+
+    def files(self) -> Mapping[str, bytes]:
+        """What to store, by file name."""
+        ...
+
+
+def load_tensors(adapter: Adapter, tensors: Mapping[str, Tensor]) -> None:
+    """Copy stored values into an adapter's parameters.
+
+    Args:
+        adapter: An attached adapter.
+        tensors: By the names that `parameters` gives; all and no others.
+    """
+    parameters = adapter.parameters()
+    assert parameters.keys() == dict(tensors).keys(), "names differ from the adapter's"
+    for name, parameter in parameters.items():
+        parameter.data.copy_(tensors[name])
+
+
+def trainable_share(adapter: Adapter, num_base: int) -> dict[str, Any]:
+    """Count what an adapter trains.
+
+    Args:
+        adapter: An attached adapter.
+        num_base: Parameters of the base.
+
+    Returns:
+        `trainable` (count) and `share` (of the base, 0 to 1).
+    """
+    trainable = sum(p.numel() for p in adapter.parameters().values())
+    return {"trainable": trainable, "share": trainable / num_base}

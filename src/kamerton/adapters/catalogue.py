@@ -1,0 +1,65 @@
+"""The catalogue of methods: one line each."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from kamerton.adapters.adapter import Adapter
+from kamerton.adapters.lora import LoraSettings, attach_lora, load_lora
+from kamerton.core.errors import AdapterError
+from kamerton.core.settings import Settings
+from kamerton.models.base import Base
+
+__all__ = ["AdapterSettings", "NoAdapterSettings", "attach", "load"]
+
+
+class NoAdapterSettings(Settings):
+    """No trained part: the variant is its prompt."""
+
+    kind: Literal["none"] = "none"
+    """Prompt only: nothing is trained."""
+
+
+AdapterSettings = NoAdapterSettings | LoraSettings
+"""One member per method."""
+
+
+def attach(base: Base, settings: AdapterSettings, seed: int) -> Adapter:
+    """Attach a fresh adapter.
+
+    Args:
+        base: The base.
+        settings: Of a trained method.
+        seed: For its first values.
+
+    Returns:
+        The adapter.
+
+    Raises:
+        AdapterError: If it does not fit the base.
+    """
+    match settings:
+        case LoraSettings():
+            return attach_lora(base, settings, seed)
+        case _:
+            raise AdapterError(f"adapter.kind: '{settings.kind}' has nothing to train")
+
+
+def load(base: Base, method: str, files: Mapping[str, bytes]) -> Adapter:
+    """Attach a stored adapter.
+
+    Args:
+        base: The base it was made for.
+        method: Its kind.
+        files: Its files by name.
+
+    Returns:
+        The adapter.
+
+    Raises:
+        AdapterError: If it does not fit the base or the method is unknown.
+    """
+    match method:
+        case "lora":
+            return load_lora(base, files)
+        case _:
+            raise AdapterError(f"adapter.kind: '{method}' is not known to this version")

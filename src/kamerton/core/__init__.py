@@ -1,0 +1,1 @@
+"""Floor 0: errors, settings, protocols, events, files, seeds. Imports nothing of Kamerton."""

@@ -1,0 +1,125 @@
+"""Events: frozen records that flows emit and sinks (console, JSONL, store, TensorBoard) receive.
+
+There is no callback tower: a sink is any function that takes an event.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "CheckpointSaved",
+    "Event",
+    "HoldoutMeasured",
+    "Notice",
+    "Progress",
+    "RunFinished",
+    "RunStarted",
+    "Sink",
+    "StepDone",
+    "fan_out",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice(Event):
+    """Something the user should know: a fallback, an ignored setting, a dropped example."""
+
+    message: str
+    level: str = "info"
+    """`info` or `warning`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(Event):
+    """How far a long task is."""
+
+    task: str
+    done: float
+    total: float | None
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted(Event):
+    """A training run begins or goes on."""
+
+    run_id: str
+    name: str
+    num_steps: int
+    first_step: int
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Step-0 facts: trainable share, row plan, dtype, predicted memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone(Event):
+    """One optimiser step."""
+
+    step: int
+    """Number of steps done, from 1."""
+    num_steps: int
+    loss: float
+    """Mean over the step's labelled tokens."""
+    learning_rate: float
+    grad_norm: float
+    num_tokens: int
+    num_labelled: int
+    seconds: float
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """Named parts of the loss that the objective reports."""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldoutMeasured(Event):
+    """Held-out loss."""
+
+    step: int
+    loss: float
+    """Mean over labelled tokens of the holdout."""
+    best: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSaved(Event):
+    """A state from which the run can go on exactly."""
+
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished(Event):
+    """A run ended by itself."""
+
+    run_id: str
+    step: int
+    reason: str
+    """`done` or `early stop`."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+Sink = Callable[[Event], None]
+
+
+def fan_out(sinks: Sequence[Sink]) -> Sink:
+    """Make one sink of several.
+
+    Args:
+        sinks: Called in order for every event.
+
+    Returns:
+        The sink.
+    """
+
+    def send(event: Event) -> None:
+        for sink in sinks:
+            sink(event)
+
+    return send

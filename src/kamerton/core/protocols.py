@@ -1,0 +1,77 @@
+"""The engine seam: whatever generates text and scores given tokens.
+
+The embedded engine, an HTTP engine and the fake in `kamerton.testing` satisfy it. Prompting,
+labelling and evaluation know nothing more about models.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+__all__ = ["Chat", "Completion", "Engine", "Generation", "Score", "TokenEvent"]
+
+Chat = Sequence[Mapping[str, Any]]
+"""Messages as chat templates take them: `role`, `content`, sometimes `tool_calls`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """How to generate.
+
+    Attributes:
+        max_tokens: Most tokens to add, at least 1.
+        temperature: 0 is greedy.
+        top_p: Nucleus mass in (0, 1].
+        top_k: 0 keeps all.
+        stop: Texts at which generation ends; they are not part of the answer.
+        seed: Makes sampling repeatable.
+    """
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent:
+    """One step of one answer: `text` may be empty while a character is incomplete."""
+
+    index: int
+    """Which of the given chats."""
+    text: str
+    finish_reason: str | None = None
+    """`stop`, `length`, or None while going on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A whole answer."""
+
+    text: str
+    finish_reason: str
+    num_prompt_tokens: int
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Natural-log probability of an answer given its chat: the sum over its tokens."""
+
+    logprob: float
+    num_tokens: int
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Generates and scores."""
+
+    def stream(self, chats: Sequence[Chat], generation: Generation) -> Iterator[TokenEvent]:
+        """Answer several chats together, yielding token events as they come."""
+        ...
+
+    def score(self, chats: Sequence[Chat], answers: Sequence[Sequence[str]]) -> list[list[Score]]:
+        """Score every candidate answer of every chat."""
+        ...

@@ -1,0 +1,171 @@
+"""Settings: one declaration per option, read from TOML, overridden by `--set key=value`.
+
+A settings class is a frozen pydantic model beside the code it configures. Each field's docstring
+is its help. Unknown keys are errors with a suggestion, and all problems are reported together.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from kamerton.core.errors import SettingsError
+
+__all__ = ["Settings", "apply_overrides", "read_toml", "suggestion"]
+
+
+class Settings(BaseModel):
+    """A frozen group of options; unknown keys are refused."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_default=True,
+        protected_namespaces=(),
+    )
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], *, source: str = "settings") -> Self:
+        """Validate plain values.
+
+        Args:
+            values: Nested mappings as TOML gives them.
+            source: What to name in error messages, usually the file.
+
+        Returns:
+            The settings.
+
+        Raises:
+            SettingsError: If anything is wrong; it lists every problem with its key.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            problems = [_problem(cls, detail, source) for detail in error.errors()]
+            raise SettingsError(problems) from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Args:
+        path: The file, UTF-8 with or without a byte-order mark.
+
+    Returns:
+        Its contents.
+
+    Raises:
+        SettingsError: If it is missing, unreadable or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except FileNotFoundError:
+        raise SettingsError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(
+            f"{path}: not valid TOML: {error}",
+            hint='text values need quotes: kind = "lora"',
+        ) from None
+
+
+def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Apply `section.key=value` overrides; values are TOML, bare words are text.
+
+    Args:
+        values: Nested mappings; left unchanged.
+        overrides: Such as `train.epochs=3` or `adapter.targets=["q_proj"]`.
+
+    Returns:
+        A new nested mapping.
+
+    Raises:
+        SettingsError: If an override has no `=` or goes through a value that is no section.
+    """
+    merged = _copy(values)
+    problems = []
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        path = key.strip().split(".")
+        if not separator or not all(path):
+            problems.append(f"--set {override}: must look like section.key=value")
+            continue
+        section: Any = merged
+        for part in path[:-1]:
+            section = section.setdefault(part, {}) if isinstance(section, dict) else None
+        if not isinstance(section, dict):
+            problems.append(f"--set {override}: {'.'.join(path[:-1])} is a value, not a section")
+            continue
+        section[path[-1]] = _toml_value(text.strip())
+    if problems:
+        raise SettingsError(problems)
+    return merged
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Word a "did you mean" for a mistyped name.
+
+    Args:
+        name: What was written.
+        known: What could have been meant.
+
+    Returns:
+        `; did you mean 'x'?`, or the known names when nothing is near, or an empty string.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean '{near[0]}'?"
+    return f"; known: {', '.join(names)}" if names else ""
+
+
+def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copy(v) if isinstance(v, Mapping) else v for key, v in values.items()}
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _problem(model: type[BaseModel], detail: ErrorDetails, source: str) -> str:
+    path = [str(part) for part in detail["loc"] if part != "__root__"]
+    key = ".".join(path)
+    if detail["type"] == "extra_forbidden":
+        owner = _model_at(model, path[:-1])
+        names = owner.model_fields if owner else ()
+        return f"{source}: unknown key '{key}'{suggestion(path[-1], names)}"
+    if detail["type"] == "missing":
+        return f"{source}: '{key}' is required"
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "value_error":
+        return f"{source}: {key + ': ' if key else ''}{message}"
+    return f"{source}: {key}: {message[0].lower()}{message[1:]}, got {detail['input']!r}"
+
+
+def _model_at(model: type[BaseModel], path: Sequence[str]) -> type[BaseModel] | None:
+    """Follow field names (union tags and list indices are skipped) to the model that owns them."""
+    owner: type[BaseModel] | None = model
+    for part in path:
+        if owner is None or part not in owner.model_fields:
+            continue
+        owner = _model_in(owner.model_fields[part].annotation)
+    return owner
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in get_args(annotation):
+        found = _model_in(argument)
+        if found is not None:
+            return found
+    return None

@@ -1,0 +1,253 @@
+"""A data set: its rows read, understood, checked and split."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+
+from kamerton.core.errors import DataError
+from kamerton.data.examples import Example, Place
+from kamerton.data.formats import Schema, detect_format, settle_schema
+from kamerton.data.identity import fingerprint
+from kamerton.data.parsing import parse_row
+from kamerton.data.readers import read_rows
+from kamerton.data.redaction import Redactor
+from kamerton.data.rows import Rejection, ReportBytes, Row
+from kamerton.data.settings import DataSettings
+from kamerton.data.split import split
+
+__all__ = ["Loaded", "Prepared", "ensure_usable", "load_examples", "prepare"]
+
+_SAMPLE_ROWS = 100
+_NAMED_REJECTIONS = 3
+# A format to those its rows turn into when one field is left out.
+_LESSER = {"feedback": ("chat", "prompt", "alpaca"), "classification": ("text",)}
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A data set that has been read.
+
+    Attributes:
+        source: File or Hub id.
+        examples: What can be used, in order.
+        rejections: What cannot, in order.
+        num_rows: Rows read: examples and rejections.
+        num_other_splits: Rows left out because `data.split` names other ones.
+        schema: What the rows are and where the fields stand.
+        splits: Rows per split, where the source holds several.
+        fingerprint: Hash of the examples' content.
+    """
+
+    source: str
+    examples: Sequence[Example]
+    rejections: Sequence[Rejection]
+    num_rows: int
+    num_other_splits: int
+    schema: Schema
+    splits: Mapping[str, int] = field(default_factory=dict)
+    fingerprint: str = ""
+
+    @property
+    def unusable(self) -> float:
+        """Share of rows that cannot be used, 0 to 1."""
+        return len(self.rejections) / self.num_rows if self.num_rows else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Data ready to train on.
+
+    Attributes:
+        loaded: The data set to learn from, whole.
+        loaded_holdout: The holdout's own file, if it has one.
+        train: Examples to learn from.
+        holdout: Examples kept aside.
+    """
+
+    loaded: Loaded
+    loaded_holdout: Loaded | None
+    train: Sequence[Example]
+    holdout: Sequence[Example]
+
+
+def load_examples(
+    settings: DataSettings | str | Path,
+    *,
+    source: str | None = None,
+    redactor: Redactor | None = None,
+    report: ReportBytes | None = None,
+) -> Loaded:
+    """Read a data set.
+
+    Args:
+        settings: How to read it; a path alone means all defaults.
+        source: What to read in place of `settings.train`, such as the holdout's file.
+        redactor: Numbers personal data consistently over several data sets; when None and
+            `settings.redact` is set, a new one is used.
+        report: Told how far reading is, in bytes.
+
+    Returns:
+        Examples and rejections; together they are all rows.
+
+    Raises:
+        DataError: If the source cannot be read, is empty, holds nothing that can be understood,
+            or mixes kinds of rows.
+        MissingExtraError: If an optional package is needed.
+    """
+    if not isinstance(settings, DataSettings):
+        settings = DataSettings(train=str(settings))
+    name = source or settings.train
+    rows = read_rows(name, encoding=settings.encoding, report=report)
+    wanted = _Wanted(settings.split)
+    rows = wanted.only(rows)
+    head = list(islice(rows, _SAMPLE_ROWS))
+    sample = [row for row in head if isinstance(row, Row)]
+    if not head:
+        raise _nothing(name, settings.split, wanted.splits)
+    if not sample:
+        # All of the beginning is broken; some good row may come later.
+        for row in rows:
+            head.append(row)
+            if isinstance(row, Row):
+                sample.append(row)
+                break
+    if not sample:
+        raise DataError(
+            f"{name}: none of {len(head)} rows can be read:\n{_listed(_rejections(head))}"
+        )
+    schema = settle_schema(
+        [row.fields for row in sample],
+        name=name,
+        format=settings.format,
+        columns=settings.columns,
+        group=settings.group,
+    )
+    if settings.redact and redactor is None:
+        redactor = Redactor()
+    examples: list[Example] = []
+    rejections: list[Rejection] = []
+    for row in chain(head, rows):
+        outcome = row if isinstance(row, Rejection) else parse_row(row, schema)
+        if isinstance(outcome, Rejection):
+            if isinstance(row, Row) and not schema.explicit:
+                _refuse_other_kind(row, schema, examples[0].place if examples else None)
+            rejections.append(outcome)
+        else:
+            examples.append(outcome if redactor is None else redactor.redact(outcome))
+    return Loaded(
+        source=name,
+        examples=examples,
+        rejections=rejections,
+        num_rows=len(examples) + len(rejections),
+        num_other_splits=wanted.num_others,
+        schema=schema,
+        splits=wanted.splits,
+        fingerprint=fingerprint(examples),
+    )
+
+
+def ensure_usable(loaded: Loaded, max_unusable: float) -> None:
+    """Refuse a data set of which too much cannot be used.
+
+    Args:
+        loaded: The data set.
+        max_unusable: Largest share of rows, 0 to 1.
+
+    Raises:
+        DataError: If the share is larger, or nothing can be used.
+    """
+    num_bad = len(loaded.rejections)
+    if loaded.examples and loaded.unusable <= max_unusable:
+        return
+    more = num_bad - _NAMED_REJECTIONS
+    raise DataError(
+        f"{loaded.source}: {num_bad} of {loaded.num_rows} rows cannot be used "
+        f"({loaded.unusable:.1%}, data.max_unusable is {max_unusable:.1%}):\n"
+        f"{_listed(loaded.rejections)}" + (f"\n  and {more} more" if more > 0 else ""),
+        hint=f"kamerton check {loaded.source} lists them all",
+    )
+
+
+def prepare(settings: DataSettings, *, report: ReportBytes | None = None) -> Prepared:
+    """Read, check and split the data of a recipe.
+
+    Args:
+        settings: The recipe's data section.
+        report: Told how far reading is, in bytes.
+
+    Returns:
+        Examples to learn from and to measure with.
+
+    Raises:
+        DataError: If the data cannot be read or too much of it cannot be used.
+        MissingExtraError: If an optional package is needed.
+    """
+    redactor = Redactor() if settings.redact else None
+    loaded = load_examples(settings, redactor=redactor, report=report)
+    ensure_usable(loaded, settings.max_unusable)
+    if isinstance(settings.holdout, str):
+        # A holdout file has no splits to choose from: `data.split` is about the training file.
+        whole = settings.model_copy(update={"split": ""})
+        held = load_examples(whole, source=settings.holdout, redactor=redactor, report=report)
+        ensure_usable(held, settings.max_unusable)
+        if type(held.examples[0]) is not type(loaded.examples[0]):
+            raise DataError(
+                f"{held.source} holds {held.schema.format} rows, "
+                f"{loaded.source} holds {loaded.schema.format} rows",
+                hint="both must be of one kind; data.format and data.columns apply to both",
+            )
+        return Prepared(loaded, held, loaded.examples, held.examples)
+    train, holdout = split(loaded.examples, settings.holdout, settings.seed)
+    return Prepared(loaded, None, train, holdout)
+
+
+class _Wanted:
+    """Lets through the rows of the wanted splits and counts the others."""
+
+    def __init__(self, names: str) -> None:
+        self._names = {name.strip() for name in names.split(",") if name.strip()}
+        self.num_others = 0
+        self.splits: dict[str, int] = {}
+
+    def only(self, rows: Iterator[Row | Rejection]) -> Iterator[Row | Rejection]:
+        for row in rows:
+            name = row.fields.get("split") if isinstance(row, Row) else None
+            if isinstance(name, str):
+                self.splits[name] = self.splits.get(name, 0) + 1
+            if self._names and isinstance(row, Row) and name not in self._names:
+                self.num_others += 1
+            else:
+                yield row
+
+
+def _nothing(name: str, split: str, splits: Mapping[str, int]) -> DataError:
+    if split:
+        return DataError(
+            f"{name}: no row belongs to data.split = '{split}'",
+            hint=f"splits found: {', '.join(splits) or 'none'}",
+        )
+    return DataError(f"{name}: holds no rows")
+
+
+def _refuse_other_kind(row: Row, schema: Schema, first: Place | None) -> None:
+    if not schema.missing(row.fields):
+        return
+    other = detect_format([row.fields])
+    if other is None or other == schema.format or other in _LESSER.get(schema.format, ()):
+        return
+    before = f"{first} is" if first else "most rows are"
+    raise DataError(
+        f"rows of two kinds in one file: {before} a '{schema.format}' row, "
+        f"{row.place} a '{other}' row",
+        hint=f"put them in two files, or set data.format to '{schema.format}' or '{other}' "
+        "to list the others as unusable",
+    )
+
+
+def _rejections(rows: Sequence[Row | Rejection]) -> list[Rejection]:
+    return [row for row in rows if isinstance(row, Rejection)]
+
+
+def _listed(rejections: Sequence[Rejection]) -> str:
+    return "\n".join(f"  {rejection}" for rejection in rejections[:_NAMED_REJECTIONS])

@@ -1,0 +1,172 @@
+"""What an example says, apart from where it stands: its texts, its hash, its normal form."""
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from kamerton.core.files import hash_bytes, hash_json
+from kamerton.data.examples import (
+    ChatExample,
+    ClassificationExample,
+    Example,
+    FeedbackExample,
+    Message,
+    PreferenceExample,
+)
+
+__all__ = [
+    "answer_text",
+    "content_hash",
+    "fingerprint",
+    "input_text",
+    "label_of",
+    "normal_text",
+    "whole_text",
+]
+
+_SPACE = re.compile(r"\s+")
+
+
+def content_hash(example: Example) -> str:
+    """Hash what an example teaches: its kind, texts, tools and label.
+
+    Args:
+        example: Any kind.
+
+    Returns:
+        SHA-256 in hex. Place, group and other columns do not count.
+    """
+    content: list[Any]
+    match example:
+        case ChatExample():
+            content = ["chat", example.messages, example.tools, example.label]
+        case ClassificationExample():
+            content = ["classification", example.text, example.label]
+        case PreferenceExample():
+            content = ["preference", example.prompt, example.chosen, example.rejected]
+        case FeedbackExample():
+            content = ["feedback", example.prompt, example.completion, example.good]
+        case _:
+            content = ["text", example.text]
+    return hash_json(content)
+
+
+def fingerprint(examples: Iterable[Example]) -> str:
+    """Hash a data set.
+
+    Args:
+        examples: In order.
+
+    Returns:
+        SHA-256 in hex of all content hashes.
+    """
+    return hash_bytes("".join(map(content_hash, examples)).encode())
+
+
+def input_text(example: Example) -> str:
+    """Give what an example asks.
+
+    Args:
+        example: Any kind.
+
+    Returns:
+        The turns before the last answer; the text of a classification; nothing for plain text.
+    """
+    match example:
+        case ChatExample():
+            return _spoken(example.messages[: _last_answer(example.messages)])
+        case ClassificationExample():
+            return example.text
+        case PreferenceExample() | FeedbackExample():
+            return _spoken(example.prompt)
+        case _:
+            return ""
+
+
+def answer_text(example: Example) -> str:
+    """Give what an example answers.
+
+    Args:
+        example: Any kind.
+
+    Returns:
+        The last answer; the chosen answer of a pair; the class; plain text itself.
+    """
+    match example:
+        case ChatExample():
+            last = _last_answer(example.messages)
+            return _spoken(example.messages[last : last + 1])
+        case ClassificationExample():
+            return example.label
+        case PreferenceExample():
+            return _spoken(example.chosen)
+        case FeedbackExample():
+            return _spoken(example.completion)
+        case _:
+            return example.text
+
+
+def whole_text(example: Example) -> str:
+    """Give all that an example says.
+
+    Args:
+        example: Any kind.
+
+    Returns:
+        Its texts in order, a line break between them; classes are left out.
+    """
+    match example:
+        case ChatExample():
+            return _spoken(example.messages)
+        case PreferenceExample():
+            return _spoken((*example.prompt, *example.chosen, *example.rejected))
+        case FeedbackExample():
+            return _spoken((*example.prompt, *example.completion))
+        case _:
+            return example.text
+
+
+def label_of(example: Example) -> str | None:
+    """Give the class by which splits are stratified.
+
+    Args:
+        example: Any kind.
+
+    Returns:
+        The label; "good" or "bad" for feedback; None where there is none.
+    """
+    match example:
+        case ChatExample() | ClassificationExample():
+            return example.label
+        case FeedbackExample():
+            return "good" if example.good else "bad"
+        case _:
+            return None
+
+
+def normal_text(text: str) -> str:
+    """Bring texts that differ only in case, width or white space to one form.
+
+    Args:
+        text: Any.
+
+    Returns:
+        The form to compare.
+    """
+    return _SPACE.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
+
+
+def _last_answer(messages: Sequence[Message]) -> int:
+    return max(i for i, message in enumerate(messages) if message["role"] == "assistant")
+
+
+def _spoken(messages: Sequence[Message]) -> str:
+    return "\n".join(filter(None, map(_said, messages)))
+
+
+def _said(message: Mapping[str, Any]) -> str:
+    calls = message.get("tool_calls")
+    called = json.dumps(calls, ensure_ascii=False, sort_keys=True) if calls else ""
+    return "\n".join(filter(None, (message["content"], called)))

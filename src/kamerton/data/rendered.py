@@ -1,0 +1,125 @@
+"""What rendering takes and gives: its settings, rows, pairs, and examples as chats."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from kamerton.core.errors import RenderingError
+from kamerton.core.protocols import Chat
+from kamerton.core.settings import Settings
+from kamerton.data.assembly import TrainOn
+from kamerton.data.examples import (
+    ChatExample,
+    ClassificationExample,
+    Example,
+    Message,
+    Place,
+    PreferenceExample,
+    TextExample,
+)
+from kamerton.data.turns import Tools
+
+__all__ = ["RenderSettings", "Rendered", "RenderedPair", "chat_of", "untrained"]
+
+
+class RenderSettings(Settings):
+    """From examples to tokens."""
+
+    train_on: TrainOn = "assistant"
+    """Which tokens are learnt: every answer of the assistant, only the last one, or all text."""
+    max_tokens: int = Field(default=1024, ge=2)
+    """Longest example in tokens, prompt and answer together. 2 or more."""
+    overlong: Literal["drop", "shorten"] = "drop"
+    """What to do with longer ones: "drop" them, or "shorten" them by leaving out the oldest turns
+    (system text and the last answer stay). Both are reported."""
+    thinking: bool = False
+    """Let the model think before it answers, where its template has a switch for that. False puts
+    the closed, empty thinking block into the prompt; then answers must hold no reasoning."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Rendered:
+    """A row for training.
+
+    Attributes:
+        ids: [T] int32 token ids.
+        trained: [T] bool, True where the token at that position is a target of the loss; never at
+            position 0.
+        place: Where the example came from.
+        notes: What was left out or changed, one sentence each.
+    """
+
+    ids: NDArray[np.int32]
+    trained: NDArray[np.bool_]
+    place: Place | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class RenderedPair:
+    """A better and a worse answer to one prompt.
+
+    Attributes:
+        num_prompt: Tokens at the start that both rows share: the prompt.
+        chosen: The prompt with the better answer.
+        rejected: The prompt with the worse answer.
+    """
+
+    num_prompt: int
+    chosen: Rendered
+    rejected: Rendered
+
+    @property
+    def prompt_ids(self) -> NDArray[np.int32]:
+        """The ids of the prompt, [P]."""
+        return self.chosen.ids[: self.num_prompt]
+
+    @property
+    def chosen_ids(self) -> NDArray[np.int32]:
+        """The ids of the better answer, [C]."""
+        return self.chosen.ids[self.num_prompt :]
+
+    @property
+    def rejected_ids(self) -> NDArray[np.int32]:
+        """The ids of the worse answer, [R]."""
+        return self.rejected.ids[self.num_prompt :]
+
+
+def chat_of(example: Example) -> tuple[tuple[Message, ...], Tools]:
+    """Write any example but plain text as a chat.
+
+    Args:
+        example: A class becomes the answer to its text; of a preference the better answer counts.
+
+    Returns:
+        Messages, those answers marked with `weight` 0 that are no part of what is learnt; tools.
+
+    Raises:
+        RenderingError: If it is plain text.
+    """
+    if isinstance(example, ChatExample):
+        return example.messages, example.tools
+    if isinstance(example, ClassificationExample):
+        return (
+            {"role": "user", "content": example.text},
+            {"role": "assistant", "content": example.label},
+        ), ()
+    if isinstance(example, TextExample):
+        raise RenderingError("plain text is no chat: it has no question and no answer")
+    answer = example.chosen if isinstance(example, PreferenceExample) else example.completion
+    return (*untrained(example.prompt), *answer), ()
+
+
+def untrained(messages: Chat) -> tuple[Message, ...]:
+    """Mark messages as context.
+
+    Args:
+        messages: Any.
+
+    Returns:
+        Copies with `weight` 0, whose answers are not trained.
+    """
+    return tuple({**message, "weight": 0} for message in messages)

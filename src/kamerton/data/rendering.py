@@ -1,0 +1,349 @@
+"""Rendering: an example becomes token ids and a loss mask, in this one place.
+
+A row is built from the pieces that generation would see: the prompt up to and including the
+generation prompt, then the answer up to and including its end-of-turn token, turn by turn. The
+pieces are tokenised apart and the mask is a fact of the construction, so headers are never
+trained, EOS always is, and `prompt_ids` + `answer_ids` are the very ids of the row.
+
+Generation markers of a template are not needed for that; where there are some, they are compared
+once with what is trained (see `RenderFacts`). A template may rewrite an earlier answer when the
+chat goes on (Qwen3 deletes its thinking). Such an answer is not trained in the row of a later one:
+`render_rows` gives it a row of its own, in which it stands as it would be generated.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from kamerton.core.errors import RenderingError
+from kamerton.core.protocols import Chat
+from kamerton.data.assembly import Assembler, Assembly, TrainOn
+from kamerton.data.examples import (
+    ChatExample,
+    ClassificationExample,
+    Example,
+    Place,
+    PreferenceExample,
+    TextExample,
+)
+from kamerton.data.facts import RenderFacts, find_facts, find_traits
+from kamerton.data.rendered import (
+    Rendered,
+    RenderedPair,
+    RenderSettings,
+    chat_of,
+    untrained,
+)
+from kamerton.data.rows import Rejection
+from kamerton.data.templates import Tokenizer
+from kamerton.data.tokens import Encoder, Span, spans
+from kamerton.data.turns import ChatWriter, Tools
+
+__all__ = [
+    "Apply",
+    "RenderSettings",
+    "Rendered",
+    "RenderedPair",
+    "Renderer",
+    "chat_of",
+    "make_renderer",
+]
+
+Apply = Callable[[Chat], Sequence[Mapping[str, Any]]]
+"""Puts a prompt (system text, demonstrations) before messages; its answers are not trained."""
+
+
+def make_renderer(
+    tokenizer: Tokenizer, settings: RenderSettings, *, vocab_size: int | None = None
+) -> "Renderer":
+    """Try a tokenizer's template out and make its renderer.
+
+    Args:
+        tokenizer: A Transformers tokenizer.
+        settings: What to train, how long, thinking.
+        vocab_size: Rows of the embedding; ids beyond it are refused.
+
+    Returns:
+        The renderer; its `facts` say what was found.
+
+    Raises:
+        RenderingError: If the template cannot write a chat or nothing can end an answer.
+    """
+    encoder = Encoder(tokenizer)
+    writer = ChatWriter(tokenizer, encoder, settings.thinking)
+    writer = replace(writer, traits=find_traits(writer))
+    assembler = Assembler(writer, find_facts(writer, vocab_size), vocab_size)
+    return Renderer(assembler, settings)
+
+
+class Renderer:
+    """Turns examples into rows and chats into prompts; made by `make_renderer`.
+
+    Args:
+        assembler: Turns chats into ids.
+        settings: What to train and how long.
+    """
+
+    def __init__(self, assembler: Assembler, settings: RenderSettings) -> None:
+        self.settings = settings
+        self.facts: RenderFacts = assembler.facts
+        """What was found out about the tokenizer and its template."""
+        writer = assembler.writer
+        self.stop_ids = frozenset(writer.encoder.control[text] for text in writer.traits.stops)
+        """EOS and end-of-turn ids: each of them ends an answer."""
+        self._assembler = assembler
+
+    def render(self, example: Example, apply: Apply | None = None) -> Rendered:
+        """Render an example into one row.
+
+        Args:
+            example: Of a preference, the better answer is rendered.
+            apply: Puts a prompt around its messages, such as `Prompt.apply`.
+
+        Returns:
+            The row of its last answer, and of all earlier ones that stand in it as they would be
+            generated; a note says when there are others.
+
+        Raises:
+            RenderingError: If it cannot be rendered, with place and reason.
+        """
+        first, *others = self.render_rows(example, apply)
+        if not others:
+            return first
+        note = f"{len(others)} earlier answers are not trained: the chat template rewrites them"
+        return replace(first, notes=(*first.notes, note))
+
+    def render_rows(self, example: Example, apply: Apply | None = None) -> tuple[Rendered, ...]:
+        """Render an example into as many rows as its template demands, nearly always one.
+
+        Args:
+            example: Of a preference, the better answer is rendered.
+            apply: Puts a prompt around its messages.
+
+        Returns:
+            Rows in which every answer is trained exactly once, as it would be generated.
+
+        Raises:
+            RenderingError: If it cannot be rendered, with place and reason.
+        """
+        with _at(example.place):
+            return tuple(self._rows(example, apply))
+
+    def render_chat(
+        self, messages: Chat, tools: Tools = (), place: Place | None = None
+    ) -> Rendered:
+        """Render messages into one row.
+
+        Args:
+            messages: With at least one answer; `weight` 0 leaves an answer untrained.
+            tools: Schemas for the template.
+            place: For error messages.
+
+        Returns:
+            The row of the last answer.
+
+        Raises:
+            RenderingError: If it cannot be rendered, with place and reason.
+        """
+        with _at(place):
+            return self._fitting(messages, tools, place, self.settings.train_on)[0]
+
+    def render_all(
+        self, examples: Iterable[Example], apply: Apply | None = None
+    ) -> tuple[list[Rendered], list[Rejection]]:
+        """Render examples, setting those aside that cannot be.
+
+        Args:
+            examples: Any kinds.
+            apply: Puts a prompt around their messages.
+
+        Returns:
+            Rows in the order of the examples, and what was dropped with its reason.
+        """
+        rows: list[Rendered] = []
+        dropped: list[Rejection] = []
+        for example in examples:
+            try:
+                rows += self._rows(example, apply)
+            except RenderingError as error:
+                dropped.append(Rejection(example.place, "", error.message))
+        return rows, dropped
+
+    def render_pair(self, example: PreferenceExample, apply: Apply | None = None) -> RenderedPair:
+        """Render both answers of a preference; overlong ones are dropped, never shortened.
+
+        Args:
+            example: Both continuations begin with the assistant's turn.
+            apply: Puts a prompt around its messages.
+
+        Returns:
+            Two rows that begin with the same prompt ids.
+
+        Raises:
+            RenderingError: If they cannot be rendered or are the same, with place and reason.
+        """
+        with _at(example.place):
+            prompt = apply(example.prompt) if apply else example.prompt
+            prompt = untrained(prompt)
+            shared = self.prompt_ids(prompt)
+            rows = [
+                self._chat([*prompt, *answer], (), example.place, "assistant")[0]
+                for answer in (example.chosen, example.rejected)
+            ]
+            for row in rows:
+                if row.ids[: len(shared)].tolist() != shared or len(row.ids) == len(shared):
+                    raise RenderingError(
+                        "chosen and rejected must go on from one prompt, found other text there"
+                    )
+            if np.array_equal(rows[0].ids, rows[1].ids):
+                raise RenderingError("chosen and rejected must differ, found the same tokens")
+        return RenderedPair(len(shared), *rows)
+
+    def prompt_ids(self, messages: Chat, tools: Tools = ()) -> list[int]:
+        """Make the prompt for generation.
+
+        Args:
+            messages: Up to the answer that is wanted.
+            tools: Schemas for the template.
+
+        Returns:
+            Ids with one BOS where the base uses one, ending with the generation prompt.
+        """
+        return self._assembler.prompt(messages, tools)
+
+    def answer_ids(
+        self, messages: Chat, answer: str, tools: Tools = ()
+    ) -> tuple[list[int], list[int]]:
+        """Make the ids of a prompt and of one answer to it.
+
+        Args:
+            messages: Up to the answer.
+            answer: Its text.
+            tools: Schemas for the template.
+
+        Returns:
+            The ids of `prompt_ids`, and those of the answer up to its end-of-turn token: together
+            they are the row that training makes of the same chat.
+        """
+        prompt, answers = self.answers_ids(messages, [answer], tools)
+        return prompt, answers[0]
+
+    def answers_ids(
+        self, messages: Chat, answers: Sequence[str], tools: Tools = ()
+    ) -> tuple[list[int], list[list[int]]]:
+        """Make the ids of a prompt and of several answers to it, for scoring labels.
+
+        Args:
+            messages: Up to the answer.
+            answers: Their texts.
+            tools: Schemas for the template.
+
+        Returns:
+            As `answer_ids`, for each.
+        """
+        chats = ([*messages, {"role": "assistant", "content": answer}] for answer in answers)
+        ids = [self._assembler.answer(chat, tools) for chat in chats]
+        return self.prompt_ids(messages, tools), ids
+
+    def count(self, rendered: Rendered) -> tuple[int, int]:
+        """Count what must not be wrong.
+
+        Args:
+            rendered: A row.
+
+        Returns:
+            BOS tokens, and trained tokens that end an answer.
+        """
+        num_bos = int(np.count_nonzero(rendered.ids == self.facts.bos_id))
+        ends = np.isin(rendered.ids, list(self.stop_ids)) & rendered.trained
+        return num_bos, int(np.count_nonzero(ends))
+
+    def show(self, rendered: Rendered) -> list[Span]:
+        """Split a row into runs of trained and other text, for printing.
+
+        Args:
+            rendered: A row.
+
+        Returns:
+            Its text in runs.
+        """
+        tokenizer = self._assembler.writer.tokenizer
+        return spans(tokenizer, rendered.ids.tolist(), rendered.trained.tolist())
+
+    def _rows(self, example: Example, apply: Apply | None) -> list[Rendered]:
+        if isinstance(example, TextExample):
+            return [self._row(self._assembler.text(example.text), example.place)]
+        messages, tools = chat_of(example)
+        if apply:
+            own = sum(message["role"] != "system" for message in messages)
+            applied = apply(messages)
+            cut = len(applied) - own
+            messages = (*untrained(applied[:cut]), *applied[cut:])
+        # The answer of a pair is judged whole, whatever of a chat is learnt.
+        is_chat = isinstance(example, ChatExample | ClassificationExample)
+        train_on = self.settings.train_on if is_chat else "assistant"
+        return self._fitting(messages, tools, example.place, train_on)
+
+    def _fitting(
+        self, messages: Chat, tools: Tools, place: Place | None, train_on: TrainOn
+    ) -> list[Rendered]:
+        """Render, leaving the oldest turns out where that is allowed and needed."""
+        try:
+            return self._chat(messages, tools, place, train_on)
+        except _OverlongError:
+            if self.settings.overlong == "drop":
+                raise
+        system = [message for message in messages if message["role"] == "system"]
+        rest = [message for message in messages if message["role"] != "system"]
+        last = max(i for i, message in enumerate(rest) if message["role"] == "assistant")
+        starts = [i for i in range(1, last) if rest[i]["role"] == "user"]
+        for start in starts:
+            try:
+                rows = self._chat([*system, *rest[start:]], tools, place, train_on)
+            except _OverlongError:
+                continue
+            note = f"the {start} oldest messages are left out to fit render.max_tokens"
+            return [replace(row, notes=(note,)) for row in rows]
+        raise _OverlongError(self.settings.max_tokens)
+
+    def _chat(
+        self, messages: Chat, tools: Tools, place: Place | None, train_on: TrainOn
+    ) -> list[Rendered]:
+        assemblies = self._assembler.chat(messages, tools, train_on)
+        return [self._row(assembly, place) for assembly in assemblies]
+
+    def _row(self, assembly: Assembly, place: Place | None) -> Rendered:
+        num_tokens = len(assembly.ids)
+        if num_tokens > self.settings.max_tokens:
+            raise _OverlongError(self.settings.max_tokens, num_tokens)
+        trained = np.zeros(num_tokens, dtype=np.bool_)
+        for first, end in assembly.trained:
+            trained[max(first, 1) : end] = True
+        if not trained.any():
+            raise RenderingError("a row must have a token to train, found none")
+        return Rendered(np.array(assembly.ids, dtype=np.int32), trained, place)
+
+
+class _OverlongError(RenderingError):
+    """A row does not fit."""
+
+    def __init__(self, limit: int, num_tokens: int | None = None) -> None:
+        found = "even its last turn is longer" if num_tokens is None else f"found {num_tokens}"
+        super().__init__(
+            f"a row must have at most {limit} tokens (render.max_tokens), {found}",
+            hint="raise render.max_tokens, shorten the text, or set render.overlong = 'shorten'",
+        )
+
+
+@contextmanager
+def _at(place: Place | None) -> Iterator[None]:
+    """Name the place of whatever goes wrong inside."""
+    try:
+        yield
+    except RenderingError as error:
+        if place is None:
+            raise
+        raise RenderingError(f"{place}: {error.message}", hint=error.hint) from error

@@ -1,0 +1,96 @@
+"""Which examples to use, and how to read, split and protect them."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from kamerton.core.settings import Settings, suggestion
+
+__all__ = ["COLUMN_NAMES", "DataSettings", "FormatName"]
+
+FormatName = Literal[
+    "chat", "prompt", "alpaca", "classification", "preference", "feedback", "text"
+]
+
+COLUMN_NAMES = (
+    "messages",
+    "prompt",
+    "completion",
+    "instruction",
+    "input",
+    "output",
+    "text",
+    "label",
+    "chosen",
+    "rejected",
+    "system",
+    "history",
+    "tools",
+)
+"""Our names for the fields of all formats: the keys that `data.columns` may have."""
+
+
+class DataSettings(Settings):
+    """The examples."""
+
+    train: str = Field(min_length=1)
+    """File to learn from (JSONL, JSON, CSV, TSV, Parquet, text; also .gz), or a Hub data set as
+    "hub:owner/name", "hub:owner/name@config", "hub:owner/name:split"."""
+    holdout: float | str = 0.1
+    """Share of the examples kept aside for measuring, 0 to 0.5 (0: none), or a file of its own."""
+    format: Literal[
+        "auto", "chat", "prompt", "alpaca", "classification", "preference", "feedback", "text"
+    ] = "auto"
+    """What the rows are: "chat" (messages), "prompt" (prompt and completion), "alpaca"
+    (instruction, input, output), "classification" (text and label), "preference" (prompt, chosen,
+    rejected), "feedback" (prompt, completion, good or bad), "text". "auto" looks at the fields."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Our field to your column, as in { text = "sentence", label = "meta.intent" }; dots reach
+    into nested values, numbers into lists."""
+    group: str = ""
+    """Column whose equal values never stand on both sides of the split: customer, dialogue."""
+    split: str = ""
+    """Use only rows of this split, where a file has a "split" column or holds several splits under
+    keys; commas separate several. Empty: all rows."""
+    encoding: str = "auto"
+    """Text encoding of files, such as "cp1251"; "auto" finds out."""
+    max_unusable: float = Field(default=0.05, ge=0, le=1)
+    """Training refuses to start when more than this share of rows is unusable. 0 to 1."""
+    seed: int = Field(default=0, ge=0)
+    """Decides which examples are held out."""
+    redact: bool = False
+    """Replace e-mails, phone, card, account and passport numbers by placeholders like [EMAIL_1]."""
+    local: bool = False
+    """The data never leaves this machine: no remote teacher, judge, tracker or log sees it."""
+
+    @field_validator("holdout")
+    @classmethod
+    def _share_or_path(cls, value: float | str) -> float | str:
+        if isinstance(value, str):
+            if not value:
+                raise ValueError("must be a share from 0 to 0.5 or a file, got an empty text")
+        elif not 0 <= value <= 0.5:
+            raise ValueError(f"must be a share from 0 to 0.5 or a file, got {value}")
+        return value
+
+    @field_validator("columns")
+    @classmethod
+    def _known_columns(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, column in value.items():
+            if name not in COLUMN_NAMES:
+                raise ValueError(f"unknown field '{name}'{suggestion(name, COLUMN_NAMES)}")
+            if not column:
+                raise ValueError(f"'{name}' must name a column, got an empty text")
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str) -> str:
+        if value != "auto":
+            try:
+                text = " ".encode(value).decode(value)
+            except (LookupError, ValueError):
+                text = ""
+            if text != " ":
+                raise ValueError(f"must be 'auto' or a text encoding, got '{value}'")
+        return value

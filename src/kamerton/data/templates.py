@@ -1,0 +1,159 @@
+"""Chat templates: which one a tokenizer has, the plain one it is given otherwise, their hashes."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from kamerton.core.files import hash_json
+
+__all__ = [
+    "PLAIN_TEMPLATE",
+    "Tokenizer",
+    "has_generation_markers",
+    "has_own_template",
+    "template_of",
+    "tokenizer_hash",
+]
+
+PLAIN_TEMPLATE = """\
+{%- if tools %}
+    {{- '### Tools:\\n' }}
+    {%- for tool in tools %}
+        {{- tool | tojson + '\\n' }}
+    {%- endfor %}
+    {{- '\\n' }}
+{%- endif %}
+{%- for message in messages %}
+    {{- '### ' + message.role | capitalize + ':\\n' }}
+    {%- if message.reasoning_content %}
+        {{- '<think>\\n' + message.reasoning_content + '\\n</think>\\n\\n' }}
+    {%- endif %}
+    {{- message.content }}
+    {%- for call in message.tool_calls or [] %}
+        {{- '<tool_call>' + (call.function or call) | tojson + '</tool_call>' }}
+    {%- endfor %}
+    {%- if message.role == 'assistant' %}
+        {{- eos_token }}
+    {%- endif %}
+    {{- '\\n\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '### Assistant:\\n' }}
+{%- endif %}
+"""
+"""The template supplied to tokenizers that have none; `</s>` stands for their EOS token:
+
+    ### System:
+    Answer briefly.
+
+    ### User:
+    Is the shop open?
+
+    ### Assistant:
+    Until six.</s>
+
+    ### User:
+    ...
+
+Tool schemas stand first under `### Tools:`, one JSON object a line; a call is
+`<tool_call>{...}</tool_call>`; a tool's result stands under `### Tool:`; reasoning stands in
+`<think>` tags and is kept in history. BOS is not the template's business: the renderer adds it
+where the tokenizer would.
+"""
+
+
+class Tokenizer(Protocol):
+    """What rendering uses of a Transformers tokenizer."""
+
+    chat_template: Any
+    bos_token: Any
+    bos_token_id: Any
+    eos_token: Any
+    eos_token_id: Any
+    pad_token_id: Any
+
+    def __call__(self, text: Any, **options: Any) -> Any:
+        """Turn text into `input_ids`."""
+        ...
+
+    def __len__(self) -> int:
+        """Count all tokens, added ones included."""
+        ...
+
+    def decode(self, token_ids: Any, **options: Any) -> Any:
+        """Turn ids into text."""
+        ...
+
+    def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
+        """Write messages as one text."""
+        ...
+
+
+def has_own_template(tokenizer: Tokenizer) -> bool:
+    """Tell whether a tokenizer brings a chat template.
+
+    Args:
+        tokenizer: A Transformers tokenizer.
+
+    Returns:
+        False when `PLAIN_TEMPLATE` is used for it.
+    """
+    return bool(tokenizer.chat_template)
+
+
+def template_of(tokenizer: Tokenizer, *, tools: bool = False) -> str:
+    """Find the chat template that renders a tokenizer's chats.
+
+    Args:
+        tokenizer: A Transformers tokenizer.
+        tools: Whether the chat offers tools; some tokenizers keep a second template for that.
+
+    Returns:
+        Jinja text: the tokenizer's own, or `PLAIN_TEMPLATE`.
+    """
+    own = tokenizer.chat_template
+    if not own:
+        return PLAIN_TEMPLATE
+    if isinstance(own, Mapping):
+        named = dict(own)
+    elif isinstance(own, Sequence) and not isinstance(own, str):
+        named = {entry["name"]: entry["template"] for entry in own}
+    else:
+        return str(own)
+    if tools and "tool_use" in named:
+        return str(named["tool_use"])
+    return str(named.get("default") or next(iter(named.values())))
+
+
+def has_generation_markers(template: str) -> bool:
+    """Tell whether a template marks what the model itself writes.
+
+    Args:
+        template: Jinja text.
+
+    Returns:
+        True when it has a `{% generation %}` block.
+    """
+    return re.search(r"\{%-?\s*generation\s*-?%\}", template) is not None
+
+
+def tokenizer_hash(tokenizer: Any) -> str:
+    """Hash what decides how text becomes ids: model, rules and special tokens, no template.
+
+    Args:
+        tokenizer: A Transformers tokenizer.
+
+    Returns:
+        SHA-256 in hex.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        content: Any = json.loads(backend.to_str())
+        # Padding and truncation are how a tokenizer is used, not what it is.
+        content.pop("padding", None)
+        content.pop("truncation", None)
+    else:
+        content = sorted(tokenizer.get_vocab().items())
+    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    return hash_json([content, special])

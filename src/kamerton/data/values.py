@@ -1,0 +1,130 @@
+"""Values of columns: reach into nested ones, make them plain, find text that is broken."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["JSON_DECODER", "broken_text", "kind_of", "plain_value", "value_at"]
+
+_DEPTH_LIMIT = 100
+
+
+def _constant(_name: str) -> None:
+    # pandas writes NaN for an empty cell; JSON itself has no such number.
+    return None
+
+
+def _number(text: str) -> float | None:
+    value = float(text)
+    return value if math.isfinite(value) else None
+
+
+JSON_DECODER = json.JSONDecoder(parse_constant=_constant, parse_float=_number)
+"""Decodes JSON with numbers that are none (NaN, 1e999) as null."""
+
+
+def value_at(fields: Mapping[str, Any], path: str) -> Any:
+    """Reach a value.
+
+    Args:
+        fields: A row.
+        path: A key, or a dotted path such as "meta.intent" or "turns.0.text".
+
+    Returns:
+        The value, or None where there is none.
+    """
+    if path in fields:
+        return fields[path]
+    value: Any = fields
+    for part in path.split("."):
+        if isinstance(value, Mapping):
+            value = value.get(part)
+        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return None
+    return value
+
+
+def plain_value(value: Any) -> Any:
+    """Turn a value from Parquet or a Hub data set into what JSON holds.
+
+    Args:
+        value: Anything.
+
+    Returns:
+        Numbers, texts, lists and mappings; NaN becomes None, dates and decimals text, bytes a
+        note of their size.
+    """
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        # Parquet gives every row of a column all keys that any row has.
+        return {str(k): plain_value(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list | tuple):
+        return [plain_value(v) for v in value]
+    if isinstance(value, bytes | bytearray):
+        return f"<{len(value)} bytes>"
+    return str(value)
+
+
+def kind_of(value: Any) -> str:
+    """Name the kind of a JSON value in a message.
+
+    Args:
+        value: As decoded.
+
+    Returns:
+        Such as "a list".
+    """
+    if value is None:
+        return "null"
+    names = {str: "text", list: "a list", bool: "true or false", int: "a number", float: "a number"}
+    return names.get(type(value), "an object")
+
+
+def broken_text(fields: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Find text that no tokenizer or database takes.
+
+    Args:
+        fields: A row.
+
+    Returns:
+        Dotted field and reason of the first fault, or None.
+    """
+    # A stack of our own, because a hostile row may be nested deeper than Python calls.
+    pending: list[tuple[str, Any, int]] = [("", fields, 0)]
+    while pending:
+        path, value, depth = pending.pop()
+        if isinstance(value, str):
+            reason = _fault(value)
+            if reason:
+                return path, reason
+        elif isinstance(value, Mapping | list):
+            if depth >= _DEPTH_LIMIT:
+                return path.split(".")[0], f"nested deeper than {_DEPTH_LIMIT} levels"
+            items = value.items() if isinstance(value, Mapping) else enumerate(value)
+            for key, inner in items:
+                where = f"{path}.{key}" if path else str(key)
+                if isinstance(key, str) and _fault(key):
+                    return path, f"a name in it {_fault(key)}"
+                pending.append((where, inner, depth + 1))
+    return None
+
+
+def _fault(text: str) -> str:
+    if text.isascii():
+        return "holds a NUL character" if "\0" in text else ""
+    if "\0" in text:
+        return "holds a NUL character"
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        if 0xDC80 <= code <= 0xDCFF:
+            return f"holds the byte 0x{code - 0xDC00:02X}, which the file's encoding does not have"
+        return f"holds half a character (a lone surrogate, U+{code:04X})"
+    return ""

@@ -1,0 +1,286 @@
+"""The embedded engine: answers many chats together over one base, with a cache of slots.
+
+Chats go in waves of at most `max_batch`. What all prompts of a wave begin with (system text,
+demonstrations) is computed once and copied into every slot.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from os.path import commonprefix
+
+import torch
+from torch import Tensor
+
+from kamerton.core.errors import ModelError
+from kamerton.core.protocols import Chat, Generation, Score, TokenEvent
+from kamerton.data.rendering import Renderer
+from kamerton.inference.detokenise import TextStream
+from kamerton.inference.sampling import Sampler
+from kamerton.models.base import Base
+from kamerton.models.cache import KVCache
+from kamerton.models.heads import token_logprobs
+from kamerton.models.layout import Layout, Segment
+from kamerton.prompting.prompt import Prompt
+
+__all__ = ["EmbeddedEngine"]
+
+_SHARED_MINIMUM = 8
+
+
+@dataclass(eq=False)
+class _Answer:
+    """One answer being generated."""
+
+    index: int
+    prompt: list[int]
+    sampler: Sampler
+    text: TextStream
+    slot: int = 0
+    length: int = 0
+    token: int = -1
+    count: int = 0
+    ids: list[int] = field(default_factory=list)
+
+
+class EmbeddedEngine:
+    """Generates and scores with a base, a prompt and whatever adapter is attached.
+
+    Args:
+        base: The base.
+        renderer: Turns messages into ids.
+        prompt: System text and demonstrations put before every chat.
+        max_batch: Answers generated at once.
+        tokens_per_row: Tokens computed at once while reading prompts and scoring.
+    """
+
+    def __init__(
+        self,
+        base: Base,
+        renderer: Renderer,
+        prompt: Prompt | None = None,
+        *,
+        max_batch: int = 64,
+        tokens_per_row: int = 4096,
+    ) -> None:
+        self._base = base
+        self._renderer = renderer
+        self._prompt = prompt or Prompt()
+        self._max_batch = max_batch
+        self._tokens_per_row = tokens_per_row
+
+    def stream(self, chats: Sequence[Chat], generation: Generation) -> Iterator[TokenEvent]:
+        """Answer chats together.
+
+        Args:
+            chats: Each ends with the turn to be answered.
+            generation: How to generate.
+
+        Yields:
+            One event per token and chat, the last of a chat with its finish reason.
+
+        Raises:
+            ModelError: If a prompt leaves no room for an answer in the base's context.
+        """
+        answers = [
+            _Answer(
+                index,
+                self._renderer.prompt_ids(self._prompt.apply(chat)),
+                Sampler(generation, index),
+                TextStream(self._base.tokenizer, generation.stop),
+            )
+            for index, chat in enumerate(chats)
+        ]
+        for answer in answers:
+            self._check_room(len(answer.prompt))
+        # Prompts of similar length read and finish together.
+        answers.sort(key=lambda answer: len(answer.prompt))
+        for first in range(0, len(answers), self._max_batch):
+            yield from self._wave(answers[first : first + self._max_batch], generation)
+
+    @torch.no_grad()
+    def score(self, chats: Sequence[Chat], answers: Sequence[Sequence[str]]) -> list[list[Score]]:
+        """Score candidate answers; the prompt of a chat is computed once for all of them.
+
+        Args:
+            chats: Each ends with the turn to be answered.
+            answers: Candidates of each chat.
+
+        Returns:
+            For each chat and candidate the summed log-probability of the answer and its end.
+        """
+        families = [
+            self._family(chat, candidates) for chat, candidates in zip(chats, answers, strict=True)
+        ]
+        scores: list[list[Score]] = []
+        row: list[_Family] = []
+        for family in families:
+            if row and sum(f.num_tokens for f in row) + family.num_tokens > self._tokens_per_row:
+                scores += self._score_row(row)
+                row = []
+            row.append(family)
+        return scores + (self._score_row(row) if row else [])
+
+    def _check_room(self, num_prompt: int) -> None:
+        limit = self._context
+        if limit is not None and num_prompt >= limit:
+            raise ModelError(
+                f"a prompt of {num_prompt} tokens leaves no room in the base's context of {limit}",
+                hint="shorten the system text, the demonstrations or the question",
+            )
+
+    @property
+    def _context(self) -> int | None:
+        limit = getattr(self._base.model.config.get_text_config(), "max_position_embeddings", None)
+        return int(limit) if limit else None
+
+    def _wave(self, answers: list[_Answer], generation: Generation) -> Iterator[TokenEvent]:
+        cache = KVCache(len(answers))
+        logits = self._read(answers, cache)
+        active = answers
+        while True:
+            going = []
+            for answer, row in zip(active, logits, strict=True):
+                event = self._advance(answer, row, generation)
+                yield event
+                if event.finish_reason is None:
+                    going.append(answer)
+            if not going:
+                return
+            if len(going) <= cache.num_slots // 2:
+                cache.keep([answer.slot for answer in going])
+                for slot, answer in enumerate(going):
+                    answer.slot = slot
+            active = going
+            logits = self._decode(active, cache)
+
+    def _advance(self, answer: _Answer, logits: Tensor, generation: Generation) -> TokenEvent:
+        """Choose the next token of an answer and say what it adds."""
+        answer.token = answer.sampler.choose(logits)
+        if answer.token in self._renderer.stop_ids:
+            return TokenEvent(answer.index, answer.text.finish(), "stop")
+        answer.ids.append(answer.token)
+        text = answer.text.add(answer.token)
+        answer.count += 1
+        if answer.text.stopped:
+            return TokenEvent(answer.index, text, "stop")
+        full = self._context is not None and len(answer.prompt) + answer.count >= self._context
+        if answer.count >= generation.max_tokens or full:
+            return TokenEvent(answer.index, text + answer.text.finish(), "length")
+        return TokenEvent(answer.index, text)
+
+    @torch.no_grad()
+    def _read(self, answers: list[_Answer], cache: KVCache) -> Tensor:
+        """Read the prompts into their slots; returns [n, V] logits of their last tokens."""
+        for slot, answer in enumerate(answers):
+            answer.slot, answer.length = slot, len(answer.prompt)
+        if not self._base.ragged:
+            return self._recompute(answers)
+        shared = 0
+        if len(answers) > 1:
+            shared = len(commonprefix([answer.prompt[:-1] for answer in answers]))
+        if shared < _SHARED_MINIMUM:
+            shared = 0
+        else:
+            segment = Segment(0, shared, slot=0)
+            self._hidden(answers[0].prompt[:shared], (segment,), cache)
+            cache.copy_slot(0, list(range(1, len(answers))), shared)
+        last: list[Tensor] = []
+        part: list[_Answer] = []
+        for answer in [*answers, None]:
+            full = sum(len(a.prompt) - shared for a in part) >= self._tokens_per_row
+            if part and (answer is None or full):
+                last.append(self._read_part(part, shared, cache))
+                part = []
+            if answer is not None:
+                part.append(answer)
+        return torch.cat(last)
+
+    def _read_part(self, part: list[_Answer], shared: int, cache: KVCache) -> Tensor:
+        ids: list[int] = []
+        segments = []
+        for answer in part:
+            start = len(ids)
+            ids += answer.prompt[shared:]
+            segments.append(Segment(start, len(ids), slot=answer.slot, past=shared))
+        hidden = self._hidden(ids, tuple(segments), cache)
+        ends = torch.tensor([segment.stop - 1 for segment in segments], device=hidden.device)
+        return self._base.head.logits(hidden[ends])
+
+    @torch.no_grad()
+    def _decode(self, answers: list[_Answer], cache: KVCache) -> Tensor:
+        """One more token for every answer: [n, V] logits."""
+        if not self._base.ragged:
+            return self._recompute(answers)
+        segments = tuple(
+            Segment(row, row + 1, slot=answer.slot, past=answer.length)
+            for row, answer in enumerate(answers)
+        )
+        hidden = self._hidden([answer.token for answer in answers], segments, cache)
+        for answer in answers:
+            answer.length += 1
+        return self._base.head.logits(hidden)
+
+    def _recompute(self, answers: list[_Answer]) -> Tensor:
+        """Logits without a cache, for models that cannot use slots: slow but right."""
+        rows = [answer.prompt + answer.ids for answer in answers]
+        layout = Layout.of_lengths([len(row) for row in rows])
+        ids = torch.tensor([i for row in rows for i in row], device=self._base.device)
+        hidden = self._base.hidden(ids, layout)
+        ends = torch.tensor([s.stop - 1 for s in layout.segments], device=hidden.device)
+        return self._base.head.logits(hidden[ends])
+
+    def _hidden(self, ids: list[int], segments: tuple[Segment, ...], cache: KVCache) -> Tensor:
+        tensor = torch.tensor(ids, device=self._base.device)
+        return self._base.hidden(tensor, Layout(segments, cache))
+
+    def _family(self, chat: Chat, candidates: Sequence[str]) -> "_Family":
+        prompt, answers = self._renderer.answers_ids(self._prompt.apply(chat), candidates)
+        self._check_room(len(prompt) + max(map(len, answers), default=0) - 1)
+        return _Family(prompt, answers)
+
+    def _score_row(self, families: list["_Family"]) -> list[list[Score]]:
+        ids: list[int] = []
+        segments: list[Segment] = []
+        at: list[int] = []
+        targets: list[int] = []
+        for family in families:
+            root, start = len(segments), len(ids)
+            ids += family.prompt
+            segments.append(Segment(start, len(ids)))
+            end = len(ids) - 1
+            for answer in family.answers:
+                # The last token of an answer is predicted but predicts nothing.
+                first = len(ids)
+                if len(answer) > 1:
+                    ids += answer[:-1]
+                    segments.append(Segment(first, len(ids), parent=root))
+                at += [end, *range(first, first + len(answer) - 1)]
+                targets += answer
+        device = self._base.device
+        layout = Layout(tuple(segments))
+        hidden = self._base.hidden(torch.tensor(ids, device=device), layout)
+        logprobs = token_logprobs(
+            hidden[torch.tensor(at, device=device)],
+            torch.tensor(targets, device=device),
+            self._base.head,
+        ).tolist()
+        scores, offset = [], 0
+        for family in families:
+            found = []
+            for answer in family.answers:
+                found.append(Score(sum(logprobs[offset : offset + len(answer)]), len(answer)))
+                offset += len(answer)
+            scores.append(found)
+        return scores
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """A prompt and its candidate answers, as ids."""
+
+    prompt: list[int]
+    answers: list[list[int]]
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.prompt) + sum(map(len, self.answers))

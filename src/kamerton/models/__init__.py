@@ -1,0 +1,1 @@
+"""Floor 3: bases: loading, ragged attention, heads, and `builtin:nano`."""

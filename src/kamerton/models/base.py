@@ -1,0 +1,226 @@
+"""A base: a frozen model with its tokenizer, run on packed rows.
+
+The rest of Kamerton sees a Transformers model only through `Base.hidden` and `Base.head`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kamerton.core.errors import ModelError
+from kamerton.models.attention import ATTENTION_NAME, register_ragged_attention
+from kamerton.models.heads import Head
+from kamerton.models.layout import Layout
+
+__all__ = ["Base", "BaseIdentity", "decoder_blocks", "supports_ragged"]
+
+_LINEAR_ATTENTION = ("linear_attention", "mamba", "recurrent", "conv", "hybrid")
+
+
+@dataclass(frozen=True, slots=True)
+class BaseIdentity:
+    """What tells one base from another.
+
+    Attributes:
+        id: As the recipe named it.
+        folder: Where its files are.
+        weight_hash: Over the bytes of its weight files.
+        tokenizer_hash: Over its tokenizer files without the chat template.
+        template_hash: Over its chat template, or of the one supplied for it.
+        architecture: Transformers class name.
+        num_parameters: Count, tied weights once.
+        vocab_size: Rows of the embedding.
+    """
+
+    id: str
+    folder: Path
+    weight_hash: str
+    tokenizer_hash: str
+    template_hash: str
+    architecture: str
+    num_parameters: int
+    vocab_size: int
+
+
+@dataclass(eq=False)
+class Base:
+    """A model that answers for packed rows.
+
+    Attributes:
+        model: A Transformers causal language model, in evaluation mode, nothing trainable.
+        tokenizer: Its tokenizer.
+        identity: What it is.
+        ragged: Whether rows go through ragged attention, else through padded rows.
+        notice: Why not, when `ragged` is False.
+    """
+
+    model: Any
+    tokenizer: Any
+    identity: BaseIdentity
+    ragged: bool
+    notice: str | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device: torch.device = self.model.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights, and so the computation, are in."""
+        dtype: torch.dtype = self.model.dtype
+        return dtype
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The model without its head."""
+        backbone: nn.Module = self.model.base_model
+        return backbone
+
+    @property
+    def head(self) -> Head:
+        """The frozen head as a function of hidden states."""
+        config, layer = self.model.config.get_text_config(), self.model.get_output_embeddings()
+        scale = float(getattr(config, "logit_scale", None) or 1.0)
+        scale /= float(getattr(config, "logits_scaling", None) or 1.0)
+        softcap = getattr(config, "final_logit_softcapping", None)
+        bias = getattr(layer, "bias", None)
+        weight = layer.weight.detach()
+        return Head(weight, None if bias is None else bias.detach(), scale, softcap)
+
+    @property
+    def num_layers(self) -> int:
+        """Number of decoder blocks."""
+        return int(self.model.config.get_text_config().num_hidden_layers)
+
+    def hidden(self, ids: Tensor, layout: Layout) -> Tensor:
+        """Run the model without its head on one packed row.
+
+        Args:
+            ids: [T] token ids.
+            layout: The row's segments.
+
+        Returns:
+            [T, E] last hidden states, after the final norm.
+        """
+        if not self.ragged:
+            return self.plain_hidden(ids, layout)
+        positions = torch.tensor(layout.positions, device=ids.device)
+        output = self.backbone(
+            input_ids=ids[None], position_ids=positions[None], use_cache=False, layout=layout
+        )
+        hidden: Tensor = output.last_hidden_state[0]
+        return hidden
+
+    def plain_hidden(self, ids: Tensor, layout: Layout) -> Tensor:
+        """Compute what `hidden` computes the way Transformers does, on padded rows.
+
+        Args:
+            ids: [T] token ids.
+            layout: The row's segments; without a cache.
+
+        Returns:
+            [T, E] last hidden states.
+        """
+        with self.attention("sdpa" if self.model._supports_sdpa else "eager"):
+            return self._padded_hidden(ids, layout)
+
+    @contextmanager
+    def attention(self, name: str) -> Iterator[None]:
+        """Use another attention function for a while.
+
+        Args:
+            name: As registered with Transformers.
+
+        Yields:
+            Nothing.
+        """
+        configs = [self.model.config]
+        text_config = self.model.config.get_text_config()
+        if text_config is not self.model.config:
+            configs.append(text_config)
+        before = [config._attn_implementation for config in configs]
+        for config in configs:
+            config._attn_implementation = name
+        try:
+            yield
+        finally:
+            for config, old in zip(configs, before, strict=True):
+                config._attn_implementation = old
+
+    def _padded_hidden(self, ids: Tensor, layout: Layout) -> Tensor:
+        """Give every segment, with its ancestors before it, a padded row of its own."""
+        assert layout.cache is None, "padded rows have no cache slots"
+        device = ids.device
+        rows = []
+        for segment in layout.segments:
+            spans = [(a.start, a.stop) for a in layout.ancestors(segment)]
+            spans.append((segment.start, segment.stop))
+            rows.append(torch.cat([torch.arange(a, b, device=device) for a, b in spans]))
+        longest = max(len(row) for row in rows)
+        index = torch.zeros(len(rows), longest, dtype=torch.long, device=device)
+        mask = torch.zeros(len(rows), longest, dtype=torch.long, device=device)
+        for number, row in enumerate(rows):
+            index[number, : len(row)] = row
+            mask[number, : len(row)] = 1
+        hidden = self.backbone(
+            input_ids=ids[index] * mask, attention_mask=mask, use_cache=False
+        ).last_hidden_state
+        own = [
+            hidden[number, len(row) - segment.length : len(row)]
+            for number, (row, segment) in enumerate(zip(rows, layout.segments, strict=True))
+        ]
+        return torch.cat(own)
+
+
+def supports_ragged(model: Any) -> str | None:
+    """Say why a model cannot run on packed rows.
+
+    Args:
+        model: A Transformers causal language model.
+
+    Returns:
+        The reason, or None when it can.
+    """
+    if not getattr(model, "_supports_attention_backend", False):
+        return f"{type(model).__name__} does not go through Transformers' attention interface"
+    kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
+    other = sorted(k for k in kinds if any(name in k for name in _LINEAR_ATTENTION))
+    if other:
+        return f"{type(model).__name__} mixes in layers that are not attention ({other[0]})"
+    return None
+
+
+def use_ragged(model: Any) -> None:
+    """Switch a model to ragged attention.
+
+    Args:
+        model: A model for which `supports_ragged` has no objection.
+    """
+    register_ragged_attention()
+    model.set_attn_implementation(ATTENTION_NAME)
+
+
+def decoder_blocks(model: nn.Module) -> nn.ModuleList:
+    """Find a model's list of decoder blocks.
+
+    Args:
+        model: A Transformers causal language model.
+
+    Returns:
+        The blocks, first to last.
+
+    Raises:
+        ModelError: If there is no such list.
+    """
+    num_layers = model.config.get_text_config().num_hidden_layers  # type: ignore[union-attr,operator]
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == num_layers:
+            return module
+    raise ModelError(f"{type(model).__name__} has no list of {num_layers} decoder blocks")

@@ -1,0 +1,129 @@
+"""The language-model head on chosen positions only, in chunks, without keeping logits.
+
+Shapes: N positions, E hidden size, V vocabulary.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Head", "token_logprobs", "top_logits"]
+
+# Logits of one chunk stay within the processor's cache or a small part of GPU memory.
+_CHUNK_LOGITS = 1 << 22
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How hidden states become logits: softcap(hidden @ weight.T * scale + bias).
+
+    Attributes:
+        weight: [V, E].
+        bias: [V] or None.
+        scale: Factor on the logits that some models have.
+        softcap: Logits become softcap * tanh(logit / softcap); None means as they are.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    scale: float = 1.0
+    softcap: float | None = None
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Compute logits.
+
+        Args:
+            hidden: [N, E].
+
+        Returns:
+            [N, V] in fp32.
+        """
+        logits = torch.nn.functional.linear(hidden, self.weight, self.bias).float()
+        if self.scale != 1.0:
+            logits *= self.scale
+        if self.softcap is not None:
+            logits = self.softcap * torch.tanh(logits / self.softcap)
+        return logits
+
+
+def token_logprobs(hidden: Tensor, targets: Tensor, head: Head) -> Tensor:
+    """Log-probability of each target, with the gradient formed in the same pass.
+
+    Every objective is a function of these numbers. The derivative with respect to a position's
+    hidden state does not depend on the objective, so it is computed while the logits of a chunk
+    are there and only scaled later; the head itself gets no gradient.
+
+    Args:
+        hidden: [N, E], the states that predict the targets.
+        targets: [N] token ids.
+        head: The frozen head.
+
+    Returns:
+        [N] natural logs in fp32, nothing reduced.
+    """
+    if hidden.requires_grad and torch.is_grad_enabled():
+        logprobs: Tensor = _TokenLogprobs.apply(hidden, targets, head)  # type: ignore[no-untyped-call]
+        return logprobs
+    return _chunks(hidden, targets, head, None)
+
+
+def top_logits(hidden: Tensor, head: Head) -> Tensor:
+    """Most probable token of every position, without keeping logits.
+
+    Args:
+        hidden: [N, E].
+        head: The head.
+
+    Returns:
+        [N] token ids.
+    """
+    size = _chunk_size(head)
+    return torch.cat([head.logits(part).argmax(-1) for part in hidden.split(size)])
+
+
+def _chunk_size(head: Head) -> int:
+    return max(16, _CHUNK_LOGITS // head.weight.shape[0])
+
+
+def _chunks(hidden: Tensor, targets: Tensor, head: Head, grad: Tensor | None) -> Tensor:
+    """Fill log-probabilities, and if asked d logprob / d hidden [N, E], chunk by chunk."""
+    logprobs = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
+    size = _chunk_size(head)
+    for start in range(0, len(targets), size):
+        part = slice(start, start + size)
+        ids = targets[part, None]
+        logits = head.logits(hidden[part])
+        slope = None
+        if grad is not None and head.softcap is not None:
+            slope = 1 - (logits / head.softcap) ** 2
+        peak = logits.gather(1, ids)
+        maximum = logits.amax(1, keepdim=True)
+        exps = logits.sub_(maximum).exp_()
+        total = exps.sum(1, keepdim=True)
+        logprobs[part] = (peak - maximum - total.log()).squeeze(1)
+        if grad is not None:
+            # d logprob / d logits = onehot - softmax
+            grad_logits = exps.mul_(-1 / total).scatter_add_(1, ids, torch.ones_like(peak))
+            if slope is not None:
+                grad_logits *= slope
+            if head.scale != 1.0:
+                grad_logits *= head.scale
+            torch.mm(grad_logits.to(head.weight.dtype), head.weight, out=grad[part])
+    return logprobs
+
+
+class _TokenLogprobs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, targets: Tensor, head: Head) -> Tensor:
+        slopes = torch.empty_like(hidden, dtype=head.weight.dtype)
+        logprobs = _chunks(hidden, targets, head, slopes)
+        ctx.save_for_backward(slopes)
+        ctx.dtype = hidden.dtype
+        return logprobs
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+        (slopes,) = ctx.saved_tensors
+        return (slopes * grad_outputs[0][:, None]).to(ctx.dtype), None, None

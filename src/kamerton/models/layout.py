@@ -1,0 +1,114 @@
+"""Layouts: which tokens of a packed row attend to which.
+
+The model always sees one row of T tokens. A layout cuts it into segments. A token attends to the
+earlier tokens of its own segment, to all tokens of its segment's ancestors in the row (a shared
+prompt, whose answers are its children), and to what its segment's cache slot holds. A root and
+its descendants stand together: they are a family.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kamerton.models.cache import KVCache
+
+__all__ = ["Layout", "Segment"]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A run of tokens in a row.
+
+    Attributes:
+        start: First token, from 0.
+        stop: One past the last token.
+        parent: Index of an earlier segment whose tokens (and ancestors) are visible too, or -1.
+        slot: Row of the cache that holds this segment's past and receives its tokens, or -1.
+        past: Number of tokens the slot holds already.
+    """
+
+    start: int
+    stop: int
+    parent: int = -1
+    slot: int = -1
+    past: int = 0
+
+    @property
+    def length(self) -> int:
+        """Number of tokens."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Segments that cover a row without gaps.
+
+    Attributes:
+        segments: In row order.
+        cache: Where slots live; None while training.
+        memo: What attention derives from the layout once, for all layers.
+    """
+
+    segments: tuple[Segment, ...]
+    cache: "KVCache | None" = None
+    memo: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        at = 0
+        for index, segment in enumerate(self.segments):
+            assert segment.start == at < segment.stop, "segments must cover the row in order"
+            assert -1 <= segment.parent < index, "a parent stands before its children"
+            at = segment.stop
+
+    @classmethod
+    def of_lengths(cls, lengths: Sequence[int]) -> "Layout":
+        """Lay independent segments one after another.
+
+        Args:
+            lengths: Number of tokens of each.
+
+        Returns:
+            The layout.
+        """
+        segments, start = [], 0
+        for length in lengths:
+            segments.append(Segment(start, start + length))
+            start += length
+        return cls(tuple(segments))
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of tokens in the row."""
+        return self.segments[-1].stop if self.segments else 0
+
+    def ancestors(self, segment: Segment) -> list[Segment]:
+        """List a segment's ancestors in the row.
+
+        Args:
+            segment: One of the layout's segments.
+
+        Returns:
+            From the root down to the parent.
+        """
+        chain: list[Segment] = []
+        while segment.parent >= 0:
+            segment = self.segments[segment.parent]
+            chain.append(segment)
+        return chain[::-1]
+
+    @cached_property
+    def positions(self) -> list[int]:
+        """Position of every token: its distance from the beginning of what it can see."""
+        positions: list[int] = []
+        for segment in self.segments:
+            first = segment.past + sum(ancestor.length for ancestor in self.ancestors(segment))
+            positions.extend(range(first, first + segment.length))
+        return positions
+
+    @cached_property
+    def families(self) -> tuple[tuple[int, int], ...]:
+        """Index ranges of segments: each a root and the segments up to the next root."""
+        roots = [index for index, segment in enumerate(self.segments) if segment.parent < 0]
+        return tuple(zip(roots, [*roots[1:], len(self.segments)], strict=True))

@@ -1,0 +1,202 @@
+"""Loading a base: a local folder, a Hub id or `builtin:nano`, checked and hashed."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from kamerton.core.errors import ModelError
+from kamerton.core.files import hash_file, hash_json, write_atomically
+from kamerton.data.templates import template_of, tokenizer_hash
+from kamerton.models.base import Base, BaseIdentity, supports_ragged, use_ragged
+
+__all__ = ["DType", "find_base", "has_fast_bf16", "load_base", "pick_device", "wrap_model"]
+
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+
+_BUILTIN = Path(__file__).parent
+_WEIGHTS = ("*.safetensors",)
+_HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
+
+
+def find_base(name: str) -> Path:
+    """Find the folder of a base, downloading it when it is a Hub id.
+
+    Args:
+        name: `builtin:nano`, a folder, or a Hub id such as `Qwen/Qwen3-0.6B`.
+
+    Returns:
+        A folder with weights, config and tokenizer.
+
+    Raises:
+        ModelError: If there is no such base or it has no safetensors weights.
+    """
+    if name.startswith("builtin:"):
+        folder = _BUILTIN / name.removeprefix("builtin:")
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"base: there is no {name}", hint="the bundled base is builtin:nano")
+    elif (folder := Path(name).expanduser()).is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"base: {name} has no config.json: not a Transformers model")
+    else:
+        folder = _from_hub(name)
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"base: {name} has no safetensors weights",
+            hint="convert pickled weights with Transformers' save_pretrained first",
+        )
+    return folder
+
+
+def load_base(
+    name: str, *, dtype: DType = "auto", device: str = "auto", weights: bool = True
+) -> Base:
+    """Load a base, frozen and in evaluation mode.
+
+    Args:
+        name: As for `find_base`.
+        dtype: Of weights and computation; `auto` is bf16 where the machine has fast bf16.
+        device: `auto` takes a GPU when there is one.
+        weights: False leaves the weights on the meta device, to count without reading them.
+
+    Returns:
+        The base.
+
+    Raises:
+        ModelError: If it cannot be loaded.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    folder = find_base(name)
+    where = pick_device(device)
+    kind = _pick_dtype(dtype, where)
+    try:
+        model: Any
+        if weights:
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=kind)
+        else:
+            with torch.device("meta"):
+                config = AutoConfig.from_pretrained(folder)
+                model = AutoModelForCausalLM.from_config(config, dtype=kind)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"base: {name} cannot be loaded: {first}") from error
+    if weights:
+        model = model.to(where)
+    return wrap_model(model, tokenizer, name=name, folder=folder)
+
+
+def wrap_model(model: Any, tokenizer: Any, *, name: str, folder: Path) -> Base:
+    """Freeze a loaded model and give it ragged attention if it can have it.
+
+    Args:
+        model: A Transformers causal language model.
+        tokenizer: Its tokenizer.
+        name: As the recipe names the base.
+        folder: Where its files are, for its hashes.
+
+    Returns:
+        The base.
+    """
+    model.eval().requires_grad_(False)
+    notice = supports_ragged(model)
+    if notice is None:
+        use_ragged(model)
+    identity = BaseIdentity(
+        id=name,
+        folder=folder,
+        weight_hash=_weight_hash(folder),
+        tokenizer_hash=tokenizer_hash(tokenizer),
+        template_hash=hash_json(template_of(tokenizer)),
+        architecture=type(model).__name__,
+        num_parameters=sum(p.numel() for p in model.parameters()),
+        vocab_size=model.get_input_embeddings().weight.shape[0],
+    )
+    return Base(model, tokenizer, identity, ragged=notice is None, notice=notice)
+
+
+def pick_device(device: str) -> torch.device:
+    """Turn `auto` into a device.
+
+    Args:
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+
+    Returns:
+        The device.
+
+    Raises:
+        ModelError: If it is not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"device: {device} cannot be used: {reason}") from None
+    return torch.device(device)
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Tell whether bf16 matrix products are faster than fp32 ones.
+
+    Args:
+        device: Where they would run.
+
+    Returns:
+        True on GPUs since Ampere and on CPUs with AMX or AVX-512 BF16.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        cpu: Any = torch.cpu
+        return bool(cpu._is_amx_tile_supported() or cpu._is_avx512_bf16_supported())
+    return False
+
+
+def _pick_dtype(dtype: DType, device: torch.device) -> torch.dtype:
+    if dtype == "auto":
+        return torch.bfloat16 if has_fast_bf16(device) else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+    except HFValidationError:
+        raise ModelError(
+            f"base: {name!r} is neither a folder, a Hub id nor a builtin",
+            hint='write a folder, "owner/name" or "builtin:nano"',
+        ) from None
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no answer"
+        raise ModelError(
+            f"base: {name} is no local folder and cannot be fetched from the Hub: {reason}",
+            hint="check the name and the network, or download it and give the folder",
+        ) from None
+
+
+def _weight_hash(folder: Path) -> str:
+    files = sorted(file for pattern in _WEIGHTS for file in folder.glob(pattern))
+    return hash_json([[file.name, _file_hash(file)] for file in files])
+
+
+def _file_hash(file: Path) -> str:
+    """Hash a weight file, remembering large ones by path, size and modification time."""
+    stat = file.stat()
+    if stat.st_size < 64 << 20:
+        return hash_file(file)
+    root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "kamerton" / "hashes"
+    key = f"{file.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
+    memo = root / hashlib.sha256(key.encode()).hexdigest()
+    if memo.is_file():
+        return memo.read_text()
+    digest = hash_file(file)
+    write_atomically(memo, digest)
+    return digest

@@ -1,0 +1,37 @@
+"""Supervised fine-tuning: the negative log-likelihood of the labelled tokens."""
+
+from typing import Literal
+
+from kamerton.core.settings import Settings
+from kamerton.objectives.objective import Loss, Scored, Unit
+
+__all__ = ["Sft", "SftSettings"]
+
+
+class SftSettings(Settings):
+    """Supervised fine-tuning."""
+
+    kind: Literal["sft"] = "sft"
+    """Learn to produce the given answers."""
+
+
+class Sft:
+    """The mean over all labelled tokens of the effective batch, whatever rows they stand in.
+
+    Dividing by the global count makes accumulation equal the large batch (a mean of the
+    micro-batches' means would weigh short micro-batches more).
+    """
+
+    unit: Unit = "token"
+
+    def loss(self, scored: Scored, num_units: int) -> Loss:
+        """Compute -sum(logprobs) / num_units.
+
+        Args:
+            scored: One micro-batch.
+            num_units: Labelled tokens of the whole effective batch.
+
+        Returns:
+            The micro-batch's share of the mean over tokens.
+        """
+        return Loss(-scored.logprobs.sum() / num_units)

@@ -1,0 +1,158 @@
+"""Checkpoints: one file, replaced atomically, with all that an exact resume needs.
+
+Order of examples, learning rate and dropout are functions of the seed and the step, so what
+remains to be stored is the adapter, the optimiser, the best weights so far and a few numbers.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from kamerton.core.errors import TrainingError
+from kamerton.core.files import write_atomically
+
+__all__ = ["Checkpoint", "Counters", "load_checkpoint", "save_checkpoint"]
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """The numbers of a run's state.
+
+    Attributes:
+        step: Optimiser steps done.
+        tokens_per_row: May have shrunk after running out of memory.
+        recomputed_blocks: Decoder blocks recomputed in the backward pass.
+        best_step: Step of the best held-out loss, or -1.
+        best_loss: That loss.
+        since_best: Measurements without a new best.
+        seconds: Time spent in steps.
+        ragged: Whether rows go through ragged attention.
+    """
+
+    step: int = 0
+    tokens_per_row: int = 0
+    recomputed_blocks: int = 0
+    best_step: int = -1
+    best_loss: float = float("inf")
+    since_best: int = 0
+    seconds: float = 0.0
+    ragged: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A run's state.
+
+    Attributes:
+        identity: Hash of everything that must be the same to go on exactly.
+        counters: Numbers.
+        adapter: Adapter tensors.
+        best: Adapter tensors at the best held-out loss; empty before there is one.
+        optimiser: Optimiser tensors by `<name>/<state>`.
+    """
+
+    identity: str
+    counters: Counters
+    adapter: Mapping[str, Tensor]
+    best: Mapping[str, Tensor]
+    optimiser: Mapping[str, Tensor]
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint; a crash leaves the previous one.
+
+    Args:
+        path: The file.
+        checkpoint: The state.
+    """
+    tensors = {}
+    for part in ("adapter", "best", "optimiser"):
+        for name, tensor in getattr(checkpoint, part).items():
+            tensors[f"{part}/{name}"] = tensor.detach().cpu().contiguous()
+    numbers = {
+        k: repr(v) if v == float("inf") else v for k, v in asdict(checkpoint.counters).items()
+    }
+    metadata = {"identity": checkpoint.identity, "counters": json.dumps(numbers)}
+    write_atomically(path, save(tensors, metadata))
+
+
+def load_checkpoint(path: Path, identity: str) -> Checkpoint | None:
+    """Read a checkpoint.
+
+    Args:
+        path: The file.
+        identity: What it must have been made with.
+
+    Returns:
+        The state, or None when there is no file.
+
+    Raises:
+        TrainingError: If it is damaged or belongs to another recipe, data set or base.
+    """
+    if not path.is_file():
+        return None
+    parts: dict[str, dict[str, Tensor]] = {"adapter": {}, "best": {}, "optimiser": {}}
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            for name in file.keys():  # noqa: SIM118 (not a dict)
+                part, _, rest = name.partition("/")
+                parts[part][rest] = file.get_tensor(name)
+        numbers = json.loads(metadata["counters"])
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise TrainingError(
+            f"{path}: the checkpoint is damaged: {error}", hint="delete it to start anew"
+        ) from None
+    if metadata["identity"] != identity:
+        raise TrainingError(
+            f"{path} belongs to a run with other settings, data or base",
+            hint="give the recipe another name, or start over with --fresh",
+        )
+    numbers["best_loss"] = float(numbers["best_loss"])
+    return Checkpoint(identity, Counters(**numbers), **parts)
+
+
+def optimiser_tensors(
+    optimiser: torch.optim.Optimizer, names: Mapping[torch.nn.Parameter, str]
+) -> dict[str, Tensor]:
+    """Flatten an optimiser's state.
+
+    Args:
+        optimiser: Any optimiser whose state is tensors per parameter.
+        names: Name of each parameter.
+
+    Returns:
+        Tensors by `<name>/<state>`.
+    """
+    return {
+        f"{names[parameter]}/{key}": value
+        for parameter, state in optimiser.state.items()
+        for key, value in state.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def restore_optimiser(
+    optimiser: torch.optim.Optimizer,
+    parameters: Mapping[str, torch.nn.Parameter],
+    tensors: Mapping[str, Tensor],
+) -> None:
+    """Put a flattened state back.
+
+    Args:
+        optimiser: A fresh optimiser over the parameters.
+        parameters: By name.
+        tensors: As `optimiser_tensors` gave them.
+    """
+    for name, tensor in tensors.items():
+        parameter_name, _, key = name.rpartition("/")
+        parameter = parameters[parameter_name]
+        # Step counts stay where the optimiser keeps them, moments go to the parameter's device.
+        value = tensor.clone() if tensor.ndim == 0 else tensor.to(parameter.device)
+        optimiser.state[parameter][key] = value

@@ -1,0 +1,363 @@
+"""The training loop: one for every adapter and objective.
+
+A step is: pack the step's examples into rows, add up the rows' shares of the loss, guard, clip,
+AdamW. Everything a step does is a function of the state and the seed, so a run that goes on from
+a checkpoint ends with the same bits as one that was never stopped.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kamerton.adapters.adapter import Adapter, load_tensors, trainable_share
+from kamerton.core.errors import InterruptedRun, NotFiniteError, TrainingError
+from kamerton.core.events import (
+    CheckpointSaved,
+    HoldoutMeasured,
+    Notice,
+    RunFinished,
+    RunStarted,
+    Sink,
+    StepDone,
+)
+from kamerton.core.seeds import derive_seed
+from kamerton.data.rendering import Rendered
+from kamerton.models.base import Base
+from kamerton.models.heads import token_logprobs
+from kamerton.objectives.objective import Objective, Scored
+from kamerton.training.checkpoint import (
+    Checkpoint,
+    Counters,
+    load_checkpoint,
+    optimiser_tensors,
+    restore_optimiser,
+    save_checkpoint,
+)
+from kamerton.training.memory import (
+    blocks_to_recompute,
+    free_bytes,
+    is_out_of_memory,
+    recompute_blocks,
+    saved_bytes_per_token,
+)
+from kamerton.training.plan import learning_rate_at, plan_run
+from kamerton.training.rows import Row, make_row, make_rows, num_labelled
+from kamerton.training.selfcheck import check_ragged
+from kamerton.training.settings import TrainSettings
+
+__all__ = ["CHECKPOINT_FILE", "Outcome", "Task", "train"]
+
+CHECKPOINT_FILE = "checkpoint.safetensors"
+_CHECK_TOKENS = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What to train.
+
+    Attributes:
+        name: Of the run.
+        base: With the adapter attached.
+        adapter: What learns.
+        objective: What it minimises.
+        train: Examples to learn from.
+        holdout: Examples to measure on; may be empty.
+        settings: How.
+        folder: Where checkpoints go.
+        identity: Hash of all that must be equal for a checkpoint to be gone on from.
+    """
+
+    name: str
+    base: Base
+    adapter: Adapter
+    objective: Objective
+    train: Sequence[Rendered]
+    holdout: Sequence[Rendered]
+    settings: TrainSettings
+    folder: Path
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended; the adapter holds the kept weights.
+
+    Attributes:
+        num_steps: Steps done.
+        kept_step: Step whose weights were kept.
+        holdout_loss: Held-out loss of the kept weights, mean over tokens; None without holdout.
+        reason: `done` or `early stop`.
+        seconds: Time spent in steps.
+    """
+
+    num_steps: int
+    kept_step: int
+    holdout_loss: float | None
+    reason: str
+    seconds: float
+
+
+def train(task: Task, sink: Sink, should_stop: Callable[[], bool] = lambda: False) -> Outcome:
+    """Run a task to its end, from its checkpoint if there is one.
+
+    Args:
+        task: What to train.
+        sink: Receives events.
+        should_stop: Asked after every step; True saves the state and stops.
+
+    Returns:
+        How it ended.
+
+    Raises:
+        InterruptedRun: If `should_stop` said so; the same command goes on.
+        NotFiniteError: If a loss or gradient is not finite; the last checkpoint is kept.
+        TrainingError: If the run cannot start or memory is short beyond help.
+    """
+    if not task.train:
+        raise TrainingError("there is no example to train on")
+    return _Run(task, sink).finish(should_stop)
+
+
+class _Run:
+    """The state of a run while it runs."""
+
+    def __init__(self, task: Task, sink: Sink) -> None:
+        self.task, self.sink = task, sink
+        self.settings = task.settings
+        self.parameters = dict(task.adapter.parameters())
+        self.plan = plan_run([len(r.ids) for r in task.train], self.settings)
+        self.optimiser = torch.optim.AdamW(
+            self.parameters.values(),
+            lr=self.settings.learning_rate,
+            betas=(self.settings.beta1, self.settings.beta2),
+            weight_decay=self.settings.weight_decay,
+            fused=True,
+        )
+        self.best: dict[str, Tensor] = {}
+        self.counters = Counters(tokens_per_row=self.settings.tokens_per_row)
+        self.path = task.folder / CHECKPOINT_FILE
+
+    def finish(self, should_stop: Callable[[], bool]) -> Outcome:
+        """Prepare or restore, then step to the end."""
+        resumed = self._restore()
+        facts = {} if resumed else self._prepare()
+        recompute_blocks(self.task.base, self.counters.recomputed_blocks)
+        self.sink(
+            RunStarted(self.task.name, self.task.name, len(self.plan), self.counters.step, facts)
+        )
+        every = self.settings.evaluate_every or max(1, len(self.plan) // self.settings.epochs)
+        saved_at = time.monotonic()
+        while self.counters.step < len(self.plan) and not self._given_up():
+            self._step()
+            step = self.counters.step
+            if self.task.holdout and (step % every == 0 or step == len(self.plan)):
+                self._measure()
+            interrupted = should_stop()
+            if interrupted or time.monotonic() - saved_at >= self.settings.checkpoint_every_s:
+                self._save()
+                saved_at = time.monotonic()
+            if interrupted:
+                raise InterruptedRun(
+                    f"stopped after step {step} of {len(self.plan)}; the state is saved",
+                    hint="the same command goes on from here",
+                )
+        self._save()
+        return self._outcome("early stop" if self._given_up() else "done")
+
+    def _given_up(self) -> bool:
+        return 0 < self.settings.patience <= self.counters.since_best
+
+    def _restore(self) -> bool:
+        checkpoint = load_checkpoint(self.path, self.task.identity)
+        if checkpoint is None:
+            return False
+        load_tensors(self.task.adapter, checkpoint.adapter)
+        restore_optimiser(self.optimiser, self.parameters, checkpoint.optimiser)
+        self.best = dict(checkpoint.best)
+        self.counters = checkpoint.counters
+        self.task.base.ragged = self.task.base.ragged and checkpoint.counters.ragged
+        return True
+
+    def _prepare(self) -> dict[str, float | int | str]:
+        """Check the packed path, choose recomputation, and state the step-0 facts."""
+        base, settings = self.task.base, self.settings
+        row = self._small_row()
+        facts: dict[str, float | int | str] = dict(
+            trainable_share(self.task.adapter, base.identity.num_parameters)
+        )
+        if base.notice is not None:
+            self.sink(Notice(f"padded rows: {base.notice}", "warning"))
+        else:
+            check = check_ragged(base, row)
+            facts["self_check"] = check.difference
+            if not check.agrees:
+                base.ragged = False
+                self.sink(
+                    Notice(
+                        f"packed rows differ from plain rows by {check.difference:.3g} "
+                        f"(tolerance {check.tolerance:.3g}): falling back to padded rows",
+                        "warning",
+                    )
+                )
+        per_token = saved_bytes_per_token(base, row)
+        longest = max(len(r.ids) for r in self.task.train)
+        per_row = max(longest, min(settings.tokens_per_row, settings.tokens_per_step))
+        recomputed = {"none": 0, "all": base.num_layers}.get(settings.recompute)
+        if recomputed is None:
+            recomputed = blocks_to_recompute(
+                per_token, per_row, base.num_layers, free_bytes(base.device)
+            )
+        if recomputed and settings.recompute == "auto":
+            self.sink(Notice(f"recomputing {recomputed} of {base.num_layers} blocks to fit"))
+        self.counters = replace(self.counters, recomputed_blocks=recomputed, ragged=base.ragged)
+        facts["activation_bytes_per_row"] = int(per_token * per_row)
+        facts["dtype"] = str(base.dtype).removeprefix("torch.")
+        facts["tokens"] = sum(len(r.ids) for r in self.task.train)
+        facts["labelled"] = num_labelled(self.task.train)
+        return facts
+
+    def _small_row(self) -> Row:
+        chosen: list[Rendered] = []
+        for index in self.plan[0]:
+            if chosen and sum(len(r.ids) for r in chosen) >= _CHECK_TOKENS:
+                break
+            chosen.append(self.task.train[index])
+        return make_row(chosen, self.task.base.device)
+
+    def _step(self) -> None:
+        """One optimiser step; shrinks the rows and tries again when memory runs out."""
+        started = time.monotonic()
+        number = self.counters.step
+        examples = [self.task.train[index] for index in self.plan[number]]
+        while True:
+            try:
+                loss, parts = self._gradient(examples)
+                break
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._shrink(examples, error)
+        grad_norm = self._guard(loss, number)
+        rate = learning_rate_at(number, len(self.plan), self.settings)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.step()
+        seconds = time.monotonic() - started
+        self.counters = replace(
+            self.counters, step=number + 1, seconds=self.counters.seconds + seconds
+        )
+        self.sink(
+            StepDone(
+                step=number + 1,
+                num_steps=len(self.plan),
+                loss=loss,
+                learning_rate=rate,
+                grad_norm=grad_norm,
+                num_tokens=sum(len(r.ids) for r in examples),
+                num_labelled=num_labelled(examples),
+                seconds=seconds,
+                parts=parts,
+            )
+        )
+
+    def _gradient(self, examples: Sequence[Rendered]) -> tuple[float, dict[str, float]]:
+        """Add up the gradient of the effective batch, row by row."""
+        base, objective = self.task.base, self.task.objective
+        self.optimiser.zero_grad(set_to_none=True)
+        torch.manual_seed(derive_seed(self.settings.seed, "step", self.counters.step))
+        self.task.adapter.train(True)
+        units = num_labelled(examples) if objective.unit == "token" else len(examples)
+        total, parts = 0.0, dict[str, float]()
+        for row in make_rows(examples, self.counters.tokens_per_row, base.device):
+            hidden = base.hidden(row.ids, row.layout)
+            logprobs = token_logprobs(hidden[row.at], row.targets, base.head)
+            scored = Scored(logprobs, row.examples, len(row.layout.segments))
+            loss = objective.loss(scored, units)
+            loss.value.backward()
+            total += float(loss.value.detach())
+            for name, value in loss.parts.items():
+                parts[name] = parts.get(name, 0.0) + value
+        self.task.adapter.train(False)
+        return total, parts
+
+    def _guard(self, loss: float, number: int) -> float:
+        """Refuse a step that would write NaN or infinity into the weights; clip it otherwise."""
+        limit = self.settings.clip or float("inf")
+        norm = float(torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), limit))
+        if not (abs(loss) < float("inf") and norm < float("inf")):
+            what = "loss" if not abs(loss) < float("inf") else "gradient"
+            places = [str(self.task.train[i].place) for i in self.plan[number][:3]]
+            raise NotFiniteError(
+                f"the {what} of step {number + 1} is not finite; nothing was written into the "
+                f"weights. The step's examples begin with {', '.join(places)}",
+                hint="lower train.learning_rate, or compute in float32 (dtype)",
+            )
+        return norm
+
+    def _shrink(self, examples: Sequence[Rendered], error: RuntimeError) -> None:
+        """Halve the rows; when they cannot get smaller, recompute blocks; else give up."""
+        self.optimiser.zero_grad(set_to_none=True)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        longest = max(len(r.ids) for r in examples)
+        blocks = self.task.base.num_layers
+        now = min(self.counters.tokens_per_row, sum(len(r.ids) for r in examples))
+        if now > longest:
+            smaller = max(longest, now // 2)
+            self.counters = replace(self.counters, tokens_per_row=smaller)
+            message = f"out of memory: rows of {smaller} tokens from now on"
+        elif self.counters.recomputed_blocks < blocks:
+            self.counters = replace(self.counters, recomputed_blocks=blocks)
+            recompute_blocks(self.task.base, blocks)
+            message = "out of memory: recomputing all blocks from now on"
+        else:
+            raise TrainingError(
+                f"out of memory with one example of {longest} tokens in a row",
+                hint="lower render.max_tokens, or take a smaller base",
+            ) from error
+        self.sink(Notice(f"{message}; the effective batch stays the same", "warning"))
+
+    @torch.no_grad()
+    def _measure(self) -> None:
+        """Held-out loss, mean over labelled tokens."""
+        base = self.task.base
+        total = 0.0
+        for row in make_rows(self.task.holdout, self.counters.tokens_per_row, base.device):
+            hidden = base.hidden(row.ids, row.layout)
+            total -= float(token_logprobs(hidden[row.at], row.targets, base.head).sum())
+        loss = total / num_labelled(self.task.holdout)
+        better = loss < self.counters.best_loss
+        if better:
+            self.best = {name: p.detach().clone() for name, p in self.parameters.items()}
+            self.counters = replace(
+                self.counters, best_loss=loss, best_step=self.counters.step, since_best=0
+            )
+        else:
+            self.counters = replace(self.counters, since_best=self.counters.since_best + 1)
+        self.sink(HoldoutMeasured(self.counters.step, loss, better))
+
+    def _save(self) -> None:
+        names = {parameter: name for name, parameter in self.parameters.items()}
+        checkpoint = Checkpoint(
+            identity=self.task.identity,
+            counters=self.counters,
+            adapter={name: p.detach() for name, p in self.parameters.items()},
+            best=self.best,
+            optimiser=optimiser_tensors(self.optimiser, names),
+        )
+        save_checkpoint(self.path, checkpoint)
+        self.sink(CheckpointSaved(self.counters.step, self.path))
+
+    def _outcome(self, reason: str) -> Outcome:
+        counters = self.counters
+        kept, loss = counters.step, None
+        if self.best and self.settings.keep == "best":
+            load_tensors(self.task.adapter, self.best)
+            kept, loss = counters.best_step, counters.best_loss
+        metrics = {} if loss is None else {"holdout_loss": loss}
+        self.sink(RunFinished(self.task.name, counters.step, reason, metrics))
+        return Outcome(counters.step, kept, loss, reason, counters.seconds)

@@ -1,0 +1,128 @@
+"""Memory of a step: measured on a small row, then scaled; and what to do when it is short."""
+
+from functools import partial
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from kamerton.core.errors import ModelError
+from kamerton.models.base import Base, decoder_blocks
+from kamerton.models.heads import token_logprobs
+from kamerton.training.rows import Row
+
+__all__ = [
+    "blocks_to_recompute",
+    "free_bytes",
+    "is_out_of_memory",
+    "recompute_blocks",
+    "saved_bytes_per_token",
+]
+
+# Half of what is free is left to temporaries, the allocator's gaps and other programs.
+_USABLE_SHARE = 0.5
+
+
+def saved_bytes_per_token(base: Base, row: Row) -> float:
+    """Measure what a forward pass keeps for the backward pass.
+
+    Args:
+        base: With the adapter attached.
+        row: A small row.
+
+    Returns:
+        Bytes per token of the row, each storage counted once, weights left out.
+    """
+    weights = {p.untyped_storage().data_ptr() for p in base.model.parameters()}
+    seen: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            seen[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        hidden = base.hidden(row.ids, row.layout)
+        logprobs = token_logprobs(hidden[row.at], row.targets, base.head)
+    del hidden, logprobs
+    return sum(seen.values()) / len(row.ids)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Tell how much memory is free.
+
+    Args:
+        device: Where the model is.
+
+    Returns:
+        Bytes.
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def blocks_to_recompute(
+    bytes_per_token: float, tokens_per_row: int, num_blocks: int, free: int
+) -> int:
+    """Choose how many decoder blocks to recompute so that a row fits.
+
+    Args:
+        bytes_per_token: As measured without recomputation.
+        tokens_per_row: Tokens of the largest row.
+        num_blocks: Decoder blocks of the model.
+        free: Free bytes.
+
+    Returns:
+        From 0 to `num_blocks`.
+    """
+    per_block = bytes_per_token * tokens_per_row / num_blocks
+    for recomputed in range(num_blocks):
+        # While one block is recomputed its own tensors are there too.
+        kept = num_blocks - recomputed + (1 if recomputed else 0)
+        if kept * per_block <= free * _USABLE_SHARE:
+            return recomputed
+    return num_blocks
+
+
+def recompute_blocks(base: Base, count: int) -> None:
+    """Recompute the first blocks in the backward pass instead of keeping their tensors.
+
+    Args:
+        base: The base.
+        count: How many; 0 switches it off.
+
+    Raises:
+        ModelError: If the model's blocks cannot do it.
+    """
+    for number, block in enumerate(decoder_blocks(base.model)):
+        module: Any = block
+        if not hasattr(module, "gradient_checkpointing"):
+            if count:
+                raise ModelError(
+                    f"{type(module).__name__} cannot be recomputed",
+                    hint='set train.recompute = "none" and a smaller train.tokens_per_row',
+                )
+            continue
+        module.gradient_checkpointing = number < count
+        # Only the block itself counts as training; the dropout modules below it do not.
+        module.training = number < count
+        module._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Tell whether an error means that memory ran out.
+
+    Args:
+        error: What PyTorch raised.
+
+    Returns:
+        True for a GPU's and for the CPU allocator's complaint.
+    """
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    text = str(error)
+    return "DefaultCPUAllocator" in text or "not enough memory" in text

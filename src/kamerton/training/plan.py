@@ -1,0 +1,101 @@
+"""The plan of a run: which examples go into which step and row. Pure functions of the seed."""
+
+from collections.abc import Sequence
+from math import ceil, cos, pi
+from random import Random
+
+from kamerton.core.seeds import derive_seed
+from kamerton.training.settings import TrainSettings
+
+__all__ = ["learning_rate_at", "pack", "plan_epoch", "plan_run"]
+
+
+def plan_run(lengths: Sequence[int], settings: TrainSettings) -> list[list[int]]:
+    """Plan every step of a run.
+
+    Args:
+        lengths: Tokens of each example.
+        settings: Epochs, effective batch, limit on steps, seed.
+
+    Returns:
+        Example numbers by step. Within an epoch every example comes exactly once.
+    """
+    steps: list[list[int]] = []
+    for epoch in range(settings.epochs):
+        steps += plan_epoch(lengths, settings, epoch)
+        if settings.max_steps and len(steps) >= settings.max_steps:
+            return steps[: settings.max_steps]
+    return steps
+
+
+def plan_epoch(lengths: Sequence[int], settings: TrainSettings, epoch: int) -> list[list[int]]:
+    """Plan one epoch.
+
+    Args:
+        lengths: Tokens of each example.
+        settings: Effective batch and seed.
+        epoch: From 0.
+
+    Returns:
+        Example numbers by step, shuffled; a step holds at most `tokens_per_step` tokens, or one
+        longer example.
+    """
+    order = list(range(len(lengths)))
+    Random(derive_seed(settings.seed, "order", epoch)).shuffle(order)
+    steps: list[list[int]] = []
+    room = 0
+    for example in order:
+        if not steps or lengths[example] > room:
+            steps.append([])
+            room = settings.tokens_per_step
+        steps[-1].append(example)
+        room -= lengths[example]
+    return steps
+
+
+def pack(lengths: Sequence[int], limit: int) -> list[list[int]]:
+    """Pack examples into few rows: best fit, longest first.
+
+    Args:
+        lengths: Tokens of each example.
+        limit: Tokens of a row; a longer example gets a row of its own.
+
+    Returns:
+        Indices by row. In a row they are ordered by length, so that equal lengths stand together
+        and attention takes them at once.
+    """
+    rows: list[list[int]] = []
+    rooms: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        fitting = [(room, r) for r, room in enumerate(rooms) if room >= lengths[index]]
+        if fitting:
+            _, row = min(fitting)
+        else:
+            row = len(rows)
+            rows.append([])
+            rooms.append(limit)
+        rows[row].append(index)
+        rooms[row] -= lengths[index]
+    return rows
+
+
+def learning_rate_at(step: int, num_steps: int, settings: TrainSettings) -> float:
+    """Compute the learning rate of a step.
+
+    Args:
+        step: From 0.
+        num_steps: Steps of the whole run.
+        settings: Peak, warm-up share and shape.
+
+    Returns:
+        The learning rate, above 0.
+    """
+    num_warmup = ceil(settings.warmup * num_steps)
+    if step < num_warmup:
+        return settings.learning_rate * (step + 1) / (num_warmup + 1)
+    progress = (step - num_warmup) / max(1, num_steps - num_warmup)
+    if settings.schedule == "cosine":
+        return settings.learning_rate * (1 + cos(pi * progress)) / 2
+    if settings.schedule == "linear":
+        return settings.learning_rate * (1 - progress)
+    return settings.learning_rate

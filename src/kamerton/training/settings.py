@@ -1,0 +1,54 @@
+"""How to train, whatever the adapter and the objective."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from kamerton.core.settings import Settings
+
+__all__ = ["TrainSettings"]
+
+
+class TrainSettings(Settings):
+    """The training loop."""
+
+    epochs: int = Field(default=3, ge=1, le=10_000)
+    """Passes over the examples. 1 or more."""
+    max_steps: int = Field(default=0, ge=0)
+    """Stop after this many optimiser steps; 0 means when the epochs are done."""
+    tokens_per_step: int = Field(default=8192, ge=1)
+    """Effective batch: at most this many tokens (prompt and answer) per optimiser step."""
+    tokens_per_row: int = Field(default=4096, ge=1)
+    """Micro-batch: tokens computed at once. Changes memory and speed, never the result's maths."""
+    learning_rate: float = Field(default=2e-4, gt=0)
+    """Peak step size of AdamW. LoRA likes 1e-4 to 5e-4; tiny bases take 1e-3 and more."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """Shape of the learning rate after warm-up; cosine and linear end at zero."""
+    warmup: float = Field(default=0.03, ge=0, lt=1)
+    """Share of all steps during which the learning rate rises from zero."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay of AdamW."""
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    """Decay of AdamW's mean of gradients."""
+    beta2: float = Field(default=0.999, ge=0, lt=1)
+    """Decay of AdamW's mean of squared gradients."""
+    clip: float = Field(default=1.0, ge=0)
+    """Largest norm of the gradient; larger ones are scaled down. 0 switches it off."""
+    evaluate_every: int = Field(default=0, ge=0)
+    """Measure held-out loss every so many steps; 0 means at the end of each epoch."""
+    patience: int = Field(default=0, ge=0)
+    """Stop after so many measurements without a new best held-out loss; 0 means never."""
+    keep: Literal["best", "last"] = "best"
+    """Which weights become the variant; "best" needs a holdout, else the last are kept."""
+    checkpoint_every_s: float = Field(default=30.0, ge=0)
+    """Save a resumable state every so many seconds (0: after every step)."""
+    recompute: Literal["auto", "none", "all"] = "auto"
+    """Recompute decoder blocks in the backward pass: slower by up to a third, far less memory.
+    "auto" recomputes as many as are needed to fit."""
+    compile: bool = False
+    """Compile the decoder blocks with torch.compile; rows are then padded to tokens_per_row.
+    Needs a C++ compiler, and pays off only on long runs."""
+    threads: int = Field(default=0, ge=0)
+    """CPU threads; 0 leaves PyTorch's choice. Exact resume needs the same number."""
+    seed: int = Field(default=0, ge=0)
+    """Decides initial weights, order of examples and dropout."""

@@ -1,0 +1,70 @@
+"""Who sees whom, against the definition, for random families and windows."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kamerton.models.attend import Rule, attend
+from kamerton.models.attention import _groups, ragged_attention
+from kamerton.models.layout import Layout, Segment
+
+
+@st.composite
+def layouts(draw) -> Layout:
+    segments: list[Segment] = []
+    start, root = 0, 0
+    for index in range(draw(st.integers(1, 6))):
+        length = draw(st.integers(1, 5))
+        parent = draw(st.integers(root - 1, index - 1)) if index else -1
+        if parent < root:
+            parent, root = -1, index
+        segments.append(Segment(start, start + length, parent))
+        start += length
+    return Layout(tuple(segments))
+
+
+def visible_by_definition(layout: Layout, window: int | None) -> torch.Tensor:
+    owner = [i for i, s in enumerate(layout.segments) for _ in range(s.length)]
+    visible = torch.zeros(layout.num_tokens, layout.num_tokens, dtype=torch.bool)
+    for query, segment_index in enumerate(owner):
+        segment = layout.segments[segment_index]
+        seen = {segment_index} | {layout.segments.index(a) for a in layout.ancestors(segment)}
+        for key in range(query + 1):
+            near = window is None or layout.positions[query] - layout.positions[key] < window
+            visible[query, key] = owner[key] in seen and near
+    return visible
+
+
+@settings(max_examples=60, deadline=None)
+@given(layouts(), st.one_of(st.none(), st.integers(1, 7)), st.booleans())
+def test_ragged_attention_follows_the_definition(layout, window, sinks) -> None:
+    torch.manual_seed(0)
+    tokens = layout.num_tokens
+    q = torch.randn(1, 4, tokens, 8, dtype=torch.float64, requires_grad=True)
+    k = torch.randn(1, 2, tokens, 8, dtype=torch.float64, requires_grad=True)
+    v = torch.randn(1, 2, tokens, 8, dtype=torch.float64, requires_grad=True)
+    s_aux = torch.randn(4, dtype=torch.float64, requires_grad=True) if sinks else None
+    ours, _ = ragged_attention(
+        torch.nn.Module(), q, k, v, None, layout=layout, sliding_window=window, s_aux=s_aux
+    )
+    visible = visible_by_definition(layout, window)[None]
+    theirs = attend(q, k, v, visible, Rule(8**-0.5, None, None, s_aux)).transpose(1, 2)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    leaves = [q, k, v] if s_aux is None else [q, k, v, s_aux]
+    probe = torch.randn_like(theirs)
+    for a, b in zip(
+        torch.autograd.grad((ours * probe).sum(), leaves),
+        torch.autograd.grad((theirs * probe).sum(), leaves),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(layouts(), st.one_of(st.none(), st.integers(1, 7)))
+def test_groups_cover_the_row_once(layout, window) -> None:
+    at = 0
+    for group in _groups(layout, window, torch.device("cpu")):
+        assert group.start == at
+        at += group.num * group.length
+    assert at == layout.num_tokens

@@ -1,0 +1,72 @@
+"""Tiny randomly initialised models in the shapes of real ones, for parity tests."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GPT2Config,
+    GptOssConfig,
+    LlamaConfig,
+    MistralConfig,
+    Phi3Config,
+    Qwen3Config,
+)
+
+from kamerton.models.base import Base, BaseIdentity, supports_ragged, use_ragged
+
+VOCABULARY = 97
+_SIZE = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+_MIXED = {
+    "head_dim": 16,
+    "sliding_window": 8,
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+}
+
+CONFIGS: dict[str, Any] = {
+    "llama": lambda: LlamaConfig(**_SIZE),
+    "qwen3": lambda: Qwen3Config(**_SIZE, head_dim=16),
+    "gemma3": lambda: Gemma3TextConfig(**_SIZE, **_MIXED),
+    "mistral": lambda: MistralConfig(**_SIZE, sliding_window=8),
+    "gpt2": lambda: GPT2Config(
+        vocab_size=VOCABULARY, n_embd=64, n_layer=3, n_head=4, n_positions=256, bos_token_id=1
+    ),
+    "phi3": lambda: Phi3Config(**_SIZE),
+    # Soft-capped scores and logits; attention sinks.
+    "gemma2": lambda: Gemma2Config(**_SIZE, **_MIXED),
+    "gpt_oss": lambda: GptOssConfig(**_SIZE, **_MIXED, num_local_experts=4, num_experts_per_tok=2),
+}
+
+
+def tiny_base(shape: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> Base:
+    """Make a tiny base of a shape, with random weights and no tokenizer."""
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(CONFIGS[shape]()).to(dtype).eval()
+    model.requires_grad_(False)
+    assert supports_ragged(model) is None
+    use_ragged(model)
+    identity = BaseIdentity(
+        id=f"tiny/{shape}",
+        folder=Path(),
+        weight_hash="0" * 64,
+        tokenizer_hash="0" * 64,
+        template_hash="0" * 64,
+        architecture=type(model).__name__,
+        num_parameters=sum(p.numel() for p in model.parameters()),
+        vocab_size=VOCABULARY,
+    )
+    return Base(model, None, identity, ragged=True)

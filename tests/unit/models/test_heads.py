@@ -1,0 +1,56 @@
+"""Log-probabilities and their gradient against the plain computation."""
+
+import pytest
+import torch
+
+from kamerton.models import heads
+from kamerton.models.heads import Head, token_logprobs, top_logits
+
+
+def plain(hidden, targets, head):
+    return head.logits(hidden).log_softmax(-1).gather(1, targets[:, None]).squeeze(1)
+
+
+@pytest.mark.parametrize("chunk", [64, 1 << 22], ids=["many chunks", "one chunk"])
+@pytest.mark.parametrize(
+    ("bias", "scale", "softcap"),
+    [(False, 1.0, None), (True, 0.25, None), (False, 1.0, 5.0), (True, 2.0, 5.0)],
+)
+def test_equals_the_plain_computation(bias, scale, softcap, chunk, monkeypatch) -> None:
+    monkeypatch.setattr(heads, "_CHUNK_LOGITS", chunk)
+    torch.manual_seed(0)
+    weight = torch.randn(50, 16, dtype=torch.float32)
+    head = Head(weight, torch.randn(50) if bias else None, scale, softcap)
+    hidden = torch.randn(70, 16, requires_grad=True)
+    targets = torch.randint(50, (70,))
+    factors = torch.randn(70)  # an objective weighs positions as it likes
+    ours = token_logprobs(hidden, targets, head)
+    (our_grad,) = torch.autograd.grad((ours * factors).sum(), hidden)
+    theirs = plain(hidden, targets, head)
+    (their_grad,) = torch.autograd.grad((theirs * factors).sum(), hidden)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(our_grad, their_grad, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(token_logprobs(hidden.detach(), targets, head), theirs.detach())
+    assert torch.equal(top_logits(hidden.detach(), head), head.logits(hidden).argmax(-1))
+
+
+def test_extreme_logits_stay_finite() -> None:
+    head = Head(torch.tensor([[1e4], [-1e4], [0.0]]))
+    hidden = torch.tensor([[1.0], [1.0]], requires_grad=True)
+    logprobs = token_logprobs(hidden, torch.tensor([0, 1]), head)
+    assert logprobs[0] == 0
+    assert logprobs[1] == -2e4
+    (grad,) = torch.autograd.grad(logprobs.sum(), hidden)
+    assert torch.isfinite(grad).all()
+
+
+def test_bf16_hidden_gives_fp32_logprobs() -> None:
+    torch.manual_seed(0)
+    head = Head(torch.randn(40, 8, dtype=torch.bfloat16))
+    hidden = torch.randn(5, 8, dtype=torch.bfloat16, requires_grad=True)
+    targets = torch.arange(5)
+    logprobs = token_logprobs(hidden, targets, head)
+    assert logprobs.dtype == torch.float32
+    torch.testing.assert_close(logprobs, plain(hidden, targets, head), rtol=2e-2, atol=2e-2)
+    (grad,) = torch.autograd.grad(logprobs.sum(), hidden)
+    assert grad.dtype == torch.bfloat16

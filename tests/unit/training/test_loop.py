@@ -1,0 +1,249 @@
+"""The loop: accumulation, resume, guards, early stopping, shrinking rows."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from kamerton.adapters.lora import LoraSettings, attach_lora
+from kamerton.core.errors import InterruptedRun, NotFiniteError, TrainingError
+from kamerton.core.events import Event, HoldoutMeasured, Notice, RunStarted, StepDone
+from kamerton.data.examples import Place
+from kamerton.data.rendering import Rendered
+from kamerton.models.base import Base
+from kamerton.objectives.sft import Sft
+from kamerton.training import loop
+from kamerton.training.loop import CHECKPOINT_FILE, Outcome, Task, train
+from kamerton.training.settings import TrainSettings
+from tests.shapes import VOCABULARY, tiny_base
+
+
+def examples(count: int, seed: int = 0) -> list[Rendered]:
+    random = np.random.default_rng(seed)
+    made = []
+    for number in range(count):
+        length = int(random.integers(4, 20))
+        ids = random.integers(3, VOCABULARY, length).astype(np.int32)
+        trained = np.zeros(length, bool)
+        trained[length // 2 :] = True
+        made.append(Rendered(ids, trained, Place("made.jsonl", number + 1)))
+    return made
+
+
+class Runs:
+    """Runs a small task, each time from a fresh base, and keeps the events."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.events: list[Event] = []
+        self.weights: dict[str, torch.Tensor] = {}
+        self.base: Base | None = None
+
+    def __call__(self, settings: TrainSettings, should_stop=lambda: False, **task) -> Outcome:
+        self.events = []
+        self.base = tiny_base(task.pop("shape", "llama"))
+        lora = attach_lora(self.base, task.pop("lora", LoraSettings(rank=4)), seed=settings.seed)
+        made = Task(
+            name="run", base=self.base, adapter=lora, objective=Sft(),
+            train=task.pop("train", examples(24)), holdout=task.pop("holdout", ()),
+            settings=settings, folder=self.folder, identity=task.pop("identity", "same"),
+        )  # fmt: skip
+        assert not task
+        outcome = train(made, self.events.append, should_stop)
+        self.weights = {name: p.detach().clone() for name, p in lora.parameters().items()}
+        return outcome
+
+    def of(self, kind):
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    return Runs(tmp_path)
+
+
+SMALL = TrainSettings(
+    epochs=3, tokens_per_step=64, learning_rate=5e-3, threads=1, checkpoint_every_s=0
+)
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_the_loss_falls(runs: Runs) -> None:
+    runs(SMALL.model_copy(update={"epochs": 20, "checkpoint_every_s": 99}))
+    losses = [event.loss for event in runs.of(StepDone)]
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+
+
+def test_accumulation_equals_the_large_batch(runs: Runs, tmp_path: Path) -> None:
+    """Rows of any size lead to the same gradient, although their lengths differ."""
+    runs(SMALL.model_copy(update={"epochs": 1, "tokens_per_step": 200}))
+    one = [event.loss for event in runs.of(StepDone)], runs.weights
+    (tmp_path / CHECKPOINT_FILE).unlink()
+    runs(SMALL.model_copy(update={"epochs": 1, "tokens_per_step": 200, "tokens_per_row": 20}))
+    many = [event.loss for event in runs.of(StepDone)], runs.weights
+    assert one[0] == pytest.approx(many[0], rel=1e-5)
+    for name, weight in one[1].items():
+        torch.testing.assert_close(weight, many[1][name], rtol=1e-3, atol=1e-5)
+
+
+def test_the_loss_is_the_mean_over_tokens(runs: Runs) -> None:
+    rows = examples(6)
+    runs(SMALL.model_copy(update={"max_steps": 1, "tokens_per_step": 999}), train=rows)
+    (step,) = runs.of(StepDone)
+    base = tiny_base("llama")
+    total, count = 0.0, 0
+    with torch.no_grad(), base.attention("eager"):
+        for row in rows:
+            ids = torch.from_numpy(row.ids.astype(np.int64))
+            logprobs = base.model(input_ids=ids[None]).logits[0].log_softmax(-1)
+            for at in np.flatnonzero(row.trained):
+                total -= float(logprobs[at - 1, ids[at]])
+                count += 1
+    assert step.loss == pytest.approx(total / count, rel=1e-5)
+    assert step.num_labelled == count
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 9])
+def test_a_stopped_run_ends_with_the_same_bits(runs: Runs, tmp_path: Path, stop_after) -> None:
+    settings = SMALL.model_copy(update={"patience": 0})
+    lora = LoraSettings(rank=4, dropout=0.2)
+    whole = runs(settings, holdout=examples(5, seed=9), lora=lora)
+    undisturbed = runs.weights
+    (tmp_path / CHECKPOINT_FILE).unlink()
+    asked = iter(range(1, 1000))
+    with pytest.raises(InterruptedRun):
+        runs(settings, lambda: next(asked) >= stop_after, holdout=examples(5, seed=9), lora=lora)
+    resumed = runs(settings, holdout=examples(5, seed=9), lora=lora)
+    assert runs.of(RunStarted)[0].first_step == stop_after
+    assert same(runs.weights, undisturbed)
+    assert (resumed.kept_step, resumed.holdout_loss) == (whole.kept_step, whole.holdout_loss)
+
+
+def test_a_finished_run_is_not_run_again(runs: Runs) -> None:
+    runs(SMALL)
+    before = runs.weights
+    runs(SMALL)
+    assert runs.of(StepDone) == []
+    assert same(runs.weights, before)
+
+
+def test_a_checkpoint_of_another_run_is_refused(runs: Runs) -> None:
+    runs(SMALL.model_copy(update={"max_steps": 1}))
+    with pytest.raises(TrainingError, match="other settings"):
+        runs(SMALL, identity="another")
+
+
+def test_a_damaged_checkpoint_is_refused(runs: Runs, tmp_path: Path) -> None:
+    (tmp_path / CHECKPOINT_FILE).write_bytes(b"\x00" * 100)
+    with pytest.raises(TrainingError, match="damaged"):
+        runs(SMALL)
+
+
+def test_early_stopping_keeps_the_best(runs: Runs) -> None:
+    settings = SMALL.model_copy(
+        update={"epochs": 60, "learning_rate": 0.03, "patience": 2, "evaluate_every": 4}
+    )
+    outcome = runs(settings, holdout=examples(8, seed=5))
+    measured = runs.of(HoldoutMeasured)
+    assert outcome.reason == "early stop"
+    assert outcome.num_steps < 60 * 5
+    best = min(measured, key=lambda event: event.loss)
+    assert (outcome.kept_step, outcome.holdout_loss) == (best.step, best.loss)
+    again = runs(settings, holdout=examples(8, seed=5))
+    assert again.num_steps == outcome.num_steps
+
+
+def test_nan_never_reaches_the_weights(runs: Runs, monkeypatch) -> None:
+    runs(SMALL.model_copy(update={"max_steps": 2}))
+    before = runs.weights
+
+    class Broken(Sft):
+        def loss(self, scored, num_units):
+            share = super().loss(scored, num_units)
+            return type(share)(share.value * float("nan"))
+
+    monkeypatch.setattr("tests.unit.training.test_loop.Sft", Broken)
+    with pytest.raises(NotFiniteError, match=r"made\.jsonl:\d+"):
+        runs(SMALL)
+    assert same(before, before)
+
+
+def test_out_of_memory_shrinks_the_rows_only(runs: Runs, tmp_path: Path, monkeypatch) -> None:
+    runs(SMALL)
+    undisturbed = runs.weights
+    (tmp_path / CHECKPOINT_FILE).unlink()
+    real, limit = loop.make_rows, 40
+
+    def tight(rendered, tokens_per_row, device):
+        if tokens_per_row > limit and sum(len(r.ids) for r in rendered) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(rendered, tokens_per_row, device)
+
+    monkeypatch.setattr(loop, "make_rows", tight)
+    runs(SMALL)
+    notices = [event.message for event in runs.of(Notice)]
+    assert any("out of memory: rows of" in message for message in notices)
+    assert all("effective batch stays the same" in message for message in notices)
+    for name, weight in undisturbed.items():
+        torch.testing.assert_close(weight, runs.weights[name], rtol=5e-3, atol=5e-5)
+
+
+def test_hopeless_memory_is_an_error(runs: Runs, monkeypatch) -> None:
+    def never(rendered, tokens_per_row, device):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(loop, "make_rows", never)
+    with pytest.raises(TrainingError, match="one example of"):
+        runs(SMALL)
+
+
+@pytest.mark.parametrize("shape", ["llama", "gemma3", "gpt2"])
+def test_recomputation_changes_memory_not_results(runs: Runs, tmp_path: Path, shape) -> None:
+    lora = LoraSettings(rank=4, dropout=0.3)
+    runs(SMALL.model_copy(update={"recompute": "none"}), shape=shape, lora=lora)
+    kept = runs.weights
+    (tmp_path / CHECKPOINT_FILE).unlink()
+    runs(SMALL.model_copy(update={"recompute": "all"}), shape=shape, lora=lora)
+    for name, weight in kept.items():
+        torch.testing.assert_close(weight, runs.weights[name], rtol=1e-4, atol=1e-6)
+
+
+def test_a_wrong_ragged_path_falls_back(runs: Runs, monkeypatch) -> None:
+    real = Base.hidden
+
+    def wrong(self, ids, layout):
+        hidden = real(self, ids, layout)
+        return hidden * 1.5 if self.ragged else hidden
+
+    monkeypatch.setattr(Base, "hidden", wrong)
+    runs(SMALL.model_copy(update={"max_steps": 1}))
+    assert any("falling back to padded rows" in event.message for event in runs.of(Notice))
+    assert runs.base is not None
+    assert not runs.base.ragged
+
+
+def test_padded_rows_train_the_same(runs: Runs, tmp_path: Path, monkeypatch) -> None:
+    runs(SMALL)
+    ragged = runs.weights
+    (tmp_path / CHECKPOINT_FILE).unlink()
+    real = tiny_base
+
+    def unsupported(shape):
+        base = real(shape)
+        base.model.set_attn_implementation("sdpa")
+        return Base(base.model, None, base.identity, ragged=False, notice="made for a test")
+
+    monkeypatch.setattr("tests.unit.training.test_loop.tiny_base", unsupported)
+    runs(SMALL)
+    assert any("made for a test" in event.message for event in runs.of(Notice))
+    for name, weight in ragged.items():
+        torch.testing.assert_close(weight, runs.weights[name], rtol=5e-3, atol=5e-5)
+
+
+def test_nothing_to_train_is_an_error(runs: Runs) -> None:
+    with pytest.raises(TrainingError, match="no example"):
+        runs(SMALL, train=[])

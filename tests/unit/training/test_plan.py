@@ -1,0 +1,51 @@
+"""Plans: every example once per epoch, limits kept, the same for the same seed."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kamerton.training.plan import learning_rate_at, pack, plan_epoch, plan_run
+from kamerton.training.settings import TrainSettings
+
+lengths_of = st.lists(st.integers(1, 50), min_size=1, max_size=80)
+
+
+@given(lengths_of, st.integers(1, 120), st.integers(0, 5))
+def test_an_epoch_has_every_example_once_within_the_budget(lengths, budget, epoch) -> None:
+    settings = TrainSettings(tokens_per_step=budget)
+    steps = plan_epoch(lengths, settings, epoch)
+    assert sorted(index for step in steps for index in step) == list(range(len(lengths)))
+    for step in steps:
+        assert len(step) == 1 or sum(lengths[index] for index in step) <= budget
+
+
+@given(lengths_of, st.integers(1, 120))
+def test_packing_loses_nothing_and_orders_by_length(lengths, limit) -> None:
+    rows = pack(lengths, limit)
+    assert sorted(index for row in rows for index in row) == list(range(len(lengths)))
+    for row in rows:
+        assert len(row) == 1 or sum(lengths[index] for index in row) <= limit
+        assert [lengths[i] for i in row] == sorted((lengths[i] for i in row), reverse=True)
+    # Best fit leaves at most one row less than half full (of those that are no single long one).
+    loads = [sum(lengths[i] for i in row) for row in rows]
+    assert sum(load <= limit / 2 for load in loads) <= 1
+
+
+def test_epochs_differ_and_seeds_decide() -> None:
+    lengths = [1] * 40
+    one = TrainSettings(epochs=2, tokens_per_step=8)
+    plan = plan_run(lengths, one)
+    assert plan == plan_run(lengths, one)
+    assert plan[:5] != plan[5:]
+    assert plan != plan_run(lengths, one.model_copy(update={"seed": 1}))
+    assert len(plan_run(lengths, one.model_copy(update={"max_steps": 3}))) == 3
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
+def test_schedules(schedule) -> None:
+    settings = TrainSettings(schedule=schedule, warmup=0.1, learning_rate=1.0)
+    rates = [learning_rate_at(step, 100, settings) for step in range(100)]
+    assert all(0 < rate <= 1 for rate in rates)
+    assert rates[:10] == sorted(rates[:10])
+    assert rates[10] == 1
+    assert rates[99] == (1 if schedule == "constant" else pytest.approx(0, abs=0.02))

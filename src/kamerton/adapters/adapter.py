@@ -1,6 +1,7 @@
 """The adapter seam: the small trained part, attached to a base at run time."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,8 +39,20 @@ class Adapter(Protocol):
         """Switch what only happens while training, such as dropout, on or off."""
         ...
 
+    def disabled(self) -> AbstractContextManager[None]:
+        """Answer as the base alone for a while."""
+        ...
+
     def detach(self) -> None:
         """Take the adapter off; the base is as it was, byte for byte."""
+        ...
+
+    def merge(self) -> None:
+        """Fold the adapter into the base's weights; only where it is mergeable."""
+        ...
+
+    def as_plain_model(self) -> AbstractContextManager[None]:
+        """Show the model without the adapter's modules for a while, merged weights and all."""
         ...
 
     def files(self) -> Mapping[str, bytes]:

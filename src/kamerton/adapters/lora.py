@@ -227,6 +227,21 @@ class Lora:
             for layer in self._layers.values():
                 layer.enabled = True
 
+    @contextmanager
+    def as_plain_model(self) -> Iterator[None]:
+        """Put the frozen layers back for a while, with merged weights if merged.
+
+        Yields:
+            Nothing.
+        """
+        for path, layer in self._layers.items():
+            self._base.model.set_submodule(path, layer.layer)
+        try:
+            yield
+        finally:
+            for path, layer in self._layers.items():
+                self._base.model.set_submodule(path, layer)
+
     def detach(self) -> None:
         """Put the frozen layers back; a merged adapter is unmerged first."""
         self.unmerge()

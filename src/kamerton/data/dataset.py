@@ -21,7 +21,13 @@ __all__ = ["Loaded", "Prepared", "ensure_usable", "load_examples", "prepare"]
 _SAMPLE_ROWS = 100
 _NAMED_REJECTIONS = 3
 # A format to those its rows turn into when one field is left out.
-_LESSER = {"feedback": ("chat", "prompt", "alpaca"), "classification": ("text",)}
+_LESSER = {
+    "preference": ("chat",),
+    "feedback": ("chat", "prompt", "alpaca", "classification"),
+    "alpaca": ("prompt", "classification"),
+    "prompt": ("classification",),
+    "classification": ("text",),
+}
 
 
 @dataclass(frozen=True, slots=True)

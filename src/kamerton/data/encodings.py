@@ -6,6 +6,7 @@ that Russian uses most, because general detectors mistake them; charset-normaliz
 
 import codecs
 from collections.abc import Iterable
+from itertools import pairwise
 
 from kamerton.core.errors import DataError
 
@@ -77,10 +78,9 @@ def _without_mark(chunk: bytes) -> str:
     for start, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
         every_second = head[start::2]
         others = head[1 - start :: 2]
-        if (
-            sum(byte in high for byte in every_second) >= 0.9 * len(every_second)
-            and sum(byte in high for byte in others) <= 0.1 * len(others)
-        ):
+        if sum(byte in high for byte in every_second) >= 0.9 * len(every_second) and sum(
+            byte in high for byte in others
+        ) <= 0.1 * len(others):
             return encoding
     return ""
 
@@ -126,8 +126,7 @@ def _russian_score(sample: bytes, encoding: str) -> float:
         return 0.0
     # A wrong Cyrillic table swaps the case, and Western text has no runs of wide letters.
     in_run = sum(
-        ord(a) > 127 and ord(b) > 127 and a.isalpha() and b.isalpha()
-        for a, b in zip(text, text[1:], strict=False)
+        ord(a) > 127 and ord(b) > 127 and a.isalpha() and b.isalpha() for a, b in pairwise(text)
     )
     if in_run < 0.5 * len(letters):
         return 0.0

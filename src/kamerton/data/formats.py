@@ -190,9 +190,7 @@ def yes_or_no(value: Any) -> bool | None:
     return True if word in _YES else False if word in _NO else None
 
 
-def _detect(
-    sample: Sequence[Mapping[str, Any]], columns: Mapping[str, str]
-) -> FormatName | None:
+def _detect(sample: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> FormatName | None:
     for known in _ALIASES:
         if columns.keys() - _fields(known):
             continue

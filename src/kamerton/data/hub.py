@@ -81,12 +81,12 @@ def read_hub(
         rows = iter((load or _stream)(source))
     except (DataError, MissingExtraError):
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         raise _failed(source, error) from None
     while True:
         try:
             fields = next(rows, None)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             raise _failed(source, error) from None
         if fields is None:
             break
@@ -98,7 +98,7 @@ def read_hub(
 
 def _stream(source: HubSource) -> Iterable[Mapping[str, Any]]:
     try:
-        from datasets import load_dataset
+        from datasets import load_dataset  # type: ignore[import-untyped]
     except ImportError:
         raise MissingExtraError("datasets", "hub", "data sets of the Hub") from None
     rows: Iterable[Mapping[str, Any]] = load_dataset(

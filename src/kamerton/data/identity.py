@@ -23,6 +23,7 @@ __all__ = [
     "input_text",
     "label_of",
     "normal_text",
+    "rejected_text",
     "whole_text",
 ]
 
@@ -106,6 +107,18 @@ def answer_text(example: Example) -> str:
             return _spoken(example.completion)
         case _:
             return example.text
+
+
+def rejected_text(example: PreferenceExample) -> str:
+    """Give the worse answer of a pair.
+
+    Args:
+        example: A pair.
+
+    Returns:
+        The text.
+    """
+    return _spoken(example.rejected)
 
 
 def whole_text(example: Example) -> str:

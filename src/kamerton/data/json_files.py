@@ -92,8 +92,8 @@ def read_document(file: TextFile, name: str) -> Iterator[Row | Rejection]:
         if not cursor.peek():
             yield from _container(value, name, line)
             return
-        for line, value in chain([(line, value)], cursor.rest()):
-            yield row_of(value, Place(name, line))
+        for place_line, each in chain([(line, value)], cursor.rest()):
+            yield row_of(each, Place(name, place_line))
     file.report(finished=True)
 
 

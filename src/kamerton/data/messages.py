@@ -172,7 +172,8 @@ def _content(value: Any, field: str) -> tuple[str, str]:
         return value, ""
     if not isinstance(value, list):
         raise Unusable(field, f"must be text, got {kind_of(value)}")
-    texts, reasonings = [], []
+    texts: list[str] = []
+    reasonings: list[str] = []
     for i, part in enumerate(value):
         kind = part.get("type", "text") if isinstance(part, Mapping) else None
         text = part.get("text", part.get("value")) if isinstance(part, Mapping) else part

@@ -187,9 +187,7 @@ def _is_turns(text: str) -> bool:
     return start.startswith("[") and "{" in start[:4] and ('"role"' in start or '"from"' in start)
 
 
-def _system(
-    row: Row, schema: Schema, messages: tuple[Message, ...]
-) -> tuple[Message, ...]:
+def _system(row: Row, schema: Schema, messages: tuple[Message, ...]) -> tuple[Message, ...]:
     text = _optional_text(row, schema, "system")
     if not text.strip() or messages and messages[0]["role"] == "system":
         return ()
@@ -205,8 +203,10 @@ def _history(row: Row, schema: Schema) -> tuple[Message, ...]:
         raise Unusable(field, "must be a list of [question, answer]")
     turns: list[Message] = []
     for i, pair in enumerate(value):
-        if not isinstance(pair, list) or len(pair) != 2 or not all(
-            isinstance(text, str) and text.strip() for text in pair
+        if (
+            not isinstance(pair, list)
+            or len(pair) != 2
+            or not all(isinstance(text, str) and text.strip() for text in pair)
         ):
             raise Unusable(f"{field}.{i}", "must be [question, answer], two texts")
         turns += [user(pair[0]), assistant(pair[1])]
@@ -230,9 +230,7 @@ def _check_answer(answer: tuple[Message, ...], field: str) -> None:
         raise Unusable(field, "must be the assistant's answer to the prompt")
 
 
-def _continuation(
-    answer: tuple[Message, ...], prompt: tuple[Message, ...]
-) -> tuple[Message, ...]:
+def _continuation(answer: tuple[Message, ...], prompt: tuple[Message, ...]) -> tuple[Message, ...]:
     """Take off the prompt where an answer repeats it."""
     return answer[len(prompt) :] if answer[: len(prompt)] == prompt else answer
 
@@ -248,9 +246,9 @@ def _common_prompt(
             return _common_transcript(chosen_text, rejected_text, schema)
     chosen = _turns(row, schema, "chosen", assistant)
     rejected = _turns(row, schema, "rejected", assistant)
-    shared = len(os.path.commonprefix([list(chosen), list(rejected)]))
     # Equal answers share everything; the last turn is then the answer.
-    shared = min(shared, len(chosen) - 1, len(rejected) - 1)
+    most = min(len(chosen), len(rejected)) - 1
+    shared = next((i for i in range(most) if chosen[i] != rejected[i]), max(0, most))
     return chosen[:shared], chosen[shared:], rejected[shared:]
 
 

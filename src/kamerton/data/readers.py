@@ -108,7 +108,9 @@ def _read_paragraphs(file: TextFile, name: str) -> Iterator[Row | Rejection]:
     first = size = 0
     for number, line in itertools.chain(lines_of(file), [(0, "")]):
         if line is None:
-            yield Rejection(Place(name, number), "", f"line is longer than {ROW_LIMIT:,} characters")
+            yield Rejection(
+                Place(name, number), "", f"line is longer than {ROW_LIMIT:,} characters"
+            )
             continue
         if line.strip() and size + len(line) <= ROW_LIMIT:
             first = first or number

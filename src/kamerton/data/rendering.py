@@ -321,7 +321,7 @@ class Renderer:
             raise _OverlongError(self.settings.max_tokens, num_tokens)
         trained = np.zeros(num_tokens, dtype=np.bool_)
         for first, end in assembly.trained:
-            trained[max(first, 1) : end] = True
+            trained[first:end] = True
         if not trained.any():
             raise RenderingError("a row must have a token to train, found none")
         return Rendered(np.array(assembly.ids, dtype=np.int32), trained, place)

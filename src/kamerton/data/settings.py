@@ -8,9 +8,7 @@ from kamerton.core.settings import Settings, suggestion
 
 __all__ = ["COLUMN_NAMES", "DataSettings", "FormatName"]
 
-FormatName = Literal[
-    "chat", "prompt", "alpaca", "classification", "preference", "feedback", "text"
-]
+FormatName = Literal["chat", "prompt", "alpaca", "classification", "preference", "feedback", "text"]
 
 COLUMN_NAMES = (
     "messages",

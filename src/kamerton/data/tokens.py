@@ -126,7 +126,15 @@ class Encoder:
 def _control_tokens(tokenizer: Tokenizer) -> dict[str, int]:
     """Find every special token by its text."""
     added = getattr(tokenizer, "added_tokens_decoder", {})
-    return {str(token): index for index, token in added.items() if token.special and str(token)}
+    control = {str(token): index for index, token in added.items() if token.special and str(token)}
+    for token, index in (
+        (tokenizer.bos_token, tokenizer.bos_token_id),
+        (tokenizer.eos_token, tokenizer.eos_token_id),
+    ):
+        # Some tokenizers keep these two as ordinary members of their vocabulary.
+        if token and index is not None:
+            control[str(token)] = index
+    return control
 
 
 def spans(tokenizer: Tokenizer, ids: Sequence[int], trained: Sequence[bool]) -> list[Span]:

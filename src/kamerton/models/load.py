@@ -12,7 +12,15 @@ from kamerton.core.files import hash_file, hash_json, write_atomically
 from kamerton.data.templates import template_of, tokenizer_hash
 from kamerton.models.base import Base, BaseIdentity, supports_ragged, use_ragged
 
-__all__ = ["DType", "find_base", "has_fast_bf16", "load_base", "pick_device", "wrap_model"]
+__all__ = [
+    "DType",
+    "find_base",
+    "has_fast_bf16",
+    "load_base",
+    "load_tokenizer",
+    "pick_device",
+    "wrap_model",
+]
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -87,6 +95,28 @@ def load_base(
     if weights:
         model = model.to(where)
     return wrap_model(model, tokenizer, name=name, folder=folder)
+
+
+def load_tokenizer(name: str) -> tuple[Any, int]:
+    """Load a base's tokenizer alone.
+
+    Args:
+        name: As for `find_base`.
+
+    Returns:
+        The tokenizer and the number of rows of the base's embedding.
+
+    Raises:
+        ModelError: If it cannot be loaded.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    folder = find_base(name)
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        return AutoTokenizer.from_pretrained(folder), config.get_text_config().vocab_size
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"base: the tokenizer of {name} cannot be loaded: {error}") from error
 
 
 def wrap_model(model: Any, tokenizer: Any, *, name: str, folder: Path) -> Base:

@@ -10,7 +10,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-__all__ = ["CASES", "Case", "tokenizer_of"]
+__all__ = ["CASES", "Case", "metaspace_tokenizer", "tokenizer_of"]
 
 _SENTENCES = [
     "Is the shop open today? Yes, until six in the evening.",
@@ -36,7 +36,9 @@ _CHATML = """\
 # Thinking is kept after the last user turn only; a switch puts an empty block into the prompt.
 _QWEN3 = """\
 {%- set ns = namespace(last=0) %}
-{%- for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}
+{%- for m in messages %}
+  {%- if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}
+{%- endfor %}
 {%- for m in messages %}
   {{- '<|im_start|>' + m.role + '\\n' }}
   {%- if m.role == 'assistant' %}
@@ -71,7 +73,8 @@ _R1 = """\
 _LLAMA3 = """\
 {{- bos_token }}
 {%- for m in messages %}
-  {{- '<|start_header_id|>' + m.role + '<|end_header_id|>\\n\\n' + m.content | trim + '<|eot_id|>' }}
+  {{- '<|start_header_id|>' + m.role + '<|end_header_id|>\\n\\n' }}
+  {{- m.content | trim + '<|eot_id|>' }}
 {%- endfor %}
 {%- if add_generation_prompt %}
   {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
@@ -233,3 +236,30 @@ def tokenizer_of(case: Case) -> PreTrainedTokenizerFast:
             single=f"{case.bos} $A", special_tokens=[(case.bos, backend.token_to_id(case.bos))]
         )
     return PreTrainedTokenizerFast(tokenizer_object=backend, chat_template=case.template, **given)
+
+
+def metaspace_tokenizer(template: str, prepend_scheme: str) -> PreTrainedTokenizerFast:
+    """Build a tokenizer that puts a space before a text, as SentencePiece does.
+
+    Args:
+        template: Chat template.
+        prepend_scheme: `first` or `always`.
+
+    Returns:
+        A BPE tokenizer with BOS, EOS and control tokens that swallow white space after them.
+    """
+    backend = Tokenizer(models.BPE(unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=prepend_scheme)
+    backend.decoder = decoders.Metaspace(prepend_scheme=prepend_scheme)
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False
+    )
+    backend.train_from_iterator([*_SENTENCES, "a\nb\n"] * 4, trainer)
+    backend.add_special_tokens([AddedToken(token, rstrip=True) for token in _ROLES])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        chat_template=template,
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+    )

@@ -1,4 +1,4 @@
-"""The pretraining corpus of nano: same seed, same text; well-formed; two languages; no leaked names."""
+"""The pretraining corpus of nano: seeded, well-formed, bilingual and without leaked names."""
 
 from __future__ import annotations
 

@@ -1,0 +1,136 @@
+"""What people see while something runs: notices, progress bars and the training line."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from kamerton.core.events import (
+    CheckpointSaved,
+    Event,
+    HoldoutMeasured,
+    Notice,
+    RunFinished,
+    RunStarted,
+    Sink,
+    StepDone,
+)
+from kamerton.core.events import Progress as ProgressEvent
+
+__all__ = ["messages", "progress_sink", "stop_flag"]
+
+messages = Console(stderr=True, highlight=False)
+"""Where messages go; data goes to stdout."""
+
+
+@contextmanager
+def progress_sink() -> Iterator[Sink]:
+    """Show progress bars and notices for the events of a flow.
+
+    Yields:
+        The sink.
+    """
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=messages, transient=True) as bars:
+        yield _Bars(bars)
+
+
+class _Bars:
+    """Turns events into bars and lines."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Notice():
+                style = "yellow" if event.level == "warning" else "dim"
+                self._bars.console.print(f"{event.level}: {event.message}", style=style)
+            case ProgressEvent():
+                self._show(event.task, event.done, event.total, event.unit)
+            case RunStarted():
+                self._say_start(event)
+            case StepDone():
+                rate = event.num_tokens / max(event.seconds, 1e-9)
+                note = f"loss {event.loss:.3f}  {rate:,.0f} tokens/s"
+                self._show("training", event.step, event.num_steps, note)
+            case HoldoutMeasured():
+                mark = "  best so far" if event.best else ""
+                self._bars.console.print(
+                    f"step {event.step}: held-out loss {event.loss:.4f}{mark}", style="dim"
+                )
+            case RunFinished():
+                self._hide("training")
+            case CheckpointSaved() | _:
+                pass
+
+    def _say_start(self, event: RunStarted) -> None:
+        if event.first_step:
+            self._bars.console.print(f"going on after step {event.first_step}", style="dim")
+        facts = event.facts
+        if "trainable" in facts:
+            self._bars.console.print(
+                f"{facts['trainable']:,} trainable parameters "
+                f"({100 * facts['share']:.2f} % of the base), {facts['dtype']}; "
+                f"{facts['tokens']:,} tokens an epoch, {facts['labelled']:,} learned; "
+                f"activations about {facts['activation_bytes_per_row'] / 2**20:,.0f} MiB a row",
+                style="dim",
+            )
+
+    def _show(self, name: str, done: float, total: float | None, note: str) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(name, total=total, note="")
+        self._bars.update(self._tasks[name], completed=int(done), total=total, note=note)
+        if total is not None and done >= total:
+            self._hide(name)
+
+    def _hide(self, name: str) -> None:
+        if name in self._tasks:
+            self._bars.remove_task(self._tasks.pop(name))
+
+
+@contextmanager
+def stop_flag() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a flag, so that work ends at a resumable point.
+
+    A second Ctrl-C interrupts at once.
+
+    Yields:
+        A function that says whether Ctrl-C was pressed.
+    """
+    pressed = False
+
+    def handle(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+        messages.print("stopping after this step (Ctrl-C again: at once)", style="yellow")
+
+    before = {name: signal.signal(name, handle) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: pressed
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)

@@ -1,0 +1,51 @@
+"""`kamerton evaluate VARIANT...`."""
+
+import json
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from kamerton.cli.console import messages, progress_sink
+from kamerton.cli.options import project_option, set_option
+
+__all__ = ["evaluate"]
+
+
+@click.command()
+@click.argument("variants", nargs=-1, required=True)
+@click.option("--data", help="File to measure on; the variant's own holdout when left out.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write an HTML report.")
+@set_option
+@project_option
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+def evaluate(
+    variants: tuple[str, ...],
+    data: str | None,
+    report: Path | None,
+    overrides: tuple[str, ...],
+    project: Path,
+    as_json: bool,
+) -> None:
+    """Compare VARIANTS with each other, and with zero-shot and few-shot prompting.
+
+    --set evaluate.KEY=VALUE changes how, as in a recipe.
+    """
+    from kamerton.evaluation.table import terminal_table
+    from kamerton.flows.evaluate import evaluate_variants, evaluation_settings
+    from kamerton.flows.report import write_evaluation_report
+    from kamerton.flows.workspace import Workspace
+    from kamerton.store.variants import find_variant
+
+    workspace = Workspace(project)
+    found = [find_variant(name, workspace.variants) for name in variants]
+    settings = evaluation_settings(found[0], overrides)
+    with progress_sink() as sink:
+        evaluated = evaluate_variants(found, workspace, sink, data=data, settings=settings)
+    if as_json:
+        click.echo(json.dumps(evaluated.comparison.to_json(), ensure_ascii=False))
+    else:
+        Console().print(terminal_table(evaluated.comparison))
+    if report is not None:
+        write_evaluation_report(report, evaluated, workspace, found[0].name)
+        messages.print(f"report: {report}")

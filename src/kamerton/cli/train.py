@@ -1,0 +1,47 @@
+"""`kamerton train RECIPE`."""
+
+import json
+from pathlib import Path
+
+import click
+
+from kamerton.cli.console import messages, progress_sink, stop_flag
+from kamerton.cli.options import project_option, set_option
+
+__all__ = ["train"]
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@set_option
+@project_option
+@click.option("--fresh", is_flag=True, help="Start over, forgetting the state of an earlier run.")
+@click.option("--json", "as_json", is_flag=True, help="Print the variant's manifest as JSON.")
+def train(
+    recipe: Path, overrides: tuple[str, ...], project: Path, fresh: bool, as_json: bool
+) -> None:
+    """Make a variant from RECIPE.
+
+    A run that was stopped goes on with the same command, and ends with the same bits.
+    """
+    from kamerton.flows.recipe import Recipe
+    from kamerton.flows.train import make_variant
+    from kamerton.flows.workspace import Workspace
+
+    settings = Recipe.read(recipe, overrides)
+    with progress_sink() as sink, stop_flag() as should_stop:
+        made = make_variant(
+            settings, recipe.parent, Workspace(project), sink, should_stop=should_stop, fresh=fresh
+        )
+    variant, outcome = made.variant, made.outcome
+    if outcome is not None:
+        loss = "" if outcome.holdout_loss is None else f", held-out loss {outcome.holdout_loss:.4f}"
+        messages.print(
+            f"{outcome.reason} after {outcome.num_steps} steps in {outcome.seconds:.0f} s; "
+            f"kept step {outcome.kept_step}{loss}"
+        )
+    messages.print(f"next: kamerton evaluate {variant.name}", style="dim")
+    if as_json:
+        click.echo(json.dumps(variant.manifest.model_dump(mode="json"), ensure_ascii=False))
+    else:
+        click.echo(variant.folder)

@@ -1,0 +1,96 @@
+"""`kamerton variant list | show | verify | merge`."""
+
+import json
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from kamerton.cli.console import messages
+from kamerton.cli.options import project_option
+
+__all__ = ["variant"]
+
+
+@click.group()
+def variant() -> None:
+    """List, show, verify and merge variants."""
+
+
+@variant.command("list")
+@project_option
+@click.option("--json", "as_json", is_flag=True, help="Print manifests as JSON.")
+def list_(project: Path, as_json: bool) -> None:
+    """List the project's variants."""
+    from kamerton.flows.workspace import Workspace
+    from kamerton.store.variants import list_variants
+
+    found = list_variants(Workspace(project).variants)
+    if as_json:
+        plain = [one.manifest.model_dump(mode="json") for one in found]
+        click.echo(json.dumps(plain, ensure_ascii=False, indent=2))
+        return
+    if not found:
+        messages.print("no variants yet: kamerton train RECIPE makes one")
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "method", "base", "held-out loss", "made", "hash"):
+        table.add_column(column)
+    for one in found:
+        manifest = one.manifest
+        loss = manifest.metrics.get("holdout_loss")
+        shown = "" if loss is None else f"{loss:.4f}"
+        table.add_row(
+            one.name, manifest.method, manifest.base.id, shown, manifest.created[:16],
+            manifest.content_hash[:12],
+        )  # fmt: skip
+    Console().print(table)
+
+
+@variant.command()
+@click.argument("name")
+@project_option
+def show(name: str, project: Path) -> None:
+    """Print the manifest of NAME."""
+    from kamerton.flows.workspace import Workspace
+    from kamerton.store.variants import find_variant
+
+    found = find_variant(name, Workspace(project).variants)
+    plain = found.manifest.model_dump(mode="json")
+    click.echo(json.dumps(plain, ensure_ascii=False, indent=2))
+
+
+@variant.command()
+@click.argument("name")
+@project_option
+def verify(name: str, project: Path) -> None:
+    """Verify every byte of NAME, its base, and that it changes the base's answers."""
+    from kamerton.flows.variants import verify_variant
+    from kamerton.flows.workspace import Workspace
+    from kamerton.store.variants import find_variant
+
+    found = find_variant(name, Workspace(project).variants)
+    difference = verify_variant(found)
+    messages.print(f"{found.name}: files, base, tokenizer and template are as they were")
+    if found.manifest.method != "none":
+        messages.print(f"largest change of a logit on a probe: {difference:.3g}")
+
+
+@variant.command()
+@click.argument("name")
+@click.argument("folder", type=click.Path(path_type=Path))
+@project_option
+def merge(name: str, folder: Path, project: Path) -> None:
+    """Write NAME merged into its base as a Transformers model to FOLDER."""
+    from kamerton.flows.variants import merge_variant
+    from kamerton.flows.workspace import Workspace
+    from kamerton.store.variants import find_variant
+
+    found = find_variant(name, Workspace(project).variants)
+    merged = merge_variant(found, folder)
+    messages.print(
+        f"merged in {merged.dtype}: logits differ by at most {merged.largest:.3g} from the "
+        f"unmerged variant, {merged.same_top:.1%} of the likeliest tokens are the same"
+    )
+    click.echo(folder)

@@ -1,0 +1,208 @@
+"""Checks: what each answer is worth, item by item."""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+
+from kamerton.core.errors import EvaluationError
+from kamerton.evaluation import metrics
+from kamerton.evaluation.metrics import normalise
+from kamerton.evaluation.refusals import is_refusal
+from kamerton.evaluation.settings import (
+    Check,
+    ContainsCheck,
+    ExactCheck,
+    JsonCheck,
+    PatternCheck,
+    RefusalCheck,
+    RulesCheck,
+)
+from kamerton.evaluation.statistics import Finish, Floats
+from kamerton.evaluation.task import Item
+
+__all__ = ["Checked", "check_answers", "check_labels", "is_json"]
+
+_FENCE = re.compile(r"\A```[\w-]*\n(.*)\n```\Z", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One metric of one variant, item by item.
+
+    Attributes:
+        metric: Its name.
+        values: What each item is worth, 0 or 1, NaN where it is not counted, [n]. Under F1: was
+            the class right.
+        features: What each item adds to the metric's sums, [n, K].
+        finish: Makes the metric of the sums.
+        better: `higher`, `lower`, or `neither` for a share that is only reported.
+    """
+
+    metric: str
+    values: Floats
+    features: Floats
+    finish: Finish
+    better: str = "higher"
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the metric is the share of counted items with value 1."""
+        return self.finish is metrics.mean
+
+
+def check_labels(items: Sequence[Item], texts: Sequence[str]) -> tuple[Checked, Checked]:
+    """Measure chosen labels.
+
+    Args:
+        items: With labels.
+        texts: The label chosen for each.
+
+    Returns:
+        Accuracy and macro-F1 over the labels that are right somewhere.
+    """
+    gold = [item.reference for item in items]
+    values = np.array([float(t == g) for t, g in zip(texts, gold, strict=True)])
+    features = metrics.class_features(texts, gold, sorted(set(gold)))
+    return (
+        Checked("accuracy", values, metrics.mean_features(values), metrics.mean),
+        Checked("macro-F1", values, features, metrics.macro_f1),
+    )
+
+
+def check_answers(check: Check, items: Sequence[Item], texts: Sequence[str]) -> Checked:
+    """Measure generated answers by one check.
+
+    Args:
+        check: What is measured.
+        items: The questions.
+        texts: The answer to each.
+
+    Returns:
+        The metric, item by item.
+
+    Raises:
+        EvaluationError: If no item has what the check needs.
+    """
+    counted = [check.only_if is None or _filled(item.extra.get(check.only_if)) for item in items]
+    if isinstance(check, ContainsCheck | PatternCheck):
+        counted = [
+            wanted and _filled(item.extra.get(check.field), but_false=False)
+            for wanted, item in zip(counted, items, strict=True)
+        ]
+    if not any(counted):
+        _complain(check, items)
+    if isinstance(check, PatternCheck):
+        return _check_pattern(check, items, texts, counted)
+    judge = _judge(check)
+    values = np.full(len(items), np.nan)
+    for place, (item, text) in enumerate(zip(items, texts, strict=True)):
+        if counted[place]:
+            values[place] = float(judge(item, text))
+    better = "higher"
+    if isinstance(check, RefusalCheck) and check.expect is not True:
+        better = "higher" if check.expect is False else "neither"
+    return Checked(check.title, values, metrics.mean_features(values), metrics.mean, better)
+
+
+def is_json(text: str) -> bool:
+    """Tell whether a whole text is JSON.
+
+    Args:
+        text: Spaces and a Markdown code fence around it are allowed.
+
+    Returns:
+        Whether it parses; NaN and Infinity are not JSON.
+    """
+    text = text.strip()
+    fenced = _FENCE.match(text)
+    try:
+        json.loads(fenced[1] if fenced else text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _check_pattern(
+    check: PatternCheck, items: Sequence[Item], texts: Sequence[str], counted: Sequence[bool]
+) -> Checked:
+    pattern = re.compile(check.pattern)
+    gold = [
+        normalise(_plain(item.extra[check.field])) if wanted else None
+        for item, wanted in zip(items, counted, strict=True)
+    ]
+    predicted = [_found(pattern, text) for text in texts]
+    values = np.array(
+        [np.nan if g is None else float(p == g) for p, g in zip(predicted, gold, strict=True)]
+    )
+    if check.metric == "accuracy":
+        return Checked(check.title, values, metrics.mean_features(values), metrics.mean)
+    if check.metric == "f1":
+        assert check.positive is not None
+        features = metrics.class_features(predicted, gold, [normalise(check.positive)])
+        return Checked(check.title, values, features, metrics.f1)
+    classes = sorted({name for name in gold if name is not None})
+    features = metrics.class_features(predicted, gold, classes)
+    return Checked(check.title, values, features, metrics.macro_f1)
+
+
+def _judge(
+    check: ExactCheck | ContainsCheck | RulesCheck | RefusalCheck | JsonCheck,
+) -> Callable[[Item, str], bool]:
+    match check:
+        case ExactCheck():
+            return lambda item, text: normalise(text) == normalise(item.reference)
+        case ContainsCheck():
+            field = check.field
+            return lambda item, text: _contains(text, item.extra[field])
+        case RulesCheck():
+            rules = [(re.compile(rule.pattern), rule.must) for rule in check.rules]
+            return lambda _item, text: all(
+                (pattern.search(text) is not None) == must for pattern, must in rules
+            )
+        case RefusalCheck():
+            wanted = check.expect is not False
+            return lambda _item, text: is_refusal(text) == wanted
+        case JsonCheck():
+            return lambda _item, text: is_json(text)
+
+
+def _found(pattern: re.Pattern[str], text: str) -> str | None:
+    """Give what the last match found; models often repeat the question's wording first."""
+    found = [match[1] for match in pattern.finditer(text) if match[1] is not None]
+    return normalise(found[-1]) if found else None
+
+
+def _contains(text: str, wanted: Any) -> bool:
+    parts = wanted if isinstance(wanted, list | tuple) else [wanted]
+    text = normalise(text)
+    return all(normalise(_plain(part)) in text for part in parts)
+
+
+def _plain(value: Any) -> str:
+    """Write a column's value as an answer would: text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _filled(value: Any, *, but_false: bool = True) -> bool:
+    if isinstance(value, bool | int | float):
+        return bool(value) or not but_false
+    return bool(value.strip() if isinstance(value, str) else value)
+
+
+def _complain(check: Check, items: Sequence[Item]) -> NoReturn:
+    fields = [check.only_if, getattr(check, "field", None)]
+    columns = sorted({name for item in items for name in item.extra})
+    raise EvaluationError(
+        f"check '{check.title}' needs items with "
+        f"{' and '.join(f"column '{name}'" for name in fields if name)} filled in, found none "
+        f"among {len(items)}",
+        hint=f"the rows' other columns are: {', '.join(columns) if columns else 'none'}",
+    )
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")

@@ -1,0 +1,343 @@
+"""Comparing variants that answered the same items."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kamerton.core.errors import EvaluationError
+from kamerton.core.seeds import derive_seed
+from kamerton.evaluation.checks import Checked, check_answers, check_labels
+from kamerton.evaluation.metrics import perplexity
+from kamerton.evaluation.settings import EvaluationSettings, ExactCheck
+from kamerton.evaluation.statistics import (
+    Floats,
+    bootstrap,
+    bootstrap_interval,
+    holm,
+    mcnemar,
+    paired_interval,
+    permutation_p,
+    sum_groups,
+    wilson,
+)
+from kamerton.evaluation.task import Answers, Item
+
+__all__ = ["Comparison", "Cost", "Difference", "Measured", "compare"]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One metric of one variant, with its interval over `n` counted items."""
+
+    metric: str
+    variant: str
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One metric of one variant minus the same of another, on the same items.
+
+    Attributes:
+        metric: Which metric.
+        variant: The one that is judged.
+        against: The one it is compared with.
+        value: First minus second.
+        low: Lower end of the interval of the difference.
+        high: Upper end.
+        p_value: Two-sided, of this test alone.
+        p_corrected: Holm's, over all differences of the comparison.
+        test: `McNemar mid-p` or `permutation`.
+    """
+
+    metric: str
+    variant: str
+    against: str
+    value: float
+    low: float
+    high: float
+    p_value: float
+    p_corrected: float
+    test: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What the answers of a variant cost, and its held-out loss.
+
+    Attributes:
+        variant: Its name.
+        seconds_mean: Mean seconds of work per item.
+        seconds_p95: 95th percentile of the seconds of work per item.
+        tokens_mean: Mean tokens per answer (all candidates' tokens when labels are scored).
+        cut_off: Share of answers that ended at the length limit.
+        holdout_loss: Mean over labelled tokens; None when it was not measured.
+        perplexity: exp(holdout_loss).
+        holdout_tokens: Labelled tokens behind the loss.
+    """
+
+    variant: str
+    seconds_mean: float
+    seconds_p95: float
+    tokens_mean: float
+    cut_off: float
+    holdout_loss: float | None
+    perplexity: float | None
+    holdout_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How variants did on the same items.
+
+    Attributes:
+        variants: Names, in the order given.
+        against: Those that the others are compared with.
+        metrics: Names, in the order in which they were declared.
+        better: Per metric `higher`, `lower`, or `neither`.
+        num_items: How many items were answered.
+        num_groups: How many independent groups they form.
+        level: Coverage of the intervals.
+        resamples: Of bootstrap and permutation.
+        measured: Every metric of every variant.
+        differences: Every metric of every variant minus that of each baseline.
+        costs: One per variant.
+    """
+
+    variants: tuple[str, ...]
+    against: tuple[str, ...]
+    metrics: tuple[str, ...]
+    better: tuple[str, ...]
+    num_items: int
+    num_groups: int
+    level: float
+    resamples: int
+    measured: tuple[Measured, ...]
+    differences: tuple[Difference, ...]
+    costs: tuple[Cost, ...]
+
+    def measure(self, metric: str, variant: str) -> Measured:
+        """Find one measurement.
+
+        Args:
+            metric: Of `metrics`.
+            variant: Of `variants`.
+
+        Returns:
+            The measurement.
+        """
+        return next(m for m in self.measured if (m.metric, m.variant) == (metric, variant))
+
+    def difference(self, metric: str, variant: str, against: str) -> Difference | None:
+        """Find one difference.
+
+        Args:
+            metric: Of `metrics`.
+            variant: Of `variants`.
+            against: Of `against`.
+
+        Returns:
+            The difference, or None where the two were not compared this way round.
+        """
+        wanted = (metric, variant, against)
+        found = (d for d in self.differences if (d.metric, d.variant, d.against) == wanted)
+        return next(found, None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Make plain values for JSON.
+
+        Returns:
+            Nested dictionaries and lists; an infinite perplexity becomes None.
+        """
+        values = dataclasses.asdict(self)
+        for cost in values["costs"]:
+            if cost["perplexity"] == float("inf"):
+                cost["perplexity"] = None
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+def compare(
+    items: Sequence[Item],
+    answers: Sequence[Answers],
+    settings: EvaluationSettings,
+    *,
+    against: Sequence[str] = (),
+) -> Comparison:
+    """Compare variants on the same items.
+
+    Shares get Wilson's interval, their differences McNemar's mid-p test and Bonett and Price's
+    interval. F1 gets bootstrap intervals and a permutation test. Where items share a group,
+    everything is resampled by group instead.
+
+    Args:
+        items: The questions.
+        answers: One per variant, to these very items; all scored or all generated.
+        settings: Checks, level, resamples.
+        against: Baselines, most basic first. Every other variant is compared with each of them,
+            and a baseline with those before it.
+
+    Returns:
+        Values, intervals, differences with corrected p-values, and costs.
+
+    Raises:
+        EvaluationError: If the variants answered different items, or a check counts no item.
+    """
+    against = tuple(dict.fromkeys(against))
+    _verify(items, answers, against)
+    names = tuple(answer.variant for answer in answers)
+    groups = [item.group or f"\0{place}" for place, item in enumerate(items)]
+    table = [_checked(items, answer, settings) for answer in answers]
+    measured: list[Measured] = []
+    differences: list[Difference] = []
+    pairs = [(v, b) for v in names for b in _opponents(v, against)]
+    for column in zip(*table, strict=True):
+        judged = _Judged(dict(zip(names, column, strict=True)), groups, settings)
+        measured += [judged.measure(name) for name in names]
+        differences += [judged.difference(variant, other) for variant, other in pairs]
+    corrected = holm([difference.p_value for difference in differences])
+    return Comparison(
+        variants=names,
+        against=against,
+        metrics=tuple(checked.metric for checked in table[0]),
+        better=tuple(checked.better for checked in table[0]),
+        num_items=len(items),
+        num_groups=len(set(groups)),
+        level=settings.level,
+        resamples=settings.resamples,
+        measured=tuple(measured),
+        differences=tuple(
+            dataclasses.replace(difference, p_corrected=p)
+            for difference, p in zip(differences, corrected, strict=True)
+        ),
+        costs=tuple(_cost(answer) for answer in answers),
+    )
+
+
+class _Judged:
+    """One metric of all variants; resamples are drawn once."""
+
+    def __init__(
+        self, checked: dict[str, Checked], groups: Sequence[str], settings: EvaluationSettings
+    ) -> None:
+        first = next(iter(checked.values()))
+        self._checked, self._settings = checked, settings
+        self._finish, self._metric = first.finish, first.metric
+        self._counted = ~np.isnan(first.values)
+        self._groups = [g for g, wanted in zip(groups, self._counted, strict=True) if wanted]
+        self._num_groups = len(set(self._groups))
+        # The closed forms need independent zeros and ones.
+        self._closed_form = first.is_share and self._num_groups == len(self._groups)
+        self._seed = derive_seed(settings.seed, first.metric)
+        self._features = {n: self._by_group(c.features) for n, c in checked.items()}
+        self._values = {n: self._value(f) for n, f in self._features.items()}
+        self._samples: dict[str, Floats] = {}
+        if not self._closed_form:
+            columns = bootstrap(
+                list(self._features.values()), self._finish, settings.resamples, self._seed
+            )
+            self._samples = dict(zip(checked, columns.T, strict=True))
+
+    def measure(self, name: str) -> Measured:
+        """Value and interval of one variant."""
+        value, n = self._values[name], len(self._groups)
+        right = self._checked[name].values[self._counted]
+        if self._closed_form:
+            interval = wilson(int(right.sum()), n, self._settings.level)
+        elif self._checked[name].is_share and right.min() == right.max():
+            # No resample of equal values varies; groups count as one item each.
+            whole = self._num_groups if right[0] else 0
+            interval = wilson(whole, self._num_groups, self._settings.level)
+        else:
+            interval = bootstrap_interval(self._samples[name], value, self._settings.level)
+        return Measured(self._metric, name, value, interval.low, interval.high, n)
+
+    def difference(self, name: str, other: str) -> Difference:
+        """Difference of two variants; its p-value is corrected later."""
+        value = self._values[name] - self._values[other]
+        level = self._settings.level
+        if self._closed_form:
+            a = self._checked[name].values[self._counted] == 1
+            b = self._checked[other].values[self._counted] == 1
+            result = mcnemar(a, b)
+            p_value, test = result.p_value, "McNemar mid-p"
+            interval = paired_interval(result.only_a, result.only_b, len(a), level)
+        else:
+            samples = self._samples[name] - self._samples[other]
+            interval = bootstrap_interval(samples, value, level)
+            p_value = permutation_p(
+                self._features[name],
+                self._features[other],
+                self._finish,
+                self._settings.resamples,
+                self._seed,
+            )
+            test = "permutation"
+        return Difference(
+            self._metric, name, other, value, interval.low, interval.high, p_value, p_value, test
+        )
+
+    def _by_group(self, features: Floats) -> Floats:
+        return sum_groups(features[self._counted], self._groups)
+
+    def _value(self, features: Floats) -> float:
+        return float(self._finish(features.sum(axis=0)))
+
+
+def _verify(items: Sequence[Item], answers: Sequence[Answers], against: Sequence[str]) -> None:
+    names = [answer.variant for answer in answers]
+    if not items or not answers:
+        raise EvaluationError(
+            f"a comparison needs items and variants, found {len(items)} and {len(answers)}"
+        )
+    if len(set(names)) < len(names):
+        raise EvaluationError(f"variants must have different names, found {', '.join(names)}")
+    unknown = [name for name in against if name not in names]
+    if unknown:
+        raise EvaluationError(
+            f"baselines must be among the variants, found '{unknown[0]}' among {', '.join(names)}"
+        )
+    expected = tuple(item.id for item in items)
+    for answer in answers:
+        if answer.item_ids != expected or len(answer.texts) != len(items):
+            raise EvaluationError(
+                f"all variants must answer the same {len(items)} items in the same order; "
+                f"'{answer.variant}' answered others",
+                hint="run every variant on one list of items: same holdout, same limit",
+            )
+        if (answer.kind == "scored") != bool(items[0].labels):
+            raise EvaluationError(
+                f"variants must all score labels or all generate; '{answer.variant}' differs"
+            )
+
+
+def _checked(
+    items: Sequence[Item], answer: Answers, settings: EvaluationSettings
+) -> tuple[Checked, ...]:
+    if answer.kind == "scored":
+        return check_labels(items, answer.texts)
+    checks = settings.checks or (ExactCheck(),)
+    return tuple(check_answers(check, items, answer.texts) for check in checks)
+
+
+def _opponents(name: str, against: tuple[str, ...]) -> tuple[str, ...]:
+    return against[: against.index(name)] if name in against else against
+
+
+def _cost(answer: Answers) -> Cost:
+    loss = answer.holdout_loss
+    return Cost(
+        variant=answer.variant,
+        seconds_mean=float(np.mean(answer.seconds)),
+        seconds_p95=float(np.quantile(answer.seconds, 0.95)),
+        tokens_mean=float(np.mean(answer.num_tokens)),
+        cut_off=float(np.mean([reason == "length" for reason in answer.finish_reasons])),
+        holdout_loss=loss,
+        perplexity=None if loss is None else perplexity(loss),
+        holdout_tokens=answer.holdout_tokens,
+    )

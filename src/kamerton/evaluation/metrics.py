@@ -1,0 +1,134 @@
+"""Metrics as functions of counts, and the form in which texts are compared."""
+
+import math
+import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+
+from kamerton.evaluation.statistics import Floats
+
+__all__ = [
+    "class_features",
+    "f1",
+    "macro_f1",
+    "mean",
+    "mean_features",
+    "normalise",
+    "perplexity",
+]
+
+
+def normalise(text: str) -> str:
+    """Bring a text to the form in which texts are compared.
+
+    Args:
+        text: Anything.
+
+    Returns:
+        The text in NFKC without case, with single spaces and none at its ends.
+    """
+    # Lower case may undo the normal form, hence the second NFKC.
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(unicodedata.normalize("NFKC", folded).split())
+
+
+def perplexity(loss: float) -> float:
+    """Turn a mean loss per token into perplexity.
+
+    Args:
+        loss: Mean over tokens of the negative natural-log probability.
+
+    Returns:
+        exp(loss); infinity where that is too large for a float.
+    """
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf
+
+
+def mean_features(values: Floats) -> Floats:
+    """Make the features of a mean.
+
+    Args:
+        values: One per item, [n]; NaN where an item is not counted.
+
+    Returns:
+        Sum and count, [n, 2].
+    """
+    counted = ~np.isnan(values)
+    return np.stack([np.where(counted, values, 0.0), counted.astype(np.float64)], axis=1)
+
+
+def mean(sums: Floats) -> Floats:
+    """Divide sum by count.
+
+    Args:
+        sums: Of `mean_features`, [..., 2].
+
+    Returns:
+        The mean, [...]; NaN where nothing was counted.
+    """
+    return _ratio(sums[..., 0], sums[..., 1], math.nan)
+
+
+def class_features(
+    predicted: Sequence[str | None], gold: Sequence[str | None], classes: Sequence[str]
+) -> Floats:
+    """Make the features of F1: per class what was hit, what was predicted and what was true.
+
+    Args:
+        predicted: One per item; None when no class was named.
+        gold: The right class per item; None where an item is not counted.
+        classes: C classes to measure.
+
+    Returns:
+        Zeros and ones, [n, 3 * C]: hits, predictions, truths.
+    """
+    places = {name: place for place, name in enumerate(classes)}
+    features = np.zeros((len(gold), 3, len(classes)))
+    for row, (guess, truth) in enumerate(zip(predicted, gold, strict=True)):
+        if truth is None:
+            continue
+        if guess in places:
+            features[row, 1, places[guess]] = 1
+        if truth in places:
+            features[row, 2, places[truth]] = 1
+            features[row, 0, places[truth]] = float(guess == truth)
+    return features.reshape(len(gold), -1)
+
+
+def f1(sums: Floats) -> Floats:
+    """Compute F1 of one class.
+
+    Args:
+        sums: Of `class_features` for one class, [..., 3].
+
+    Returns:
+        F1, [...]; 0 where the class was neither predicted nor true.
+    """
+    return _ratio(2 * sums[..., 0], sums[..., 1] + sums[..., 2], 0.0)
+
+
+def macro_f1(sums: Floats) -> Floats:
+    """Average F1 over the classes that are true somewhere, each class counting the same.
+
+    Args:
+        sums: Of `class_features`, [..., 3 * C].
+
+    Returns:
+        Mean F1, [...]; NaN where no item was counted.
+    """
+    counts = sums.reshape(*sums.shape[:-1], 3, -1)
+    hits, predicted, true = counts[..., 0, :], counts[..., 1, :], counts[..., 2, :]
+    scores = _ratio(2 * hits, predicted + true, 0.0)
+    # A class missing from a resample says nothing about the variant.
+    present = true > 0
+    return _ratio((scores * present).sum(axis=-1), present.sum(axis=-1), math.nan)
+
+
+def _ratio(above: Floats, below: Floats, otherwise: float) -> Floats:
+    result = np.full(np.shape(above), otherwise)
+    np.divide(above, below, out=result, where=below > 0)
+    return result

@@ -1,0 +1,173 @@
+"""What is measured: checks over answers, and how certain the numbers have to be."""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from kamerton.core.settings import Settings
+
+__all__ = [
+    "Check",
+    "ContainsCheck",
+    "EvaluationSettings",
+    "ExactCheck",
+    "JsonCheck",
+    "PatternCheck",
+    "RefusalCheck",
+    "Rule",
+    "RulesCheck",
+]
+
+
+class _CheckSettings(Settings):
+    """What every check has."""
+
+    name: str = Field(default="", max_length=40)
+    """How tables name it; the kind when empty. No two checks may share a name."""
+    only_if: str | None = None
+    """Column that must be filled in; items where it is absent, empty, false or 0 are not counted."""
+
+    @property
+    def title(self) -> str:
+        """The name, or the kind where there is none."""
+        return self.name or str(getattr(self, "kind", ""))
+
+
+class ExactCheck(_CheckSettings):
+    """The answer is the reference, apart from case, spaces and Unicode form."""
+
+    kind: Literal["exact"] = "exact"
+    """Selects this check."""
+
+
+class ContainsCheck(_CheckSettings):
+    """The answer contains every text of a column, apart from case, spaces and Unicode form."""
+
+    kind: Literal["contains"] = "contains"
+    """Selects this check."""
+    field: str
+    """Column with a text or a list of texts; items without it are not counted."""
+
+
+class PatternCheck(_CheckSettings):
+    """What a pattern finds in the answer is what a column says."""
+
+    kind: Literal["pattern"] = "pattern"
+    """Selects this check."""
+    pattern: str
+    r"""Regular expression with exactly one group, such as 'Verdict: (\w+)'; its last match counts,
+    and an answer without a match is wrong."""
+    field: str
+    """Column with the right value; items without it are not counted."""
+    metric: Literal["accuracy", "f1", "macro_f1"] = "accuracy"
+    """Share of right items, F1 of one class, or the mean F1 of all classes."""
+    positive: str | None = None
+    """Class whose F1 is measured; needed by "f1" and by no other metric."""
+
+    @field_validator("pattern")
+    @classmethod
+    def _one_group(cls, pattern: str) -> str:
+        groups = _compile(pattern).groups
+        if groups != 1:
+            raise ValueError(f"pattern must have exactly one group, found {groups} in {pattern!r}")
+        return pattern
+
+    @model_validator(mode="after")
+    def _positive(self) -> Self:
+        if (self.metric == "f1") != (self.positive is not None):
+            raise ValueError(
+                f"positive must be given with metric 'f1' and only then, found metric "
+                f"'{self.metric}' and positive {self.positive!r}"
+            )
+        return self
+
+
+class Rule(Settings):
+    """A pattern that an answer must or must not match."""
+
+    name: str = Field(min_length=1)
+    """How reports name it."""
+    pattern: str
+    """Regular expression, searched in the answer as it is, case and line breaks included."""
+    must: bool = True
+    """Whether the answer must match; false forbids it."""
+
+    @field_validator("pattern")
+    @classmethod
+    def _valid(cls, pattern: str) -> str:
+        _compile(pattern)
+        return pattern
+
+
+class RulesCheck(_CheckSettings):
+    """The answer keeps to every rule."""
+
+    kind: Literal["rules"] = "rules"
+    """Selects this check."""
+    rules: tuple[Rule, ...] = Field(min_length=1)
+    """What the answer must and must not match; one broken rule breaks the check."""
+
+
+class RefusalCheck(_CheckSettings):
+    """The answer refuses the request, by rules for English and Russian."""
+
+    kind: Literal["refusal"] = "refusal"
+    """Selects this check."""
+    expect: bool | None = None
+    """Whether a refusal is right: true counts refusals as good, false as bad. Left out, their
+    share is reported without a judgement."""
+
+    @property
+    def title(self) -> str:
+        """The name, or what is counted."""
+        return self.name or ("no refusal" if self.expect is False else "refusal")
+
+
+class JsonCheck(_CheckSettings):
+    """The whole answer is valid JSON; a Markdown code fence around it is allowed."""
+
+    kind: Literal["json"] = "json"
+    """Selects this check."""
+
+
+Check = Annotated[
+    ExactCheck | ContainsCheck | PatternCheck | RulesCheck | RefusalCheck | JsonCheck,
+    Field(discriminator="kind"),
+]
+
+
+class EvaluationSettings(Settings):
+    """How variants are compared."""
+
+    checks: tuple[Check, ...] = ()
+    """What is checked in generated answers, each a metric of its own; none means "exact"."""
+    max_tokens: int = Field(default=128, ge=1)
+    """Longest answer that is generated, in tokens."""
+    shots: int = Field(default=4, ge=0)
+    """Worked examples in the few-shot baseline; 0 leaves that baseline out."""
+    level: float = Field(default=0.95, gt=0.5, lt=1)
+    """Coverage of the intervals, such as 0.95; also 1 minus the significance level."""
+    resamples: int = Field(default=10_000, ge=100, le=1_000_000)
+    """Bootstrap resamples and sign flips. More is slower and steadier."""
+    seed: int = Field(default=0, ge=0)
+    """Draws the resamples; the same for all variants."""
+    limit: int = Field(default=0, ge=0)
+    """Ask at most so many items, spread evenly over the file; 0 asks all."""
+    length_normalised: bool = False
+    """Choose labels by mean instead of summed log-probability of their tokens."""
+
+    @model_validator(mode="after")
+    def _different_names(self) -> Self:
+        titles = [check.title for check in self.checks]
+        for title in titles:
+            if titles.count(title) > 1:
+                raise ValueError(f"checks must have different names, found '{title}' twice or more")
+        return self
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"pattern must be a regular expression: {error} in {pattern!r}") from None

@@ -1,0 +1,233 @@
+"""Asking: held-out examples become items, and an engine's reactions become answers."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from kamerton.core.errors import EvaluationError
+from kamerton.core.files import hash_json
+from kamerton.core.protocols import Chat, Engine, Generation, Score
+from kamerton.data.examples import ChatExample, ClassificationExample
+from kamerton.evaluation.settings import EvaluationSettings
+
+__all__ = ["Answers", "Item", "Progress", "make_items", "run_items"]
+
+_CHATS_PER_BATCH = 256
+
+Progress = Callable[[int, int], None]
+"""Told how many items are done, and of how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One question with its right answer.
+
+    Attributes:
+        id: Hash of question, reference and how often the same pair came before, in hex.
+        chat: Messages up to the answer.
+        reference: The right answer: a label, or the text of the last assistant turn.
+        labels: Candidates to score; empty when an answer is generated.
+        extra: The row's other columns, for checks.
+        group: Items of one group are not independent; None stands alone.
+    """
+
+    id: str
+    chat: Chat
+    reference: str
+    labels: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one variant answered, item by item.
+
+    Attributes:
+        variant: Its name.
+        kind: `scored` when labels were compared, `generated` when text was written.
+        texts: One per item: the chosen label or the generated text.
+        seconds: One per item: the wall time of its batch divided by the size of the batch. Items
+            of a batch run together, so this is cost, not the wait of one user.
+        num_tokens: Tokens generated per item, all candidates' tokens when scored.
+        finish_reasons: `stop` or `length` per item.
+        item_ids: Which items were answered, in order.
+        holdout_loss: Mean over labelled tokens of the holdout; None when it was not measured.
+        holdout_tokens: Labelled tokens that the loss is the mean of.
+    """
+
+    variant: str
+    kind: Literal["generated", "scored"]
+    texts: tuple[str, ...]
+    seconds: tuple[float, ...]
+    num_tokens: tuple[int, ...]
+    finish_reasons: tuple[str, ...]
+    item_ids: tuple[str, ...]
+    holdout_loss: float | None = None
+    holdout_tokens: int = 0
+
+
+def make_items(
+    examples: Sequence[ChatExample | ClassificationExample],
+    limit: int = 0,
+    labels: Sequence[str] | None = None,
+) -> list[Item]:
+    """Make items of held-out examples.
+
+    Args:
+        examples: All of one kind.
+        limit: Take at most so many, spread evenly over the examples; 0 takes all.
+        labels: Candidates for classification, best those of the training examples too; the
+            labels of the examples when left out.
+
+    Returns:
+        One item per example taken, in order.
+
+    Raises:
+        EvaluationError: If there are none, kinds are mixed, a chat does not end with an
+            assistant's text, or a label is no candidate.
+    """
+    if not examples:
+        raise EvaluationError(
+            "an evaluation needs at least one held-out example, found none",
+            hint="give more rows, or a larger share for the test split",
+        )
+    if len({type(example) for example in examples}) > 1:
+        raise EvaluationError("the examples of an evaluation must be of one kind, found a mixture")
+    taken = list(examples)
+    if limit and limit < len(taken):
+        taken = [taken[place * len(taken) // limit] for place in range(limit)]
+    if labels is None:
+        labels = [e.label for e in examples if isinstance(e, ClassificationExample)]
+    candidates = tuple(sorted(set(labels)))
+    seen: dict[str, int] = {}
+    items = []
+    for example in taken:
+        chat, reference = _question(example, candidates)
+        content = hash_json([list(map(dict, chat)), reference])
+        number = seen[content] = seen.get(content, -1) + 1
+        items.append(
+            Item(
+                id=hash_json([content, number]) if number else content,
+                chat=chat,
+                reference=reference,
+                labels=candidates if isinstance(example, ClassificationExample) else (),
+                extra=example.extra,
+                group=example.group,
+            )
+        )
+    return items
+
+
+def run_items(
+    engine: Engine,
+    variant: str,
+    items: Sequence[Item],
+    settings: EvaluationSettings,
+    on_progress: Progress | None = None,
+) -> Answers:
+    """Let an engine answer items: score their labels, or generate where there are none.
+
+    A label is chosen by the summed log-probability of its tokens, or by the mean when
+    `settings.length_normalised`; the first of equals wins.
+
+    Args:
+        engine: Answers with the variant's prompt.
+        variant: How the variant is called.
+        items: All with labels, or all without.
+        settings: Length of answers and choice of labels.
+        on_progress: Called after each batch of at most 256 items.
+
+    Returns:
+        Its answers; `seconds` is a batch's wall time divided by the size of the batch.
+
+    Raises:
+        EvaluationError: If some items have labels and some have none.
+    """
+    scored = bool(items and items[0].labels)
+    if any(bool(item.labels) != scored for item in items):
+        raise EvaluationError("either all items must have labels or none, found both")
+    texts: list[str] = []
+    seconds: list[float] = []
+    num_tokens: list[int] = []
+    reasons: list[str] = []
+    for start in range(0, len(items), _CHATS_PER_BATCH):
+        batch = items[start : start + _CHATS_PER_BATCH]
+        began = time.perf_counter()
+        if scored:
+            answered = _choose(engine, batch, settings.length_normalised)
+        else:
+            answered = _generate(engine, batch, Generation(max_tokens=settings.max_tokens))
+        seconds += [(time.perf_counter() - began) / len(batch)] * len(batch)
+        for text, tokens, reason in answered:
+            texts.append(text)
+            num_tokens.append(tokens)
+            reasons.append(reason)
+        if on_progress is not None:
+            on_progress(len(texts), len(items))
+    return Answers(
+        variant=variant,
+        kind="scored" if scored else "generated",
+        texts=tuple(texts),
+        seconds=tuple(seconds),
+        num_tokens=tuple(num_tokens),
+        finish_reasons=tuple(reasons),
+        item_ids=tuple(item.id for item in items),
+    )
+
+
+def _question(
+    example: ChatExample | ClassificationExample, candidates: tuple[str, ...]
+) -> tuple[Chat, str]:
+    if isinstance(example, ClassificationExample):
+        if example.label not in candidates:
+            raise EvaluationError(
+                f"{example.place}: the label must be one of the {len(candidates)} candidates, "
+                f"found '{example.label}'",
+                hint="add training examples of this label or remove the row",
+            )
+        return ({"role": "user", "content": example.text},), example.label
+    *chat, last = example.messages
+    text = last.get("content")
+    if last["role"] != "assistant" or not isinstance(text, str):
+        raise EvaluationError(
+            f"{example.place}: the chat must end with an assistant's text to compare with, "
+            f"found a message of role '{last['role']}'",
+            hint="cut the chat after its last assistant turn, or leave it out of the holdout",
+        )
+    return tuple(chat), text
+
+
+def _choose(
+    engine: Engine, items: Sequence[Item], length_normalised: bool
+) -> list[tuple[str, int, str]]:
+    """Choose a label per item: text, tokens scored, finish reason."""
+
+    def worth(score: Score) -> float:
+        return score.logprob / max(score.num_tokens, 1) if length_normalised else score.logprob
+
+    chosen = []
+    scores = engine.score([item.chat for item in items], [item.labels for item in items])
+    for item, row in zip(items, scores, strict=True):
+        best = max(range(len(row)), key=lambda place: worth(row[place]))
+        chosen.append((item.labels[best], sum(score.num_tokens for score in row), "stop"))
+    return chosen
+
+
+def _generate(
+    engine: Engine, items: Sequence[Item], generation: Generation
+) -> list[tuple[str, int, str]]:
+    """Generate an answer per item: text, tokens, finish reason."""
+    pieces: list[list[str]] = [[] for _ in items]
+    counts = [0] * len(items)
+    reasons = ["length"] * len(items)
+    for event in engine.stream([item.chat for item in items], generation):
+        pieces[event.index].append(event.text)
+        counts[event.index] += 1
+        if event.finish_reason is not None:
+            reasons[event.index] = event.finish_reason
+    return [
+        ("".join(parts), count, reason)
+        for parts, count, reason in zip(pieces, counts, reasons, strict=True)
+    ]

@@ -1,0 +1,115 @@
+"""The recipe: everything a variant is made from, as one TOML file."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from kamerton.adapters.catalogue import AdapterSettings
+from kamerton.adapters.lora import LoraSettings
+from kamerton.core.settings import Settings, apply_overrides, read_toml
+from kamerton.data.rendering import RenderSettings
+from kamerton.data.settings import DataSettings
+from kamerton.evaluation.settings import EvaluationSettings
+from kamerton.models.load import DType
+from kamerton.objectives.sft import SftSettings
+from kamerton.training.settings import TrainSettings
+
+__all__ = ["BaseSettings", "PromptSettings", "Recipe"]
+
+
+class BaseSettings(Settings):
+    """The base; `base = "name"` is short for `base.id = "name"`."""
+
+    id: str = "builtin:nano"
+    """A Hub id such as "Qwen/Qwen3-0.6B", a local folder, or "builtin:nano"."""
+    dtype: DType = "auto"
+    """Of weights and computation; "auto" is bfloat16 where the machine is fast at it."""
+    device: str = "auto"
+    """"auto" takes a GPU when there is one; or "cpu", "cuda", "cuda:1", "mps"."""
+
+
+class PromptSettings(Settings):
+    """What stands before every conversation, in training and afterwards."""
+
+    system: str = ""
+    """System text; empty means none."""
+    demonstrations: int = Field(default=0, ge=0, le=64)
+    """How many training examples are shown before the question (few-shot). 0 to 64."""
+
+
+class Recipe(Settings):
+    """Everything a variant is made from."""
+
+    name: str
+    """Name of the variant: letters, digits, "-", "_" and "."."""
+    base: BaseSettings = BaseSettings()
+    """The frozen pretrained model."""
+    data: DataSettings
+    """Examples."""
+    prompt: PromptSettings = PromptSettings()
+    """System text and demonstrations."""
+    render: RenderSettings = RenderSettings()
+    """How examples become tokens and what of them is learned."""
+    adapter: AdapterSettings = Field(default=LoraSettings(), discriminator="kind")
+    """The small trained part."""
+    objective: SftSettings = SftSettings()
+    """What training minimises."""
+    train: TrainSettings = TrainSettings()
+    """The training loop."""
+    evaluate: EvaluationSettings = EvaluationSettings()
+    """How variants are compared."""
+    log: Literal["none", "tensorboard"] = "none"
+    """Where events go besides the console, `events.jsonl` and the store."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _base_by_name(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and isinstance(values.get("base"), str):
+            return {**values, "base": {"id": values["base"]}}
+        return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_by_default(cls, values: Any) -> Any:
+        # A table without a kind means the default method.
+        if isinstance(values, Mapping) and isinstance(values.get("adapter"), Mapping):
+            return {**values, "adapter": {"kind": "lora", **values["adapter"]}}
+        return values
+
+    @field_validator("name")
+    @classmethod
+    def _safe_name(cls, value: str) -> str:
+        allowed = value.replace("-", "").replace("_", "").replace(".", "")
+        if not allowed.isalnum() or value.startswith("."):
+            raise ValueError(f'must be letters, digits, "-", "_" and ".", got {value!r}')
+        return value
+
+    def to_plain(self) -> dict[str, Any]:
+        """Give the recipe as plain values, without defaults.
+
+        Returns:
+            What `Recipe.parse` takes.
+        """
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+    @classmethod
+    def read(cls, path: Path, overrides: Sequence[str] = ()) -> Self:
+        """Read a recipe file.
+
+        Args:
+            path: The TOML file.
+            overrides: `section.key=value`, applied on top.
+
+        Returns:
+            The recipe.
+
+        Raises:
+            SettingsError: If anything in it is wrong.
+        """
+        values = read_toml(path)
+        if isinstance(values.get("base"), str):
+            # So that --set base.dtype=float32 finds a section.
+            values["base"] = {"id": values["base"]}
+        return cls.parse(apply_overrides(values, overrides), source=str(path))

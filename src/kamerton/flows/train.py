@@ -1,0 +1,207 @@
+"""`kamerton train`: make one variant from a recipe."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from kamerton import __version__
+from kamerton.adapters.adapter import Adapter
+from kamerton.adapters.catalogue import NoAdapterSettings, attach
+from kamerton.core.errors import AdapterError
+from kamerton.core.events import Sink, fan_out
+from kamerton.core.files import hash_json
+from kamerton.data.dataset import Prepared
+from kamerton.data.rendering import Rendered, make_renderer
+from kamerton.flows.prepare import make_prompt, read_examples, render_all
+from kamerton.flows.recipe import Recipe
+from kamerton.flows.workspace import Workspace
+from kamerton.models.base import Base
+from kamerton.models.load import load_base
+from kamerton.objectives.sft import Sft
+from kamerton.prompting.prompt import Prompt
+from kamerton.store.database import open_store
+from kamerton.store.sink import store_sink
+from kamerton.store.variants import (
+    BaseRecord,
+    DataRecord,
+    Variant,
+    VariantManifest,
+    write_variant,
+)
+from kamerton.training.loop import CHECKPOINT_FILE, Outcome, Task, train
+from kamerton.training.rows import make_row
+from kamerton.training.sinks import jsonl_sink, tensorboard_sink
+
+__all__ = ["EVENTS_FILE", "Made", "make_variant"]
+
+EVENTS_FILE = "events.jsonl"
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A finished variant.
+
+    Attributes:
+        variant: The folder and its manifest.
+        outcome: How training ended; None for a prompt-only variant.
+    """
+
+    variant: Variant
+    outcome: Outcome | None
+
+
+def make_variant(
+    recipe: Recipe,
+    folder: Path,
+    workspace: Workspace,
+    sink: Sink,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    fresh: bool = False,
+) -> Made:
+    """Make a variant, going on from a checkpoint of the same run if there is one.
+
+    Args:
+        recipe: What to make.
+        folder: What the recipe's paths are relative to.
+        workspace: Where runs, variants and the store are.
+        sink: Receives events.
+        should_stop: Asked after every step.
+        fresh: Forget an earlier run of this name.
+
+    Returns:
+        The variant.
+
+    Raises:
+        KamertonError: As its parts raise: data, base, adapter, training, store.
+    """
+    if recipe.train.threads:
+        torch.set_num_threads(recipe.train.threads)
+    examples = read_examples(recipe, folder, sink)
+    base = load_base(recipe.base.id, dtype=recipe.base.dtype, device=recipe.base.device)
+    prompt = make_prompt(recipe, examples.train)
+    outcome, files = None, dict[str, bytes]()
+    if not isinstance(recipe.adapter, NoAdapterSettings):
+        adapter = attach(base, recipe.adapter, recipe.train.seed)
+        renderer = make_renderer(base.tokenizer, recipe.render, vocab_size=base.identity.vocab_size)
+        run_folder = workspace.runs / recipe.name
+        run_folder.mkdir(parents=True, exist_ok=True)
+        if fresh:
+            (run_folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+        task = Task(
+            name=recipe.name,
+            base=base,
+            adapter=adapter,
+            objective=Sft(),
+            train=render_all(renderer, prompt, examples.train, sink, "training examples"),
+            holdout=render_all(renderer, prompt, examples.holdout, sink, "held-out examples"),
+            settings=recipe.train,
+            folder=run_folder,
+            identity=_identity(recipe, examples, base),
+        )
+        outcome = _follow(task, recipe, workspace, sink, should_stop)
+        _ensure_effect(base, adapter, task.train[0])
+        files = dict(adapter.files())
+    manifest = _manifest(recipe, folder, examples, base, prompt, outcome)
+    variant = write_variant(workspace.variants / recipe.name, manifest, files, replace=True)
+    with open_store(workspace.store) as store:
+        store.add_variant(variant.manifest.model_dump(mode="json"), variant.folder)
+    return Made(variant, outcome)
+
+
+def _follow(
+    task: Task,
+    recipe: Recipe,
+    workspace: Workspace,
+    sink: Sink,
+    should_stop: Callable[[], bool],
+) -> Outcome:
+    """Train with all sinks attached."""
+    with open_store(workspace.store) as store:
+        sinks = [
+            sink,
+            jsonl_sink(task.folder / EVENTS_FILE),
+            store_sink(store, recipe.to_plain(), task.folder),
+        ]
+        if recipe.log == "tensorboard":
+            sinks.append(tensorboard_sink(task.folder / "tensorboard"))
+        return train(task, fan_out(sinks), should_stop)
+
+
+def _identity(recipe: Recipe, examples: Prepared, base: Base) -> str:
+    """Hash everything that must be the same for a checkpoint to lead to the same weights."""
+    made_of = recipe.model_dump(mode="json", exclude={"name", "evaluate", "log", "data", "base"})
+    # When to save and how to pack rows are no part of what is computed.
+    del made_of["train"]["checkpoint_every_s"]
+    held = examples.loaded_holdout
+    made_of["data"] = [
+        examples.loaded.fingerprint,
+        held.fingerprint if held else recipe.data.holdout,
+        recipe.data.seed,
+    ]
+    identity = base.identity
+    made_of["base"] = [identity.weight_hash, identity.tokenizer_hash, identity.template_hash]
+    made_of["machine"] = [
+        torch.__version__, torch.get_num_threads(), str(base.device), str(base.dtype)
+    ]  # fmt: skip
+    return hash_json(made_of)
+
+
+@torch.no_grad()
+def _ensure_effect(base: Base, adapter: Adapter, example: Rendered) -> None:
+    """Refuse an adapter that answers exactly like the base: it would be a silent no-op."""
+    row = make_row([example], base.device)
+    trained = base.hidden(row.ids, row.layout)
+    with adapter.disabled():
+        plain = base.hidden(row.ids, row.layout)
+    if torch.equal(trained, plain):
+        raise AdapterError(
+            "the trained adapter leaves the base's answers unchanged",
+            hint="raise train.learning_rate or train.epochs",
+        )
+
+
+def _manifest(
+    recipe: Recipe,
+    folder: Path,
+    examples: Prepared,
+    base: Base,
+    prompt: Prompt,
+    outcome: Outcome | None,
+) -> VariantManifest:
+    identity = base.identity
+    metrics = {}
+    if outcome is not None:
+        metrics = {"steps": float(outcome.kept_step), "train_seconds": outcome.seconds}
+        if outcome.holdout_loss is not None:
+            metrics["holdout_loss"] = outcome.holdout_loss
+    return VariantManifest(
+        name=recipe.name,
+        base=BaseRecord(
+            id=identity.id,
+            architecture=identity.architecture,
+            num_parameters=identity.num_parameters,
+            weight_hash=identity.weight_hash,
+            tokenizer_hash=identity.tokenizer_hash,
+            template_hash=identity.template_hash,
+        ),
+        prompt=prompt.model_dump(mode="json"),
+        generation={"max_tokens": recipe.evaluate.max_tokens},
+        method=recipe.adapter.kind,
+        objective="none" if outcome is None else recipe.objective.kind,
+        recipe=recipe.to_plain(),
+        recipe_folder=str(folder.resolve()),
+        data=DataRecord(
+            place=recipe.data.train,
+            fingerprint=examples.loaded.fingerprint,
+            num_train=len(examples.train),
+            num_holdout=len(examples.holdout),
+        ),
+        seed=recipe.train.seed,
+        metrics=metrics,
+        kamerton_version=__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )

@@ -1,0 +1,32 @@
+"""Where a project keeps its runs, variants and store."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Workspace"]
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A project folder.
+
+    Attributes:
+        root: The folder; paths in recipes are relative to the recipe's own folder.
+    """
+
+    root: Path
+
+    @property
+    def variants(self) -> Path:
+        """Folder of variants."""
+        return self.root / "variants"
+
+    @property
+    def runs(self) -> Path:
+        """Folder of runs: events and checkpoints."""
+        return self.root / "runs"
+
+    @property
+    def store(self) -> Path:
+        """The SQLite file."""
+        return self.root / "kamerton.db"

@@ -1,0 +1,1 @@
+"""Floor 1: SQL tables and migrations, variant folders. Never imports torch."""

@@ -7,19 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from kamerton.cli.audit_table import print_audit
 from kamerton.cli.console import messages, progress_sink
 from kamerton.cli.options import set_option
 
 if TYPE_CHECKING:
-    from kamerton.data.audit import Audit
     from kamerton.flows.check import Shown
 
 __all__ = ["check"]
-
-_LISTED = 10
 
 
 @click.command()
@@ -59,7 +56,7 @@ def check(
     if as_json:
         click.echo(json.dumps(checked.audit.to_json(), ensure_ascii=False, indent=2))
     else:
-        _print_audit(Console(highlight=False), checked.audit)
+        print_audit(Console(highlight=False), checked.audit)
     if show:
         rendering = RenderSettings.parse(values["render"], source="--set render")
         facts, notices, shown = show_examples(checked.loaded, base, rendering, show)
@@ -71,59 +68,6 @@ def check(
         messages.print(f"wrote {redact}: {count} values replaced by placeholders")
     if strict and checked.audit.rejections:
         sys.exit(1)
-
-
-def _print_audit(out: Console, found: "Audit") -> None:
-    out.print(
-        f"[bold]{found.source}[/]: {found.num_examples} of {found.num_rows} rows can be used, "
-        f"format {found.format}"
-    )
-    for rejection in found.rejections[:_LISTED]:
-        out.print(Text(f"  {rejection}", style="red"))
-    if len(found.rejections) > _LISTED:
-        out.print(f"  and {len(found.rejections) - _LISTED} more (--json lists all)", style="red")
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
-    for name, value in _lines(found):
-        table.add_row(name, value)
-    out.print(table)
-    for warning in found.warnings:
-        out.print(Text(f"mind: {warning}", style="yellow"))
-    for notice in found.notices:
-        out.print(Text(notice, style="dim"))
-
-
-def _lines(found: "Audit") -> list[tuple[str, str]]:
-    lines = []
-    for part, units in found.lengths.items():
-        said = "; ".join(
-            f"{unit}: median {q.median}, 90 % to {q.p90}, 99 % to {q.p99}, longest {q.longest}"
-            for unit, q in units.items()
-        )
-        lines.append((f"{part} length", said))
-    if found.labels:
-        most = ", ".join(f"{label} {n}" for label, n in list(found.labels.items())[:6])
-        lines.append(
-            ("labels", f"{len(found.labels)}: {most}" + (", ..." * (len(found.labels) > 6)))
-        )
-    total = sum(found.languages.values()) or 1
-    lines.append(
-        ("languages", ", ".join(f"{k} {n / total:.0%}" for k, n in found.languages.items()))
-    )
-    counts = {
-        "exact duplicates": found.exact_duplicates,
-        "near duplicates": found.near_duplicates,
-        "contradictions": found.contradictions,
-        "leaked into holdout": found.leaked,
-        "nearly leaked": found.nearly_leaked,
-        **{f"personal: {kind}": count for kind, count in found.personal.items()},
-    }
-    for name, count in counts.items():
-        if count is not None and (count.number or not name.startswith("personal")):
-            places = f"  ({', '.join(count.places[:3])})" if count.number else ""
-            lines.append((name, f"{count.number}{places}"))
-    return lines
 
 
 def _print_shown(facts: list[tuple[str, str]], notices: list[str], shown: "list[Shown]") -> None:

@@ -16,7 +16,7 @@ from kamerton.data.personal import KINDS, find_personal
 __all__ = ["Audit", "Count", "Quantiles", "audit"]
 
 _PLACES = 5
-_LANGUAGE_TEXTS = 1_000
+_LANGUAGE_TEXTS = 500
 
 
 def audit(loaded: Loaded, holdout: Sequence[Example] | None = None) -> Audit:

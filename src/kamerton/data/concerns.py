@@ -25,14 +25,12 @@ def warnings_of(found: Audit) -> tuple[str, ...]:
     Returns:
         One sentence each, the gravest first; empty for a sound data set.
     """
-    return tuple(
-        [
-            *_of_rows(found),
-            *_of_split(found),
-            *_of_labels(found),
-            *_of_answers(found),
-            *_of_texts(found),
-        ]
+    return (
+        *_of_rows(found),
+        *_of_split(found),
+        *_of_labels(found),
+        *_of_answers(found),
+        *_of_texts(found),
     )
 
 

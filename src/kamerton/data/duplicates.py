@@ -1,15 +1,15 @@
 """Examples that say the same, in one data set or on both sides of a split.
 
 Exact means equal up to case, width and white space. Near means that at least 85 % of the two
-texts' five-character pieces are shared; candidates come from MinHash (Broder 1997) and are then
-checked exactly, so that nothing is called near by chance.
+texts' pieces are shared: runs of five characters in short texts, of three words in long ones.
+Candidates come from MinHash (Broder 1997) and are then checked exactly, so that nothing is called
+near by chance.
 """
 
 import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from kamerton.data.examples import Example, FeedbackExample, PreferenceExample
 from kamerton.data.identity import (
@@ -35,6 +35,7 @@ NEAR_LIMIT = 20_000
 
 _THRESHOLD = 0.85
 _PIECE = 5
+_SHORT = 400
 _TEXT_LIMIT = 4_000
 _NUM_PERMUTATIONS = 64
 _CANDIDATES = 20
@@ -105,11 +106,9 @@ def find_duplicates(examples: Sequence[Example], *, near: bool = True) -> Duplic
     clusters: dict[int, list[int]] = {}
     index = _NearIndex()
     for text, i in candidates:
-        first = index.near(text)
-        if first is None:
-            # Only the first of a cluster is indexed: ten thousand forms of one letter stay cheap.
-            index.add(i, text)
-        else:
+        # Only the first of a cluster is indexed: ten thousand forms of one letter stay cheap.
+        first = index.near(text, else_add=i)
+        if first is not None:
             clusters.setdefault(first, [first]).append(i)
     return Duplicates(exact, tuple(map(tuple, clusters.values())), notice)
 
@@ -138,7 +137,7 @@ def find_leakage(train: Sequence[Example], holdout: Sequence[Example]) -> Leakag
     questions, holdout_notice = _capped(open_texts)
     index = _NearIndex()
     for text, i in candidates if questions else []:
-        index.add(i, text)
+        index.near(text, else_add=i)
     near = []
     for text, i in questions:
         found = index.near(text)
@@ -194,6 +193,10 @@ def _capped(texts: list[tuple[str, int]]) -> tuple[list[tuple[str, int]], str]:
 
 
 def _pieces(text: str) -> frozenset[str]:
+    if len(text) > _SHORT:
+        words = text[:_TEXT_LIMIT].split()
+        if len(words) > 2:
+            return frozenset(map(" ".join, zip(words, words[1:], words[2:], strict=False)))
     text = text[:_TEXT_LIMIT]
     return frozenset(text[i : i + _PIECE] for i in range(max(1, len(text) - _PIECE + 1)))
 
@@ -210,21 +213,17 @@ class _NearIndex:
         self._table = MinHashLSH(threshold=_THRESHOLD - 0.1, num_perm=_NUM_PERMUTATIONS)
         self._texts: dict[int, str] = {}
 
-    def add(self, i: int, text: str) -> None:
-        self._table.insert(i, self._hash(text), check_duplication=False)
-        self._texts[i] = text
-
-    def near(self, text: str) -> int | None:
-        """Give the earliest of the added texts that is near."""
+    def near(self, text: str, *, else_add: int | None = None) -> int | None:
+        """Give the earliest added text that is near; when there is none, add this one."""
         mine = _pieces(text)
-        candidates: list[int] = sorted(self._table.query(self._hash(text)))
+        hashed = self._empty.copy()
+        hashed.update_batch([piece.encode("utf-8", "surrogatepass") for piece in mine])
+        candidates: list[int] = sorted(self._table.query(hashed)) if self._texts else []
         for i in candidates[:_CANDIDATES]:
             other = _pieces(self._texts[i])
             if len(mine & other) >= _THRESHOLD * len(mine | other):
                 return i
+        if else_add is not None:
+            self._table.insert(else_add, hashed, check_duplication=False)
+            self._texts[else_add] = text
         return None
-
-    def _hash(self, text: str) -> Any:
-        hashed = self._empty.copy()
-        hashed.update_batch([piece.encode("utf-8", "surrogatepass") for piece in _pieces(text)])
-        return hashed

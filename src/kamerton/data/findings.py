@@ -57,7 +57,7 @@ class Audit:
         reasons: Field and reason to number of rows, most frequent first.
         labels: Class (or good and bad) to number, most frequent first.
         lengths: "input" and "answer", each in "characters" and "words".
-        languages: ISO code to number, over at most a thousand examples spread over the data.
+        languages: ISO code to number, over at most 500 examples spread over the data.
         exact_duplicates: Examples that say the same as an earlier one.
         near_duplicates: Examples that say nearly the same as an earlier one.
         contradictions: Questions that are answered in several ways.

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from kamerton.core.errors import DataError
 from kamerton.core.settings import suggestion
 from kamerton.data.settings import FormatName
-from kamerton.data.values import value_at
+from kamerton.data.values import paths_of, value_at
 
 __all__ = ["Schema", "detect_format", "settle_schema", "yes_or_no"]
 
@@ -61,6 +61,7 @@ _NEEDED: Mapping[str, tuple[tuple[str, ...], ...]] = {
 }
 """Format to the sets of fields of which one must be whole."""
 
+_NAMED = 20
 _YES = frozenset(("true", "1", "yes", "good", "up", "да"))
 _NO = frozenset(("false", "0", "no", "bad", "down", "нет"))
 
@@ -146,12 +147,13 @@ def settle_schema(
         DataError: If no format fits, or a named column is in no row.
     """
     columns = columns or {}
-    found = sorted({str(key) for fields in sample for key in fields})
+    names = {str(key) for fields in sample for key in fields}
+    found = sorted(set().union(*(paths_of(fields) for fields in sample)))
     for column in [*columns.values(), *([group] if group else [])]:
         if all(value_at(fields, column) is None for fields in sample):
             raise DataError(
-                f"{name}: no row has the column '{column}'{suggestion(column, found)}",
-                hint=f"columns found: {', '.join(found) or 'none'}",
+                f"{name}: no row has the column '{column}'{suggestion(column, names)}",
+                hint=f"columns found: {_listed(found)}",
             )
     chosen: FormatName | None
     if format == "auto":
@@ -166,7 +168,7 @@ def settle_schema(
             )
     if chosen is None:
         raise DataError(
-            f"{name}: cannot tell what the rows are; columns found: {', '.join(found) or 'none'}",
+            f"{name}: cannot tell what the rows are; columns found: {_listed(found)}",
             hint="name them in the recipe, such as "
             'data.columns = { prompt = "question", completion = "reply" } '
             'or { text = "sentence", label = "topic" }',
@@ -227,6 +229,11 @@ def _sources(
             sources[name] = best
             taken.add(best)
     return sources
+
+
+def _listed(columns: Sequence[str]) -> str:
+    more = f" and {len(columns) - _NAMED} more" if len(columns) > _NAMED else ""
+    return (", ".join(columns[:_NAMED]) or "none") + more
 
 
 def _fields(format: str) -> set[str]:

@@ -81,12 +81,12 @@ def read_hub(
         rows = iter((load or _stream)(source))
     except (DataError, MissingExtraError):
         raise
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         raise _failed(source, error) from None
     while True:
         try:
             fields = next(rows, None)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             raise _failed(source, error) from None
         if fields is None:
             break

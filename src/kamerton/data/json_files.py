@@ -35,16 +35,18 @@ def holds_lines(file: TextFile, suffix: str) -> bool:
         Whether every line is a value of its own.
     """
     full = (line for _, line in lines_of(file) if line is None or line.strip())
-    first, second = next(full, None), next(full, None)
-    if first is None or first.strip() in ("[", "{"):
+    first, second = next(full, ""), next(full, "")
+    if first is None:
+        return suffix != ".json"
+    if not first or first.strip() in ("[", "{"):
         return False
     if len(first) > _SNIFF_LIMIT:
-        return second is not None and first.lstrip().startswith("{")
+        return second != "" and first.lstrip().startswith("{")
     try:
         _decode(first)
     except (ValueError, RecursionError):
         return suffix != ".json" and not first.lstrip().startswith("[")
-    return second is not None or suffix != ".json" and first.lstrip().startswith("{")
+    return second != "" or (suffix != ".json" and first.lstrip().startswith("{"))
 
 
 def read_lines(file: TextFile, name: str) -> Iterator[Row | Rejection]:

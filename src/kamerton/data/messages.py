@@ -107,7 +107,7 @@ def tools_of(value: Any, field: str = "tools") -> tuple[Mapping[str, Any], ...]:
     Raises:
         Unusable: If it is neither.
     """
-    if value is None or isinstance(value, str) and not value.strip():
+    if value is None or (isinstance(value, str) and not value.strip()):
         return ()
     value = _from_text(value, field)
     if isinstance(value, Mapping):
@@ -130,7 +130,7 @@ def _message(turn: Any, field: str) -> Message:
     if role == "tool_call":
         message = {"role": "assistant", "content": ""}
         calls = _from_text(content, f"{field}.{key}")
-    if calls:
+    if calls or role == "tool_call":
         message["tool_calls"] = _calls(calls, f"{field}.tool_calls")
     if reasoning:
         message["reasoning_content"] = reasoning
@@ -138,9 +138,11 @@ def _message(turn: Any, field: str) -> Message:
         if isinstance(turn.get(kept), str) and turn[kept]:
             message[kept] = turn[kept]
     weight = turn.get("weight", turn.get("loss_weight"))
-    if message["role"] == "assistant" and isinstance(weight, int | float) and weight != 1:
+    if message["role"] == "assistant" and weight is not None and weight != 1:
         # OpenAI's and LLaMA-Factory's way to leave a turn untrained.
-        message["weight"] = float(weight)
+        if weight != 0:
+            raise Unusable(f"{field}.weight", f"must be 0 or 1, got {weight!r}")
+        message["weight"] = 0
     if role in ("user", "assistant") and not content.strip() and not calls:
         raise Unusable(f"{field}.{key}", f"the {role} turn is empty")
     return message
@@ -187,6 +189,8 @@ def _content(value: Any, field: str) -> tuple[str, str]:
 
 def _calls(value: Any, field: str) -> list[dict[str, Any]]:
     calls: Sequence[Any] = value if isinstance(value, list) else [value]
+    if not calls:
+        raise Unusable(field, "must hold a tool call, found none")
     normal = []
     for i, call in enumerate(calls):
         function = call.get("function", call) if isinstance(call, Mapping) else None

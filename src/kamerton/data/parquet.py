@@ -50,13 +50,13 @@ def read_parquet(path: Path, name: str, report: ReportBytes | None) -> Iterator[
             table = ParquetFile(seekable)
             total = max(1, table.metadata.num_rows)
             batches = table.iter_batches(batch_size=_BATCH_ROWS)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             raise _damaged(name, error) from None
         while True:
             try:
                 batch = next(batches, None)
                 rows = [] if batch is None else batch.to_pylist()
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 raise _damaged(name, error) from None
             if batch is None:
                 break

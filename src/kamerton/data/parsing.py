@@ -189,7 +189,7 @@ def _is_turns(text: str) -> bool:
 
 def _system(row: Row, schema: Schema, messages: tuple[Message, ...]) -> tuple[Message, ...]:
     text = _optional_text(row, schema, "system")
-    if not text.strip() or messages and messages[0]["role"] == "system":
+    if not text.strip() or (messages and messages[0]["role"] == "system"):
         return ()
     return ({"role": "system", "content": text},)
 

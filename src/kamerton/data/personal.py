@@ -64,7 +64,7 @@ _IBAN_LENGTHS = {
 _CARD = re.compile(r"(?<![\w.+-])\d(?:[ -]?\d){12,18}(?![\w-])")
 _CARD_SHAPE = re.compile(
     # Visa; Mastercard; American Express; Mir; UnionPay; Discover; JCB; Diners; Maestro.
-    r"4(?:\d{12}|\d{15}|\d{18})|5[1-5]\d{14}|2(?:2[2-9]|[3-6]\d|7[01])\d{13}|2720\d{12}"
+    r"4(?:\d{15}|\d{18})|5[1-5]\d{14}|2(?:2[2-9]|[3-6]\d|7[01])\d{13}|2720\d{12}"
     r"|3[47]\d{13}|220[0-4]\d{12,15}|62\d{14,17}|6(?:011|4[4-9]\d|5\d\d)\d{12}|35\d{14}"
     r"|3(?:0[0-5]|[68]\d)\d{11}|(?:50|5[6-8]|6[0379])\d{10,17}"
 )
@@ -75,9 +75,7 @@ _PASSPORT = re.compile(
 )
 _PASSPORT_ABROAD = re.compile(r"(?<![\w.+-])\d{2}[ ]?(?:№[ ]?)?\d{7}(?![\w-]|[.,]\d)")
 _PASSPORT_WORD_DISTANCE = 40
-_PHONE = re.compile(
-    r"(?<![\w.+/-])(?:\+[ ]?)?\(?\d(?:[ ().\u00a0\u2011-]{0,3}\d){6,14}(?![\w-]|[.,/]\d)"
-)
+_PHONE = re.compile(r"(?<![\w.+/-])\+?\(?\d(?:[ ().\u00a0\u2011-]{0,3}\d){6,14}(?![\w-]|[.,/]\d)")
 
 
 def find_personal(text: str) -> list[Finding]:

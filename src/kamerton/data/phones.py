@@ -4,9 +4,15 @@ import re
 
 __all__ = ["phone_of"]
 
-_REGIONS = ("RU", "US", "GB")
+_REGIONS = ("RU", "US", "GB", "CA", "KZ")
 _PRICE = re.compile(r"\d{1,3}(?:[ \u00a0.]\d{3})+")
 _DATE = re.compile(r"(?:\d{4}[-. ]\d{1,2}[-. ]\d{1,2}|\d{1,2}[-.]\d{1,2}[-.]\d{4})(?!\d)")
+# How numbers are written without the country's code, spaces and hyphens aside: Russian ones of
+# eleven digits or with the town in brackets, American ones of 3, 3 and 4, British ones from 0.
+_NATIONAL = re.compile(
+    r"[78][ \u00a0.\u2011-]{0,3}\(?\d[\d ().\u00a0\u2011-]*|\(\d{3,5}\)[\d .\u00a0\u2011-]*"
+    r"|(?:1[ .-])?\(?[2-9]\d\d(?:\) ?|[ .-])\d{3}[ .-]\d{4}|\(?0[1-9][\d ()-]*"
+)
 _OTHER_NUMBER = re.compile(
     r"(?:order|invoice|account|ticket|ref(?:erence)?|tracking|contract|article|id"
     r"|заказ\w*|сч[её]т\w*|накладн\w*|договор\w*|трек\w*|артикул\w*|инн|огрн|кпп|бик|снилс)"
@@ -37,10 +43,7 @@ def phone_of(written: str, before: str) -> str | None:
             return None
         if before.endswith(("#", "№", "$", "€", "£", "₽")):
             return None
-        bare = digits == written
-        named = bool(_PHONE_WORD.search(before))
-        # Ten bare digits are anything; eleven with 79 or 89 in front are a Russian mobile.
-        if bare and not named and not re.fullmatch(r"[78]9\d{9}", digits):
+        if not _PHONE_WORD.search(before) and not _looks_national(written, digits):
             return None
     # Imported late: its tables take a tenth of a second.
     from phonenumbers import (
@@ -59,3 +62,12 @@ def phone_of(written: str, before: str) -> str | None:
         if is_valid_number(number):
             return str(format_number(number, PhoneNumberFormat.E164))
     return None
+
+
+def _looks_national(written: str, digits: str) -> bool:
+    if digits == written:
+        # Ten bare digits are anything; eleven with 79 or 89 in front are a Russian mobile.
+        return re.fullmatch(r"[78]9\d{9}", digits) is not None
+    if written[0] in "78" and len(digits) != 11:
+        return re.fullmatch(r"[78]\d\d[ .-]\d{3}[ .-]\d{4}", written) is not None
+    return _NATIONAL.fullmatch(written) is not None

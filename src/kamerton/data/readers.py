@@ -44,7 +44,7 @@ def read_rows(
     if not _exists(path):
         # A name with a known extension is a file that is missing, whatever its slashes.
         hub = hub_source(name)
-        if hub is None or not name.startswith("hub:") and _suffix(path) in READABLE:
+        if hub is None or (not name.startswith("hub:") and _suffix(path) in READABLE):
             raise DataError(
                 f"{name}: no such file",
                 hint="give a path, or a data set of the Hub as hub:owner/name",

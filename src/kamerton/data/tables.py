@@ -74,10 +74,9 @@ def dialect_of(sample: Sequence[str]) -> Dialect:
     dialect = Dialect(_DELIMITERS[-best[2]])
     if best[0] == 1:
         return dialect
-    others = [
-        Dialect(dialect.delimiter, escape="\\"),
-        *(Dialect(delimiter, csv.QUOTE_NONE) for delimiter in _DELIMITERS),
-    ]
+    others = [Dialect(delimiter, csv.QUOTE_NONE) for delimiter in _DELIMITERS]
+    if any('\\"' in line for line in sample):
+        others.insert(0, Dialect(dialect.delimiter, escape="\\"))
     # Another way of quoting must be clearly better, or one stray quote would turn quoting off.
     better = max(others, key=lambda other: _fit(sample, other))
     return better if _fit(sample, better)[0] > best[0] + 0.1 else dialect

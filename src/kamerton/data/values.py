@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["JSON_DECODER", "broken_text", "kind_of", "plain_value", "value_at"]
+__all__ = ["JSON_DECODER", "broken_text", "kind_of", "paths_of", "plain_value", "value_at"]
 
 _DEPTH_LIMIT = 100
 
@@ -45,6 +45,26 @@ def value_at(fields: Mapping[str, Any], path: str) -> Any:
         else:
             return None
     return value
+
+
+def paths_of(fields: Mapping[str, Any]) -> list[str]:
+    """Name what a row holds, for a message.
+
+    Args:
+        fields: A row.
+
+    Returns:
+        Its keys; in place of a key with nested values, dotted paths to the first of them.
+    """
+    paths: list[str] = []
+    for key, value in fields.items():
+        inner = value[0] if isinstance(value, list) and value else value
+        middle = f"{key}.0" if isinstance(value, list) else str(key)
+        if isinstance(inner, Mapping) and inner:
+            paths += [f"{middle}.{name}" for name in inner]
+        else:
+            paths.append(str(key))
+    return paths
 
 
 def plain_value(value: Any) -> Any:

@@ -87,12 +87,7 @@ def check_answers(check: Check, items: Sequence[Item], texts: Sequence[str]) -> 
     Raises:
         EvaluationError: If no item has what the check needs.
     """
-    counted = [check.only_if is None or _filled(item.extra.get(check.only_if)) for item in items]
-    if isinstance(check, ContainsCheck | PatternCheck):
-        counted = [
-            wanted and _filled(item.extra.get(check.field), but_false=False)
-            for wanted, item in zip(counted, items, strict=True)
-        ]
+    counted = [_counts(check, item) for item in items]
     if not any(counted):
         _complain(check, items)
     if isinstance(check, PatternCheck):
@@ -187,19 +182,24 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _filled(value: Any, *, but_false: bool = True) -> bool:
-    if isinstance(value, bool | int | float):
-        return bool(value) or not but_false
-    return bool(value.strip() if isinstance(value, str) else value)
+def _counts(check: Check, item: Item) -> bool:
+    if check.only_if is not None:
+        value = item.extra.get(check.only_if)
+        if not (value.strip() if isinstance(value, str) else value):
+            return False
+    if not isinstance(check, ContainsCheck | PatternCheck):
+        return True
+    value = item.extra.get(check.field)
+    # False and 0 are values to look for.
+    return bool(value) or (isinstance(value, bool | int | float))
 
 
 def _complain(check: Check, items: Sequence[Item]) -> NoReturn:
     fields = [check.only_if, getattr(check, "field", None)]
+    needed = " and ".join(f"column '{name}'" for name in fields if name)
     columns = sorted({name for item in items for name in item.extra})
     raise EvaluationError(
-        f"check '{check.title}' needs items with "
-        f"{' and '.join(f"column '{name}'" for name in fields if name)} filled in, found none "
-        f"among {len(items)}",
+        f"check '{check.title}' needs items with {needed} filled in, found none among {len(items)}",
         hint=f"the rows' other columns are: {', '.join(columns) if columns else 'none'}",
     )
 

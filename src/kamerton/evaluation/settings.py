@@ -26,7 +26,7 @@ class _CheckSettings(Settings):
     name: str = Field(default="", max_length=40)
     """How tables name it; the kind when empty. No two checks may share a name."""
     only_if: str | None = None
-    """Column that must be filled in; items where it is absent, empty, false or 0 are not counted."""
+    """Column that must be filled in: items where it is absent, empty, false or 0 do not count."""
 
     @property
     def title(self) -> str:

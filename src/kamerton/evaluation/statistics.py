@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
-from scipy.stats import binom
+from scipy.special import bdtr, ndtr, ndtri
 
 from kamerton.core.seeds import derive_seed
 
@@ -76,7 +75,8 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
     Returns:
         An interval in [0, 1] that contains successes / n (E. B. Wilson, 1927).
     """
-    assert 0 <= successes <= n and n > 0
+    assert n > 0
+    assert 0 <= successes <= n
     z = _quantile(level)
     share = successes / n
     centre = share + z * z / (2 * n)
@@ -104,7 +104,10 @@ def mcnemar(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> McNemar:
     only_a = int(np.sum(a & ~b))
     only_b = int(np.sum(b & ~a))
     num, fewer = only_a + only_b, min(only_a, only_b)
-    p_value = 2 * binom.cdf(fewer, num, 0.5) - binom.pmf(fewer, num, 0.5) if num else 1.0
+    if num == 0:
+        return McNemar(0, 0, 1.0)
+    # Both tails, 2 P(X <= fewer), less the whole probability of the observed split.
+    p_value = bdtr(fewer, num, 0.5) + (bdtr(fewer - 1, num, 0.5) if fewer else 0.0)
     return McNemar(only_a, only_b, min(float(p_value), 1.0))
 
 
@@ -126,9 +129,7 @@ def paired_interval(only_a: int, only_b: int, n: int, level: float = 0.95) -> In
     first, second = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
     centre, observed = first - second, (only_a - only_b) / n
     half = _quantile(level) * math.sqrt((first + second - centre**2) / (n + 2))
-    return Interval(
-        min(max(centre - half, -1.0), observed), max(min(centre + half, 1.0), observed)
-    )
+    return Interval(min(max(centre - half, -1.0), observed), max(min(centre + half, 1.0), observed))
 
 
 def sum_groups(features: Floats, groups: Sequence[Hashable]) -> Floats:

@@ -1,0 +1,58 @@
+# The contract between people, CI and the project. `make help` lists it.
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test test-all check docs bench tree clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTHON := $(shell command -v python3.12 || command -v python3.11 || command -v python3.13 || command -v python3)
+PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+venv: $(STAMP) ## make .venv from the pinned constraints
+
+# torch first and alone, so that nothing else chooses it: the CPU build on machines without a GPU.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"Kamerton needs Python 3.11 to 3.13, found {v[0]}.{v[1]}")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (some minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## the whole way on bundled data, offline, in minutes
+	@HF_HUB_OFFLINE=1 $(BIN)/kamerton demo --to demo
+
+test: $(STAMP) ## the fast tests
+	$(PYTEST) -n 2 -m "not slow"
+
+test-all: $(STAMP) ## the slow tests: demo, real material, kill -9
+	$(PYTEST) -m slow --durations=10
+
+check: $(STAMP) ## format, lint, types, floors, docstrings, spelling
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pydoclint --quiet src/kamerton
+	$(BIN)/codespell
+	$(BIN)/python scripts/house/tree.py --check
+	$(BIN)/python scripts/house/reference.py --check
+
+docs: $(STAMP) ## regenerate the reference pages and the file trees
+	$(BIN)/python scripts/house/tree.py
+	$(BIN)/python scripts/house/reference.py
+
+tree: docs
+
+bench: $(STAMP) ## SFT + LoRA beside TRL + PEFT (makes an environment for TRL), and growth
+	@test -x .venv-trl/bin/python || ( $(PYTHON) -m venv .venv-trl \
+		&& .venv-trl/bin/python -m pip install --quiet torch==2.13.0 \
+		&& .venv-trl/bin/python -m pip install --quiet trl peft )
+	$(BIN)/python benchmarks/sft_speed.py compare --trl-python .venv-trl/bin/python
+	$(BIN)/python benchmarks/sft_speed.py growth
+
+clean: ## remove what the targets made, but not .venv
+	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,73 @@
+"""How an audit looks in a terminal."""
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from kamerton.data.findings import Audit
+
+__all__ = ["print_audit"]
+
+_LISTED = 10
+
+
+def print_audit(out: Console, found: "Audit") -> None:
+    """Print what an audit found.
+
+    Args:
+        out: Where.
+        found: The findings.
+    """
+    out.print(
+        f"[bold]{found.source}[/]: {found.num_examples} of {found.num_rows} rows can be used, "
+        f"format {found.format}"
+    )
+    for rejection in found.rejections[:_LISTED]:
+        out.print(Text(f"  {rejection}", style="red"))
+    if len(found.rejections) > _LISTED:
+        out.print(f"  and {len(found.rejections) - _LISTED} more (--json lists all)", style="red")
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in _lines(found):
+        table.add_row(name, value)
+    out.print(table)
+    for warning in found.warnings:
+        out.print(Text(f"mind: {warning}", style="yellow"))
+    for notice in found.notices:
+        out.print(Text(notice, style="dim"))
+
+
+def _lines(found: "Audit") -> list[tuple[str, str]]:
+    lines = []
+    for part, units in found.lengths.items():
+        said = "; ".join(
+            f"{unit}: median {q.median}, 90 % to {q.p90}, 99 % to {q.p99}, longest {q.longest}"
+            for unit, q in units.items()
+        )
+        lines.append((f"{part} length", said))
+    if found.labels:
+        most = ", ".join(f"{label} {n}" for label, n in list(found.labels.items())[:6])
+        lines.append(
+            ("labels", f"{len(found.labels)}: {most}" + (", ..." * (len(found.labels) > 6)))
+        )
+    total = sum(found.languages.values()) or 1
+    lines.append(
+        ("languages", ", ".join(f"{k} {n / total:.0%}" for k, n in found.languages.items()))
+    )
+    counts = {
+        "exact duplicates": found.exact_duplicates,
+        "near duplicates": found.near_duplicates,
+        "contradictions": found.contradictions,
+        "leaked into holdout": found.leaked,
+        "nearly leaked": found.nearly_leaked,
+        **{f"personal: {kind}": count for kind, count in found.personal.items()},
+    }
+    for name, count in counts.items():
+        if count is not None and (count.number or not name.startswith("personal")):
+            places = f"  ({', '.join(count.places[:3])})" if count.number else ""
+            lines.append((name, f"{count.number}{places}"))
+    return lines

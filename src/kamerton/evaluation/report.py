@@ -1,0 +1,150 @@
+"""The report: one HTML file that explains itself, without scripts and without a network."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kamerton.core.errors import EvaluationError
+from kamerton.core.files import write_atomically
+from kamerton.evaluation.checks import check_answers, check_labels
+from kamerton.evaluation.plots import interval_plot, loss_plot
+from kamerton.evaluation.results import Comparison
+from kamerton.evaluation.settings import Check, ExactCheck
+from kamerton.evaluation.table import cost_cells, cost_heads, p_text, value_text
+from kamerton.evaluation.task import Answers, Item
+
+__all__ = ["write_report"]
+
+_EXAMPLES_PER_KIND = 6
+_TURNS_SHOWN = 6
+
+
+def write_report(
+    path: Path,
+    comparison: Comparison,
+    items: Sequence[Item],
+    answers: Sequence[Answers],
+    *,
+    checks: Sequence[Check] = (),
+    loss_curve: Sequence[Mapping[str, Any]] = (),
+    holdout_curve: Sequence[Mapping[str, Any]] = (),
+    title: str = "Comparison of variants",
+    facts: Sequence[tuple[str, str]] = (),
+) -> None:
+    """Write a report as one self-contained HTML file.
+
+    Args:
+        path: The file; its folder is made.
+        comparison: Made of these items and answers.
+        items: The questions.
+        answers: One per variant, in the comparison's order.
+        checks: Those of the comparison's settings; the first decides which examples are shown.
+        loss_curve: `step` and `loss` per optimiser step; empty leaves the plot out.
+        holdout_curve: `step` and `loss` per measurement on the holdout.
+        title: Of the page.
+        facts: Name and value of what was compared, such as base and data.
+
+    Raises:
+        EvaluationError: If the answers are not those of the comparison.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    if tuple(answer.variant for answer in answers) != comparison.variants:
+        raise EvaluationError(
+            f"a report needs the answers of {', '.join(comparison.variants)}, "
+            f"found {', '.join(answer.variant for answer in answers) or 'none'}"
+        )
+    environment = Environment(
+        loader=PackageLoader("kamerton.evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"value": value_text, "p": p_text}
+    curves = Markup(loss_plot(loss_curve, holdout_curve)) if loss_curve or holdout_curve else ""
+    page = environment.get_template("report.html.j2").render(
+        title=title,
+        facts=facts,
+        comparison=comparison,
+        cost_heads=cost_heads(comparison),
+        costs=[cost_cells(comparison, cost) for cost in comparison.costs],
+        # The plots are drawn by us; matplotlib escapes the names in them.
+        intervals=Markup(interval_plot(comparison)),
+        losses=curves,
+        sections=_sections(items, answers, checks, comparison),
+        tests=sorted({difference.test for difference in comparison.differences}),
+        grouped=comparison.num_groups < comparison.num_items,
+    )
+    write_atomically(path, page)
+
+
+def _sections(
+    items: Sequence[Item],
+    answers: Sequence[Answers],
+    checks: Sequence[Check],
+    comparison: Comparison,
+) -> list[dict[str, Any]]:
+    """Choose examples: what the last variant mends, breaks, and still fails."""
+    right = [_right(items, answer, checks) for answer in answers]
+    metric = comparison.metrics[0]
+    last, judged = answers[-1].variant, comparison.better[0] != "neither"
+    first = comparison.against[-1] if comparison.against else answers[0].variant
+    new = right[-1]
+    old = right[comparison.variants.index(first)]
+    if not judged or first == last:
+        kinds = [("Examples", ~np.isnan(new))]
+    else:
+        kinds = [
+            (f"Mended: {last} is right where {first} was wrong", (old == 0) & (new == 1)),
+            (f"Broken: {last} is wrong where {first} was right", (old == 1) & (new == 0)),
+            (f"Still wrong: neither {last} nor {first} is right", (old == 0) & (new == 0)),
+        ]
+    sections = []
+    for heading, wanted in kinds:
+        places = np.flatnonzero(wanted)
+        shown = [
+            _example(items[place], place, answers, right if judged else None)
+            for place in places[:_EXAMPLES_PER_KIND]
+        ]
+        sections.append(
+            {"heading": heading, "num": len(places), "examples": shown, "metric": metric}
+        )
+    return sections
+
+
+def _right(items: Sequence[Item], answer: Answers, checks: Sequence[Check]) -> Any:
+    if answer.kind == "scored":
+        return check_labels(items, answer.texts)[0].values
+    return check_answers(checks[0] if checks else ExactCheck(), items, answer.texts).values
+
+
+def _example(
+    item: Item, place: int, answers: Sequence[Answers], right: Sequence[Any] | None
+) -> dict[str, Any]:
+    turns = [(str(message["role"]), _text(message)) for message in item.chat]
+    return {
+        "skipped": max(len(turns) - _TURNS_SHOWN, 0),
+        "turns": turns[-_TURNS_SHOWN:],
+        "reference": item.reference,
+        "answers": [
+            {
+                "variant": answer.variant,
+                "text": answer.texts[place],
+                "mark": "" if right is None else ("right" if right[number][place] else "wrong"),
+            }
+            for number, answer in enumerate(answers)
+        ],
+    }
+
+
+def _text(message: Mapping[str, Any]) -> str:
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    rest = {key: value for key, value in message.items() if key != "role" and value}
+    return json.dumps(rest, ensure_ascii=False)

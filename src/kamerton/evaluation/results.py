@@ -1,0 +1,141 @@
+"""What a comparison found: values, differences and costs, as plain frozen records."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Comparison", "Cost", "Difference", "Measured"]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One metric of one variant, with its interval over `n` counted items."""
+
+    metric: str
+    variant: str
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One metric of one variant minus the same of another, on the same items.
+
+    Attributes:
+        metric: Which metric.
+        variant: The one that is judged.
+        against: The one it is compared with.
+        value: First minus second.
+        low: Lower end of the interval of the difference.
+        high: Upper end.
+        p_value: Two-sided, of this test alone.
+        p_corrected: Holm's, over all differences of the comparison.
+        test: `McNemar mid-p` or `permutation`.
+    """
+
+    metric: str
+    variant: str
+    against: str
+    value: float
+    low: float
+    high: float
+    p_value: float
+    p_corrected: float
+    test: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What the answers of a variant cost, and its held-out loss.
+
+    Attributes:
+        variant: Its name.
+        seconds_mean: Mean seconds of work per item.
+        seconds_p95: 95th percentile of the seconds of work per item.
+        tokens_mean: Mean tokens per answer (all candidates' tokens when labels are scored).
+        cut_off: Share of answers that ended at the length limit.
+        holdout_loss: Mean over labelled tokens; None when it was not measured.
+        perplexity: exp(holdout_loss).
+        holdout_tokens: Labelled tokens behind the loss.
+    """
+
+    variant: str
+    seconds_mean: float
+    seconds_p95: float
+    tokens_mean: float
+    cut_off: float
+    holdout_loss: float | None
+    perplexity: float | None
+    holdout_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How variants did on the same items.
+
+    Attributes:
+        variants: Names, in the order given.
+        against: Those that the others are compared with.
+        metrics: Names, in the order in which they were declared.
+        better: Per metric `higher`, `lower`, or `neither`.
+        num_items: How many items were answered.
+        num_groups: How many independent groups they form.
+        level: Coverage of the intervals.
+        resamples: Of bootstrap and permutation.
+        measured: Every metric of every variant.
+        differences: Every metric of every variant minus that of each baseline.
+        costs: One per variant.
+    """
+
+    variants: tuple[str, ...]
+    against: tuple[str, ...]
+    metrics: tuple[str, ...]
+    better: tuple[str, ...]
+    num_items: int
+    num_groups: int
+    level: float
+    resamples: int
+    measured: tuple[Measured, ...]
+    differences: tuple[Difference, ...]
+    costs: tuple[Cost, ...]
+
+    def measure(self, metric: str, variant: str) -> Measured:
+        """Find one measurement.
+
+        Args:
+            metric: Of `metrics`.
+            variant: Of `variants`.
+
+        Returns:
+            The measurement.
+        """
+        return next(m for m in self.measured if (m.metric, m.variant) == (metric, variant))
+
+    def difference(self, metric: str, variant: str, against: str) -> Difference | None:
+        """Find one difference.
+
+        Args:
+            metric: Of `metrics`.
+            variant: Of `variants`.
+            against: Of `against`.
+
+        Returns:
+            The difference, or None where the two were not compared this way round.
+        """
+        wanted = (metric, variant, against)
+        found = (d for d in self.differences if (d.metric, d.variant, d.against) == wanted)
+        return next(found, None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Make plain values for JSON.
+
+        Returns:
+            Nested dictionaries and lists; an infinite perplexity becomes None.
+        """
+        values = dataclasses.asdict(self)
+        for cost in values["costs"]:
+            if cost["perplexity"] == float("inf"):
+                cost["perplexity"] = None
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}

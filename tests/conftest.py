@@ -1,0 +1,23 @@
+"""Fixtures that all tests share: real material, the bundled base, no network."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def material() -> Path:
+    """Folder of real data sets and tiny pretrained models; CI must have it."""
+    folder = Path(os.environ.get("KAMERTON_MATERIAL", ROOT.parent / "shared" / "material"))
+    if not (folder / "models").is_dir():
+        reason = f"real material is absent: set KAMERTON_MATERIAL (looked in {folder})"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder

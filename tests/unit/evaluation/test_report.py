@@ -1,0 +1,136 @@
+"""Tables and the HTML report."""
+
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from kamerton.core.errors import EvaluationError
+from kamerton.evaluation.comparison import compare
+from kamerton.evaluation.report import write_report
+from kamerton.evaluation.results import Comparison
+from kamerton.evaluation.table import markdown_table, p_text, terminal_table
+from tests.unit.evaluation.compared import SETTINGS, answered, spoken, three_variants
+
+LONG = (
+    "company-support-base-without-anything",
+    "company-support-base-with-four-examples",
+    "очень длинное имя варианта, которое не помещается в столбец",
+)
+_VOID = {"meta", "br"}
+
+
+def printed(comparison: Comparison) -> str:
+    """What a terminal of 100 columns that is no tty shows."""
+    file = io.StringIO()
+    Console(file=file, width=100, color_system=None).print(terminal_table(comparison))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("names", [("base", "few-shot", "support-lora"), LONG])
+def test_tables_fit_a_hundred_columns_and_lose_nothing(names: tuple[str, str, str]) -> None:
+    comparison, _, _ = three_variants(names)
+    text = printed(comparison)
+    assert max(map(len, text.splitlines())) <= 100
+    assert "90.0 [82.1, 94.6]" in text
+    assert "2.500 (12.18)" in text
+    assert "…" not in text
+    # Long names fold: without spaces and rules all of their letters are there.
+    squeezed = re.sub(r"[\s│┃]", "", text)
+    assert "+56.7tobase" in squeezed or names is LONG
+    assert "p<0.001" in squeezed
+    assert "\x1b" not in text
+
+
+def test_markdown_has_a_row_per_variant() -> None:
+    comparison, _, _ = three_variants(("a|b", "few-shot", "lora"))
+    lines = markdown_table(comparison).splitlines()
+    assert lines[0].startswith("| variant | accuracy | macro-F1 |")
+    assert lines[2].startswith("| a\\|b | 33.3 [24.5, 43.6] |")
+    assert "+40.0 to few-shot, p<0.001" in lines[4]
+    assert lines[-1].startswith("90 items; 95 % intervals")
+    columns = [len(re.findall(r"(?<!\\)\|", line)) for line in lines[:5]]
+    assert len(set(columns)) == 1
+
+
+def test_p_values_are_never_zero() -> None:
+    assert (p_text(0.00001), p_text(0.0123), p_text(1)) == ("p<0.001", "p=0.012", "p=1.000")
+
+
+class _Balance(HTMLParser):
+    """Collects tags and complains about one that is closed out of turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Remember an opened tag."""
+        self.tags.append(tag)
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Remember an empty tag."""
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        """Close the tag opened last."""
+        assert self.open.pop() == tag
+
+
+def test_the_report_is_one_whole_page(tmp_path: Path) -> None:
+    comparison, items, answers = three_variants()
+    path = tmp_path / "new" / "report.html"
+    write_report(
+        path,
+        comparison,
+        items,
+        answers,
+        loss_curve=[{"step": n, "loss": 3 / n} for n in range(1, 20)],
+        holdout_curve=[{"step": 10, "loss": 1.0}],
+        facts=[("Base", "builtin:nano")],
+    )
+    page = path.read_text()
+    parser = _Balance()
+    parser.feed(page)
+    assert parser.open == []
+    assert parser.tags.count("svg") == 2
+    for text in ("builtin:nano", "McNemar", "Holm", "90.0 [82.1, 94.6]", "prefers-color-scheme"):
+        assert text in page
+    assert "Mended: support-lora is right where few-shot was wrong" in page
+    assert "loss per token" in page
+    links = re.findall(r"(?:src|href)=[\"'](?!#)([^\"']+)", page)
+    assert links == []
+    # The same comparison gives the same bytes.
+    write_report(path, comparison, items, answers)
+    first = path.read_bytes()
+    write_report(path, comparison, items, answers)
+    assert path.read_bytes() == first
+    assert b"loss per token" not in first
+
+
+def test_nothing_from_outside_becomes_markup(tmp_path: Path) -> None:
+    evil = "<script>alert('x')</script> $\\frac{1$"
+    items = spoken(text=evil)
+    answers = [
+        answered(items, lambda n: "wrong", f"{evil} base"),
+        answered(items, lambda n: f"{evil} {n}" if n % 2 else f"answer {n}", evil),
+    ]
+    comparison = compare(items, answers, SETTINGS, against=[answers[0].variant])
+    path = tmp_path / "report.html"
+    write_report(path, comparison, items, answers, title=evil, facts=[(evil, evil)])
+    page = path.read_text()
+    assert "<script" not in page.lower()
+    assert "&lt;script&gt;alert(" in page
+    assert "class=\"wrong\"" in page
+
+
+def test_a_report_wants_the_answers_of_its_comparison(tmp_path: Path) -> None:
+    comparison, items, answers = three_variants()
+    with pytest.raises(EvaluationError, match="needs the answers of base"):
+        write_report(tmp_path / "r.html", comparison, items, answers[:2])

@@ -1,0 +1,128 @@
+"""The embedded engine: batches answer as each alone, scores equal likelihoods, stops and streams."""
+
+import pytest
+import torch
+
+from kamerton.core.errors import ModelError
+from kamerton.core.protocols import Engine, Generation
+from kamerton.data.rendered import RenderSettings
+from kamerton.data.rendering import make_renderer
+from kamerton.inference.detokenise import TextStream
+from kamerton.inference.engine import EmbeddedEngine
+from kamerton.inference.sampling import Sampler
+from kamerton.models.base import Base
+from kamerton.models.load import load_base
+from kamerton.prompting.prompt import Prompt
+
+CHATS = [
+    [{"role": "user", "content": text}]
+    for text in (
+        "Hello!",
+        "When do you open?",
+        "Где мой заказ 4417? Я жду уже неделю.",
+        "How do I change my password in the app, please?",
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def base() -> Base:
+    return load_base("builtin:nano", dtype="float32", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def renderer(base: Base):
+    return make_renderer(base.tokenizer, RenderSettings(), vocab_size=base.identity.vocab_size)
+
+
+def texts(engine: EmbeddedEngine, chats, generation: Generation) -> list[str]:
+    parts = [""] * len(chats)
+    for event in engine.stream(chats, generation):
+        parts[event.index] += event.text
+    return parts
+
+
+def test_it_is_an_engine(base: Base, renderer) -> None:
+    assert isinstance(EmbeddedEngine(base, renderer), Engine)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_a_batch_answers_as_each_alone(base: Base, renderer, temperature: float) -> None:
+    generation = Generation(max_tokens=24, temperature=temperature, seed=3)
+    prompt = Prompt(system="You are a polite assistant of a shop.")
+    together = texts(EmbeddedEngine(base, renderer, prompt), CHATS, generation)
+    one_by_one = EmbeddedEngine(base, renderer, prompt, max_batch=1)
+    assert texts(one_by_one, CHATS, generation) == together
+    two = EmbeddedEngine(base, renderer, prompt, max_batch=2, tokens_per_row=16)
+    assert texts(two, CHATS, generation) == together
+    assert any(together)
+
+
+def test_greedy_equals_transformers(base: Base, renderer) -> None:
+    found = texts(EmbeddedEngine(base, renderer), CHATS, Generation(max_tokens=20))
+    for chat, text in zip(CHATS, found, strict=True):
+        ids = torch.tensor([renderer.prompt_ids(chat)])
+        with base.attention("sdpa"):
+            made = base.model.generate(
+                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=20, do_sample=False,
+                eos_token_id=sorted(renderer.stop_ids), pad_token_id=0,
+            )  # fmt: skip
+        answer = base.tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)
+        assert text == answer
+
+
+def test_padded_models_generate_the_same(base: Base, renderer) -> None:
+    generation = Generation(max_tokens=8)
+    ragged = texts(EmbeddedEngine(base, renderer), CHATS, generation)
+    padded = Base(base.model, base.tokenizer, base.identity, ragged=False, notice="a test")
+    assert texts(EmbeddedEngine(padded, renderer), CHATS, generation) == ragged
+
+
+def test_scores_are_likelihoods(base: Base, renderer) -> None:
+    answers = [["refund", "delivery", "a"], ["возврат"], ["no"], ["yes", "нет"]]
+    scores = EmbeddedEngine(base, renderer, tokens_per_row=64).score(CHATS, answers)
+    for chat, candidates, found in zip(CHATS, answers, scores, strict=True):
+        for candidate, score in zip(candidates, found, strict=True):
+            prompt, answer = renderer.answer_ids(chat, candidate)
+            ids = torch.tensor([prompt + answer])
+            with torch.no_grad(), base.attention("sdpa"):
+                logprobs = base.model(input_ids=ids).logits[0].float().log_softmax(-1)
+            at = torch.arange(len(prompt) - 1, len(prompt) + len(answer) - 1)
+            expected = float(logprobs[at, torch.tensor(answer)].sum())
+            assert score.logprob == pytest.approx(expected, abs=1e-3)
+            assert score.num_tokens == len(answer)
+
+
+def test_stop_texts_end_the_answer_and_are_left_out(base: Base, renderer) -> None:
+    engine = EmbeddedEngine(base, renderer)
+    whole = texts(engine, CHATS[1:2], Generation(max_tokens=40))[0]
+    assert len(whole) > 6
+    stop = whole[4:6]
+    cut = texts(engine, CHATS[1:2], Generation(max_tokens=40, stop=(stop,)))[0]
+    assert cut == whole[: whole.index(stop)]
+
+
+def test_a_prompt_beyond_the_context_is_an_error(base: Base, renderer) -> None:
+    chat = [{"role": "user", "content": "word " * 3000}]
+    with pytest.raises(ModelError, match="no room"):
+        list(EmbeddedEngine(base, renderer).stream([chat], Generation()))
+
+
+def test_text_streams_never_cut_a_character(base: Base) -> None:
+    text = "Заказ №5 — готов 🙂!"
+    ids = base.tokenizer(text, add_special_tokens=False)["input_ids"]
+    stream = TextStream(base.tokenizer)
+    pieces = [stream.add(token) for token in ids]
+    assert "".join(pieces) + stream.finish() == text
+    assert not any("\ufffd" in piece for piece in pieces)
+
+
+def test_sampling_limits() -> None:
+    logits = torch.tensor([3.0, 2.0, 1.0, -5.0])
+    only_first = Sampler(Generation(temperature=1.0, top_k=1), 0)
+    assert {only_first.choose(logits) for _ in range(20)} == {0}
+    nucleus = Sampler(Generation(temperature=1.0, top_p=0.7), 0)
+    assert {nucleus.choose(logits) for _ in range(60)} == {0, 1}
+    free = Sampler(Generation(temperature=1.0), 0)
+    counts = torch.bincount(torch.tensor([free.choose(logits) for _ in range(3000)]), minlength=4)
+    torch.testing.assert_close(counts / 3000, logits.softmax(0), atol=0.04, rtol=0)

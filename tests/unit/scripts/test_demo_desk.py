@@ -1,0 +1,69 @@
+"""The bundled desk: rebuilt byte for byte, in house style, without leaks."""
+
+import json
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from kamerton.flows.demo import DESK
+from kamerton.flows.recipe import Recipe
+
+ROOT = Path(__file__).parents[3]
+
+
+def rows(name: str) -> list[dict]:
+    return [json.loads(line) for line in (DESK / f"{name}.jsonl").read_text().splitlines()]
+
+
+def test_the_script_writes_the_same_bytes(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "demo"))
+    for module in ("facts", "questions", "build_desk"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    import build_desk
+
+    assert build_desk.write_desk(tmp_path) == (820, 120)
+    for name in ("train.jsonl", "holdout.jsonl"):
+        assert (tmp_path / name).read_bytes() == (DESK / name).read_bytes()
+
+
+def test_held_out_questions_are_new_but_their_facts_are_not() -> None:
+    train, holdout = rows("train"), rows("holdout")
+    asked = {row["messages"][0]["content"].lower() for row in train}
+    assert not [row for row in holdout if row["messages"][0]["content"].lower() in asked]
+    learnt = {(row["language"], *row["facts"]) for row in train if row["facts"]}
+    for row in holdout:
+        if row["facts"]:
+            assert (row["language"], *row["facts"]) in learnt
+
+
+@pytest.mark.parametrize("name", ["train", "holdout"])
+def test_replies_keep_the_house_style(name: str) -> None:
+    checks = {check.name: check for check in Recipe.read(DESK / "recipe.toml").evaluate.checks}
+    for row in rows(name):
+        reply = row["messages"][1]["content"]
+        for rule in checks["house style"].rules:
+            assert bool(re.search(rule.pattern, reply)) == rule.must, (rule.name, reply)
+        assert all(fact in reply for fact in row["facts"])
+        assert reply.endswith(f"[{row['category']} | escalate: {row['escalate']}]")
+        assert bool(row["facts"]) == (row["escalate"] == "no")
+
+
+def test_shares() -> None:
+    train, holdout = rows("train"), rows("holdout")
+    for part in (train, holdout):
+        languages = Counter(row["language"] for row in part)
+        assert min(languages.values()) > 0.3 * len(part)
+    escalated = sum(row["escalate"] == "yes" for row in train) / len(train)
+    assert 0.2 < escalated < 0.3
+    assert sum(row["escalate"] == "yes" for row in holdout) == 40
+
+
+def test_no_two_products_share_a_number() -> None:
+    values = Counter()
+    for row in rows("holdout"):
+        if row["facts"] and row["language"] == "en":
+            values[row["category"], row["facts"][0]] += 1
+    assert set(values.values()) == {1}

@@ -1,0 +1,87 @@
+"""The store: migrations, records, two processes at once, what cannot be opened."""
+
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine
+
+from kamerton.core.errors import StoreError
+from kamerton.core.events import CheckpointSaved, HoldoutMeasured, RunFinished, RunStarted, StepDone
+from kamerton.store import tables
+from kamerton.store.database import open_store
+from kamerton.store.sink import store_sink
+
+
+def test_migrations_make_the_tables_that_the_code_describes(tmp_path: Path) -> None:
+    with open_store(tmp_path / "k.db"):
+        pass
+    engine = create_engine(f"sqlite:///{tmp_path / 'k.db'}")
+    with engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection,
+            opts={"include_name": lambda name, kind, _: name != "migration_lock"},
+        )
+        assert compare_metadata(context, tables.metadata) == []
+    engine.dispose()
+
+
+def test_runs_follow_events(tmp_path: Path) -> None:
+    with open_store(tmp_path / "k.db") as store:
+        send = store_sink(store, {"name": "a"}, tmp_path)
+        send(RunStarted("a", "a", 10, 0))
+        send(StepDone(1, 10, 2.5, 1e-3, 1.0, 100, 50, 0.1))
+        send(HoldoutMeasured(1, 2.0, best=True))
+        send(HoldoutMeasured(2, 2.2, best=False))
+        send(CheckpointSaved(1, tmp_path))
+        (run,) = store.runs()
+        assert (run.status, run.loss, run.holdout_loss, run.num_steps) == ("running", 2.5, 2.0, 10)
+        send(RunFinished("a", 10, "done"))
+        (run,) = store.runs()
+        assert (run.status, run.step) == ("done", 10)
+
+
+def test_variants_and_evaluations(tmp_path: Path) -> None:
+    with open_store(tmp_path / "k.db") as store:
+        store.add_variant({"content_hash": "a" * 64, "name": "one"}, tmp_path / "one")
+        store.add_variant({"content_hash": "a" * 64, "name": "two"}, tmp_path / "two")
+        (found,) = store.variants()
+        assert (found["name"], found["folder"]) == ("two", str(tmp_path / "two"))
+        store.add_evaluation("f" * 64, ["one", "zero-shot"], {"n": 1})
+        store.add_evaluation("f" * 64, ["other"], {"n": 2})
+        assert [c["n"] for c in store.evaluations("one")] == [1]
+        assert len(store.evaluations()) == 2
+    with open_store(tmp_path / "k.db") as store:
+        assert len(store.evaluations()) == 2
+
+
+def test_many_open_a_fresh_store_at_once(tmp_path: Path) -> None:
+    def add(number: int) -> None:
+        with open_store(tmp_path / "k.db") as store:
+            store.add_run(f"run{number}", {}, tmp_path, 1)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(8)))
+    with open_store(tmp_path / "k.db") as store:
+        assert len(store.runs()) == 8
+
+
+def test_what_cannot_be_opened_says_why(tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_text("no database at all, but some text that is long enough")
+    with pytest.raises(StoreError, match=r"text\.db"), open_store(tmp_path / "text.db"):
+        pass
+    with pytest.raises(StoreError), open_store("nonsense://host/db"):
+        pass
+
+
+def test_a_newer_store_is_refused(tmp_path: Path) -> None:
+    with open_store(tmp_path / "k.db"):
+        pass
+    with sqlite3.connect(tmp_path / "k.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(StoreError, match="newer Kamerton"), open_store(tmp_path / "k.db"):
+        pass

@@ -1,7 +1,7 @@
 """SFT + LoRA: Kamerton beside TRL + PEFT, on the same model, rows, rank and machine.
 
-    python benchmarks/sft_speed.py compare --trl-python PATH   both sides, alternating
-    python benchmarks/sft_speed.py growth                      time and memory by row length, data, model
+    python benchmarks/sft_speed.py compare --trl-python PATH   both sides, in turn
+    python benchmarks/sft_speed.py growth     time and memory by row length, data, model
 
 Every measurement is a process of its own, so that peak memory is its own. Medians are over the
 repeats; ratios are within one run of this script.
@@ -223,7 +223,8 @@ def growth(arguments: argparse.Namespace) -> None:
             result = run_side(sys.executable, here, [*options, "--tokens-per-row", str(row)])
         speed = result["tokens"] / result["seconds"]
         print(
-            f"| {size} | {length} | {row} | {batch * steps} | {speed:.0f} | {result['peak_rss_mib']:.0f} |"
+            f"| {size} | {length} | {row} | {batch * steps} | {speed:.0f} "
+            f"| {result['peak_rss_mib']:.0f} |"
         )
 
 

@@ -136,7 +136,7 @@ def _facts() -> list[Fact]:
                 {"en": "", "ru": ""},
                 dict(zip(languages, value, strict=True)),
                 dict(zip(languages, reply, strict=True)),
-            )  # fmt: skip
+            )
         )
     return facts
 

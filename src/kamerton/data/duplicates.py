@@ -206,7 +206,7 @@ class _NearIndex:
 
     def __init__(self) -> None:
         # Imported late: it brings NumPy, which the command line does not need to start.
-        from datasketch import MinHash, MinHashLSH  # type: ignore[import-untyped]
+        from datasketch import MinHash, MinHashLSH
 
         self._empty = MinHash(num_perm=_NUM_PERMUTATIONS, hashfunc=zlib.crc32)
         # Candidates are wanted from 0.75 on, so that few true pairs are missed.

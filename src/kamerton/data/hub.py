@@ -98,7 +98,7 @@ def read_hub(
 
 def _stream(source: HubSource) -> Iterable[Mapping[str, Any]]:
     try:
-        from datasets import load_dataset  # type: ignore[import-untyped]
+        from datasets import load_dataset
     except ImportError:
         raise MissingExtraError("datasets", "hub", "data sets of the Hub") from None
     rows: Iterable[Mapping[str, Any]] = load_dataset(

@@ -80,7 +80,7 @@ def _cyrillic(text: str) -> str:
 
 
 def _latin_model() -> Any:
-    from py3langid.langid import (  # type: ignore[import-untyped]
+    from py3langid.langid import (
         MODEL_FILE,
         LanguageIdentifier,
     )

@@ -33,7 +33,7 @@ def read_parquet(path: Path, name: str, report: ReportBytes | None) -> Iterator[
         MissingExtraError: If pyarrow is not installed.
     """
     try:
-        from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
+        from pyarrow.parquet import ParquetFile
     except ImportError:
         raise MissingExtraError("pyarrow", "parquet", "Parquet files") from None
 

@@ -1,7 +1,7 @@
 """Rows become examples, one parser per format."""
 
-import os
 from collections.abc import Callable, Mapping
+from os.path import commonpath
 from typing import Any
 
 from kamerton.data.examples import (
@@ -256,7 +256,7 @@ def _common_transcript(
     chosen: str, rejected: str, schema: Schema
 ) -> tuple[tuple[Message, ...], tuple[Message, ...], tuple[Message, ...]]:
     """Split "Human: ... Assistant: ..." transcripts after the last mark that both share."""
-    shared = os.path.commonprefix([chosen, rejected])
+    shared = commonpath([chosen, rejected])
     end = shared.rfind(_ANSWER_MARK)
     if end < 0:
         raise Unusable(

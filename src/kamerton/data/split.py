@@ -88,7 +88,7 @@ def _clusters(examples: Sequence[Example]) -> list[str]:
     asked = []
     for example in examples:
         text = _PLACEHOLDER.sub(r"[\1]", normal_text(input_text(example) or answer_text(example)))
-        # "a" sorts before "b": a cluster with groups is named by one, which new texts do not change.
+        # "a" sorts before "b": a cluster with groups is named by one; new texts change nothing.
         key = "b" + hash_bytes(text.encode("utf-8", "surrogatepass"))
         asked.append(key)
         if example.group is not None:

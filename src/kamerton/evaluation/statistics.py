@@ -176,6 +176,9 @@ def bootstrap(features: Sequence[Floats], finish: Finish, resamples: int, seed: 
 def bootstrap_interval(samples: Floats, estimate: float, level: float = 0.95) -> Interval:
     """Make an interval of resampled values: bias-corrected percentiles (Efron, 1981).
 
+    Known gap: macro-F1 over many classes with fewer than ten items each is estimated too low, and
+    its 95 % interval then contains the truth in about 85 of 100 cases.
+
     Args:
         samples: Values of the resamples, [R]; NaN where the metric was undefined.
         estimate: The value on the real items.

@@ -19,7 +19,7 @@ from kamerton.data.examples import ChatExample, ClassificationExample, Example
 from kamerton.data.rendering import Renderer, make_renderer
 from kamerton.data.settings import DataSettings
 from kamerton.evaluation.comparison import Comparison, compare
-from kamerton.evaluation.settings import EvaluationSettings
+from kamerton.evaluation.settings import Check, EvaluationSettings
 from kamerton.evaluation.table import markdown_table
 from kamerton.evaluation.task import Answers, Item, make_items, run_items
 from kamerton.flows.prepare import make_prompt, read_examples, render_all
@@ -46,12 +46,14 @@ class Evaluated:
         comparison: The numbers.
         items: The questions.
         answers: What each variant answered.
+        checks: What generated answers had to pass.
         facts: What was compared, as name and value.
     """
 
     comparison: Comparison
     items: list[Item]
     answers: list[Answers]
+    checks: tuple[Check, ...]
     facts: list[tuple[str, str]]
 
 
@@ -120,7 +122,7 @@ def evaluate_variants(
         ("demonstrations", f"{settings.shots}, from the training examples"),
         ("variants", ", ".join(v.manifest.content_hash[:12] for v in variants)),
     ]
-    return Evaluated(comparison, items, answers, facts)
+    return Evaluated(comparison, items, answers, settings.checks, facts)
 
 
 def evaluation_settings(variant: Variant, overrides: Sequence[str]) -> EvaluationSettings:

@@ -87,12 +87,12 @@ class Recipe(Settings):
         return value
 
     def to_plain(self) -> dict[str, Any]:
-        """Give the recipe as plain values, without defaults.
+        """Give the recipe as plain values, defaults written out: they may change one day.
 
         Returns:
             What `Recipe.parse` takes.
         """
-        return self.model_dump(mode="json", exclude_defaults=True)
+        return self.model_dump(mode="json")
 
     @classmethod
     def read(cls, path: Path, overrides: Sequence[str] = ()) -> Self:

@@ -23,15 +23,14 @@ def write_evaluation_report(
         variant: Whose loss curve is drawn.
     """
     events = read_events(workspace.runs / variant / EVENTS_FILE)
-    trained = [(e["step"], e["loss"]) for e in events if e["event"] == "StepDone"]
-    held = [(e["step"], e["loss"]) for e in events if e["event"] == "HoldoutMeasured"]
     write_report(
         path,
         evaluated.comparison,
         evaluated.items,
         evaluated.answers,
-        train_loss=trained,
-        holdout_loss=held,
+        checks=evaluated.checks,
+        loss_curve=[event for event in events if event["event"] == "StepDone"],
+        holdout_curve=[event for event in events if event["event"] == "HoldoutMeasured"],
         title=f"{variant}: how it compares",
         facts=evaluated.facts,
     )

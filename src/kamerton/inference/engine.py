@@ -6,7 +6,7 @@ demonstrations) is computed once and copied into every slot.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from os.path import commonprefix
+from os.path import commonpath
 
 import torch
 from torch import Tensor
@@ -177,23 +177,19 @@ class EmbeddedEngine:
             return self._recompute(answers)
         shared = 0
         if len(answers) > 1:
-            shared = len(commonprefix([answer.prompt[:-1] for answer in answers]))
+            shared = len(commonpath([answer.prompt[:-1] for answer in answers]))
         if shared < _SHARED_MINIMUM:
             shared = 0
         else:
             segment = Segment(0, shared, slot=0)
             self._hidden(answers[0].prompt[:shared], (segment,), cache)
             cache.copy_slot(0, list(range(1, len(answers))), shared)
-        last: list[Tensor] = []
-        part: list[_Answer] = []
-        for answer in [*answers, None]:
-            full = sum(len(a.prompt) - shared for a in part) >= self._tokens_per_row
-            if part and (answer is None or full):
-                last.append(self._read_part(part, shared, cache))
-                part = []
-            if answer is not None:
-                part.append(answer)
-        return torch.cat(last)
+        parts: list[list[_Answer]] = [[]]
+        for answer in answers:
+            if sum(len(a.prompt) - shared for a in parts[-1]) >= self._tokens_per_row:
+                parts.append([])
+            parts[-1].append(answer)
+        return torch.cat([self._read_part(part, shared, cache) for part in parts])
 
     def _read_part(self, part: list[_Answer], shared: int, cache: KVCache) -> Tensor:
         ids: list[int] = []

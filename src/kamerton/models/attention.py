@@ -118,7 +118,7 @@ def _groups(layout: Layout, window: int | None, device: torch.device) -> list[_G
 def _visible(
     layout: Layout, family: tuple[int, int], window: int | None, device: torch.device
 ) -> Tensor:
-    """Who sees whom in a family, bool [1, L, L]: ancestors and oneself, backwards, in the window."""
+    """Who sees whom in a family, bool [1, L, L]: ancestors and oneself, within the window."""
     segments = layout.segments[family[0] : family[1]]
     start = segments[0].start
     length = segments[-1].stop - start

@@ -76,7 +76,11 @@ def load_base(
         ModelError: If it cannot be loaded.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    # Progress and notices are ours to word.
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
     folder = find_base(name)
     where = pick_device(device)
     kind = _pick_dtype(dtype, where)

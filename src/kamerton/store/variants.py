@@ -336,5 +336,5 @@ A variant of `{base.id}` ({base.architecture}, {base.num_parameters:,} parameter
 ## Limits
 
 It answers for the task of its examples. It loads only on the base named above, byte for byte.
-Licence: {manifest.licence or "not stated; the base's licence and the rights in the examples apply"}.
+Licence: {manifest.licence or "not stated; the base's licence and your rights in the data apply"}.
 """

@@ -119,7 +119,7 @@ def load_checkpoint(path: Path, identity: str) -> Checkpoint | None:
 
 
 def optimiser_tensors(
-    optimiser: torch.optim.Optimizer, names: Mapping[torch.nn.Parameter, str]
+    optimiser: torch.optim.Optimizer, names: Mapping[Tensor, str]
 ) -> dict[str, Tensor]:
     """Flatten an optimiser's state.
 

@@ -341,7 +341,7 @@ class _Run:
         self.sink(HoldoutMeasured(self.counters.step, loss, better))
 
     def _save(self) -> None:
-        names = {parameter: name for name, parameter in self.parameters.items()}
+        names: dict[Tensor, str] = {p: name for name, p in self.parameters.items()}
         checkpoint = Checkpoint(
             identity=self.task.identity,
             counters=self.counters,

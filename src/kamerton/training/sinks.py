@@ -1,4 +1,4 @@
-"""Where events go: a JSONL file and TensorBoard. The console is the command line's, the store its own."""
+"""Where events of a run go: a JSONL file and TensorBoard."""
 
 import json
 from dataclasses import asdict

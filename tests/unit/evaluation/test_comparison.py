@@ -123,9 +123,7 @@ def test_groups_widen_the_interval() -> None:
 def test_the_same_seed_gives_the_same_comparison() -> None:
     first, items, answers = three_variants()
     assert three_variants()[0].differences == first.differences
-    other = compare(
-        items, answers, SETTINGS.model_copy(update={"seed": 1}), against=first.against
-    )
+    other = compare(items, answers, SETTINGS.model_copy(update={"seed": 1}), against=first.against)
     assert other.measure("macro-F1", "base") != first.measure("macro-F1", "base")
 
 
@@ -143,7 +141,7 @@ def test_different_items_cannot_be_compared() -> None:
     items = labelled()
     one, other = (answered(items, guess(lambda n: True), name) for name in "ab")
     fewer = answered(items[:80], guess(lambda n: True), "b")
-    with pytest.raises(EvaluationError, match="same 90 items .* 'b' answered others"):
+    with pytest.raises(EvaluationError, match=r"same 90 items .* 'b' answered others"):
         compare(items, [one, fewer], SETTINGS)
     with pytest.raises(EvaluationError, match="different names"):
         compare(items, [one, one], SETTINGS)

@@ -36,12 +36,10 @@ def test_tables_fit_a_hundred_columns_and_lose_nothing(names: tuple[str, str, st
     text = printed(comparison)
     assert max(map(len, text.splitlines())) <= 100
     assert "90.0 [82.1, 94.6]" in text
-    assert "2.500 (12.18)" in text
+    # Long cells fold at spaces.
+    for part in ("2.500", "(12.18)", "+56.7 to", "p<0.001", "6 comparisons"):
+        assert part in text
     assert "…" not in text
-    # Long names fold: without spaces and rules all of their letters are there.
-    squeezed = re.sub(r"[\s│┃]", "", text)
-    assert "+56.7tobase" in squeezed or names is LONG
-    assert "p<0.001" in squeezed
     assert "\x1b" not in text
 
 
@@ -127,7 +125,7 @@ def test_nothing_from_outside_becomes_markup(tmp_path: Path) -> None:
     page = path.read_text()
     assert "<script" not in page.lower()
     assert "&lt;script&gt;alert(" in page
-    assert "class=\"wrong\"" in page
+    assert 'class="wrong"' in page
 
 
 def test_a_report_wants_the_answers_of_its_comparison(tmp_path: Path) -> None:

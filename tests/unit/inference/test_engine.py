@@ -1,4 +1,4 @@
-"""The embedded engine: batches answer as each alone, scores equal likelihoods, stops and streams."""
+"""The embedded engine: batches answer as each alone, scores are likelihoods."""
 
 import pytest
 import torch
@@ -64,8 +64,8 @@ def test_greedy_equals_transformers(base: Base, renderer) -> None:
         ids = torch.tensor([renderer.prompt_ids(chat)])
         with base.attention("sdpa"):
             made = base.model.generate(
-                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=20, do_sample=False,
-                eos_token_id=sorted(renderer.stop_ids), pad_token_id=0,
+                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=20,
+                do_sample=False, eos_token_id=sorted(renderer.stop_ids), pad_token_id=0,
             )  # fmt: skip
         answer = base.tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)
         assert text == answer

@@ -1,0 +1,6 @@
+"""`python -m kamerton`."""
+
+from kamerton.cli.main import run
+
+if __name__ == "__main__":
+    run()

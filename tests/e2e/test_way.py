@@ -1,0 +1,131 @@
+"""From a file of examples to a measured LoRA, through the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.project import kamerton, make_project
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    kamerton("train", make_project(folder), cwd=folder)
+    return folder
+
+
+def test_train_prints_the_folder_and_nothing_else(tmp_path: Path) -> None:
+    recipe = make_project(tmp_path, num_rows=12)
+    done = kamerton("train", recipe, "--set", "train.max_steps=2", cwd=tmp_path)
+    assert done.stdout == "variants/desk\n"
+    assert "next: kamerton evaluate desk" in done.stderr
+    names = {path.name for path in (tmp_path / "variants/desk").iterdir()}
+    assert names == {
+        "variant.json", "CARD.md", "adapter_config.json", "adapter_model.safetensors"
+    }  # fmt: skip
+
+
+def test_evaluate_has_prompting_in_the_table(project: Path) -> None:
+    done = kamerton("evaluate", "desk", "--report", "r.html", "--json", cwd=project)
+    found = json.loads(done.stdout)
+    assert found["variants"] == ["zero-shot", "2-shot", "desk"]
+    html = (project / "r.html").read_text()
+    assert "<svg" in html
+    assert "http" not in html.split("</style>")[0]
+    card = (project / "variants/desk/CARD.md").read_text()
+    assert "zero-shot" in card
+    table = kamerton("evaluate", "desk", cwd=project).stdout
+    assert "zero-shot" in table
+
+
+def test_chat_answers_once(project: Path) -> None:
+    done = kamerton("chat", "desk", "-m", "Which colour has box 6?", cwd=project)
+    assert done.stdout.startswith("Box")
+    both = kamerton("chat", "desk", "builtin:nano", "-m", "Which colour has box 6?", cwd=project)
+    assert "builtin:nano" in both.stdout
+
+
+def test_variants_are_listed_shown_verified_and_merged(project: Path) -> None:
+    assert "desk" in kamerton("variant", "list", cwd=project).stdout
+    shown = json.loads(kamerton("variant", "show", "desk", cwd=project).stdout)
+    assert shown["method"] == "lora"
+    assert "as they were" in kamerton("variant", "verify", "desk", cwd=project).stderr
+    merged = kamerton("variant", "merge", "desk", "merged", cwd=project)
+    assert "float32" in merged.stderr
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(project / "merged")
+    assert model.num_parameters() == shown["base"]["num_parameters"]
+    again = kamerton("variant", "merge", "desk", "merged", cwd=project, status=1)
+    assert "exists already" in again.stderr
+
+
+def test_a_prompt_alone_is_a_variant(project: Path) -> None:
+    recipe = project / "recipe.toml"
+    options = (
+        "--set",
+        "adapter.kind=none",
+        "--set",
+        "name=few",
+        "--set",
+        "prompt.demonstrations=3",
+    )
+    kamerton("train", recipe, *options, cwd=project)
+    shown = json.loads(kamerton("variant", "show", "few", cwd=project).stdout)
+    assert shown["method"] == "none"
+    assert len(shown["prompt"]["demonstrations"]) == 3
+    found = json.loads(kamerton("evaluate", "desk", "few", "--json", cwd=project).stdout)
+    assert found["variants"][-2:] == ["desk", "few"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["train", "none.toml"], 2, "no such file"),
+        (["train", "recipe.toml", "--set", "adapter.rnk=4"], 2, "did you mean 'rank'?"),
+        (["train", "recipe.toml", "--set", "adapter.rank=0"], 2, "adapter"),
+        (["train", "recipe.toml", "--set", "base=nowhere/at-all-x"], 1, "base:"),
+        (["train", "recipe.toml", "--set", "data.train=none.jsonl"], 1, "none.jsonl"),
+        (["train", "recipe.toml", "--set", 'adapter.targets=["q_prj"]'], 1, "q_proj"),
+        (["train", "recipe.toml", "--set", "train.seed=9"], 1, "--fresh"),
+        (["evaluate", "dsk"], 1, "did you mean 'desk'?"),
+        (["chat", "desk", "desk", "-m", "x"], 1, "itself"),
+        (["check", "absent.csv"], 1, "absent.csv"),
+        (["trane"], 2, "No such command"),
+    ],
+)
+def test_mistakes_get_one_clear_message(project: Path, arguments, status, said) -> None:
+    done = kamerton(*arguments, cwd=project, status=status)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_changed_file_is_refused(project: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(project / "variants" / "desk", tmp_path / "variants" / "desk")
+    path = tmp_path / "variants/desk/adapter_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    done = kamerton("chat", "desk", "-m", "x", cwd=tmp_path, status=1)
+    assert "adapter_model.safetensors" in done.stderr
+
+
+def test_check_lists_what_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text(
+        '{"prompt": "a", "completion": "b"}\n{"prompt": "", "completion": "x"}\nnot json\n'
+        '{"prompt": "Write to ann@example.com", "completion": "Done, ann@example.com."}\n'
+    )
+    done = kamerton("check", "d.jsonl", "--show", "2", cwd=tmp_path)
+    assert "2 of 4 rows can be used" in done.stdout
+    assert "d.jsonl:2" in done.stdout
+    assert "d.jsonl:3" in done.stdout
+    assert "trained (green)" in done.stdout
+    kamerton("check", "d.jsonl", "--strict", cwd=tmp_path, status=1)
+    kamerton("check", "d.jsonl", "--redact", "clean.jsonl", cwd=tmp_path)
+    clean = (tmp_path / "clean.jsonl").read_text()
+    assert "ann@example.com" not in clean
+    assert clean.count("[EMAIL_1]") == 2
+    found = json.loads(kamerton("check", "clean.jsonl", "--json", cwd=tmp_path).stdout)
+    assert found["num_examples"] == 2

@@ -1,0 +1,133 @@
+"""Division of examples: nothing lost, nothing torn apart, nothing reshuffled."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kamerton.data.examples import ChatExample, ClassificationExample, Place
+from kamerton.data.identity import input_text, normal_text
+from kamerton.data.redaction import Redactor
+from kamerton.data.split import split
+
+shares = st.floats(0.01, 0.5)
+seeds = st.integers(0, 1000)
+
+
+@st.composite
+def data_sets(draw, groups: bool = True) -> list[ClassificationExample]:
+    size = draw(st.integers(0, 40))
+    texts = draw(
+        st.lists(st.sampled_from("abcdefghijklmnopqrstuvwxyz"), min_size=size, max_size=size)
+    )
+    labels = draw(st.lists(st.sampled_from("xyz"), min_size=size, max_size=size))
+    names = st.sampled_from(["g1", "g2", "g3", "g4", None]) if groups else st.none()
+    return [
+        ClassificationExample(Place("a", i + 1), text, label, draw(names))
+        for i, (text, label) in enumerate(zip(texts, labels, strict=True))
+    ]
+
+
+def side_of(examples: list, holdout: list) -> dict[int, bool]:
+    held = {example.place.line for example in holdout}
+    return {example.place.line: example.place.line in held for example in examples}
+
+
+@given(data_sets(), shares, seeds)
+def test_every_example_is_on_one_side_in_order(examples, share, seed):
+    train, holdout = split(examples, share, seed)
+    lines = sorted([*train, *holdout], key=lambda example: example.place.line)
+    assert lines == examples
+    for side in (train, holdout):
+        assert side == sorted(side, key=lambda example: example.place.line)
+
+
+@given(data_sets(), shares, seeds)
+def test_groups_and_questions_are_not_torn_apart(examples, share, seed):
+    train, holdout = split(examples, share, seed)
+    assert not {e.group for e in train if e.group} & {e.group for e in holdout if e.group}
+    assert not {normal_text(e.text) for e in train} & {normal_text(e.text) for e in holdout}
+
+
+@given(data_sets(groups=False), shares, seeds)
+def test_small_data_sets_and_labels_have_both_sides(examples, share, seed):
+    train, holdout = split(examples, share, seed)
+    if len({example.text for example in examples}) > 1:
+        assert train
+        assert holdout
+    texts_of: dict[str, set[str]] = {}
+    for example in examples:
+        texts_of.setdefault(example.label, set()).add(example.text)
+    # A text with two labels counts for both, and its other label may claim it for training.
+    shared = {t for t in (e.text for e in examples) if sum(t in s for s in texts_of.values()) > 1}
+    for label, texts in texts_of.items():
+        if len(texts - shared) >= 5 and texts - shared == texts:
+            assert any(example.label == label for example in holdout)
+            assert any(example.label == label for example in train)
+
+
+@given(data_sets(), shares, seeds, st.randoms())
+def test_order_does_not_matter(examples, share, seed, random):
+    sides = side_of(examples, split(examples, share, seed)[1])
+    shuffled = list(examples)
+    random.shuffle(shuffled)
+    assert side_of(shuffled, split(shuffled, share, seed)[1]) == sides
+
+
+def many(prefix: str, number: int, label: str = "x") -> list[ClassificationExample]:
+    return [ClassificationExample(Place("a", i + 1), f"{prefix} {i}", label) for i in range(number)]
+
+
+@settings(max_examples=20, deadline=None)
+@given(seeds, st.sampled_from([0.1, 0.2, 0.5]), st.text(max_size=5))
+def test_a_new_row_moves_no_other(seed, share, text):
+    examples = many("text", 200)
+    before = side_of(examples, split(examples, share, seed)[1])
+    new = ClassificationExample(Place("a", 999), f"new {text}", "x")
+    _, holdout = split([new, *examples], share, seed)
+    assert side_of(examples, holdout) == before
+
+
+@settings(max_examples=20, deadline=None)
+@given(seeds)
+def test_shares_and_strata_come_near(seed):
+    examples = [*many("first", 400, "x"), *many("second", 400, "y"), *many("third", 6, "rare")]
+    _, holdout = split(examples, 0.2, seed)
+    for label, number, least, most in (("x", 400, 45, 120), ("y", 400, 45, 120), ("rare", 6, 1, 5)):
+        held = sum(example.label == label for example in holdout)
+        assert least <= held <= most, (label, number, held)
+
+
+def test_seeds_choose_among_divisions():
+    examples = many("text", 100)
+    assert len({tuple(e.text for e in split(examples, 0.2, seed)[1]) for seed in range(5)}) == 5
+
+
+def test_no_share_no_holdout():
+    examples = many("text", 10)
+    assert split(examples, 0, 0) == (examples, [])
+
+
+def test_conversations_with_one_opening_but_other_histories_are_apart():
+    def chat(i: int, *texts: str) -> ChatExample:
+        roles = ("user", "assistant")
+        turns = [{"role": roles[n % 2], "content": text} for n, text in enumerate(texts)]
+        return ChatExample(Place("a", i), tuple(turns))
+
+    same = [chat(i, "Hi", "Hello", "Where is my card?", f"Answer {i}") for i in range(20)]
+    other = [chat(100 + i, "Hi", "Hello", f"Question {i}", "Answer") for i in range(20)]
+    train, holdout = split([*same, *other], 0.3, 0)
+    assert not {input_text(e) for e in train} & {input_text(e) for e in holdout}
+    assert train
+    assert holdout
+
+
+def test_redaction_numbers_do_not_reshuffle():
+    examples = [
+        ClassificationExample(Place("a", i + 1), f"text {i}: mail {i}@x.org", "x")
+        for i in range(100)
+    ]
+    new = ClassificationExample(Place("a", 999), "new: mail me@x.org", "x")
+    first, second = Redactor(), Redactor()
+    before = [first.redact(example) for example in examples]
+    after = [second.redact(example) for example in (new, *examples)]
+    sides = side_of(before, split(before, 0.2, 0)[1])
+    assert side_of(before, split(after, 0.2, 0)[1]) == sides

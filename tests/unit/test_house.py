@@ -1,0 +1,160 @@
+"""The house keeps its own rules: generated parts, light imports, frozen options, README."""
+
+import importlib
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import FunctionType
+
+import click
+import pytest
+
+import kamerton
+from kamerton.cli.main import VERBS, main
+from kamerton.core import errors
+from kamerton.flows.recipe import Recipe
+
+ROOT = Path(__file__).parents[2]
+LIGHT = ("core", "data", "prompting", "store", "evaluation")
+
+
+def python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("script", ["tree", "reference"])
+def test_generated_parts_are_up_to_date(script: str) -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "house" / f"{script}.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_command_line_starts_light() -> None:
+    heavy = python(
+        "import sys, kamerton, kamerton.cli.main\n"
+        "heavy = ('torch', 'transformers', 'pydantic', 'numpy', 'rich')\n"
+        "print([m for m in heavy if m in sys.modules])"
+    )
+    assert heavy.strip() == "[]"
+
+
+def test_light_packages_import_no_torch() -> None:
+    modules = [
+        info.name
+        for package in LIGHT
+        for info in pkgutil.walk_packages(
+            importlib.import_module(f"kamerton.{package}").__path__, f"kamerton.{package}."
+        )
+        if "migrations" not in info.name
+    ]
+    assert len(modules) > 40
+    code = f"import sys\nfor m in {modules!r}: __import__(m)\nprint('torch' in sys.modules)"
+    assert python(code).strip() == "False"
+
+
+def test_all_names_exist_and_are_documented() -> None:
+    checked = 0
+    for info in pkgutil.walk_packages(kamerton.__path__, "kamerton."):
+        if "migrations" in info.name or info.name.endswith("__main__"):
+            continue
+        module = importlib.import_module(info.name)
+        assert module.__doc__, info.name
+        for name in getattr(module, "__all__", ()):
+            member = getattr(module, name)
+            if isinstance(member, type | FunctionType):
+                assert member.__doc__, f"{info.name}.{name}"
+            checked += 1
+    assert checked > 150
+
+
+def verbs(group: click.Group, prefix: str = "") -> dict[str, click.Command]:
+    context = click.Context(group)
+    found = {}
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            found |= verbs(command, f"{prefix}{name} ")
+        else:
+            found[prefix + name] = command
+    return found
+
+
+OPTIONS = {
+    "check": {"--set", "--show", "--base", "--redact", "--strict", "--json"},
+    "train": {"--set", "--project", "--fresh", "--json"},
+    "evaluate": {"--data", "--report", "--set", "--project", "--json"},
+    "chat": {"--message", "-m", "--temperature", "--max-tokens", "--project"},
+    "variant list": {"--project", "--json"},
+    "variant show": {"--project"},
+    "variant verify": {"--project"},
+    "variant merge": {"--project"},
+    "demo": {"--to"},
+}
+
+
+def test_options_are_frozen() -> None:
+    """A setting belongs into the recipe; a new option has to be meant."""
+    found = {
+        name: {text for p in command.params if isinstance(p, click.Option) for text in p.opts}
+        for name, command in verbs(main).items()
+    }
+    assert found == OPTIONS
+    for command in verbs(main).values():
+        assert command.help
+        assert all(p.help for p in command.params if isinstance(p, click.Option))
+
+
+def test_every_setting_has_a_docstring() -> None:
+    seen = 0
+
+    def walk(model) -> None:
+        nonlocal seen
+        for name, field in model.model_fields.items():
+            assert field.description, f"{model.__name__}.{name}"
+            seen += 1
+            for member in re.findall(r"kamerton[\w.]+", str(field.annotation)):
+                owner, _, kind = member.rpartition(".")
+                found = getattr(importlib.import_module(owner), kind, None)
+                if isinstance(found, type) and hasattr(found, "model_fields"):
+                    walk(found)
+
+    walk(Recipe)
+    assert seen > 50
+
+
+def test_the_error_tree_is_drawn_as_it_is() -> None:
+    drawn = re.findall(r"^[│├└─ ]*(\w+)", errors.__doc__ or "", re.MULTILINE)
+    for name in errors.__all__:
+        assert name in drawn, name
+        assert issubclass(getattr(errors, name), errors.KamertonError)
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.ru.md"])
+def test_readme_commands_and_recipe_are_real(name: str, tmp_path: Path) -> None:
+    """Every command is a make target or a verb with options that it has; the recipe parses."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    commands = re.findall(r"^\$ (.+)$", text, re.MULTILINE)
+    assert len(commands) == 6
+    makefile = (ROOT / "Makefile").read_text()
+    for command in commands:
+        program, verb, *arguments = command.split()
+        if program == "make":
+            assert re.search(rf"^{verb}:", makefile, re.MULTILINE), command
+            continue
+        assert program == "kamerton"
+        assert verb in VERBS
+        for option in (argument for argument in arguments if argument.startswith("--")):
+            assert option in OPTIONS[verb], command
+    (recipe,) = re.findall(r"```toml\n(.+?)```", text, re.DOTALL)
+    (tmp_path / "recipe.toml").write_text(recipe, encoding="utf-8")
+    assert Recipe.read(tmp_path / "recipe.toml").name == "support-lora"
+
+
+def test_the_version_is_in_the_changelog() -> None:
+    assert f"## {kamerton.__version__}" in (ROOT / "CHANGELOG.md").read_text()

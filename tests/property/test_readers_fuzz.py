@@ -118,7 +118,7 @@ names = st.sampled_from(
 )
 
 
-@settings(fuzz, max_examples=300)
+@settings(fuzz, max_examples=150)
 @given(st.dictionaries(names, values, max_size=5))
 def test_any_fields_are_an_example_or_a_reason(fields):
     try:

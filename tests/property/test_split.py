@@ -76,7 +76,7 @@ def many(prefix: str, number: int, label: str = "x") -> list[ClassificationExamp
     return [ClassificationExample(Place("a", i + 1), f"{prefix} {i}", label) for i in range(number)]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seeds, st.sampled_from([0.1, 0.2, 0.5]), st.text(max_size=5))
 def test_a_new_row_moves_no_other(seed, share, text):
     examples = many("text", 200)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from kamerton.adapters.adapter import Adapter
+from kamerton.adapters.full import FullSettings, attach_full, load_full
 from kamerton.adapters.lora import LoraSettings, attach_lora, load_lora
 from kamerton.core.errors import AdapterError
 from kamerton.core.settings import Settings
@@ -19,7 +20,7 @@ class NoAdapterSettings(Settings):
     """Prompt only: nothing is trained."""
 
 
-AdapterSettings = NoAdapterSettings | LoraSettings
+AdapterSettings = NoAdapterSettings | LoraSettings | FullSettings
 """One member per method."""
 
 
@@ -40,6 +41,8 @@ def attach(base: Base, settings: AdapterSettings, seed: int) -> Adapter:
     match settings:
         case LoraSettings():
             return attach_lora(base, settings, seed)
+        case FullSettings():
+            return attach_full(base)
         case _:
             raise AdapterError(f"adapter.kind: '{settings.kind}' has nothing to train")
 
@@ -61,5 +64,7 @@ def load(base: Base, method: str, files: Mapping[str, bytes]) -> Adapter:
     match method:
         case "lora":
             return load_lora(base, files)
+        case "full":
+            return load_full(base, files)
         case _:
             raise AdapterError(f"adapter.kind: '{method}' is not known to this version")

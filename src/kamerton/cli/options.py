@@ -2,26 +2,46 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 __all__ = ["project_option", "set_option"]
 
-_Command = Callable[..., Any]
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
-project_option: Callable[[_Command], _Command] = click.option(
-    "--project",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path(),
-    show_default="here",
-    help="Folder with variants, runs and the store.",
-)
 
-set_option: Callable[[_Command], _Command] = click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Override a setting of the recipe, such as train.epochs=3. May be repeated.",
-)
+def project_option(command: _Command) -> _Command:
+    """Add `--project`.
+
+    Args:
+        command: The verb.
+
+    Returns:
+        The verb with the option.
+    """
+    return click.option(
+        "--project",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=Path(),
+        show_default="here",
+        help="Folder with variants, runs and the store.",
+    )(command)
+
+
+def set_option(command: _Command) -> _Command:
+    """Add `--set`.
+
+    Args:
+        command: The verb.
+
+    Returns:
+        The verb with the option.
+    """
+    return click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Override a setting of the recipe, such as train.epochs=3. May be repeated.",
+    )(command)

@@ -10,7 +10,7 @@ def derive_seed(seed: int, *names: object) -> int:
 
     Args:
         seed: The run's seed.
-        names: What it is for, such as `"shuffle", epoch`.
+        *names: What it is for, such as `"shuffle", epoch`.
 
     Returns:
         A number in [0, 2**63).
@@ -24,7 +24,7 @@ def unit_interval(seed: int, *names: object) -> float:
 
     Args:
         seed: The run's seed.
-        names: What is placed, such as a content hash.
+        *names: What is placed, such as a content hash.
 
     Returns:
         A number that is uniform over different names.

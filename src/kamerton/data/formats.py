@@ -157,7 +157,8 @@ def settle_schema(
             )
     chosen: FormatName | None
     if format == "auto":
-        chosen = _detect(sample, columns)
+        # Columns that the user named may be empty in most rows; those are then rejected.
+        chosen = _detect(sample, columns) or (_detect(sample, columns, 0) if columns else None)
     else:
         chosen = _as_format(format)
         foreign = columns.keys() - _fields(format)

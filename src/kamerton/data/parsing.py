@@ -1,7 +1,6 @@
 """Rows become examples, one parser per format."""
 
 from collections.abc import Callable, Mapping
-from os.path import commonpath
 from typing import Any
 
 from kamerton.data.examples import (
@@ -256,8 +255,9 @@ def _common_transcript(
     chosen: str, rejected: str, schema: Schema
 ) -> tuple[tuple[Message, ...], tuple[Message, ...], tuple[Message, ...]]:
     """Split "Human: ... Assistant: ..." transcripts after the last mark that both share."""
-    shared = commonpath([chosen, rejected])
-    end = shared.rfind(_ANSWER_MARK)
+    pairs = enumerate(zip(chosen, rejected, strict=False))
+    shared = next((i for i, (a, b) in pairs if a != b), min(len(chosen), len(rejected)))
+    end = chosen.rfind(_ANSWER_MARK, 0, shared)
     if end < 0:
         raise Unusable(
             schema.sources.get("prompt", "prompt"), "is missing, and the answers share no prompt"

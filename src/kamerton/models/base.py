@@ -85,14 +85,13 @@ class Base:
 
     @property
     def head(self) -> Head:
-        """The frozen head as a function of hidden states."""
+        """The head as a function of hidden states."""
         config, layer = self.model.config.get_text_config(), self.model.get_output_embeddings()
         scale = float(getattr(config, "logit_scale", None) or 1.0)
         scale /= float(getattr(config, "logits_scaling", None) or 1.0)
         softcap = getattr(config, "final_logit_softcapping", None)
         bias = getattr(layer, "bias", None)
-        weight = layer.weight.detach()
-        return Head(weight, None if bias is None else bias.detach(), scale, softcap)
+        return Head(layer.weight, bias, scale, softcap)
 
     @property
     def num_layers(self) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 __all__ = ["Head", "token_logprobs", "top_logits"]
 
@@ -58,12 +59,21 @@ def token_logprobs(hidden: Tensor, targets: Tensor, head: Head) -> Tensor:
     Args:
         hidden: [N, E], the states that predict the targets.
         targets: [N] token ids.
-        head: The frozen head.
+        head: The head; when frozen it gets no gradient.
 
     Returns:
         [N] natural logs in fp32, nothing reduced.
     """
-    if hidden.requires_grad and torch.is_grad_enabled():
+    if not torch.is_grad_enabled():
+        return _chunks(hidden, targets, head, None)
+    if head.weight.requires_grad:
+        # Full fine-tuning: the head learns too, so autograd does it, a chunk of logits at a time.
+        size = _chunk_size(head)
+        parts = zip(hidden.split(size), targets.split(size), strict=True)
+        return torch.cat(
+            [checkpoint(_plain_logprobs, *part, head, use_reentrant=False) for part in parts]
+        )
+    if hidden.requires_grad:
         logprobs: Tensor = _TokenLogprobs.apply(hidden, targets, head)  # type: ignore[no-untyped-call]
         return logprobs
     return _chunks(hidden, targets, head, None)
@@ -81,6 +91,10 @@ def top_logits(hidden: Tensor, head: Head) -> Tensor:
     """
     size = _chunk_size(head)
     return torch.cat([head.logits(part).argmax(-1) for part in hidden.split(size)])
+
+
+def _plain_logprobs(hidden: Tensor, targets: Tensor, head: Head) -> Tensor:
+    return head.logits(hidden).log_softmax(-1).gather(1, targets[:, None]).squeeze(1)
 
 
 def _chunk_size(head: Head) -> int:

@@ -5,7 +5,9 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PYTHON := $(shell command -v python3.12 || command -v python3.11 || command -v python3.13 || command -v python3)
+# The first interpreter that really starts: a pyenv shim is found on PATH without a Python behind it.
+PYTHON := $(shell for python in python3.12 python3.11 python3.13 python3; do \
+	$$python -c '' 2>/dev/null && echo $$python && break; done)
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
 help: ## list the targets

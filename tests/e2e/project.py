@@ -9,7 +9,7 @@ from typing import Any
 
 RECIPE = """\
 name = "desk"
-base = "builtin:nano"
+base = { id = "builtin:nano", dtype = "float32" }
 
 [data]
 train = "desk.jsonl"

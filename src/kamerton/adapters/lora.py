@@ -137,7 +137,10 @@ class LoraLinear(nn.Module):
             keep = torch.rand(x.shape[-2:], device=x.device).ge_(self.dropout).to(x.dtype)
             keep /= 1 - self.dropout
         bias = self.layer.bias
-        return _LoraFunction.apply(x, self.a, self.b, self.weight, bias, self.scaling, keep)  # type: ignore[no-untyped-call]
+        updated: Tensor = _LoraFunction.apply(  # type: ignore[no-untyped-call]
+            x, self.a, self.b, self.weight, bias, self.scaling, keep
+        )
+        return updated
 
     def delta(self) -> Tensor:
         """Compute the update of the weight, [out, in] in fp32."""

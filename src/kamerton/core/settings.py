@@ -137,12 +137,15 @@ def _toml_value(text: str) -> Any:
 
 
 def _problem(model: type[BaseModel], detail: ErrorDetails, source: str) -> str:
-    path = [str(part) for part in detail["loc"] if part != "__root__"]
+    path, owners, inside = _follow(model, [str(part) for part in detail["loc"]])
     key = ".".join(path)
     if detail["type"] == "extra_forbidden":
-        owner = _model_at(model, path[:-1])
-        names = owner.model_fields if owner else ()
+        names = {name for owner in owners for name in owner.model_fields}
         return f"{source}: unknown key '{key}'{suggestion(path[-1], names)}"
+    if detail["type"] == "union_tag_invalid":
+        kinds = {kind for one in inside for kind in _tags(one)}
+        found = str(detail["ctx"]["tag"])
+        return f"{source}: {key}.kind: '{found}' is not known{suggestion(found, kinds)}"
     if detail["type"] == "missing":
         return f"{source}: '{key}' is required"
     message = detail["msg"].removeprefix("Value error, ")
@@ -151,21 +154,36 @@ def _problem(model: type[BaseModel], detail: ErrorDetails, source: str) -> str:
     return f"{source}: {key}: {message[0].lower()}{message[1:]}, got {detail['input']!r}"
 
 
-def _model_at(model: type[BaseModel], path: Sequence[str]) -> type[BaseModel] | None:
-    """Follow field names (union tags and list indices are skipped) to the model that owns them."""
-    owner: type[BaseModel] | None = model
-    for part in path:
-        if owner is None or part not in owner.model_fields:
+def _follow(
+    model: type[BaseModel], place: Sequence[str]
+) -> tuple[list[str], list[type[BaseModel]], list[type[BaseModel]]]:
+    """Turn pydantic's place into the user's key, the models that own it and those it may hold.
+
+    Pydantic puts the tag of a chosen union member ("lora") between the keys; no user wrote it.
+    """
+    path: list[str] = []
+    owners, inside = [model], [model]
+    for part in place:
+        tagged = [one for one in inside if part in _tags(one)]
+        if tagged:
+            inside = tagged
             continue
-        owner = _model_in(owner.model_fields[part].annotation)
-    return owner
+        path.append(part)
+        if part.isdigit():
+            continue
+        owners = inside
+        fields = [one.model_fields[part] for one in inside if part in one.model_fields]
+        inside = [found for field in fields for found in _models_in(field.annotation)]
+    return path, owners, inside
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def _tags(model: type[BaseModel]) -> set[str]:
+    """Values of a model's literal `kind`."""
+    kind = model.model_fields.get("kind")
+    return set(get_args(kind.annotation)) if kind is not None else set()
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in get_args(annotation):
-        found = _model_in(argument)
-        if found is not None:
-            return found
-    return None
+        return [annotation]
+    return [found for argument in get_args(annotation) for found in _models_in(argument)]

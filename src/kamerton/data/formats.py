@@ -158,7 +158,7 @@ def settle_schema(
     chosen: FormatName | None
     if format == "auto":
         # Columns that the user named may be empty in most rows; those are then rejected.
-        chosen = _detect(sample, columns) or (_detect(sample, columns, 0) if columns else None)
+        chosen = _detect(sample, columns) or (_detect(sample, columns, 0.0) if columns else None)
     else:
         chosen = _as_format(format)
         foreign = columns.keys() - _fields(format)
@@ -193,13 +193,16 @@ def yes_or_no(value: Any) -> bool | None:
     return True if word in _YES else False if word in _NO else None
 
 
-def _detect(sample: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> FormatName | None:
+def _detect(
+    sample: Sequence[Mapping[str, Any]], columns: Mapping[str, str], least_share: float = 0.5
+) -> FormatName | None:
+    """Find the first format that more than the least share of the rows fit."""
     for known in _ALIASES:
         if columns.keys() - _fields(known):
             continue
         schema = Schema(_as_format(known), _sources(sample, known, columns))
         fitting = [fields for fields in sample if not schema.missing(fields)]
-        if 2 * len(fitting) <= len(sample) or not fitting:
+        if len(fitting) <= least_share * len(sample):
             continue
         if known == "feedback":
             labels = [schema.value(fields, "label") for fields in fitting]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kamerton.core.sequences import shared_prefix
 from kamerton.data.examples import (
     ChatExample,
     ClassificationExample,
@@ -255,9 +256,7 @@ def _common_transcript(
     chosen: str, rejected: str, schema: Schema
 ) -> tuple[tuple[Message, ...], tuple[Message, ...], tuple[Message, ...]]:
     """Split "Human: ... Assistant: ..." transcripts after the last mark that both share."""
-    pairs = enumerate(zip(chosen, rejected, strict=False))
-    shared = next((i for i, (a, b) in pairs if a != b), min(len(chosen), len(rejected)))
-    end = chosen.rfind(_ANSWER_MARK, 0, shared)
+    end = chosen.rfind(_ANSWER_MARK, 0, shared_prefix(chosen, rejected))
     if end < 0:
         raise Unusable(
             schema.sources.get("prompt", "prompt"), "is missing, and the answers share no prompt"

@@ -6,13 +6,13 @@ demonstrations) is computed once and copied into every slot.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from os.path import commonpath
 
 import torch
 from torch import Tensor
 
 from kamerton.core.errors import ModelError
 from kamerton.core.protocols import Chat, Generation, Score, TokenEvent
+from kamerton.core.sequences import shared_prefix
 from kamerton.data.rendering import Renderer
 from kamerton.inference.detokenise import TextStream
 from kamerton.inference.sampling import Sampler
@@ -175,9 +175,9 @@ class EmbeddedEngine:
             answer.slot, answer.length = slot, len(answer.prompt)
         if not self._base.ragged:
             return self._recompute(answers)
-        shared = 0
-        if len(answers) > 1:
-            shared = len(commonpath([answer.prompt[:-1] for answer in answers]))
+        # The last token of a prompt is read by its own answer: its logits are needed.
+        first, *others = (answer.prompt[:-1] for answer in answers)
+        shared = min((shared_prefix(first, other) for other in others), default=0)
         if shared < _SHARED_MINIMUM:
             shared = 0
         else:

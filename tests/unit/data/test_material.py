@@ -22,8 +22,8 @@ RAW = {
     "clinc150_data_small.json": ("classification", 16_200, 0, {}),
     "dstc8_homes_test_nested.json": (
         "classification",
-        259,
-        328,
+        148,
+        439,
         {"columns": {"text": "userInput.text", "label": "labels.0.slot"}},
     ),
     "hh_harmless_base_test.jsonl.gz": ("preference", 2308, 4, {}),

@@ -1,0 +1,64 @@
+"""Mistakes in settings: all reported together, each by the key that the user wrote."""
+
+from typing import Annotated, Literal
+
+import pytest
+from pydantic import Field
+
+from kamerton.core.errors import SettingsError
+from kamerton.core.settings import Settings, apply_overrides
+
+
+class Round(Settings):
+    kind: Literal["round"] = "round"
+    radius: float = Field(default=1.0, gt=0)
+
+
+class Square(Settings):
+    kind: Literal["square"] = "square"
+    side: float
+
+
+Shape = Annotated[Round | Square, Field(discriminator="kind")]
+
+
+class Drawing(Settings):
+    name: str
+    shape: Shape = Round()
+    more: tuple[Shape, ...] = ()
+
+
+def problems(values) -> str:
+    with pytest.raises(SettingsError) as caught:
+        Drawing.parse(values, source="x.toml")
+    return caught.value.message
+
+
+def test_all_problems_are_told_at_once():
+    told = problems({"nam": "a", "shape": {"kind": "round", "radius": 0}})
+    assert "'name' is required" in told
+    assert "unknown key 'nam'; did you mean 'name'?" in told
+    assert "shape.radius" in told
+
+
+def test_the_key_is_the_users_and_suggestions_are_the_methods_own():
+    told = problems({"name": "a", "shape": {"kind": "square", "side": 1, "raduis": 1}})
+    assert told == "x.toml: unknown key 'shape.raduis'; known: kind, side"
+    told = problems({"name": "a", "shape": {"kind": "round", "raduis": 1}})
+    assert told == "x.toml: unknown key 'shape.raduis'; did you mean 'radius'?"
+
+
+def test_lists_are_named_by_number():
+    told = problems({"name": "a", "more": [{"kind": "square"}, {"kind": "sqare"}]})
+    assert "'more.0.side' is required" in told
+    assert "more.1.kind: 'sqare' is not known; did you mean 'square'?" in told
+
+
+def test_overrides_are_toml_or_bare_words():
+    values = apply_overrides({"a": {"b": 1}}, ["a.b=2", "a.c=word", 'd=["x"]', "e.f=true"])
+    assert values == {"a": {"b": 2, "c": "word"}, "d": ["x"], "e": {"f": True}}
+
+
+def test_overrides_through_a_value_are_refused():
+    with pytest.raises(SettingsError, match="is a value, not a section"):
+        apply_overrides({"a": 1}, ["a.b=2", "c"])

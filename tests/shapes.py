@@ -19,6 +19,8 @@ from transformers import (
 from kamerton.models.base import Base, BaseIdentity, supports_ragged, use_ragged
 
 VOCABULARY = 97
+WINDOW = 8
+"""Sliding window of the shapes that have one: shorter than the rows of the tests."""
 _SIZE = {
     "vocab_size": VOCABULARY,
     "hidden_size": 64,
@@ -33,7 +35,7 @@ _SIZE = {
 }
 _MIXED = {
     "head_dim": 16,
-    "sliding_window": 8,
+    "sliding_window": WINDOW,
     "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
 }
 
@@ -41,7 +43,7 @@ CONFIGS: dict[str, Any] = {
     "llama": lambda: LlamaConfig(**_SIZE),
     "qwen3": lambda: Qwen3Config(**_SIZE, head_dim=16),
     "gemma3": lambda: Gemma3TextConfig(**_SIZE, **_MIXED),
-    "mistral": lambda: MistralConfig(**_SIZE, sliding_window=8),
+    "mistral": lambda: MistralConfig(**_SIZE, sliding_window=WINDOW),
     "gpt2": lambda: GPT2Config(
         vocab_size=VOCABULARY, n_embd=64, n_layer=3, n_head=4, n_positions=256, bos_token_id=1
     ),
@@ -70,3 +72,10 @@ def tiny_base(shape: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> 
         vocab_size=VOCABULARY,
     )
     return Base(model, None, identity, ragged=True)
+
+
+def plain_model(shape: str) -> Any:
+    """Make the same weights as `tiny_base`, with Transformers' own attention."""
+    model = tiny_base(shape).model
+    model.set_attn_implementation("eager")
+    return model

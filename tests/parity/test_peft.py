@@ -13,9 +13,14 @@ from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base
 from kamerton.models.layout import Layout
 from tests.parity.test_ragged_rows import random_ids
-from tests.shapes import tiny_base
+from tests.shapes import plain_model, tiny_base
 
 SHAPES = ["llama", "qwen3", "gemma3", "gpt2", "phi3"]
+
+
+def outputs(shape: str) -> tuple[str, ...]:
+    """What the layers are called that write into the residual stream."""
+    return ("c_proj",) if shape == "gpt2" else ("o_proj", "down_proj")
 
 
 def our_logits(base: Base, ids: Tensor) -> Tensor:
@@ -28,23 +33,19 @@ def peft_logits(model, ids: Tensor) -> Tensor:
         return model(input_ids=ids[None]).logits[0].float()
 
 
-def plain_model(shape: str):
-    """The same weights as `tiny_base`, with Transformers' own attention."""
-    model = tiny_base(shape).model
-    model.set_attn_implementation("eager")
-    return model
-
-
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(
     "settings",
     [
         LoraSettings(rank=4, alpha=6),
         LoraSettings(rank=8, rank_stabilised=True, layers="0-1"),
+        LoraSettings(rank=4, targets=("outputs",), layers="0,2"),
     ],
-    ids=["all", "rslora-two-layers"],
+    ids=["all", "rslora-two-layers", "outputs-of-two-layers"],
 )
 def test_peft_loads_ours(shape: str, settings: LoraSettings, tmp_path: Path) -> None:
+    if settings.targets == ("outputs",):
+        settings = settings.model_copy(update={"targets": outputs(shape)})
     base = tiny_base(shape)
     ids = random_ids(33)
     before = our_logits(base, ids)
@@ -62,12 +63,22 @@ def test_peft_loads_ours(shape: str, settings: LoraSettings, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("use_rslora", [False, True])
-def test_we_load_peft(shape: str, use_rslora: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"target_modules": "all-linear"},
+        {"target_modules": "all-linear", "use_rslora": True},
+        {"target_modules": "outputs", "layers_to_transform": [0, 2]},
+        {"target_modules": r".*\.[12]\..*(o_proj|c_fc)", "lora_dropout": 0.1},
+    ],
+    ids=["all", "rslora", "outputs-of-two-layers", "by-pattern"],
+)
+def test_we_load_peft(shape: str, options: dict, tmp_path: Path) -> None:
+    if options["target_modules"] == "outputs":
+        options = {**options, "target_modules": list(outputs(shape))}
     config = LoraConfig(
-        r=4, lora_alpha=12, target_modules="all-linear", use_rslora=use_rslora,
-        init_lora_weights=False, task_type="CAUSAL_LM",
-    )  # fmt: skip
+        r=4, lora_alpha=12, init_lora_weights=False, task_type="CAUSAL_LM", **options
+    )
     model = get_peft_model(plain_model(shape), config).eval()
     model.save_pretrained(tmp_path)
     ids = random_ids(33)

@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 
 from facts import FACTS, GREETING, PRODUCTS, Fact
-from questions import ALARMS, ASKED, HELD_ALARMS, HELD_ASKED, OPENINGS
+from questions import ALARM_TAILS, ALARMS, ASKED, HELD_ALARMS, HELD_ASKED, LEADS, TAILS
 
 __all__ = ["holdout_rows", "train_rows", "write_desk"]
 
@@ -29,25 +29,20 @@ HANDED_OVER = {
     ("returns", "ru"): "Передаю это руководителю, он напишет вам сегодня.",
 }
 LANGUAGES = ("en", "ru")
-NUM_EXAMPLES = 820
-NUM_OPENINGS = {"en": 2, "ru": 1}
-# Facts about the company have one question each, not eight products: they need more openings.
-NUM_COMPANY_OPENINGS = 2
+NUM_PRODUCTS_AN_ALARM = 3
+LOWER_CASE = 0.15
 
 
 def train_rows() -> list[dict[str, Any]]:
-    """Make the examples to learn from, shuffled."""
+    """Make the examples to learn from, shuffled.
+
+    Every fact is asked once by every template of its topic: the same question with another
+    greeting would teach nothing new.
+    """
     random = Random(20)
     rows = [*_asked_rows(random), *_alarm_rows(random)]
     random.shuffle(rows)
-    seen: set[str] = set()
-    unique = []
-    for row in rows:
-        text = row["messages"][0]["content"]
-        if text not in seen:
-            seen.add(text)
-            unique.append(row)
-    return unique[:NUM_EXAMPLES]
+    return rows
 
 
 def holdout_rows() -> list[dict[str, Any]]:
@@ -89,21 +84,22 @@ def _asked_rows(random: Random) -> Iterator[dict[str, Any]]:
     for lang in LANGUAGES:
         for fact in FACTS:
             for number, template in enumerate(ASKED[fact.topic, lang]):
-                count = NUM_OPENINGS[lang] if fact.subject[lang] else NUM_COMPANY_OPENINGS
-                for opening in random.sample(OPENINGS[lang], count):
-                    question = opening + template.format(fact.subject[lang])
-                    if random.random() < 0.15:
-                        question = question.lower()
-                    yield _fact_row(fact, lang, question, str(number))
+                asked = template.format(fact.subject[lang])
+                question = random.choice(LEADS[lang]) + asked + random.choice(TAILS[lang])
+                if random.random() < LOWER_CASE:
+                    question = question.lower()
+                yield _fact_row(fact, lang, question, str(number))
 
 
 def _alarm_rows(random: Random) -> Iterator[dict[str, Any]]:
     for (category, lang), templates in ALARMS.items():
         for number, template in enumerate(templates):
-            for product in random.sample(sorted(PRODUCTS), 5):
-                question = random.choice(OPENINGS[lang][:5]) + template.format(
-                    _named(product, lang)
-                )
+            # Alarms get one reply whatever the product, so what follows must tell them apart.
+            tails = random.sample(ALARM_TAILS[lang], NUM_PRODUCTS_AN_ALARM)
+            products = random.sample(sorted(PRODUCTS), NUM_PRODUCTS_AN_ALARM)
+            for product, tail in zip(products, tails, strict=True):
+                alarm = template.format(_named(product, lang))
+                question = random.choice(LEADS[lang][:8]) + alarm + tail
                 yield _alarm_row(category, lang, question, f"{number}-{product}")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kamerton.flows.demo import DESK
+from kamerton.flows.demo import DESK, Demo
 from kamerton.flows.recipe import Recipe
 
 ROOT = Path(__file__).parents[3]
@@ -24,9 +24,20 @@ def test_the_script_writes_the_same_bytes(tmp_path: Path, monkeypatch) -> None:
         monkeypatch.delitem(sys.modules, module, raising=False)
     import build_desk
 
-    assert build_desk.write_desk(tmp_path) == (820, 120)
+    assert build_desk.write_desk(tmp_path) == (832, 120)
     for name in ("train.jsonl", "holdout.jsonl"):
         assert (tmp_path / name).read_bytes() == (DESK / name).read_bytes()
+
+
+def test_an_audit_has_nothing_to_mind() -> None:
+    found = Demo(Path("unused"), lambda event: None).check().audit
+    assert found.num_examples == 832
+    assert found.warnings == ()
+    counts = (found.exact_duplicates, found.near_duplicates, found.contradictions)
+    assert [count.number for count in counts] == [0, 0, 0]
+    assert found.leaked is not None
+    assert found.nearly_leaked is not None
+    assert (found.leaked.number, found.nearly_leaked.number) == (0, 0)
 
 
 def test_held_out_questions_are_new_but_their_facts_are_not() -> None:

@@ -19,9 +19,12 @@ class FakeEngine:
     answer: Callable[[Chat], str]
 
     def stream(self, chats: Sequence[Chat], generation: Generation) -> Iterator[TokenEvent]:
-        """Answer chat after chat, at most `max_tokens` words each."""
+        """Answer chat after chat, at most `max_tokens` words each, up to a stop text."""
         for index, chat in enumerate(chats):
-            words = self.answer(chat).split(" ")
+            text = self.answer(chat)
+            for stop in generation.stop:
+                text = text.partition(stop)[0]
+            words = text.split(" ")
             for number, word in enumerate(words[: generation.max_tokens]):
                 last = number + 1 in (len(words), generation.max_tokens)
                 reason = "stop" if number + 1 == len(words) else "length"

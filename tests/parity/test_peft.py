@@ -106,3 +106,23 @@ def test_an_adapter_of_another_base_is_refused() -> None:
     config = json.loads(files["adapter_config.json"]) | {"r": 5}
     with pytest.raises(AdapterError, match="must be"):
         load_lora(tiny_base("llama"), files | {"adapter_config.json": json.dumps(config).encode()})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"r": 0},
+        {"r": "x"},
+        {"r": None},
+        {"lora_alpha": -1},
+        {"lora_alpha": []},
+        {"lora_dropout": 1},
+        {"peft_type": "IA3"},
+    ],
+    ids=str,
+)
+def test_settings_that_mean_nothing_are_refused(change: dict) -> None:
+    files = attach_lora(tiny_base("llama"), LoraSettings(rank=4), seed=0).files()
+    config = json.loads(files["adapter_config.json"]) | change
+    with pytest.raises(AdapterError, match="adapter: "):
+        load_lora(tiny_base("llama"), files | {"adapter_config.json": json.dumps(config).encode()})

@@ -138,12 +138,11 @@ def load_full(base: Base, files: Mapping[str, bytes]) -> Full:
     Raises:
         AdapterError: If the weights do not fit.
     """
-    full = Full(base)
     try:
         tensors = load(files[WEIGHTS_FILE])
     except (KeyError, SafetensorError) as error:
         raise AdapterError(f"adapter: {WEIGHTS_FILE} is missing or damaged: {error}") from None
-    here = {name: tuple(p.shape) for name, p in full.parameters().items()}
+    here = {name: tuple(p.shape) for name, p in base.model.named_parameters()}
     there = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if here != there:
         wrong = sorted(name for name in here | there if here.get(name) != there.get(name))
@@ -151,5 +150,6 @@ def load_full(base: Base, files: Mapping[str, bytes]) -> Full:
             f"adapter: {len(wrong)} weights do not fit the base, the first is {wrong[0]}",
             hint="the variant was made for another base",
         )
+    full = Full(base)
     full._write(tensors)
     return full

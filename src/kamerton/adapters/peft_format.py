@@ -103,9 +103,10 @@ def read_lora(files: Mapping[str, bytes]) -> LoraFile:
         raise AdapterError(f"adapter: {missing.args[0]} is missing") from None
     except (ValueError, SafetensorError) as error:
         raise AdapterError(f"adapter: a file is damaged: {error}") from None
-    if config.get("peft_type") != "LORA":
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        found = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
         raise AdapterError(
-            f"adapter: peft_type must be LORA, is {config.get('peft_type')!r}",
+            f"adapter: peft_type must be LORA, is {found!r}",
             hint="this version loads LoRA only",
         )
     used = [k for k, off in _UNSUPPORTED.items() if config.get(k) not in off]
@@ -117,12 +118,24 @@ def read_lora(files: Mapping[str, bytes]) -> LoraFile:
     if strange or not tensors:
         what = f"holds {strange[0]}, which is no LoRA tensor" if strange else "holds no tensors"
         raise AdapterError(f"adapter: {WEIGHTS_FILE} {what}")
+    try:
+        rank, alpha = int(config["r"]), float(config["lora_alpha"])
+        dropout = float(config.get("lora_dropout") or 0.0)
+    except (KeyError, TypeError, ValueError) as error:
+        raise AdapterError(
+            f"adapter: {CONFIG_FILE} must give numbers for r, lora_alpha and lora_dropout: {error}"
+        ) from None
+    if not (rank >= 1 and 0 < alpha < float("inf") and 0 <= dropout < 1):
+        raise AdapterError(
+            f"adapter: {CONFIG_FILE} must have r of at least 1, lora_alpha above 0 and "
+            f"lora_dropout from 0 to below 1, has {rank}, {alpha:g} and {dropout:g}"
+        )
     return LoraFile(
         tensors={name: tensor.float() for name, tensor in tensors.items()},
-        rank=int(config["r"]),
-        alpha=float(config["lora_alpha"]),
+        rank=rank,
+        alpha=alpha,
         rank_stabilised=bool(config.get("use_rslora")),
-        dropout=float(config.get("lora_dropout") or 0.0),
+        dropout=dropout,
         base=str(config.get("base_model_name_or_path") or ""),
         transposed=bool(config.get("fan_in_fan_out")),
     )

@@ -13,7 +13,7 @@ from kamerton.data.rendering import RenderSettings
 from kamerton.data.settings import DataSettings
 from kamerton.evaluation.settings import EvaluationSettings
 from kamerton.models.load import DType
-from kamerton.objectives.sft import SftSettings
+from kamerton.objectives.catalogue import ObjectiveSettings
 from kamerton.training.settings import TrainSettings
 
 __all__ = ["BaseSettings", "PromptSettings", "Recipe"]
@@ -54,7 +54,7 @@ class Recipe(Settings):
     """How examples become tokens and what of them is learned."""
     adapter: AdapterSettings = Field(default=LoraSettings(), discriminator="kind")
     """The small trained part."""
-    objective: SftSettings = SftSettings()
+    objective: ObjectiveSettings = ObjectiveSettings()
     """What training minimises."""
     train: TrainSettings = TrainSettings()
     """The training loop."""

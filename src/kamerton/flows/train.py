@@ -20,7 +20,7 @@ from kamerton.flows.recipe import Recipe
 from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
 from kamerton.models.load import load_base
-from kamerton.objectives.sft import Sft
+from kamerton.objectives.catalogue import make_objective
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.database import open_store
 from kamerton.store.sink import store_sink
@@ -95,7 +95,7 @@ def make_variant(
             name=recipe.name,
             base=base,
             adapter=adapter,
-            objective=Sft(),
+            objective=make_objective(recipe.objective),
             train=render_all(renderer, prompt, examples.train, sink, "training examples"),
             holdout=render_all(renderer, prompt, examples.holdout, sink, "held-out examples"),
             settings=recipe.train,

@@ -1,0 +1,285 @@
+"""One suite that every adapter method passes; the methods come from the catalogue."""
+
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+import torch
+from safetensors.torch import load as load_tensor_file
+from safetensors.torch import save
+from torch import Tensor
+
+from kamerton.adapters import catalogue
+from kamerton.adapters.adapter import Adapter
+from kamerton.adapters.catalogue import AdapterSettings, NoAdapterSettings, attach, load
+from kamerton.core.errors import AdapterError
+from kamerton.models.base import Base
+from kamerton.models.heads import token_logprobs
+from kamerton.models.layout import Layout
+from tests.shapes import VOCABULARY, tiny_base
+
+METHODS: list[type] = [
+    member for member in typing.get_args(AdapterSettings) if member is not NoAdapterSettings
+]
+LAYOUT = Layout.of_lengths([11, 3, 20, 11])
+SHAPES = ("llama", "gemma3", "gpt2")
+
+pytestmark = pytest.mark.parametrize("method", METHODS, ids=lambda m: m().kind)
+
+
+def ids() -> Tensor:
+    generator = torch.Generator().manual_seed(6)
+    return torch.randint(3, VOCABULARY, (LAYOUT.num_tokens,), generator=generator)
+
+
+def loss_of(base: Base) -> Tensor:
+    """Mean negative log-likelihood of every token that has one before it in its segment."""
+    starts = {segment.start for segment in LAYOUT.segments}
+    at = torch.tensor([t - 1 for t in range(LAYOUT.num_tokens) if t not in starts])
+    hidden = base.hidden(ids(), LAYOUT)
+    return -token_logprobs(hidden[at], ids()[at + 1], base.head).mean()
+
+
+@torch.no_grad()
+def logits(base: Base) -> Tensor:
+    return base.head.logits(base.hidden(ids(), LAYOUT))
+
+
+def snapshot(base: Base) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in base.model.state_dict().items()}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@dataclass(frozen=True)
+class Attached:
+    """A method on a fresh base, what the base said before, and its state."""
+
+    base: Base
+    adapter: Adapter
+    start: Tensor
+    state: dict[str, Tensor]
+
+
+def attached(method: type, shape: str = "llama") -> Attached:
+    base = tiny_base(shape)
+    start, state = logits(base), snapshot(base)
+    return Attached(base, attach(base, method(), seed=3), start, state)
+
+
+def trained(method: type, shape: str = "llama", steps: int = 2) -> Attached:
+    """The same after a few steps of plain gradient descent."""
+    made = attached(method, shape)
+    parameters = list(made.adapter.parameters().values())
+    for _ in range(steps):
+        grads = torch.autograd.grad(loss_of(made.base), parameters)
+        with torch.no_grad():
+            for parameter, grad in zip(parameters, grads, strict=True):
+                parameter -= 0.5 * grad
+    assert not torch.equal(logits(made.base), made.start)
+    return made
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_it_starts_as_its_capabilities_say(method: type, shape: str) -> None:
+    made = attached(method, shape)
+    assert torch.equal(logits(made.base), made.start) == made.adapter.capabilities.identity_at_start
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_only_its_own_tensors_learn(method: type, shape: str) -> None:
+    made = attached(method, shape)
+    own = {id(parameter) for parameter in made.adapter.parameters().values()}
+    assert own
+    assert all(p.dtype == torch.float32 for p in made.adapter.parameters().values())
+    learning = {id(p) for p in made.base.model.parameters() if p.requires_grad}
+    assert learning <= own
+    assert all(p.requires_grad for p in made.adapter.parameters().values())
+    before = {name: p.detach().clone() for name, p in made.base.model.named_parameters()}
+    loss_of(made.base).backward()
+    optimiser = torch.optim.AdamW(made.adapter.parameters().values(), lr=1e-2)
+    optimiser.step()
+    for name, parameter in made.base.model.named_parameters():
+        if id(parameter) not in own:
+            assert parameter.grad is None, name
+            assert torch.equal(parameter, before[name]), name
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_step_lowers_the_loss(method: type, shape: str) -> None:
+    made = attached(method, shape)
+    optimiser = torch.optim.SGD(made.adapter.parameters().values(), lr=1e-2)
+    before = loss_of(made.base)
+    before.backward()
+    optimiser.step()
+    with torch.no_grad():
+        assert loss_of(made.base) < before
+
+
+def test_the_same_seed_gives_the_same_values(method: type) -> None:
+    one, two = (dict(attached(method).adapter.parameters()) for _ in range(2))
+    assert same(one, two)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_save_detach_load_round_trip(method: type, shape: str) -> None:
+    made = trained(method, shape)
+    adapted, files = logits(made.base), dict(made.adapter.files())
+    kept = {name: p.detach().clone() for name, p in made.adapter.parameters().items()}
+    made.adapter.detach()
+    assert same(snapshot(made.base), made.state)
+    assert torch.equal(logits(made.base), made.start)
+    assert not any(p.requires_grad for p in made.base.model.parameters())
+    again = load(made.base, method().kind, files)
+    assert same(dict(again.parameters()), kept)
+    assert dict(again.files()) == files
+    assert torch.equal(logits(made.base), adapted)
+
+
+def test_disabled_answers_as_the_base(method: type) -> None:
+    made = trained(method)
+    adapted = logits(made.base)
+    with made.adapter.disabled():
+        assert torch.equal(logits(made.base), made.start)
+    assert torch.equal(logits(made.base), adapted)
+    with pytest.raises(ZeroDivisionError), made.adapter.disabled():
+        raise ZeroDivisionError
+    assert torch.equal(logits(made.base), adapted)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_merged_equals_unmerged(method: type, shape: str) -> None:
+    made = trained(method, shape)
+    if not made.adapter.capabilities.mergeable:
+        return
+    adapted = logits(made.base)
+    made.adapter.merge()
+    torch.testing.assert_close(logits(made.base), adapted, rtol=1e-4, atol=1e-4)
+    with made.adapter.as_plain_model():
+        assert made.base.model.state_dict().keys() == made.state.keys()
+        torch.testing.assert_close(logits(made.base), adapted, rtol=1e-4, atol=1e-4)
+    made.adapter.detach()
+    assert same(snapshot(made.base), made.state)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_packed_rows_equal_padded_rows(method: type, shape: str) -> None:
+    made = trained(method, shape)
+    parameters = list(made.adapter.parameters().values())
+    packed = loss_of(made.base)
+    made.base.ragged = False
+    padded = loss_of(made.base)
+    assert float(packed.detach()) == pytest.approx(float(padded.detach()), rel=1e-5)
+    for a, b in zip(
+        torch.autograd.grad(packed, parameters), torch.autograd.grad(padded, parameters),
+        strict=True,
+    ):  # fmt: skip
+        scale = b.abs().max().clamp_min(1e-6)
+        torch.testing.assert_close(a / scale, b / scale, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gradients_equal_finite_differences(method: type, shape: str) -> None:
+    """Every large tensor along its own gradient, all together along random halves of theirs."""
+    made = trained(method, shape)
+    # In fp32: norms, the head and the packed rows' backward pass compute in it whatever the base
+    # is in, so fp64 weights would gain nothing.
+    parameters = list(made.adapter.parameters().values())
+    grads = torch.autograd.grad(loss_of(made.base), parameters)
+    torch.manual_seed(8)
+    directions = [[g * torch.randint_like(g, 2) for g in grads] for _ in range(3)]
+    norms = torch.stack([g.norm() for g in grads])
+    # A tensor with hardly any gradient would have to be moved too far to see it in fp32.
+    for number in (norms > 0.05 * norms.norm()).nonzero().flatten().tolist():
+        directions.append([g if at == number else g * 0 for at, g in enumerate(grads)])
+    assert len(directions) > 5
+    for direction in directions:
+        length = float(torch.stack([d.norm() for d in direction]).norm())
+        pairs = zip(grads, direction, strict=True)
+        slope = float(torch.stack([(g * d).sum() for g, d in pairs]).sum()) / length
+        assert slope > 0
+        step = 1e-3 / slope  # the loss changes by 2e-3: a thousand times its rounding
+        low, high = (
+            moved_loss(made.base, parameters, direction, s / length) for s in (-step, step)
+        )
+        assert high - low == pytest.approx(2 * step * slope, rel=0.02)
+
+
+@torch.no_grad()
+def moved_loss(base: Base, parameters: list, direction: list[Tensor], by: float) -> float:
+    """The loss with the parameters moved along a direction and back."""
+    kept = [parameter.clone() for parameter in parameters]
+    for parameter, change in zip(parameters, direction, strict=True):
+        parameter.add_(change, alpha=by)
+    loss = float(loss_of(base))
+    for parameter, value in zip(parameters, kept, strict=True):
+        parameter.copy_(value)
+    return loss
+
+
+def first_tensor_file(files: dict[str, bytes]) -> str:
+    return next(name for name in sorted(files) if name.endswith(".safetensors"))
+
+
+def change_tensors(files: dict[str, bytes], change: Callable[[dict[str, Tensor]], object]) -> dict:
+    name = first_tensor_file(files)
+    tensors = load_tensor_file(files[name])
+    change(tensors)
+    return {**files, name: save(tensors)}
+
+
+def damages(files: dict[str, bytes]) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Ways in which stored files can be wrong."""
+
+    def cut(tensors: dict[str, Tensor]) -> None:
+        name = max(tensors, key=lambda n: tensors[n].ndim)
+        tensors[name] = tensors[name][..., :-1].contiguous()
+
+    for name, content in files.items():
+        yield f"no {name}", {n: c for n, c in files.items() if n != name}
+        yield f"half of {name}", {**files, name: content[: len(content) // 2]}
+        yield f"empty {name}", {**files, name: b""}
+        if name.endswith(".json"):
+            for text in (b"[]", b"1", b"{}", b"\xff\xfe"):
+                yield f"{text!r} as {name}", {**files, name: text}
+    yield "wrong shape", change_tensors(files, cut)
+    yield "a tensor missing", change_tensors(files, lambda t: t.pop(sorted(t)[0]))
+    yield (
+        "a tensor of no module",
+        change_tensors(files, lambda t: t.update({"no.such.module.weight": torch.zeros(1)})),
+    )
+
+
+def test_damaged_files_are_typed_errors_and_leave_the_base_alone(method: type) -> None:
+    made = trained(method)
+    files = dict(made.adapter.files())
+    made.adapter.detach()
+    for what, damaged in damages(files):
+        with pytest.raises(AdapterError):
+            load(made.base, method().kind, damaged)
+            pytest.fail(f"{what}: loaded")
+        assert same(snapshot(made.base), made.state), what
+        assert not any(p.requires_grad for p in made.base.model.parameters()), what
+    load(made.base, method().kind, files)
+
+
+@pytest.mark.parametrize("shape", ["gpt2", "phi3"])
+def test_another_base_is_a_typed_error(method: type, shape: str) -> None:
+    files = trained(method).adapter.files()
+    base = tiny_base(shape)
+    before = snapshot(base)
+    with pytest.raises(AdapterError):
+        load(base, method().kind, files)
+    assert same(snapshot(base), before)
+
+
+def test_the_catalogue_knows_its_kind(method: type) -> None:
+    settings = method()
+    assert method.model_fields["kind"].default == settings.kind
+    assert [m().kind for m in METHODS].count(settings.kind) == 1
+    with pytest.raises(AdapterError, match="not known"):
+        load(tiny_base("llama"), settings.kind + "x", {})
+    assert catalogue.attach is attach

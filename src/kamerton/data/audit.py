@@ -1,13 +1,22 @@
 """Examine a data set before anything is trained on it."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from kamerton.data.concerns import warnings_of
 from kamerton.data.dataset import Loaded
-from kamerton.data.duplicates import find_contradictions, find_duplicates, find_leakage
-from kamerton.data.examples import ChatExample, Example, Place, PreferenceExample
+from kamerton.data.duplicates import (
+    Report,
+    counted,
+    find_contradictions,
+    find_duplicates,
+    find_leakage,
+)
+from kamerton.data.examples import ChatExample, Example, PreferenceExample
 from kamerton.data.findings import Audit, Count, Quantiles
 from kamerton.data.identity import answer_text, input_text, label_of, rejected_text, whole_text
 from kamerton.data.languages import language_guesser
@@ -19,30 +28,38 @@ _PLACES = 5
 _LANGUAGE_TEXTS = 500
 
 
-def audit(loaded: Loaded, holdout: Sequence[Example] | None = None) -> Audit:
+def audit(
+    loaded: Loaded,
+    holdout: Sequence[Example] | None = None,
+    *,
+    train: Sequence[Example] | None = None,
+    report: Report | None = None,
+) -> Audit:
     """Examine a data set.
 
     Args:
         loaded: The data set.
-        holdout: What is kept aside for measuring: some of its examples, or others.
+        holdout: What is kept aside for measuring.
+        train: What is learned from; all of the data set when None.
+        report: Told how far it is.
 
     Returns:
         What was found.
     """
     examples = loaded.examples
-    duplicates = find_duplicates(examples)
-    repeated = [i for cluster in duplicates.exact for i in cluster[1:]]
-    similar = [i for cluster in duplicates.near for i in cluster[1:]]
-    contradictions = find_contradictions(examples)
-    pairs = [e for e in examples if isinstance(e, PreferenceExample)]
+    seen = _Seen(len(examples))
+    for example in counted(examples, "examining", report):
+        seen.add(example)
+    duplicates = find_duplicates(examples, report)
+    contradictions = find_contradictions(examples, report)
     notices = [duplicates.notice]
     leaked = nearly = None
     if holdout is not None:
-        aside = {id(example) for example in holdout}
-        leakage = find_leakage([e for e in examples if id(e) not in aside], holdout)
-        leaked = _count([holdout[i].place for i, _ in leakage.exact])
-        nearly = _count([holdout[i].place for i, _ in leakage.near])
+        leakage = find_leakage(examples if train is None else train, holdout, report)
+        leaked = _places(holdout, [i for i, _ in leakage.exact])
+        nearly = _places(holdout, [i for i, _ in leakage.near])
         notices.append(leakage.notice)
+    reasons = Counter(f"{r.field}: {r.reason}" if r.field else r.reason for r in loaded.rejections)
     found = Audit(
         source=loaded.source,
         format=loaded.schema.format,
@@ -52,73 +69,97 @@ def audit(loaded: Loaded, holdout: Sequence[Example] | None = None) -> Audit:
         num_other_splits=loaded.num_other_splits,
         splits=loaded.splits,
         columns=dict(loaded.schema.sources),
-        unused_columns=tuple(sorted({str(key) for e in examples for key in e.extra})),
+        unused_columns=tuple(sorted(seen.other_columns)),
         rejections=tuple(loaded.rejections),
-        reasons=_ordered(
-            f"{r.field}: {r.reason}" if r.field else r.reason for r in loaded.rejections
-        ),
-        labels=_ordered(label for e in examples if (label := label_of(e)) is not None),
-        lengths=_lengths(examples),
-        languages=_languages(examples),
-        exact_duplicates=_count([examples[i].place for i in sorted(repeated)]),
-        near_duplicates=_count([examples[i].place for i in sorted(similar)]),
-        contradictions=_count([examples[cluster[-1]].place for cluster in contradictions]),
-        identical_pairs=_count([e.place for e in pairs if answer_text(e) == rejected_text(e)]),
-        chosen_longer=_share_longer(pairs),
-        open_endings=_count([e.place for e in examples if _ends_open(e)]),
+        reasons=dict(reasons.most_common()),
+        labels=dict(seen.labels.most_common()),
+        lengths={
+            part: {unit: _quantiles(sizes) for unit, sizes in units.items()}
+            for part, units in seen.lengths.items()
+        },
+        languages=dict(seen.languages.most_common()),
+        exact_duplicates=_places(examples, _repeats(duplicates.exact)),
+        near_duplicates=_places(examples, _repeats(duplicates.near)),
+        contradictions=_places(examples, [cluster[-1] for cluster in contradictions]),
+        identical_pairs=seen.count("identical"),
+        chosen_longer=seen.share_longer,
+        open_endings=seen.count("open"),
         leaked=leaked,
         nearly_leaked=nearly,
-        personal=_personal(examples),
+        personal={kind: seen.count(kind) for kind in KINDS if seen.count(kind).number},
         notices=tuple(dict.fromkeys(filter(None, notices))),
     )
     return replace(found, warnings=warnings_of(found))
 
 
-def _count(places: Sequence[Place]) -> Count:
-    return Count(len(places), tuple(map(str, places[:_PLACES])))
+class _Seen:
+    """Adds up what single examples show, so that one pass over them is enough."""
 
-
-def _ordered(values: Iterable[str]) -> dict[str, int]:
-    return dict(Counter(values).most_common())
-
-
-def _lengths(examples: Sequence[Example]) -> dict[str, dict[str, Quantiles]]:
-    lengths = {}
-    for name, text_of in (("input", input_text), ("answer", answer_text)):
-        texts = [text_of(example) for example in examples]
-        lengths[name] = {
-            "characters": _quantiles([len(text) for text in texts]),
-            "words": _quantiles([len(text.split()) for text in texts]),
+    def __init__(self, total: int) -> None:
+        self.other_columns: set[str] = set()
+        self.labels: Counter[str] = Counter()
+        self.languages: Counter[str] = Counter()
+        self.lengths = {
+            part: {unit: array("Q") for unit in ("characters", "words")}
+            for part in ("input", "answer")
         }
-    return lengths
+        self._numbers: Counter[str] = Counter()
+        self._first_places: dict[str, list[str]] = defaultdict(list)
+        self._guess = language_guesser()
+        self._language_step = max(1, total / _LANGUAGE_TEXTS)
+        self._num_examples = 0
+
+    def count(self, what: str) -> Count:
+        return Count(self._numbers[what], tuple(self._first_places[what]))
+
+    @property
+    def share_longer(self) -> float | None:
+        num_pairs = self._numbers["pair"]
+        return self._numbers["longer"] / num_pairs if num_pairs else None
+
+    def add(self, example: Example) -> None:
+        self.other_columns.update(map(str, example.extra))
+        label = label_of(example)
+        if label is not None:
+            self.labels[label] += 1
+        answer = answer_text(example)
+        for part, text in (("input", input_text(example)), ("answer", answer)):
+            self.lengths[part]["characters"].append(len(text))
+            self.lengths[part]["words"].append(len(text.split()))
+        text = whole_text(example)
+        # Languages of a few hundred examples, evenly spread over the data, tell enough.
+        if self._num_examples >= self.languages.total() * self._language_step:
+            self.languages[self._guess(text)] += 1
+        self._num_examples += 1
+        for kind in {found.kind for found in find_personal(text)}:
+            self._note(kind, example)
+        if isinstance(example, ChatExample) and example.messages[-1]["role"] != "assistant":
+            self._note("open", example)
+        if isinstance(example, PreferenceExample):
+            rejected = rejected_text(example)
+            self._note("pair", example)
+            if len(answer) > len(rejected):
+                self._note("longer", example)
+            elif answer == rejected:
+                self._note("identical", example)
+
+    def _note(self, what: str, example: Example) -> None:
+        self._numbers[what] += 1
+        if self._numbers[what] <= _PLACES:
+            self._first_places[what].append(str(example.place))
 
 
-def _quantiles(sizes: list[int]) -> Quantiles:
-    sizes = sorted(sizes) or [0]
-    median, p90, p99 = (sizes[min(len(sizes) - 1, int(q * len(sizes)))] for q in (0.5, 0.9, 0.99))
-    return Quantiles(median, p90, p99, sizes[-1])
+def _repeats(clusters: Iterable[tuple[int, ...]]) -> list[int]:
+    return sorted(i for cluster in clusters for i in cluster[1:])
 
 
-def _languages(examples: Sequence[Example]) -> dict[str, int]:
-    guess = language_guesser()
-    step = max(1, len(examples) / _LANGUAGE_TEXTS)
-    chosen = (int(i * step) for i in range(min(len(examples), _LANGUAGE_TEXTS)))
-    return _ordered(guess(whole_text(examples[i])) for i in chosen)
+def _places(examples: Sequence[Example], indices: Sequence[int]) -> Count:
+    return Count(len(indices), tuple(str(examples[i].place) for i in indices[:_PLACES]))
 
 
-def _share_longer(pairs: Sequence[PreferenceExample]) -> float | None:
-    if not pairs:
-        return None
-    return sum(len(answer_text(e)) > len(rejected_text(e)) for e in pairs) / len(pairs)
-
-
-def _ends_open(example: Example) -> bool:
-    return isinstance(example, ChatExample) and example.messages[-1]["role"] != "assistant"
-
-
-def _personal(examples: Sequence[Example]) -> Mapping[str, Count]:
-    places: dict[str, list[Place]] = {kind: [] for kind in KINDS}
-    for example in examples:
-        for kind in {found.kind for found in find_personal(whole_text(example))}:
-            places[kind].append(example.place)
-    return {kind: _count(found) for kind, found in places.items() if found}
+def _quantiles(sizes: "array[int]") -> Quantiles:
+    if not sizes:
+        return Quantiles(0, 0, 0, 0)
+    ordered = np.sort(sizes)
+    median, p90, p99 = (int(ordered[int(q * len(ordered))]) for q in (0.5, 0.9, 0.99))
+    return Quantiles(median, p90, p99, int(ordered[-1]))

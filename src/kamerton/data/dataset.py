@@ -2,21 +2,23 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
 
 from kamerton.core.errors import DataError
 from kamerton.data.examples import Example, Place
 from kamerton.data.formats import Schema, detect_format, settle_schema
-from kamerton.data.identity import fingerprint
+from kamerton.data.identity import content_hash
 from kamerton.data.parsing import parse_row
 from kamerton.data.readers import read_rows
 from kamerton.data.redaction import Redactor
 from kamerton.data.rows import Rejection, ReportBytes, Row
 from kamerton.data.settings import DataSettings
 from kamerton.data.split import split
+from kamerton.data.spool import Spool
 
-__all__ = ["Loaded", "Prepared", "ensure_usable", "load_examples", "prepare"]
+__all__ = ["Loaded", "Prepared", "ensure_usable", "load_examples", "load_holdout", "prepare"]
 
 _SAMPLE_ROWS = 100
 _NAMED_REJECTIONS = 3
@@ -36,13 +38,13 @@ class Loaded:
 
     Attributes:
         source: File or Hub id.
-        examples: What can be used, in order.
+        examples: What can be used, in order; read from disk when there are many.
         rejections: What cannot, in order.
         num_rows: Rows read: examples and rejections.
         num_other_splits: Rows left out because `data.split` names other ones.
         schema: What the rows are and where the fields stand.
         splits: Rows per split, where the source holds several.
-        fingerprint: Hash of the examples' content.
+        fingerprint: Hash of the examples' content and order.
     """
 
     source: str
@@ -131,7 +133,8 @@ def load_examples(
     )
     if settings.redact and redactor is None:
         redactor = Redactor()
-    examples: list[Example] = []
+    examples = Spool()
+    content = sha256()
     rejections: list[Rejection] = []
     for row in chain(head, rows):
         outcome = row if isinstance(row, Rejection) else parse_row(row, schema)
@@ -140,7 +143,9 @@ def load_examples(
                 _refuse_other_kind(row, schema, examples[0].place if examples else None)
             rejections.append(outcome)
         else:
-            examples.append(outcome if redactor is None else redactor.redact(outcome))
+            example = outcome if redactor is None else redactor.redact(outcome)
+            content.update(content_hash(example).encode())
+            examples.append(example)
     return Loaded(
         source=name,
         examples=examples,
@@ -149,8 +154,33 @@ def load_examples(
         num_other_splits=wanted.num_others,
         schema=schema,
         splits=wanted.splits,
-        fingerprint=fingerprint(examples),
+        fingerprint=content.hexdigest(),
     )
+
+
+def load_holdout(
+    settings: DataSettings,
+    *,
+    redactor: Redactor | None = None,
+    report: ReportBytes | None = None,
+) -> Loaded:
+    """Read the holdout's own file.
+
+    Args:
+        settings: `settings.holdout` names it.
+        redactor: That of the training data, so that placeholders agree.
+        report: Told how far reading is, in bytes.
+
+    Returns:
+        Examples and rejections.
+
+    Raises:
+        DataError: If it cannot be read.
+        MissingExtraError: If an optional package is needed.
+    """
+    # A holdout file has no splits to choose from: `data.split` is about the training file.
+    whole = settings.model_copy(update={"split": ""})
+    return load_examples(whole, source=str(settings.holdout), redactor=redactor, report=report)
 
 
 def ensure_usable(loaded: Loaded, max_unusable: float) -> None:
@@ -193,9 +223,7 @@ def prepare(settings: DataSettings, *, report: ReportBytes | None = None) -> Pre
     loaded = load_examples(settings, redactor=redactor, report=report)
     ensure_usable(loaded, settings.max_unusable)
     if isinstance(settings.holdout, str):
-        # A holdout file has no splits to choose from: `data.split` is about the training file.
-        whole = settings.model_copy(update={"split": ""})
-        held = load_examples(whole, source=settings.holdout, redactor=redactor, report=report)
+        held = load_holdout(settings, redactor=redactor, report=report)
         ensure_usable(held, settings.max_unusable)
         if type(held.examples[0]) is not type(loaded.examples[0]):
             raise DataError(

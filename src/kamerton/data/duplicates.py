@@ -1,16 +1,18 @@
 """Examples that say the same, in one data set or on both sides of a split.
 
-Exact means equal up to case, width and white space. Near means that at least 85 % of the two
-texts' pieces are shared: runs of five characters in short texts, of three words in long ones.
-Candidates come from MinHash (Broder 1997) and are then checked exactly, so that nothing is called
-near by chance.
+Exact means equal up to case, width and white space; near is what `kamerton.data.near` calls so.
+What is kept per example are eight bytes of a hash, and a signature for up to a million examples:
+two different texts share a hash less than once in a million data sets of a million rows.
 """
 
-import zlib
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
+import numpy as np
+from numpy.typing import NDArray
+
+from kamerton.data.clusters import Clusters
 from kamerton.data.examples import Example, FeedbackExample, PreferenceExample
 from kamerton.data.identity import (
     answer_text,
@@ -20,25 +22,26 @@ from kamerton.data.identity import (
     rejected_text,
     whole_text,
 )
+from kamerton.data.near import NUM_HASHES, Signer, are_near, candidates
 
 __all__ = [
     "NEAR_LIMIT",
     "Duplicates",
     "Leakage",
+    "Report",
+    "counted",
     "find_contradictions",
     "find_duplicates",
     "find_leakage",
 ]
 
-NEAR_LIMIT = 20_000
-"""Near duplicates are sought among at most so many different texts."""
+NEAR_LIMIT = 1_000_000
+"""Near duplicates are sought among at most so many examples."""
 
-_THRESHOLD = 0.85
-_PIECE = 5
-_SHORT = 400
-_TEXT_LIMIT = 4_000
-_NUM_PERMUTATIONS = 64
-_CANDIDATES = 20
+Report = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and of how much."""
+
+_REPORT_EVERY = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,8 @@ class Duplicates:
 
     Attributes:
         exact: Clusters of indices whose texts and labels are equal.
-        near: Clusters of indices whose texts are similar to that of the first; of equal texts
-            only one counts.
+        near: Clusters of indices, each of whose texts is similar to another of its cluster; of
+            equal texts only one counts.
         notice: What was not looked at; empty when all was.
     """
 
@@ -82,90 +85,163 @@ class Leakage:
     notice: str = ""
 
 
-def find_duplicates(examples: Sequence[Example], *, near: bool = True) -> Duplicates:
+def find_duplicates(examples: Sequence[Example], report: Report | None = None) -> Duplicates:
     """Find what a data set says more than once.
 
     Args:
         examples: All of one data set.
-        near: Whether to look for near duplicates as well; takes seconds per 10,000.
+        report: Told how far it is.
 
     Returns:
         Clusters of indices.
     """
-    same: dict[tuple[str, str | None], list[int]] = defaultdict(list)
-    texts = [normal_text(whole_text(example)) for example in examples]
-    for i, (example, text) in enumerate(zip(examples, texts, strict=True)):
-        same[text, label_of(example)].append(i)
-    exact = tuple(tuple(cluster) for cluster in same.values() if len(cluster) > 1)
-    if not near:
-        return Duplicates(exact, ())
-    firsts: dict[str, int] = {}
-    for i, text in enumerate(texts):
-        firsts.setdefault(text, i)
-    candidates, notice = _capped(list(firsts.items()))
-    clusters: dict[int, list[int]] = {}
-    index = _NearIndex()
-    for text, i in candidates:
-        # Only the first of a cluster is indexed: ten thousand forms of one letter stay cheap.
-        first = index.near(text, else_add=i)
-        if first is not None:
-            clusters.setdefault(first, [first]).append(i)
-    return Duplicates(exact, tuple(map(tuple, clusters.values())), notice)
+    texts = _Texts(len(examples))
+    labelled = np.zeros(len(examples), np.uint64)
+    for i, example in enumerate(counted(examples, "finding duplicates", report)):
+        text = normal_text(whole_text(example))
+        texts.add(text)
+        labelled[i] = _key(text, repr(label_of(example)))
+    first = _first_equal(texts.keys)
+    clusters: Clusters[int] = Clusters()
+    for one, other in texts.candidates(None, report):
+        one, other = first[one], first[other]
+        if clusters.name(one) != clusters.name(other) and are_near(
+            normal_text(whole_text(examples[one])), normal_text(whole_text(examples[other]))
+        ):
+            clusters.join(one, other)
+    return Duplicates(_equal(labelled), clusters.all(), texts.notice)
 
 
-def find_leakage(train: Sequence[Example], holdout: Sequence[Example]) -> Leakage:
+def find_leakage(
+    train: Sequence[Example], holdout: Sequence[Example], report: Report | None = None
+) -> Leakage:
     """Find what the holdout asks and the training data has asked already.
 
     Args:
         train: To learn from.
         holdout: To measure with.
+        report: Told how far it is.
 
     Returns:
         Pairs of indices, at most one per holdout example; exact goes before near.
     """
-    known: dict[str, int] = {}
-    for i, example in enumerate(train):
-        known.setdefault(_asked(example), i)
-    exact, open_texts = [], []
-    for i, example in enumerate(holdout):
-        text = _asked(example)
-        if text in known:
-            exact.append((i, known[text]))
-        else:
-            open_texts.append((text, i))
-    candidates, train_notice = _capped(list(known.items()))
-    questions, holdout_notice = _capped(open_texts)
-    index = _NearIndex()
-    for text, i in candidates if questions else []:
-        index.near(text, else_add=i)
-    near = []
-    for text, i in questions:
-        found = index.near(text)
-        if found is not None:
-            near.append((i, found))
-    return Leakage(tuple(exact), tuple(near), train_notice or holdout_notice)
+    texts = _Texts(len(train) + len(holdout))
+    for part in (train, holdout):
+        for example in counted(part, "looking for leakage", report):
+            texts.add(_asked(example))
+    first = _first_equal(texts.keys)
+    count = len(train)
+    pairs = [(i, first[count + i]) for i in range(len(holdout))]
+    exact = {i: other for i, other in pairs if other < count}
+    near: dict[int, int] = {}
+    known = np.arange(len(texts.keys)) < count
+    for one, other in texts.candidates(known, report):
+        i = other - count
+        if i not in exact and i not in near and are_near(_asked(train[one]), _asked(holdout[i])):
+            near[i] = one
+    return Leakage(tuple(exact.items()), tuple(sorted(near.items())), texts.notice)
 
 
-def find_contradictions(examples: Sequence[Example]) -> tuple[tuple[int, ...], ...]:
+def find_contradictions(
+    examples: Sequence[Example], report: Report | None = None
+) -> tuple[tuple[int, ...], ...]:
     """Find examples that ask the same and answer differently.
 
     Args:
         examples: All of one data set.
+        report: Told how far it is.
 
     Returns:
         Clusters of indices: classifications of one text with several classes, conversations with
         several last answers, feedback of one answer that is good and bad, pairs that are reversed.
     """
-    asked: dict[str, list[tuple[str, int]]] = defaultdict(list)
-    for i, example in enumerate(examples):
+    keys = np.zeros((len(examples), 2), np.uint64)
+    for i, example in enumerate(counted(examples, "comparing answers", report)):
         question, answer = _judgement(example)
-        if question:
-            asked[question].append((answer, i))
+        # Without a question nothing can contradict: such examples get a key of their own.
+        keys[i] = _key(question or f"\0{i}"), _key(answer)
+    questions, answers = keys.T
     return tuple(
-        tuple(i for _, i in answers)
-        for answers in asked.values()
-        if len({answer for answer, _ in answers}) > 1
+        cluster for cluster in _equal(questions) if len(np.unique(answers[list(cluster)])) > 1
     )
+
+
+def counted(examples: Sequence[Example], task: str, report: Report | None) -> Iterator[Example]:
+    """Report how far a loop over examples is.
+
+    Args:
+        examples: What is looped over.
+        task: What the loop does.
+        report: Told every thousand examples.
+
+    Yields:
+        The examples.
+    """
+    total = len(examples)
+    for number, example in enumerate(examples, 1):
+        yield example
+        if report is not None and (number % _REPORT_EVERY == 0 or number == total):
+            report(task, number, total)
+
+
+class _Texts:
+    """What is remembered of texts: a hash of each, and signatures of at most `NEAR_LIMIT`."""
+
+    def __init__(self, count: int) -> None:
+        self.keys = np.zeros(count, np.uint64)
+        self.notice = ""
+        self._num_keys = 0
+        # Evenly spread over the data where there are too many.
+        num_signed = min(count, NEAR_LIMIT)
+        self._signed = np.arange(num_signed) * count // max(1, num_signed)
+        self._signatures = np.zeros((num_signed, NUM_HASHES), np.uint32)
+        self._num_signed = 0
+        self._signer = Signer()
+        if count > NEAR_LIMIT:
+            self.notice = (
+                f"near duplicates were sought among {NEAR_LIMIT:,} of {count:,} examples, "
+                "evenly spread over the data"
+            )
+
+    def add(self, text: str) -> None:
+        i, at = self._num_keys, self._num_signed
+        self.keys[i] = _key(text)
+        self._num_keys += 1
+        if at < len(self._signed) and self._signed[at] == i:
+            self._signatures[at] = self._signer.sign(text)
+            self._num_signed += 1
+
+    def candidates(
+        self, known: NDArray[np.bool_] | None, report: Report | None
+    ) -> Iterator[tuple[int, int]]:
+        def tell(done: int, total: int) -> None:
+            if report is not None:
+                report("comparing texts", done, total)
+
+        chosen = None if known is None else known[self._signed]
+        for one, other in candidates(self._signatures, chosen, tell):
+            yield int(self._signed[one]), int(self._signed[other])
+
+
+def _key(*texts: str) -> int:
+    text = "\0".join(texts).encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(text, digest_size=8).digest())
+
+
+def _first_equal(keys: NDArray[np.uint64]) -> list[int]:
+    """Give for each key the index of the first one that is equal."""
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    indices: list[int] = first[inverse].tolist()
+    return indices
+
+
+def _equal(keys: NDArray[np.uint64]) -> tuple[tuple[int, ...], ...]:
+    """Give the clusters of indices, two or more, whose keys are equal; by their first index."""
+    order = np.argsort(keys, kind="stable")
+    begins = np.flatnonzero(np.diff(keys[order], prepend=~keys[order[:1]]) != 0)
+    sizes = np.diff(begins, append=len(order))
+    several = zip(begins[sizes > 1], sizes[sizes > 1], strict=True)
+    return tuple(sorted(tuple(order[start : start + size].tolist()) for start, size in several))
 
 
 def _judgement(example: Example) -> tuple[str, str]:
@@ -180,50 +256,3 @@ def _judgement(example: Example) -> tuple[str, str]:
 
 def _asked(example: Example) -> str:
     return normal_text(input_text(example) or answer_text(example))
-
-
-def _capped(texts: list[tuple[str, int]]) -> tuple[list[tuple[str, int]], str]:
-    if len(texts) <= NEAR_LIMIT:
-        return texts, ""
-    notice = (
-        f"near duplicates were sought among {NEAR_LIMIT:,} of {len(texts):,} texts, "
-        "evenly spread over the data"
-    )
-    return [texts[i * len(texts) // NEAR_LIMIT] for i in range(NEAR_LIMIT)], notice
-
-
-def _pieces(text: str) -> frozenset[str]:
-    if len(text) > _SHORT:
-        words = text[:_TEXT_LIMIT].split()
-        if len(words) > 2:
-            return frozenset(map(" ".join, zip(words, words[1:], words[2:], strict=False)))
-    text = text[:_TEXT_LIMIT]
-    return frozenset(text[i : i + _PIECE] for i in range(max(1, len(text) - _PIECE + 1)))
-
-
-class _NearIndex:
-    """Texts by MinHash, and their pieces for the exact check."""
-
-    def __init__(self) -> None:
-        # Imported late: it brings NumPy, which the command line does not need to start.
-        from datasketch import MinHash, MinHashLSH
-
-        self._empty = MinHash(num_perm=_NUM_PERMUTATIONS, hashfunc=zlib.crc32)
-        # Candidates are wanted from 0.75 on, so that few true pairs are missed.
-        self._table = MinHashLSH(threshold=_THRESHOLD - 0.1, num_perm=_NUM_PERMUTATIONS)
-        self._texts: dict[int, str] = {}
-
-    def near(self, text: str, *, else_add: int | None = None) -> int | None:
-        """Give the earliest added text that is near; when there is none, add this one."""
-        mine = _pieces(text)
-        hashed = self._empty.copy()
-        hashed.update_batch([piece.encode("utf-8", "surrogatepass") for piece in mine])
-        candidates: list[int] = sorted(self._table.query(hashed)) if self._texts else []
-        for i in candidates[:_CANDIDATES]:
-            other = _pieces(self._texts[i])
-            if len(mine & other) >= _THRESHOLD * len(mine | other):
-                return i
-        if else_add is not None:
-            self._table.insert(else_add, hashed, check_duplication=False)
-            self._texts[else_add] = text
-        return None

@@ -3,10 +3,10 @@
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kamerton.core.files import hash_bytes, hash_json
+from kamerton.core.files import hash_json
 from kamerton.data.examples import (
     ChatExample,
     ClassificationExample,
@@ -19,7 +19,6 @@ from kamerton.data.examples import (
 __all__ = [
     "answer_text",
     "content_hash",
-    "fingerprint",
     "input_text",
     "label_of",
     "normal_text",
@@ -52,18 +51,6 @@ def content_hash(example: Example) -> str:
         case _:
             content = ["text", example.text]
     return hash_json(content)
-
-
-def fingerprint(examples: Iterable[Example]) -> str:
-    """Hash a data set.
-
-    Args:
-        examples: In order.
-
-    Returns:
-        SHA-256 in hex of all content hashes.
-    """
-    return hash_bytes("".join(map(content_hash, examples)).encode())
 
 
 def input_text(example: Example) -> str:

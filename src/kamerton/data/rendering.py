@@ -57,7 +57,11 @@ Apply = Callable[[Chat], Sequence[Mapping[str, Any]]]
 
 
 def make_renderer(
-    tokenizer: Tokenizer, settings: RenderSettings, *, vocab_size: int | None = None
+    tokenizer: Tokenizer,
+    settings: RenderSettings,
+    *,
+    vocab_size: int | None = None,
+    context: int | None = None,
 ) -> "Renderer":
     """Try a tokenizer's template out and make its renderer.
 
@@ -65,6 +69,7 @@ def make_renderer(
         tokenizer: A Transformers tokenizer.
         settings: What to train, how long, thinking.
         vocab_size: Rows of the embedding; ids beyond it are refused.
+        context: Tokens the base can see; longer rows are overlong whatever the settings allow.
 
     Returns:
         The renderer; its `facts` say what was found.
@@ -76,7 +81,7 @@ def make_renderer(
     writer = ChatWriter(tokenizer, encoder, settings.thinking)
     writer = replace(writer, traits=find_traits(writer))
     assembler = Assembler(writer, find_facts(writer, vocab_size), vocab_size)
-    return Renderer(assembler, settings)
+    return Renderer(assembler, settings, context)
 
 
 class Renderer:
@@ -85,10 +90,15 @@ class Renderer:
     Args:
         assembler: Turns chats into ids.
         settings: What to train and how long.
+        context: Tokens the base can see, if known.
     """
 
-    def __init__(self, assembler: Assembler, settings: RenderSettings) -> None:
+    def __init__(
+        self, assembler: Assembler, settings: RenderSettings, context: int | None = None
+    ) -> None:
         self.settings = settings
+        self.max_tokens = min(settings.max_tokens, context or settings.max_tokens)
+        """Longest row: the setting, or the base's context where that is shorter."""
         self.facts: RenderFacts = assembler.facts
         """What was found out about the tokenizer and its template."""
         writer = assembler.writer
@@ -305,9 +315,9 @@ class Renderer:
                 rows = self._chat([*system, *rest[start:]], tools, place, train_on)
             except _OverlongError:
                 continue
-            note = f"the {start} oldest messages are left out to fit render.max_tokens"
+            note = f"the {start} oldest messages are left out to fit {self.max_tokens} tokens"
             return [replace(row, notes=(note,)) for row in rows]
-        raise _OverlongError(self.settings.max_tokens)
+        raise self._overlong()
 
     def _chat(
         self, messages: Chat, tools: Tools, place: Place | None, train_on: TrainOn
@@ -317,8 +327,8 @@ class Renderer:
 
     def _row(self, assembly: Assembly, place: Place | None) -> Rendered:
         num_tokens = len(assembly.ids)
-        if num_tokens > self.settings.max_tokens:
-            raise _OverlongError(self.settings.max_tokens, num_tokens)
+        if num_tokens > self.max_tokens:
+            raise self._overlong(num_tokens)
         trained = np.zeros(num_tokens, dtype=np.bool_)
         for first, end in assembly.trained:
             trained[first:end] = True
@@ -326,16 +336,22 @@ class Renderer:
             raise RenderingError("a row must have a token to train, found none")
         return Rendered(np.array(assembly.ids, dtype=np.int32), trained, place)
 
+    def _overlong(self, num_tokens: int | None = None) -> "_OverlongError":
+        found = "even its last turn is longer" if num_tokens is None else f"found {num_tokens}"
+        own = self.max_tokens == self.settings.max_tokens
+        limit, way = (
+            ("render.max_tokens", "raise render.max_tokens")
+            if own
+            else ("the base's context", "take a base with a longer context")
+        )
+        return _OverlongError(
+            f"a row must have at most {self.max_tokens} tokens ({limit}), {found}",
+            hint=f"{way}, shorten the text, or set render.overlong = 'shorten'",
+        )
+
 
 class _OverlongError(RenderingError):
     """A row does not fit."""
-
-    def __init__(self, limit: int, num_tokens: int | None = None) -> None:
-        found = "even its last turn is longer" if num_tokens is None else f"found {num_tokens}"
-        super().__init__(
-            f"a row must have at most {limit} tokens (render.max_tokens), {found}",
-            hint="raise render.max_tokens, shorten the text, or set render.overlong = 'shorten'",
-        )
 
 
 @contextmanager

@@ -14,24 +14,29 @@ A cluster is what must not be torn apart: examples of one group, and examples th
 """
 
 import re
+from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from kamerton.core.files import hash_bytes
-from kamerton.core.seeds import unit_interval
+from kamerton.core.seeds import derive_seed
+from kamerton.data.clusters import Clusters
 from kamerton.data.examples import Example
 from kamerton.data.identity import answer_text, input_text, label_of, normal_text
+from kamerton.data.spool import Picked
 
 __all__ = ["split"]
 
 _CLUSTERS_PER_LABEL = 5
+_DIGEST_BYTES = 32
 # Redaction numbers its placeholders in order of appearance; a new first row renumbers them all.
 _PLACEHOLDER = re.compile(r"\[([a-z]+)_\d+\]")
 
 
-def split(
-    examples: Sequence[Example], holdout: float, seed: int
-) -> tuple[list[Example], list[Example]]:
+def split(examples: Sequence[Example], holdout: float, seed: int) -> tuple[Picked, Picked]:
     """Divide examples so that adding a row does not reshuffle the others.
 
     Args:
@@ -44,55 +49,45 @@ def split(
         is empty, unless the share is 0.
     """
     if holdout == 0:
-        return list(examples), []
-    clusters = _clusters(examples)
-    points = {key: unit_interval(seed, "split", key) for key in set(clusters)}
-    of_label = defaultdict(set)
-    for example, key in zip(examples, clusters, strict=True):
-        of_label[label_of(example)].add(key)
+        return Picked(examples, range(len(examples))), Picked(examples, ())
+    # A cluster's point also stands for its name: 63 bits of a hash are not met twice. Clusters
+    # are numbered by their points, so the least number of several has the lowest point.
+    names = _clusters(examples)
+    points = np.fromiter((derive_seed(seed, "split", name) for name in names), np.int64)
+    distinct, numbers = np.unique(points, return_inverse=True)
+    of_label: dict[str | None, array[int]] = defaultdict(lambda: array("Q"))
+    for example, number in zip(examples, numbers.tolist(), strict=True):
+        of_label[label_of(example)].append(number)
 
-    held = {key for key, point in points.items() if point < holdout}
-    for _, keys in sorted(of_label.items(), key=lambda item: str(item[0])):
-        lowest, highest = _ends(keys, points)
-        if len(keys) >= _CLUSTERS_PER_LABEL and not keys & held:
-            held.add(lowest)
-        if len(keys) > 1 and keys <= held:
-            held.discard(highest)
-    if len(points) > 1:
-        lowest, highest = _ends(points.keys(), points)
-        if not held:
-            held.add(lowest)
-        elif len(held) == len(points):
-            held.discard(highest)
-    else:
-        held.clear()
-    train = [e for e, key in zip(examples, clusters, strict=True) if key not in held]
-    return train, [e for e, key in zip(examples, clusters, strict=True) if key in held]
+    held = distinct / 2**63 < holdout
+    for _, members in sorted(of_label.items(), key=lambda item: str(item[0])):
+        _keep_both_sides(held, np.unique(members), least=_CLUSTERS_PER_LABEL)
+    _keep_both_sides(held, np.arange(len(distinct)), least=2)
+    if len(distinct) == 1:
+        held[:] = False
+    sides = held[numbers]
+    return Picked(examples, np.flatnonzero(~sides)), Picked(examples, np.flatnonzero(sides))
 
 
-def _ends(keys: Iterable[str], points: dict[str, float]) -> tuple[str, str]:
-    ordered = sorted(keys, key=lambda key: (points[key], key))
-    return ordered[0], ordered[-1]
+def _keep_both_sides(held: NDArray[np.bool_], clusters: NDArray[np.int64], least: int) -> None:
+    """Hold out the lowest of at least so many when none is; give back the highest when all are."""
+    if len(clusters) >= least and not held[clusters].any():
+        held[clusters[0]] = True
+    if len(clusters) > 1 and held[clusters].all():
+        held[clusters[-1]] = False
 
 
-def _clusters(examples: Sequence[Example]) -> list[str]:
+def _clusters(examples: Sequence[Example]) -> Iterator[str]:
     """Name the cluster of each example by the least of its groups, or by what it asks."""
-    parents: dict[str, str] = {}
-
-    def root(key: str) -> str:
-        while parents.setdefault(key, key) != key:
-            parents[key] = parents[parents[key]]
-            key = parents[key]
-        return key
-
-    asked = []
+    clusters: Clusters[str] = Clusters()
+    asked = bytearray()
     for example in examples:
         text = _PLACEHOLDER.sub(r"[\1]", normal_text(input_text(example) or answer_text(example)))
-        # "a" sorts before "b": a cluster with groups is named by one; new texts change nothing.
-        key = "b" + hash_bytes(text.encode("utf-8", "surrogatepass"))
-        asked.append(key)
+        digest = hash_bytes(text.encode("utf-8", "surrogatepass"))
+        asked += bytes.fromhex(digest)
         if example.group is not None:
-            group = "a" + hash_bytes(example.group.encode("utf-8", "surrogatepass"))
-            first, second = sorted((root(key), root(group)))
-            parents[second] = first
-    return [root(key) for key in asked]
+            # "a" sorts before "b": a cluster with groups is named by one; new texts change nothing.
+            group = hash_bytes(example.group.encode("utf-8", "surrogatepass"))
+            clusters.join(f"b{digest}", f"a{group}")
+    for at in range(0, len(asked), _DIGEST_BYTES):
+        yield clusters.name(f"b{asked[at : at + _DIGEST_BYTES].hex()}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from kamerton.core.errors import DataError, RenderingError
 from kamerton.core.events import Progress, Sink
 from kamerton.data.audit import Audit, audit
-from kamerton.data.dataset import Loaded, load_examples
+from kamerton.data.dataset import Loaded, load_examples, load_holdout
 from kamerton.data.examples import Example
 from kamerton.data.rendered import RenderSettings
 from kamerton.data.rendering import make_renderer
@@ -67,20 +67,20 @@ def check_data(settings: DataSettings, sink: Sink) -> Checked:
         DataError: If it cannot be read at all.
     """
 
-    def report(done: int, total: int | None) -> None:
+    def reading(done: int, total: int | None) -> None:
         sink(Progress("reading", done, total, "bytes"))
 
-    loaded = load_examples(settings, report=report)
-    if not loaded.examples:
-        return Checked(loaded, audit(loaded))
+    def examining(task: str, done: int, total: int) -> None:
+        sink(Progress(task, done, total, "examples"))
+
+    loaded = load_examples(settings, report=reading)
+    train: Sequence[Example] = loaded.examples
+    holdout: Sequence[Example] | None
     if isinstance(settings.holdout, str):
-        held: Sequence[Example] = load_examples(settings, source=settings.holdout).examples
+        holdout = load_holdout(settings, report=reading).examples
     else:
-        _, held = split(loaded.examples, settings.holdout, settings.seed)
-    sink(Progress("examining", 0, 1))
-    found = audit(loaded, held or None)
-    sink(Progress("examining", 1, 1))
-    return Checked(loaded, found)
+        train, holdout = split(loaded.examples, settings.holdout, settings.seed)
+    return Checked(loaded, audit(loaded, holdout or None, train=train, report=examining))
 
 
 def show_examples(

@@ -72,7 +72,7 @@ def test_many_forms_of_one_letter_are_one_cluster():
 def test_huge_files_are_sampled_with_a_notice(monkeypatch):
     monkeypatch.setattr(duplicates, "NEAR_LIMIT", 10)
     found = find_duplicates(labelled(*((f"entirely different {i**9}", "x") for i in range(20))))
-    assert found.notice.startswith("near duplicates were sought among 10 of 20 texts")
+    assert found.notice.startswith("near duplicates were sought among 10 of 20 examples")
 
 
 def test_leakage_is_of_questions():

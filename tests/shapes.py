@@ -45,7 +45,13 @@ CONFIGS: dict[str, Any] = {
     "gemma3": lambda: Gemma3TextConfig(**_SIZE, **_MIXED),
     "mistral": lambda: MistralConfig(**_SIZE, sliding_window=WINDOW),
     "gpt2": lambda: GPT2Config(
-        vocab_size=VOCABULARY, n_embd=64, n_layer=3, n_head=4, n_positions=256, bos_token_id=1
+        vocab_size=VOCABULARY,
+        n_embd=64,
+        n_layer=3,
+        n_head=4,
+        n_positions=256,
+        bos_token_id=1,
+        eos_token_id=2,
     ),
     "phi3": lambda: Phi3Config(**_SIZE),
     # Soft-capped scores and logits; attention sinks.

@@ -64,8 +64,13 @@ def check(
     if redact is not None:
         from kamerton.flows.redact import write_redacted
 
-        count = write_redacted(checked.loaded, redact)
-        messages.print(f"wrote {redact}: {count} values replaced by placeholders")
+        with progress_sink() as sink:
+            done = write_redacted(settings, redact, sink)
+        left_out = f", {done.num_left_out} unreadable ones left out" if done.num_left_out else ""
+        messages.print(
+            f"wrote {redact}: {done.num_rows} rows{left_out}, "
+            f"{done.num_values} values replaced by placeholders"
+        )
     if strict and checked.audit.rejections:
         sys.exit(1)
 

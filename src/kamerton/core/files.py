@@ -8,9 +8,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 __all__ = [
+    "atomic_file",
     "atomic_folder",
     "canonical_json",
     "hash_bytes",
@@ -29,12 +30,25 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         path: Where to write; the folder is made.
         content: Bytes, or text to be stored as UTF-8.
     """
+    with atomic_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Write a file piece by piece so that it appears at `path` whole, or not at all.
+
+    Args:
+        path: Where to write; the folder is made.
+
+    Yields:
+        A temporary file beside it to write into.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode() if isinstance(content, str) else content
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(name, path)

@@ -1,21 +1,22 @@
 """Personal data in texts: e-mail addresses, phone, card, account and passport numbers.
 
 Each kind has a check beyond its shape: Luhn's sum for cards, the checksum modulo 97 for accounts
-(ISO 13616), numbering plans for phones, a word nearby for passports. Order numbers, prices and
-dates are not reported.
+(ISO 13616), numbering plans for phones, check digits for Russian insurance (SNILS) and tax (INN)
+numbers, a word nearby for passports and tax numbers. Order numbers, prices, dates and the tax
+numbers of companies are not reported.
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from kamerton.data.phones import phone_of
 
 __all__ = ["KINDS", "Finding", "Kind", "find_personal"]
 
-Kind = Literal["email", "phone", "card", "iban", "passport"]
-KINDS: tuple[Kind, ...] = ("email", "iban", "card", "passport", "phone")
+Kind = Literal["email", "iban", "card", "passport", "snils", "inn", "phone"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Finding:
 _EMAIL = re.compile(
     r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[^\W_](?:[\w-]{0,62}[^\W_])?\.){1,8}[^\W\d_]{2,24}(?![\w-])"
 )
-_IBAN_START = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?=[ ]?[A-Z0-9])")
+_IBAN_START = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?=[ ]?[A-Za-z0-9])")
 _IBAN_LENGTHS = {
     **dict.fromkeys(("NO",), 15),
     **dict.fromkeys(("BE",), 16),
@@ -74,8 +75,15 @@ _PASSPORT = re.compile(
     r"(?![\w-]|[.,]\d)"
 )
 _PASSPORT_ABROAD = re.compile(r"(?<![\w.+-])\d{2}[ ]?(?:№[ ]?)?\d{7}(?![\w-]|[.,]\d)")
-_PASSPORT_WORD_DISTANCE = 40
-_PHONE = re.compile(r"(?<![\w.+/-])\+?\(?\d(?:[ ().\u00a0\u2011-]{0,3}\d){6,14}(?![\w-]|[.,/]\d)")
+_SNILS = re.compile(r"(?<![\w.+-])\d{3}-\d{3}-\d{3}[ -]\d\d(?![\w-])|(?<![\w.+-])\d{11}(?![\w-])")
+_SNILS_WORD = re.compile(r"снилс|snils", re.IGNORECASE)
+_INN = re.compile(r"(?<![\w.+-])\d{12}(?![\w-])")
+_INN_WORD = re.compile(r"\b(?:инн|inn)\b", re.IGNORECASE)
+_WORD_DISTANCE = 40
+_PHONE = re.compile(
+    r"(?<![\w.+/-])(?:0\d{2,4}/ ?\d(?:[ -]?\d){4,9}|\+?\(?\d(?:[ ().\u00a0\u2011-]{0,3}\d){6,14})"
+    r"(?![\w-]|[.,/]\d)"
+)
 
 
 def find_personal(text: str) -> list[Finding]:
@@ -93,7 +101,7 @@ def find_personal(text: str) -> list[Finding]:
         findings += _emails(text)
     if has_digits:
         # The surest kinds come first; a later one never takes what an earlier one has.
-        for search in (_ibans, _cards, _passports, _phones):
+        for search in (_ibans, _cards, _passports, _snils, _inns, _phones):
             for found in search(text):
                 if all(found.stop <= f.start or f.stop <= found.start for f in findings):
                     findings.append(found)
@@ -108,14 +116,14 @@ def _emails(text: str) -> Iterator[Finding]:
 
 def _ibans(text: str) -> Iterator[Finding]:
     for match in _IBAN_START.finditer(text):
-        length = _IBAN_LENGTHS.get(match[0][:2])
+        length = _IBAN_LENGTHS.get(match[0][:2].upper())
         if length is None:
             continue
         value, at = "", match.start()
         while at < len(text) and len(value) < length:
             character = text[at]
-            if character.isascii() and (character.isdigit() or character.isupper()):
-                value += character
+            if character.isascii() and character.isalnum():
+                value += character.upper()
             elif character != " ":
                 break
             at += 1
@@ -145,14 +153,40 @@ def _luhn_checks(digits: str) -> bool:
 
 
 def _passports(text: str) -> Iterator[Finding]:
-    words = [match.end() for match in _PASSPORT_WORD.finditer(text)]
     for pattern in (_PASSPORT, _PASSPORT_ABROAD):
         for match in pattern.finditer(text):
-            named = any(0 <= match.start() - end <= _PASSPORT_WORD_DISTANCE for end in words)
             # Without such a word only the spacing of the inner passport, "45 08 123456", counts.
             spaced = re.fullmatch(r"\d\d \d\d (№ ?)?\d{6}", match[0])
-            if named or spaced:
+            if spaced or _stands_before(_PASSPORT_WORD, text, match.start()):
                 yield Finding("passport", match.start(), match.end(), re.sub(r"\D", "", match[0]))
+
+
+def _snils(text: str) -> Iterator[Finding]:
+    for match in _SNILS.finditer(text):
+        digits = re.sub(r"\D", "", match[0])
+        total = sum(int(digit) * (9 - i) for i, digit in enumerate(digits[:9]))
+        checks = total % 101 % 100 == int(digits[9:])
+        if checks and (digits != match[0] or _stands_before(_SNILS_WORD, text, match.start())):
+            yield Finding("snils", match.start(), match.end(), digits)
+
+
+def _inns(text: str) -> Iterator[Finding]:
+    for match in _INN.finditer(text):
+        if _inn_checks(match[0]) and _stands_before(_INN_WORD, text, match.start()):
+            yield Finding("inn", match.start(), match.end(), match[0])
+
+
+def _inn_checks(digits: str) -> bool:
+    """Check the two last digits of a person's tax number; companies' have ten digits."""
+    weights = (3, 7, 2, 4, 10, 3, 5, 9, 4, 6, 8)
+    sums = [
+        sum(w * int(d) for w, d in zip(weights[start:], digits, strict=False)) for start in (1, 0)
+    ]
+    return [total % 11 % 10 for total in sums] == [int(digit) for digit in digits[10:]]
+
+
+def _stands_before(word: re.Pattern[str], text: str, at: int) -> bool:
+    return word.search(text, max(0, at - _WORD_DISTANCE), at) is not None
 
 
 def _phones(text: str) -> Iterator[Finding]:

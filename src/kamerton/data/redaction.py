@@ -1,14 +1,19 @@
 """Replace personal data by placeholders: the same value gets the same one in a whole data set."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from kamerton.data.examples import Example, Place
 from kamerton.data.personal import find_personal
+from kamerton.data.values import JSON_DECODER
 
 __all__ = ["Redactor"]
 
+# Shorter numbers are no phone number; these two begin JSON with something inside.
+_LEAST_NUMBER = 10**9
+_JSON = ("{", "[")
 _Kind = TypeVar("_Kind", bound=Example)
 
 
@@ -56,16 +61,36 @@ class Redactor:
         for each in fields(example):
             value = getattr(example, each.name)
             if not isinstance(value, Place):
-                changed[each.name] = self._masked(value)
+                changed[each.name] = self.redact_value(value)
         return replace(example, **changed)
 
-    def _masked(self, value: Any) -> Any:
+    def redact_value(self, value: Any) -> Any:
+        """Mask every text and number inside a value.
+
+        Args:
+            value: A text, number, list, tuple or mapping, nested or not; also JSON stored as text,
+                whose escapes would hide what they stand beside.
+
+        Returns:
+            A masked copy; what holds nothing personal is as it was.
+        """
         if isinstance(value, str):
-            return self.redact_text(value)
+            return self._redact_json(value) if value[:1] in _JSON else self.redact_text(value)
         if isinstance(value, Mapping):
-            return {self._masked(key): self._masked(inner) for key, inner in value.items()}
-        if isinstance(value, tuple):
-            return tuple(self._masked(inner) for inner in value)
-        if isinstance(value, list):
-            return [self._masked(inner) for inner in value]
+            return {
+                self.redact_value(key): self.redact_value(inner) for key, inner in value.items()
+            }
+        if isinstance(value, list | tuple):
+            return type(value)(map(self.redact_value, value))
+        if isinstance(value, int) and abs(value) >= _LEAST_NUMBER:
+            masked = self.redact_text(str(value))
+            return value if masked == str(value) else masked
         return value
+
+    def _redact_json(self, text: str) -> str:
+        try:
+            decoded = JSON_DECODER.decode(text)
+        except (ValueError, RecursionError):
+            return self.redact_text(text)
+        masked = self.redact_value(decoded)
+        return text if masked == decoded else json.dumps(masked, ensure_ascii=False)

@@ -1,43 +1,86 @@
-"""`kamerton check --redact`: a copy of the examples without personal data."""
+"""`kamerton check --redact`: a copy of a data set without personal data."""
 
 import json
-from dataclasses import fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from kamerton.core.files import write_atomically
-from kamerton.data.dataset import Loaded
-from kamerton.data.examples import Example
+from kamerton.core.errors import DataError
+from kamerton.core.events import Progress, Sink
+from kamerton.core.files import atomic_file
+from kamerton.data.readers import read_rows
 from kamerton.data.redaction import Redactor
+from kamerton.data.rows import Row
+from kamerton.data.settings import DataSettings
 
-__all__ = ["write_redacted"]
+__all__ = ["Redacted", "write_redacted"]
 
 
-def write_redacted(loaded: Loaded, path: Path) -> int:
-    """Write examples as JSONL with e-mails, phone numbers and the like replaced.
+@dataclass(frozen=True, slots=True)
+class Redacted:
+    """What became of a data set.
+
+    Attributes:
+        num_values: Different values that were replaced.
+        num_rows: Rows in the copy, usable or not.
+        num_left_out: Rows that cannot be read; nobody knows what is in them.
+    """
+
+    num_values: int
+    num_rows: int
+    num_left_out: int
+
+
+def write_redacted(settings: DataSettings, path: Path, sink: Sink) -> Redacted:
+    """Copy rows as JSON Lines with e-mails, phone numbers and the like replaced.
+
+    Columns and values stay as they are, also those that no example needs.
 
     Args:
-        loaded: The data set.
-        path: Where to write.
+        settings: `train` names the data set.
+        path: Where to write; ends in .jsonl.
+        sink: Receives progress.
 
     Returns:
-        How many different values were replaced.
+        What became of it.
+
+    Raises:
+        DataError: If the path has another ending or is the data set itself, or the data set
+            cannot be read.
     """
+    if path.suffix != ".jsonl":
+        raise DataError(
+            f"--redact writes JSON Lines, got the name '{path}'",
+            hint=f"--redact {path.with_suffix('.jsonl')}",
+        )
+    if path.resolve() == Path(settings.train).resolve():
+        raise DataError(
+            f"{path}: the copy must not replace the data set", hint="give --redact another name"
+        )
+
+    def report(done: int, total: int | None) -> None:
+        sink(Progress("redacting", done, total, "bytes"))
+
     redactor = Redactor()
-    lines = [
-        json.dumps(_plain(redactor.redact(example)), ensure_ascii=False)
-        for example in loaded.examples
-    ]
-    write_atomically(path, "".join(line + "\n" for line in lines))
-    return sum(redactor.counts.values())
+    num_rows = num_left_out = 0
+    with atomic_file(path) as file:
+        for row in read_rows(settings.train, encoding=settings.encoding, report=report):
+            line = _line(row, redactor) if isinstance(row, Row) else None
+            if line is None:
+                num_left_out += 1
+            else:
+                num_rows += 1
+                file.write(line)
+    return Redacted(sum(redactor.counts.values()), num_rows, num_left_out)
 
 
-def _plain(example: Example) -> dict[str, Any]:
-    """Give an example as a row that the readers take back."""
-    row = {f.name: getattr(example, f.name) for f in fields(example)}
-    row.pop("place")
-    extra = row.pop("extra")
-    kept = {key: value for key, value in row.items() if value not in (None, ())}
-    if "good" in row:
-        kept["label"] = kept.pop("good")
-    return {**kept, **extra}
+def _line(row: Row, redactor: Redactor) -> bytes | None:
+    try:
+        fields = redactor.redact_value(dict(row.fields))
+        text = json.dumps(fields, ensure_ascii=False) + "\n"
+    except RecursionError:
+        return None
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        # Half a character: escaped, so that it is found again at its place.
+        return (json.dumps(fields) + "\n").encode()

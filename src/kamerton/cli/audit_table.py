@@ -6,12 +6,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kamerton.cli.places import short_path, short_place, short_places
+
 if TYPE_CHECKING:
     from kamerton.data.findings import Audit
 
 __all__ = ["print_audit"]
 
 _LISTED = 10
+_PLACES = 3
 
 
 def print_audit(out: Console, found: "Audit") -> None:
@@ -21,21 +24,24 @@ def print_audit(out: Console, found: "Audit") -> None:
         out: Where.
         found: The findings.
     """
-    out.print(
-        f"[bold]{found.source}[/]: {found.num_examples} of {found.num_rows} rows can be used, "
-        f"format {found.format}"
-    )
+    usable = f": {found.num_examples} of {found.num_rows} rows can be used, format {found.format}"
+    out.print(Text.assemble((short_path(found.source), "bold"), usable))
     for rejection in found.rejections[:_LISTED]:
-        out.print(Text(f"  {rejection}", style="red"))
+        field = f"{rejection.field}: " if rejection.field else ""
+        place = short_place(str(rejection.place))
+        out.print(Text(f"  {place}: {field}{rejection.reason}", style="red"))
     if len(found.rejections) > _LISTED:
         out.print(f"  and {len(found.rejections) - _LISTED} more (--json lists all)", style="red")
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="dim")
+    # Names of labels and places may be long: fold them rather than cut them.
     table.add_column(overflow="fold")
     for name, value in _lines(found):
-        table.add_row(name, value)
+        table.add_row(name, Text(value))
     out.print(table)
     for warning in found.warnings:
+        for place in found.leaked.places if found.leaked else ():
+            warning = warning.replace(place, short_place(place))
         out.print(Text(f"mind: {warning}", style="yellow"))
     for notice in found.notices:
         out.print(Text(notice, style="dim"))
@@ -68,6 +74,8 @@ def _lines(found: "Audit") -> list[tuple[str, str]]:
     }
     for name, count in counts.items():
         if count is not None and (count.number or not name.startswith("personal")):
-            places = f"  ({', '.join(count.places[:3])})" if count.number else ""
-            lines.append((name, f"{count.number}{places}"))
+            places = count.places[:_PLACES]
+            more = ", ..." if count.number > len(places) else ""
+            where = f"  ({short_places(places, found.source)}{more})" if places else ""
+            lines.append((name, f"{count.number}{where}"))
     return lines

@@ -2,13 +2,16 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.columns import Columns
-from rich.console import Console
-from rich.panel import Panel
 
+from kamerton.cli.answers import print_side_by_side
+from kamerton.cli.console import busy, data_console, messages
 from kamerton.cli.options import project_option
+
+if TYPE_CHECKING:
+    from kamerton.flows.chat import Conversation
 
 __all__ = ["chat"]
 
@@ -16,8 +19,20 @@ __all__ = ["chat"]
 @click.command()
 @click.argument("variants", nargs=-1, required=True)
 @click.option("--message", "-m", help="Ask this one thing and print the answer.")
-@click.option("--temperature", default=0.0, show_default=True, help="0 always takes the likeliest.")
-@click.option("--max-tokens", default=200, show_default=True, help="Longest answer in tokens.")
+@click.option(
+    "--temperature",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="0 always takes the likeliest.",
+)
+@click.option(
+    "--max-tokens",
+    default=200,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Longest answer in tokens.",
+)
 @project_option
 def chat(
     variants: tuple[str, ...],
@@ -31,41 +46,43 @@ def chat(
     A name stands for a variant of the project; a base such as builtin:nano answers as it is.
     Empty input or Ctrl-D ends; /new begins a new conversation.
     """
-    from kamerton.core.protocols import Generation
-    from kamerton.flows.chat import Conversation
-    from kamerton.flows.workspace import Workspace
-
     if len(variants) > 2:
         raise click.UsageError("at most two variants can be talked to at once")
+    with busy("loading PyTorch"):
+        from kamerton.core.protocols import Generation
+        from kamerton.flows.chat import Conversation
+        from kamerton.flows.workspace import Workspace
+
     generation = Generation(max_tokens=max_tokens, temperature=temperature)
-    conversation = Conversation.open(variants, Workspace(project), generation)
+    with busy(f"loading {' and '.join(variants)}"):
+        conversation = Conversation.open(variants, Workspace(project), generation)
     if message is not None:
-        _print_answers(conversation.ask(message))
+        _answer(conversation, message)
         return
-    out = Console(highlight=False)
+    if sys.stdin.isatty():
+        messages.print("empty input or Ctrl-D ends, /new begins a new conversation", style="dim")
     while True:
         try:
             said = click.prompt("you", prompt_suffix="> ", default="", show_default=False, err=True)
         except (EOFError, click.Abort):
+            messages.print()
             break
         if said.strip() == "/new":
             conversation.reset()
+            messages.print("a new conversation", style="dim")
         elif not said.strip():
             break
-        elif len(variants) == 1:
-            for piece in conversation.stream(said):
-                sys.stdout.write(piece)
-                sys.stdout.flush()
-            out.print()
         else:
-            _print_answers(conversation.ask(said))
+            _answer(conversation, said)
 
 
-def _print_answers(answers: dict[str, str]) -> None:
-    out = Console(highlight=False)
-    if len(answers) == 1:
-        click.echo(next(iter(answers.values())))
+def _answer(conversation: "Conversation", said: str) -> None:
+    """Print the answer as it comes, or those of two variants when both are whole."""
+    if len(conversation.engines) == 1:
+        for piece in conversation.stream(said):
+            click.echo(piece, nl=False)
+        click.echo()
         return
-    width = max(20, out.width // len(answers) - 2)
-    panels = [Panel(text, title=name, width=width) for name, text in answers.items()]
-    out.print(Columns(panels, padding=0))
+    with busy("waiting for both answers"):
+        answers = conversation.ask(said)
+    print_side_by_side(data_console(), answers)

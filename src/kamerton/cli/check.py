@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.text import Text
 
 from kamerton.cli.audit_table import print_audit
-from kamerton.cli.console import messages, progress_sink
+from kamerton.cli.console import busy, data_console, messages, progress_sink
 from kamerton.cli.options import set_option
+from kamerton.cli.places import short_place
 
 if TYPE_CHECKING:
     from kamerton.flows.check import Shown
@@ -44,10 +44,11 @@ def check(
     into the holdout, labels, lengths, languages and personal data. --set data.KEY=VALUE and
     --set render.KEY=VALUE are those of a recipe.
     """
-    from kamerton.core.settings import apply_overrides
-    from kamerton.data.rendered import RenderSettings
-    from kamerton.data.settings import DataSettings
-    from kamerton.flows.check import check_data, show_examples
+    with busy("starting"):
+        from kamerton.core.settings import apply_overrides
+        from kamerton.data.rendered import RenderSettings
+        from kamerton.data.settings import DataSettings
+        from kamerton.flows.check import check_data, show_examples
 
     values = apply_overrides({"data": {"train": data}, "render": {}}, overrides)
     settings = DataSettings.parse(values["data"], source="--set data")
@@ -56,10 +57,11 @@ def check(
     if as_json:
         click.echo(json.dumps(checked.audit.to_json(), ensure_ascii=False, indent=2))
     else:
-        print_audit(Console(highlight=False), checked.audit)
+        print_audit(data_console(), checked.audit)
     if show:
         rendering = RenderSettings.parse(values["render"], source="--set render")
-        facts, notices, shown = show_examples(checked.loaded, base, rendering, show)
+        with busy("loading the tokenizer"):
+            facts, notices, shown = show_examples(checked.loaded, base, rendering, show)
         _print_shown(facts, notices, shown)
     if redact is not None:
         from kamerton.flows.redact import write_redacted
@@ -76,14 +78,14 @@ def check(
 
 
 def _print_shown(facts: list[tuple[str, str]], notices: list[str], shown: "list[Shown]") -> None:
-    out = Console(highlight=False)
+    out = data_console()
     out.print()
     for name, value in facts:
-        out.print(f"[dim]{name}:[/] {value}")
+        out.print(Text.assemble((f"{name}: ", "dim"), value))
     for notice in notices:
         out.print(Text(notice, style="yellow"))
     for example in shown:
-        out.rule(example.place, style="dim")
+        out.rule(Text(short_place(example.place)), style="dim")
         if example.problem:
             out.print(Text(example.problem, style="red"))
             continue

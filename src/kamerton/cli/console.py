@@ -1,4 +1,8 @@
-"""What people see while something runs: notices, progress bars and the training line."""
+"""What people see while something runs: notices, progress bars and the training line.
+
+No console here reads rich's markup or emoji codes: file names, users and models write `[billing]`
+and `:warning:` and mean it.
+"""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -8,7 +12,6 @@ from types import FrameType
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     SpinnerColumn,
     TaskID,
@@ -29,25 +32,50 @@ from kamerton.core.events import (
 )
 from kamerton.core.events import Progress as ProgressEvent
 
-__all__ = ["messages", "progress_sink", "stop_flag"]
+__all__ = ["busy", "data_console", "messages", "progress_sink", "stop_flag"]
 
-messages = Console(stderr=True, highlight=False)
+messages = Console(stderr=True, highlight=False, markup=False, emoji=False)
 """Where messages go; data goes to stdout."""
+
+
+def data_console() -> Console:
+    """Make a console for stdout that prints every text as it is.
+
+    Returns:
+        The console; without colours where stdout is no terminal or NO_COLOR is set.
+    """
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+@contextmanager
+def busy(doing: str) -> Iterator[None]:
+    """Show that something runs whose progress cannot be measured, such as loading PyTorch.
+
+    Args:
+        doing: What, as a participle.
+
+    Yields:
+        Nothing.
+    """
+    with messages.status(doing):
+        yield
 
 
 @contextmanager
 def progress_sink() -> Iterator[Sink]:
     """Show progress bars and notices for the events of a flow.
 
+    Something moves all the time: where no event names a task, a bar without an end does.
+
     Yields:
         The sink.
     """
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[count]}", markup=False),
+        TextColumn("{task.fields[note]}", markup=False),
         TimeElapsedColumn(),
         TimeRemainingColumn(compact=True),
     )
@@ -61,6 +89,7 @@ class _Bars:
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
         self._tasks: dict[str, TaskID] = {}
+        self._idle = bars.add_task("working", total=None, note="", count="")
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -86,6 +115,7 @@ class _Bars:
                 pass
 
     def _say_start(self, event: RunStarted) -> None:
+        self._show("training", event.first_step, event.num_steps, "")
         if event.first_step:
             self._bars.console.print(f"going on after step {event.first_step}", style="dim")
         facts = event.facts
@@ -100,14 +130,19 @@ class _Bars:
 
     def _show(self, name: str, done: float, total: float | None, note: str) -> None:
         if name not in self._tasks:
-            self._tasks[name] = self._bars.add_task(name, total=total, note="")
-        self._bars.update(self._tasks[name], completed=int(done), total=total, note=note)
+            self._tasks[name] = self._bars.add_task(name, total=total, note="", count="")
+            self._bars.update(self._idle, visible=False)
+        count = f"{int(done):,}" if total is None else f"{int(done):,}/{int(total):,}"
+        self._bars.update(
+            self._tasks[name], completed=int(done), total=total, note=note, count=count
+        )
         if total is not None and done >= total:
             self._hide(name)
 
     def _hide(self, name: str) -> None:
         if name in self._tasks:
             self._bars.remove_task(self._tasks.pop(name))
+        self._bars.update(self._idle, visible=not self._tasks)
 
 
 @contextmanager

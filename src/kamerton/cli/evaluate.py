@@ -4,9 +4,8 @@ import json
 from pathlib import Path
 
 import click
-from rich.console import Console
 
-from kamerton.cli.console import messages, progress_sink
+from kamerton.cli.console import busy, data_console, messages, progress_sink
 from kamerton.cli.options import project_option, set_option
 
 __all__ = ["evaluate"]
@@ -31,11 +30,12 @@ def evaluate(
 
     --set evaluate.KEY=VALUE changes how, as in a recipe.
     """
-    from kamerton.evaluation.table import terminal_table
-    from kamerton.flows.evaluate import evaluate_variants, evaluation_settings
-    from kamerton.flows.report import write_evaluation_report
-    from kamerton.flows.workspace import Workspace
-    from kamerton.store.variants import find_variant
+    with busy("loading PyTorch"):
+        from kamerton.evaluation.table import terminal_table
+        from kamerton.flows.evaluate import evaluate_variants, evaluation_settings
+        from kamerton.flows.report import write_evaluation_report
+        from kamerton.flows.workspace import Workspace
+        from kamerton.store.variants import find_variant
 
     workspace = Workspace(project)
     found = [find_variant(name, workspace.variants) for name in variants]
@@ -45,7 +45,8 @@ def evaluate(
     if as_json:
         click.echo(json.dumps(evaluated.comparison.to_json(), ensure_ascii=False))
     else:
-        Console().print(terminal_table(evaluated.comparison))
+        data_console().print(terminal_table(evaluated.comparison))
     if report is not None:
-        write_evaluation_report(report, evaluated, workspace, found[0].name)
-        messages.print(f"report: {report}")
+        with busy("writing the report"):
+            write_evaluation_report(report, evaluated, workspace, found[0].name)
+        messages.print(f"report: {report}", soft_wrap=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from kamerton.cli.console import messages, progress_sink, stop_flag
+from kamerton.cli.console import busy, messages, progress_sink, stop_flag
 from kamerton.cli.options import project_option, set_option
 
 __all__ = ["train"]
@@ -24,9 +24,10 @@ def train(
 
     A run that was stopped goes on with the same command, and ends with the same bits.
     """
-    from kamerton.flows.recipe import Recipe
-    from kamerton.flows.train import make_variant
-    from kamerton.flows.workspace import Workspace
+    with busy("loading PyTorch"):
+        from kamerton.flows.recipe import Recipe
+        from kamerton.flows.train import make_variant
+        from kamerton.flows.workspace import Workspace
 
     settings = Recipe.read(recipe, overrides)
     with progress_sink() as sink, stop_flag() as should_stop:

@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
-from kamerton.cli.console import messages
+from kamerton.cli.console import data_console, messages
 from kamerton.cli.options import project_option
 
 __all__ = ["variant"]
@@ -45,7 +44,7 @@ def list_(project: Path, as_json: bool) -> None:
             one.name, manifest.method, manifest.base.id, shown, manifest.created[:16],
             manifest.content_hash[:12],
         )  # fmt: skip
-    Console().print(table)
+    data_console().print(table)
 
 
 @variant.command()

@@ -10,11 +10,12 @@ import numpy as np
 from kamerton.core.errors import EvaluationError
 from kamerton.core.files import write_atomically
 from kamerton.evaluation.checks import check_answers, check_labels
-from kamerton.evaluation.plots import interval_plot, loss_plot
+from kamerton.evaluation.plots import loss_plot
 from kamerton.evaluation.results import Comparison
 from kamerton.evaluation.settings import Check, ExactCheck
 from kamerton.evaluation.table import cost_cells, cost_heads, p_text, value_text
 from kamerton.evaluation.task import Answers, Item
+from kamerton.evaluation.verdicts import in_short, tone, verdict
 
 __all__ = ["write_report"]
 
@@ -65,7 +66,7 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"value": value_text, "p": p_text}
+    environment.filters |= {"value": value_text, "p": p_text, "tone": tone, "percent": _percent}
     curves = Markup(loss_plot(loss_curve, holdout_curve)) if loss_curve or holdout_curve else ""
     page = environment.get_template("report.html.j2").render(
         title=title,
@@ -73,14 +74,49 @@ def write_report(
         comparison=comparison,
         cost_heads=cost_heads(comparison),
         costs=[cost_cells(comparison, cost) for cost in comparison.costs],
-        # The plots are drawn by us; matplotlib escapes the names in them.
-        intervals=Markup(interval_plot(comparison)),
+        metrics=_metrics(comparison),
+        short=in_short(comparison),
+        # Drawn by us, and holds nothing from outside but numbers.
         losses=curves,
         sections=_sections(items, answers, checks, comparison),
         tests=sorted({difference.test for difference in comparison.differences}),
         grouped=comparison.num_groups < comparison.num_items,
     )
     write_atomically(path, page)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}"
+
+
+def _metrics(comparison: Comparison) -> list[dict[str, Any]]:
+    """Arrange results by metric: what belongs together is compared with the eye."""
+    metrics = []
+    for metric, better in zip(comparison.metrics, comparison.better, strict=True):
+        found = [comparison.measure(metric, variant) for variant in comparison.variants]
+        differences = [
+            (one, verdict(comparison, one))
+            for variant in comparison.variants
+            for other in comparison.against
+            if (one := comparison.difference(metric, variant, other)) is not None
+            # Baselines among themselves are in the table of the terminal; here they distract.
+            and variant not in comparison.against
+        ]
+        metrics.append(
+            {
+                "name": metric,
+                "direction": "no direction is better"
+                if better == "neither"
+                else f"{better} is better",
+                "num": found[0].n,
+                "rows": [
+                    {"measured": one, "judged": one.variant not in comparison.against}
+                    for one in found
+                ],
+                "differences": differences,
+            }
+        )
+    return metrics
 
 
 def _sections(

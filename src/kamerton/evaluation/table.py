@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from rich.cells import cell_len
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -16,8 +17,6 @@ __all__ = [
     "terminal_table",
     "value_text",
 ]
-
-_WIDTH = 100
 
 
 def value_text(measured: Measured) -> str:
@@ -45,18 +44,18 @@ def p_text(p_value: float) -> str:
     return "p<0.001" if p_value < 0.001 else f"p={p_value:.3f}"
 
 
-def terminal_table(comparison: Comparison) -> Table:
-    """Make a table at most 100 columns wide, as narrow terminals show it.
+def terminal_table(comparison: Comparison) -> Group:
+    """Make the tables of a comparison; nothing is cut off from 60 columns on.
 
     Args:
         comparison: What to show.
 
     Returns:
-        Variants as columns where they fit, else variant and metric as rows. Below a value stand
-        its differences to the baselines with corrected p-values, in bold where significant.
+        A row per metric and variant with its value and its differences to the baselines, in bold
+        where significant; below it the costs. Long names fold.
     """
-    wide = _by_columns(comparison)
-    return wide if _width(wide) <= _WIDTH else _by_rows(comparison)
+    caption = Text(_caption(comparison), style="dim")
+    return Group(_results(comparison), caption, Text(), _costs(comparison))
 
 
 def markdown_table(comparison: Comparison) -> str:
@@ -117,59 +116,47 @@ def cost_cells(comparison: Comparison, cost: Cost) -> list[str]:
     return cells
 
 
-def _by_columns(comparison: Comparison) -> Table:
-    """One column per variant."""
-    table = _table(comparison)
-    table.add_column("", no_wrap=True)
-    for variant in comparison.variants:
-        table.add_column(Text(variant), justify="right", no_wrap=True)
-    for metric in comparison.metrics:
-        cells = []
+def _results(comparison: Comparison) -> Table:
+    """A heading per metric, and below it one row per variant."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("", overflow="fold")
+    table.add_column("value, %", justify="right", no_wrap=True)
+    for other in comparison.against:
+        table.add_column(Text(f"to {other}"), justify="right", overflow="fold")
+    for place, metric in enumerate(comparison.metrics):
+        table.add_row(
+            Text(metric + _direction(comparison, place), style="bold"),
+            Text(f"n={comparison.measure(metric, comparison.variants[0]).n:,}", style="dim"),
+        )
         for variant in comparison.variants:
-            value = Text(value_text(comparison.measure(metric, variant)))
-            below = _difference_cell(comparison, metric, variant, separator="\n")
-            cells.append(Text("\n").join([value, below]) if below else value)
-        table.add_row(Text(f"{metric}, %"), *cells, end_section=True)
-    costs = [cost_cells(comparison, cost) for cost in comparison.costs]
-    for head, row in zip(cost_heads(comparison), zip(*costs, strict=True), strict=True):
-        table.add_row(Text(head), *map(Text, row))
+            value = value_text(comparison.measure(metric, variant))
+            found = (comparison.difference(metric, variant, o) for o in comparison.against)
+            cells = [_difference_cell(comparison, one) for one in found]
+            table.add_row(Text(f"  {variant}"), Text(value), *cells)
+        table.add_section()
     return table
 
 
-def _by_rows(comparison: Comparison) -> Table:
-    """One row per variant and metric; long names fold."""
-    table = _table(comparison)
-    table.width = _WIDTH
-    table.add_column("variant", overflow="fold", ratio=3)
-    table.add_column("metric", overflow="fold", ratio=2)
-    table.add_column("value", justify="right", no_wrap=True, min_width=24)
-    table.add_column("difference", overflow="fold", ratio=4)
+def _costs(comparison: Comparison) -> Table:
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("cost", overflow="fold")
+    for head in cost_heads(comparison):
+        table.add_column(head, justify="right", overflow="fold")
     for cost in comparison.costs:
-        for place, metric in enumerate(comparison.metrics):
-            table.add_row(
-                Text(cost.variant if place == 0 else ""),
-                Text(f"{metric}, %"),
-                Text(value_text(comparison.measure(metric, cost.variant))),
-                _difference_cell(comparison, metric, cost.variant, separator=", "),
-            )
-        pairs = zip(cost_heads(comparison), cost_cells(comparison, cost), strict=True)
-        (head, cell), *others = pairs
-        rest = "; ".join(f"{name} {value}" for name, value in others)
-        table.add_row("", Text(head), Text(cell), Text(rest), end_section=True)
+        table.add_row(Text(f"  {cost.variant}"), *map(Text, cost_cells(comparison, cost)))
     return table
 
 
-def _table(comparison: Comparison) -> Table:
-    return Table(caption=_caption(comparison), caption_justify="left", show_edge=False)
+def _direction(comparison: Comparison, place: int) -> str:
+    return " (lower is better)" if comparison.better[place] == "lower" else ""
 
 
-def _difference_cell(comparison: Comparison, metric: str, variant: str, *, separator: str) -> Text:
-    lines = []
-    for difference in _differences(comparison, metric, variant):
-        significant = difference.p_corrected < 1 - comparison.level
-        text = _difference_text(difference, separator)
-        lines.append(Text(text, style="bold" if significant else "dim"))
-    return Text("\n").join(lines)
+def _difference_cell(comparison: Comparison, difference: Difference | None) -> Text:
+    if difference is None:
+        return Text()
+    significant = difference.p_corrected < 1 - comparison.level
+    text = f"{100 * difference.value:+.1f} {p_text(difference.p_corrected)}"
+    return Text(text, style="bold" if significant else "dim")
 
 
 def _differences(comparison: Comparison, metric: str, variant: str) -> Iterator[Difference]:
@@ -179,29 +166,21 @@ def _differences(comparison: Comparison, metric: str, variant: str) -> Iterator[
             yield found
 
 
-def _difference_text(difference: Difference, separator: str = ", ") -> str:
+def _difference_text(difference: Difference) -> str:
     points = f"{100 * difference.value:+.1f} to {difference.against}"
-    return f"{points}{separator}{p_text(difference.p_corrected)}"
+    return f"{points}, {p_text(difference.p_corrected)}"
 
 
 def _caption(comparison: Comparison) -> str:
     caption = f"{comparison.num_items:,} items; {100 * comparison.level:g} % intervals in brackets"
     if comparison.differences:
         caption += (
-            f"; p-values corrected for {len(comparison.differences)} comparisons (Holm)"
+            "; differences in points, with p-values corrected for "
+            f"{len(comparison.differences)} comparisons (Holm)"
             if len(comparison.differences) > 1
-            else "; one comparison, p-value not corrected"
+            else "; difference in points, one comparison, p-value not corrected"
         )
     return caption
-
-
-def _width(table: Table) -> int:
-    """Columns a table needs: the widest line of each, and three between two of them."""
-    widths = []
-    for column in table.columns:
-        texts = [str(column.header), *map(str, column.cells)]
-        widths.append(max(cell_len(line) for text in texts for line in text.splitlines() or [""]))
-    return sum(widths) + 3 * len(widths)
 
 
 def _escape(text: str) -> str:

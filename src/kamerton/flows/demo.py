@@ -23,11 +23,9 @@ class Demo:
 
     Attributes:
         folder: Where its variant, run and report go.
-        sink: Receives events.
     """
 
     folder: Path
-    sink: Sink
 
     @property
     def workspace(self) -> Workspace:
@@ -42,33 +40,40 @@ class Demo:
         """
         return Recipe.read(DESK / "recipe.toml")
 
-    def check(self) -> Checked:
+    def check(self, sink: Sink) -> Checked:
         """Audit the desk's examples.
+
+        Args:
+            sink: Receives progress.
 
         Returns:
             The findings.
         """
         files = {"train": str(DESK / "train.jsonl"), "holdout": str(DESK / "holdout.jsonl")}
-        return check_data(self.recipe().data.model_copy(update=files), self.sink)
+        return check_data(self.recipe().data.model_copy(update=files), sink)
 
-    def train(self) -> Made:
+    def train(self, sink: Sink) -> Made:
         """Train the LoRA from the beginning.
+
+        Args:
+            sink: Receives events.
 
         Returns:
             The variant.
         """
-        return make_variant(self.recipe(), DESK, self.workspace, self.sink, fresh=True)
+        return make_variant(self.recipe(), DESK, self.workspace, sink, fresh=True)
 
-    def evaluate(self, made: Made) -> Evaluated:
+    def evaluate(self, made: Made, sink: Sink) -> Evaluated:
         """Compare the LoRA with zero-shot and few-shot prompting on held-out questions.
 
         Args:
             made: What `train` gave.
+            sink: Receives progress.
 
         Returns:
             The comparison.
         """
-        return evaluate_variants([made.variant], self.workspace, self.sink)
+        return evaluate_variants([made.variant], self.workspace, sink)
 
     def report(self, made: Made, evaluated: Evaluated) -> Path:
         """Write the HTML report.
@@ -86,7 +91,7 @@ class Demo:
 
 
 def side_by_side(evaluated: Evaluated) -> tuple[str, dict[str, str]]:
-    """Choose a question that the last variant answers as its reference does and others do not.
+    """Choose a question for a fact that the last variant answers word for word.
 
     Args:
         evaluated: A comparison.
@@ -99,8 +104,11 @@ def side_by_side(evaluated: Evaluated) -> tuple[str, dict[str, str]]:
     def telling(number: int) -> bool:
         return last.texts[number].strip() == evaluated.items[number].reference.strip()
 
-    numbers = range(len(evaluated.items))
-    chosen = next((number for number in numbers if telling(number)), 0)
+    # A fact says more than an alarm, which is answered the same for every product.
+    numbers = sorted(
+        range(len(evaluated.items)), key=lambda number: not evaluated.items[number].extra["facts"]
+    )
+    chosen = next((number for number in numbers if telling(number)), numbers[0])
     item = evaluated.items[chosen]
     answers = {a.variant: a.texts[chosen] for a in evaluated.answers}
     return str(item.chat[-1]["content"]), {**answers, "reference": item.reference}

@@ -30,7 +30,7 @@ def test_the_script_writes_the_same_bytes(tmp_path: Path, monkeypatch) -> None:
 
 
 def test_an_audit_has_nothing_to_mind() -> None:
-    found = Demo(Path("unused"), lambda event: None).check().audit
+    found = Demo(Path("unused")).check(lambda event: None).audit
     assert found.num_examples == 832
     assert found.warnings == ()
     counts = (found.exact_duplicates, found.near_duplicates, found.contradictions)

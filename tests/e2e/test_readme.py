@@ -1,0 +1,100 @@
+"""Every command and recipe that the READMEs show works, and both READMEs show the same."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+from kamerton.cli.main import VERBS
+from kamerton.flows.recipe import Recipe
+from tests.e2e.project import environment, make_project
+
+ROOT = Path(__file__).parents[2]
+READMES = ("README.md", "README.ru.md")
+# What makes the README's recipe small enough for a test: its own base is 0.6 billion parameters.
+SMALL = (
+    "base=builtin:nano", "train.max_steps=3", "train.learning_rate=0.01", "train.threads=1",
+    "evaluate.max_tokens=8", "evaluate.resamples=100",
+)  # fmt: skip
+
+
+def fenced(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.+?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def commands(path: Path) -> list[str]:
+    lines = "".join(fenced(path.read_text(encoding="utf-8"), "console")).splitlines()
+    return [line.removeprefix("$ ").split("  #")[0] for line in lines if line.startswith("$ ")]
+
+
+def pages() -> dict[str, list[str]]:
+    """Every page of the repository that shows commands."""
+    tracked = subprocess.run(
+        ["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    found = {name: commands(ROOT / name) for name in tracked.stdout.split()}
+    return {name: shown for name, shown in found.items() if shown}
+
+
+def recipe_of(readme: str) -> str:
+    (text,) = fenced((ROOT / readme).read_text(encoding="utf-8"), "toml")
+    return text
+
+
+def test_both_readmes_show_the_same_commands_and_recipe() -> None:
+    english, russian = (commands(ROOT / name) for name in READMES)
+    assert english == russian
+    assert len(english) >= 6
+    assert tomllib.loads(recipe_of(READMES[0])) == tomllib.loads(recipe_of(READMES[1]))
+
+
+def test_every_shown_command_exists() -> None:
+    """On any page: a make target or a verb; what runs for minutes is run by CI itself."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    shown = pages()
+    assert {*READMES, "CONTRIBUTING.md"} <= shown.keys()
+    for page, found in shown.items():
+        for command in found:
+            program, word, *_ = shlex.split(command)
+            known = {"make": targets, "kamerton": VERBS}.get(program, ())
+            assert word in known, f"{page}: {command}"
+
+
+def test_ci_runs_the_make_targets_of_the_readmes() -> None:
+    """`make demo` is run by `make test-all`, in tests/e2e/test_demo.py."""
+    ci = re.findall(r"^(make .+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    assert {"make check", "make test", "make test-all"} <= set(ci)
+    shown = {command for command in commands(ROOT / "README.md") if command.startswith("make ")}
+    assert shown == {"make demo", "make test"}
+
+
+def test_the_commands_run_in_order(tmp_path: Path) -> None:
+    """A project as the README says: its recipe, beside it the data that the recipe names."""
+    (tmp_path / "recipe.toml").write_text(recipe_of("README.md"), encoding="utf-8")
+    recipe = Recipe.read(tmp_path / "recipe.toml")
+    assert recipe.base.id == "Qwen/Qwen3-0.6B"
+    make_project(tmp_path / "made")
+    data = tmp_path / recipe.data.train
+    data.parent.mkdir()
+    shutil.move(tmp_path / "made" / "desk.jsonl", data)
+    program = shutil.which("kamerton", path=str(Path(sys.executable).parent))
+    assert program is not None, "the package is not installed"
+    ran = []
+    for command in commands(ROOT / "README.md"):
+        name, *arguments = shlex.split(command)
+        if name != "kamerton":
+            continue
+        if arguments[0] == "train":
+            arguments += [word for override in SMALL for word in ("--set", override)]
+        done = subprocess.run(
+            [program, *arguments], cwd=tmp_path, env=environment(), input="Where is box 3?\n\n",
+            capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        assert done.stdout.strip(), command
+        ran.append(arguments[0])
+    assert ran == ["check", "train", "evaluate", "chat"]
+    assert "<svg" in (tmp_path / "report.html").read_text(encoding="utf-8")

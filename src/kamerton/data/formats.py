@@ -147,12 +147,11 @@ def settle_schema(
         DataError: If no format fits, or a named column is in no row.
     """
     columns = columns or {}
-    names = {str(key) for fields in sample for key in fields}
     found = sorted(set().union(*(paths_of(fields) for fields in sample)))
     for column in [*columns.values(), *([group] if group else [])]:
         if all(value_at(fields, column) is None for fields in sample):
             raise DataError(
-                f"{name}: no row has the column '{column}'{suggestion(column, names)}",
+                f"{name}: no row has the column '{column}'{suggestion(column, found)}",
                 hint=f"columns found: {_listed(found)}",
             )
     chosen: FormatName | None

@@ -252,7 +252,7 @@ class _Cursor:
             except json.JSONDecodeError as error:
                 if self._ended or self._is_certain(error):
                     self._line += self._buffer.count("\n", self._at, error.pos)
-                    raise self.error(error.msg.lower()) from None
+                    raise self.error(self._fault(error)) from None
             except ValueError as error:
                 raise self.error(str(error)) from None
             else:
@@ -268,6 +268,12 @@ class _Cursor:
     def rest(self) -> Iterator[tuple[int, Any]]:
         while self.peek():
             yield self.value(limit=ROW_LIMIT)
+
+    def _fault(self, error: json.JSONDecodeError) -> str:
+        cut = "\\u" in self._buffer[-5:] or error.msg.startswith("Unterminated string")
+        if cut or error.pos >= len(self._buffer.rstrip()):
+            return "the text ends in the middle of a value"
+        return error.msg.lower()
 
     def _is_certain(self, error: json.JSONDecodeError) -> bool:
         # Near the end of the buffer, or in an open string, more text may cure the fault.

@@ -4,6 +4,7 @@ import pickle
 import tempfile
 import weakref
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import overload
@@ -13,7 +14,7 @@ from kamerton.data.examples import Example
 __all__ = ["Picked", "Spool"]
 
 _MEMORY_BYTES = 1 << 25
-_BLOCK = 256
+_BLOCK_BYTES = 1 << 20
 
 
 class Spool(Sequence[Example]):
@@ -51,8 +52,13 @@ class Spool(Sequence[Example]):
         return self._block(at, at + 1)[0]
 
     def __iter__(self) -> Iterator[Example]:
-        for start in range(0, len(self), _BLOCK):
-            yield from self._block(start, min(start + _BLOCK, len(self)))
+        start = 0
+        while start < len(self):
+            # One large example, or as many small ones as a megabyte holds.
+            limit = bisect_right(self._ends, self._ends[start] + _BLOCK_BYTES) - 1
+            stop = max(start + 1, limit)
+            yield from self._block(start, stop)
+            start = stop
 
     def _block(self, start: int, stop: int) -> list[Example]:
         ends = self._ends[start : stop + 1]

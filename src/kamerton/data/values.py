@@ -8,6 +8,7 @@ from typing import Any
 __all__ = ["JSON_DECODER", "broken_text", "kind_of", "paths_of", "plain_value", "value_at"]
 
 _DEPTH_LIMIT = 100
+_NAMED_DEPTH = 3
 
 
 def _constant(_name: str) -> None:
@@ -47,21 +48,23 @@ def value_at(fields: Mapping[str, Any], path: str) -> Any:
     return value
 
 
-def paths_of(fields: Mapping[str, Any]) -> list[str]:
+def paths_of(fields: Mapping[str, Any], depth: int = _NAMED_DEPTH) -> list[str]:
     """Name what a row holds, for a message.
 
     Args:
         fields: A row.
+        depth: How many levels of nested values are entered.
 
     Returns:
-        Its keys; in place of a key with nested values, dotted paths to the first of them.
+        Its keys; in place of a key with nested values, dotted paths to them; of a list those to
+        the first.
     """
     paths: list[str] = []
     for key, value in fields.items():
         inner = value[0] if isinstance(value, list) and value else value
         middle = f"{key}.0" if isinstance(value, list) else str(key)
-        if isinstance(inner, Mapping) and inner:
-            paths += [f"{middle}.{name}" for name in inner]
+        if depth and isinstance(inner, Mapping) and inner:
+            paths += [f"{middle}.{path}" for path in paths_of(inner, depth - 1)]
         else:
             paths.append(str(key))
     return paths

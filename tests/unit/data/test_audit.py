@@ -1,8 +1,13 @@
+import gc
 import json
+import random
+import tracemalloc
 
+from kamerton.data import spool
 from kamerton.data.audit import audit
+from kamerton.data.dataset import load_examples
 from kamerton.data.split import split
-from tests.unit.data.files import load
+from tests.unit.data.files import load, write_jsonl
 
 INTENTS = {
     "card": "Where is the bank card that I ordered in {}?",
@@ -105,3 +110,25 @@ def test_json_holds_everything(tmp_path):
     assert values["lengths"]["input"]["characters"]["longest"] > 40
     assert values["leaked"]["number"] == 1
     assert set(values) == set(type(found).__dataclass_fields__)
+
+
+def test_memory_does_not_grow_with_the_text(monkeypatch, tmp_path):
+    monkeypatch.setattr(spool, "_MEMORY_BYTES", 1 << 16)
+    monkeypatch.setattr(spool, "_BLOCK_BYTES", 1 << 16)
+    # Cyrillic needs no language model, whose size has nothing to do with the data.
+    chance = random.Random(0)
+    words = [f"слово{i}" for i in range(500)]
+    path = write_jsonl(
+        tmp_path, ({"text": " ".join(chance.choices(words, k=600))} for _ in range(250))
+    )
+    gc.collect()
+    tracemalloc.start()
+    try:
+        loaded = load_examples(path)
+        train, holdout = split(loaded.examples, 0.1, 0)
+        found = audit(loaded, holdout, train=train)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (found.num_examples, found.near_duplicates.number) == (250, 0)
+    assert peak < 0.6 * path.stat().st_size, (peak, path.stat().st_size)

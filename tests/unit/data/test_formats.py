@@ -179,6 +179,11 @@ def test_named_columns_decide_the_format():
         ({"sentence": "t"}, {}, "cannot tell what the rows are; columns found: sentence"),
         ({"a": {"text": "t"}}, {}, "columns found: a.text"),
         ({"text": "t"}, {"columns": {"text": "txet"}}, "no row has the column 'txet'; did you"),
+        (
+            {"a": {"tags": [{"name": "x"}]}, "text": "t"},
+            {"columns": {"label": "a.tags.0.nam"}},
+            "no row has the column 'a.tags.0.nam'; did you mean 'a.tags.0.name'",
+        ),
         ({"text": "t"}, {"group": "customer"}, "no row has the column 'customer'"),
         (
             {"text": "t"},

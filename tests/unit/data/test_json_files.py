@@ -99,8 +99,10 @@ def test_numbers_that_are_none_become_null(tmp_path):
         ('[{"a": 1},\n{"a": 2]', 2, "delimiter"),
         ('[{"a": 1}\n{"a": 2}]', 2, "must come here"),
         ('[{"a": 1}] tail', 1, "after the closing bracket"),
-        ('[{"a": 1},', 1, "expecting value"),
-        ('{"data": [\n1,\n2', 3, "delimiter"),
+        ('[{"a": 1},', 1, "ends in the middle"),
+        ('{"data": [\n1,\n2', 3, "ends in the middle"),
+        ('[{"a": "cut', 1, "ends in the middle"),
+        ('[{"a": "cut \\u04', 1, "ends in the middle"),
         ("[" * 100_000, 1, "nested too deeply"),
     ],
 )

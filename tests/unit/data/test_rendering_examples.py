@@ -99,7 +99,8 @@ def test_overlong_examples_can_lose_their_oldest_turns() -> None:
     whole = renderer_of("chatml").render(chat(CHAT))
     renderer = renderer_of("chatml", max_tokens=len(whole.ids) - 1, overlong="shorten")
     row = renderer.render(chat(CHAT))
-    assert row.notes == ("the 2 oldest messages are left out to fit render.max_tokens",)
+    limit = len(whole.ids) - 1
+    assert row.notes == (f"the 2 oldest messages are left out to fit {limit} tokens",)
     assert trained_texts(renderer, row) == ["Тоже 🙂<|im_end|>"]
     text = text_of(renderer, row)
     assert "Be kind." in text

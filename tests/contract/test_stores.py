@@ -26,7 +26,7 @@ def run_of(store: Store, name: str):
 def test_what_is_written_is_there_after_reopening(place: Path | str, tmp_path: Path) -> None:
     manifest = {"content_hash": "a" * 64, "name": "desk", "prompt": {"system": "Будь краток 🙂"}}
     with open_store(place) as store:
-        store.add_run("desk", {"name": "desk", "train": {"epochs": 3}}, tmp_path, 7)
+        store.begin_run("desk", {"name": "desk", "train": {"epochs": 3}}, tmp_path, 7)
         store.add_variant(manifest, tmp_path / "desk")
         store.add_evaluation("f" * 64, ["desk"], {"accuracy": 0.5, "rows": [1, None, "x"]})
     with open_store(place) as store:
@@ -37,8 +37,8 @@ def test_what_is_written_is_there_after_reopening(place: Path | str, tmp_path: P
 
 def test_an_update_changes_its_own_run_only(place: Path | str, tmp_path: Path) -> None:
     with open_store(place) as store:
-        one = store.add_run("one", {}, tmp_path, 5)
-        two = store.add_run("two", {}, tmp_path, 5)
+        one = store.begin_run("one", {}, tmp_path / "1", 5)
+        two = store.begin_run("two", {}, tmp_path / "2", 5)
         assert one != two
         store.update_run(one, step=3, loss=1.25, status="stopped")
         changed, other = run_of(store, "one"), run_of(store, "two")
@@ -50,7 +50,7 @@ def test_an_update_changes_its_own_run_only(place: Path | str, tmp_path: Path) -
 def test_lists_begin_with_the_newest(place: Path | str, tmp_path: Path) -> None:
     with open_store(place) as store:
         for number in range(4):
-            store.add_run(f"run{number}", {}, tmp_path, 1)
+            store.begin_run(f"run{number}", {}, tmp_path / str(number), 1)
             store.add_variant({"content_hash": f"{number}" * 64, "name": f"v{number}"}, tmp_path)
             store.add_evaluation("f" * 64, ["v"], {"number": number})
         assert [run.name for run in store.runs()] == ["run3", "run2", "run1", "run0"]
@@ -77,6 +77,6 @@ def test_evaluations_are_found_by_variant(place: Path | str) -> None:
 
 def test_two_may_have_it_open(place: Path | str, tmp_path: Path) -> None:
     with open_store(place) as one, open_store(place) as two:
-        run = one.add_run("desk", {}, tmp_path, 5)
+        run = one.begin_run("desk", {}, tmp_path, 5)
         two.update_run(run, step=2)
         assert run_of(one, "desk").step == 2

@@ -1,10 +1,12 @@
 """Files: atomic writes and content hashes."""
 
+import ctypes
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,15 +47,15 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         A temporary file beside it to write into.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    name = _beside(path)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with name.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(name, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
 
@@ -69,24 +71,50 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         A temporary folder beside it to write into.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    temporary = _beside(path)
+    temporary.mkdir()
     try:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
                 with file.open("rb") as handle:
                     os.fsync(handle.fileno())
-        old = None
         if path.exists():
-            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-            os.replace(path, old)
-        os.replace(temporary, path)
-        if old is not None:
-            shutil.rmtree(old)
-    except BaseException:
+            _swap(temporary, path)
+        else:
+            os.replace(temporary, path)
+    finally:
+        # Now the old folder, or what was not finished.
         shutil.rmtree(temporary, ignore_errors=True)
-        raise
     _sync_folder(path.parent)
+
+
+def _beside(path: Path) -> Path:
+    """Name something hidden and new in a path's folder; it gets the permissions users expect."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+
+
+def _swap(new: Path, old: Path) -> None:
+    """Exchange two folders, in one step where the system can, so that no crash finds neither."""
+    if _exchange(new, old):
+        return
+    aside = _beside(old)
+    os.replace(old, aside)
+    try:
+        os.replace(new, old)
+    except BaseException:
+        os.replace(aside, old)
+        raise
+    os.replace(aside, new)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Ask Linux to exchange two paths; False where the system or its file system cannot."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    if rename is None:
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
 
 
 def hash_bytes(data: bytes) -> str:

@@ -13,6 +13,7 @@ from kamerton.evaluation.results import Comparison, Cost, Difference, Measured
 from kamerton.evaluation.settings import EvaluationSettings, ExactCheck
 from kamerton.evaluation.statistics import (
     Floats,
+    Interval,
     bootstrap,
     bootstrap_interval,
     holm,
@@ -111,15 +112,16 @@ class _Judged:
     def measure(self, name: str) -> Measured:
         """Value and interval of one variant."""
         value, n = self._values[name], len(self._groups)
-        right = self._checked[name].values[self._counted]
+        level = self._settings.level
         if self._closed_form:
-            interval = wilson(int(right.sum()), n, self._settings.level)
-        elif self._checked[name].is_share and right.min() == right.max():
-            # No resample of equal values varies; groups count as one item each.
-            whole = self._num_groups if right[0] else 0
-            interval = wilson(whole, self._num_groups, self._settings.level)
+            right = self._checked[name].values[self._counted]
+            interval = wilson(int(right.sum()), n, level)
+        elif value in (0.0, 1.0) and _constant(self._samples[name]):
+            # No resample varies, which says nothing: bound it as a share of what could have.
+            num = int(np.count_nonzero(self._features[name].any(axis=1)))
+            interval = wilson(round(value) * num, num, level) if num else Interval(0.0, 1.0)
         else:
-            interval = bootstrap_interval(self._samples[name], value, self._settings.level)
+            interval = bootstrap_interval(self._samples[name], value, level)
         return Measured(self._metric, name, value, interval.low, interval.high, n)
 
     def difference(self, name: str, other: str) -> Difference:
@@ -135,6 +137,8 @@ class _Judged:
         else:
             samples = self._samples[name] - self._samples[other]
             interval = bootstrap_interval(samples, value, level)
+            if value == 0 and _constant(samples):
+                interval = paired_interval(0, 0, self._num_groups, level)
             p_value = permutation_p(
                 self._features[name],
                 self._features[other],
@@ -152,6 +156,10 @@ class _Judged:
 
     def _value(self, features: Floats) -> float:
         return float(self._finish(features.sum(axis=0)))
+
+
+def _constant(samples: Floats) -> bool:
+    return bool((samples == samples[0]).all())
 
 
 def _verify(items: Sequence[Item], answers: Sequence[Answers], against: Sequence[str]) -> None:
@@ -205,4 +213,5 @@ def _cost(answer: Answers) -> Cost:
         holdout_loss=loss,
         perplexity=None if loss is None else perplexity(loss),
         holdout_tokens=answer.holdout_tokens,
+        general_loss=answer.general_loss,
     )

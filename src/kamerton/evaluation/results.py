@@ -59,6 +59,8 @@ class Cost:
         holdout_loss: Mean over labelled tokens; None when it was not measured.
         perplexity: exp(holdout_loss).
         holdout_tokens: Labelled tokens behind the loss.
+        general_loss: Mean over tokens of general text that has nothing to do with the task; what
+            it is above the base's was forgotten. None when it was not measured.
     """
 
     variant: str
@@ -69,6 +71,7 @@ class Cost:
     holdout_loss: float | None
     perplexity: float | None
     holdout_tokens: int
+    general_loss: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,17 @@ class Comparison:
             The measurement.
         """
         return next(m for m in self.measured if (m.metric, m.variant) == (metric, variant))
+
+    def cost(self, variant: str) -> Cost:
+        """Find the costs of one variant.
+
+        Args:
+            variant: Of `variants`.
+
+        Returns:
+            Its costs.
+        """
+        return next(cost for cost in self.costs if cost.variant == variant)
 
     def difference(self, metric: str, variant: str, against: str) -> Difference | None:
         """Find one difference.

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from kamerton.core.errors import EvaluationError
 from kamerton.core.files import hash_json
@@ -11,9 +11,10 @@ from kamerton.core.protocols import Chat, Engine, Generation, Score
 from kamerton.data.examples import ChatExample, ClassificationExample
 from kamerton.evaluation.settings import EvaluationSettings
 
-__all__ = ["Answers", "Item", "Progress", "make_items", "run_items"]
+__all__ = ["Answers", "Item", "Progress", "make_items", "run_items", "spread"]
 
 _CHATS_PER_BATCH = 256
+_Any = TypeVar("_Any")
 
 Progress = Callable[[int, int], None]
 """Told how many items are done, and of how many."""
@@ -55,6 +56,7 @@ class Answers:
         item_ids: Which items were answered, in order.
         holdout_loss: Mean over labelled tokens of the holdout; None when it was not measured.
         holdout_tokens: Labelled tokens that the loss is the mean of.
+        general_loss: Mean over tokens of general text; None when it was not measured.
     """
 
     variant: str
@@ -66,23 +68,37 @@ class Answers:
     item_ids: tuple[str, ...]
     holdout_loss: float | None = None
     holdout_tokens: int = 0
+    general_loss: float | None = None
+
+
+def spread(examples: Sequence[_Any], limit: int) -> list[_Any]:
+    """Take some of the examples, spread evenly over them.
+
+    Args:
+        examples: In file order.
+        limit: Most to take; 0 takes all.
+
+    Returns:
+        Those taken, in order.
+    """
+    if not limit or limit >= len(examples):
+        return list(examples)
+    return [examples[place * len(examples) // limit] for place in range(limit)]
 
 
 def make_items(
     examples: Sequence[ChatExample | ClassificationExample],
-    limit: int = 0,
     labels: Sequence[str] | None = None,
 ) -> list[Item]:
     """Make items of held-out examples.
 
     Args:
         examples: All of one kind.
-        limit: Take at most so many, spread evenly over the examples; 0 takes all.
         labels: Candidates for classification, best those of the training examples too; the
             labels of the examples when left out.
 
     Returns:
-        One item per example taken, in order.
+        One item per example, in order.
 
     Raises:
         EvaluationError: If there are none, kinds are mixed, a chat does not end with an
@@ -95,15 +111,12 @@ def make_items(
         )
     if len({type(example) for example in examples}) > 1:
         raise EvaluationError("the examples of an evaluation must be of one kind, found a mixture")
-    taken = list(examples)
-    if limit and limit < len(taken):
-        taken = [taken[place * len(taken) // limit] for place in range(limit)]
     if labels is None:
         labels = [e.label for e in examples if isinstance(e, ClassificationExample)]
     candidates = tuple(sorted(set(labels)))
     seen: dict[str, int] = {}
     items = []
-    for example in taken:
+    for example in examples:
         chat, reference = _question(example, candidates)
         content = hash_json([list(map(dict, chat)), reference])
         number = seen[content] = seen.get(content, -1) + 1
@@ -137,7 +150,8 @@ def run_items(
         variant: How the variant is called.
         items: All with labels, or all without.
         settings: Length of answers and choice of labels.
-        on_progress: Called after each batch of at most 256 items.
+        on_progress: Called after each written answer, or after each batch of at most 256 items
+            whose labels are scored.
 
     Returns:
         Its answers; `seconds` is a batch's wall time divided by the size of the batch.
@@ -155,17 +169,22 @@ def run_items(
     for start in range(0, len(items), _CHATS_PER_BATCH):
         batch = items[start : start + _CHATS_PER_BATCH]
         began = time.perf_counter()
+
+        def report(done: int, before: int = start) -> None:
+            if on_progress is not None:
+                on_progress(before + done, len(items))
+
         if scored:
             answered = _choose(engine, batch, settings.length_normalised)
+            report(len(batch))
         else:
-            answered = _generate(engine, batch, Generation(max_tokens=settings.max_tokens))
+            generation = Generation(max_tokens=settings.max_tokens)
+            answered = _generate(engine, batch, generation, report)
         seconds += [(time.perf_counter() - began) / len(batch)] * len(batch)
         for text, tokens, reason in answered:
             texts.append(text)
             num_tokens.append(tokens)
             reasons.append(reason)
-        if on_progress is not None:
-            on_progress(len(texts), len(items))
     return Answers(
         variant=variant,
         kind="scored" if scored else "generated",
@@ -216,17 +235,23 @@ def _choose(
 
 
 def _generate(
-    engine: Engine, items: Sequence[Item], generation: Generation
+    engine: Engine,
+    items: Sequence[Item],
+    generation: Generation,
+    report: Callable[[int], None],
 ) -> list[tuple[str, int, str]]:
     """Generate an answer per item: text, tokens, finish reason."""
     pieces: list[list[str]] = [[] for _ in items]
     counts = [0] * len(items)
+    num_done = 0
     reasons = ["length"] * len(items)
     for event in engine.stream([item.chat for item in items], generation):
         pieces[event.index].append(event.text)
         counts[event.index] += 1
         if event.finish_reason is not None:
             reasons[event.index] = event.finish_reason
+            num_done += 1
+            report(num_done)
     return [
         ("".join(parts), count, reason)
         for parts, count, reason in zip(pieces, counts, reasons, strict=True)

@@ -8,34 +8,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
-from kamerton.core.errors import EvaluationError, SettingsError
+from kamerton.core.errors import EvaluationError, RenderingError, SettingsError
 from kamerton.core.events import Notice, Progress, Sink
 from kamerton.core.files import hash_json
 from kamerton.core.settings import apply_overrides
 from kamerton.data.dataset import ensure_usable, load_examples
 from kamerton.data.examples import ChatExample, ClassificationExample, Example
-from kamerton.data.rendering import Renderer, make_renderer
+from kamerton.data.rendering import Rendered, Renderer
 from kamerton.data.settings import DataSettings
 from kamerton.evaluation.comparison import Comparison, compare
 from kamerton.evaluation.settings import Check, EvaluationSettings
 from kamerton.evaluation.table import markdown_table
-from kamerton.evaluation.task import Answers, Item, make_items, run_items
-from kamerton.flows.prepare import make_prompt, read_examples, render_all
-from kamerton.flows.variants import base_of, make_ready, recipe_of
+from kamerton.evaluation.task import Answers, Item, make_items, run_items, spread
+from kamerton.flows.measure import measure_general_loss, measure_loss
+from kamerton.flows.prepare import make_prompt, read_examples, renderer_of
+from kamerton.flows.recipe import Recipe
+from kamerton.flows.variants import base_of, make_ready, prompt_of, recipe_of
 from kamerton.flows.workspace import Workspace
-from kamerton.inference.engine import EmbeddedEngine
+from kamerton.inference.engine import EmbeddedEngine, context_of
 from kamerton.models.base import Base
-from kamerton.models.heads import token_logprobs
+from kamerton.models.load import DType
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.database import open_store
 from kamerton.store.variants import Variant, add_metrics
-from kamerton.training.rows import make_rows, num_labelled
+from kamerton.training.rows import num_labelled
 
 __all__ = ["Evaluated", "evaluate_variants", "evaluation_settings"]
 
-_TOKENS_PER_ROW = 4096
+_NO_LIMIT = 1 << 20
+
+Measurable = ChatExample | ClassificationExample
+"""What has a question and a right answer."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -83,44 +86,38 @@ def evaluate_variants(
     first = variants[0]
     recipe = recipe_of(first)
     settings = settings or recipe.evaluate
-    others = [
-        v.name for v in variants if v.manifest.base.weight_hash != first.manifest.base.weight_hash
-    ]
-    if others:
-        raise EvaluationError(
-            f"variants of one comparison must have one base, {others[0]} has another than "
-            f"{first.name}",
-            hint="compare those of each base by themselves",
-        )
+    _ensure_comparable(variants)
     prepared = read_examples(recipe, Path(first.manifest.recipe_folder), sink)
     if prepared.loaded.fingerprint != first.manifest.data.fingerprint:
         sink(Notice(f"{recipe.data.train} has changed since {first.name} was trained", "warning"))
-    held = _measured_on(data, recipe.data, prepared.holdout)
-    labels = {e.label for e in prepared.train if isinstance(e, ClassificationExample)}
-    items = make_items(held, settings.limit, sorted(labels) or None)
-    base = base_of(first)
-    renderer = make_renderer(base.tokenizer, recipe.render, vocab_size=base.identity.vocab_size)
-    answers, baselines = [], []
+    held = spread(_measured_on(data, recipe.data, prepared.holdout), settings.limit)
+    labels = _labels(prepared.train, held, sink)
+    base = base_of(first, dtype=_dtype(variants))
+    renderer = _renderer(base, recipe, recipe)
+    contestants = []
     for shots in dict.fromkeys((0, settings.shots)):
-        prompt = make_prompt(recipe, prepared.train, shots)
         name = f"{shots}-shot" if shots else "zero-shot"
-        baselines.append(name)
-        answers.append(_answer(name, base, renderer, prompt, items, held, settings, sink))
+        prompt = make_prompt(recipe, prepared.train, shots)
+        contestants.append(_Contestant(name, renderer, _shortened(prompt)))
+    baselines = [one.name for one in contestants]
     for variant in variants:
-        ready = make_ready(variant, base)
-        answers.append(
-            _answer(variant.name, base, ready.renderer, ready.prompt, items, held, settings, sink)
-        )
-        if ready.adapter is not None:
-            ready.adapter.detach()
+        renderer = _renderer(base, recipe_of(variant), recipe)
+        contestants.append(_Contestant(variant.name, renderer, (prompt_of(variant),), variant))
+    held, asked = _render(contestants, held, labels, sink)
+    items = make_items(held, labels=labels or None)
+    answers = [
+        _answer(one, base, items, own, settings, sink)
+        for one, own in zip(contestants, asked, strict=True)
+    ]
     comparison = compare(items, answers, settings, against=baselines)
     _record(variants, comparison, items, workspace)
+    aside = recipe.data.holdout if isinstance(recipe.data.holdout, str) else recipe.data.train
     facts = [
         ("base", f"{base.identity.id} ({base.identity.num_parameters:,} parameters)"),
-        ("measured on", f"{data or recipe.data.train}, {len(items)} held-out examples"),
+        ("measured on", f"{data or aside}, {len(items)} held-out examples"),
         ("learned from", f"{len(prepared.train)} examples"),
         ("demonstrations", f"{settings.shots}, from the training examples"),
-        ("variants", ", ".join(v.manifest.content_hash[:12] for v in variants)),
+        ("content hash", ", ".join(v.manifest.content_hash[:12] for v in variants)),
     ]
     return Evaluated(comparison, items, answers, settings.checks, facts)
 
@@ -146,49 +143,194 @@ def evaluation_settings(variant: Variant, overrides: Sequence[str]) -> Evaluatio
     return EvaluationSettings.parse(values["evaluate"], source="--set evaluate")
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class _Asked:
+    """An example as one contestant is asked: the prompt before it, and its rows for the loss."""
+
+    prompt: Prompt
+    rows: tuple[Rendered, ...]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Contestant:
+    """A prompt or a variant that is measured; of several prompts the first that fits is used."""
+
+    name: str
+    renderer: Renderer
+    prompts: tuple[Prompt, ...]
+    variant: Variant | None = None
+
+    def ask(self, example: Measurable, labels: Sequence[str]) -> _Asked:
+        """Render an example, its answer included, so that every label would fit as well."""
+        *longer, last = self.prompts
+        for prompt in longer:
+            try:
+                return _Asked(prompt, self._rows(prompt, example, labels))
+            except RenderingError:
+                continue
+        return _Asked(last, self._rows(last, example, labels))
+
+    def _rows(
+        self, prompt: Prompt, example: Measurable, labels: Sequence[str]
+    ) -> tuple[Rendered, ...]:
+        if isinstance(example, ClassificationExample):
+            # The label with the most characters stands for the one with the most tokens.
+            longest = replace(example, label=max(labels, key=len))
+            self.renderer.render_rows(longest, prompt.apply)
+        return self.renderer.render_rows(example, prompt.apply)
+
+
+def _shortened(prompt: Prompt) -> tuple[Prompt, ...]:
+    """List a prompt and what is left of it as worked examples are taken from its front."""
+    shown = prompt.demonstrations
+    return tuple(
+        prompt.model_copy(update={"demonstrations": shown[left_out:]})
+        for left_out in range(len(shown) + 1)
+    )
+
+
+def _ensure_comparable(variants: Sequence[Variant]) -> None:
+    names = [variant.name for variant in variants]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise EvaluationError(
+            f"variants of a comparison must have different names, got {twice} twice"
+        )
+    first = variants[0].manifest
+    for variant in variants[1:]:
+        mine, other = variant.manifest.base, first.base
+        if (mine.weight_hash, mine.tokenizer_hash, mine.template_hash) != (
+            other.weight_hash, other.tokenizer_hash, other.template_hash,
+        ):  # fmt: skip
+            raise EvaluationError(
+                f"variants of one comparison must have one base, {variant.name} has another than "
+                f"{first.name}",
+                hint="compare those of each base by themselves",
+            )
+
+
+def _dtype(variants: Sequence[Variant]) -> DType | None:
+    """Choose what all are measured in: fp32 as soon as one was made in it, else as the first."""
+    exact = any(recipe_of(variant).base.dtype == "float32" for variant in variants)
+    return "float32" if exact else None
+
+
+def _renderer(base: Base, own: Recipe, first: Recipe) -> Renderer:
+    """Make a contestant's renderer: all have their losses over the same answers."""
+    limit = context_of(base) or _NO_LIMIT
+    same = {"max_tokens": limit, "overlong": "drop", "train_on": first.render.train_on}
+    return renderer_of(base, own.render.model_copy(update=same))
+
+
 def _measured_on(
     data: str | None, recipe: DataSettings, holdout: Sequence[Example]
-) -> list[ChatExample | ClassificationExample]:
+) -> list[Measurable]:
     examples = holdout
     if data is not None:
         loaded = load_examples(recipe.model_copy(update={"split": ""}), source=data)
         ensure_usable(loaded, recipe.max_unusable)
         examples = loaded.examples
-    usable = [e for e in examples if isinstance(e, ChatExample | ClassificationExample)]
-    if len(usable) < len(examples):
-        raise EvaluationError("only chats and classified texts can be measured in this version")
-    if not usable:
+    if not examples:
         raise EvaluationError(
             "there is nothing to measure on: the variant kept no examples aside",
             hint="set data.holdout in its recipe, or give --data FILE",
         )
+    usable = [e for e in examples if isinstance(e, ChatExample | ClassificationExample)]
+    if len(usable) < len(examples):
+        raise EvaluationError(
+            "only chats and classified texts have questions to ask, found other examples",
+            hint="the held-out loss of plain text stands in the variant's CARD.md",
+        )
     return usable
 
 
+def _labels(train: Sequence[Example], held: Sequence[Measurable], sink: Sink) -> list[str]:
+    """List the labels to choose from: those learned, and those that are right somewhere."""
+    known = {e.label for e in train if isinstance(e, ClassificationExample)}
+    asked = {e.label for e in held if isinstance(e, ClassificationExample)}
+    if new := sorted(asked - known):
+        sink(
+            Notice(
+                f"{len(new)} labels of the held-out examples are not among the training examples, "
+                f"such as '{new[0]}': no variant could learn them",
+                "warning",
+            )
+        )
+    return sorted(known | asked) if asked else []
+
+
+def _render(
+    contestants: Sequence[_Contestant],
+    held: Sequence[Measurable],
+    labels: Sequence[str],
+    sink: Sink,
+) -> tuple[list[Measurable], list[list[_Asked]]]:
+    """Render what is measured for every contestant; what one of them cannot take, none is asked.
+
+    Returns:
+        The examples that are left, and how each contestant is asked them.
+    """
+    asked: list[list[_Asked]] = [[] for _ in contestants]
+    kept: list[Measurable] = []
+    problems: list[str] = []
+    for number, example in enumerate(held, 1):
+        try:
+            made = [one.ask(example, labels) for one in contestants]
+        except RenderingError as error:
+            problems.append(error.message)
+        else:
+            kept.append(example)
+            for own, new in zip(asked, made, strict=True):
+                own.append(new)
+        sink(Progress("rendering questions", number, len(held), "questions"))
+    if not kept:
+        raise EvaluationError(f"none of the {len(held)} examples can be asked: {problems[0]}")
+    if problems:
+        found = f"{len(problems)} of {len(held)} examples are not asked: {problems[0]}"
+        sink(Notice(found, "warning"))
+    for one, own in zip(contestants, asked, strict=True):
+        if fewer := sum(each.prompt is not one.prompts[0] for each in own):
+            sink(
+                Notice(
+                    f"{one.name}: {fewer} of {len(own)} questions leave room for fewer worked "
+                    "examples in the base's context",
+                    "warning",
+                )
+            )
+    return kept, asked
+
+
 def _answer(
-    name: str,
+    contestant: _Contestant,
     base: Base,
-    renderer: Renderer,
-    prompt: Prompt,
     items: Sequence[Item],
-    held: Sequence[Example],
+    asked: Sequence[_Asked],
     settings: EvaluationSettings,
     sink: Sink,
 ) -> Answers:
+    """Ask one contestant, its adapter attached for that while."""
+
     def report(done: int, total: int) -> None:
-        sink(Progress(f"asking {name}", done, total, "questions"))
+        sink(Progress(f"asking {contestant.name}", done, total, "questions"))
 
     report(0, len(items))
-    engine = EmbeddedEngine(base, renderer, prompt)
-    answers = run_items(engine, name, items, settings, report)
-    rows = render_all(renderer, prompt, held, sink, f"examples for {name}'s loss")
-    count = num_labelled(rows)
-    total = 0.0
-    with torch.no_grad():
-        for row in make_rows(rows, _TOKENS_PER_ROW, base.device):
-            hidden = base.hidden(row.ids, row.layout)
-            total -= float(token_logprobs(hidden[row.at], row.targets, base.head).sum())
-    return replace(answers, holdout_loss=total / count, holdout_tokens=count)
+    adapter = make_ready(contestant.variant, base).adapter if contestant.variant else None
+    # Each question brings its own prompt.
+    engine = EmbeddedEngine(base, contestant.renderer)
+    prompted = [
+        replace(item, chat=each.prompt.apply(item.chat))
+        for item, each in zip(items, asked, strict=True)
+    ]
+    rows = [row for each in asked for row in each.rows]
+    answers = replace(
+        run_items(engine, contestant.name, prompted, settings, report),
+        holdout_loss=measure_loss(base, rows),
+        holdout_tokens=num_labelled(rows),
+        general_loss=measure_general_loss(base, contestant.renderer),
+    )
+    if adapter is not None:
+        adapter.detach()
+    return answers
 
 
 def _record(
@@ -201,6 +343,10 @@ def _record(
     table = markdown_table(comparison)
     for variant in variants:
         metrics = {m.metric: m.value for m in comparison.measured if m.variant == variant.name}
+        cost = comparison.cost(variant.name)
+        alone = comparison.cost(comparison.variants[0])
+        if cost.general_loss is not None and alone.general_loss is not None:
+            metrics |= {"general_loss": cost.general_loss, "general_loss_base": alone.general_loss}
         add_metrics(variant, table, metrics)
     with open_store(workspace.store) as store:
         fingerprint = hash_json([item.id for item in items])

@@ -1,5 +1,6 @@
 """What several verbs begin with: examples, prompt, rendered rows."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,13 +14,15 @@ from kamerton.data.examples import (
     FeedbackExample,
     PreferenceExample,
 )
-from kamerton.data.rendering import Rendered, Renderer, chat_of
+from kamerton.data.rendering import Rendered, Renderer, RenderSettings, chat_of, make_renderer
 from kamerton.data.settings import DataSettings
 from kamerton.flows.recipe import Recipe
+from kamerton.inference.engine import context_of
+from kamerton.models.base import Base
 from kamerton.prompting.demonstrations import Candidate, choose_demonstrations
 from kamerton.prompting.prompt import Prompt
 
-__all__ = ["make_prompt", "read_examples", "render_all"]
+__all__ = ["make_prompt", "read_examples", "render_all", "renderer_of"]
 
 _SHOWN_REASONS = 3
 
@@ -78,8 +81,31 @@ def make_prompt(recipe: Recipe, train: Sequence[Example], shots: int | None = No
     return Prompt(system=recipe.prompt.system or None, demonstrations=chosen)
 
 
+def renderer_of(base: Base, settings: RenderSettings) -> Renderer:
+    """Make the renderer of a base, which refuses what the base cannot take.
+
+    Args:
+        base: The base.
+        settings: How to render.
+
+    Returns:
+        The renderer.
+
+    Raises:
+        RenderingError: If the base's chat template cannot write a chat.
+    """
+    return make_renderer(
+        base.tokenizer, settings, vocab_size=base.identity.vocab_size, context=context_of(base)
+    )
+
+
 def render_all(
-    renderer: Renderer, prompt: Prompt, examples: Sequence[Example], sink: Sink, what: str
+    renderer: Renderer,
+    prompt: Prompt,
+    examples: Sequence[Example],
+    sink: Sink,
+    what: str,
+    max_unusable: float = 1.0,
 ) -> list[Rendered]:
     """Turn examples into tokens and masks; say which could not be and why.
 
@@ -89,15 +115,18 @@ def render_all(
         examples: What to render.
         sink: Receives progress and notices.
         what: Names the examples in messages.
+        max_unusable: Largest share that may be dropped, 0 to 1.
 
     Returns:
         Rows in the order of the examples.
 
     Raises:
-        DataError: If an example's kind cannot be learned from, or nothing could be rendered.
+        DataError: If an example's kind cannot be learned from, too many are dropped, or nothing
+            could be rendered.
     """
     rows: list[Rendered] = []
     problems: list[str] = []
+    notes: Counter[str] = Counter()
     for number, example in enumerate(examples, 1):
         if isinstance(example, PreferenceExample | FeedbackExample):
             raise DataError(
@@ -106,19 +135,27 @@ def render_all(
                 hint="bring chats, prompt/completion rows, classified texts or plain text",
             )
         try:
-            rows += renderer.render_rows(example, prompt.apply)
+            made = renderer.render_rows(example, prompt.apply)
+            rows += made
+            notes.update(made[0].notes)
         except RenderingError as error:
             problems.append(error.message)
         if number % 200 == 0 or number == len(examples):
             sink(Progress(f"rendering {what}", number, len(examples), "examples"))
-    if problems:
-        listed = "; ".join(problems[:_SHOWN_REASONS])
-        sink(Notice(f"{len(problems)} of {len(examples)} {what} dropped: {listed}", "warning"))
-    if examples and not rows:
+    for note, count in notes.most_common(_SHOWN_REASONS):
+        sink(Notice(f"{count} of {len(examples)} {what}: {note}"))
+    if not problems:
+        return rows
+    listed = "; ".join(problems[:_SHOWN_REASONS])
+    more = f"; and {len(problems) - _SHOWN_REASONS} more" * (len(problems) > _SHOWN_REASONS)
+    found = f"{len(problems)} of {len(examples)} {what} cannot be used: {listed}{more}"
+    if not rows or len(problems) > max_unusable * len(examples):
         raise DataError(
-            f"none of the {len(examples)} {what} can be rendered: {problems[0]}",
-            hint="kamerton check DATA --show 3 shows what happens to them",
+            f"{found} (data.max_unusable is {max_unusable:.1%})" if rows else found,
+            hint="mend them, raise render.max_tokens or set render.overlong, or raise "
+            "data.max_unusable; kamerton check DATA --show 3 shows what happens to them",
         )
+    sink(Notice(found, "warning"))
     return rows
 
 

@@ -14,6 +14,7 @@ from kamerton.data.settings import DataSettings
 from kamerton.evaluation.settings import EvaluationSettings
 from kamerton.models.load import DType
 from kamerton.objectives.catalogue import ObjectiveSettings
+from kamerton.store.variants import is_variant_name
 from kamerton.training.settings import TrainSettings
 
 __all__ = ["BaseSettings", "PromptSettings", "Recipe"]
@@ -43,7 +44,9 @@ class Recipe(Settings):
     """Everything a variant is made from."""
 
     name: str
-    """Name of the variant: letters, digits, "-", "_" and "."."""
+    """Name of the variant: letters, digits, "-", "_" and ".", at most 100."""
+    purpose: str = ""
+    """What the variant is for, in a sentence or two; stands in its card."""
     base: BaseSettings = BaseSettings()
     """The frozen pretrained model."""
     data: DataSettings
@@ -81,9 +84,11 @@ class Recipe(Settings):
     @field_validator("name")
     @classmethod
     def _safe_name(cls, value: str) -> str:
-        allowed = value.replace("-", "").replace("_", "").replace(".", "")
-        if not allowed.isalnum() or value.startswith("."):
-            raise ValueError(f'must be letters, digits, "-", "_" and ".", got {value!r}')
+        if not is_variant_name(value):
+            raise ValueError(
+                'must be letters, digits, "-", "_" and ".", begin with a letter or digit and have '
+                f"at most 100 of them, got {value!r}"
+            )
         return value
 
     def to_plain(self) -> dict[str, Any]:

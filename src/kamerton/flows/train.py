@@ -1,6 +1,6 @@
 """`kamerton train`: make one variant from a recipe."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,11 +11,13 @@ from kamerton import __version__
 from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.catalogue import NoAdapterSettings, attach
 from kamerton.core.errors import AdapterError
-from kamerton.core.events import Sink, fan_out
+from kamerton.core.events import Notice, Sink, fan_out
 from kamerton.core.files import hash_json
 from kamerton.data.dataset import Prepared
-from kamerton.data.rendering import Rendered, make_renderer
-from kamerton.flows.prepare import make_prompt, read_examples, render_all
+from kamerton.data.examples import Example
+from kamerton.data.rendering import Rendered
+from kamerton.flows.measure import measure_loss
+from kamerton.flows.prepare import make_prompt, read_examples, render_all, renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
@@ -23,14 +25,9 @@ from kamerton.models.load import load_base
 from kamerton.objectives.catalogue import make_objective
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.database import open_store
-from kamerton.store.sink import store_sink
-from kamerton.store.variants import (
-    BaseRecord,
-    DataRecord,
-    Variant,
-    VariantManifest,
-    write_variant,
-)
+from kamerton.store.manifest import BaseRecord, DataRecord, VariantManifest
+from kamerton.store.sink import record_run
+from kamerton.store.variants import Variant, write_variant
 from kamerton.training.loop import CHECKPOINT_FILE, Outcome, Task, train
 from kamerton.training.rows import make_row
 from kamerton.training.sinks import jsonl_sink, tensorboard_sink
@@ -83,33 +80,52 @@ def make_variant(
     examples = read_examples(recipe, folder, sink)
     base = load_base(recipe.base.id, dtype=recipe.base.dtype, device=recipe.base.device)
     prompt = make_prompt(recipe, examples.train)
-    outcome, files = None, dict[str, bytes]()
+    outcome, files, metrics = None, dict[str, bytes](), dict[str, float]()
     if not isinstance(recipe.adapter, NoAdapterSettings):
-        adapter = attach(base, recipe.adapter, recipe.train.seed)
-        renderer = make_renderer(base.tokenizer, recipe.render, vocab_size=base.identity.vocab_size)
-        run_folder = workspace.runs / recipe.name
-        run_folder.mkdir(parents=True, exist_ok=True)
+        task = _make_task(recipe, examples, base, prompt, workspace, sink)
         if fresh:
-            (run_folder / CHECKPOINT_FILE).unlink(missing_ok=True)
-        task = Task(
-            name=recipe.name,
-            base=base,
-            adapter=adapter,
-            objective=make_objective(recipe.objective),
-            train=render_all(renderer, prompt, examples.train, sink, "training examples"),
-            holdout=render_all(renderer, prompt, examples.holdout, sink, "held-out examples"),
-            settings=recipe.train,
-            folder=run_folder,
-            identity=_identity(recipe, examples, base),
-        )
+            (task.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
         outcome = _follow(task, recipe, workspace, sink, should_stop)
-        _ensure_effect(base, adapter, task.train[0])
-        files = dict(adapter.files())
-    manifest = _manifest(recipe, folder, examples, base, prompt, outcome)
+        _ensure_effect(base, task.adapter, task.train[0])
+        files, metrics = dict(task.adapter.files()), _metrics(task, outcome)
+    manifest = _manifest(recipe, folder, examples, base, prompt, metrics)
     variant = write_variant(workspace.variants / recipe.name, manifest, files, replace=True)
     with open_store(workspace.store) as store:
         store.add_variant(variant.manifest.model_dump(mode="json"), variant.folder)
     return Made(variant, outcome)
+
+
+def _make_task(
+    recipe: Recipe,
+    examples: Prepared,
+    base: Base,
+    prompt: Prompt,
+    workspace: Workspace,
+    sink: Sink,
+) -> Task:
+    """Render the examples and attach a fresh adapter."""
+    renderer = renderer_of(base, recipe.render)
+    for notice in renderer.facts.notices:
+        sink(Notice(notice))
+
+    def render(some: Sequence[Example], what: str) -> list[Rendered]:
+        return render_all(renderer, prompt, some, sink, what, recipe.data.max_unusable)
+
+    train_rows = render(examples.train, "training examples")
+    held_rows = render(examples.holdout, "held-out examples")
+    folder = workspace.runs / recipe.name
+    folder.mkdir(parents=True, exist_ok=True)
+    return Task(
+        name=recipe.name,
+        base=base,
+        adapter=attach(base, recipe.adapter, recipe.train.seed),
+        objective=make_objective(recipe.objective),
+        train=train_rows,
+        holdout=held_rows,
+        settings=recipe.train,
+        folder=folder,
+        identity=_identity(recipe, examples, base),
+    )
 
 
 def _follow(
@@ -120,20 +136,31 @@ def _follow(
     should_stop: Callable[[], bool],
 ) -> Outcome:
     """Train with all sinks attached."""
-    with open_store(workspace.store) as store:
-        sinks = [
-            sink,
-            jsonl_sink(task.folder / EVENTS_FILE),
-            store_sink(store, recipe.to_plain(), task.folder),
-        ]
+    with (
+        open_store(workspace.store) as store,
+        record_run(store, recipe.to_plain(), task.folder) as record,
+    ):
+        sinks = [sink, jsonl_sink(task.folder / EVENTS_FILE), record]
         if recipe.log == "tensorboard":
             sinks.append(tensorboard_sink(task.folder / "tensorboard"))
         return train(task, fan_out(sinks), should_stop)
 
 
+def _metrics(task: Task, outcome: Outcome) -> dict[str, float]:
+    """Sum training up; the base's own loss on the holdout says what was gained."""
+    metrics = {"steps": float(outcome.kept_step), "train_seconds": outcome.seconds}
+    if outcome.holdout_loss is not None:
+        with task.adapter.disabled():
+            metrics["holdout_loss_base"] = measure_loss(task.base, task.holdout)
+        metrics["holdout_loss"] = outcome.holdout_loss
+    return metrics
+
+
 def _identity(recipe: Recipe, examples: Prepared, base: Base) -> str:
     """Hash everything that must be the same for a checkpoint to lead to the same weights."""
-    made_of = recipe.model_dump(mode="json", exclude={"name", "evaluate", "log", "data", "base"})
+    made_of = recipe.model_dump(
+        mode="json", exclude={"name", "purpose", "evaluate", "log", "data", "base"}
+    )
     # When to save and how to pack rows are no part of what is computed.
     del made_of["train"]["checkpoint_every_s"]
     held = examples.loaded_holdout
@@ -170,14 +197,9 @@ def _manifest(
     examples: Prepared,
     base: Base,
     prompt: Prompt,
-    outcome: Outcome | None,
+    metrics: dict[str, float],
 ) -> VariantManifest:
     identity = base.identity
-    metrics = {}
-    if outcome is not None:
-        metrics = {"steps": float(outcome.kept_step), "train_seconds": outcome.seconds}
-        if outcome.holdout_loss is not None:
-            metrics["holdout_loss"] = outcome.holdout_loss
     return VariantManifest(
         name=recipe.name,
         base=BaseRecord(
@@ -191,7 +213,7 @@ def _manifest(
         prompt=prompt.model_dump(mode="json"),
         generation={"max_tokens": recipe.evaluate.max_tokens},
         method=recipe.adapter.kind,
-        objective="none" if outcome is None else recipe.objective.kind,
+        objective=recipe.objective.kind if recipe.adapter.kind != "none" else "none",
         recipe=recipe.to_plain(),
         recipe_folder=str(folder.resolve()),
         data=DataRecord(

@@ -9,12 +9,13 @@ from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.catalogue import load
 from kamerton.core.errors import AdapterError, VariantError
 from kamerton.core.files import atomic_folder
-from kamerton.data.rendering import Renderer, make_renderer
+from kamerton.data.rendering import Renderer
+from kamerton.flows.prepare import renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.base import Base
 from kamerton.models.layout import Layout
-from kamerton.models.load import load_base
+from kamerton.models.load import DType, load_base
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.variants import Variant, check_base
 
@@ -24,6 +25,7 @@ __all__ = [
     "base_of",
     "make_ready",
     "merge_variant",
+    "prompt_of",
     "recipe_of",
     "verify_variant",
 ]
@@ -63,11 +65,24 @@ def recipe_of(variant: Variant) -> Recipe:
     return Recipe.parse(variant.manifest.recipe, source=f"{variant.name}'s recipe")
 
 
-def base_of(variant: Variant) -> Base:
+def prompt_of(variant: Variant) -> Prompt:
+    """Read a variant's prompt.
+
+    Args:
+        variant: The variant.
+
+    Returns:
+        The prompt.
+    """
+    return Prompt.model_validate(variant.manifest.prompt)
+
+
+def base_of(variant: Variant, dtype: DType | None = None) -> Base:
     """Load a variant's base and verify that it is the very one.
 
     Args:
         variant: The variant.
+        dtype: Another one than its recipe's.
 
     Returns:
         The base, without adapter.
@@ -77,7 +92,7 @@ def base_of(variant: Variant) -> Base:
         VariantError: If it is another one.
     """
     recipe = recipe_of(variant)
-    base = load_base(recipe.base.id, dtype=recipe.base.dtype, device=recipe.base.device)
+    base = load_base(recipe.base.id, dtype=dtype or recipe.base.dtype, device=recipe.base.device)
     check_base(
         variant.manifest,
         weight_hash=base.identity.weight_hash,
@@ -100,10 +115,8 @@ def make_ready(variant: Variant, base: Base) -> Ready:
     Raises:
         AdapterError: If the adapter does not fit.
     """
-    renderer = make_renderer(
-        base.tokenizer, recipe_of(variant).render, vocab_size=base.identity.vocab_size
-    )
-    prompt = Prompt.model_validate(variant.manifest.prompt)
+    renderer = renderer_of(base, recipe_of(variant).render)
+    prompt = prompt_of(variant)
     files = variant.files()
     adapter = load(base, variant.manifest.method, files) if files else None
     return Ready(EmbeddedEngine(base, renderer, prompt), renderer, prompt, adapter)

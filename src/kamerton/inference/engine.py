@@ -22,9 +22,22 @@ from kamerton.models.heads import token_logprobs
 from kamerton.models.layout import Layout, Segment
 from kamerton.prompting.prompt import Prompt
 
-__all__ = ["EmbeddedEngine"]
+__all__ = ["EmbeddedEngine", "context_of"]
 
 _SHARED_MINIMUM = 8
+
+
+def context_of(base: Base) -> int | None:
+    """Read how many tokens a base can see.
+
+    Args:
+        base: The base.
+
+    Returns:
+        The length of its context; None when its configuration does not say.
+    """
+    limit = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
+    return int(limit) if limit else None
 
 
 @dataclass(eq=False)
@@ -67,6 +80,7 @@ class EmbeddedEngine:
         self._prompt = prompt or Prompt()
         self._max_batch = max_batch
         self._tokens_per_row = tokens_per_row
+        self._context = context_of(base)
 
     def stream(self, chats: Sequence[Chat], generation: Generation) -> Iterator[TokenEvent]:
         """Answer chats together.
@@ -127,11 +141,6 @@ class EmbeddedEngine:
                 f"a prompt of {num_prompt} tokens leaves no room in the base's context of {limit}",
                 hint="shorten the system text, the demonstrations or the question",
             )
-
-    @property
-    def _context(self) -> int | None:
-        limit = getattr(self._base.model.config.get_text_config(), "max_position_embeddings", None)
-        return int(limit) if limit else None
 
     def _wave(self, answers: list[_Answer], generation: Generation) -> Iterator[TokenEvent]:
         cache = KVCache(len(answers))

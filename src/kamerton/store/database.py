@@ -65,33 +65,50 @@ class Store:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def add_run(self, name: str, recipe: Mapping[str, Any], folder: Path, num_steps: int) -> str:
-        """Record the beginning of a run.
+    def begin_run(
+        self,
+        name: str,
+        recipe: Mapping[str, Any],
+        folder: Path,
+        num_steps: int,
+        first_step: int = 0,
+    ) -> str:
+        """Record that a run begins, or goes on from a checkpoint.
 
         Args:
             name: Of the recipe.
             recipe: Plain values.
-            folder: Where its events are.
+            folder: Where its events are; tells one run from another.
             num_steps: Steps planned.
+            first_step: Steps done before; above 0 the folder's last record is continued.
 
         Returns:
             The run's id.
         """
         run_id, now = str(uuid.uuid4()), _now()
+        table, place = tables.runs, str(folder.resolve())
         values = {
-            "id": run_id, "name": name, "status": "running", "recipe": dict(recipe),
-            "folder": str(folder), "started": now, "updated": now, "step": 0,
-            "num_steps": num_steps,
+            "name": name, "status": "running", "recipe": dict(recipe), "updated": now,
+            "step": first_step, "num_steps": num_steps,
         }  # fmt: skip
+        here = table.c.folder == place
         with self._engine.begin() as connection:
-            connection.execute(insert(tables.runs).values(**values))
+            # What a killed process left running, is not.
+            left = here & (table.c.status == "running")
+            connection.execute(update(table).where(left).values(status="stopped"))
+            last = select(table.c.id).where(here).order_by(table.c.started.desc()).limit(1)
+            found = connection.execute(last).scalar() if first_step else None
+            if found is not None:
+                connection.execute(update(table).where(table.c.id == found).values(**values))
+                return str(found)
+            connection.execute(insert(table).values(id=run_id, folder=place, started=now, **values))
         return run_id
 
     def update_run(self, run_id: str, **values: Any) -> None:
         """Change a run's record.
 
         Args:
-            run_id: As `add_run` gave it.
+            run_id: As `begin_run` gave it.
             **values: Columns of `runs`.
         """
         with self._engine.begin() as connection:

@@ -1,9 +1,11 @@
 """Follows a run's events in the store."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kamerton.core.errors import InterruptedRun
 from kamerton.core.events import (
     CheckpointSaved,
     Event,
@@ -15,27 +17,29 @@ from kamerton.core.events import (
 )
 from kamerton.store.database import Store
 
-__all__ = ["store_sink"]
+__all__ = ["record_run"]
 
 
-def store_sink(store: Store, recipe: Mapping[str, Any], folder: Path) -> Sink:
-    """Make a sink that keeps a run's record up to date.
+@contextmanager
+def record_run(store: Store, recipe: Mapping[str, Any], folder: Path) -> Iterator[Sink]:
+    """Keep a run's record up to date while it runs; an error ends it as stopped or failed.
 
     Args:
         store: An open store.
         recipe: Plain values of the recipe.
         folder: Of the run.
 
-    Returns:
-        The sink; it writes at the start, at measurements, checkpoints and the end.
+    Yields:
+        A sink; it writes at the start, at measurements, checkpoints and the end.
     """
     state: dict[str, Any] = {}
 
     def send(event: Event) -> None:
         match event:
             case RunStarted():
-                state["id"] = store.add_run(event.name, recipe, folder, event.num_steps)
-                store.update_run(state["id"], step=event.first_step)
+                state["id"] = store.begin_run(
+                    event.name, recipe, folder, event.num_steps, event.first_step
+                )
             case StepDone():
                 state["loss"], state["step"] = event.loss, event.step
             case HoldoutMeasured(best=True):
@@ -45,4 +49,10 @@ def store_sink(store: Store, recipe: Mapping[str, Any], folder: Path) -> Sink:
             case RunFinished():
                 store.update_run(state["id"], status="done", step=event.step)
 
-    return send
+    try:
+        yield send
+    except BaseException as error:
+        if "id" in state:
+            stopped = isinstance(error, InterruptedRun | KeyboardInterrupt)
+            store.update_run(state["id"], status="stopped" if stopped else "failed")
+        raise

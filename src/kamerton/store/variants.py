@@ -10,21 +10,20 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from kamerton.core.errors import VariantError
-from kamerton.core.files import atomic_folder, hash_bytes, hash_file, hash_json, write_atomically
-from kamerton.core.settings import Settings, suggestion
+from kamerton.core.files import atomic_folder, hash_bytes, hash_file, write_atomically
+from kamerton.core.settings import suggestion
+from kamerton.store.card import make_card
+from kamerton.store.manifest import FORMAT_VERSION, VariantManifest
 
 __all__ = [
-    "BaseRecord",
-    "DataRecord",
     "Variant",
-    "VariantManifest",
     "check_base",
     "find_variant",
+    "is_variant_name",
     "list_variants",
     "read_variant",
     "write_variant",
@@ -32,91 +31,7 @@ __all__ = [
 
 MANIFEST_FILE = "variant.json"
 CARD_FILE = "CARD.md"
-FORMAT_VERSION = 1
 _SAFE_NAME = re.compile(r"[^\W_][\w.-]{0,99}")
-_IDENTITY = ("base", "prompt", "generation", "method", "files")
-
-
-class BaseRecord(Settings):
-    """The base a variant was made for."""
-
-    id: str
-    """As the recipe named it."""
-    architecture: str
-    """Transformers class."""
-    num_parameters: int
-    """Count."""
-    weight_hash: str
-    """Over its weight files."""
-    tokenizer_hash: str
-    """Over its tokenizer."""
-    template_hash: str
-    """Over its chat template."""
-
-
-class DataRecord(Settings):
-    """The examples a variant learned from."""
-
-    place: str
-    """As the recipe named them."""
-    fingerprint: str
-    """Content hash."""
-    num_train: int
-    """Examples learned from."""
-    num_holdout: int
-    """Examples kept aside."""
-
-
-class VariantManifest(Settings):
-    """What a variant is and how it was made: `variant.json`."""
-
-    format_version: int = FORMAT_VERSION
-    """Of this file."""
-    name: str
-    """Name."""
-    content_hash: str = ""
-    """Over what decides its answers; filled in when it is written."""
-    base: BaseRecord
-    """The base."""
-    prompt: dict[str, Any]
-    """`system` and `demonstrations`."""
-    generation: dict[str, Any] = Field(default_factory=dict)
-    """Defaults for generating."""
-    method: str
-    """Kind of adapter, or "none"."""
-    objective: str
-    """Kind of objective, or "none"."""
-    files: dict[str, str] = Field(default_factory=dict)
-    """Hash of every other file of the folder but the card."""
-    recipe: dict[str, Any]
-    """The recipe as plain values."""
-    recipe_folder: str = "."
-    """What the recipe's paths are relative to."""
-    data: DataRecord
-    """The examples."""
-    seed: int
-    """Of training."""
-    metrics: dict[str, float] = Field(default_factory=dict)
-    """Measured while training."""
-    parents: list[str] = Field(default_factory=list)
-    """Content hashes of variants it started from."""
-    licence: str = ""
-    """Of the variant, if stated."""
-    kamerton_version: str
-    """That made it."""
-    created: str
-    """UTC, ISO 8601."""
-
-    def identity(self) -> str:
-        """Hash what decides the variant's answers.
-
-        Returns:
-            SHA-256 in hex.
-        """
-        plain = self.model_dump(mode="json")
-        # The same weights under another folder or Hub id are the same base.
-        base = {key: value for key, value in plain["base"].items() if key.endswith("_hash")}
-        return hash_json({**{key: plain[key] for key in _IDENTITY}, "base": base})
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +60,24 @@ class Variant:
         return {name: (self.folder / name).read_bytes() for name in self.manifest.files}
 
 
+def is_variant_name(name: str) -> bool:
+    """Tell whether a text can name a variant, and so its folder.
+
+    Args:
+        name: Any text.
+
+    Returns:
+        Whether it begins with a letter or digit and has at most 100 letters, digits, "-", "_", ".".
+    """
+    return _SAFE_NAME.fullmatch(name) is not None
+
+
 def write_variant(
     folder: Path, manifest: VariantManifest, files: Mapping[str, bytes], *, replace: bool = False
 ) -> Variant:
     """Write a variant's folder so that it appears whole or not at all.
+
+    Where the same content is already there, what was measured of it is kept.
 
     Args:
         folder: Where; its last part is the variant's name.
@@ -162,23 +91,37 @@ def write_variant(
     Raises:
         VariantError: If the name is unsafe, or other content is there and may not be replaced.
     """
-    if not _SAFE_NAME.fullmatch(manifest.name):
+    if not is_variant_name(manifest.name):
         raise VariantError(
             f"a variant's name must be letters, digits, '-', '_' and '.', got {manifest.name!r}"
         )
     hashed = {name: hash_bytes(content) for name, content in sorted(files.items())}
     complete = manifest.model_copy(update={"files": hashed})
     complete = complete.model_copy(update={"content_hash": complete.identity()})
-    if not replace and folder.exists():
-        there = read_variant(folder).manifest
-        if there.content_hash != complete.content_hash:
-            raise VariantError(f"{folder} holds another variant", hint="choose another name")
+    there = _there(folder, damaged_is_none=replace)
+    if there is not None and there.content_hash == complete.content_hash:
+        kept = {"metrics": {**there.metrics, **complete.metrics}, "comparison": there.comparison}
+        complete = complete.model_copy(update=kept)
+    elif not replace and folder.exists():
+        raise VariantError(f"{folder} holds another variant", hint="choose another name")
     with atomic_folder(folder) as temporary:
         for name, content in files.items():
             (temporary / name).write_bytes(content)
-        (temporary / CARD_FILE).write_text(_card(complete), encoding="utf-8")
+        (temporary / CARD_FILE).write_text(make_card(complete), encoding="utf-8")
         (temporary / MANIFEST_FILE).write_text(_to_json(complete), encoding="utf-8")
     return Variant(folder, complete)
+
+
+def _there(folder: Path, *, damaged_is_none: bool) -> VariantManifest | None:
+    """Read the manifest of what a new variant would replace."""
+    if not folder.exists():
+        return None
+    try:
+        return read_variant(folder).manifest
+    except VariantError:
+        if damaged_is_none:
+            return None
+        raise
 
 
 def read_variant(folder: Path) -> Variant:
@@ -236,8 +179,9 @@ def add_metrics(variant: Variant, comparison: str, metrics: Mapping[str, float])
         The changed variant; its content hash stays the same.
     """
     merged = {**variant.manifest.metrics, **metrics}
-    manifest = variant.manifest.model_copy(update={"metrics": merged})
-    write_atomically(variant.folder / CARD_FILE, _card(manifest, comparison))
+    changes = {"metrics": merged, "comparison": comparison}
+    manifest = variant.manifest.model_copy(update=changes)
+    write_atomically(variant.folder / CARD_FILE, make_card(manifest))
     write_atomically(variant.folder / MANIFEST_FILE, _to_json(manifest))
     return Variant(variant.folder, manifest)
 
@@ -299,7 +243,7 @@ def find_variant(name: str, folder: Path) -> Variant:
     Raises:
         VariantError: If there is none, with the nearest name.
     """
-    if (folder / name / MANIFEST_FILE).is_file() and _SAFE_NAME.fullmatch(name):
+    if (folder / name / MANIFEST_FILE).is_file() and is_variant_name(name):
         return read_variant(folder / name)
     if (Path(name) / MANIFEST_FILE).is_file():
         return read_variant(Path(name))
@@ -311,30 +255,3 @@ def find_variant(name: str, folder: Path) -> Variant:
 def _to_json(manifest: VariantManifest) -> str:
     plain = manifest.model_dump(mode="json")
     return json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
-
-
-def _card(manifest: VariantManifest, comparison: str = "") -> str:
-    data, base = manifest.data, manifest.base
-    metrics = "\n".join(f"- {name}: {value:.4g}" for name, value in manifest.metrics.items())
-    return f"""# {manifest.name}
-
-A variant of `{base.id}` ({base.architecture}, {base.num_parameters:,} parameters) for one task.
-
-## How it was made
-
-- method: {manifest.method}, objective: {manifest.objective}, seed {manifest.seed}
-- examples: `{data.place}`, {data.num_train:,} learned from, {data.num_holdout:,} kept aside
-- Kamerton {manifest.kamerton_version}, {manifest.created}
-- content hash `{manifest.content_hash}`
-
-## How it compares
-
-{comparison or "Not compared yet: `kamerton evaluate " + manifest.name + "`."}
-
-{metrics}
-
-## Limits
-
-It answers for the task of its examples. It loads only on the base named above, byte for byte.
-Licence: {manifest.licence or "not stated; the base's licence and your rights in the data apply"}.
-"""

@@ -8,7 +8,7 @@ from kamerton.core.errors import EvaluationError
 from kamerton.core.protocols import Engine
 from kamerton.data.examples import ChatExample, ClassificationExample, Place
 from kamerton.evaluation.settings import EvaluationSettings
-from kamerton.evaluation.task import make_items, run_items
+from kamerton.evaluation.task import make_items, run_items, spread
 from kamerton.testing import FakeEngine
 
 CLASSIFIED = [
@@ -49,10 +49,10 @@ def test_a_chat_loses_its_last_answer_only() -> None:
 
 
 def test_a_limit_spreads_over_all_but_keeps_the_labels() -> None:
-    items = make_items(CLASSIFIED, limit=3)
+    items = make_items(spread(CLASSIFIED, 3), [e.label for e in CLASSIFIED])
     assert [item.chat[0]["content"] for item in items] == ["text 0", "text 200", "text 400"]
     assert items[0].labels == ("even", "odd")
-    assert len(make_items(CLASSIFIED, limit=10_000)) == 600
+    assert spread(CLASSIFIED, 10_000) == spread(CLASSIFIED, 0) == list(CLASSIFIED)
 
 
 def test_what_cannot_be_asked_is_refused_with_its_place() -> None:

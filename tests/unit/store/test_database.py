@@ -9,11 +9,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
-from kamerton.core.errors import StoreError
+from kamerton.core.errors import InterruptedRun, StoreError
 from kamerton.core.events import CheckpointSaved, HoldoutMeasured, RunFinished, RunStarted, StepDone
 from kamerton.store import tables
 from kamerton.store.database import open_store
-from kamerton.store.sink import store_sink
+from kamerton.store.sink import record_run
 
 
 def test_migrations_make_the_tables_that_the_code_describes(tmp_path: Path) -> None:
@@ -31,17 +31,43 @@ def test_migrations_make_the_tables_that_the_code_describes(tmp_path: Path) -> N
 
 def test_runs_follow_events(tmp_path: Path) -> None:
     with open_store(tmp_path / "k.db") as store:
-        send = store_sink(store, {"name": "a"}, tmp_path)
-        send(RunStarted("a", "a", 10, 0))
-        send(StepDone(1, 10, 2.5, 1e-3, 1.0, 100, 50, 0.1))
-        send(HoldoutMeasured(1, 2.0, best=True))
-        send(HoldoutMeasured(2, 2.2, best=False))
-        send(CheckpointSaved(1, tmp_path))
-        (run,) = store.runs()
-        assert (run.status, run.loss, run.holdout_loss, run.num_steps) == ("running", 2.5, 2.0, 10)
-        send(RunFinished("a", 10, "done"))
+        with record_run(store, {"name": "a"}, tmp_path) as send:
+            send(RunStarted("a", "a", 10, 0))
+            send(StepDone(1, 10, 2.5, 1e-3, 1.0, 100, 50, 0.1))
+            send(HoldoutMeasured(1, 2.0, best=True))
+            send(HoldoutMeasured(2, 2.2, best=False))
+            send(CheckpointSaved(1, tmp_path))
+            (run,) = store.runs()
+            assert (run.status, run.loss, run.num_steps) == ("running", 2.5, 10)
+            assert run.holdout_loss == 2.0
+            send(RunFinished("a", 10, "done"))
         (run,) = store.runs()
         assert (run.status, run.step) == ("done", 10)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(InterruptedRun("stopped"), "stopped"), (ValueError("bug"), "failed")]
+)
+def test_a_run_that_ends_early_says_how_and_can_go_on(
+    tmp_path: Path, error: Exception, status: str
+) -> None:
+    with open_store(tmp_path / "k.db") as store:
+        with pytest.raises(type(error)), record_run(store, {}, tmp_path) as send:
+            send(RunStarted("a", "a", 10, 0))
+            raise error
+        assert [run.status for run in store.runs()] == [status]
+        with record_run(store, {}, tmp_path) as send:
+            send(RunStarted("a", "a", 10, first_step=4))
+            send(RunFinished("a", 10, "done"))
+        assert [(run.status, run.step) for run in store.runs()] == [("done", 10)]
+
+
+def test_a_killed_run_is_not_left_running(tmp_path: Path) -> None:
+    with open_store(tmp_path / "k.db") as store:
+        store.begin_run("a", {}, tmp_path / "a", 10)
+        store.begin_run("b", {}, tmp_path / "b", 10)
+        store.begin_run("a", {}, tmp_path / "a", 10)
+        assert sorted(run.status for run in store.runs()) == ["running", "running", "stopped"]
 
 
 def test_variants_and_evaluations(tmp_path: Path) -> None:
@@ -61,7 +87,7 @@ def test_variants_and_evaluations(tmp_path: Path) -> None:
 def test_many_open_a_fresh_store_at_once(tmp_path: Path) -> None:
     def add(number: int) -> None:
         with open_store(tmp_path / "k.db") as store:
-            store.add_run(f"run{number}", {}, tmp_path, 1)
+            store.begin_run(f"run{number}", {}, tmp_path / str(number), 1)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(add, range(8)))

@@ -1,6 +1,11 @@
 """Variant folders: whole or absent, hashed, refused when damaged or for another base."""
 
 import json
+import os
+import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +13,8 @@ import pytest
 
 from kamerton.core import files as core_files
 from kamerton.core.errors import VariantError
+from kamerton.store.manifest import BaseRecord, DataRecord, VariantManifest
 from kamerton.store.variants import (
-    BaseRecord,
-    DataRecord,
-    VariantManifest,
     add_metrics,
     check_base,
     find_variant,
@@ -85,26 +88,110 @@ def test_a_changed_manifest_is_found(tmp_path: Path) -> None:
         read_variant(tmp_path / "desk")
 
 
-def test_a_crash_while_writing_leaves_the_old_one(tmp_path: Path, monkeypatch) -> None:
+WRITER = """
+import itertools, sys
+from pathlib import Path
+from kamerton.store.manifest import VariantManifest
+from kamerton.store.variants import write_variant
+manifest = VariantManifest.model_validate_json(sys.argv[2])
+for number in itertools.count():
+    files = {name: bytes([number % 256]) * 50_000 for name in ("one", "two", "three")}
+    write_variant(Path(sys.argv[1]), manifest, files, replace=True)
+    if number == 1:
+        print("ready", flush=True)
+"""
+
+
+def test_kill_9_while_writing_leaves_a_whole_variant(tmp_path: Path) -> None:
+    folder = tmp_path / "desk"
+    command = [sys.executable, "-c", WRITER, str(folder), manifest().model_dump_json()]
+    for delay_s in (0.0, 0.011, 0.023, 0.037, 0.052):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == "ready\n"
+            time.sleep(delay_s)
+            writer.kill()
+        assert len(set(read_variant(folder).files().values())) == 1
+        assert [variant.name for variant in list_variants(tmp_path)] == ["desk"]
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_an_error_while_writing_leaves_the_old_one(
+    tmp_path: Path, monkeypatch, can_exchange: bool
+) -> None:
     write_variant(tmp_path / "desk", manifest(), FILES)
-    real = core_files.os.replace
+    if can_exchange:
+        changed = {**FILES, "no/such/folder": b""}
+    else:
+        changed = {**FILES, "adapter_config.json": b"[]"}
+        monkeypatch.setattr(core_files, "_exchange", lambda *_: False)
+        real = core_files.os.replace
 
-    def fail(source: Any, target: Any) -> None:
-        if Path(target) == tmp_path / "desk":
-            raise OSError("disk is gone")
-        real(source, target)
+        def fail(source: Any, target: Any) -> None:
+            if Path(target) == tmp_path / "desk" and (Path(source) / "variant.json").exists():
+                monkeypatch.undo()
+                raise OSError("disk is gone")
+            real(source, target)
 
-    monkeypatch.setattr(core_files.os, "replace", fail)
-    changed = {**FILES, "adapter_config.json": b"[]"}
-    with pytest.raises(OSError, match="disk"):
-        write_variant(tmp_path / "new", manifest("new"), FILES) and write_variant(
-            tmp_path / "desk", manifest(), changed, replace=True
-        )
-    monkeypatch.undo()
-    assert read_variant(tmp_path / "new").files() == FILES
-    assert [
-        path.name for path in tmp_path.iterdir() if ".desk" in path.name and "old" not in path.name
-    ] == []
+        monkeypatch.setattr(core_files.os, "replace", fail)
+    with pytest.raises(OSError, match="disk is gone|No such file"):
+        write_variant(tmp_path / "desk", manifest(), changed, replace=True)
+    assert read_variant(tmp_path / "desk").files() == FILES
+    assert [path.name for path in tmp_path.iterdir()] == ["desk"]
+
+
+def test_others_may_read_what_is_written(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        add_metrics(write_variant(tmp_path / "desk", manifest(), FILES), "", {})
+    finally:
+        os.umask(before)
+    folder = tmp_path / "desk"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o644}
+
+
+def test_the_same_content_again_keeps_what_was_measured(tmp_path: Path) -> None:
+    one = write_variant(tmp_path / "desk", manifest(metrics={"steps": 3.0}), FILES)
+    add_metrics(one, "| table |", {"accuracy": 0.9})
+    again = write_variant(tmp_path / "desk", manifest(metrics={"steps": 3.0}), FILES, replace=True)
+    assert again.manifest.metrics == {"steps": 3.0, "accuracy": 0.9}
+    assert "| table |" in (tmp_path / "desk" / "CARD.md").read_text()
+    other = {**FILES, "adapter_config.json": b"[]"}
+    new = write_variant(tmp_path / "desk", manifest(), other, replace=True)
+    assert (new.manifest.metrics, new.manifest.comparison) == ({}, "")
+
+
+def test_a_damaged_variant_may_be_replaced_on_purpose_only(tmp_path: Path) -> None:
+    write_variant(tmp_path / "desk", manifest(), FILES)
+    (tmp_path / "desk" / "adapter_config.json").write_bytes(b"x")
+    with pytest.raises(VariantError, match="not the file"):
+        write_variant(tmp_path / "desk", manifest(), FILES)
+    write_variant(tmp_path / "desk", manifest(), FILES, replace=True)
+    assert read_variant(tmp_path / "desk").files() == FILES
+
+
+def test_the_card_says_what_for_how_compared_and_forgotten(tmp_path: Path) -> None:
+    recipe = {"purpose": "Answers the desk.", "adapter": {"kind": "lora", "rank": 16}}
+    metrics = {"steps": 40.0, "holdout_loss": 1.5, "holdout_loss_base": 3.25}
+    one = write_variant(tmp_path / "desk", manifest(recipe=recipe, metrics=metrics), FILES)
+    card = (tmp_path / "desk" / "CARD.md").read_text()
+    for text in (
+        "Answers the desk.",
+        "adapter: lora, rank 16",
+        "no system text, 0 worked examples",
+        "40 steps kept",
+        "1.5000; the base alone has 3.2500",
+        "Not compared with prompting yet",
+        "Not measured yet",
+    ):
+        assert text in card
+    add_metrics(one, "| table |", {"general_loss": 4.5, "general_loss_base": 4.0})
+    card = (tmp_path / "desk" / "CARD.md").read_text()
+    assert "4.500; the base alone has 4.000 (+0.500)" in card
+    assert "yet" not in card
+    write_variant(tmp_path / "plain", manifest("plain", method="none"), {})
+    assert "Nothing: its weights" in (tmp_path / "plain" / "CARD.md").read_text()
 
 
 def test_other_content_is_not_replaced_by_accident(tmp_path: Path) -> None:

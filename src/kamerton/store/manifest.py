@@ -1,0 +1,101 @@
+"""The manifest of a variant: what it is and how it was made.
+
+The content hash covers what decides the variant's answers: base, prompt, generation defaults,
+method and the adapter's files; not its name, date or metrics.
+"""
+
+from typing import Any
+
+from pydantic import Field
+
+from kamerton.core.files import hash_json
+from kamerton.core.settings import Settings
+
+__all__ = ["FORMAT_VERSION", "BaseRecord", "DataRecord", "VariantManifest"]
+
+FORMAT_VERSION = 1
+_IDENTITY = ("base", "prompt", "generation", "method", "files")
+
+
+class BaseRecord(Settings):
+    """The base a variant was made for."""
+
+    id: str
+    """As the recipe named it."""
+    architecture: str
+    """Transformers class."""
+    num_parameters: int
+    """Count."""
+    weight_hash: str
+    """Over its weight files."""
+    tokenizer_hash: str
+    """Over its tokenizer."""
+    template_hash: str
+    """Over its chat template."""
+
+
+class DataRecord(Settings):
+    """The examples a variant learned from."""
+
+    place: str
+    """As the recipe named them."""
+    fingerprint: str
+    """Content hash."""
+    num_train: int
+    """Examples learned from."""
+    num_holdout: int
+    """Examples kept aside."""
+
+
+class VariantManifest(Settings):
+    """What a variant is and how it was made: `variant.json`."""
+
+    format_version: int = FORMAT_VERSION
+    """Of this file."""
+    name: str
+    """Name."""
+    content_hash: str = ""
+    """Over what decides its answers; filled in when it is written."""
+    base: BaseRecord
+    """The base."""
+    prompt: dict[str, Any]
+    """`system` and `demonstrations`."""
+    generation: dict[str, Any] = Field(default_factory=dict)
+    """Defaults for generating."""
+    method: str
+    """Kind of adapter, or "none"."""
+    objective: str
+    """Kind of objective, or "none"."""
+    files: dict[str, str] = Field(default_factory=dict)
+    """Hash of every other file of the folder but the card."""
+    recipe: dict[str, Any]
+    """The recipe as plain values."""
+    recipe_folder: str = "."
+    """What the recipe's paths are relative to."""
+    data: DataRecord
+    """The examples."""
+    seed: int
+    """Of training."""
+    metrics: dict[str, float] = Field(default_factory=dict)
+    """Measured while training and in the last comparison."""
+    comparison: str = ""
+    """Markdown table of the last comparison."""
+    parents: list[str] = Field(default_factory=list)
+    """Content hashes of variants it started from."""
+    licence: str = ""
+    """Of the variant, if stated."""
+    kamerton_version: str
+    """That made it."""
+    created: str
+    """UTC, ISO 8601."""
+
+    def identity(self) -> str:
+        """Hash what decides the variant's answers.
+
+        Returns:
+            SHA-256 in hex.
+        """
+        plain = self.model_dump(mode="json")
+        # The same weights under another folder or Hub id are the same base.
+        base = {key: value for key, value in plain["base"].items() if key.endswith("_hash")}
+        return hash_json({**{key: plain[key] for key in _IDENTITY}, "base": base})

@@ -5,6 +5,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEMO := demo
 # The first interpreter that really starts: a pyenv shim is found on PATH without a Python behind it.
 PYTHON := $(shell for python in python3.12 python3.11 python3.13 python3; do \
 	$$python -c '' 2>/dev/null && echo $$python && break; done)
@@ -25,12 +26,12 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP) ## the whole way on bundled data, offline, in minutes
-	@HF_HUB_OFFLINE=1 $(BIN)/kamerton demo --to demo
+	@HF_HUB_OFFLINE=1 $(BIN)/kamerton demo --to $(DEMO)
 
 test: $(STAMP) ## the fast tests
 	$(PYTEST) -n 2 -m "not slow"
 
-test-all: $(STAMP) ## the slow tests: demo, real material, kill -9
+test-all: $(STAMP) ## the slow tests: the demo, real material, more kill -9
 	$(PYTEST) -m slow --durations=10
 
 check: $(STAMP) ## format, lint, types, floors, docstrings, spelling

@@ -20,7 +20,7 @@ FOLDERS = {
     "scripts/demo": "makes the demo's desk",
     "scripts/house": "generated parts: this tree, the reference pages",
     "scripts/nano": "makes builtin:nano: corpus, tokenizer, pretraining",
-    "tests": "unit, parity with Transformers and PEFT, property, end to end",
+    "tests": "unit, parity with Transformers and PEFT, contract, golden, property, end to end",
 }
 
 

@@ -20,7 +20,7 @@ from kamerton.data.readers import read_rows
 from kamerton.data.redaction import Redactor
 from kamerton.data.rows import Rejection, Row
 
-NAMES = ("a.jsonl", "a.json", "a.csv", "a.tsv", "a.txt", "a.parquet", "a", "a.jsonl.gz")
+NAMES = ("a.jsonl", "a.json", "a.csv", "a.tsv", "a.txt", "a.parquet", "a", "a.jsonl.gz", "a.csv.gz")
 
 ROWS = [
     {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]},

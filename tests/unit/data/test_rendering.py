@@ -1,6 +1,5 @@
 """Rendering: ids and masks, for every shape of chat template."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from tests.unit.data.rendering_chats import (
 )
 
 ROOT = Path(__file__).parents[3]
-MATERIAL = Path(os.environ.get("KAMERTON_MATERIAL", ROOT.parent / "shared" / "material"))
 REWRITERS = ("qwen3", "r1", "harmony")
 
 
@@ -148,11 +146,8 @@ def test_show_keeps_split_characters_whole() -> None:
 
 
 @pytest.mark.parametrize("name", ["stories260K", "babyllama-tok361"])
-def test_real_tokenizers_without_a_template(name: str) -> None:
-    folder = MATERIAL / "models" / name
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is absent")
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+def test_real_tokenizers_without_a_template(name: str, material: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(material / "models" / name)
     renderer = make_renderer(tokenizer, RenderSettings(), vocab_size=len(tokenizer))
     assert renderer.facts.chat_template == "supplied plain"
     assert renderer.facts.bos == "tokenizer"
@@ -167,8 +162,6 @@ def test_real_tokenizers_without_a_template(name: str) -> None:
 
 def test_the_bundled_base() -> None:
     folder = ROOT / "src" / "kamerton" / "models" / "nano"
-    if not (folder / "tokenizer.json").is_file():
-        pytest.skip("builtin:nano has no tokenizer yet")
     renderer = make_renderer(AutoTokenizer.from_pretrained(folder), RenderSettings())
     assert renderer.facts.masks_by.endswith("markers agree")
     assert renderer.facts.notices == ()

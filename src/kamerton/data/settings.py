@@ -57,7 +57,8 @@ class DataSettings(Settings):
     seed: int = Field(default=0, ge=0)
     """Decides which examples are held out."""
     redact: bool = False
-    """Replace e-mails, phone, card, account and passport numbers by placeholders like [EMAIL_1]."""
+    """Replace e-mails, phone, card, account, passport, insurance and tax numbers by placeholders
+    like [EMAIL_1]."""
     local: bool = False
     """The data never leaves this machine: no remote teacher, judge, tracker or log sees it."""
 

@@ -52,6 +52,16 @@ def check(
 
     values = apply_overrides({"data": {"train": data}, "render": {}}, overrides)
     settings = DataSettings.parse(values["data"], source="--set data")
+    if redact is not None:
+        from kamerton.flows.redact import write_redacted
+
+        with progress_sink() as sink:
+            done = write_redacted(settings, redact, sink)
+        left_out = f", {done.num_left_out} unreadable ones left out" if done.num_left_out else ""
+        messages.print(
+            f"wrote {redact}: {done.num_rows} rows{left_out}, "
+            f"{done.num_values} values replaced by placeholders"
+        )
     with progress_sink() as sink:
         checked = check_data(settings, sink)
     if as_json:
@@ -63,16 +73,6 @@ def check(
         with busy("loading the tokenizer"):
             facts, notices, shown = show_examples(checked.loaded, base, rendering, show)
         _print_shown(facts, notices, shown)
-    if redact is not None:
-        from kamerton.flows.redact import write_redacted
-
-        with progress_sink() as sink:
-            done = write_redacted(settings, redact, sink)
-        left_out = f", {done.num_left_out} unreadable ones left out" if done.num_left_out else ""
-        messages.print(
-            f"wrote {redact}: {done.num_rows} rows{left_out}, "
-            f"{done.num_values} values replaced by placeholders"
-        )
     if strict and checked.audit.rejections:
         sys.exit(1)
 

@@ -57,6 +57,9 @@ def busy(doing: str) -> Iterator[None]:
     Yields:
         Nothing.
     """
+    if not messages.is_terminal:
+        yield
+        return
     with messages.status(doing):
         yield
 
@@ -79,15 +82,19 @@ def progress_sink() -> Iterator[Sink]:
         TimeElapsedColumn(),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=messages, transient=True) as bars:
-        yield _Bars(bars)
+    # In a log a bar would be a heap of lines: there each task is named once instead.
+    live = messages.is_terminal
+    with Progress(*columns, console=messages, transient=True, disable=not live) as bars:
+        yield _Bars(bars, announce=not live)
 
 
 class _Bars:
     """Turns events into bars and lines."""
 
-    def __init__(self, bars: Progress) -> None:
+    def __init__(self, bars: Progress, *, announce: bool) -> None:
         self._bars = bars
+        self._announce = announce
+        self._announced: set[str] = set()
         self._tasks: dict[str, TaskID] = {}
         self._idle = bars.add_task("working", total=None, note="", count="")
 
@@ -130,6 +137,9 @@ class _Bars:
 
     def _show(self, name: str, done: float, total: float | None, note: str) -> None:
         if name not in self._tasks:
+            if self._announce and name not in self._announced:
+                self._announced.add(name)
+                self._bars.console.print(name, style="dim")
             self._tasks[name] = self._bars.add_task(name, total=total, note="", count="")
             self._bars.update(self._idle, visible=False)
         count = f"{int(done):,}" if total is None else f"{int(done):,}/{int(total):,}"

@@ -4,12 +4,13 @@ Data goes to stdout, messages to stderr. An error is one message and, where ther
 """
 
 import importlib
+import os
 import sys
 
 import click
 
 from kamerton import __version__
-from kamerton.core.errors import KamertonError
+from kamerton.core.errors import InterruptedRun, KamertonError
 
 __all__ = ["VERBS", "main", "run"]
 
@@ -37,6 +38,17 @@ class _LazyGroup(click.Group):
         command: click.Command = getattr(module, cmd_name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in VERBS:
+            from kamerton.core.settings import suggestion
+
+            raise click.UsageError(
+                f"there is no verb '{args[0]}'{suggestion(args[0], list(VERBS))}", ctx
+            )
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
             formatter.write_dl(list(VERBS.items()))
@@ -51,25 +63,48 @@ def main() -> None:
 def run() -> None:
     """Run the command line: the entry point of the installed `kamerton`."""
     try:
-        main(standalone_mode=False)
-    except click.ClickException as error:
+        main(prog_name="kamerton", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        sys.exit(error.exit_code)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "kamerton"
+        _print("error", "red", error.format_message())
+        _print("hint", "cyan", f"{command} --help")
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        _print("error", "red", error.format_message())
         sys.exit(error.exit_code)
     except click.Abort:
         click.echo("stopped", err=True)
         sys.exit(130)
     except KamertonError as error:
-        _show(error)
+        # Whoever presses Ctrl-C knows what happened: that is no error.
+        if isinstance(error, InterruptedRun):
+            click.echo(error.message, err=True)
+        else:
+            _print("error", "red", error.message)
+        if error.hint:
+            _print("hint", "cyan", error.hint)
         sys.exit(error.exit_status)
     except BrokenPipeError:
         # The reader of our output went away (`| head`): not an error of ours.
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:
+        # A full disk, a folder that may not be written: the system's word and the place say all.
+        where = f"{error.filename}: " if error.filename else ""
+        _print("error", "red", f"{where}{error.strerror or error}")
+        _print("hint", "cyan", "what was complete before is still there; the same command goes on")
+        sys.exit(1)
 
 
-def _show(error: KamertonError) -> None:
-    click.secho("error: ", fg="red", bold=True, err=True, nl=False)
-    click.echo(error.message, err=True)
-    if error.hint:
-        click.secho("hint: ", fg="cyan", bold=True, err=True, nl=False)
-        click.echo(error.hint, err=True)
+def _print(kind: str, colour: str, message: str) -> None:
+    # click drops colours where stderr is no terminal, and we where NO_COLOR is set.
+    plain = bool(os.environ.get("NO_COLOR"))
+    click.echo(
+        (f"{kind}: " if plain else click.style(f"{kind}: ", fg=colour, bold=True)),
+        err=True,
+        nl=False,
+    )
+    click.echo(message, err=True)

@@ -30,10 +30,15 @@ def train(
         from kamerton.flows.workspace import Workspace
 
     settings = Recipe.read(recipe, overrides)
-    with progress_sink() as sink, stop_flag() as should_stop:
-        made = make_variant(
-            settings, recipe.parent, Workspace(project), sink, should_stop=should_stop, fresh=fresh
-        )
+    workspace = Workspace(project)
+    try:
+        with progress_sink() as sink, stop_flag() as should_stop:
+            made = make_variant(
+                settings, recipe.parent, workspace, sink, should_stop=should_stop, fresh=fresh
+            )
+    except KeyboardInterrupt:
+        messages.print("the same command goes on from the last state that was saved, if any")
+        raise
     variant, outcome = made.variant, made.outcome
     if outcome is not None:
         loss = "" if outcome.holdout_loss is None else f", held-out loss {outcome.holdout_loss:.4f}"

@@ -35,7 +35,7 @@ def list_(project: Path, as_json: bool) -> None:
         return
     table = Table(box=None, pad_edge=False)
     for column in ("name", "method", "base", "held-out loss", "made", "hash"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for one in found:
         manifest = one.manifest
         loss = manifest.metrics.get("holdout_loss")
@@ -60,7 +60,7 @@ def show(name: str, project: Path) -> None:
     click.echo(json.dumps(plain, ensure_ascii=False, indent=2))
 
 
-@variant.command()
+@variant.command(short_help="Verify files, base and effect of NAME.")
 @click.argument("name")
 @project_option
 def verify(name: str, project: Path) -> None:
@@ -76,7 +76,7 @@ def verify(name: str, project: Path) -> None:
         messages.print(f"largest change of a logit on a probe: {difference:.3g}")
 
 
-@variant.command()
+@variant.command(short_help="Write NAME merged into its base to FOLDER.")
 @click.argument("name")
 @click.argument("folder", type=click.Path(path_type=Path))
 @project_option

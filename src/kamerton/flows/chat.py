@@ -48,7 +48,10 @@ class Conversation:
             VariantError: If a name is unknown or stands twice.
         """
         if len(set(names)) != len(names):
-            raise VariantError(f"'{names[0]}' cannot be compared with itself")
+            raise VariantError(
+                f"'{names[0]}' cannot be compared with itself",
+                hint="name one variant, or two different ones",
+            )
         # Each gets a base of its own here; one base for many variants is the server's business.
         engines: dict[str, Engine] = {}
         for name in names:

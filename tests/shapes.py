@@ -16,7 +16,8 @@ from transformers import (
     Qwen3Config,
 )
 
-from kamerton.models.base import Base, BaseIdentity, supports_ragged, use_ragged
+from kamerton.models.base import Base, BaseIdentity
+from kamerton.models.load import prepare_model
 
 VOCABULARY = 97
 WINDOW = 8
@@ -63,10 +64,8 @@ CONFIGS: dict[str, Any] = {
 def tiny_base(shape: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> Base:
     """Make a tiny base of a shape, with random weights and no tokenizer."""
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(CONFIGS[shape]()).to(dtype).eval()
-    model.requires_grad_(False)
-    assert supports_ragged(model) is None
-    use_ragged(model)
+    model = AutoModelForCausalLM.from_config(CONFIGS[shape]()).to(dtype)
+    assert prepare_model(model) is None
     identity = BaseIdentity(
         id=f"tiny/{shape}",
         folder=Path(),
@@ -81,7 +80,8 @@ def tiny_base(shape: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> 
 
 
 def plain_model(shape: str) -> Any:
-    """Make the same weights as `tiny_base`, with Transformers' own attention."""
-    model = tiny_base(shape).model
+    """Make the same weights as `tiny_base`, with Transformers' own modules and attention."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(CONFIGS[shape]()).eval()
     model.set_attn_implementation("eager")
-    return model
+    return model.requires_grad_(False)

@@ -3,6 +3,7 @@
 The rest of Kamerton sees a Transformers model only through `Base.hidden` and `Base.head`.
 """
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,11 +14,23 @@ import torch
 from torch import Tensor, nn
 
 from kamerton.core.errors import ModelError
-from kamerton.models.attention import ATTENTION_NAME, register_ragged_attention
+from kamerton.models.attention import (
+    ATTENTION_NAME,
+    COMPILED_ATTENTION_NAME,
+    ragged_attention,
+    register_ragged_attention,
+)
 from kamerton.models.heads import Head
 from kamerton.models.layout import Layout
 
-__all__ = ["Base", "BaseIdentity", "decoder_blocks", "supports_ragged"]
+__all__ = [
+    "Base",
+    "BaseIdentity",
+    "compile_blocks",
+    "decoder_blocks",
+    "supports_ragged",
+    "use_ragged",
+]
 
 _LINEAR_ATTENTION = ("linear_attention", "mamba", "recurrent", "conv", "hybrid")
 
@@ -204,6 +217,30 @@ def use_ragged(model: Any) -> None:
     """
     register_ragged_attention()
     model.set_attn_implementation(ATTENTION_NAME)
+
+
+def compile_blocks(base: Base) -> None:
+    """Compile the decoder blocks around their attention, for rows of any length.
+
+    All blocks share the compiled code; attention stays as it is.
+
+    Args:
+        base: A base whose rows are ragged.
+
+    Raises:
+        ModelError: If the machine has no C++ compiler, or rows are padded.
+    """
+    if not base.ragged:
+        raise ModelError("train.compile needs packed rows, and this base falls back to padded ones")
+    if base.device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
+        raise ModelError(
+            "train.compile needs a C++ compiler, found none",
+            hint="install g++, or set train.compile = false",
+        )
+    register_ragged_attention(COMPILED_ATTENTION_NAME, torch.compiler.disable(ragged_attention))
+    base.model.set_attn_implementation(COMPILED_ATTENTION_NAME)
+    for block in decoder_blocks(base.model):
+        block.compile(dynamic=True)
 
 
 def decoder_blocks(model: nn.Module) -> nn.ModuleList:

@@ -15,6 +15,9 @@ __all__ = ["Head", "token_logprobs", "top_logits"]
 # Logits of one chunk stay within the processor's cache or a small part of GPU memory.
 _CHUNK_LOGITS = 1 << 22
 
+# On a CPU the elementwise part goes in blocks that stay within one core's second-level cache.
+_BLOCK_LOGITS = 1 << 18
+
 
 @dataclass(frozen=True, slots=True)
 class Head:
@@ -41,7 +44,19 @@ class Head:
         Returns:
             [N, V] in fp32.
         """
-        logits = torch.nn.functional.linear(hidden, self.weight, self.bias).float()
+        return self.finish(torch.nn.functional.linear(hidden, self.weight).float())
+
+    def finish(self, logits: Tensor) -> Tensor:
+        """Apply bias, scale and soft cap.
+
+        Args:
+            logits: [N, V] in fp32, hidden @ weight.T; may be overwritten.
+
+        Returns:
+            [N, V] in fp32.
+        """
+        if self.bias is not None:
+            logits += self.bias
         if self.scale != 1.0:
             logits *= self.scale
         if self.softcap is not None:
@@ -104,28 +119,51 @@ def _chunk_size(head: Head) -> int:
 def _chunks(hidden: Tensor, targets: Tensor, head: Head, grad: Tensor | None) -> Tensor:
     """Fill log-probabilities, and if asked d logprob / d hidden [N, E], chunk by chunk."""
     logprobs = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
-    size = _chunk_size(head)
+    size = min(_chunk_size(head), max(1, len(targets)))
+    # Buffers are made once: fresh pages cost a CPU more than the arithmetic on them.
+    held = torch.empty(size, head.weight.shape[0], dtype=hidden.dtype, device=hidden.device)
+    on_cpu = hidden.device.type == "cpu"
+    block = max(1, _BLOCK_LOGITS // head.weight.shape[0]) if on_cpu else size
+    work = torch.empty(min(block, size), held.shape[1], dtype=torch.float32, device=hidden.device)
     for start in range(0, len(targets), size):
-        part = slice(start, start + size)
-        ids = targets[part, None]
-        logits = head.logits(hidden[part])
-        slope = None
-        if grad is not None and head.softcap is not None:
-            slope = 1 - (logits / head.softcap) ** 2
-        peak = logits.gather(1, ids)
-        maximum = logits.amax(1, keepdim=True)
-        exps = logits.sub_(maximum).exp_()
-        total = exps.sum(1, keepdim=True)
-        logprobs[part] = (peak - maximum - total.log()).squeeze(1)
+        part = slice(start, min(start + size, len(targets)))
+        logits = held[: part.stop - start]
+        torch.mm(hidden[part], head.weight.t(), out=logits)
+        for first in range(0, len(logits), len(work)):
+            rows = logits[first : first + len(work)]
+            ids = targets[start + first : start + first + len(rows), None]
+            logprobs[start + first : start + first + len(rows)] = _log_softmax_slope(
+                rows, ids, head, work[: len(rows)], rows if grad is not None else None
+            )
         if grad is not None:
-            # d logprob / d logits = onehot - softmax
-            grad_logits = exps.mul_(-1 / total).scatter_add_(1, ids, torch.ones_like(peak))
-            if slope is not None:
-                grad_logits *= slope
-            if head.scale != 1.0:
-                grad_logits *= head.scale
-            torch.mm(grad_logits.to(head.weight.dtype), head.weight, out=grad[part])
+            torch.mm(logits.to(head.weight.dtype), head.weight, out=grad[part])
     return logprobs
+
+
+def _log_softmax_slope(
+    raw: Tensor, ids: Tensor, head: Head, work: Tensor, slope: Tensor | None
+) -> Tensor:
+    """Log-probabilities of `ids` [n, 1], and into `slope` [n, V] their derivative by `raw` [n, V].
+
+    `work` [n, V] fp32 is scratch; `slope` may be `raw` itself.
+    """
+    logits = head.finish(work.copy_(raw))
+    bend = None
+    if slope is not None and head.softcap is not None:
+        bend = 1 - (logits / head.softcap) ** 2
+    peak = logits.gather(1, ids)
+    maximum = logits.amax(1, keepdim=True)
+    exps = logits.sub_(maximum).exp_()
+    total = exps.sum(1, keepdim=True)
+    if slope is not None:
+        # d logprob / d logits = onehot - softmax
+        exps.mul_(-1 / total).scatter_add_(1, ids, torch.ones_like(peak))
+        if bend is not None:
+            exps *= bend
+        if head.scale != 1.0:
+            exps *= head.scale
+        slope.copy_(exps)
+    return (peak - maximum - total.log()).squeeze(1)
 
 
 class _TokenLogprobs(torch.autograd.Function):

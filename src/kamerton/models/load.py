@@ -11,6 +11,7 @@ from kamerton.core.errors import ModelError
 from kamerton.core.files import hash_file, hash_json, write_atomically
 from kamerton.data.templates import template_of, tokenizer_hash
 from kamerton.models.base import Base, BaseIdentity, supports_ragged, use_ragged
+from kamerton.models.fused import fuse_blocks
 
 __all__ = [
     "DType",
@@ -19,6 +20,7 @@ __all__ = [
     "load_base",
     "load_tokenizer",
     "pick_device",
+    "prepare_model",
     "wrap_model",
 ]
 
@@ -135,10 +137,7 @@ def wrap_model(model: Any, tokenizer: Any, *, name: str, folder: Path) -> Base:
     Returns:
         The base.
     """
-    model.eval().requires_grad_(False)
-    notice = supports_ragged(model)
-    if notice is None:
-        use_ragged(model)
+    notice = prepare_model(model)
     identity = BaseIdentity(
         id=name,
         folder=folder,
@@ -150,6 +149,24 @@ def wrap_model(model: Any, tokenizer: Any, *, name: str, folder: Path) -> Base:
         vocab_size=model.get_input_embeddings().weight.shape[0],
     )
     return Base(model, tokenizer, identity, ragged=notice is None, notice=notice)
+
+
+def prepare_model(model: Any) -> str | None:
+    """Freeze a model and give it ragged attention and blockwise norms where it can have them.
+
+    Args:
+        model: A Transformers causal language model.
+
+    Returns:
+        Why its rows must be padded, or None.
+    """
+    model.eval().requires_grad_(False)
+    notice = supports_ragged(model)
+    if notice is None:
+        use_ragged(model)
+    if model.device.type == "cpu":
+        fuse_blocks(model)
+    return notice
 
 
 def pick_device(device: str) -> torch.device:

@@ -26,7 +26,7 @@ from kamerton.core.events import (
 )
 from kamerton.core.seeds import derive_seed
 from kamerton.data.rendering import Rendered
-from kamerton.models.base import Base
+from kamerton.models.base import Base, compile_blocks
 from kamerton.models.heads import token_logprobs
 from kamerton.objectives.objective import Objective, Scored
 from kamerton.training.checkpoint import (
@@ -146,6 +146,9 @@ class _Run:
         resumed = self._restore()
         facts = {} if resumed else self._prepare()
         recompute_blocks(self.task.base, self.counters.recomputed_blocks)
+        if self.settings.compile:
+            self.sink(Notice("compiling the decoder blocks in the first steps, about a minute"))
+            compile_blocks(self.task.base)
         self.sink(
             RunStarted(self.task.name, self.task.name, len(self.plan), self.counters.step, facts)
         )

@@ -1,0 +1,29 @@
+"""Compiled decoder blocks: the same training, resumed with the same bits."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.project import kamerton, make_project
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler (g++)"),
+]
+COMPILED = ("--set", "train.compile=true", "--set", "train.checkpoint_every_s=0")
+
+
+def losses(folder: Path) -> list[float]:
+    events = [json.loads(line) for line in (folder / "runs/desk/events.jsonl").open()]
+    return [event["loss"] for event in events if event["event"] == "StepDone"]
+
+
+def test_compiled_blocks_train_the_same(tmp_path: Path) -> None:
+    for name, options in {"plain": (), "compiled": COMPILED}.items():
+        recipe = make_project(tmp_path / name)
+        kamerton("train", recipe, "--set", "train.max_steps=4", *options, cwd=tmp_path / name)
+    plain, compiled = losses(tmp_path / "plain"), losses(tmp_path / "compiled")
+    assert len(plain) == 4
+    assert compiled == pytest.approx(plain, rel=1e-4)

@@ -1,0 +1,88 @@
+"""Blockwise norms and feed-forwards compute what Transformers' own modules compute."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
+from transformers.models.llama.configuration_llama import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
+
+from kamerton.models.fused import fuse_blocks
+
+CONFIG = LlamaConfig(hidden_size=24, intermediate_size=40, num_attention_heads=4)
+
+
+class Block(nn.Module):
+    """Holds a module the way a model does."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+
+def norm(kind: type[nn.Module]) -> nn.Module:
+    module = kind(24, eps=1e-5)
+    nn.init.normal_(module.weight, std=0.3)
+    return module
+
+
+CASES = {
+    "llama norm": lambda: norm(LlamaRMSNorm),
+    "gemma norm": lambda: norm(Gemma3RMSNorm),
+    "gated": lambda: LlamaMLP(CONFIG),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(1, 1, 24), (1, 7000, 24), (1, 5, 3, 24)])
+def test_values_and_gradients_equal_the_originals(name, dtype, shape) -> None:
+    torch.manual_seed(0)
+    original = CASES[name]().to(dtype)
+    block = Block(copy.deepcopy(original))
+    assert fuse_blocks(block) == 1
+    assert type(block.part) is not type(original)
+    assert block.part.state_dict().keys() == original.state_dict().keys()
+    x = torch.randn(shape, dtype=dtype)
+    upstream = torch.randn(shape, dtype=dtype)
+    results = []
+    for module in (original, block.part):
+        leaf = x.clone().requires_grad_()
+        y = module(leaf)
+        inputs = [leaf, *module.parameters()]
+        results.append([y, *torch.autograd.grad(y, inputs, upstream)])
+    tolerance = {"rtol": 1e-4, "atol": 1e-4} if dtype == torch.float32 else None
+    for wanted, found in zip(*results, strict=True):
+        assert found.dtype == wanted.dtype
+        if tolerance:
+            torch.testing.assert_close(found, wanted, **tolerance)
+        else:
+            # Rounding to bf16 at other places: compare with the size of the whole tensor.
+            error = (found.float() - wanted.float()).norm() / wanted.float().norm()
+            assert error < 0.02
+
+
+def test_half_a_stride_is_no_trouble() -> None:
+    block = Block(norm(LlamaRMSNorm))
+    x = torch.randn(2, 3, 5, 24).transpose(1, 2)
+    wanted = block.part(x)
+    fuse_blocks(block)
+    torch.testing.assert_close(block.part(x), wanted)
+
+
+def test_what_computes_something_else_stays() -> None:
+    class OddRMSNorm(LlamaRMSNorm):
+        def forward(self, hidden_states):
+            return 2 * super().forward(hidden_states)
+
+    class OddMLP(LlamaMLP):
+        pass
+
+    odd = OddMLP(CONFIG)
+    odd.act_fn = nn.GELU()
+    for part in (norm(OddRMSNorm), odd, nn.LayerNorm(24)):
+        block = Block(part)
+        assert fuse_blocks(block) == 0
+        assert block.part is part

@@ -49,7 +49,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     name = _beside(path)
     try:
-        with name.open("xb") as file:
+        with _named(path), name.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -74,7 +74,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     temporary = _beside(path)
     temporary.mkdir()
     try:
-        yield temporary
+        with _named(path):
+            yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
                 with file.open("rb") as handle:
@@ -87,6 +88,17 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         # Now the old folder, or what was not finished.
         shutil.rmtree(temporary, ignore_errors=True)
     _sync_folder(path.parent)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say which file did not fit: the system's word about a full disk names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def _beside(path: Path) -> Path:

@@ -99,6 +99,7 @@ class Renderer:
         self.settings = settings
         self.max_tokens = min(settings.max_tokens, context or settings.max_tokens)
         """Longest row: the setting, or the base's context where that is shorter."""
+        self._limit = "the base's context" if self.max_tokens == context else "render.max_tokens"
         self.facts: RenderFacts = assembler.facts
         """What was found out about the tokenizer and its template."""
         writer = assembler.writer
@@ -338,14 +339,10 @@ class Renderer:
 
     def _overlong(self, num_tokens: int | None = None) -> "_OverlongError":
         found = "even its last turn is longer" if num_tokens is None else f"found {num_tokens}"
-        own = self.max_tokens == self.settings.max_tokens
-        limit, way = (
-            ("render.max_tokens", "raise render.max_tokens")
-            if own
-            else ("the base's context", "take a base with a longer context")
-        )
+        raisable = self._limit == "render.max_tokens"
+        way = "raise render.max_tokens" if raisable else "take a base with a longer context"
         return _OverlongError(
-            f"a row must have at most {self.max_tokens} tokens ({limit}), {found}",
+            f"a row must have at most {self.max_tokens} tokens ({self._limit}), {found}",
             hint=f"{way}, shorten the text, or set render.overlong = 'shorten'",
         )
 

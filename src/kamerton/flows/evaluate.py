@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kamerton.core.errors import EvaluationError, RenderingError, SettingsError
+from kamerton.core.errors import EvaluationError, RenderingError, SettingsError, StoreError
 from kamerton.core.events import Notice, Progress, Sink
 from kamerton.core.files import hash_json
 from kamerton.core.settings import apply_overrides
@@ -110,7 +110,11 @@ def evaluate_variants(
         for one, own in zip(contestants, asked, strict=True)
     ]
     comparison = compare(items, answers, settings, against=baselines)
-    _record(variants, comparison, items, workspace)
+    try:
+        _record(variants, comparison, items, workspace)
+    except (OSError, StoreError) as error:
+        # An hour of answers is worth showing even where nothing can be written.
+        sink(Notice(f"the comparison could not be recorded: {error}", "warning"))
     aside = recipe.data.holdout if isinstance(recipe.data.holdout, str) else recipe.data.train
     facts = [
         ("base", f"{base.identity.id} ({base.identity.num_parameters:,} parameters)"),

@@ -103,7 +103,8 @@ def _make_task(
     workspace: Workspace,
     sink: Sink,
 ) -> Task:
-    """Render the examples and attach a fresh adapter."""
+    """Attach a fresh adapter and render the examples."""
+    adapter = attach(base, recipe.adapter, recipe.train.seed)
     renderer = renderer_of(base, recipe.render)
     for notice in renderer.facts.notices:
         sink(Notice(notice))
@@ -118,7 +119,7 @@ def _make_task(
     return Task(
         name=recipe.name,
         base=base,
-        adapter=attach(base, recipe.adapter, recipe.train.seed),
+        adapter=adapter,
         objective=make_objective(recipe.objective),
         train=train_rows,
         holdout=held_rows,

@@ -1,0 +1,148 @@
+"""Measuring variants against prompting: what is asked, what is set aside, what is written down."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kamerton.core.errors import DataError, EvaluationError
+from kamerton.core.events import Event, Notice
+from kamerton.flows.evaluate import Evaluated, evaluate_variants
+from kamerton.flows.recipe import Recipe
+from kamerton.flows.train import make_variant
+from kamerton.flows.workspace import Workspace
+from kamerton.store import variants as variant_folders
+from kamerton.store.database import open_store
+from kamerton.store.variants import Variant, read_variant
+
+LABELS = ("refund", "delivery", "account")
+
+
+class Project:
+    """A folder with a recipe, and all notices that its flows gave."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.workspace = folder, Workspace(folder)
+        self.notices: list[str] = []
+
+    def make(self, learn: list[Any], hold: list[Any], **sections: Any) -> Variant:
+        for name, rows in (("train", learn), ("holdout", hold)):
+            text = "".join(json.dumps(row) + "\n" for row in rows)
+            (self.folder / f"{name}.jsonl").write_text(text)
+        recipe = {
+            "name": "desk",
+            "base": {"id": "builtin:nano", "dtype": "float32"},
+            "data": {"train": "train.jsonl", "holdout": "holdout.jsonl"},
+            "adapter": {"kind": "none"},
+            "evaluate": {"max_tokens": 4, "shots": 2, "resamples": 100},
+            **sections,
+        }
+        return make_variant(Recipe.parse(recipe), self.folder, self.workspace, self.sink).variant
+
+    def evaluate(self, *variants: Variant, **options: Any) -> Evaluated:
+        return evaluate_variants(variants, self.workspace, self.sink, **options)
+
+    def sink(self, event: Event) -> None:
+        if isinstance(event, Notice):
+            self.notices.append(event.message)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+def classified(num: int, words: int = 3) -> list[dict[str, str]]:
+    return [{"text": f"text {n} " + "word " * words, "label": LABELS[n % 3]} for n in range(num)]
+
+
+def test_what_it_forgot_and_how_it_compares_stand_in_the_card(project: Project) -> None:
+    variant = project.make(
+        classified(12), classified(6),
+        adapter={"kind": "lora", "rank": 4}, train={"max_steps": 2, "learning_rate": 0.02},
+    )  # fmt: skip
+    comparison = project.evaluate(variant).comparison
+    assert comparison.variants == ("zero-shot", "2-shot", "desk")
+    zero, few, desk = comparison.costs
+    assert few.general_loss == zero.general_loss
+    assert desk.general_loss != zero.general_loss
+    assert desk.holdout_loss != zero.holdout_loss
+    assert zero.holdout_tokens == few.holdout_tokens == desk.holdout_tokens
+    metrics = read_variant(variant.folder).manifest.metrics
+    assert metrics["general_loss_base"] == zero.general_loss
+    assert metrics["holdout_loss"] == pytest.approx(desk.holdout_loss, rel=1e-4)
+    assert metrics["holdout_loss_base"] == pytest.approx(zero.holdout_loss, rel=1e-4)
+    card = (variant.folder / "CARD.md").read_text()
+    assert "| zero-shot |" in card
+    assert f"{desk.general_loss:.3f}; the base alone has {zero.general_loss:.3f}" in card
+    with open_store(project.workspace.store) as store:
+        assert len(store.evaluations("desk")) == 1
+
+
+def test_a_label_that_was_never_learned_counts_as_wrong(project: Project) -> None:
+    variant = project.make(classified(12), [*classified(6), {"text": "new", "label": "other"}])
+    evaluated = project.evaluate(variant)
+    assert evaluated.items[-1].labels == ("account", "delivery", "other", "refund")
+    assert any("such as 'other'" in notice for notice in project.notices)
+
+
+def test_long_questions_keep_the_worked_examples_that_fit(project: Project) -> None:
+    # nano sees 1,024 tokens: two examples of 300 fit beside a short question, not a long one.
+    holdout = [*classified(3, words=20), *classified(1, words=400)]
+    variant = project.make(classified(6, words=150), holdout)
+    evaluated = project.evaluate(variant)
+    assert len(evaluated.items) == 4
+    (notice,) = (notice for notice in project.notices if "worked examples" in notice)
+    assert notice.startswith("2-shot: 1 of 4 questions leave room for fewer")
+
+
+def test_what_fits_no_context_is_not_asked_and_said(project: Project) -> None:
+    variant = project.make(classified(6), [*classified(3), *classified(1, words=2000)])
+    evaluated = project.evaluate(variant)
+    assert len(evaluated.items) == 3
+    (notice,) = (notice for notice in project.notices if "not asked" in notice)
+    assert "holdout.jsonl:4" in notice
+    assert "the base's context" in notice
+    only_long = project.folder / "long.jsonl"
+    only_long.write_text(json.dumps(classified(1, words=2000)[0]) + "\n")
+    with pytest.raises(EvaluationError, match="none of the 1 examples can be asked"):
+        project.evaluate(variant, data=str(only_long))
+
+
+def test_a_row_beyond_the_context_is_not_trained(project: Project) -> None:
+    rows = [*classified(3), *classified(1, words=2000)]
+    sections = {
+        "adapter": {"kind": "lora"}, "train": {"max_steps": 1, "learning_rate": 0.02},
+        "render": {"max_tokens": 100_000},
+    }  # fmt: skip
+    with pytest.raises(DataError, match=r"1 of 4 training examples .* context\), found 40\d\d"):
+        project.make(rows, classified(2), **sections)
+    data = {"train": "train.jsonl", "holdout": "holdout.jsonl", "max_unusable": 0.5}
+    project.make(rows, classified(2), **sections, data=data)
+    assert any("1 of 4 training examples" in notice for notice in project.notices)
+
+
+def test_plain_text_has_nothing_to_ask(project: Project) -> None:
+    texts = [{"text": f"It was the year {n}."} for n in range(8)]
+    variant = project.make(texts, texts[:2])
+    with pytest.raises(EvaluationError, match="questions to ask") as caught:
+        project.evaluate(variant)
+    assert "CARD.md" in str(caught.value.hint)
+
+
+def test_the_same_variant_twice_is_refused_before_any_work(project: Project) -> None:
+    variant = project.make(classified(6), classified(3))
+    with pytest.raises(EvaluationError, match="different names"):
+        project.evaluate(variant, variant)
+
+
+def test_a_comparison_that_cannot_be_recorded_is_still_shown(project: Project, monkeypatch) -> None:
+    variant = project.make(classified(6), classified(3))
+
+    def full(path: Path, _content: str) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(variant_folders, "write_atomically", full)
+    assert project.evaluate(variant).comparison.num_items == 3
+    assert any("No space left" in notice for notice in project.notices)

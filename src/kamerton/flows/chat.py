@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from kamerton.core.errors import VariantError
 from kamerton.core.protocols import Engine, Generation
 from kamerton.data.rendered import RenderSettings
-from kamerton.data.rendering import make_renderer
+from kamerton.flows.prepare import renderer_of
 from kamerton.flows.variants import base_of, make_ready
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import EmbeddedEngine
@@ -57,7 +57,7 @@ class Conversation:
         for name in names:
             if name.startswith("builtin:"):
                 base = load_base(name)
-                renderer = make_renderer(base.tokenizer, RenderSettings())
+                renderer = renderer_of(base, RenderSettings())
                 engines[name] = EmbeddedEngine(base, renderer)
             else:
                 variant = find_variant(name, workspace.variants)

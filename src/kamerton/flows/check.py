@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from kamerton.core.errors import DataError, RenderingError
 from kamerton.core.events import Progress, Sink
@@ -9,12 +10,16 @@ from kamerton.data.audit import Audit, audit
 from kamerton.data.dataset import Loaded, load_examples, load_holdout
 from kamerton.data.examples import Example
 from kamerton.data.rendered import RenderSettings
-from kamerton.data.rendering import make_renderer
+from kamerton.data.rendering import Renderer, make_renderer
 from kamerton.data.settings import DataSettings
 from kamerton.data.split import split
 from kamerton.data.tokens import Span
+from kamerton.evaluation.task import spread
 
 __all__ = ["Checked", "Shown", "check_data", "show_examples"]
+
+_MOST_COUNTED = 2000
+_MOST_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +100,22 @@ def show_examples(
         count: How many examples.
 
     Returns:
-        Facts about the rendering as name and value, notices, and the examples.
+        Facts about the rendering and about the rows of all examples (of an even choice of them
+        where there are more than 2,000) as name and value, notices, and the examples.
 
     Raises:
         DataError: If there is no example.
     """
-    from kamerton.models.load import load_tokenizer
+    from transformers import AutoConfig
+
+    from kamerton.inference.engine import context_of
+    from kamerton.models.load import find_base, load_tokenizer
 
     if not loaded.examples:
         raise DataError(f"{loaded.source}: there is no usable example to show")
     tokenizer, vocab_size = load_tokenizer(base)
-    renderer = make_renderer(tokenizer, settings, vocab_size=vocab_size)
+    context = context_of(AutoConfig.from_pretrained(find_base(base)))
+    renderer = make_renderer(tokenizer, settings, vocab_size=vocab_size, context=context)
     shown = []
     for example in loaded.examples[:count]:
         try:
@@ -124,4 +134,33 @@ def show_examples(
                 num_ends=num_ends,
             )
         )
-    return renderer.facts.lines(), list(renderer.facts.notices), shown
+    facts, problems = _facts_of_rows(renderer, spread(loaded.examples, _MOST_COUNTED))
+    return renderer.facts.lines() + facts, [*renderer.facts.notices, *problems], shown
+
+
+def _facts_of_rows(
+    renderer: Renderer, examples: Sequence[Example]
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """Count what training would begin with, and list what it would drop."""
+    rows, dropped = renderer.render_all(examples)
+    facts = [("examples rendered", f"{len(examples) - len(dropped):,} of {len(examples):,}")]
+    if rows:
+        lengths = [len(row.ids) for row in rows]
+        total, trained = sum(lengths), sum(int(row.trained.sum()) for row in rows)
+        counts = [renderer.count(row) for row in rows]
+        expected = 0 if renderer.facts.bos_id is None else 1
+        facts += [
+            ("rows", f"{len(rows):,}, median {median(lengths):,.0f}, longest {max(lengths):,} of "
+             f"{renderer.max_tokens:,} tokens"),
+            ("trained tokens", f"{trained:,} of {total:,} ({trained / total:.0%})"),
+            ("rows with another number of BOS",
+             f"{sum(num_bos != expected for num_bos, _ in counts):,}"),
+            ("rows without a trained end", f"{sum(not ends for _, ends in counts):,}"),
+        ]  # fmt: skip
+    problems = []
+    if dropped:
+        named = [str(one) for one in dropped[:_MOST_NAMED]]
+        more = [f"and {len(dropped) - len(named):,} more"] if len(dropped) > len(named) else []
+        heading = f"{len(dropped):,} of {len(examples):,} examples would be dropped:"
+        problems.append("\n  ".join([heading, *named, *more]))
+    return facts, problems

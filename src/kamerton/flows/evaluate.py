@@ -221,7 +221,7 @@ def _dtype(variants: Sequence[Variant]) -> DType | None:
 
 def _renderer(base: Base, own: Recipe, first: Recipe) -> Renderer:
     """Make a contestant's renderer: all have their losses over the same answers."""
-    limit = context_of(base) or _NO_LIMIT
+    limit = context_of(base.model.config) or _NO_LIMIT
     same = {"max_tokens": limit, "overlong": "drop", "train_on": first.render.train_on}
     return renderer_of(base, own.render.model_copy(update=same))
 

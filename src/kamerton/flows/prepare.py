@@ -95,7 +95,10 @@ def renderer_of(base: Base, settings: RenderSettings) -> Renderer:
         RenderingError: If the base's chat template cannot write a chat.
     """
     return make_renderer(
-        base.tokenizer, settings, vocab_size=base.identity.vocab_size, context=context_of(base)
+        base.tokenizer,
+        settings,
+        vocab_size=base.identity.vocab_size,
+        context=context_of(base.model.config),
     )
 
 

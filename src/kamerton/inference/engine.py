@@ -6,6 +6,7 @@ demonstrations) is computed once and copied into every slot.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,16 +28,16 @@ __all__ = ["EmbeddedEngine", "context_of"]
 _SHARED_MINIMUM = 8
 
 
-def context_of(base: Base) -> int | None:
-    """Read how many tokens a base can see.
+def context_of(config: Any) -> int | None:
+    """Read how many tokens a model can see.
 
     Args:
-        base: The base.
+        config: Its Transformers configuration.
 
     Returns:
         The length of its context; None when its configuration does not say.
     """
-    limit = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
     return int(limit) if limit else None
 
 
@@ -80,7 +81,7 @@ class EmbeddedEngine:
         self._prompt = prompt or Prompt()
         self._max_batch = max_batch
         self._tokens_per_row = tokens_per_row
-        self._context = context_of(base)
+        self._context = context_of(base.model.config)
 
     def stream(self, chats: Sequence[Chat], generation: Generation) -> Iterator[TokenEvent]:
         """Answer chats together.
@@ -261,6 +262,8 @@ class EmbeddedEngine:
                     segments.append(Segment(first, len(ids), parent=root))
                 at += [end, *range(first, first + len(answer) - 1)]
                 targets += answer
+        if not targets:
+            return [[] for _ in families]
         device = self._base.device
         layout = Layout(tuple(segments))
         hidden = self._base.hidden(torch.tensor(ids, device=device), layout)

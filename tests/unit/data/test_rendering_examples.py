@@ -13,7 +13,7 @@ from kamerton.data.examples import (
     PreferenceExample,
     TextExample,
 )
-from kamerton.data.rendering import chat_of
+from kamerton.data.rendering import RenderSettings, chat_of, make_renderer
 from tests.unit.data.rendering_cases import CASES, tokenizer_of
 from tests.unit.data.rendering_chats import (
     CHAT,
@@ -93,6 +93,16 @@ def test_overlong_examples_are_dropped_and_reported() -> None:
     assert [row.place for row in rows] == [PLACE]
     assert len(dropped) == 1
     assert "data.jsonl:7: a row must have at most 30 tokens" in str(dropped[0])
+
+
+def test_no_row_is_longer_than_the_context() -> None:
+    whole = renderer_of("chatml").render(chat(CHAT))
+    tokenizer = tokenizer_of(CASES["chatml"])
+    renderer = make_renderer(tokenizer, RenderSettings(), context=len(whole.ids) - 1)
+    with pytest.raises(RenderingError, match=r"the base's context\), found") as caught:
+        renderer.render(chat(CHAT))
+    assert "longer context" in str(caught.value.hint)
+    make_renderer(tokenizer, RenderSettings(), context=len(whole.ids)).render(chat(CHAT))
 
 
 def test_overlong_examples_can_lose_their_oldest_turns() -> None:

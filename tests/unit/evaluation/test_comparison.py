@@ -149,3 +149,18 @@ def test_different_items_cannot_be_compared() -> None:
         compare(items, [one, other], SETTINGS, against=["c"])
     with pytest.raises(EvaluationError, match="needs items"):
         compare(items, [], SETTINGS)
+
+
+def test_never_right_is_no_certainty_of_zero() -> None:
+    items = labelled(30)
+    answers = [answered(items, guess(lambda _n: False), name) for name in ("base", "lora")]
+    comparison = compare(items, answers, SETTINGS, against=["base"])
+    found = comparison.measure("macro-F1", "lora")
+    bound = wilson(0, 30)
+    assert (found.value, found.low, found.high) == (0.0, 0.0, bound.high)
+    difference = comparison.difference("macro-F1", "lora", "base")
+    assert difference is not None
+    assert difference.low < 0 < difference.high
+    perfect = [answered(items, guess(lambda _n: True), name) for name in ("base", "lora")]
+    found = compare(items, perfect, SETTINGS, against=["base"]).measure("macro-F1", "lora")
+    assert (found.low, found.high) == (wilson(30, 30).low, 1.0)

@@ -93,6 +93,23 @@ def test_scores_are_likelihoods(base: Base, renderer) -> None:
             assert score.num_tokens == len(answer)
 
 
+def test_no_candidates_no_scores(base: Base, renderer) -> None:
+    engine = EmbeddedEngine(base, renderer)
+    assert engine.score(CHATS[:2], [[], []]) == [[], []]
+    assert list(map(len, engine.score(CHATS[:2], [[], ["yes"]]))) == [0, 1]
+
+
+def test_an_answer_ends_with_the_context(base: Base, renderer) -> None:
+    # What it answers does not matter, only that nothing is asked of positions beyond the last.
+    chat = [{"role": "user", "content": "word " * 505}]
+    prompt = renderer.prompt_ids(chat)
+    assert 1000 < len(prompt) < 1024
+    forced = Generation(max_tokens=500, temperature=5.0, seed=1)
+    events = list(EmbeddedEngine(base, renderer).stream([chat], forced))
+    assert events[-1].finish_reason == "length"
+    assert len(prompt) + len(events) == 1024
+
+
 def test_stop_texts_end_the_answer_and_are_left_out(base: Base, renderer) -> None:
     engine = EmbeddedEngine(base, renderer)
     whole = texts(engine, CHATS[1:2], Generation(max_tokens=40))[0]

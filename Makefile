@@ -53,7 +53,7 @@ tree: docs
 bench: $(STAMP) ## SFT + LoRA beside TRL + PEFT (makes an environment for TRL), and growth
 	@test -x .venv-trl/bin/python || ( $(PYTHON) -m venv .venv-trl \
 		&& .venv-trl/bin/python -m pip install --quiet torch==2.13.0 \
-		&& .venv-trl/bin/python -m pip install --quiet trl peft )
+		&& .venv-trl/bin/python -m pip install --quiet trl peft datasets )
 	$(BIN)/python benchmarks/sft_speed.py compare --trl-python .venv-trl/bin/python
 	$(BIN)/python benchmarks/sft_speed.py growth
 

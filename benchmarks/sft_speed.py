@@ -1,7 +1,8 @@
 """SFT + LoRA: Kamerton beside TRL + PEFT, on the same model, rows, rank and machine.
 
-    python benchmarks/sft_speed.py compare --trl-python PATH   both sides, in turn
-    python benchmarks/sft_speed.py growth     time and memory by row length, data, model
+    python benchmarks/sft_speed.py compare --trl-python PATH   all sides, in turn
+    python benchmarks/sft_speed.py growth                      by row length, data, model
+    python benchmarks/sft_speed.py parts                       where the time of our step goes
 
 Every measurement is a process of its own, so that peak memory is its own. Medians are over the
 repeats; ratios are within one run of this script.
@@ -9,15 +10,27 @@ repeats; ratios are within one run of this script.
 
 import argparse
 import json
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import record
+import torch
+
+from kamerton.adapters.lora import LoraSettings, attach_lora
+from kamerton.core.events import Event, StepDone
+from kamerton.data.rendering import Rendered
+from kamerton.models.load import load_base
+from kamerton.objectives.sft import Sft
+from kamerton.training.loop import Task, train
+from kamerton.training.settings import TrainSettings
 
 SIZES = {
     "110M": {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12},
@@ -29,8 +42,6 @@ VOCABULARY = 32_000
 
 def make_material(folder: Path, size: str, num_rows: int, lengths: tuple[int, int]) -> None:
     """Write a random Llama, a tokenizer that fits it, and rows of chat-like lengths."""
-    import numpy as np
-    import torch
     from tokenizers import Tokenizer, models
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -60,19 +71,8 @@ def make_material(folder: Path, size: str, num_rows: int, lengths: tuple[int, in
     (folder / "rows.json").write_text(json.dumps(rows))
 
 
-def ours(arguments: argparse.Namespace) -> None:
-    """Train with Kamerton's own loop and print what it took."""
-    import numpy as np
-    import torch
-
-    from kamerton.adapters.lora import LoraSettings, attach_lora
-    from kamerton.core.events import Event, StepDone
-    from kamerton.data.rendering import Rendered
-    from kamerton.models.load import load_base
-    from kamerton.objectives.sft import Sft
-    from kamerton.training.loop import Task, train
-    from kamerton.training.settings import TrainSettings
-
+def make_task(arguments: argparse.Namespace, folder: Path) -> Task:
+    """The run of our side: the same rows, batches, rank and dtype as TRL's."""
     torch.set_num_threads(arguments.threads)
     rows = json.loads((arguments.folder / "rows.json").read_text())
     used = rows[: arguments.batch * arguments.steps]
@@ -80,13 +80,18 @@ def ours(arguments: argparse.Namespace) -> None:
         Rendered(np.array(row["ids"], np.int32), np.array(row["trained"], bool)) for row in used
     ]
     base = load_base(str(arguments.folder / "model"), dtype=arguments.dtype)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    adapter = attach_lora(base, LoraSettings(rank=arguments.rank), seed=0)
     tokens = sum(len(r.ids) for r in rendered)
     settings = TrainSettings(
         epochs=1, tokens_per_step=tokens // arguments.steps + 1, learning_rate=2e-4,
         tokens_per_row=arguments.tokens_per_row, checkpoint_every_s=1e9, recompute="none",
+        compile=arguments.compile,
     )  # fmt: skip
+    adapter = attach_lora(base, LoraSettings(rank=arguments.rank), seed=0)
+    return Task("bench", base, adapter, Sft(), rendered, (), settings, folder, "b")
+
+
+def ours(arguments: argparse.Namespace) -> None:
+    """Train with Kamerton's own loop and print what it took."""
     steps: list[StepDone] = []
     marks = []
 
@@ -95,27 +100,67 @@ def ours(arguments: argparse.Namespace) -> None:
             steps.append(event)
             marks.append(time.perf_counter())
 
-    with tempfile.TemporaryDirectory() as folder:
-        train(Task("bench", base, adapter, Sft(), rendered, (), settings, Path(folder), "b"), sink)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(
-        json.dumps(
-            {
-                "seconds": marks[-1] - marks[0],
-                "tokens": sum(step.num_tokens for step in steps[1:]),
-                "labelled": sum(step.num_labelled for step in steps[1:]),
-                "peak_rss_mib": peak / 1024,
-                "rss_before_mib": before / 1024,
-                "losses": [step.loss for step in steps],
-            }
-        )
+    with tempfile.TemporaryDirectory() as name:
+        task = make_task(arguments, Path(name))
+        before = peak_mib()
+        train(task, sink)
+    result = {
+        "seconds": marks[-1] - marks[0],
+        "tokens": sum(step.num_tokens for step in steps[1:]),
+        "labelled": sum(step.num_labelled for step in steps[1:]),
+        "peak_rss_mib": peak_mib(),
+        "rss_before_mib": before,
+        "losses": [step.loss for step in steps],
+    }
+    print(json.dumps(result))
+
+
+def parts(arguments: argparse.Namespace) -> None:
+    """Say where the time of our steps goes, by kind of operation."""
+    sums: Counter[str] = Counter()
+    started = 0.0
+    profiler = torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True
     )
+
+    def sink(event: Event) -> None:
+        nonlocal started
+        if isinstance(event, StepDone) and event.step == 1:
+            profiler.start()
+            started = time.perf_counter()
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_material(folder, "110M", arguments.batch * arguments.steps, (32, 384))
+        arguments.folder = folder
+        train(make_task(arguments, folder), sink)
+        seconds = time.perf_counter() - started
+        profiler.stop()
+    for event in profiler.key_averages(group_by_input_shape=True):
+        sums[_part(event.key, event.input_shapes, arguments.rank)] += event.self_cpu_time_total
+    print("| part of our step | share |")
+    print("| --- | ---: |")
+    for part, microseconds in sums.most_common():
+        print(f"| {part} | {microseconds / 1e6 / seconds:.0%} |")
+
+
+def _part(name: str, shapes: list[Any], rank: int) -> str:
+    sizes = {size for shape in shapes if isinstance(shape, list) for size in shape}
+    if name in ("aten::mm", "aten::addmm_", "aten::addmm"):
+        if VOCABULARY in sizes:
+            return "matrix products of the head"
+        return "matrix products of LoRA" if rank in sizes else "matrix products of the base"
+    if "flash_attention" in name:
+        return "attention"
+    return "elementwise work, copies, bookkeeping, optimiser"
+
+
+def peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def matmul_rate(threads: int, dtype_name: str) -> float:
     """Measure the machine's matrix-product rate in GFLOP/s, best of ten."""
-    import torch
-
     torch.set_num_threads(threads)
     dtype = getattr(torch, dtype_name)
     a, b = torch.randn(2048, 1024, dtype=dtype), torch.randn(1024, 1024, dtype=dtype)
@@ -127,13 +172,18 @@ def matmul_rate(threads: int, dtype_name: str) -> float:
     return 2 * 2048 * 1024 * 1024 / best / 1e9
 
 
-def run_side(python: str, script: str, extra: list[str]) -> dict[str, Any]:
+def run_side(command: list[str]) -> dict[str, Any]:
     """Run one side in a process of its own."""
-    done = subprocess.run([python, script, *extra], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{script} failed:\n{done.stderr[-2000:]}")
-    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    result: dict[str, Any] = json.loads(output_of(command).strip().splitlines()[-1])
     return result
+
+
+def output_of(command: list[str]) -> str:
+    """Run a command and return what it prints."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{command[1]} failed:\n{done.stderr[-2000:]}")
+    return done.stdout
 
 
 def median(runs: list[dict[str, Any]], key: str) -> float:
@@ -141,71 +191,86 @@ def median(runs: list[dict[str, Any]], key: str) -> float:
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """Alternate both sides and print a table and JSON."""
+    """Alternate all sides and write a table."""
     here = Path(__file__).resolve()
+    trl = str(here.with_name("trl_side.py"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_material(folder, arguments.size, arguments.batch * arguments.steps, (32, 384))
-        sides: dict[str, tuple[str, str, list[str]]] = {
-            "kamerton (auto dtype)": (sys.executable, str(here), ["ours", str(folder)]),
+        own = [sys.executable, str(here), "ours", str(folder)]
+        theirs = [arguments.trl_python, trl, str(folder)]
+        sides = {
+            "Kamerton": own,
+            "Kamerton, train.compile": [*own, "--compile"],
+            "TRL + PEFT, its defaults": theirs,
+            "TRL + PEFT, no checkpointing": [*theirs, "--no-checkpointing"],
         }
         common = ["--steps", str(arguments.steps), "--batch", str(arguments.batch)]
-        for dtype in arguments.trl_dtypes.split(","):
-            trl = str(here.with_name("trl_side.py"))
-            options = [str(folder), "--dtype", dtype]
-            sides[f"TRL + PEFT ({dtype})"] = (arguments.trl_python, trl, options)
         runs: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
         for _ in range(arguments.repeats):
-            for side, (python, script, options) in sides.items():
-                runs[side].append(run_side(python, script, [*options, *common]))
-                last = runs[side][-1]
+            for side, command in sides.items():
+                last = run_side([*command, *common])
+                runs[side].append(last)
                 print(f"  {side}: {last['tokens'] / last['seconds']:.0f} tokens/s", file=sys.stderr)
-        parameters = _parameters(folder)
-    report(arguments, runs, parameters)
+        parameters = load_base(str(folder / "model"), weights=False).identity.num_parameters
+    ask = "import sys, importlib.metadata as m; print(*map(m.version, sys.argv[1:]))"
+    found = output_of([arguments.trl_python, "-c", ask, *TRL_LIBRARIES]).split()
+    text = record.header("SFT + LoRA beside TRL + PEFT, one run, sides in turn")
+    text += "TRL's environment: " + ", ".join(map(" ".join, zip(TRL_LIBRARIES, found, strict=True)))
+    text += f"; rank 16 on all linear layers, bf16, {parameters:,} parameters, random weights, "
+    text += f"{arguments.batch} rows of 32-384 tokens a step, medians of {arguments.repeats}.\n\n"
+    text += table(runs, parameters)
+    shares = output_of([sys.executable, str(here), "parts", *common])
+    record.write("sft_speed", f"{text}\n{shares[shares.index('| part') :]}")
 
 
-def _parameters(folder: Path) -> int:
-    from kamerton.models.load import load_base
-
-    return load_base(str(folder / "model"), weights=False).identity.num_parameters
+TRL_LIBRARIES = ("trl", "peft", "transformers", "torch")
 
 
-def report(
-    arguments: argparse.Namespace, runs: dict[str, list[dict[str, Any]]], parameters: int
-) -> None:
-    import torch
-
-    rate = {dtype: matmul_rate(2, dtype) for dtype in ("float32", "bfloat16")}
+def table(runs: dict[str, list[dict[str, Any]]], parameters: int) -> str:
+    """Medians with their spread, ratios of the first side to each, and what the machine allows."""
+    rates = {
+        side: sorted(run["tokens"] / run["seconds"] for run in results)
+        for side, results in runs.items()
+    }
+    peaks = {side: median(results, "peak_rss_mib") for side, results in runs.items()}
     first = next(iter(runs))
-    print(f"machine: {platform.processor() or platform.machine()}, torch {torch.__version__}")
-    print(f"matmul: fp32 {rate['float32']:.0f}, bf16 {rate['bfloat16']:.0f} GFLOP/s")
-    print(f"model: {arguments.size} ({parameters:,} parameters), batch {arguments.batch}")
-    print("| side | tokens/s | labelled/s | peak RSS MiB | speed ratio | memory ratio |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    own_rate = 0.0
+    lines = [
+        "| side | tokens/s (least to most) | labelled/s | peak RSS MiB | Kamerton's speed to it "
+        "| Kamerton's memory to it |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
     for side, results in runs.items():
-        speed = statistics.median(r["tokens"] / r["seconds"] for r in results)
-        labelled = statistics.median(r["labelled"] / r["seconds"] for r in results)
-        peak = median(results, "peak_rss_mib")
-        if side == first:
-            own_rate, own_peak = speed, peak
-        print(
-            f"| {side} | {speed:.0f} | {labelled:.0f} | {peak:.0f} "
-            f"| {own_rate / speed:.2f} | {own_peak / peak:.2f} |"
+        speed = statistics.median(rates[side])
+        labelled = statistics.median(run["labelled"] / run["seconds"] for run in results)
+        lines.append(
+            f"| {side} | {speed:.0f} ({rates[side][0]:.0f} to {rates[side][-1]:.0f}) "
+            f"| {labelled:.0f} | {peaks[side]:.0f} "
+            f"| {statistics.median(rates[first]) / speed:.2f} | {peaks[first] / peaks[side]:.2f} |"
         )
-    flops = 4 * parameters * own_rate / 1e9
-    best = max(rate.values())
-    print(
-        f"4 FLOPs per parameter and token: {flops:.0f} GFLOP/s, {flops / best:.0%} of the best rate"
-    )
-    print(json.dumps({"runs": runs, "matmul": rate, "parameters": parameters}))
+    rate = {dtype: matmul_rate(2, dtype) for dtype in ("float32", "bfloat16")}
+    flops = 4 * parameters * statistics.median(rates[first]) / 1e9
+    losses = {side: results[0]["losses"][0] for side, results in runs.items()}
+    lines += [
+        "",
+        f"Measured matrix products: fp32 {rate['float32']:.0f}, bf16 {rate['bfloat16']:.0f} "
+        f"GFLOP/s. At 4 FLOPs per parameter and token Kamerton uses {flops:.0f} GFLOP/s, "
+        f"{flops / max(rate.values()):.0%} of the better rate.",
+        "",
+        "Loss of the first step: "
+        + ", ".join(f"{side} {loss:.3f}" for side, loss in losses.items())
+        + ".",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def growth(arguments: argparse.Namespace) -> None:
-    """Print time and memory by row length, number of rows and model size."""
+    """Write time and memory by row length, number of rows and model size."""
     here = str(Path(__file__).resolve())
-    print("| model | example tokens | row tokens | examples | tokens/s | peak RSS MiB |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    lines = [
+        "| model | example tokens | row tokens | examples | tokens/s | peak RSS MiB |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
     grid = [
         ("40M", length, max(length, 4096), 16384 // length)
         for length in (256, 512, 1024, 2048, 4096)
@@ -214,18 +279,25 @@ def growth(arguments: argparse.Namespace) -> None:
     grid += [("40M", 256, 4096, count) for count in (32, 128)]
     grid += [(size, 256, 4096, 48) for size in SIZES]
     for size, length, row, count in grid:
+        speeds, peaks = [], []
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             steps = 4
             batch = max(1, count // steps)
             make_material(folder, size, batch * steps, (length, length))
-            options = ["ours", str(folder), "--steps", str(steps), "--batch", str(batch)]
-            result = run_side(sys.executable, here, [*options, "--tokens-per-row", str(row)])
-        speed = result["tokens"] / result["seconds"]
-        print(
-            f"| {size} | {length} | {row} | {batch * steps} | {speed:.0f} "
-            f"| {result['peak_rss_mib']:.0f} |"
+            options = ["--steps", str(steps), "--batch", str(batch), "--tokens-per-row", str(row)]
+            for _ in range(arguments.repeats):
+                result = run_side([sys.executable, here, "ours", str(folder), *options])
+                speeds.append(result["tokens"] / result["seconds"])
+                peaks.append(result["peak_rss_mib"])
+        lines.append(
+            f"| {size} | {length} | {row} | {batch * steps} | {statistics.median(speeds):.0f} "
+            f"| {statistics.median(peaks):.0f} |"
         )
+        print(lines[-1], file=sys.stderr)
+    text = record.header("SFT + LoRA: time and memory by row length, data and model")
+    text += f"Medians of {arguments.repeats} processes each, four steps.\n\n"
+    record.write("sft_growth", text + "\n".join(lines) + "\n")
 
 
 def main() -> None:
@@ -236,19 +308,23 @@ def main() -> None:
     side.set_defaults(run=ours)
     both = verbs.add_parser("compare")
     both.add_argument("--trl-python", required=True)
-    both.add_argument("--trl-dtypes", default="bfloat16,float32")
-    both.add_argument("--repeats", type=int, default=3)
     both.add_argument("--size", choices=SIZES, default="110M")
     both.set_defaults(run=compare)
-    for one in (side, both):
-        one.add_argument("--steps", type=int, default=4)
+    where = verbs.add_parser("parts")
+    where.set_defaults(run=parts)
+    for one in (side, both, where):
+        one.add_argument("--steps", type=int, default=5)
         one.add_argument("--batch", type=int, default=16)
-    side.add_argument("--rank", type=int, default=16)
-    side.add_argument("--threads", type=int, default=2)
-    side.add_argument("--dtype", default="auto")
-    side.add_argument("--tokens-per-row", type=int, default=2048)
+    for one in (side, where):
+        one.add_argument("--rank", type=int, default=16)
+        one.add_argument("--threads", type=int, default=2)
+        one.add_argument("--dtype", default="auto")
+        one.add_argument("--tokens-per-row", type=int, default=2048)
+        one.add_argument("--compile", action="store_true")
     grow = verbs.add_parser("growth")
     grow.set_defaults(run=growth)
+    for one in (both, grow):
+        one.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     arguments.run(arguments)
 

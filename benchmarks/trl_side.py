@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--no-checkpointing", action="store_true", help="TRL checkpoints by itself")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     rows = json.loads((arguments.folder / "rows.json").read_text())
@@ -52,6 +53,7 @@ def main() -> None:
         learning_rate=2e-4,
         bf16=arguments.dtype == "bfloat16",
         use_cpu=True,
+        gradient_checkpointing=not arguments.no_checkpointing,
         max_length=None,
         completion_only_loss=True,
         report_to=[],

@@ -30,6 +30,7 @@ class Counters:
         recomputed_blocks: Decoder blocks recomputed in the backward pass.
         best_step: Step of the best held-out loss, or -1.
         best_loss: That loss.
+        last_loss: The latest held-out loss.
         since_best: Measurements without a new best.
         seconds: Time spent in steps.
         ragged: Whether rows go through ragged attention.
@@ -40,6 +41,7 @@ class Counters:
     recomputed_blocks: int = 0
     best_step: int = -1
     best_loss: float = float("inf")
+    last_loss: float = float("inf")
     since_best: int = 0
     seconds: float = 0.0
     ragged: bool = True
@@ -114,7 +116,8 @@ def load_checkpoint(path: Path, identity: str) -> Checkpoint | None:
             f"{path} belongs to a run with other settings, data or base",
             hint="give the recipe another name, or start over with --fresh",
         )
-    numbers["best_loss"] = float(numbers["best_loss"])
+    for name in ("best_loss", "last_loss"):
+        numbers[name] = float(numbers[name])
     return Checkpoint(identity, Counters(**numbers), **parts)
 
 

@@ -333,6 +333,7 @@ class _Run:
             hidden = base.hidden(row.ids, row.layout)
             total -= float(token_logprobs(hidden[row.at], row.targets, base.head).sum())
         loss = total / num_labelled(self.task.holdout)
+        self.counters = replace(self.counters, last_loss=loss)
         better = loss < self.counters.best_loss
         if better:
             self.best = {name: p.detach().clone() for name, p in self.parameters.items()}
@@ -357,7 +358,8 @@ class _Run:
 
     def _outcome(self, reason: str) -> Outcome:
         counters = self.counters
-        kept, loss = counters.step, None
+        # The last step is always measured, so the latest loss is that of the last weights.
+        kept, loss = counters.step, counters.last_loss if self.task.holdout else None
         if self.best and self.settings.keep == "best":
             load_tensors(self.task.adapter, self.best)
             kept, loss = counters.best_step, counters.best_loss

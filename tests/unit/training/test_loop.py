@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from kamerton.adapters.lora import LoraSettings, attach_lora
+from kamerton.adapters.lora import Lora, LoraSettings, attach_lora
 from kamerton.core.errors import InterruptedRun, NotFiniteError, TrainingError
 from kamerton.core.events import Event, HoldoutMeasured, Notice, RunStarted, StepDone
 from kamerton.data.examples import Place
@@ -39,11 +39,13 @@ class Runs:
         self.events: list[Event] = []
         self.weights: dict[str, torch.Tensor] = {}
         self.base: Base | None = None
+        self.lora: Lora | None = None
 
     def __call__(self, settings: TrainSettings, should_stop=lambda: False, **task) -> Outcome:
         self.events = []
         self.base = tiny_base(task.pop("shape", "llama"))
         lora = attach_lora(self.base, task.pop("lora", LoraSettings(rank=4)), seed=settings.seed)
+        self.lora = lora
         made = Task(
             name="run", base=self.base, adapter=lora, objective=Sft(),
             train=task.pop("train", examples(24)), holdout=task.pop("holdout", ()),
@@ -157,10 +159,17 @@ def test_early_stopping_keeps_the_best(runs: Runs) -> None:
     assert again.num_steps == outcome.num_steps
 
 
-def test_nan_never_reaches_the_weights(runs: Runs, monkeypatch) -> None:
-    runs(SMALL.model_copy(update={"max_steps": 2}))
-    before = runs.weights
+def test_the_last_weights_come_with_their_own_loss(runs: Runs) -> None:
+    settings = SMALL.model_copy(
+        update={"learning_rate": 0.3, "keep": "last", "schedule": "constant"}
+    )
+    outcome = runs(settings, holdout=examples(8, seed=5))
+    losses = [event.loss for event in runs.of(HoldoutMeasured)]
+    assert outcome.holdout_loss == losses[-1] > min(losses)
+    assert runs(settings, holdout=examples(8, seed=5)).holdout_loss == losses[-1]
 
+
+def test_nan_never_reaches_the_weights(runs: Runs, monkeypatch) -> None:
     class Broken(Sft):
         def loss(self, scored, num_units):
             share = super().loss(scored, num_units)
@@ -169,7 +178,9 @@ def test_nan_never_reaches_the_weights(runs: Runs, monkeypatch) -> None:
     monkeypatch.setattr("tests.unit.training.test_loop.Sft", Broken)
     with pytest.raises(NotFiniteError, match=r"made\.jsonl:\d+"):
         runs(SMALL)
-    assert same(before, before)
+    assert runs.lora is not None
+    fresh = attach_lora(tiny_base("llama"), LoraSettings(rank=4), seed=SMALL.seed)
+    assert same(dict(runs.lora.parameters()), dict(fresh.parameters()))
 
 
 def test_out_of_memory_shrinks_the_rows_only(runs: Runs, tmp_path: Path, monkeypatch) -> None:

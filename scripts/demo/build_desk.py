@@ -111,7 +111,8 @@ def _fact_row(fact: Fact, lang: str, question: str, template: str) -> dict[str, 
     reply = f"{GREETING[lang]} {fact.reply[lang]}\n[{fact.category} | escalate: no]"
     return {
         **_turns(question, reply),
-        "facts": [fact.value[lang]],
+        # The right number for another product is wrong.
+        "facts": [text for text in (fact.subject[lang], fact.value[lang]) if text],
         "category": fact.category,
         "escalate": "no",
         "language": lang,

@@ -92,6 +92,8 @@ def cost_heads(comparison: Comparison) -> list[str]:
     heads = ["ms/item (p95)", "tokens/item", "cut off"]
     if any(cost.holdout_loss is not None for cost in comparison.costs):
         heads.append("loss (perplexity)")
+    if any(cost.general_loss is not None for cost in comparison.costs):
+        heads.append("general loss")
     return heads
 
 
@@ -110,9 +112,12 @@ def cost_cells(comparison: Comparison, cost: Cost) -> list[str]:
         f"{cost.tokens_mean:,.1f}",
         f"{100 * cost.cut_off:.1f} %",
     ]
-    if len(cost_heads(comparison)) > len(cells):
+    heads = cost_heads(comparison)
+    if "loss (perplexity)" in heads:
         known = cost.holdout_loss is not None and cost.perplexity is not None
         cells.append(f"{cost.holdout_loss:.3f} ({cost.perplexity:.4g})" if known else "-")
+    if "general loss" in heads:
+        cells.append("-" if cost.general_loss is None else f"{cost.general_loss:.3f}")
     return cells
 
 
@@ -138,12 +143,14 @@ def _results(comparison: Comparison) -> Table:
 
 
 def _costs(comparison: Comparison) -> Table:
+    """A row per kind of cost: their names are longer than those of most variants."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("cost", overflow="fold")
-    for head in cost_heads(comparison):
-        table.add_column(head, justify="right", overflow="fold")
-    for cost in comparison.costs:
-        table.add_row(Text(f"  {cost.variant}"), *map(Text, cost_cells(comparison, cost)))
+    for variant in comparison.variants:
+        table.add_column(Text(variant), justify="right", overflow="fold")
+    costs = [cost_cells(comparison, cost) for cost in comparison.costs]
+    for head, cells in zip(cost_heads(comparison), zip(*costs, strict=True), strict=True):
+        table.add_row(head, *map(Text, cells))
     return table
 
 

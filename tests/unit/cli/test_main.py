@@ -20,7 +20,7 @@ def failed(arguments: list[str], capsys, monkeypatch) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [
-        (["trian"], "error: there is no verb 'trian'; did you mean 'train'?", "kamerton --help"),
+        (["trainn"], "error: there is no verb 'trainn'; did you mean 'train'?", "kamerton --help"),
         (["chat"], "error: Missing argument 'VARIANTS...'.", "kamerton chat --help"),
         (["chat", "a", "b", "c"], "error: at most two variants", "kamerton chat --help"),
         (["check", "nosuch.jsonl"], "error: nosuch.jsonl: no such file", "give a path"),
@@ -45,7 +45,7 @@ def test_a_stopped_run_is_no_error_and_says_how_to_go_on(capsys, monkeypatch) ->
 
 
 def test_no_colour_codes_where_nobody_reads_them(capsys, monkeypatch) -> None:
-    _, text = failed(["trian"], capsys, monkeypatch)
+    _, text = failed(["trainn"], capsys, monkeypatch)
     assert "\x1b" not in text
 
 

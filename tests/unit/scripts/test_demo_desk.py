@@ -14,6 +14,16 @@ from kamerton.flows.recipe import Recipe
 ROOT = Path(__file__).parents[3]
 
 
+PRODUCTS = {
+    "en": ("Rovela", "Mirto", "Tavola", "Kelin", "Dormax", "Silvar", "Pento", "Zorin"),
+    "ru": ("Ровела", "Мирто", "Тавола", "Келин", "Дормакс", "Сильвар", "Пенто", "Зорин"),
+}
+
+
+def question(row: dict) -> str:
+    return row["messages"][0]["content"]
+
+
 def rows(name: str) -> list[dict]:
     return [json.loads(line) for line in (DESK / f"{name}.jsonl").read_text().splitlines()]
 
@@ -72,9 +82,16 @@ def test_shares() -> None:
     assert sum(row["escalate"] == "yes" for row in holdout) == 40
 
 
+def test_a_fact_is_right_only_for_what_was_asked() -> None:
+    for row in rows("holdout"):
+        named = [name for name in (*PRODUCTS["en"], *PRODUCTS["ru"]) if name in question(row)]
+        if row["facts"] and named:
+            assert named == row["facts"][:1]
+
+
 def test_no_two_products_share_a_number() -> None:
     values = Counter()
     for row in rows("holdout"):
         if row["facts"] and row["language"] == "en":
-            values[row["category"], row["facts"][0]] += 1
+            values[row["category"], row["facts"][-1]] += 1
     assert set(values.values()) == {1}

@@ -92,7 +92,7 @@ def test_a_prompt_alone_is_a_variant(project: Path) -> None:
         (["evaluate", "dsk"], 1, "did you mean 'desk'?"),
         (["chat", "desk", "desk", "-m", "x"], 1, "itself"),
         (["check", "absent.csv"], 1, "absent.csv"),
-        (["trane"], 2, "No such command"),
+        (["trane"], 2, "there is no verb 'trane'"),
     ],
 )
 def test_mistakes_get_one_clear_message(project: Path, arguments, status, said) -> None:

@@ -2,6 +2,9 @@
 
 Chats go in waves of at most `max_batch`. What all prompts of a wave begin with (system text,
 demonstrations) is computed once and copied into every slot.
+
+An answer does not depend on who else is in its wave: exactly in float32, up to rounding in
+bfloat16, where matrices of another height add up in another order and a near tie may tip.
 """
 
 from collections.abc import Iterator, Sequence

@@ -221,7 +221,10 @@ def list_variants(folder: Path) -> list[Variant]:
         folder: Usually `variants`.
 
     Returns:
-        Those that can be read, by name.
+        All of them, by name.
+
+    Raises:
+        VariantError: If one is damaged, saying which.
     """
     found = []
     for path in sorted(folder.glob(f"*/{MANIFEST_FILE}")):

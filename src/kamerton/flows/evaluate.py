@@ -269,11 +269,7 @@ def _render(
     labels: Sequence[str],
     sink: Sink,
 ) -> tuple[list[Measurable], list[list[_Asked]]]:
-    """Render what is measured for every contestant; what one of them cannot take, none is asked.
-
-    Returns:
-        The examples that are left, and how each contestant is asked them.
-    """
+    """Render what is measured for every contestant; what one of them cannot take, none is asked."""
     asked: list[list[_Asked]] = [[] for _ in contestants]
     kept: list[Measurable] = []
     problems: list[str] = []

@@ -20,7 +20,7 @@ from kamerton.evaluation.comparison import Comparison, compare
 from kamerton.evaluation.settings import Check, EvaluationSettings
 from kamerton.evaluation.table import markdown_table
 from kamerton.evaluation.task import Answers, Item, make_items, run_items, spread
-from kamerton.flows.measure import measure_general_loss, measure_loss
+from kamerton.flows.measure import measure_general_loss
 from kamerton.flows.prepare import make_prompt, read_examples, renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.variants import base_of, make_ready, prompt_of, recipe_of
@@ -31,6 +31,7 @@ from kamerton.models.load import DType
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.database import open_store
 from kamerton.store.variants import Variant, add_metrics
+from kamerton.training.measure import mean_loss
 from kamerton.training.rows import num_labelled
 
 __all__ = ["Evaluated", "evaluate_variants", "evaluation_settings"]
@@ -324,7 +325,7 @@ def _answer(
     rows = [row for each in asked for row in each.rows]
     answers = replace(
         run_items(engine, contestant.name, prompted, settings, report),
-        holdout_loss=measure_loss(base, rows),
+        holdout_loss=mean_loss(base, rows),
         holdout_tokens=num_labelled(rows),
         general_loss=measure_general_loss(base, contestant.renderer),
     )

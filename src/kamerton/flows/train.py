@@ -16,7 +16,6 @@ from kamerton.core.files import hash_json
 from kamerton.data.dataset import Prepared
 from kamerton.data.examples import Example
 from kamerton.data.rendering import Rendered
-from kamerton.flows.measure import measure_loss
 from kamerton.flows.prepare import make_prompt, read_examples, render_all, renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.workspace import Workspace
@@ -29,6 +28,7 @@ from kamerton.store.manifest import BaseRecord, DataRecord, VariantManifest
 from kamerton.store.sink import record_run
 from kamerton.store.variants import Variant, write_variant
 from kamerton.training.loop import CHECKPOINT_FILE, Outcome, Task, train
+from kamerton.training.measure import mean_loss
 from kamerton.training.rows import make_row
 from kamerton.training.sinks import jsonl_sink, tensorboard_sink
 
@@ -152,7 +152,7 @@ def _metrics(task: Task, outcome: Outcome) -> dict[str, float]:
     metrics = {"steps": float(outcome.kept_step), "train_seconds": outcome.seconds}
     if outcome.holdout_loss is not None:
         with task.adapter.disabled():
-            metrics["holdout_loss_base"] = measure_loss(task.base, task.holdout)
+            metrics["holdout_loss_base"] = mean_loss(task.base, task.holdout)
         metrics["holdout_loss"] = outcome.holdout_loss
     return metrics
 

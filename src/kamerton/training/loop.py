@@ -37,6 +37,7 @@ from kamerton.training.checkpoint import (
     restore_optimiser,
     save_checkpoint,
 )
+from kamerton.training.measure import mean_loss
 from kamerton.training.memory import (
     blocks_to_recompute,
     free_bytes,
@@ -324,15 +325,9 @@ class _Run:
             ) from error
         self.sink(Notice(f"{message}; the effective batch stays the same", "warning"))
 
-    @torch.no_grad()
     def _measure(self) -> None:
         """Held-out loss, mean over labelled tokens."""
-        base = self.task.base
-        total = 0.0
-        for row in make_rows(self.task.holdout, self.counters.tokens_per_row, base.device):
-            hidden = base.hidden(row.ids, row.layout)
-            total -= float(token_logprobs(hidden[row.at], row.targets, base.head).sum())
-        loss = total / num_labelled(self.task.holdout)
+        loss = mean_loss(self.task.base, self.task.holdout, self.counters.tokens_per_row)
         self.counters = replace(self.counters, last_loss=loss)
         better = loss < self.counters.best_loss
         if better:

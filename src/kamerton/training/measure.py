@@ -1,0 +1,31 @@
+"""The loss of a base as it stands, adapter and all."""
+
+from collections.abc import Sequence
+
+import torch
+
+from kamerton.data.rendering import Rendered
+from kamerton.models.base import Base
+from kamerton.models.heads import token_logprobs
+from kamerton.training.rows import make_rows, num_labelled
+
+__all__ = ["mean_loss"]
+
+
+@torch.no_grad()
+def mean_loss(base: Base, examples: Sequence[Rendered], tokens_per_row: int = 4096) -> float:
+    """Compute a loss with whatever adapter is attached.
+
+    Args:
+        base: The base.
+        examples: At least one.
+        tokens_per_row: Tokens computed at once.
+
+    Returns:
+        Mean over labelled tokens of the negative natural-log probability.
+    """
+    total = 0.0
+    for row in make_rows(examples, tokens_per_row, base.device):
+        hidden = base.hidden(row.ids, row.layout)
+        total -= float(token_logprobs(hidden[row.at], row.targets, base.head).sum())
+    return total / num_labelled(examples)

@@ -177,3 +177,18 @@ def test_every_package_of_tests_holds_tests() -> None:
     assert len(packages) > 10
     for package in packages:
         assert list(package.rglob("test_*.py")), package
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    folders = (ROOT / name for name in ("docs", "benchmarks", "scripts", "src", "tests"))
+    pages = [*ROOT.glob("*.md"), *(page for folder in folders for page in folder.rglob("*.md"))]
+    links = [
+        (page, target)
+        for page in pages
+        for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+        if "://" not in target
+    ]
+    assert len(links) > 10
+    broken = [f"{page}: {target}" for page, target in links if not (page.parent / target).exists()]
+    assert not broken
+

@@ -204,7 +204,7 @@ class _RaggedAttention(torch.autograd.Function):
             grad_rows = group.rows(grad_by_head)
             if rule.is_plain:
                 inputs = [grad_rows, *rows, group.rows(by_head)]
-                if group.length <= _FP32_LENGTH:
+                if q.dtype == torch.bfloat16 and group.length <= _FP32_LENGTH:
                     inputs = [x.float() for x in inputs]
                 mask = group.mask(inputs[0].dtype)
                 parts = _flash_backward(

@@ -15,7 +15,6 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn.functional import linear
-from transformers.pytorch_utils import Conv1D
 
 from kamerton.adapters.adapter import Capabilities
 from kamerton.adapters.peft_format import LoraFile, read_lora, write_lora
@@ -23,6 +22,16 @@ from kamerton.core.errors import AdapterError
 from kamerton.core.seeds import derive_seed
 from kamerton.core.settings import Settings, suggestion
 from kamerton.models.base import Base, decoder_blocks
+from kamerton.models.linear import (
+    FrozenLinear,
+    dense,
+    device_of,
+    frozen_weight,
+    is_linear,
+    is_transposed,
+    linear_size,
+    stored_weight,
+)
 
 __all__ = ["Lora", "LoraSettings", "attach_lora", "load_lora"]
 
@@ -66,7 +75,7 @@ class _LoraFunction(torch.autograd.Function):
         x: Tensor,
         a: Tensor,
         b: Tensor,
-        weight: Tensor,
+        frozen: Tensor | FrozenLinear,
         bias: Tensor | None,
         scaling: float,
         keep: Tensor | None,
@@ -75,8 +84,11 @@ class _LoraFunction(torch.autograd.Function):
         a_low, b_low = a.to(x.dtype), b.to(x.dtype)
         seen = rows if keep is None else rows * keep
         u = (seen @ a_low.t()).mul_(scaling)
-        y = linear(rows, weight, bias).addmm_(u, b_low.t())
+        y = linear(rows, dense(frozen, x.dtype), bias).addmm_(u, b_low.t())
+        # A weight in few bits is made again in the backward pass: once per row and pass.
+        weight = frozen if isinstance(frozen, Tensor) else None
         ctx.save_for_backward(rows, u, a_low, b_low, weight, keep)
+        ctx.frozen = None if isinstance(frozen, Tensor) else frozen
         ctx.scaling, ctx.shape = scaling, x.shape
         return y.view(*x.shape[:-1], -1)
 
@@ -90,7 +102,7 @@ class _LoraFunction(torch.autograd.Function):
         grad_a = (grad_u.t() @ seen).float()
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = grad @ weight
+            grad_x = grad @ (dense(ctx.frozen, grad.dtype) if weight is None else weight)
             if keep is None:
                 grad_x.addmm_(grad_u, a)
             else:
@@ -109,16 +121,15 @@ class LoraLinear(nn.Module):
         self.dropout = dropout
         self.enabled = True
         self.training = False
-        weight = self.weight
-        device = weight.device
-        self.a = nn.Parameter(torch.zeros(rank, weight.shape[1], device=device))
-        self.b = nn.Parameter(torch.zeros(weight.shape[0], rank, device=device))
+        out, inner = linear_size(layer)
+        device = device_of(layer)
+        self.a = nn.Parameter(torch.zeros(rank, inner, device=device))
+        self.b = nn.Parameter(torch.zeros(out, rank, device=device))
 
     @property
     def weight(self) -> Tensor:
-        """The frozen weight as [out, in]."""
-        weight: Tensor = self.layer.weight  # type: ignore[assignment]
-        return weight.t() if isinstance(self.layer, Conv1D) else weight
+        """The frozen weight as [out, in]; an error where it is quantised."""
+        return stored_weight(self.layer)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer and its update.
@@ -138,7 +149,7 @@ class LoraLinear(nn.Module):
             keep /= 1 - self.dropout
         bias = self.layer.bias
         updated: Tensor = _LoraFunction.apply(  # type: ignore[no-untyped-call]
-            x, self.a, self.b, self.weight, bias, self.scaling, keep
+            x, self.a, self.b, frozen_weight(self.layer), bias, self.scaling, keep
         )
         return updated
 
@@ -177,7 +188,7 @@ class Lora:
             `adapter_config.json` and `adapter_model.safetensors`.
         """
         tensors = {name: p.detach().cpu() for name, p in self.parameters().items()}
-        conv = any(isinstance(layer.layer, Conv1D) for layer in self._layers.values())
+        conv = any(is_transposed(layer.layer) for layer in self._layers.values())
         return write_lora(
             LoraFile(
                 tensors=tensors,
@@ -201,7 +212,7 @@ class Lora:
             name
             for name, module in self._base.model.named_modules()
             if name.rsplit(".", 1)[-1] in leaves
-            and isinstance(module, LoraLinear | nn.Linear | Conv1D)
+            and (isinstance(module, LoraLinear) or is_linear(module))
         }
         return tuple(sorted(leaves if meant == self._layers.keys() else self._layers))
 
@@ -256,13 +267,16 @@ class Lora:
         """Fold the updates into the weights, rounding once to the base's dtype.
 
         The original weights are kept, so that `unmerge` restores them exactly.
+
+        Raises:
+            AdapterError: If the base is quantised: merging into few bits loses the update.
         """
         assert not self._originals, "already merged"
-        for path, layer in self._layers.items():
-            weight = layer.weight
+        weights = {path: layer.weight for path, layer in self._layers.items()}
+        for path, weight in weights.items():
             self._originals[path] = weight.clone()
-            weight.copy_((weight.float() + layer.delta()).to(weight.dtype))
-            layer.enabled = False
+            weight.copy_((weight.float() + self._layers[path].delta()).to(weight.dtype))
+            self._layers[path].enabled = False
 
     @torch.no_grad()
     def unmerge(self) -> None:
@@ -322,7 +336,7 @@ def load_lora(base: Base, files: Mapping[str, bytes]) -> Lora:
         dropout=stored.dropout,
         targets=tuple(paths),
     )
-    unknown = [path for path in paths if not _is_linear(_module_at(base, path))]
+    unknown = [path for path in paths if not is_linear(_module_at(base, path))]
     if unknown:
         raise AdapterError(
             f"adapter: {len(unknown)} of {len(paths)} modules are not linear layers of "
@@ -347,10 +361,6 @@ def _attach(base: Base, settings: LoraSettings, paths: Sequence[str]) -> Lora:
     return Lora(base, settings, layers)
 
 
-def _is_linear(module: nn.Module | None) -> bool:
-    return isinstance(module, nn.Linear | Conv1D)
-
-
 def _module_at(base: Base, path: str) -> nn.Module | None:
     try:
         module: nn.Module = base.model.get_submodule(path)
@@ -367,7 +377,7 @@ def _target_paths(base: Base, settings: LoraSettings) -> list[str]:
         f"{names[block]}.{name}": name
         for block in (blocks[number] for number in chosen)
         for name, module in block.named_modules()
-        if _is_linear(module)
+        if is_linear(module)
     }
     paths: list[str] = []
     for target in settings.targets:
@@ -405,9 +415,7 @@ def _layer_numbers(text: str, num_layers: int) -> list[int]:
 def _check_shapes(base: Base, stored: LoraFile, paths: Sequence[str]) -> None:
     wrong = []
     for path in paths:
-        module = base.model.get_submodule(path)
-        rows, columns = module.weight.shape
-        out, inner = (columns, rows) if isinstance(module, Conv1D) else (rows, columns)
+        out, inner = linear_size(base.model.get_submodule(path))
         want = {"A": (stored.rank, inner), "B": (out, stored.rank)}
         for side, shape in want.items():
             name = f"base_model.model.{path}.lora_{side}.weight"

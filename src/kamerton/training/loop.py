@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kamerton.adapters.adapter import Adapter, load_tensors, trainable_share
+from kamerton.adapters.adapter import Adapter, load_tensors, rate_groups, trainable_share
 from kamerton.core.errors import InterruptedRun, NotFiniteError, TrainingError
 from kamerton.core.events import (
     CheckpointSaved,
@@ -131,7 +131,7 @@ class _Run:
         self.parameters = dict(task.adapter.parameters())
         self.plan = plan_run([len(r.ids) for r in task.train], self.settings)
         self.optimiser = torch.optim.AdamW(
-            self.parameters.values(),
+            [{"params": p, "factor": f} for f, p in rate_groups(task.adapter)],
             lr=self.settings.learning_rate,
             betas=(self.settings.beta1, self.settings.beta2),
             weight_decay=self.settings.weight_decay,
@@ -247,7 +247,7 @@ class _Run:
         grad_norm = self._guard(loss, number)
         rate = learning_rate_at(number, len(self.plan), self.settings)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         self.optimiser.step()
         seconds = time.monotonic() - started
         self.counters = replace(

@@ -1,37 +1,22 @@
-"""LoRA: low-rank updates of frozen linear layers (arXiv 2106.09685; rank-stabilised 2312.03732).
-
-    x [T, in] ──┬── W [out, in] (frozen) ────────────┐
-                └── A [r, in] ── u [T, r] ── B [out, r] * s ──(+)── y [T, out]
-
-One autograd function does the layer: W gets no gradient, and only x, u and the two small matrices
-are kept. A and B live in fp32 and are used in the dtype of the base.
-"""
+"""LoRA: low-rank updates of frozen linear layers (arXiv 2106.09685; rank-stabilised 2312.03732)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from kamerton.adapters.adapter import Capabilities
+from kamerton.adapters.lora_layer import LoraLinear
 from kamerton.adapters.peft_format import LoraFile, read_lora, write_lora
+from kamerton.adapters.targets import layer_numbers, module_at, target_paths
 from kamerton.core.errors import AdapterError
 from kamerton.core.seeds import derive_seed
-from kamerton.core.settings import Settings, suggestion
-from kamerton.models.base import Base, decoder_blocks
-from kamerton.models.linear import (
-    FrozenLinear,
-    dense,
-    device_of,
-    frozen_weight,
-    is_linear,
-    is_transposed,
-    linear_size,
-    stored_weight,
-)
+from kamerton.core.settings import Settings
+from kamerton.models.base import Base
+from kamerton.models.linear import is_linear, is_transposed, linear_size
 
 __all__ = ["Lora", "LoraSettings", "attach_lora", "load_lora"]
 
@@ -57,105 +42,13 @@ class LoraSettings(Settings):
     @field_validator("layers")
     @classmethod
     def _layers_parse(cls, value: str) -> str:
-        _layer_numbers(value, 10**6)
+        layer_numbers(value, 10**6)
         return value
 
     @property
     def scaling(self) -> float:
         """Factor on B @ A."""
         return self.alpha / (self.rank**0.5 if self.rank_stabilised else self.rank)
-
-
-class _LoraFunction(torch.autograd.Function):
-    """y = x W^T + bias + s (keep * x) A^T B^T with the frozen W."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        a: Tensor,
-        b: Tensor,
-        frozen: Tensor | FrozenLinear,
-        bias: Tensor | None,
-        scaling: float,
-        keep: Tensor | None,
-    ) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1])
-        a_low, b_low = a.to(x.dtype), b.to(x.dtype)
-        seen = rows if keep is None else rows * keep
-        u = (seen @ a_low.t()).mul_(scaling)
-        y = linear(rows, dense(frozen, x.dtype), bias).addmm_(u, b_low.t())
-        # A weight in few bits is made again in the backward pass: once per row and pass.
-        weight = frozen if isinstance(frozen, Tensor) else None
-        ctx.save_for_backward(rows, u, a_low, b_low, weight, keep)
-        ctx.frozen = None if isinstance(frozen, Tensor) else frozen
-        ctx.scaling, ctx.shape = scaling, x.shape
-        return y.view(*x.shape[:-1], -1)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        rows, u, a, b, weight, keep = ctx.saved_tensors
-        grad = grad_outputs[0].reshape(-1, grad_outputs[0].shape[-1])
-        grad_u = (grad @ b).mul_(ctx.scaling)
-        grad_b = (grad.t() @ u).float()
-        seen = rows if keep is None else rows * keep
-        grad_a = (grad_u.t() @ seen).float()
-        grad_x = None
-        if ctx.needs_input_grad[0]:
-            grad_x = grad @ (dense(ctx.frozen, grad.dtype) if weight is None else weight)
-            if keep is None:
-                grad_x.addmm_(grad_u, a)
-            else:
-                grad_x += (grad_u @ a).mul_(keep)
-            grad_x = grad_x.view(ctx.shape)
-        return grad_x, grad_a, grad_b, None, None, None, None
-
-
-class LoraLinear(nn.Module):
-    """A frozen linear layer with its update; stands where the layer stood."""
-
-    def __init__(self, layer: nn.Module, rank: int, scaling: float, dropout: float) -> None:
-        super().__init__()
-        self.layer = layer
-        self.scaling = scaling
-        self.dropout = dropout
-        self.enabled = True
-        self.training = False
-        out, inner = linear_size(layer)
-        device = device_of(layer)
-        self.a = nn.Parameter(torch.zeros(rank, inner, device=device))
-        self.b = nn.Parameter(torch.zeros(out, rank, device=device))
-
-    @property
-    def weight(self) -> Tensor:
-        """The frozen weight as [out, in]; an error where it is quantised."""
-        return stored_weight(self.layer)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the layer and its update.
-
-        Args:
-            x: [..., in].
-
-        Returns:
-            [..., out].
-        """
-        if not self.enabled:
-            output: Tensor = self.layer(x)
-            return output
-        keep = None
-        if self.dropout and self.training:
-            keep = torch.rand(x.shape[-2:], device=x.device).ge_(self.dropout).to(x.dtype)
-            keep /= 1 - self.dropout
-        bias = self.layer.bias
-        updated: Tensor = _LoraFunction.apply(  # type: ignore[no-untyped-call]
-            x, self.a, self.b, frozen_weight(self.layer), bias, self.scaling, keep
-        )
-        return updated
-
-    def delta(self) -> Tensor:
-        """Compute the update of the weight, [out, in] in fp32."""
-        return (self.b.detach() @ self.a.detach()) * self.scaling
 
 
 class Lora:
@@ -301,7 +194,7 @@ def attach_lora(base: Base, settings: LoraSettings, seed: int) -> Lora:
     Raises:
         AdapterError: If a target matches no linear layer.
     """
-    paths = _target_paths(base, settings)
+    paths = target_paths(base, settings.targets, settings.layers)
     lora = _attach(base, settings, paths)
     for path, layer in lora._layers.items():
         generator = torch.Generator().manual_seed(derive_seed(seed, "lora", path))
@@ -336,7 +229,7 @@ def load_lora(base: Base, files: Mapping[str, bytes]) -> Lora:
         dropout=stored.dropout,
         targets=tuple(paths),
     )
-    unknown = [path for path in paths if not is_linear(_module_at(base, path))]
+    unknown = [path for path in paths if not is_linear(module_at(base, path))]
     if unknown:
         raise AdapterError(
             f"adapter: {len(unknown)} of {len(paths)} modules are not linear layers of "
@@ -359,57 +252,6 @@ def _attach(base: Base, settings: LoraSettings, paths: Sequence[str]) -> Lora:
         layers[path] = LoraLinear(layer, settings.rank, settings.scaling, settings.dropout)
         base.model.set_submodule(path, layers[path])
     return Lora(base, settings, layers)
-
-
-def _module_at(base: Base, path: str) -> nn.Module | None:
-    try:
-        module: nn.Module = base.model.get_submodule(path)
-        return module
-    except AttributeError:
-        return None
-
-
-def _target_paths(base: Base, settings: LoraSettings) -> list[str]:
-    blocks = decoder_blocks(base.model)
-    names = {module: name for name, module in base.model.named_modules()}
-    chosen = _layer_numbers(settings.layers, len(blocks))
-    linears = {
-        f"{names[block]}.{name}": name
-        for block in (blocks[number] for number in chosen)
-        for name, module in block.named_modules()
-        if is_linear(module)
-    }
-    paths: list[str] = []
-    for target in settings.targets:
-        matched = [
-            path
-            for path, name in linears.items()
-            if target == "all-linear" or f".{name}".endswith(f".{target}")
-        ]
-        if not matched:
-            leaves = {name.rsplit(".", 1)[-1] for name in linears.values()}
-            raise AdapterError(
-                f"adapter.targets: '{target}' matches no linear layer of "
-                f"{base.identity.architecture}{suggestion(target, leaves)}"
-            )
-        paths += [path for path in matched if path not in paths]
-    return paths
-
-
-def _layer_numbers(text: str, num_layers: int) -> list[int]:
-    if text.strip() == "all":
-        return list(range(num_layers))
-    chosen: set[int] = set()
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            raise ValueError(f'must look like "all", "8-15" or "0,2,4-7", got {text!r}')
-        chosen |= set(range(int(first), int(last or first) + 1))
-    if not chosen or max(chosen) >= num_layers:
-        raise AdapterError(
-            f"adapter.layers: {text} must name blocks within 0-{num_layers - 1} of the base"
-        )
-    return sorted(chosen)
 
 
 def _check_shapes(base: Base, stored: LoraFile, paths: Sequence[str]) -> None:

@@ -4,6 +4,11 @@ from collections.abc import Mapping
 from typing import Literal
 
 from kamerton.adapters.adapter import Adapter
+from kamerton.adapters.bottleneck import (
+    BottleneckSettings,
+    attach_bottleneck,
+    load_bottleneck,
+)
 from kamerton.adapters.full import FullSettings, attach_full, load_full
 from kamerton.adapters.lora import LoraSettings, attach_lora, load_lora
 from kamerton.core.errors import AdapterError
@@ -20,7 +25,7 @@ class NoAdapterSettings(Settings):
     """Prompt only: nothing is trained."""
 
 
-AdapterSettings = NoAdapterSettings | LoraSettings | FullSettings
+AdapterSettings = NoAdapterSettings | LoraSettings | BottleneckSettings | FullSettings
 """One member per method."""
 
 
@@ -41,6 +46,8 @@ def attach(base: Base, settings: AdapterSettings, seed: int) -> Adapter:
     match settings:
         case LoraSettings():
             return attach_lora(base, settings, seed)
+        case BottleneckSettings():
+            return attach_bottleneck(base, settings, seed)
         case FullSettings():
             return attach_full(base)
         case _:
@@ -64,6 +71,8 @@ def load(base: Base, method: str, files: Mapping[str, bytes]) -> Adapter:
     match method:
         case "lora":
             return load_lora(base, files)
+        case "bottleneck":
+            return load_bottleneck(base, files)
         case "full":
             return load_full(base, files)
         case _:

@@ -24,10 +24,14 @@ class Capabilities:
     Attributes:
         mergeable: Can be folded into the base's weights.
         identity_at_start: Changes nothing before training.
+        exact_gradient: Its gradient is the loss's own, not one that holds a part constant.
+        float32_only: Refuses a base in fewer bits.
     """
 
     mergeable: bool
     identity_at_start: bool
+    exact_gradient: bool = True
+    float32_only: bool = False
 
 
 class Adapter(Protocol):

@@ -33,7 +33,7 @@ class FullSettings(Settings):
 class Full:
     """A base whose own weights learn."""
 
-    capabilities = Capabilities(mergeable=True, identity_at_start=True)
+    capabilities = Capabilities(mergeable=True, identity_at_start=True, float32_only=True)
 
     def __init__(self, base: Base) -> None:
         # Tied weights appear once.

@@ -2,76 +2,51 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Literal
 
 import torch
-from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from kamerton.adapters.adapter import Capabilities
 from kamerton.adapters.lora_layer import LoraLinear
+from kamerton.adapters.lora_settings import LoraSettings
 from kamerton.adapters.peft_format import LoraFile, read_lora, write_lora
-from kamerton.adapters.targets import layer_numbers, module_at, target_paths
+from kamerton.adapters.targets import module_at, target_paths
 from kamerton.core.errors import AdapterError
 from kamerton.core.seeds import derive_seed
-from kamerton.core.settings import Settings
 from kamerton.models.base import Base
 from kamerton.models.linear import is_linear, is_transposed, linear_size
 
 __all__ = ["Lora", "LoraSettings", "attach_lora", "load_lora"]
 
-
-class LoraSettings(Settings):
-    """LoRA: low-rank updates of linear layers."""
-
-    kind: Literal["lora"] = "lora"
-    """Low-rank updates of linear layers."""
-    rank: int = Field(default=16, ge=1, le=1024)
-    """Inner size r of each update; more rank, more capacity. 1 to 1024."""
-    alpha: float = Field(default=32.0, gt=0)
-    """Strength: the update is multiplied by alpha / rank (or alpha / sqrt(rank))."""
-    rank_stabilised: bool = False
-    """Scale by alpha / sqrt(rank) (rsLoRA), so that large ranks do not learn more slowly."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of each layer's inputs that the update does not see in a step. 0 to below 1."""
-    targets: tuple[str, ...] = ("all-linear",)
-    """Names of linear layers such as "q_proj", or "all-linear": all of the decoder blocks."""
-    layers: str = "all"
-    """Which decoder blocks, from 0: "all", "8-15", "0,2,4-7"."""
-
-    @field_validator("layers")
-    @classmethod
-    def _layers_parse(cls, value: str) -> str:
-        layer_numbers(value, 10**6)
-        return value
-
-    @property
-    def scaling(self) -> float:
-        """Factor on B @ A."""
-        return self.alpha / (self.rank**0.5 if self.rank_stabilised else self.rank)
+_PREFIX = "base_model.model."
 
 
 class Lora:
     """An attached LoRA."""
-
-    capabilities = Capabilities(mergeable=True, identity_at_start=True)
 
     def __init__(self, base: Base, settings: LoraSettings, layers: dict[str, LoraLinear]) -> None:
         self._base = base
         self._layers = layers
         self._originals: dict[str, Tensor] = {}
         self.settings = settings
+        self.capabilities = Capabilities(
+            mergeable=True,
+            identity_at_start=True,
+            exact_gradient=not settings.decompose,
+        )
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """List the trainable tensors under PEFT's names.
 
         Returns:
-            Two fp32 tensors per layer.
+            Two fp32 tensors per layer, three with `decompose`.
         """
         named: dict[str, nn.Parameter] = {}
         for path, layer in self._layers.items():
-            named[f"base_model.model.{path}.lora_A.weight"] = layer.a
-            named[f"base_model.model.{path}.lora_B.weight"] = layer.b
+            named[f"{_PREFIX}{path}.lora_A.weight"] = layer.a
+            named[f"{_PREFIX}{path}.lora_B.weight"] = layer.b
+            if layer.magnitude is not None:
+                named[f"{_PREFIX}{path}.lora_magnitude_vector"] = layer.magnitude
         return named
 
     def files(self) -> dict[str, bytes]:
@@ -88,6 +63,7 @@ class Lora:
                 rank=self.settings.rank,
                 alpha=self.settings.alpha,
                 rank_stabilised=self.settings.rank_stabilised,
+                decompose=self.settings.decompose,
                 dropout=self.settings.dropout,
                 base=self._base.identity.id,
                 transposed=conv,
@@ -168,7 +144,7 @@ class Lora:
         weights = {path: layer.weight for path, layer in self._layers.items()}
         for path, weight in weights.items():
             self._originals[path] = weight.clone()
-            weight.copy_((weight.float() + self._layers[path].delta()).to(weight.dtype))
+            weight.copy_(self._layers[path].updated_weight().to(weight.dtype))
             self._layers[path].enabled = False
 
     @torch.no_grad()
@@ -220,12 +196,12 @@ def load_lora(base: Base, files: Mapping[str, bytes]) -> Lora:
             what is not supported.
     """
     stored = read_lora(files)
-    prefix = "base_model.model."
-    paths = sorted({name.removeprefix(prefix).rsplit(".lora_", 1)[0] for name in stored.tensors})
+    paths = sorted({name.removeprefix(_PREFIX).rsplit(".lora_", 1)[0] for name in stored.tensors})
     settings = LoraSettings(
         rank=stored.rank,
         alpha=stored.alpha,
         rank_stabilised=stored.rank_stabilised,
+        decompose=stored.decompose,
         dropout=stored.dropout,
         targets=tuple(paths),
     )
@@ -249,7 +225,9 @@ def _attach(base: Base, settings: LoraSettings, paths: Sequence[str]) -> Lora:
         layer = base.model.get_submodule(path)
         if isinstance(layer, LoraLinear):
             raise AdapterError(f"adapter: {path} has an adapter already")
-        layers[path] = LoraLinear(layer, settings.rank, settings.scaling, settings.dropout)
+        layers[path] = LoraLinear(
+            layer, settings.rank, settings.scaling, settings.dropout, settings.decompose
+        )
         base.model.set_submodule(path, layers[path])
     return Lora(base, settings, layers)
 
@@ -258,9 +236,14 @@ def _check_shapes(base: Base, stored: LoraFile, paths: Sequence[str]) -> None:
     wrong = []
     for path in paths:
         out, inner = linear_size(base.model.get_submodule(path))
-        want = {"A": (stored.rank, inner), "B": (out, stored.rank)}
-        for side, shape in want.items():
-            name = f"base_model.model.{path}.lora_{side}.weight"
+        want: dict[str, tuple[int, ...]] = {
+            "lora_A.weight": (stored.rank, inner),
+            "lora_B.weight": (out, stored.rank),
+        }
+        if stored.decompose:
+            want["lora_magnitude_vector"] = (out,)
+        for part, shape in want.items():
+            name = f"{_PREFIX}{path}.{part}"
             found = stored.tensors.get(name)
             if found is None:
                 wrong.append(f"{name} is missing")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from kamerton.adapters.dora import rescale, row_norms, row_squares
 from kamerton.models.linear import (
     FrozenLinear,
     dense,
@@ -73,7 +74,9 @@ class LoraFunction(torch.autograd.Function):
 class LoraLinear(nn.Module):
     """A frozen linear layer with its update; stands where the layer stood."""
 
-    def __init__(self, layer: nn.Module, rank: int, scaling: float, dropout: float) -> None:
+    def __init__(
+        self, layer: nn.Module, rank: int, scaling: float, dropout: float, decompose: bool = False
+    ) -> None:
         super().__init__()
         self.layer = layer
         self.scaling = scaling
@@ -84,6 +87,10 @@ class LoraLinear(nn.Module):
         device = device_of(layer)
         self.a = nn.Parameter(torch.zeros(rank, inner, device=device))
         self.b = nn.Parameter(torch.zeros(out, rank, device=device))
+        self.magnitude: nn.Parameter | None = None
+        if decompose:
+            self.squares = row_squares(frozen_weight(layer))
+            self.magnitude = nn.Parameter(self.squares.sqrt())
 
     @property
     def weight(self) -> Tensor:
@@ -106,12 +113,20 @@ class LoraLinear(nn.Module):
         if self.dropout and self.training:
             keep = torch.rand(x.shape[-2:], device=x.device).ge_(self.dropout).to(x.dtype)
             keep /= 1 - self.dropout
-        bias = self.layer.bias
-        updated: Tensor = LoraFunction.apply(  # type: ignore[no-untyped-call]
-            x, self.a, self.b, frozen_weight(self.layer), bias, self.scaling, keep
+        frozen = frozen_weight(self.layer)
+        bias: Tensor | None = self.layer.bias  # type: ignore[assignment]
+        y: Tensor = LoraFunction.apply(  # type: ignore[no-untyped-call]
+            x, self.a, self.b, frozen, bias, self.scaling, keep
         )
-        return updated
+        if self.magnitude is None:
+            return y
+        norms = row_norms(frozen, self.squares, self.a, self.b, self.scaling, x.dtype)
+        return rescale(y, bias, self.magnitude, norms)
 
-    def delta(self) -> Tensor:
-        """Compute the update of the weight, [out, in] in fp32."""
-        return (self.b.detach() @ self.a.detach()) * self.scaling
+    @torch.no_grad()
+    def updated_weight(self) -> Tensor:
+        """Compute the weight with its update, [out, in] in fp32."""
+        updated = self.weight.float() + (self.b @ self.a) * self.scaling
+        if self.magnitude is not None:
+            updated *= (self.magnitude / torch.linalg.vector_norm(updated, dim=1))[:, None]
+        return updated

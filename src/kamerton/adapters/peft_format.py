@@ -15,10 +15,11 @@ __all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "LoraFile", "read_lora", "write_lora"]
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
+_PARTS = (".lora_A.weight", ".lora_B.weight")
+_MAGNITUDE = ".lora_magnitude_vector"
 
 # What PEFT can store and this version cannot use, with the value that means "not used".
 _UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
-    "use_dora": (False, None),
     "bias": ("none", None),
     "modules_to_save": (None, []),
     "rank_pattern": ({}, None),
@@ -34,10 +35,12 @@ class LoraFile:
     """A stored LoRA.
 
     Attributes:
-        tensors: `base_model.model.<module>.lora_A.weight` [r, in] and `lora_B` [out, r].
+        tensors: `base_model.model.<module>.lora_A.weight` [r, in], `lora_B.weight` [out, r] and
+            for DoRA `lora_magnitude_vector` [out].
         rank: r.
         alpha: Strength.
         rank_stabilised: Whether the factor is alpha / sqrt(r).
+        decompose: Whether it is DoRA.
         dropout: Share dropped while training.
         base: Name of the base.
         transposed: Whether the layers keep their weights as [in, out] (GPT-2).
@@ -48,6 +51,7 @@ class LoraFile:
     rank: int
     alpha: float
     rank_stabilised: bool
+    decompose: bool
     dropout: float
     base: str
     transposed: bool
@@ -77,7 +81,7 @@ def write_lora(lora: LoraFile) -> dict[str, bytes]:
         "fan_in_fan_out": lora.transposed,
         "init_lora_weights": True,
         "modules_to_save": None,
-        "use_dora": False,
+        "use_dora": lora.decompose,
     }
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
     tensors = {name: lora.tensors[name].contiguous() for name in sorted(lora.tensors)}
@@ -114,7 +118,9 @@ def read_lora(files: Mapping[str, bytes]) -> LoraFile:
         raise AdapterError(
             f"adapter: {CONFIG_FILE} uses {', '.join(used)}, which is not supported yet"
         )
-    strange = [n for n in tensors if not n.endswith((".lora_A.weight", ".lora_B.weight"))]
+    decompose = bool(config.get("use_dora"))
+    known = (*_PARTS, _MAGNITUDE) if decompose else _PARTS
+    strange = [name for name in tensors if not name.endswith(known)]
     if strange or not tensors:
         what = f"holds {strange[0]}, which is no LoRA tensor" if strange else "holds no tensors"
         raise AdapterError(f"adapter: {WEIGHTS_FILE} {what}")
@@ -135,6 +141,7 @@ def read_lora(files: Mapping[str, bytes]) -> LoraFile:
         rank=rank,
         alpha=alpha,
         rank_stabilised=bool(config.get("use_rslora")),
+        decompose=decompose,
         dropout=dropout,
         base=str(config.get("base_model_name_or_path") or ""),
         transposed=bool(config.get("fan_in_fan_out")),

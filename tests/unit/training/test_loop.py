@@ -69,6 +69,9 @@ SMALL = TrainSettings(
     epochs=3, tokens_per_step=64, learning_rate=5e-3, threads=1, checkpoint_every_s=0
 )
 
+FORMS = ({}, {"decompose": True})
+"""Forms of LoRA that start, learn or step in another way."""
+
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
@@ -110,9 +113,10 @@ def test_the_loss_is_the_mean_over_tokens(runs: Runs) -> None:
 
 
 @pytest.mark.parametrize("stop_after", [1, 4, 9])
-def test_a_stopped_run_ends_with_the_same_bits(runs: Runs, tmp_path: Path, stop_after) -> None:
+@pytest.mark.parametrize("lora", FORMS, ids=lambda form: ",".join(form) or "lora")
+def test_a_stopped_run_ends_with_the_same_bits(runs, tmp_path: Path, stop_after, lora) -> None:
     settings = SMALL.model_copy(update={"patience": 0})
-    lora = LoraSettings(rank=4, dropout=0.2)
+    lora = LoraSettings(rank=4, dropout=0.2, **lora)
     whole = runs(settings, holdout=examples(5, seed=9), lora=lora)
     undisturbed = runs.weights
     (tmp_path / CHECKPOINT_FILE).unlink()

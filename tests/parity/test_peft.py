@@ -42,12 +42,19 @@ def peft_logits(model, ids: Tensor) -> Tensor:
         LoraSettings(rank=4, targets=("outputs",), layers="0,2"),
         LoraSettings(rank=4, decompose=True),
         LoraSettings(rank=8, decompose=True, rank_stabilised=True, layers="0-1"),
+        LoraSettings(rank=4, rank_pattern={"outputs": 7}, alpha_pattern={"outputs": 9.5}),
     ],
-    ids=["all", "rslora-two-layers", "outputs-of-two-layers", "dora", "dora-rslora"],
+    ids=["all", "rslora-two-layers", "outputs-of-two-layers", "dora", "dora-rslora", "patterns"],
 )
 def test_peft_loads_ours(shape: str, settings: LoraSettings, tmp_path: Path) -> None:
     if settings.targets == ("outputs",):
         settings = settings.model_copy(update={"targets": outputs(shape)})
+    if settings.rank_pattern:
+        patterns = {
+            "rank_pattern": dict.fromkeys(outputs(shape), 7),
+            "alpha_pattern": dict.fromkeys(outputs(shape), 9.5),
+        }
+        settings = settings.model_copy(update=patterns)
     base = tiny_base(shape)
     ids = random_ids(33)
     before = our_logits(base, ids)
@@ -75,8 +82,13 @@ def test_peft_loads_ours(shape: str, settings: LoraSettings, tmp_path: Path) -> 
         {"target_modules": "outputs", "layers_to_transform": [0, 2]},
         {"target_modules": r".*\.[12]\..*(o_proj|c_fc)", "lora_dropout": 0.1},
         {"target_modules": "all-linear", "use_dora": True},
+        {
+            "target_modules": "all-linear",
+            "rank_pattern": {r"(layers|h)\.1\..*": 2, ".*_proj": 6},
+            "alpha_pattern": {r".*\.[02]\..*": 3},
+        },
     ],
-    ids=["all", "rslora", "outputs-of-two-layers", "by-pattern", "dora"],
+    ids=["all", "rslora", "outputs-of-two-layers", "by-pattern", "dora", "patterns"],
 )
 def test_we_load_peft(shape: str, options: dict, tmp_path: Path) -> None:
     if options["target_modules"] == "outputs":

@@ -1,7 +1,8 @@
 """LoRA: low-rank updates of frozen linear layers (arXiv 2106.09685; rank-stabilised 2312.03732)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +10,8 @@ from torch import Tensor, nn
 from kamerton.adapters.adapter import Capabilities
 from kamerton.adapters.lora_layer import LoraLinear
 from kamerton.adapters.lora_settings import LoraSettings
-from kamerton.adapters.peft_format import LoraFile, read_lora, write_lora
-from kamerton.adapters.targets import module_at, target_paths
+from kamerton.adapters.peft_format import LoraFile, read_lora, resolve, write_lora
+from kamerton.adapters.targets import check_patterns, module_at, target_paths
 from kamerton.core.errors import AdapterError
 from kamerton.core.seeds import derive_seed
 from kamerton.models.base import Base
@@ -19,6 +20,7 @@ from kamerton.models.linear import is_linear, is_transposed, linear_size
 __all__ = ["Lora", "LoraSettings", "attach_lora", "load_lora"]
 
 _PREFIX = "base_model.model."
+_Value = TypeVar("_Value", int, float)
 
 
 class Lora:
@@ -62,6 +64,8 @@ class Lora:
                 tensors=tensors,
                 rank=self.settings.rank,
                 alpha=self.settings.alpha,
+                rank_pattern=self._differing(self.settings.rank_at, self.settings.rank),
+                alpha_pattern=self._differing(self.settings.alpha_at, self.settings.alpha),
                 rank_stabilised=self.settings.rank_stabilised,
                 decompose=self.settings.decompose,
                 dropout=self.settings.dropout,
@@ -70,6 +74,10 @@ class Lora:
                 targets=self._peft_targets(),
             )
         )
+
+    def _differing(self, value_at: Callable[[str], _Value], default: _Value) -> dict[str, _Value]:
+        """By full paths, so that PEFT's patterns, which are regular expressions, mean the same."""
+        return {p: value_at(p) for p in sorted(self._layers) if value_at(p) != default}
 
     def _peft_targets(self) -> tuple[str, ...]:
         """Leaf names when they mean exactly our layers in PEFT, else full paths.
@@ -168,9 +176,11 @@ def attach_lora(base: Base, settings: LoraSettings, seed: int) -> Lora:
         The adapter.
 
     Raises:
-        AdapterError: If a target matches no linear layer.
+        AdapterError: If a target matches no linear layer, or a pattern none of those.
     """
     paths = target_paths(base, settings.targets, settings.layers)
+    check_patterns(base, "rank_pattern", settings.rank_pattern, paths)
+    check_patterns(base, "alpha_pattern", settings.alpha_pattern, paths)
     lora = _attach(base, settings, paths)
     for path, layer in lora._layers.items():
         generator = torch.Generator().manual_seed(derive_seed(seed, "lora", path))
@@ -204,6 +214,8 @@ def load_lora(base: Base, files: Mapping[str, bytes]) -> Lora:
         decompose=stored.decompose,
         dropout=stored.dropout,
         targets=tuple(paths),
+        rank_pattern=resolve(stored.rank_pattern, paths),
+        alpha_pattern=resolve(stored.alpha_pattern, paths),
     )
     unknown = [path for path in paths if not is_linear(module_at(base, path))]
     if unknown:
@@ -212,7 +224,7 @@ def load_lora(base: Base, files: Mapping[str, bytes]) -> Lora:
             f"{base.identity.architecture}, the first is {unknown[0]}",
             hint="the adapter was made for another base",
         )
-    _check_shapes(base, stored, paths)
+    _check_shapes(base, stored, settings)
     lora = _attach(base, settings, paths)
     for name, parameter in lora.parameters().items():
         parameter.data.copy_(stored.tensors[name])
@@ -226,19 +238,24 @@ def _attach(base: Base, settings: LoraSettings, paths: Sequence[str]) -> Lora:
         if isinstance(layer, LoraLinear):
             raise AdapterError(f"adapter: {path} has an adapter already")
         layers[path] = LoraLinear(
-            layer, settings.rank, settings.scaling, settings.dropout, settings.decompose
+            layer,
+            settings.rank_at(path),
+            settings.scaling_at(path),
+            settings.dropout,
+            settings.decompose,
         )
         base.model.set_submodule(path, layers[path])
     return Lora(base, settings, layers)
 
 
-def _check_shapes(base: Base, stored: LoraFile, paths: Sequence[str]) -> None:
+def _check_shapes(base: Base, stored: LoraFile, settings: LoraSettings) -> None:
     wrong = []
-    for path in paths:
+    for path in settings.targets:
+        rank = settings.rank_at(path)
         out, inner = linear_size(base.model.get_submodule(path))
         want: dict[str, tuple[int, ...]] = {
-            "lora_A.weight": (stored.rank, inner),
-            "lora_B.weight": (out, stored.rank),
+            "lora_A.weight": (rank, inner),
+            "lora_B.weight": (out, rank),
         }
         if stored.decompose:
             want["lora_magnitude_vector"] = (out,)

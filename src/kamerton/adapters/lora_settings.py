@@ -1,10 +1,11 @@
 """Settings of the LoRA family."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from kamerton.adapters.targets import layer_numbers
+from kamerton.adapters.targets import ends_with, layer_numbers
 from kamerton.core.settings import Settings
 
 __all__ = ["LoraSettings"]
@@ -30,6 +31,11 @@ class LoraSettings(Settings):
     """Names of linear layers such as "q_proj", or "all-linear": all of the decoder blocks."""
     layers: str = "all"
     """Which decoder blocks, from 0: "all", "8-15", "0,2,4-7"."""
+    rank_pattern: dict[str, Annotated[int, Field(ge=1, le=1024)]] = {}
+    """Other ranks by name of layer, such as "down_proj" or "layers.3.mlp.down_proj"; where
+    several match, the longest counts."""
+    alpha_pattern: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """Other alphas by name of layer, as for `rank_pattern`."""
 
     @field_validator("layers")
     @classmethod
@@ -37,7 +43,44 @@ class LoraSettings(Settings):
         layer_numbers(value, 10**6)
         return value
 
-    @property
-    def scaling(self) -> float:
-        """Factor on B @ A."""
-        return self.alpha / (self.rank**0.5 if self.rank_stabilised else self.rank)
+    def rank_at(self, path: str) -> int:
+        """Give the rank of a layer.
+
+        Args:
+            path: Of the layer in the model.
+
+        Returns:
+            r.
+        """
+        key = _longest(self.rank_pattern, path)
+        return self.rank if key is None else self.rank_pattern[key]
+
+    def alpha_at(self, path: str) -> float:
+        """Give the strength of a layer's update.
+
+        Args:
+            path: Of the layer in the model.
+
+        Returns:
+            alpha.
+        """
+        key = _longest(self.alpha_pattern, path)
+        return self.alpha if key is None else self.alpha_pattern[key]
+
+    def scaling_at(self, path: str) -> float:
+        """Compute the factor on a layer's B @ A.
+
+        Args:
+            path: Of the layer in the model.
+
+        Returns:
+            alpha / r, or alpha / sqrt(r) where it is rank-stabilised.
+        """
+        rank = self.rank_at(path)
+        return self.alpha_at(path) / (rank**0.5 if self.rank_stabilised else rank)
+
+
+def _longest(pattern: Mapping[str, object], path: str) -> str | None:
+    """Find the longest key that the path ends with, so that the order of keys does not matter."""
+    matching = [key for key in pattern if ends_with(path, key)]
+    return max(matching, key=len, default=None)

@@ -1,9 +1,10 @@
 """PEFT's file format for LoRA: `adapter_config.json` and `adapter_model.safetensors`."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -11,19 +12,19 @@ from torch import Tensor
 
 from kamerton.core.errors import AdapterError
 
-__all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "LoraFile", "read_lora", "write_lora"]
+__all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "LoraFile", "read_lora", "resolve", "write_lora"]
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 _PARTS = (".lora_A.weight", ".lora_B.weight")
 _MAGNITUDE = ".lora_magnitude_vector"
+_LARGEST_RANK = 1024
+_Value = TypeVar("_Value", int, float)
 
 # What PEFT can store and this version cannot use, with the value that means "not used".
 _UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
     "bias": ("none", None),
     "modules_to_save": (None, []),
-    "rank_pattern": ({}, None),
-    "alpha_pattern": ({}, None),
     "trainable_token_indices": (None, []),
     "alora_invocation_tokens": (None, []),
     "lora_bias": (False, None),
@@ -37,8 +38,10 @@ class LoraFile:
     Attributes:
         tensors: `base_model.model.<module>.lora_A.weight` [r, in], `lora_B.weight` [out, r] and
             for DoRA `lora_magnitude_vector` [out].
-        rank: r.
-        alpha: Strength.
+        rank: r, unless `rank_pattern` has another.
+        alpha: Strength, unless `alpha_pattern` has another.
+        rank_pattern: Other ranks by regular expression; see `resolve`.
+        alpha_pattern: Other strengths.
         rank_stabilised: Whether the factor is alpha / sqrt(r).
         decompose: Whether it is DoRA.
         dropout: Share dropped while training.
@@ -50,6 +53,8 @@ class LoraFile:
     tensors: Mapping[str, Tensor]
     rank: int
     alpha: float
+    rank_pattern: Mapping[str, int]
+    alpha_pattern: Mapping[str, float]
     rank_stabilised: bool
     decompose: bool
     dropout: float
@@ -73,7 +78,9 @@ def write_lora(lora: LoraFile) -> dict[str, bytes]:
         "base_model_name_or_path": lora.base,
         "inference_mode": True,
         "r": lora.rank,
-        "lora_alpha": int(lora.alpha) if lora.alpha == int(lora.alpha) else lora.alpha,
+        "lora_alpha": _whole(lora.alpha),
+        "rank_pattern": dict(lora.rank_pattern),
+        "alpha_pattern": {name: _whole(value) for name, value in lora.alpha_pattern.items()},
         "lora_dropout": lora.dropout,
         "use_rslora": lora.rank_stabilised,
         "target_modules": list(lora.targets),
@@ -127,22 +134,59 @@ def read_lora(files: Mapping[str, bytes]) -> LoraFile:
     try:
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
         dropout = float(config.get("lora_dropout") or 0.0)
-    except (KeyError, TypeError, ValueError) as error:
+        ranks = {str(k): int(v) for k, v in (config.get("rank_pattern") or {}).items()}
+        alphas = {str(k): float(v) for k, v in (config.get("alpha_pattern") or {}).items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise AdapterError(
-            f"adapter: {CONFIG_FILE} must give numbers for r, lora_alpha and lora_dropout: {error}"
+            f"adapter: {CONFIG_FILE} must give numbers for r, lora_alpha, lora_dropout and the "
+            f"patterns of ranks and alphas: {error}"
         ) from None
-    if not (rank >= 1 and 0 < alpha < float("inf") and 0 <= dropout < 1):
+    right = all(1 <= r <= _LARGEST_RANK for r in (rank, *ranks.values())) and 0 <= dropout < 1
+    if not (right and all(0 < a < float("inf") for a in (alpha, *alphas.values()))):
         raise AdapterError(
-            f"adapter: {CONFIG_FILE} must have r of at least 1, lora_alpha above 0 and "
-            f"lora_dropout from 0 to below 1, has {rank}, {alpha:g} and {dropout:g}"
+            f"adapter: {CONFIG_FILE} must have r from 1 to {_LARGEST_RANK}, lora_alpha above 0 and "
+            f"lora_dropout from 0 to below 1, has {rank}, {alpha:g} and {dropout:g}, with the "
+            f"patterns {ranks} and {alphas}"
         )
     return LoraFile(
         tensors={name: tensor.float() for name, tensor in tensors.items()},
         rank=rank,
         alpha=alpha,
+        rank_pattern=ranks,
+        alpha_pattern=alphas,
         rank_stabilised=bool(config.get("use_rslora")),
         decompose=decompose,
         dropout=dropout,
         base=str(config.get("base_model_name_or_path") or ""),
         transposed=bool(config.get("fan_in_fan_out")),
     )
+
+
+def resolve(pattern: Mapping[str, _Value], paths: Sequence[str]) -> dict[str, _Value]:
+    """Apply a pattern of PEFT: the first regular expression that a path ends with counts.
+
+    Args:
+        pattern: Values by regular expression.
+        paths: Paths of modules.
+
+    Returns:
+        Values by path, only of those that match.
+
+    Raises:
+        AdapterError: If it is no regular expression.
+    """
+    try:
+        matching = [(re.compile(rf"(.*\.)?({key})"), value) for key, value in pattern.items()]
+    except re.error as error:
+        raise AdapterError(f"adapter: {CONFIG_FILE} has a pattern that is none: {error}") from None
+    found: dict[str, _Value] = {}
+    for path in paths:
+        for expression, value in matching:
+            if expression.fullmatch(path):
+                found[path] = value
+                break
+    return found
+
+
+def _whole(value: float) -> float:
+    return int(value) if value == int(value) else value

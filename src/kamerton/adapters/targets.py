@@ -1,6 +1,6 @@
 """Which linear layers of a base an adapter goes to: by name and by decoder block."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import nn
 
@@ -9,7 +9,7 @@ from kamerton.core.settings import suggestion
 from kamerton.models.base import Base, decoder_blocks
 from kamerton.models.linear import is_linear
 
-__all__ = ["layer_numbers", "module_at", "target_paths"]
+__all__ = ["check_patterns", "ends_with", "layer_numbers", "module_at", "target_paths"]
 
 
 def module_at(base: Base, path: str) -> nn.Module | None:
@@ -27,6 +27,40 @@ def module_at(base: Base, path: str) -> nn.Module | None:
         return module
     except AttributeError:
         return None
+
+
+def ends_with(path: str, name: str) -> bool:
+    """Tell whether a path ends with a name, whole parts only.
+
+    Args:
+        path: Such as `model.layers.0.mlp.down_proj`.
+        name: Such as `down_proj` or `mlp.down_proj`.
+
+    Returns:
+        Whether the name means this module.
+    """
+    return f".{path}".endswith(f".{name}")
+
+
+def check_patterns(base: Base, setting: str, patterns: Iterable[str], paths: Sequence[str]) -> None:
+    """Refuse a pattern that means no module.
+
+    Args:
+        base: The base, for the message.
+        setting: What the pattern belongs to, such as `rank_pattern`.
+        patterns: Ends of module paths.
+        paths: The modules that get an adapter.
+
+    Raises:
+        AdapterError: If one matches none of them.
+    """
+    for pattern in patterns:
+        if not any(ends_with(path, pattern) for path in paths):
+            leaves = {path.rsplit(".", 1)[-1] for path in paths}
+            raise AdapterError(
+                f"adapter.{setting}: '{pattern}' matches none of the adapted layers of "
+                f"{base.identity.architecture}{suggestion(pattern, leaves)}"
+            )
 
 
 def target_paths(base: Base, targets: Sequence[str], layers: str) -> list[str]:
@@ -57,7 +91,7 @@ def target_paths(base: Base, targets: Sequence[str], layers: str) -> list[str]:
         matched = [
             path
             for path, name in linears.items()
-            if target == "all-linear" or f".{name}".endswith(f".{target}")
+            if target == "all-linear" or ends_with(name, target)
         ]
         if not matched:
             leaves = {name.rsplit(".", 1)[-1] for name in linears.values()}

@@ -1,6 +1,6 @@
 """The catalogue of methods: one line each."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from kamerton.adapters.adapter import Adapter
@@ -11,6 +11,8 @@ from kamerton.adapters.bottleneck import (
 )
 from kamerton.adapters.full import FullSettings, attach_full, load_full
 from kamerton.adapters.lora import LoraSettings, attach_lora, load_lora
+from kamerton.adapters.prefix import PrefixSettings, attach_prefix, load_prefix
+from kamerton.adapters.prompt import PromptTuningSettings, attach_prompt, load_prompt
 from kamerton.core.errors import AdapterError
 from kamerton.core.settings import Settings
 from kamerton.models.base import Base
@@ -25,17 +27,27 @@ class NoAdapterSettings(Settings):
     """Prompt only: nothing is trained."""
 
 
-AdapterSettings = NoAdapterSettings | LoraSettings | BottleneckSettings | FullSettings
+AdapterSettings = (
+    NoAdapterSettings
+    | LoraSettings
+    | PrefixSettings
+    | PromptTuningSettings
+    | BottleneckSettings
+    | FullSettings
+)
 """One member per method."""
 
 
-def attach(base: Base, settings: AdapterSettings, seed: int) -> Adapter:
+def attach(
+    base: Base, settings: AdapterSettings, seed: int, opening: Sequence[int] = ()
+) -> Adapter:
     """Attach a fresh adapter.
 
     Args:
         base: The base.
         settings: Of a trained method.
         seed: For its first values.
+        opening: Token ids that a training text begins with, for methods that begin as a text.
 
     Returns:
         The adapter.
@@ -46,6 +58,10 @@ def attach(base: Base, settings: AdapterSettings, seed: int) -> Adapter:
     match settings:
         case LoraSettings():
             return attach_lora(base, settings, seed)
+        case PrefixSettings():
+            return attach_prefix(base, settings, seed, opening)
+        case PromptTuningSettings():
+            return attach_prompt(base, settings, seed, opening)
         case BottleneckSettings():
             return attach_bottleneck(base, settings, seed)
         case FullSettings():
@@ -71,6 +87,10 @@ def load(base: Base, method: str, files: Mapping[str, bytes]) -> Adapter:
     match method:
         case "lora":
             return load_lora(base, files)
+        case "prefix":
+            return load_prefix(base, files)
+        case "prompt":
+            return load_prompt(base, files)
         case "bottleneck":
             return load_bottleneck(base, files)
         case "full":

@@ -20,6 +20,7 @@ from kamerton.flows.measure import measure_loss
 from kamerton.flows.prepare import make_prompt, read_examples, render_all, renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.workspace import Workspace
+from kamerton.inference.engine import context_of
 from kamerton.models.base import Base
 from kamerton.models.load import load_base
 from kamerton.objectives.catalogue import make_objective
@@ -103,8 +104,7 @@ def _make_task(
     workspace: Workspace,
     sink: Sink,
 ) -> Task:
-    """Attach a fresh adapter and render the examples."""
-    adapter = attach(base, recipe.adapter, recipe.train.seed)
+    """Render the examples and attach a fresh adapter."""
     renderer = renderer_of(base, recipe.render)
     for notice in renderer.facts.notices:
         sink(Notice(notice))
@@ -114,6 +114,8 @@ def _make_task(
 
     train_rows = render(examples.train, "training examples")
     held_rows = render(examples.holdout, "held-out examples")
+    adapter = attach(base, recipe.adapter, recipe.train.seed, train_rows[0].ids.tolist())
+    _check_room(base, [*train_rows, *held_rows])
     folder = workspace.runs / recipe.name
     folder.mkdir(parents=True, exist_ok=True)
     return Task(
@@ -127,6 +129,18 @@ def _make_task(
         folder=folder,
         identity=_identity(recipe, examples, base),
     )
+
+
+def _check_room(base: Base, rows: Sequence[Rendered]) -> None:
+    """Refuse virtual tokens that leave too little of the base's context to an example."""
+    context = context_of(base.model.config)
+    longest = max(len(row.ids) for row in rows)
+    if context is not None and base.num_virtual and base.num_virtual + longest > context:
+        raise AdapterError(
+            f"adapter.num_tokens: {base.num_virtual} virtual tokens and the longest example of "
+            f"{longest} tokens do not fit into the base's context of {context}",
+            hint=f"set render.max_tokens = {context - base.num_virtual}, or fewer virtual tokens",
+        )
 
 
 def _follow(

@@ -187,7 +187,7 @@ class Base:
         """
         if self.prefix is None:
             return None
-        return as_past(self.prefix.compute(), num_rows, self.model)
+        return as_past(self.prefix, num_rows, self.model)
 
     @contextmanager
     def attention(self, name: str) -> Iterator[None]:

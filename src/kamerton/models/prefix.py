@@ -53,14 +53,18 @@ def prefill(base: "Base", embeddings: Tensor) -> Prefix:
     """Compute the keys and values of tokens that nothing stands before.
 
     Args:
-        base: The base, on packed rows.
+        base: The base.
         embeddings: [P, E] as the base's embedding gives them, in the base's dtype.
 
     Returns:
         Differentiable with respect to the embeddings.
     """
-    assert base.ragged, "only packed rows can be recorded"
     num_tokens = len(embeddings)
+    if not base.ragged:
+        past: Any = DynamicCache()
+        with base.attention("sdpa" if base.model._supports_sdpa else "eager"):
+            base.backbone(inputs_embeds=embeddings[None], past_key_values=past, use_cache=True)
+        return Prefix(tuple((layer.keys[0], layer.values[0]) for layer in past.layers))
     record: dict[int, tuple[Tensor, Tensor]] = {}
     base.backbone(
         inputs_embeds=embeddings[None],
@@ -71,11 +75,11 @@ def prefill(base: "Base", embeddings: Tensor) -> Prefix:
     return Prefix(tuple(record[layer] for layer in sorted(record)))
 
 
-def as_past(prefix: Prefix, num_rows: int, model: Any) -> DynamicCache:
+def as_past(source: PrefixSource, num_rows: int, model: Any) -> DynamicCache:
     """Give a prefix to Transformers' own forward pass.
 
     Args:
-        prefix: The prefix.
+        source: Where the prefix comes from.
         num_rows: Rows that it stands before.
         model: Which would lose the cache if it recomputed blocks.
 
@@ -91,7 +95,7 @@ def as_past(prefix: Prefix, num_rows: int, model: Any) -> DynamicCache:
             hint='set train.recompute = "none" and a smaller train.tokens_per_row',
         )
     past = DynamicCache()
-    for layer, (keys, values) in enumerate(prefix.layers):
+    for layer, (keys, values) in enumerate(source.compute().layers):
         rows = [x.to(model.dtype).expand(num_rows, -1, -1, -1) for x in (keys, values)]
         past.update(rows[0], rows[1], layer)
     return past

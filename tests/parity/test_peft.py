@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.optimizers import create_loraplus_optimizer
 from torch import Tensor
 
+from kamerton.adapters.adapter import rate_groups
 from kamerton.adapters.lora import LoraSettings, attach_lora, load_lora
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base
@@ -145,6 +147,18 @@ def test_dora_learns_as_in_peft(shape: str) -> None:
         torch.testing.assert_close(
             parameter.grad / scale, theirs[name].grad / scale, rtol=0, atol=1e-4, msg=name
         )
+
+
+def test_lora_plus_has_pefts_learning_rates() -> None:
+    lora = attach_lora(tiny_base("llama"), LoraSettings(rank=4, rate_ratio=16.0), seed=0)
+    ours = {p: factor for factor, group in rate_groups(lora) for p in group}
+    model = get_peft_model(plain_model("llama"), LoraConfig(r=4, target_modules="all-linear"))
+    optimiser = create_loraplus_optimizer(model, torch.optim.AdamW, lr=1.0, loraplus_lr_ratio=16.0)
+    rates = {p: group["lr"] for group in optimiser.param_groups for p in group["params"]}
+    theirs = dict(model.named_parameters())
+    assert len(lora.parameters()) == len(rates) == 2 * 3 * 7
+    for name, parameter in lora.parameters().items():
+        assert ours[parameter] == rates[theirs[name.replace(".weight", ".default.weight")]], name
 
 
 def test_an_adapter_of_another_base_is_refused() -> None:

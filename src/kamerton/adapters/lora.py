@@ -51,6 +51,17 @@ class Lora:
                 named[f"{_PREFIX}{path}.lora_magnitude_vector"] = layer.magnitude
         return named
 
+    def rate_factor(self, name: str) -> float:
+        """Let B learn faster than A by a constant ratio (LoRA+, arXiv 2402.12354, section 4).
+
+        Args:
+            name: Of a tensor of `parameters`.
+
+        Returns:
+            `rate_ratio` for B, 1 for A and for DoRA's lengths, of which the paper does not speak.
+        """
+        return self.settings.rate_ratio if name.endswith(".lora_B.weight") else 1.0
+
     def files(self) -> dict[str, bytes]:
         """Write the adapter in PEFT's format.
 

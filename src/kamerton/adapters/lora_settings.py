@@ -25,6 +25,9 @@ class LoraSettings(Settings):
     decompose: bool = False
     """Learn the length of each row of a weight apart from its direction (DoRA): for small ranks.
     Slower, most of all when it answers unmerged: each token then pays for the lengths."""
+    rate_ratio: float = Field(default=1.0, ge=1, le=1024)
+    """Learning rate of B over that of A (LoRA+); train.learning_rate is that of A. 1 to 1024; the
+    paper suggests 16. Lower the learning rate with it."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of each layer's inputs that the update does not see in a step. 0 to below 1."""
     targets: tuple[str, ...] = ("all-linear",)

@@ -26,12 +26,14 @@ class Capabilities:
         identity_at_start: Changes nothing before training.
         exact_gradient: Its gradient is the loss's own, not one that holds a part constant.
         float32_only: Refuses a base in fewer bits.
+        quantised_base: Works over a base in 4 or 8 bits; else it refuses one.
     """
 
     mergeable: bool
     identity_at_start: bool
     exact_gradient: bool = True
     float32_only: bool = False
+    quantised_base: bool = True
 
 
 class Adapter(Protocol):

@@ -33,9 +33,16 @@ class FullSettings(Settings):
 class Full:
     """A base whose own weights learn."""
 
-    capabilities = Capabilities(mergeable=True, identity_at_start=True, float32_only=True)
+    capabilities = Capabilities(
+        mergeable=True, identity_at_start=True, float32_only=True, quantised_base=False
+    )
 
     def __init__(self, base: Base) -> None:
+        if base.identity.quantise != "none":
+            raise AdapterError(
+                f"adapter.kind 'full' needs dense weights, the base holds {base.identity.quantise}",
+                hint='set base.quantise = "none", or take a light method',
+            )
         # Tied weights appear once.
         self._parameters = dict(base.model.named_parameters())
         other = {str(p.dtype) for p in self._parameters.values()} - {"torch.float32"}
@@ -120,7 +127,7 @@ def attach_full(base: Base) -> Full:
         The adapter.
 
     Raises:
-        AdapterError: If the base is not in fp32.
+        AdapterError: If the base is not in fp32, or quantised.
     """
     return Full(base)
 

@@ -79,7 +79,12 @@ def make_variant(
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
     examples = read_examples(recipe, folder, sink)
-    base = load_base(recipe.base.id, dtype=recipe.base.dtype, device=recipe.base.device)
+    base = load_base(
+        recipe.base.id,
+        dtype=recipe.base.dtype,
+        device=recipe.base.device,
+        quantise=recipe.base.quantise,
+    )
     prompt = make_prompt(recipe, examples.train)
     outcome, files, metrics = None, dict[str, bytes](), dict[str, float]()
     if not isinstance(recipe.adapter, NoAdapterSettings):
@@ -186,6 +191,7 @@ def _identity(recipe: Recipe, examples: Prepared, base: Base) -> str:
     ]
     identity = base.identity
     made_of["base"] = [identity.weight_hash, identity.tokenizer_hash, identity.template_hash]
+    made_of["quantise"] = identity.quantise
     made_of["machine"] = [
         torch.__version__, torch.get_num_threads(), str(base.device), str(base.dtype)
     ]  # fmt: skip
@@ -224,6 +230,7 @@ def _manifest(
             weight_hash=identity.weight_hash,
             tokenizer_hash=identity.tokenizer_hash,
             template_hash=identity.template_hash,
+            quantise=identity.quantise,
         ),
         prompt=prompt.model_dump(mode="json"),
         generation={"max_tokens": recipe.evaluate.max_tokens},

@@ -14,6 +14,7 @@ from kamerton.flows.prepare import renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.base import Base
+from kamerton.models.codecs import Quantisation
 from kamerton.models.layout import Layout
 from kamerton.models.load import DType, load_base
 from kamerton.prompting.prompt import Prompt
@@ -77,12 +78,15 @@ def prompt_of(variant: Variant) -> Prompt:
     return Prompt.model_validate(variant.manifest.prompt)
 
 
-def base_of(variant: Variant, dtype: DType | None = None) -> Base:
+def base_of(
+    variant: Variant, dtype: DType | None = None, quantise: Quantisation | None = None
+) -> Base:
     """Load a variant's base and verify that it is the very one.
 
     Args:
         variant: The variant.
         dtype: Another one than its recipe's.
+        quantise: Held in another way than its recipe says.
 
     Returns:
         The base, without adapter.
@@ -92,7 +96,12 @@ def base_of(variant: Variant, dtype: DType | None = None) -> Base:
         VariantError: If it is another one.
     """
     recipe = recipe_of(variant)
-    base = load_base(recipe.base.id, dtype=dtype or recipe.base.dtype, device=recipe.base.device)
+    base = load_base(
+        recipe.base.id,
+        dtype=dtype or recipe.base.dtype,
+        device=recipe.base.device,
+        quantise=quantise or recipe.base.quantise,
+    )
     check_base(
         variant.manifest,
         weight_hash=base.identity.weight_hash,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from kamerton.store.manifest import VariantManifest
+from kamerton.store.manifest import BaseRecord, VariantManifest
 
 __all__ = ["make_card"]
 
@@ -20,7 +20,7 @@ def make_card(manifest: VariantManifest) -> str:
     data, base = manifest.data, manifest.base
     return f"""# {manifest.name}
 
-A variant of `{base.id}` ({base.architecture}, {base.num_parameters:,} parameters).
+A variant of `{base.id}` ({base.architecture}, {base.num_parameters:,} parameters{_held(base)}).
 
 ## What it is for
 
@@ -48,6 +48,10 @@ A variant of `{base.id}` ({base.architecture}, {base.num_parameters:,} parameter
 It answers for the task of its examples. It loads only on the base named above, byte for byte.
 Licence: {manifest.licence or "not stated; the base's licence and your rights in the data apply"}.
 """
+
+
+def _held(base: BaseRecord) -> str:
+    return "" if base.quantise == "none" else f", held in {base.quantise}"
 
 
 def _listed(settings: Mapping[str, Any], kind: str) -> str:

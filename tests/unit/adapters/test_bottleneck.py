@@ -10,6 +10,7 @@ from kamerton.adapters.bottleneck import (
     attach_bottleneck,
     load_bottleneck,
 )
+from kamerton.adapters.bottleneck_layer import BottleneckLayer
 from kamerton.core.errors import AdapterError, SettingsError
 from kamerton.models.base import Base, decoder_blocks
 from kamerton.models.layout import Layout
@@ -144,6 +145,25 @@ def test_a_block_of_unusual_parts_asks_for_names() -> None:
         attach_bottleneck(base, BottleneckSettings(), seed=0)
     assert "adapter.modules" in str(caught.value.hint)
     assert len(attach_bottleneck(base, BottleneckSettings(modules=("strange",)), 0).layers) == 3
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("activation", ["relu", "gelu", "silu"])
+def test_the_layer_has_exact_gradients(activation: str, beside: bool) -> None:
+    torch.manual_seed(0)
+    layer = BottleneckLayer(
+        (5, 7 if beside else 5), 3, activation, 4.0, beside=beside, device=torch.device("cpu")
+    ).double()
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter)
+    x = torch.randn(6, 7, dtype=torch.float64, requires_grad=True)
+    y = torch.randn(6, 5, dtype=torch.float64, requires_grad=True)
+    module = nn.Identity()
+
+    def changed(x: Tensor, y: Tensor, *_: Tensor) -> Tensor:
+        return layer.hook(module, (x,), {}, (y, None))[0]
+
+    assert torch.autograd.gradcheck(changed, (x, y, *layer.parameters()))
 
 
 def test_every_layer_starts_with_its_own_values() -> None:

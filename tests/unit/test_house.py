@@ -106,6 +106,7 @@ OPTIONS = {
     "variant show": {"--project"},
     "variant verify": {"--project"},
     "variant merge": {"--project"},
+    "variant export": {"--format", "--dtype", "--to", "--project"},
     "demo": {"--to"},
 }
 

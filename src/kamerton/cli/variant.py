@@ -1,7 +1,8 @@
-"""`kamerton variant list | show | verify | merge`."""
+"""`kamerton variant list | show | verify | merge | export`."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.table import Table
@@ -14,7 +15,7 @@ __all__ = ["variant"]
 
 @click.group()
 def variant() -> None:
-    """List, show, verify and merge variants."""
+    """List, show, verify, merge and export variants."""
 
 
 @variant.command("list")
@@ -81,15 +82,54 @@ def verify(name: str, project: Path) -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @project_option
 def merge(name: str, folder: Path, project: Path) -> None:
-    """Write NAME merged into its base as a Transformers model to FOLDER."""
-    from kamerton.flows.variants import merge_variant
+    """Write NAME merged into its base as a Transformers model to FOLDER.
+
+    The same as `variant export NAME --format merged --to FOLDER`.
+    """
+    _export(name, "merged", folder, "auto", project)
+
+
+@variant.command(short_help="Write NAME for other programs.")
+@click.argument("name")
+@click.option(
+    "--format",
+    type=click.Choice(["peft", "merged"]),
+    default="peft",
+    show_default=True,
+    help="The adapter in PEFT's format, or a Transformers model of its own.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default="auto",
+    show_default=True,
+    help="Of the written weights; auto: merged as the base is, PEFT's in float32.",
+)
+@click.option(
+    "--to",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=None,
+    show_default="exports/NAME-FORMAT",
+    help="Folder to write; must not exist.",
+)
+@project_option
+def export(name: str, format: str, dtype: str, folder: Path | None, project: Path) -> None:
+    """Write NAME for other programs, read it back and compare its logits with the variant's."""
+    target = folder or project / "exports" / f"{name}-{format}"
+    _export(name, format, target, dtype, project)
+
+
+def _export(name: str, format: Any, folder: Path, dtype: Any, project: Path) -> None:
+    from kamerton.flows.export import export_variant
     from kamerton.flows.workspace import Workspace
     from kamerton.store.variants import find_variant
 
     found = find_variant(name, Workspace(project).variants)
-    merged = merge_variant(found, folder)
+    written = export_variant(found, folder, format, dtype)
     messages.print(
-        f"merged in {merged.dtype}: logits differ by at most {merged.largest:.3g} from the "
-        f"unmerged variant, {merged.same_top:.1%} of the likeliest tokens are the same"
+        f"written as {written.format} in {written.dtype} and read back: logits differ by at most "
+        f"{written.largest:.3g} from the variant, whose adapter moves them by up to "
+        f"{written.moved:.3g}; {written.same_top:.1%} of the likeliest tokens are the same"
     )
     click.echo(folder)

@@ -172,7 +172,8 @@ def first_tokens(base: Base, text: str, opening: Sequence[int], count: int) -> l
     Raises:
         AdapterError: If there is no text.
     """
-    ids = base.tokenizer(text, add_special_tokens=False)["input_ids"] if text else list(opening)
+    # With what the tokenizer puts before a text: many bases attend to a first BOS a lot.
+    ids = base.tokenizer(text)["input_ids"] if text else list(opening)
     if not ids:
         raise AdapterError(
             'adapter.init "text" needs a text to begin with',

@@ -63,13 +63,16 @@ def check_patterns(base: Base, setting: str, patterns: Iterable[str], paths: Seq
             )
 
 
-def target_paths(base: Base, targets: Sequence[str], layers: str) -> list[str]:
+def target_paths(
+    base: Base, targets: Sequence[str], layers: str, setting: str = "targets"
+) -> list[str]:
     """Find the linear layers that the settings mean.
 
     Args:
         base: The base.
         targets: Ends of module paths, or "all-linear".
         layers: Decoder blocks, as for `layer_numbers`.
+        setting: What names the targets, for messages.
 
     Returns:
         Paths of modules, each once.
@@ -96,7 +99,7 @@ def target_paths(base: Base, targets: Sequence[str], layers: str) -> list[str]:
         if not matched:
             leaves = {name.rsplit(".", 1)[-1] for name in linears.values()}
             raise AdapterError(
-                f"adapter.targets: '{target}' matches no linear layer of "
+                f"adapter.{setting}: '{target}' matches no linear layer of "
                 f"{base.identity.architecture}{suggestion(target, leaves)}"
             )
         paths += [path for path in matched if path not in paths]

@@ -10,6 +10,7 @@ from kamerton.adapters.bottleneck import (
     load_bottleneck,
 )
 from kamerton.adapters.full import FullSettings, attach_full, load_full
+from kamerton.adapters.ia3 import Ia3Settings, attach_ia3, load_ia3
 from kamerton.adapters.lora import LoraSettings, attach_lora, load_lora
 from kamerton.adapters.prefix import PrefixSettings, attach_prefix, load_prefix
 from kamerton.adapters.prompt import PromptTuningSettings, attach_prompt, load_prompt
@@ -33,6 +34,7 @@ AdapterSettings = (
     | PrefixSettings
     | PromptTuningSettings
     | BottleneckSettings
+    | Ia3Settings
     | FullSettings
 )
 """One member per method."""
@@ -64,6 +66,8 @@ def attach(
             return attach_prompt(base, settings, seed, opening)
         case BottleneckSettings():
             return attach_bottleneck(base, settings, seed)
+        case Ia3Settings():
+            return attach_ia3(base, settings)
         case FullSettings():
             return attach_full(base)
         case _:
@@ -93,6 +97,8 @@ def load(base: Base, method: str, files: Mapping[str, bytes]) -> Adapter:
             return load_prompt(base, files)
         case "bottleneck":
             return load_bottleneck(base, files)
+        case "ia3":
+            return load_ia3(base, files)
         case "full":
             return load_full(base, files)
         case _:

@@ -28,7 +28,7 @@ KINDS: list[type] = [
     member for member in typing.get_args(AdapterSettings) if member is not NoAdapterSettings
 ]
 FORMS: dict[type, tuple[dict[str, Any], ...]] = {
-    LoraSettings: ({"decompose": True},),
+    LoraSettings: ({"decompose": True}, {"init": "pissa"}),
     BottleneckSettings: (
         {"placement": "houlsby", "activation": "silu"},
         # Kinks, and the default scale of 4, would ask for smaller steps than fp32 can show.

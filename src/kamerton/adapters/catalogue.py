@@ -11,7 +11,8 @@ from kamerton.adapters.bottleneck import (
 )
 from kamerton.adapters.full import FullSettings, attach_full, load_full
 from kamerton.adapters.ia3 import Ia3Settings, attach_ia3, load_ia3
-from kamerton.adapters.lora import LoraSettings, attach_lora, load_lora
+from kamerton.adapters.lora import LoraSettings, attach_lora
+from kamerton.adapters.lora_stored import load_lora
 from kamerton.adapters.prefix import PrefixSettings, attach_prefix, load_prefix
 from kamerton.adapters.prompt import PromptTuningSettings, attach_prompt, load_prompt
 from kamerton.core.errors import AdapterError

@@ -1,6 +1,6 @@
 """LoRA: low-rank updates of frozen linear layers (arXiv 2106.09685; rank-stabilised 2312.03732)."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -10,16 +10,17 @@ from torch import Tensor, nn
 from kamerton.adapters.adapter import Capabilities
 from kamerton.adapters.lora_layer import LoraLinear
 from kamerton.adapters.lora_settings import LoraSettings
-from kamerton.adapters.peft_format import LoraFile, read_lora, resolve, write_lora
-from kamerton.adapters.targets import check_patterns, module_at, target_paths
+from kamerton.adapters.peft_format import LoraFile, write_lora
+from kamerton.adapters.pissa import principal, stretch
+from kamerton.adapters.targets import check_patterns, target_paths
 from kamerton.core.errors import AdapterError
 from kamerton.core.seeds import derive_seed
 from kamerton.models.base import Base
-from kamerton.models.linear import is_linear, is_transposed, linear_size
+from kamerton.models.linear import dense, frozen_weight, is_linear, is_transposed, linear_size
 
-__all__ = ["Lora", "LoraSettings", "attach_lora", "load_lora"]
+__all__ = ["PEFT_PREFIX", "Lora", "LoraSettings", "attach_lora", "wrap_layers"]
 
-_PREFIX = "base_model.model."
+PEFT_PREFIX = "base_model.model."
 _Value = TypeVar("_Value", int, float)
 
 
@@ -28,7 +29,7 @@ class Lora:
 
     def __init__(self, base: Base, settings: LoraSettings, layers: dict[str, LoraLinear]) -> None:
         self._base = base
-        self._layers = layers
+        self.layers = layers
         self._originals: dict[str, Tensor] = {}
         self.settings = settings
         self.capabilities = Capabilities(
@@ -44,11 +45,11 @@ class Lora:
             Two fp32 tensors per layer, three with `decompose`.
         """
         named: dict[str, nn.Parameter] = {}
-        for path, layer in self._layers.items():
-            named[f"{_PREFIX}{path}.lora_A.weight"] = layer.a
-            named[f"{_PREFIX}{path}.lora_B.weight"] = layer.b
+        for path, layer in self.layers.items():
+            named[f"{PEFT_PREFIX}{path}.lora_A.weight"] = layer.a
+            named[f"{PEFT_PREFIX}{path}.lora_B.weight"] = layer.b
             if layer.magnitude is not None:
-                named[f"{_PREFIX}{path}.lora_magnitude_vector"] = layer.magnitude
+                named[f"{PEFT_PREFIX}{path}.lora_magnitude_vector"] = layer.magnitude
         return named
 
     def rate_factor(self, name: str) -> float:
@@ -63,46 +64,63 @@ class Lora:
         return self.settings.rate_ratio if name.endswith(".lora_B.weight") else 1.0
 
     def files(self) -> dict[str, bytes]:
-        """Write the adapter in PEFT's format.
+        """Write the adapter in PEFT's format; with PiSSA a plain LoRA of doubled rank.
 
         Returns:
-            `adapter_config.json` and `adapter_model.safetensors`.
+            `adapter_config.json` and `adapter_model.safetensors`; with PiSSA also its start, so
+            that it is again what it was.
         """
-        tensors = {name: p.detach().cpu() for name, p in self.parameters().items()}
-        conv = any(is_transposed(layer.layer) for layer in self._layers.values())
+        settings, times = self.settings, 1 if self.settings.init == "random" else 2
+        tensors, start = dict[str, Tensor](), dict[str, Tensor]()
+        for path, layer in self.layers.items():
+            a, b = layer.factors()
+            tensors[f"{PEFT_PREFIX}{path}.lora_A.weight"] = a.detach().cpu()
+            tensors[f"{PEFT_PREFIX}{path}.lora_B.weight"] = b.detach().cpu()
+            if layer.magnitude is not None:
+                tensors[f"{PEFT_PREFIX}{path}.lora_magnitude_vector"] = (
+                    layer.magnitude.detach().cpu()
+                )
+            if layer.start is not None:
+                start[path] = layer.start[0].cpu()
+
+        def alpha_at(path: str) -> float:
+            return stretch(settings.alpha_at(path), times, settings.rank_stabilised)
+
+        rank, alpha = settings.rank * times, alpha_at("")
         return write_lora(
             LoraFile(
                 tensors=tensors,
-                rank=self.settings.rank,
-                alpha=self.settings.alpha,
-                rank_pattern=self._differing(self.settings.rank_at, self.settings.rank),
-                alpha_pattern=self._differing(self.settings.alpha_at, self.settings.alpha),
-                rank_stabilised=self.settings.rank_stabilised,
-                decompose=self.settings.decompose,
-                dropout=self.settings.dropout,
+                rank=rank,
+                alpha=alpha,
+                rank_pattern=self._differing(lambda path: settings.rank_at(path) * times, rank),
+                alpha_pattern=self._differing(alpha_at, alpha),
+                rank_stabilised=settings.rank_stabilised,
+                decompose=settings.decompose,
+                dropout=settings.dropout,
                 base=self._base.identity.id,
-                transposed=conv,
+                transposed=any(is_transposed(layer.layer) for layer in self.layers.values()),
+                start=start,
                 targets=self._peft_targets(),
             )
         )
 
     def _differing(self, value_at: Callable[[str], _Value], default: _Value) -> dict[str, _Value]:
         """By full paths, so that PEFT's patterns, which are regular expressions, mean the same."""
-        return {p: value_at(p) for p in sorted(self._layers) if value_at(p) != default}
+        return {p: value_at(p) for p in sorted(self.layers) if value_at(p) != default}
 
     def _peft_targets(self) -> tuple[str, ...]:
         """Leaf names when they mean exactly our layers in PEFT, else full paths.
 
         Servers such as vLLM know leaf names only.
         """
-        leaves = {path.rsplit(".", 1)[-1] for path in self._layers}
+        leaves = {path.rsplit(".", 1)[-1] for path in self.layers}
         meant = {
             name
             for name, module in self._base.model.named_modules()
             if name.rsplit(".", 1)[-1] in leaves
             and (isinstance(module, LoraLinear) or is_linear(module))
         }
-        return tuple(sorted(leaves if meant == self._layers.keys() else self._layers))
+        return tuple(sorted(leaves if meant == self.layers.keys() else self.layers))
 
     def train(self, mode: bool = True) -> None:
         """Switch dropout of the updates on or off; the base stays in evaluation mode.
@@ -110,7 +128,7 @@ class Lora:
         Args:
             mode: True while training.
         """
-        for layer in self._layers.values():
+        for layer in self.layers.values():
             layer.training = mode
 
     @contextmanager
@@ -120,12 +138,12 @@ class Lora:
         Yields:
             Nothing.
         """
-        for layer in self._layers.values():
+        for layer in self.layers.values():
             layer.enabled = False
         try:
             yield
         finally:
-            for layer in self._layers.values():
+            for layer in self.layers.values():
                 layer.enabled = True
 
     @contextmanager
@@ -135,20 +153,20 @@ class Lora:
         Yields:
             Nothing.
         """
-        for path, layer in self._layers.items():
+        for path, layer in self.layers.items():
             self._base.model.set_submodule(path, layer.layer)
         try:
             yield
         finally:
-            for path, layer in self._layers.items():
+            for path, layer in self.layers.items():
                 self._base.model.set_submodule(path, layer)
 
     def detach(self) -> None:
         """Put the frozen layers back; a merged adapter is unmerged first."""
         self.unmerge()
-        for path, layer in self._layers.items():
+        for path, layer in self.layers.items():
             self._base.model.set_submodule(path, layer.layer)
-        self._layers = {}
+        self.layers = {}
 
     @torch.no_grad()
     def merge(self) -> None:
@@ -160,23 +178,25 @@ class Lora:
             AdapterError: If the base is quantised: merging into few bits loses the update.
         """
         assert not self._originals, "already merged"
-        weights = {path: layer.weight for path, layer in self._layers.items()}
+        weights = {path: layer.weight for path, layer in self.layers.items()}
         for path, weight in weights.items():
             self._originals[path] = weight.clone()
-            weight.copy_(self._layers[path].updated_weight().to(weight.dtype))
-            self._layers[path].enabled = False
+            weight.copy_(self.layers[path].updated_weight().to(weight.dtype))
+            self.layers[path].enabled = False
 
     @torch.no_grad()
     def unmerge(self) -> None:
         """Restore the weights as they were before `merge`; without it, do nothing."""
         for path, original in self._originals.items():
-            self._layers[path].weight.copy_(original)
-            self._layers[path].enabled = True
+            self.layers[path].weight.copy_(original)
+            self.layers[path].enabled = True
         self._originals = {}
 
 
 def attach_lora(base: Base, settings: LoraSettings, seed: int) -> Lora:
-    """Attach a fresh LoRA that changes nothing yet: A random, B zero.
+    """Attach a fresh LoRA that changes nothing yet.
+
+    A is random and B zero; or the principal part of the weight, counted from itself (PiSSA).
 
     Args:
         base: The base; its weights are not touched.
@@ -192,62 +212,51 @@ def attach_lora(base: Base, settings: LoraSettings, seed: int) -> Lora:
     paths = target_paths(base, settings.targets, settings.layers)
     check_patterns(base, "rank_pattern", settings.rank_pattern, paths)
     check_patterns(base, "alpha_pattern", settings.alpha_pattern, paths)
-    lora = _attach(base, settings, paths)
-    for path, layer in lora._layers.items():
-        generator = torch.Generator().manual_seed(derive_seed(seed, "lora", path))
-        # PEFT's choice, kaiming_uniform_ with a = sqrt(5): uniform within 1/sqrt(in).
-        bound = layer.a.shape[1] ** -0.5
-        values = torch.empty(layer.a.shape).uniform_(-bound, bound, generator=generator)
-        layer.a.data.copy_(values)
+    lora = wrap_layers(base, settings, paths)
+    for path, layer in lora.layers.items():
+        own_seed = derive_seed(seed, "lora", path)
+        if settings.init == "random":
+            generator = torch.Generator().manual_seed(own_seed)
+            # PEFT's choice, kaiming_uniform_ with a = sqrt(5): uniform within 1/sqrt(in).
+            bound = layer.a.shape[1] ** -0.5
+            values = torch.empty(layer.a.shape).uniform_(-bound, bound, generator=generator)
+            layer.a.data.copy_(values)
+        else:
+            layer.start = principal(
+                dense(frozen_weight(layer.layer), torch.float32),
+                settings.rank_at(path),
+                settings.scaling_at(path),
+                own_seed if settings.init == "pissa-fast" else None,
+            )
     return lora
 
 
-def load_lora(base: Base, files: Mapping[str, bytes]) -> Lora:
-    """Attach a LoRA from PEFT's files, written by us or by PEFT.
+def wrap_layers(base: Base, settings: LoraSettings, paths: Sequence[str]) -> Lora:
+    """Put layers with updates of zero in the place of linear layers.
 
     Args:
-        base: The base it was made for.
-        files: `adapter_config.json` and `adapter_model.safetensors`.
+        base: The base.
+        settings: Method settings.
+        paths: Of the layers.
 
     Returns:
-        The adapter.
+        The adapter, with A and B zero.
 
     Raises:
-        AdapterError: If a tensor matches no module, has the wrong shape, or the file asks for
-            what is not supported.
+        AdapterError: If a layer has an update already, or PiSSA's rank does not fit.
     """
-    stored = read_lora(files)
-    paths = sorted({name.removeprefix(_PREFIX).rsplit(".lora_", 1)[0] for name in stored.tensors})
-    settings = LoraSettings(
-        rank=stored.rank,
-        alpha=stored.alpha,
-        rank_stabilised=stored.rank_stabilised,
-        decompose=stored.decompose,
-        dropout=stored.dropout,
-        targets=tuple(paths),
-        rank_pattern=resolve(stored.rank_pattern, paths),
-        alpha_pattern=resolve(stored.alpha_pattern, paths),
-    )
-    unknown = [path for path in paths if not is_linear(module_at(base, path))]
-    if unknown:
-        raise AdapterError(
-            f"adapter: {len(unknown)} of {len(paths)} modules are not linear layers of "
-            f"{base.identity.architecture}, the first is {unknown[0]}",
-            hint="the adapter was made for another base",
-        )
-    _check_shapes(base, stored, settings)
-    lora = _attach(base, settings, paths)
-    for name, parameter in lora.parameters().items():
-        parameter.data.copy_(stored.tensors[name])
-    return lora
-
-
-def _attach(base: Base, settings: LoraSettings, paths: Sequence[str]) -> Lora:
     layers = {}
     for path in paths:
         layer = base.model.get_submodule(path)
         if isinstance(layer, LoraLinear):
             raise AdapterError(f"adapter: {path} has an adapter already")
+        if settings.init != "random" and settings.rank_at(path) > min(linear_size(layer)):
+            raise AdapterError(
+                f"adapter.rank: PiSSA needs a rank of at most {min(linear_size(layer))} for "
+                f"{path}, got {settings.rank_at(path)}"
+            )
+    for path in paths:
+        layer = base.model.get_submodule(path)
         layers[path] = LoraLinear(
             layer,
             settings.rank_at(path),
@@ -257,25 +266,3 @@ def _attach(base: Base, settings: LoraSettings, paths: Sequence[str]) -> Lora:
         )
         base.model.set_submodule(path, layers[path])
     return Lora(base, settings, layers)
-
-
-def _check_shapes(base: Base, stored: LoraFile, settings: LoraSettings) -> None:
-    wrong = []
-    for path in settings.targets:
-        rank = settings.rank_at(path)
-        out, inner = linear_size(base.model.get_submodule(path))
-        want: dict[str, tuple[int, ...]] = {
-            "lora_A.weight": (rank, inner),
-            "lora_B.weight": (out, rank),
-        }
-        if stored.decompose:
-            want["lora_magnitude_vector"] = (out,)
-        for part, shape in want.items():
-            name = f"{_PREFIX}{path}.{part}"
-            found = stored.tensors.get(name)
-            if found is None:
-                wrong.append(f"{name} is missing")
-            elif tuple(found.shape) != shape:
-                wrong.append(f"{name} must be {shape}, is {tuple(found.shape)}")
-    if wrong:
-        raise AdapterError("\n".join(wrong), hint="the adapter was made for another base")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from kamerton.adapters.dora import rescale, row_norms, row_squares
+from kamerton.adapters.pissa import paired
 from kamerton.models.linear import (
     FrozenLinear,
     dense,
@@ -87,6 +88,8 @@ class LoraLinear(nn.Module):
         device = device_of(layer)
         self.a = nn.Parameter(torch.zeros(rank, inner, device=device))
         self.b = nn.Parameter(torch.zeros(out, rank, device=device))
+        self.start: tuple[Tensor, Tensor] | None = None
+        """PiSSA's A0 and B0; `a` and `b` are then the changes since."""
         self.magnitude: nn.Parameter | None = None
         if decompose:
             self.squares = row_squares(frozen_weight(layer))
@@ -115,18 +118,24 @@ class LoraLinear(nn.Module):
             keep /= 1 - self.dropout
         frozen = frozen_weight(self.layer)
         bias: Tensor | None = self.layer.bias  # type: ignore[assignment]
+        a, b = self.factors()
         y: Tensor = LoraFunction.apply(  # type: ignore[no-untyped-call]
-            x, self.a, self.b, frozen, bias, self.scaling, keep
+            x, a, b, frozen, bias, self.scaling, keep
         )
         if self.magnitude is None:
             return y
-        norms = row_norms(frozen, self.squares, self.a, self.b, self.scaling, x.dtype)
+        norms = row_norms(frozen, self.squares, a, b, self.scaling, x.dtype)
         return rescale(y, bias, self.magnitude, norms)
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """Give A [r, in] and B [out, r] of the update; of doubled rank with PiSSA."""
+        return (self.a, self.b) if self.start is None else paired(self.a, self.b, *self.start)
 
     @torch.no_grad()
     def updated_weight(self) -> Tensor:
         """Compute the weight with its update, [out, in] in fp32."""
-        updated = self.weight.float() + (self.b @ self.a) * self.scaling
+        a, b = self.factors()
+        updated = self.weight.float() + (b @ a) * self.scaling
         if self.magnitude is not None:
             updated *= (self.magnitude / torch.linalg.vector_norm(updated, dim=1))[:, None]
         return updated

@@ -22,6 +22,9 @@ class LoraSettings(Settings):
     """Strength: the update is multiplied by alpha / rank (or alpha / sqrt(rank))."""
     rank_stabilised: bool = False
     """Scale by alpha / sqrt(rank) (rsLoRA), so that large ranks do not learn more slowly."""
+    init: Literal["random", "pissa", "pissa-fast"] = "random"
+    """Where the update begins: A random and B zero, or the principal part of the weight (PiSSA),
+    by singular value decomposition ("pissa"; long for large layers) or its fast approximation."""
     decompose: bool = False
     """Learn the length of each row of a weight apart from its direction (DoRA): for small ranks.
     Slower, most of all when it answers unmerged: each token then pays for the lengths."""

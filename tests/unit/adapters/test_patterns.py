@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from kamerton.adapters.lora import LoraSettings, attach_lora, load_lora
+from kamerton.adapters.lora import LoraSettings, attach_lora
+from kamerton.adapters.lora_stored import load_lora
 from kamerton.adapters.peft_format import resolve
 from kamerton.core.errors import AdapterError, SettingsError
 from tests.shapes import tiny_base

@@ -69,7 +69,7 @@ SMALL = TrainSettings(
     epochs=3, tokens_per_step=64, learning_rate=5e-3, threads=1, checkpoint_every_s=0
 )
 
-FORMS = ({}, {"decompose": True}, {"rate_ratio": 8.0})
+FORMS = ({}, {"decompose": True}, {"rate_ratio": 8.0}, {"init": "pissa"})
 """Forms of LoRA that start, learn or step in another way."""
 
 

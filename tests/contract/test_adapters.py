@@ -16,6 +16,7 @@ from kamerton.adapters import catalogue
 from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.bottleneck import BottleneckSettings
 from kamerton.adapters.catalogue import AdapterSettings, NoAdapterSettings, attach, load
+from kamerton.adapters.full import FullSettings
 from kamerton.adapters.lora_settings import LoraSettings
 from kamerton.adapters.prefix import PrefixSettings
 from kamerton.core.errors import AdapterError
@@ -29,6 +30,7 @@ KINDS: list[type] = [
 ]
 FORMS: dict[type, tuple[dict[str, Any], ...]] = {
     LoraSettings: ({"decompose": True}, {"init": "pissa"}),
+    FullSettings: ({"parts": ("last-1",)}, {"parts": ("norms-and-biases", "head")}),
     BottleneckSettings: (
         {"placement": "houlsby", "activation": "silu"},
         # Kinks, and the default scale of 4, would ask for smaller steps than fp32 can show.

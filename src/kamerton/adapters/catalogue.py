@@ -70,7 +70,7 @@ def attach(
         case Ia3Settings():
             return attach_ia3(base, settings)
         case FullSettings():
-            return attach_full(base)
+            return attach_full(base, settings)
         case _:
             raise AdapterError(f"adapter.kind: '{settings.kind}' has nothing to train")
 

@@ -62,7 +62,7 @@ class BottleneckLayer(nn.Module):
         """Change a module's output; called by PyTorch after the module.
 
         Args:
-            _: The module.
+            module: The module.
             args: What it was called with.
             kwargs: The same by name.
             output: Its output: a tensor, or a tuple that begins with it.

@@ -58,7 +58,9 @@ class BottleneckLayer(nn.Module):
         inner = _FUNCTIONS[self.activation](low)
         return linear(inner, self.up.weight.to(x.dtype), self.up.bias.to(x.dtype))
 
-    def hook(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+    def hook(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> Any:
         """Change a module's output; called by PyTorch after the module.
 
         Args:

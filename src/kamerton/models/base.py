@@ -279,8 +279,13 @@ def compile_blocks(base: Base) -> None:
         base: A base whose rows are ragged.
 
     Raises:
-        ModelError: If the machine has no C++ compiler, or rows are padded.
+        ModelError: If the machine has no C++ compiler, rows are padded, or weights are quantised.
     """
+    if base.identity.quantise != "none":
+        raise ModelError(
+            "train.compile needs dense weights, and base.quantise makes them as they are used",
+            hint="set train.compile = false",
+        )
     if not base.ragged:
         raise ModelError("train.compile needs packed rows, and this base falls back to padded ones")
     if base.device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):

@@ -84,6 +84,8 @@ class VariantManifest(Settings):
     """Markdown table of the last comparison."""
     parents: list[str] = Field(default_factory=list)
     """Content hashes of variants it started from."""
+    combination: dict[str, Any] = Field(default_factory=dict)
+    """How its parents were combined, and notes on what that may break; empty if it was trained."""
     licence: str = ""
     """Of the variant, if stated."""
     kamerton_version: str

@@ -1,6 +1,5 @@
 """Quantised bases: what is held, gradients, loading layer by layer."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,9 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig
 
+from kamerton.core.errors import ModelError
 from kamerton.models import lazy
+from kamerton.models.base import compile_blocks
 from kamerton.models.lazy import load_quantised
 from kamerton.models.linear import is_linear
 from kamerton.models.load import _load_model, load_base
@@ -157,6 +158,6 @@ def test_nano_in_four_bits_says_nearly_the_same() -> None:
     ]  # fmt: skip
 
 
-def test_tiny_quantised_bases_take_ragged_rows() -> None:
-    assert tiny_base("llama", quantise="nf4").identity.quantise == "nf4"
-    assert json.dumps(tiny_base("llama").identity.quantise) == '"none"'
+def test_compiling_is_refused() -> None:
+    with pytest.raises(ModelError, match="train.compile needs dense weights"):
+        compile_blocks(tiny_base("llama", quantise="nf4"))

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kamerton.adapters.adapter import Adapter, load_tensors, rate_groups, trainable_share
+from kamerton.adapters.adapter import Adapter, load_tensors, trainable_share
 from kamerton.core.errors import InterruptedRun, NotFiniteError, TrainingError
 from kamerton.core.events import (
     CheckpointSaved,
@@ -44,6 +44,7 @@ from kamerton.training.memory import (
     recompute_blocks,
     saved_bytes_per_token,
 )
+from kamerton.training.optimiser import make_optimiser
 from kamerton.training.plan import learning_rate_at, plan_run
 from kamerton.training.rows import Row, make_row, make_rows, num_labelled
 from kamerton.training.selfcheck import check_ragged
@@ -130,13 +131,7 @@ class _Run:
         self.settings = task.settings
         self.parameters = dict(task.adapter.parameters())
         self.plan = plan_run([len(r.ids) for r in task.train], self.settings)
-        self.optimiser = torch.optim.AdamW(
-            [{"params": p, "factor": f} for f, p in rate_groups(task.adapter)],
-            lr=self.settings.learning_rate,
-            betas=(self.settings.beta1, self.settings.beta2),
-            weight_decay=self.settings.weight_decay,
-            fused=True,
-        )
+        self.optimiser = make_optimiser(task.adapter, self.settings)
         self.best: dict[str, Tensor] = {}
         self.counters = Counters(tokens_per_row=self.settings.tokens_per_row)
         self.path = task.folder / CHECKPOINT_FILE

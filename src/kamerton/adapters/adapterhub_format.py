@@ -26,7 +26,7 @@ from kamerton.adapters.stored import json_bytes, read_json, read_tensors, tensor
 from kamerton.core.errors import AdapterError, SettingsError
 from kamerton.models.base import Base, decoder_blocks
 
-__all__ = ["read_adapterhub", "write_adapterhub"]
+__all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "read_adapterhub", "write_adapterhub"]
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter.safetensors"

@@ -93,17 +93,17 @@ def merge(name: str, folder: Path, project: Path) -> None:
 @click.argument("name")
 @click.option(
     "--format",
-    type=click.Choice(["peft", "merged"]),
+    type=click.Choice(["peft", "merged", "adapterhub"]),
     default="peft",
     show_default=True,
-    help="The adapter in PEFT's format, or a Transformers model of its own.",
+    help="The adapter in PEFT's or AdapterHub's format, or a Transformers model of its own.",
 )
 @click.option(
     "--dtype",
     type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
     default="auto",
     show_default=True,
-    help="Of the written weights; auto: merged as the base is, PEFT's in float32.",
+    help="Of the written weights; auto: merged as the base is, adapters in float32.",
 )
 @click.option(
     "--to",

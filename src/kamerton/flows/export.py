@@ -1,4 +1,4 @@
-"""Writing a variant for other programs: merged into its base, or as PEFT's files; then compared.
+"""Writing a variant for other programs: merged, or in PEFT's or AdapterHub's files; then compared.
 
 What was written is read back and must answer as the variant does. A variant of a quantised base is
 merged into the original weights in 16 or 32 bits, never into few bits: the update would be lost in
@@ -15,6 +15,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save
 from torch import Tensor
 
+from kamerton.adapters import adapterhub_format
+from kamerton.adapters.bottleneck import Bottleneck
 from kamerton.adapters.catalogue import load
 from kamerton.core.errors import VariantError
 from kamerton.core.files import atomic_folder
@@ -26,7 +28,7 @@ from kamerton.store.variants import Variant
 
 __all__ = ["Exported", "Format", "export_variant"]
 
-Format = Literal["merged", "peft"]
+Format = Literal["merged", "peft", "adapterhub"]
 
 _CONFIG = "adapter_config.json"
 _WEIGHTS = "adapter_model.safetensors"
@@ -61,8 +63,9 @@ def export_variant(
     Args:
         variant: The variant.
         folder: Where to write; must not exist.
-        format: `merged` is a Transformers model of its own; `peft` the adapter in PEFT's format.
-        dtype: Of the written weights; `auto` is the base's for `merged`, fp32 for `peft`.
+        format: `merged` is a Transformers model of its own; `peft` and `adapterhub` the adapter
+            in the format of that library.
+        dtype: Of the written weights; `auto` is the base's for `merged`, fp32 for the others.
 
     Returns:
         How both compare.
@@ -80,8 +83,10 @@ def export_variant(
         if format == "merged":
             _write_merged(variant, temporary, dtype)
             found, name = _merged_logits(variant, temporary, renderer)
-        else:
+        elif format == "peft":
             found, name = _write_peft(variant, temporary, dtype)
+        else:
+            found, name = _write_adapterhub(variant, temporary, dtype)
         if not torch.isfinite(found).all():
             raise VariantError(f"{variant.name} has no finite logits in {name}")
     same = (wanted.argmax(-1) == found.argmax(-1)).float().mean()
@@ -107,7 +112,7 @@ def _write_merged(variant: Variant, folder: Path, dtype: DType) -> None:
     if adapter is None or not adapter.capabilities.mergeable:
         raise VariantError(
             f"{variant.name} is '{variant.manifest.method}', which cannot be merged",
-            hint="export it with --format peft",
+            hint="export it with --format peft, or --format adapterhub",
         )
     adapter.merge()
     with adapter.as_plain_model():
@@ -135,10 +140,43 @@ def _write_peft(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, s
         (folder / name).write_bytes(content)
     base = base_of(variant)
     load(base, variant.manifest.method, files)
-    renderer = renderer_of(base, recipe_of(variant).render)
-    dtypes = {str(tensor.dtype) for tensor in load_tensors(files[_WEIGHTS]).values()}
-    found = ", ".join(sorted(name.removeprefix("torch.") for name in dtypes))
-    return probe_logits(renderer, base), found
+    return probe_logits(renderer_of(base, recipe_of(variant).render), base), _dtypes(
+        files[_WEIGHTS]
+    )
+
+
+def _write_adapterhub(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, str]:
+    """Write AdapterHub's files and attach them to the variant's base."""
+    base = base_of(variant)
+    adapter = make_ready(variant, base).adapter
+    if not isinstance(adapter, Bottleneck):
+        raise VariantError(
+            f"{variant.name} is '{variant.manifest.method}': AdapterHub's files hold bottlenecks",
+            hint="export it with --format peft, or merged",
+        )
+    files = adapterhub_format.write_adapterhub(base, adapter, variant.name.replace(".", "-"))
+    weights = adapterhub_format.WEIGHTS_FILE
+    files[weights] = _cast(files[weights], dtype)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    adapter.detach()
+    adapterhub_format.read_adapterhub(base, files)
+    return probe_logits(renderer_of(base, recipe_of(variant).render), base), _dtypes(files[weights])
+
+
+def _cast(content: bytes, dtype: DType) -> bytes:
+    """Give a safetensors file's tensors another dtype if asked for."""
+    if dtype == "auto":
+        return content
+    tensors = load_tensors(content)
+    cast = {name: tensor.to(_DTYPES[dtype]) for name, tensor in tensors.items()}
+    return save(cast, {"format": "pt"})
+
+
+def _dtypes(content: bytes) -> str:
+    """Name the dtypes of a safetensors file."""
+    found = {str(tensor.dtype) for tensor in load_tensors(content).values()}
+    return ", ".join(sorted(name.removeprefix("torch.") for name in found))
 
 
 def _peft_files(variant: Variant, dtype: DType) -> dict[str, bytes]:
@@ -148,10 +186,8 @@ def _peft_files(variant: Variant, dtype: DType) -> dict[str, bytes]:
     if kind is None or _WEIGHTS not in files:
         raise VariantError(
             f"{variant.name} is '{variant.manifest.method}', which PEFT has no format for",
-            hint="export it with --format merged if the method can be merged",
+            hint="export it with --format merged if the method can be merged; bottlenecks with "
+            "--format adapterhub",
         )
-    if dtype != "auto":
-        tensors = load_tensors(files[_WEIGHTS])
-        cast = {name: tensor.to(_DTYPES[dtype]) for name, tensor in tensors.items()}
-        files[_WEIGHTS] = save(cast, {"format": "pt"})
+    files[_WEIGHTS] = _cast(files[_WEIGHTS], dtype)
     return files

@@ -283,7 +283,12 @@ def test_bf16_agrees_with_fp32(method: partial, shape: str) -> None:
     adapter = load(base, method().kind, made.adapter.files())
     assert all(p.dtype == torch.float32 for p in adapter.parameters().values())
     moved = (logits(made.base) - made.start).norm()
-    assert (logits(base) - logits(made.base)).norm() < 0.1 * moved + 0.02 * made.start.norm()
+    slack = 0.02 * made.start.norm()
+    if base.identity.quantise != "none":
+        # Of a weight between two levels, rounding to bf16 first may change which one is nearer.
+        slack = 1.5 * (start - made.start).norm()
+        assert slack < 0.15 * made.start.norm()
+    assert (logits(base) - logits(made.base)).norm() < 0.1 * moved + slack
     ours, theirs = gradient(base, adapter), gradient(made.base, made.adapter)
     assert torch.cosine_similarity(ours, theirs, dim=0) > 0.99
     adapter.detach()

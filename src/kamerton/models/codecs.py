@@ -56,8 +56,8 @@ def pack_nf4(weight: Tensor) -> dict[str, Tensor]:
     num_blocks = -(-flat.numel() // _BLOCK)
     codes = torch.zeros(num_blocks * _BLOCK // 2, dtype=torch.uint8, device=weight.device)
     scales = torch.empty(num_blocks, device=weight.device)
-    levels = torch.tensor(_NF4, device=weight.device)
-    middles = (levels[1:] + levels[:-1]) / 2
+    levels = torch.tensor(_NF4)
+    middles = ((levels[1:] + levels[:-1]) / 2).tolist()
     for start in range(0, flat.numel(), _PART):
         part = flat[start : start + _PART].float()
         rows = torch.nn.functional.pad(part, (0, -part.numel() % _BLOCK)).view(-1, _BLOCK)
@@ -65,7 +65,7 @@ def pack_nf4(weight: Tensor) -> dict[str, Tensor]:
         first = start // _BLOCK
         scales[first : first + len(rows)] = largest
         scaled = rows / largest.clamp(min=torch.finfo(torch.float32).tiny)[:, None]
-        index = torch.bucketize(scaled, middles, out_int32=True).to(torch.uint8).view(-1, 2)
+        index = _nearest(scaled, middles).view(-1, 2)
         codes[start // 2 : start // 2 + len(index)] = (index[:, 0] << 4) | index[:, 1]
     return {"codes": codes, **_pack_scales(scales)}
 
@@ -97,6 +97,15 @@ def unpack_nf4(tensors: Mapping[str, Tensor], shape: tuple[int, int], dtype: tor
         rows.mul_(scales[first : first + len(rows), None])
         dense[start : start + part].view(-1, _BLOCK).copy_(rows)
     return dense[: shape[0] * shape[1]].view(shape)
+
+
+def _nearest(values: Tensor, middles: list[float]) -> Tensor:
+    """Index of the nearest level, uint8: how many middles are below. Faster than a search."""
+    index = torch.zeros(values.shape, dtype=torch.uint8, device=values.device)
+    above = torch.empty(values.shape, dtype=torch.bool, device=values.device)
+    for middle in middles:
+        index += torch.gt(values, middle, out=above).view(torch.uint8)
+    return index
 
 
 def pack_int8(weight: Tensor) -> dict[str, Tensor]:

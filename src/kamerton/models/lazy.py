@@ -71,8 +71,10 @@ def load_quantised(
         module = model.get_submodule(path)
         if tensor.shape != getattr(module, leaf).shape:
             return None
-        value = tensor.to(device, dtype if tensor.is_floating_point() else None)
-        if path in linears and leaf == "weight":
+        packed = path in linears and leaf == "weight"
+        # What is kept is copied: a view of the file would keep all of it mapped.
+        value = tensor.to(device, dtype if tensor.is_floating_point() else None, copy=not packed)
+        if packed:
             weight = value.t() if is_transposed(module) else value
             model.set_submodule(path, quantise_layer(module, weight, kind))
         elif isinstance(getattr(module, leaf), nn.Parameter):

@@ -119,12 +119,15 @@ class LoraLinear(nn.Module):
         frozen = frozen_weight(self.layer)
         bias: Tensor | None = self.layer.bias  # type: ignore[assignment]
         a, b = self.factors()
+        norms = None
+        if self.magnitude is not None:
+            # Before the function below: torch.compile cannot use `scaling` again after it.
+            norms = row_norms(frozen, self.squares, a, b, self.scaling, x.dtype)
         y: Tensor = LoraFunction.apply(  # type: ignore[no-untyped-call]
             x, a, b, frozen, bias, self.scaling, keep
         )
-        if self.magnitude is None:
+        if self.magnitude is None or norms is None:
             return y
-        norms = row_norms(frozen, self.squares, a, b, self.scaling, x.dtype)
         return rescale(y, bias, self.magnitude, norms)
 
     def factors(self) -> tuple[Tensor, Tensor]:

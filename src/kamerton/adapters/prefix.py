@@ -11,18 +11,11 @@ from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from kamerton.adapters.virtual import (
-    Virtual,
-    check_base,
-    embeddings_of,
-    first_tokens,
-    read_virtual,
-    write_virtual,
-)
+from kamerton.adapters.stored import check_tensors, read_tensors, tensor_bytes
+from kamerton.adapters.virtual import Virtual, check_base, embeddings_of, first_tokens
+from kamerton.adapters.virtual_format import read_virtual, write_virtual
 from kamerton.core.errors import AdapterError
 from kamerton.core.seeds import derive_seed
 from kamerton.core.settings import Settings
@@ -114,7 +107,7 @@ class _Network:
 
     def __init__(self, base: Base, shape: _Shape, start: Tensor, width: int) -> None:
         self._base, self._shape = base, shape
-        self._start = start.float().to(base.device)
+        self._start = start.float().to(base.device).clone()
         self.num_tokens = len(start)
         inner = shape.num_heads * shape.head_size
         sizes = {
@@ -137,6 +130,13 @@ class _Network:
         bound = weight.shape[1] ** -0.5
         weight.data.copy_(torch.rand(weight.shape, generator=generator) * 2 * bound - bound)
 
+    def restore(self, stored: Mapping[str, Tensor]) -> None:
+        """Take over stored tensors, which must be exactly the network's and its start."""
+        own = {**self._tensors, "start": self._start}
+        check_tensors(stored, {name: tuple(x.shape) for name, x in own.items()}, NETWORK_FILE)
+        for name, tensor in own.items():
+            tensor.data.copy_(stored[name])
+
     def parameters(self) -> dict[str, nn.Parameter]:
         return self._tensors
 
@@ -148,12 +148,11 @@ class _Network:
 
     def files(self) -> dict[str, bytes]:
         # PEFT keeps the keys and values only; what training goes on from is ours.
-        raw = {name: p.detach().cpu().contiguous() for name, p in self._tensors.items()}
-        raw["start"] = self._start.cpu().contiguous()
+        raw = tensor_bytes({**self._tensors, "start": self._start})
         with torch.no_grad():
             width = len(self._tensors["hidden.bias"])
             exported = _peft_files(self._base, self._shape, self.compute(), width)
-        return {**exported, NETWORK_FILE: save(raw, {"format": "pt"})}
+        return {**exported, NETWORK_FILE: raw}
 
 
 def attach_prefix(
@@ -214,16 +213,10 @@ def load_prefix(base: Base, files: Mapping[str, bytes]) -> Virtual:
         if config.get("prefix_projection") and config.get("auto_mapping"):
             raise AdapterError(f"adapter: {NETWORK_FILE} is missing")
         return Virtual(base, _Direct(base, shape, flat))
-    try:
-        raw = load(files[NETWORK_FILE])
-        start, weight = raw.pop("start"), raw["hidden.weight"]
-        network = _Network(base, shape, start, weight.shape[0])
-        for name, parameter in network.parameters().items():
-            parameter.data.copy_(raw.pop(name))
-    except (SafetensorError, KeyError, RuntimeError) as error:
-        raise AdapterError(f"adapter: {NETWORK_FILE} is damaged: {error}") from None
-    if raw or start.shape != flat.shape:
-        raise AdapterError(f"adapter: {NETWORK_FILE} does not belong to the other files")
+    raw = read_tensors(files, NETWORK_FILE)
+    width = raw["output.weight"].numel() // shape.width if "output.weight" in raw else 0
+    network = _Network(base, shape, flat, width)
+    network.restore(raw)
     return Virtual(base, network)
 
 

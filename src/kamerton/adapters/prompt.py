@@ -12,14 +12,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from kamerton.adapters.virtual import (
-    Virtual,
-    check_base,
-    embeddings_of,
-    first_tokens,
-    read_virtual,
-    write_virtual,
-)
+from kamerton.adapters.virtual import Virtual, check_base, embeddings_of, first_tokens
+from kamerton.adapters.virtual_format import read_virtual, write_virtual
 from kamerton.core.seeds import derive_seed
 from kamerton.core.settings import Settings
 from kamerton.models.base import Base

@@ -1,38 +1,23 @@
 """What prefix-tuning and prompt tuning share: virtual tokens that stand before every text.
 
 They differ in what is trained. Either way the base is given keys and values per layer, so packed
-rows, families, recomputation and generation treat both alike. PEFT keeps both in one tensor,
-`prompt_embeddings`.
+rows, families, recomputation and generation treat both alike.
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import cycle, islice
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from kamerton.adapters.adapter import Capabilities
-from kamerton.adapters.peft_format import CONFIG_FILE, WEIGHTS_FILE
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base
 from kamerton.models.prefix import Prefix
 
-__all__ = [
-    "Trained",
-    "Virtual",
-    "check_base",
-    "embeddings_of",
-    "first_tokens",
-    "read_virtual",
-    "write_virtual",
-]
-
-_TENSOR = "prompt_embeddings"
+__all__ = ["Trained", "Virtual", "check_base", "embeddings_of", "first_tokens"]
 
 
 class Trained(Protocol):
@@ -196,80 +181,3 @@ def embeddings_of(base: Base, ids: Sequence[int]) -> Tensor:
     embedding = base.model.get_input_embeddings()
     found: Tensor = embedding(torch.tensor(list(ids), device=base.device))
     return found
-
-
-def write_virtual(
-    base: Base, kind: str, embeddings: Tensor, config: Mapping[str, Any]
-) -> dict[str, bytes]:
-    """Write PEFT's two files.
-
-    Args:
-        base: The base, for its name and class.
-        kind: PEFT's `peft_type`.
-        embeddings: [P, W].
-        config: What the kind stores besides.
-
-    Returns:
-        File contents by name.
-    """
-    values = {
-        "peft_type": kind,
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base.identity.id,
-        # PEFT's place for the class; it tells bases of equal shape apart.
-        "auto_mapping": {
-            "base_model_class": base.identity.architecture,
-            "parent_library": type(base.model).__module__,
-        },
-        "inference_mode": True,
-        "num_virtual_tokens": len(embeddings),
-        "num_transformer_submodules": 1,
-        **config,
-    }
-    text = json.dumps(values, indent=2, sort_keys=True) + "\n"
-    tensors = {_TENSOR: embeddings.detach().float().cpu().contiguous()}
-    return {CONFIG_FILE: text.encode(), WEIGHTS_FILE: save(tensors, {"format": "pt"})}
-
-
-def read_virtual(
-    base: Base, kind: str, files: Mapping[str, bytes], width: int
-) -> tuple[Tensor, dict[str, Any]]:
-    """Read PEFT's two files.
-
-    Args:
-        base: The base they were made for.
-        kind: PEFT's `peft_type`.
-        files: File contents by name.
-        width: W that the base asks for.
-
-    Returns:
-        [P, W] in fp32, and the settings.
-
-    Raises:
-        AdapterError: If they are damaged, of another kind, or do not fit the base.
-    """
-    try:
-        config = json.loads(files[CONFIG_FILE])
-        tensors = load(files[WEIGHTS_FILE])
-    except KeyError as missing:
-        raise AdapterError(f"adapter: {missing.args[0]} is missing") from None
-    except (ValueError, SafetensorError) as error:
-        raise AdapterError(f"adapter: a file is damaged: {error}") from None
-    found = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
-    if found != kind:
-        raise AdapterError(f"adapter: peft_type must be {kind}, is {found!r}")
-    made_for = (config.get("auto_mapping") or {}).get("base_model_class")
-    if made_for not in (None, base.identity.architecture):
-        raise AdapterError(
-            f"adapter: made for {made_for}, the base is {base.identity.architecture}",
-            hint="the adapter was made for another base",
-        )
-    if tensors.keys() != {_TENSOR}:
-        raise AdapterError(f"adapter: {WEIGHTS_FILE} must hold {_TENSOR}, holds {sorted(tensors)}")
-    want = (config.get("num_virtual_tokens"), width)
-    if tuple(tensors[_TENSOR].shape) != want:
-        raise AdapterError(
-            f"adapter: {_TENSOR} must be {want} for this base, is {tuple(tensors[_TENSOR].shape)}",
-            hint="the adapter was made for another base",
-        )
-    return tensors[_TENSOR].float(), config

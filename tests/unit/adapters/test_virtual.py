@@ -182,7 +182,7 @@ def test_a_lost_network_is_noticed() -> None:
         with pytest.raises(AdapterError, match=NETWORK_FILE):
             load(base, "prefix", damaged)
     _, other = attached("llama", PrefixSettings(num_tokens=4, network=6))
-    with pytest.raises(AdapterError, match="does not belong"):
+    with pytest.raises(AdapterError, match="start must be"):
         load(base, "prefix", {**files, NETWORK_FILE: other.files()[NETWORK_FILE]})
     assert base.prefix is None
 

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["CODECS", "Codec", "Quantisation"]
+__all__ = ["CODECS", "NF4_LEVELS", "Codec", "Quantisation", "dynamic_levels"]
 
 Quantisation = Literal["none", "nf4", "int8"]
 
@@ -21,7 +21,7 @@ _NESTED = 256  # scales that share a scale
 _PART = 1 << 17  # numbers handled at once
 
 # The 16 levels: quantiles of a normal distribution, scaled to [-1, 1], 0 among them (appendix E).
-_NF4 = (
+NF4_LEVELS = (
     -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
     -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725,
     0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941,
@@ -50,13 +50,13 @@ def pack_nf4(weight: Tensor) -> dict[str, Tensor]:
 
     Returns:
         `codes` uint8, two weights in each, the first in the upper half; `scales` uint8 per block,
-        indices into the levels of `_dynamic_levels`; `nested` fp32 per 256 scales; `offset` fp32.
+        indices into the levels of `dynamic_levels`; `nested` fp32 per 256 scales; `offset` fp32.
     """
     flat = weight.reshape(-1)
     num_blocks = -(-flat.numel() // _BLOCK)
     codes = torch.zeros(num_blocks * _BLOCK // 2, dtype=torch.uint8, device=weight.device)
     scales = torch.empty(num_blocks, device=weight.device)
-    levels = torch.tensor(_NF4)
+    levels = torch.tensor(NF4_LEVELS)
     middles = ((levels[1:] + levels[:-1]) / 2).tolist()
     for start in range(0, flat.numel(), _PART):
         part = flat[start : start + _PART].float()
@@ -164,7 +164,7 @@ def _pack_scales(scales: Tensor) -> dict[str, Tensor]:
     padded = torch.nn.functional.pad(scales - offset, (0, -len(scales) % _NESTED))
     blocks = padded.view(-1, _NESTED)
     nested = blocks.abs().amax(1)
-    levels = _dynamic_levels(scales.device)
+    levels = dynamic_levels(scales.device)
     middles = (levels[1:] + levels[:-1]) / 2
     scaled = blocks / nested.clamp(min=torch.finfo(torch.float32).tiny)[:, None]
     index = torch.bucketize(scaled, middles, out_int32=True).to(torch.uint8)
@@ -173,17 +173,25 @@ def _pack_scales(scales: Tensor) -> dict[str, Tensor]:
 
 
 def _unpack_scales(tensors: Mapping[str, Tensor]) -> Tensor:
-    codes, nested = tensors["scales"], tensors["nested"]
-    values = _dynamic_levels(codes.device)[codes.int()]
+    codes, nested = tensors["scales"], tensors.get("nested")
+    if nested is None:
+        return codes.float()  # of a checkpoint without double quantisation
+    values = dynamic_levels(codes.device)[codes.int()]
     return values * nested.repeat_interleave(_NESTED)[: len(codes)] + tensors["offset"]
 
 
 @cache
-def _dynamic_levels(device: torch.device) -> Tensor:
+def dynamic_levels(device: torch.device) -> Tensor:
     """The 256 levels of dynamic tree quantisation (arXiv 2110.02861 section 2): 7 decades.
 
     Decade i, 10^(i - 6), is cut into 2^i equal parts from a tenth of it to the whole; levels are
     the parts' middles, both signs, and 0 and 1.
+
+    Args:
+        device: Where.
+
+    Returns:
+        [256] in fp32, ascending.
     """
     positive = []
     for exponent in range(7):
@@ -196,7 +204,7 @@ def _dynamic_levels(device: torch.device) -> Tensor:
 @cache
 def _pairs(device: torch.device) -> Tensor:
     """Both weights of a byte at once: [256] int64 that hold two fp32 each."""
-    levels = torch.tensor(_NF4)
+    levels = torch.tensor(NF4_LEVELS)
     byte = torch.arange(256)
     table = torch.stack([levels[byte >> 4], levels[byte & 15]], 1)
     return table.view(torch.int64).view(-1).to(device)

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from kamerton.models.linear import is_transposed
 from kamerton.models.quantise import linear_paths, quantise_layer
+from kamerton.models.stored_nf4 import NestedParts
 
 __all__ = ["load_quantised"]
 
@@ -63,7 +64,17 @@ def load_quantised(
         return None
     linears = set(linear_paths(model))
     known = model.state_dict().keys()
+    stored = NestedParts()
     for name, tensor in _tensors(folder):
+        layer = stored.take(name, tensor)
+        if layer is not None:
+            path = layer if layer in linears else f"{model.base_model_prefix}.{layer}"
+            if path not in linears:
+                return None
+            made = stored.pop_layer(layer, model.get_submodule(path), device)
+            if made is not None:
+                model.set_submodule(path, made)
+            continue
         full = name if name in known else f"{model.base_model_prefix}.{name}"
         if full not in known:
             return None
@@ -82,7 +93,7 @@ def load_quantised(
         else:
             setattr(module, leaf, value)
     model.tie_weights()
-    if any(tensor.is_meta for tensor in model.state_dict().values()):
+    if stored.unfinished() or any(tensor.is_meta for tensor in model.state_dict().values()):
         return None
     return model.to(device)
 

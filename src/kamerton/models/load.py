@@ -15,6 +15,7 @@ from kamerton.models.codecs import Quantisation
 from kamerton.models.fused import fuse_blocks
 from kamerton.models.lazy import load_quantised
 from kamerton.models.quantise import count_parameters, quantise_model
+from kamerton.models.stored_nf4 import stored_method
 
 __all__ = [
     "DType",
@@ -105,7 +106,7 @@ def load_base(
                 config = AutoConfig.from_pretrained(folder)
                 model = AutoModelForCausalLM.from_config(config, dtype=kind)
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"base: {name} cannot be loaded: {first}") from error
     return wrap_model(model, tokenizer, name=name, folder=folder, quantise=quantise)
@@ -116,11 +117,24 @@ def _load_model(
 ) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    config = AutoConfig.from_pretrained(folder)
+    method = stored_method(config)
+    if method is not None and (method, quantise) != ("nf4", "nf4"):
+        raise ModelError(
+            f"base: the checkpoint holds its weights in {method}, base.quantise is '{quantise}'",
+            hint='set base.quantise = "nf4"' if method == "nf4" else "take the original weights",
+        )
+    if method is not None:
+        # It is read here, not by Transformers, and the model in memory is no such checkpoint.
+        del config.quantization_config
     if quantise != "none":
-        config = AutoConfig.from_pretrained(folder)
         packed = load_quantised(folder, config, dtype=dtype, device=device, kind=quantise)
         if packed is not None:
             return packed
+    if method is not None:
+        raise ModelError(
+            f"base: the checkpoint's {method} weights are not all of the layers of the model"
+        )
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
     if quantise != "none":
         quantise_model(model, quantise)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kamerton.models.codecs import CODECS, _dynamic_levels, _pack_scales, _unpack_scales
+from kamerton.models.codecs import CODECS, _pack_scales, _unpack_scales, dynamic_levels
 
 NF4 = CODECS["nf4"]
 INT8 = CODECS["int8"]
@@ -75,7 +75,7 @@ def test_scales_in_8_bits_are_nearly_exact() -> None:
     scales = matrix((1000, 64)).abs().amax(1)
     found = _unpack_scales(_pack_scales(scales))
     assert (found / scales - 1).abs().max() < 0.01
-    levels = _dynamic_levels(torch.device("cpu"))
+    levels = dynamic_levels(torch.device("cpu"))
     assert len(levels) == 256
     assert levels.unique().numel() == 256
     assert (levels == 0).sum() == 1

@@ -24,6 +24,6 @@ def test_a_recipe_fits_its_base(path: Path) -> None:
     assert (path.parent / recipe.data.train).is_file()
     if recipe.base.id != "builtin:nano":
         return
-    base = load_base(recipe.base.id, dtype=recipe.base.dtype)
+    base = load_base(recipe.base.id, dtype=recipe.base.dtype, quantise=recipe.base.quantise)
     adapter = attach(base, recipe.adapter, seed=0, opening=range(5, 16))
     assert 0 < trainable_share(adapter, base.identity.num_parameters)["share"] <= 1

@@ -1,6 +1,6 @@
 # The contract between people, CI and the project. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all check docs bench tree clean
+.PHONY: help venv demo test test-all check adapterhub docs bench tree clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -43,6 +43,13 @@ check: $(STAMP) ## format, lint, types, floors, docstrings, spelling
 	$(BIN)/codespell
 	$(BIN)/python scripts/house/tree.py --check
 	$(BIN)/python scripts/house/reference.py --check
+
+adapterhub: $(STAMP) ## compare bottlenecks with AdapterHub's library, in .venv-adapterhub
+	@test -x .venv-adapterhub/bin/python || $(PYTHON) -m venv .venv-adapterhub
+	@.venv-adapterhub/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 adapters==1.3.0
+	@rm -rf build/adapterhub && mkdir -p build && cp -r tests/parity/adapterhub build/adapterhub
+	KAMERTON_INTEROP=build/adapterhub $(PYTEST) -q tests/parity/test_adapterhub.py
+	.venv-adapterhub/bin/python scripts/peers/adapterhub.py compare build/adapterhub
 
 docs: $(STAMP) ## regenerate the reference pages and the file trees
 	$(BIN)/python scripts/house/tree.py

@@ -18,6 +18,7 @@ from transformers import (
 
 from kamerton.models.base import Base, BaseIdentity
 from kamerton.models.load import prepare_model
+from kamerton.models.quantise import count_parameters, quantise_model
 
 VOCABULARY = 97
 WINDOW = 8
@@ -61,10 +62,14 @@ CONFIGS: dict[str, Any] = {
 }
 
 
-def tiny_base(shape: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> Base:
+def tiny_base(
+    shape: str, seed: int = 0, dtype: torch.dtype = torch.float32, quantise: str = "none"
+) -> Base:
     """Make a tiny base of a shape, with random weights and no tokenizer."""
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(CONFIGS[shape]()).to(dtype)
+    if quantise != "none":
+        quantise_model(model, quantise)
     assert prepare_model(model) is None
     identity = BaseIdentity(
         id=f"tiny/{shape}",
@@ -73,8 +78,9 @@ def tiny_base(shape: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> 
         tokenizer_hash="0" * 64,
         template_hash="0" * 64,
         architecture=type(model).__name__,
-        num_parameters=sum(p.numel() for p in model.parameters()),
+        num_parameters=count_parameters(model),
         vocab_size=VOCABULARY,
+        quantise=quantise,
     )
     return Base(model, None, identity, ragged=True)
 

@@ -19,6 +19,7 @@ FOLDERS = {
     "docs": "documentation; docs/reference is generated, docs/decisions holds one page each",
     "scripts/demo": "makes the demo's desk",
     "scripts/house": "generated parts: this tree, the reference pages",
+    "scripts/peers": "compares with other libraries in their own environments",
     "scripts/nano": "makes builtin:nano: corpus, tokenizer, pretraining",
     "tests": "unit, parity with Transformers and PEFT, contract, golden, property, end to end",
 }

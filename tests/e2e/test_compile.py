@@ -16,14 +16,17 @@ COMPILED = ("--set", "train.compile=true", "--set", "train.checkpoint_every_s=0"
 
 
 def losses(folder: Path) -> list[float]:
-    events = [json.loads(line) for line in (folder / "runs/desk/events.jsonl").open()]
+    lines = (folder / "runs/desk/events.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
     return [event["loss"] for event in events if event["event"] == "StepDone"]
 
 
-def test_compiled_blocks_train_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["decompose=false", "decompose=true"])
+def test_compiled_blocks_train_the_same(tmp_path: Path, form: str) -> None:
+    own = ("--set", "train.max_steps=4", "--set", f"adapter.{form}")
     for name, options in {"plain": (), "compiled": COMPILED}.items():
         recipe = make_project(tmp_path / name)
-        kamerton("train", recipe, "--set", "train.max_steps=4", *options, cwd=tmp_path / name)
+        kamerton("train", recipe, *own, *options, cwd=tmp_path / name)
     plain, compiled = losses(tmp_path / "plain"), losses(tmp_path / "compiled")
     assert len(plain) == 4
     assert compiled == pytest.approx(plain, rel=1e-4)

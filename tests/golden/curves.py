@@ -25,7 +25,7 @@ from kamerton.training.settings import TrainSettings
 from tests.shapes import VOCABULARY, tiny_base
 
 FILE = Path(__file__).with_name("curves.json")
-RUNS = ("llama-lora", "gemma3-lora", "gpt2-full")
+RUNS = ("llama-lora", "gemma3-lora", "gpt2-full", "llama-dora")
 SETTINGS = TrainSettings(
     epochs=3, tokens_per_step=120, tokens_per_row=50, learning_rate=2e-3, weight_decay=0.01,
     threads=1, seed=7, checkpoint_every_s=1e9,
@@ -49,7 +49,8 @@ def attached(base: Base, method: str) -> Adapter:
     """Attach the method of a run."""
     if method == "full":
         return attach_full(base)
-    return attach_lora(base, LoraSettings(rank=4, dropout=0.1), seed=SETTINGS.seed)
+    lora = LoraSettings(rank=4, dropout=0.1, decompose=method == "dora")
+    return attach_lora(base, lora, seed=SETTINGS.seed)
 
 
 def curve(name: str) -> dict[str, list[float]]:

@@ -106,6 +106,16 @@ OPTIONS = {
     "variant show": {"--project"},
     "variant verify": {"--project"},
     "variant merge": {"--project"},
+    "variant combine": {
+        "--how",
+        "--to",
+        "--weight",
+        "--density",
+        "--rank",
+        "--seed",
+        "--project",
+    },
+    "variant export": {"--format", "--dtype", "--to", "--project"},
     "demo": {"--to"},
 }
 

@@ -3,11 +3,18 @@
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-__all__ = ["Adapter", "Capabilities"]
+__all__ = [
+    "Adapter",
+    "Capabilities",
+    "Paced",
+    "load_tensors",
+    "rate_groups",
+    "trainable_share",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +24,16 @@ class Capabilities:
     Attributes:
         mergeable: Can be folded into the base's weights.
         identity_at_start: Changes nothing before training.
+        exact_gradient: Its gradient is the loss's own, not one that holds a part constant.
+        float32_only: Refuses a base in fewer bits.
+        quantised_base: Works over a base in 4 or 8 bits; else it refuses one.
     """
 
     mergeable: bool
     identity_at_start: bool
+    exact_gradient: bool = True
+    float32_only: bool = False
+    quantised_base: bool = True
 
 
 class Adapter(Protocol):
@@ -58,6 +71,32 @@ class Adapter(Protocol):
     def files(self) -> Mapping[str, bytes]:
         """What to store, by file name."""
         ...
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """What an adapter offers besides when some of its tensors learn faster than others."""
+
+    def rate_factor(self, name: str) -> float:
+        """What the learning rate is multiplied by for a tensor of `parameters`, above 0."""
+        ...
+
+
+def rate_groups(adapter: Adapter) -> list[tuple[float, list[nn.Parameter]]]:
+    """Group an adapter's tensors by their learning rate, for the optimiser.
+
+    Args:
+        adapter: An attached adapter.
+
+    Returns:
+        Factors on the learning rate with their tensors, in the order of `parameters`; one group
+        with factor 1 unless the adapter is `Paced`.
+    """
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in adapter.parameters().items():
+        factor = adapter.rate_factor(name) if isinstance(adapter, Paced) else 1.0
+        groups.setdefault(factor, []).append(parameter)
+    return list(groups.items())
 
 
 def load_tensors(adapter: Adapter, tensors: Mapping[str, Tensor]) -> None:

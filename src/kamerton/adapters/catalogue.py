@@ -1,11 +1,20 @@
 """The catalogue of methods: one line each."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from kamerton.adapters.adapter import Adapter
+from kamerton.adapters.bottleneck import (
+    BottleneckSettings,
+    attach_bottleneck,
+    load_bottleneck,
+)
 from kamerton.adapters.full import FullSettings, attach_full, load_full
-from kamerton.adapters.lora import LoraSettings, attach_lora, load_lora
+from kamerton.adapters.ia3 import Ia3Settings, attach_ia3, load_ia3
+from kamerton.adapters.lora import LoraSettings, attach_lora
+from kamerton.adapters.lora_stored import load_lora
+from kamerton.adapters.prefix import PrefixSettings, attach_prefix, load_prefix
+from kamerton.adapters.prompt import PromptTuningSettings, attach_prompt, load_prompt
 from kamerton.core.errors import AdapterError
 from kamerton.core.settings import Settings
 from kamerton.models.base import Base
@@ -20,17 +29,28 @@ class NoAdapterSettings(Settings):
     """Prompt only: nothing is trained."""
 
 
-AdapterSettings = NoAdapterSettings | LoraSettings | FullSettings
+AdapterSettings = (
+    NoAdapterSettings
+    | LoraSettings
+    | PrefixSettings
+    | PromptTuningSettings
+    | BottleneckSettings
+    | Ia3Settings
+    | FullSettings
+)
 """One member per method."""
 
 
-def attach(base: Base, settings: AdapterSettings, seed: int) -> Adapter:
+def attach(
+    base: Base, settings: AdapterSettings, seed: int, opening: Sequence[int] = ()
+) -> Adapter:
     """Attach a fresh adapter.
 
     Args:
         base: The base.
         settings: Of a trained method.
         seed: For its first values.
+        opening: Token ids that a training text begins with, for methods that begin as a text.
 
     Returns:
         The adapter.
@@ -41,8 +61,16 @@ def attach(base: Base, settings: AdapterSettings, seed: int) -> Adapter:
     match settings:
         case LoraSettings():
             return attach_lora(base, settings, seed)
+        case PrefixSettings():
+            return attach_prefix(base, settings, seed, opening)
+        case PromptTuningSettings():
+            return attach_prompt(base, settings, seed, opening)
+        case BottleneckSettings():
+            return attach_bottleneck(base, settings, seed)
+        case Ia3Settings():
+            return attach_ia3(base, settings)
         case FullSettings():
-            return attach_full(base)
+            return attach_full(base, settings)
         case _:
             raise AdapterError(f"adapter.kind: '{settings.kind}' has nothing to train")
 
@@ -64,6 +92,14 @@ def load(base: Base, method: str, files: Mapping[str, bytes]) -> Adapter:
     match method:
         case "lora":
             return load_lora(base, files)
+        case "prefix":
+            return load_prefix(base, files)
+        case "prompt":
+            return load_prompt(base, files)
+        case "bottleneck":
+            return load_bottleneck(base, files)
+        case "ia3":
+            return load_ia3(base, files)
         case "full":
             return load_full(base, files)
         case _:

@@ -1,209 +1,126 @@
-"""LoRA: low-rank updates of frozen linear layers (arXiv 2106.09685; rank-stabilised 2312.03732).
+"""LoRA: low-rank updates of frozen linear layers (arXiv 2106.09685; rank-stabilised 2312.03732)."""
 
-    x [T, in] ──┬── W [out, in] (frozen) ────────────┐
-                └── A [r, in] ── u [T, r] ── B [out, r] * s ──(+)── y [T, out]
-
-One autograd function does the layer: W gets no gradient, and only x, u and the two small matrices
-are kept. A and B live in fp32 and are used in the dtype of the base.
-"""
-
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import TypeVar
 
 import torch
-from pydantic import Field, field_validator
 from torch import Tensor, nn
-from torch.nn.functional import linear
-from transformers.pytorch_utils import Conv1D
 
 from kamerton.adapters.adapter import Capabilities
-from kamerton.adapters.peft_format import LoraFile, read_lora, write_lora
+from kamerton.adapters.lora_layer import LoraLinear
+from kamerton.adapters.lora_settings import LoraSettings
+from kamerton.adapters.peft_format import LoraFile, write_lora
+from kamerton.adapters.pissa import principal, stretch
+from kamerton.adapters.targets import check_patterns, target_paths
 from kamerton.core.errors import AdapterError
 from kamerton.core.seeds import derive_seed
-from kamerton.core.settings import Settings, suggestion
-from kamerton.models.base import Base, decoder_blocks
+from kamerton.models.base import Base
+from kamerton.models.linear import dense, frozen_weight, is_linear, is_transposed, linear_size
 
-__all__ = ["Lora", "LoraSettings", "attach_lora", "load_lora"]
+__all__ = ["PEFT_PREFIX", "Lora", "LoraSettings", "attach_lora", "wrap_layers"]
 
-
-class LoraSettings(Settings):
-    """LoRA: low-rank updates of linear layers."""
-
-    kind: Literal["lora"] = "lora"
-    """Low-rank updates of linear layers."""
-    rank: int = Field(default=16, ge=1, le=1024)
-    """Inner size r of each update; more rank, more capacity. 1 to 1024."""
-    alpha: float = Field(default=32.0, gt=0)
-    """Strength: the update is multiplied by alpha / rank (or alpha / sqrt(rank))."""
-    rank_stabilised: bool = False
-    """Scale by alpha / sqrt(rank) (rsLoRA), so that large ranks do not learn more slowly."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of each layer's inputs that the update does not see in a step. 0 to below 1."""
-    targets: tuple[str, ...] = ("all-linear",)
-    """Names of linear layers such as "q_proj", or "all-linear": all of the decoder blocks."""
-    layers: str = "all"
-    """Which decoder blocks, from 0: "all", "8-15", "0,2,4-7"."""
-
-    @field_validator("layers")
-    @classmethod
-    def _layers_parse(cls, value: str) -> str:
-        _layer_numbers(value, 10**6)
-        return value
-
-    @property
-    def scaling(self) -> float:
-        """Factor on B @ A."""
-        return self.alpha / (self.rank**0.5 if self.rank_stabilised else self.rank)
-
-
-class _LoraFunction(torch.autograd.Function):
-    """y = x W^T + bias + s (keep * x) A^T B^T with the frozen W."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        a: Tensor,
-        b: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        scaling: float,
-        keep: Tensor | None,
-    ) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1])
-        a_low, b_low = a.to(x.dtype), b.to(x.dtype)
-        seen = rows if keep is None else rows * keep
-        u = (seen @ a_low.t()).mul_(scaling)
-        y = linear(rows, weight, bias).addmm_(u, b_low.t())
-        ctx.save_for_backward(rows, u, a_low, b_low, weight, keep)
-        ctx.scaling, ctx.shape = scaling, x.shape
-        return y.view(*x.shape[:-1], -1)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        rows, u, a, b, weight, keep = ctx.saved_tensors
-        grad = grad_outputs[0].reshape(-1, grad_outputs[0].shape[-1])
-        grad_u = (grad @ b).mul_(ctx.scaling)
-        grad_b = (grad.t() @ u).float()
-        seen = rows if keep is None else rows * keep
-        grad_a = (grad_u.t() @ seen).float()
-        grad_x = None
-        if ctx.needs_input_grad[0]:
-            grad_x = grad @ weight
-            if keep is None:
-                grad_x.addmm_(grad_u, a)
-            else:
-                grad_x += (grad_u @ a).mul_(keep)
-            grad_x = grad_x.view(ctx.shape)
-        return grad_x, grad_a, grad_b, None, None, None, None
-
-
-class LoraLinear(nn.Module):
-    """A frozen linear layer with its update; stands where the layer stood."""
-
-    def __init__(self, layer: nn.Module, rank: int, scaling: float, dropout: float) -> None:
-        super().__init__()
-        self.layer = layer
-        self.scaling = scaling
-        self.dropout = dropout
-        self.enabled = True
-        self.training = False
-        weight = self.weight
-        device = weight.device
-        self.a = nn.Parameter(torch.zeros(rank, weight.shape[1], device=device))
-        self.b = nn.Parameter(torch.zeros(weight.shape[0], rank, device=device))
-
-    @property
-    def weight(self) -> Tensor:
-        """The frozen weight as [out, in]."""
-        weight: Tensor = self.layer.weight  # type: ignore[assignment]
-        return weight.t() if isinstance(self.layer, Conv1D) else weight
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the layer and its update.
-
-        Args:
-            x: [..., in].
-
-        Returns:
-            [..., out].
-        """
-        if not self.enabled:
-            output: Tensor = self.layer(x)
-            return output
-        keep = None
-        if self.dropout and self.training:
-            keep = torch.rand(x.shape[-2:], device=x.device).ge_(self.dropout).to(x.dtype)
-            keep /= 1 - self.dropout
-        bias = self.layer.bias
-        updated: Tensor = _LoraFunction.apply(  # type: ignore[no-untyped-call]
-            x, self.a, self.b, self.weight, bias, self.scaling, keep
-        )
-        return updated
-
-    def delta(self) -> Tensor:
-        """Compute the update of the weight, [out, in] in fp32."""
-        return (self.b.detach() @ self.a.detach()) * self.scaling
+PEFT_PREFIX = "base_model.model."
+_Value = TypeVar("_Value", int, float)
 
 
 class Lora:
     """An attached LoRA."""
 
-    capabilities = Capabilities(mergeable=True, identity_at_start=True)
-
     def __init__(self, base: Base, settings: LoraSettings, layers: dict[str, LoraLinear]) -> None:
         self._base = base
-        self._layers = layers
+        self.layers = layers
         self._originals: dict[str, Tensor] = {}
         self.settings = settings
+        self.capabilities = Capabilities(
+            mergeable=True,
+            identity_at_start=True,
+            exact_gradient=not settings.decompose,
+        )
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """List the trainable tensors under PEFT's names.
 
         Returns:
-            Two fp32 tensors per layer.
+            Two fp32 tensors per layer, three with `decompose`.
         """
         named: dict[str, nn.Parameter] = {}
-        for path, layer in self._layers.items():
-            named[f"base_model.model.{path}.lora_A.weight"] = layer.a
-            named[f"base_model.model.{path}.lora_B.weight"] = layer.b
+        for path, layer in self.layers.items():
+            named[f"{PEFT_PREFIX}{path}.lora_A.weight"] = layer.a
+            named[f"{PEFT_PREFIX}{path}.lora_B.weight"] = layer.b
+            if layer.magnitude is not None:
+                named[f"{PEFT_PREFIX}{path}.lora_magnitude_vector"] = layer.magnitude
         return named
 
-    def files(self) -> dict[str, bytes]:
-        """Write the adapter in PEFT's format.
+    def rate_factor(self, name: str) -> float:
+        """Let B learn faster than A by a constant ratio (LoRA+, arXiv 2402.12354, section 4).
+
+        Args:
+            name: Of a tensor of `parameters`.
 
         Returns:
-            `adapter_config.json` and `adapter_model.safetensors`.
+            `rate_ratio` for B, 1 for A and for DoRA's lengths, of which the paper does not speak.
         """
-        tensors = {name: p.detach().cpu() for name, p in self.parameters().items()}
-        conv = any(isinstance(layer.layer, Conv1D) for layer in self._layers.values())
+        return self.settings.rate_ratio if name.endswith(".lora_B.weight") else 1.0
+
+    def files(self) -> dict[str, bytes]:
+        """Write the adapter in PEFT's format; with PiSSA a plain LoRA of doubled rank.
+
+        Returns:
+            `adapter_config.json` and `adapter_model.safetensors`; with PiSSA also its start, so
+            that it is again what it was.
+        """
+        settings, times = self.settings, 1 if self.settings.init == "random" else 2
+        tensors, start = dict[str, Tensor](), dict[str, Tensor]()
+        for path, layer in self.layers.items():
+            a, b = layer.factors()
+            tensors[f"{PEFT_PREFIX}{path}.lora_A.weight"] = a.detach().cpu()
+            tensors[f"{PEFT_PREFIX}{path}.lora_B.weight"] = b.detach().cpu()
+            if layer.magnitude is not None:
+                tensors[f"{PEFT_PREFIX}{path}.lora_magnitude_vector"] = (
+                    layer.magnitude.detach().cpu()
+                )
+            if layer.start is not None:
+                start[path] = layer.start[0].cpu()
+
+        def alpha_at(path: str) -> float:
+            return stretch(settings.alpha_at(path), times, settings.rank_stabilised)
+
+        rank, alpha = settings.rank * times, alpha_at("")
         return write_lora(
             LoraFile(
                 tensors=tensors,
-                rank=self.settings.rank,
-                alpha=self.settings.alpha,
-                rank_stabilised=self.settings.rank_stabilised,
-                dropout=self.settings.dropout,
+                rank=rank,
+                alpha=alpha,
+                rank_pattern=self._differing(lambda path: settings.rank_at(path) * times, rank),
+                alpha_pattern=self._differing(alpha_at, alpha),
+                rank_stabilised=settings.rank_stabilised,
+                decompose=settings.decompose,
+                dropout=settings.dropout,
                 base=self._base.identity.id,
-                transposed=conv,
+                transposed=any(is_transposed(layer.layer) for layer in self.layers.values()),
+                start=start,
                 targets=self._peft_targets(),
             )
         )
+
+    def _differing(self, value_at: Callable[[str], _Value], default: _Value) -> dict[str, _Value]:
+        """By full paths, so that PEFT's patterns, which are regular expressions, mean the same."""
+        return {p: value_at(p) for p in sorted(self.layers) if value_at(p) != default}
 
     def _peft_targets(self) -> tuple[str, ...]:
         """Leaf names when they mean exactly our layers in PEFT, else full paths.
 
         Servers such as vLLM know leaf names only.
         """
-        leaves = {path.rsplit(".", 1)[-1] for path in self._layers}
+        leaves = {path.rsplit(".", 1)[-1] for path in self.layers}
         meant = {
             name
             for name, module in self._base.model.named_modules()
             if name.rsplit(".", 1)[-1] in leaves
-            and isinstance(module, LoraLinear | nn.Linear | Conv1D)
+            and (isinstance(module, LoraLinear) or is_linear(module))
         }
-        return tuple(sorted(leaves if meant == self._layers.keys() else self._layers))
+        return tuple(sorted(leaves if meant == self.layers.keys() else self.layers))
 
     def train(self, mode: bool = True) -> None:
         """Switch dropout of the updates on or off; the base stays in evaluation mode.
@@ -211,7 +128,7 @@ class Lora:
         Args:
             mode: True while training.
         """
-        for layer in self._layers.values():
+        for layer in self.layers.values():
             layer.training = mode
 
     @contextmanager
@@ -221,12 +138,12 @@ class Lora:
         Yields:
             Nothing.
         """
-        for layer in self._layers.values():
+        for layer in self.layers.values():
             layer.enabled = False
         try:
             yield
         finally:
-            for layer in self._layers.values():
+            for layer in self.layers.values():
                 layer.enabled = True
 
     @contextmanager
@@ -236,45 +153,50 @@ class Lora:
         Yields:
             Nothing.
         """
-        for path, layer in self._layers.items():
+        for path, layer in self.layers.items():
             self._base.model.set_submodule(path, layer.layer)
         try:
             yield
         finally:
-            for path, layer in self._layers.items():
+            for path, layer in self.layers.items():
                 self._base.model.set_submodule(path, layer)
 
     def detach(self) -> None:
         """Put the frozen layers back; a merged adapter is unmerged first."""
         self.unmerge()
-        for path, layer in self._layers.items():
+        for path, layer in self.layers.items():
             self._base.model.set_submodule(path, layer.layer)
-        self._layers = {}
+        self.layers = {}
 
     @torch.no_grad()
     def merge(self) -> None:
         """Fold the updates into the weights, rounding once to the base's dtype.
 
         The original weights are kept, so that `unmerge` restores them exactly.
+
+        Raises:
+            AdapterError: If the base is quantised: merging into few bits loses the update.
         """
         assert not self._originals, "already merged"
-        for path, layer in self._layers.items():
-            weight = layer.weight
+        weights = {path: layer.weight for path, layer in self.layers.items()}
+        for path, weight in weights.items():
             self._originals[path] = weight.clone()
-            weight.copy_((weight.float() + layer.delta()).to(weight.dtype))
-            layer.enabled = False
+            weight.copy_(self.layers[path].updated_weight().to(weight.dtype))
+            self.layers[path].enabled = False
 
     @torch.no_grad()
     def unmerge(self) -> None:
         """Restore the weights as they were before `merge`; without it, do nothing."""
         for path, original in self._originals.items():
-            self._layers[path].weight.copy_(original)
-            self._layers[path].enabled = True
+            self.layers[path].weight.copy_(original)
+            self.layers[path].enabled = True
         self._originals = {}
 
 
 def attach_lora(base: Base, settings: LoraSettings, seed: int) -> Lora:
-    """Attach a fresh LoRA that changes nothing yet: A random, B zero.
+    """Attach a fresh LoRA that changes nothing yet.
+
+    A is random and B zero; or the principal part of the weight, counted from itself (PiSSA).
 
     Args:
         base: The base; its weights are not touched.
@@ -285,136 +207,62 @@ def attach_lora(base: Base, settings: LoraSettings, seed: int) -> Lora:
         The adapter.
 
     Raises:
-        AdapterError: If a target matches no linear layer.
+        AdapterError: If a target matches no linear layer, or a pattern none of those.
     """
-    paths = _target_paths(base, settings)
-    lora = _attach(base, settings, paths)
-    for path, layer in lora._layers.items():
-        generator = torch.Generator().manual_seed(derive_seed(seed, "lora", path))
-        # PEFT's choice, kaiming_uniform_ with a = sqrt(5): uniform within 1/sqrt(in).
-        bound = layer.a.shape[1] ** -0.5
-        values = torch.empty(layer.a.shape).uniform_(-bound, bound, generator=generator)
-        layer.a.data.copy_(values)
+    paths = target_paths(base, settings.targets, settings.layers)
+    check_patterns(base, "rank_pattern", settings.rank_pattern, paths)
+    check_patterns(base, "alpha_pattern", settings.alpha_pattern, paths)
+    lora = wrap_layers(base, settings, paths)
+    for path, layer in lora.layers.items():
+        own_seed = derive_seed(seed, "lora", path)
+        if settings.init == "random":
+            generator = torch.Generator().manual_seed(own_seed)
+            # PEFT's choice, kaiming_uniform_ with a = sqrt(5): uniform within 1/sqrt(in).
+            bound = layer.a.shape[1] ** -0.5
+            values = torch.empty(layer.a.shape).uniform_(-bound, bound, generator=generator)
+            layer.a.data.copy_(values)
+        else:
+            layer.start = principal(
+                dense(frozen_weight(layer.layer), torch.float32),
+                settings.rank_at(path),
+                settings.scaling_at(path),
+                own_seed if settings.init == "pissa-fast" else None,
+            )
     return lora
 
 
-def load_lora(base: Base, files: Mapping[str, bytes]) -> Lora:
-    """Attach a LoRA from PEFT's files, written by us or by PEFT.
+def wrap_layers(base: Base, settings: LoraSettings, paths: Sequence[str]) -> Lora:
+    """Put layers with updates of zero in the place of linear layers.
 
     Args:
-        base: The base it was made for.
-        files: `adapter_config.json` and `adapter_model.safetensors`.
+        base: The base.
+        settings: Method settings.
+        paths: Of the layers.
 
     Returns:
-        The adapter.
+        The adapter, with A and B zero.
 
     Raises:
-        AdapterError: If a tensor matches no module, has the wrong shape, or the file asks for
-            what is not supported.
+        AdapterError: If a layer has an update already, or PiSSA's rank does not fit.
     """
-    stored = read_lora(files)
-    prefix = "base_model.model."
-    paths = sorted({name.removeprefix(prefix).rsplit(".lora_", 1)[0] for name in stored.tensors})
-    settings = LoraSettings(
-        rank=stored.rank,
-        alpha=stored.alpha,
-        rank_stabilised=stored.rank_stabilised,
-        dropout=stored.dropout,
-        targets=tuple(paths),
-    )
-    unknown = [path for path in paths if not _is_linear(_module_at(base, path))]
-    if unknown:
-        raise AdapterError(
-            f"adapter: {len(unknown)} of {len(paths)} modules are not linear layers of "
-            f"{base.identity.architecture}, the first is {unknown[0]}",
-            hint="the adapter was made for another base",
-        )
-    _check_shapes(base, stored, paths)
-    lora = _attach(base, settings, paths)
-    for name, parameter in lora.parameters().items():
-        parameter.data.copy_(stored.tensors[name])
-    return lora
-
-
-def _attach(base: Base, settings: LoraSettings, paths: Sequence[str]) -> Lora:
     layers = {}
     for path in paths:
         layer = base.model.get_submodule(path)
         if isinstance(layer, LoraLinear):
             raise AdapterError(f"adapter: {path} has an adapter already")
-        layers[path] = LoraLinear(layer, settings.rank, settings.scaling, settings.dropout)
+        if settings.init != "random" and settings.rank_at(path) > min(linear_size(layer)):
+            raise AdapterError(
+                f"adapter.rank: PiSSA needs a rank of at most {min(linear_size(layer))} for "
+                f"{path}, got {settings.rank_at(path)}"
+            )
+    for path in paths:
+        layer = base.model.get_submodule(path)
+        layers[path] = LoraLinear(
+            layer,
+            settings.rank_at(path),
+            settings.scaling_at(path),
+            settings.dropout,
+            settings.decompose,
+        )
         base.model.set_submodule(path, layers[path])
     return Lora(base, settings, layers)
-
-
-def _is_linear(module: nn.Module | None) -> bool:
-    return isinstance(module, nn.Linear | Conv1D)
-
-
-def _module_at(base: Base, path: str) -> nn.Module | None:
-    try:
-        module: nn.Module = base.model.get_submodule(path)
-        return module
-    except AttributeError:
-        return None
-
-
-def _target_paths(base: Base, settings: LoraSettings) -> list[str]:
-    blocks = decoder_blocks(base.model)
-    names = {module: name for name, module in base.model.named_modules()}
-    chosen = _layer_numbers(settings.layers, len(blocks))
-    linears = {
-        f"{names[block]}.{name}": name
-        for block in (blocks[number] for number in chosen)
-        for name, module in block.named_modules()
-        if _is_linear(module)
-    }
-    paths: list[str] = []
-    for target in settings.targets:
-        matched = [
-            path
-            for path, name in linears.items()
-            if target == "all-linear" or f".{name}".endswith(f".{target}")
-        ]
-        if not matched:
-            leaves = {name.rsplit(".", 1)[-1] for name in linears.values()}
-            raise AdapterError(
-                f"adapter.targets: '{target}' matches no linear layer of "
-                f"{base.identity.architecture}{suggestion(target, leaves)}"
-            )
-        paths += [path for path in matched if path not in paths]
-    return paths
-
-
-def _layer_numbers(text: str, num_layers: int) -> list[int]:
-    if text.strip() == "all":
-        return list(range(num_layers))
-    chosen: set[int] = set()
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            raise ValueError(f'must look like "all", "8-15" or "0,2,4-7", got {text!r}')
-        chosen |= set(range(int(first), int(last or first) + 1))
-    if not chosen or max(chosen) >= num_layers:
-        raise AdapterError(
-            f"adapter.layers: {text} must name blocks within 0-{num_layers - 1} of the base"
-        )
-    return sorted(chosen)
-
-
-def _check_shapes(base: Base, stored: LoraFile, paths: Sequence[str]) -> None:
-    wrong = []
-    for path in paths:
-        module = base.model.get_submodule(path)
-        rows, columns = module.weight.shape
-        out, inner = (columns, rows) if isinstance(module, Conv1D) else (rows, columns)
-        want = {"A": (stored.rank, inner), "B": (out, stored.rank)}
-        for side, shape in want.items():
-            name = f"base_model.model.{path}.lora_{side}.weight"
-            found = stored.tensors.get(name)
-            if found is None:
-                wrong.append(f"{name} is missing")
-            elif tuple(found.shape) != shape:
-                wrong.append(f"{name} must be {shape}, is {tuple(found.shape)}")
-    if wrong:
-        raise AdapterError("\n".join(wrong), hint="the adapter was made for another base")

@@ -1,9 +1,10 @@
 """PEFT's file format for LoRA: `adapter_config.json` and `adapter_model.safetensors`."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -11,18 +12,31 @@ from torch import Tensor
 
 from kamerton.core.errors import AdapterError
 
-__all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "LoraFile", "read_lora", "write_lora"]
+__all__ = [
+    "CONFIG_FILE",
+    "START_FILE",
+    "WEIGHTS_FILE",
+    "LoraFile",
+    "read_lora",
+    "resolve",
+    "write_lora",
+]
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
+START_FILE = "pissa_start.safetensors"
+_PARTS = (".lora_A.weight", ".lora_B.weight")
+_MAGNITUDE = ".lora_magnitude_vector"
+_LARGEST_RANK = 1024
+_START_KEY = "pissa_start"
+# Of PEFT's starts: those that leave the base's weights alone, and PiSSA's own.
+_INITS = (True, False, None, "gaussian", "eva", "orthogonal", "mica", "pissa")
+_Value = TypeVar("_Value", int, float)
 
 # What PEFT can store and this version cannot use, with the value that means "not used".
 _UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
-    "use_dora": (False, None),
     "bias": ("none", None),
     "modules_to_save": (None, []),
-    "rank_pattern": ({}, None),
-    "alpha_pattern": ({}, None),
     "trainable_token_indices": (None, []),
     "alora_invocation_tokens": (None, []),
     "lora_bias": (False, None),
@@ -34,23 +48,34 @@ class LoraFile:
     """A stored LoRA.
 
     Attributes:
-        tensors: `base_model.model.<module>.lora_A.weight` [r, in] and `lora_B` [out, r].
-        rank: r.
-        alpha: Strength.
+        tensors: `base_model.model.<module>.lora_A.weight` [r, in], `lora_B.weight` [out, r] and
+            for DoRA `lora_magnitude_vector` [out].
+        rank: r, unless `rank_pattern` has another.
+        alpha: Strength, unless `alpha_pattern` has another.
+        rank_pattern: Other ranks by regular expression; see `resolve`.
+        alpha_pattern: Other strengths.
         rank_stabilised: Whether the factor is alpha / sqrt(r).
+        decompose: Whether it is DoRA.
         dropout: Share dropped while training.
         base: Name of the base.
         transposed: Whether the layers keep their weights as [in, out] (GPT-2).
+        principal: Whether PEFT's base lacks the principal part (PiSSA, not converted); when read.
+        start: PiSSA's A0 [r, in] by module, where `tensors` are of doubled rank; else empty.
         targets: PEFT's `target_modules`: leaf names, or full paths.
     """
 
     tensors: Mapping[str, Tensor]
     rank: int
     alpha: float
+    rank_pattern: Mapping[str, int]
+    alpha_pattern: Mapping[str, float]
     rank_stabilised: bool
+    decompose: bool
     dropout: float
     base: str
     transposed: bool
+    principal: bool = False
+    start: Mapping[str, Tensor] = field(default_factory=dict)
     targets: tuple[str, ...] = ()
 
 
@@ -61,7 +86,7 @@ def write_lora(lora: LoraFile) -> dict[str, bytes]:
         lora: What to store.
 
     Returns:
-        File contents by name.
+        File contents by name; with `start` a third file that only we read.
     """
     config = {
         "peft_type": "LORA",
@@ -69,7 +94,9 @@ def write_lora(lora: LoraFile) -> dict[str, bytes]:
         "base_model_name_or_path": lora.base,
         "inference_mode": True,
         "r": lora.rank,
-        "lora_alpha": int(lora.alpha) if lora.alpha == int(lora.alpha) else lora.alpha,
+        "lora_alpha": _whole(lora.alpha),
+        "rank_pattern": dict(lora.rank_pattern),
+        "alpha_pattern": {name: _whole(value) for name, value in lora.alpha_pattern.items()},
         "lora_dropout": lora.dropout,
         "use_rslora": lora.rank_stabilised,
         "target_modules": list(lora.targets),
@@ -77,11 +104,13 @@ def write_lora(lora: LoraFile) -> dict[str, bytes]:
         "fan_in_fan_out": lora.transposed,
         "init_lora_weights": True,
         "modules_to_save": None,
-        "use_dora": False,
+        "use_dora": lora.decompose,
     }
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-    tensors = {name: lora.tensors[name].contiguous() for name in sorted(lora.tensors)}
-    return {CONFIG_FILE: text.encode(), WEIGHTS_FILE: save(tensors, {"format": "pt"})}
+    # One entry only: safetensors writes several in any order, and equal adapters have equal bytes.
+    metadata = {_START_KEY: START_FILE} if lora.start else {"format": "pt"}
+    files = {CONFIG_FILE: text.encode(), WEIGHTS_FILE: save(_sorted(lora.tensors), metadata)}
+    return files | ({START_FILE: save(_sorted(lora.start))} if lora.start else {})
 
 
 def read_lora(files: Mapping[str, bytes]) -> LoraFile:
@@ -99,10 +128,14 @@ def read_lora(files: Mapping[str, bytes]) -> LoraFile:
     try:
         config = json.loads(files[CONFIG_FILE])
         tensors = load(files[WEIGHTS_FILE])
+        paired = START_FILE in files or _START_KEY in _metadata(files[WEIGHTS_FILE])
+        start = load(files[START_FILE]) if paired else {}
     except KeyError as missing:
         raise AdapterError(f"adapter: {missing.args[0]} is missing") from None
     except (ValueError, SafetensorError) as error:
         raise AdapterError(f"adapter: a file is damaged: {error}") from None
+    if paired and not start:
+        raise AdapterError(f"adapter: {START_FILE} holds no tensors")
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         found = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
         raise AdapterError(
@@ -114,28 +147,92 @@ def read_lora(files: Mapping[str, bytes]) -> LoraFile:
         raise AdapterError(
             f"adapter: {CONFIG_FILE} uses {', '.join(used)}, which is not supported yet"
         )
-    strange = [n for n in tensors if not n.endswith((".lora_A.weight", ".lora_B.weight"))]
+    decompose = bool(config.get("use_dora"))
+    known = (*_PARTS, _MAGNITUDE) if decompose else _PARTS
+    strange = [name for name in tensors if not name.endswith(known)]
     if strange or not tensors:
         what = f"holds {strange[0]}, which is no LoRA tensor" if strange else "holds no tensors"
         raise AdapterError(f"adapter: {WEIGHTS_FILE} {what}")
-    try:
-        rank, alpha = int(config["r"]), float(config["lora_alpha"])
-        dropout = float(config.get("lora_dropout") or 0.0)
-    except (KeyError, TypeError, ValueError) as error:
+    init = config.get("init_lora_weights", True)
+    if init not in _INITS:
         raise AdapterError(
-            f"adapter: {CONFIG_FILE} must give numbers for r, lora_alpha and lora_dropout: {error}"
-        ) from None
-    if not (rank >= 1 and 0 < alpha < float("inf") and 0 <= dropout < 1):
-        raise AdapterError(
-            f"adapter: {CONFIG_FILE} must have r of at least 1, lora_alpha above 0 and "
-            f"lora_dropout from 0 to below 1, has {rank}, {alpha:g} and {dropout:g}"
+            f"adapter: {CONFIG_FILE} has init_lora_weights = {init!r}, which changes the base",
+            hint="save it from PEFT with path_initial_model_for_weight_conversion",
         )
     return LoraFile(
         tensors={name: tensor.float() for name, tensor in tensors.items()},
-        rank=rank,
-        alpha=alpha,
+        **_numbers(config, doubled=paired),
         rank_stabilised=bool(config.get("use_rslora")),
-        dropout=dropout,
+        decompose=decompose,
         base=str(config.get("base_model_name_or_path") or ""),
         transposed=bool(config.get("fan_in_fan_out")),
+        principal=init == "pissa",
+        start=start,
     )
+
+
+def _numbers(config: Mapping[str, Any], doubled: bool) -> dict[str, Any]:
+    """Read ranks, strengths and dropout; ranks are even and up to twice as large if doubled."""
+    try:
+        rank, alpha = int(config["r"]), float(config["lora_alpha"])
+        dropout = float(config.get("lora_dropout") or 0.0)
+        ranks = {str(k): int(v) for k, v in (config.get("rank_pattern") or {}).items()}
+        alphas = {str(k): float(v) for k, v in (config.get("alpha_pattern") or {}).items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise AdapterError(
+            f"adapter: {CONFIG_FILE} must give numbers for r, lora_alpha, lora_dropout and the "
+            f"patterns of ranks and alphas: {error}"
+        ) from None
+    step = 2 if doubled else 1
+    right = all(r in range(step, step * _LARGEST_RANK + 1, step) for r in (rank, *ranks.values()))
+    right = right and all(0 < a < float("inf") for a in (alpha, *alphas.values()))
+    if not (right and 0 <= dropout < 1):
+        raise AdapterError(
+            f"adapter: {CONFIG_FILE} must have r from {step} to {step * _LARGEST_RANK}, lora_alpha "
+            f"above 0 and lora_dropout from 0 to below 1, has {rank}, {alpha:g} and {dropout:g}, "
+            f"with the patterns {ranks} and {alphas}"
+        )
+    return {
+        "rank": rank, "alpha": alpha, "dropout": dropout,
+        "rank_pattern": ranks, "alpha_pattern": alphas,
+    }  # fmt: skip
+
+
+def resolve(pattern: Mapping[str, _Value], paths: Sequence[str]) -> dict[str, _Value]:
+    """Apply a pattern of PEFT: the first regular expression that a path ends with counts.
+
+    Args:
+        pattern: Values by regular expression.
+        paths: Paths of modules.
+
+    Returns:
+        Values by path, only of those that match.
+
+    Raises:
+        AdapterError: If it is no regular expression.
+    """
+    try:
+        matching = [(re.compile(rf"(.*\.)?({key})"), value) for key, value in pattern.items()]
+    except re.error as error:
+        raise AdapterError(f"adapter: {CONFIG_FILE} has a pattern that is none: {error}") from None
+    found: dict[str, _Value] = {}
+    for path in paths:
+        for expression, value in matching:
+            if expression.fullmatch(path):
+                found[path] = value
+                break
+    return found
+
+
+def _sorted(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensors[name].contiguous() for name in sorted(tensors)}
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """Read the metadata of a safetensors file: a length, then a header in JSON."""
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return dict(header.get("__metadata__") or {})
+
+
+def _whole(value: float) -> float:
+    return int(value) if value == int(value) else value

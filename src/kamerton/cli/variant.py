@@ -1,7 +1,8 @@
-"""`kamerton variant list | show | verify | merge`."""
+"""`kamerton variant list | show | verify | merge | export | combine`."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.table import Table
@@ -14,7 +15,7 @@ __all__ = ["variant"]
 
 @click.group()
 def variant() -> None:
-    """List, show, verify and merge variants."""
+    """List, show, verify, merge, export and combine variants."""
 
 
 @variant.command("list")
@@ -81,15 +82,99 @@ def verify(name: str, project: Path) -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @project_option
 def merge(name: str, folder: Path, project: Path) -> None:
-    """Write NAME merged into its base as a Transformers model to FOLDER."""
-    from kamerton.flows.variants import merge_variant
+    """Write NAME merged into its base as a Transformers model to FOLDER.
+
+    The same as `variant export NAME --format merged --to FOLDER`.
+    """
+    _export(name, "merged", folder, "auto", project)
+
+
+@variant.command(short_help="Write NAME for other programs.")
+@click.argument("name")
+@click.option(
+    "--format",
+    type=click.Choice(["peft", "merged", "adapterhub"]),
+    default="peft",
+    show_default=True,
+    help="The adapter in PEFT's or AdapterHub's format, or a Transformers model of its own.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default="auto",
+    show_default=True,
+    help="Of the written weights; auto: merged as the base is, adapters in float32.",
+)
+@click.option(
+    "--to",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=None,
+    show_default="exports/NAME-FORMAT",
+    help="Folder to write; must not exist.",
+)
+@project_option
+def export(name: str, format: str, dtype: str, folder: Path | None, project: Path) -> None:
+    """Write NAME for other programs, read it back and compare its logits with the variant's."""
+    target = folder or project / "exports" / f"{name}-{format}"
+    _export(name, format, target, dtype, project)
+
+
+@variant.command(short_help="Make one LoRA variant of several.")
+@click.argument("names", nargs=-1, required=True, metavar="A B...")
+@click.option(
+    "--how",
+    type=click.Choice(["cat", "sum", "average", "ties", "dare"]),
+    default="cat",
+    show_default=True,
+    help="cat: the exact sum, ranks added up; sum and average: in the largest rank.",
+)
+@click.option("--to", "target", required=True, metavar="NAME", help="Name of the new variant.")
+@click.option("--weight", "weights", type=float, multiple=True, help="One per variant, in order.")
+@click.option(
+    "--density", type=float, default=0.0, show_default="ties 0.2, dare 0.5",
+    help="Share of each update that is kept.",
+)  # fmt: skip
+@click.option(
+    "--rank", type=int, default=0, show_default="largest, or sum of ranks",
+    help="Of the result; not for cat.",
+)  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, help="For what dare drops.")
+@project_option
+def combine(
+    names: tuple[str, ...], how: str, target: str, weights: tuple[float, ...], density: float,
+    rank: int, seed: int, project: Path,
+) -> None:  # fmt: skip
+    """Combine the LoRA variants A, B... of one base into the variant NAME.
+
+    Prompt and data are those of the first. The result is evaluated and used as any variant.
+    """
+    from kamerton.adapters.combine import CombineSettings
+    from kamerton.flows.combine import combine_variants
+    from kamerton.flows.workspace import Workspace
+    from kamerton.store.variants import find_variant
+
+    workspace = Workspace(project)
+    values = {"how": how, "weights": weights, "density": density, "rank": rank, "seed": seed}
+    settings = CombineSettings.parse(values, source="variant combine")
+    found = [find_variant(name, workspace.variants) for name in names]
+    made = combine_variants(found, target, workspace, settings)
+    for note in made.manifest.combination["notes"]:
+        messages.print(f"note: {note}")
+    messages.print(f"next: kamerton evaluate {' '.join(names)} {target}")
+    click.echo(made.folder)
+
+
+def _export(name: str, format: Any, folder: Path, dtype: Any, project: Path) -> None:
+    from kamerton.flows.export import export_variant
     from kamerton.flows.workspace import Workspace
     from kamerton.store.variants import find_variant
 
     found = find_variant(name, Workspace(project).variants)
-    merged = merge_variant(found, folder)
+    written = export_variant(found, folder, format, dtype)
     messages.print(
-        f"merged in {merged.dtype}: logits differ by at most {merged.largest:.3g} from the "
-        f"unmerged variant, {merged.same_top:.1%} of the likeliest tokens are the same"
+        f"written as {written.format} in {written.dtype} and read back: logits differ by at most "
+        f"{written.largest:.3g} from the variant, whose adapter moves them by up to "
+        f"{written.moved:.3g}; {written.same_top:.1%} of the likeliest tokens are the same"
     )
     click.echo(folder)

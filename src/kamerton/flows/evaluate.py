@@ -204,13 +204,12 @@ def _ensure_comparable(variants: Sequence[Variant]) -> None:
     first = variants[0].manifest
     for variant in variants[1:]:
         mine, other = variant.manifest.base, first.base
-        if (mine.weight_hash, mine.tokenizer_hash, mine.template_hash) != (
-            other.weight_hash, other.tokenizer_hash, other.template_hash,
-        ):  # fmt: skip
+        decides = ("weight_hash", "tokenizer_hash", "template_hash", "quantise")
+        if any(getattr(mine, name) != getattr(other, name) for name in decides):
             raise EvaluationError(
-                f"variants of one comparison must have one base, {variant.name} has another than "
-                f"{first.name}",
-                hint="compare those of each base by themselves",
+                f"variants of one comparison must have one base, held alike; {variant.name} has "
+                f"another than {first.name}",
+                hint="compare those of each base, and of each base.quantise, by themselves",
             )
 
 

@@ -12,6 +12,7 @@ from kamerton.core.settings import Settings, apply_overrides, read_toml
 from kamerton.data.rendering import RenderSettings
 from kamerton.data.settings import DataSettings
 from kamerton.evaluation.settings import EvaluationSettings
+from kamerton.models.codecs import Quantisation
 from kamerton.models.load import DType
 from kamerton.objectives.catalogue import ObjectiveSettings
 from kamerton.store.variants import is_variant_name
@@ -29,6 +30,8 @@ class BaseSettings(Settings):
     """Of weights and computation; "auto" is bfloat16 where the machine is fast at it."""
     device: str = "auto"
     """"auto" takes a GPU when there is one; or "cpu", "cuda", "cuda:1", "mps"."""
+    quantise: Quantisation = "none"
+    """Linear layers in 4 bits ("nf4", QLoRA) or 8 ("int8"): much less memory, somewhat slower."""
 
 
 class PromptSettings(Settings):

@@ -19,6 +19,7 @@ from kamerton.data.rendering import Rendered
 from kamerton.flows.prepare import make_prompt, read_examples, render_all, renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.workspace import Workspace
+from kamerton.inference.engine import context_of
 from kamerton.models.base import Base
 from kamerton.models.load import load_base
 from kamerton.objectives.catalogue import make_objective
@@ -78,7 +79,12 @@ def make_variant(
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
     examples = read_examples(recipe, folder, sink)
-    base = load_base(recipe.base.id, dtype=recipe.base.dtype, device=recipe.base.device)
+    base = load_base(
+        recipe.base.id,
+        dtype=recipe.base.dtype,
+        device=recipe.base.device,
+        quantise=recipe.base.quantise,
+    )
     prompt = make_prompt(recipe, examples.train)
     outcome, files, metrics = None, dict[str, bytes](), dict[str, float]()
     if not isinstance(recipe.adapter, NoAdapterSettings):
@@ -103,8 +109,7 @@ def _make_task(
     workspace: Workspace,
     sink: Sink,
 ) -> Task:
-    """Attach a fresh adapter and render the examples."""
-    adapter = attach(base, recipe.adapter, recipe.train.seed)
+    """Render the examples and attach a fresh adapter."""
     renderer = renderer_of(base, recipe.render)
     for notice in renderer.facts.notices:
         sink(Notice(notice))
@@ -114,6 +119,8 @@ def _make_task(
 
     train_rows = render(examples.train, "training examples")
     held_rows = render(examples.holdout, "held-out examples")
+    adapter = attach(base, recipe.adapter, recipe.train.seed, train_rows[0].ids.tolist())
+    _check_room(base, [*train_rows, *held_rows])
     folder = workspace.runs / recipe.name
     folder.mkdir(parents=True, exist_ok=True)
     return Task(
@@ -127,6 +134,18 @@ def _make_task(
         folder=folder,
         identity=_identity(recipe, examples, base),
     )
+
+
+def _check_room(base: Base, rows: Sequence[Rendered]) -> None:
+    """Refuse virtual tokens that leave too little of the base's context to an example."""
+    context = context_of(base.model.config)
+    longest = max(len(row.ids) for row in rows)
+    if context is not None and base.num_virtual and base.num_virtual + longest > context:
+        raise AdapterError(
+            f"adapter.num_tokens: {base.num_virtual} virtual tokens and the longest example of "
+            f"{longest} tokens do not fit into the base's context of {context}",
+            hint=f"set render.max_tokens = {context - base.num_virtual}, or fewer virtual tokens",
+        )
 
 
 def _follow(
@@ -172,6 +191,7 @@ def _identity(recipe: Recipe, examples: Prepared, base: Base) -> str:
     ]
     identity = base.identity
     made_of["base"] = [identity.weight_hash, identity.tokenizer_hash, identity.template_hash]
+    made_of["quantise"] = identity.quantise
     made_of["machine"] = [
         torch.__version__, torch.get_num_threads(), str(base.device), str(base.dtype)
     ]  # fmt: skip
@@ -210,6 +230,7 @@ def _manifest(
             weight_hash=identity.weight_hash,
             tokenizer_hash=identity.tokenizer_hash,
             template_hash=identity.template_hash,
+            quantise=identity.quantise,
         ),
         prompt=prompt.model_dump(mode="json"),
         generation={"max_tokens": recipe.evaluate.max_tokens},

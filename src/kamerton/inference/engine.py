@@ -138,8 +138,13 @@ class EmbeddedEngine:
             row.append(family)
         return scores + (self._score_row(row) if row else [])
 
+    @property
+    def _room(self) -> int | None:
+        """Tokens that the base can see besides the prefix; None when it does not say."""
+        return None if self._context is None else self._context - self._base.num_virtual
+
     def _check_room(self, num_prompt: int) -> None:
-        limit = self._context
+        limit = self._room
         if limit is not None and num_prompt >= limit:
             raise ModelError(
                 f"a prompt of {num_prompt} tokens leaves no room in the base's context of {limit}",
@@ -147,7 +152,7 @@ class EmbeddedEngine:
             )
 
     def _wave(self, answers: list[_Answer], generation: Generation) -> Iterator[TokenEvent]:
-        cache = KVCache(len(answers))
+        cache = self._base.new_cache(len(answers))
         logits = self._read(answers, cache)
         active = answers
         while True:
@@ -176,7 +181,7 @@ class EmbeddedEngine:
         answer.count += 1
         if answer.text.stopped:
             return TokenEvent(answer.index, text, "stop")
-        full = self._context is not None and len(answer.prompt) + answer.count >= self._context
+        full = self._room is not None and len(answer.prompt) + answer.count >= self._room
         if answer.count >= generation.max_tokens or full:
             return TokenEvent(answer.index, text + answer.text.finish(), "length")
         return TokenEvent(answer.index, text)
@@ -184,8 +189,9 @@ class EmbeddedEngine:
     @torch.no_grad()
     def _read(self, answers: list[_Answer], cache: KVCache) -> Tensor:
         """Read the prompts into their slots; returns [n, V] logits of their last tokens."""
+        past = self._base.num_virtual
         for slot, answer in enumerate(answers):
-            answer.slot, answer.length = slot, len(answer.prompt)
+            answer.slot, answer.length = slot, past + len(answer.prompt)
         if not self._base.ragged:
             return self._recompute(answers)
         # The last token of a prompt is read by its own answer: its logits are needed.
@@ -194,9 +200,9 @@ class EmbeddedEngine:
         if shared < _SHARED_MINIMUM:
             shared = 0
         else:
-            segment = Segment(0, shared, slot=0)
+            segment = Segment(0, shared, slot=0, past=past)
             self._hidden(answers[0].prompt[:shared], (segment,), cache)
-            cache.copy_slot(0, list(range(1, len(answers))), shared)
+            cache.copy_slot(0, list(range(1, len(answers))), past + shared)
         parts: list[list[_Answer]] = [[]]
         for answer in answers:
             if sum(len(a.prompt) - shared for a in parts[-1]) >= self._tokens_per_row:
@@ -210,7 +216,8 @@ class EmbeddedEngine:
         for answer in part:
             start = len(ids)
             ids += answer.prompt[shared:]
-            segments.append(Segment(start, len(ids), slot=answer.slot, past=shared))
+            past = self._base.num_virtual + shared
+            segments.append(Segment(start, len(ids), slot=answer.slot, past=past))
         hidden = self._hidden(ids, tuple(segments), cache)
         ends = torch.tensor([segment.stop - 1 for segment in segments], device=hidden.device)
         return self._base.head.logits(hidden[ends])

@@ -2,7 +2,7 @@
 
 Registered as one attention function; the layout reaches it as a keyword argument of the model
 call. Shapes: T tokens in the row, H query heads, K key/value heads, D head size, n families of
-equal length L.
+equal length L, P virtual tokens of a prefix (0 without one).
 """
 
 from collections.abc import Callable
@@ -67,14 +67,19 @@ def ragged_attention(
     Returns:
         [1, T, H, D] and None (weights are never formed).
     """
+    layer = int(module.layer_idx)  # type: ignore[arg-type]
+    if layout.record is not None:
+        layout.record[layer] = key[0], value[0]
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     rule = Rule(scale, sliding_window or None, softcap, s_aux)
     if layout.cache is not None:
         return cached_attention(module, query, key, value, layout, rule), None
+    # The prefix is an input like q, k and v: so a recomputed block finds it as it was.
+    prefix = () if layout.prefix is None else layout.prefix.layers[layer]
     if query.device.type == "cpu" and torch.is_grad_enabled():
-        output = _RaggedAttention.apply(query, key, value, layout, rule, s_aux)  # type: ignore[no-untyped-call]
+        output = _RaggedAttention.apply(query, key, value, layout, rule, s_aux, *prefix)  # type: ignore[no-untyped-call]
         return output, None
-    return _attend_row(query, key, value, layout, rule), None
+    return _attend_row((query, key, value), layout, rule, prefix), None
 
 
 def register_ragged_attention(
@@ -91,11 +96,16 @@ def register_ragged_attention(
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Consecutive families of L tokens each; `visible` [1, L, L] is None for causal attention."""
+    """Consecutive families of L tokens each.
+
+    `alone` says that each is a single segment; `visible` [1, L, P + L] is None for causal
+    attention without a prefix.
+    """
 
     start: int
     num: int
     length: int
+    alone: bool
     visible: Tensor | None
 
     def rows(self, x: Tensor) -> Tensor:
@@ -104,8 +114,18 @@ class _Group:
         rows: Tensor = tokens.unflatten(1, (self.num, self.length))
         return rows.transpose(0, 1)
 
+    def inputs(
+        self, q: Tensor, k: Tensor, v: Tensor, prefix: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The group's queries [n, H, L, D] and, behind the prefix, its keys and values."""
+        keys, values = self.rows(k), self.rows(v)
+        if prefix:
+            before = [x.to(k.dtype).expand(self.num, -1, -1, -1) for x in prefix]
+            keys, values = torch.cat([before[0], keys], 2), torch.cat([before[1], values], 2)
+        return self.rows(q), keys, values
+
     def mask(self, dtype: torch.dtype) -> Tensor | None:
-        """The mask as the flash kernels take it: 0 or -inf, [1, 1, L, L]."""
+        """The mask as the flash kernels take it: 0 or -inf, [1, 1, L, P + L]."""
         if self.visible is None:
             return None
         mask = torch.zeros(self.visible.shape, dtype=dtype, device=self.visible.device)
@@ -114,19 +134,21 @@ class _Group:
 
 def _groups(layout: Layout, window: int | None, device: torch.device) -> list[_Group]:
     """Plan a row, once for all layers with the same window."""
-    key = ("groups", window, device)
+    num_prefix = 0 if layout.prefix is None else layout.prefix.num_tokens
+    key = ("groups", window, num_prefix, device)
     if key not in layout.memo:
         groups: list[_Group] = []
         for first, stop in layout.families:
             start, end = layout.segments[first].start, layout.segments[stop - 1].stop
             length = end - start
-            simple = stop - first == 1 and (window is None or length <= window)
+            alone = stop - first == 1
             last = groups[-1] if groups else None
-            if simple and last is not None and last.visible is None and last.length == length:
+            if alone and last is not None and last.alone and last.length == length:
                 groups[-1] = replace(last, num=last.num + 1)
             else:
-                visible = None if simple else _visible(layout, (first, stop), window, device)
-                groups.append(_Group(start, 1, length, visible))
+                causal = alone and not num_prefix and (window is None or length <= window)
+                visible = None if causal else _visible(layout, (first, stop), window, device)
+                groups.append(_Group(start, 1, length, alone, visible))
         layout.memo[key] = groups
     planned: list[_Group] = layout.memo[key]
     return planned
@@ -135,7 +157,8 @@ def _groups(layout: Layout, window: int | None, device: torch.device) -> list[_G
 def _visible(
     layout: Layout, family: tuple[int, int], window: int | None, device: torch.device
 ) -> Tensor:
-    """Who sees whom in a family, bool [1, L, L]: ancestors and oneself, within the window."""
+    """Who sees whom in a family, bool [1, L, P + L]: what is before, within the window."""
+    num_prefix = 0 if layout.prefix is None else layout.prefix.num_tokens
     segments = layout.segments[family[0] : family[1]]
     start = segments[0].start
     length = segments[-1].stop - start
@@ -144,19 +167,21 @@ def _visible(
         own = slice(segment.start - start, segment.stop - start)
         for seen in (*layout.ancestors(segment), segment):
             visible[own, seen.start - start : seen.stop - start] = True
-    visible = visible.tril_()
+    visible = torch.cat([visible.new_ones(length, num_prefix), visible.tril_()], dim=1)
     if window is not None:
-        positions = layout.positions[start : start + length]
-        at = torch.tensor(positions, device=device)
-        visible &= at[None, :] > at[:, None] - window
+        own_at = layout.positions[start : start + length]
+        at = torch.tensor([*range(num_prefix), *own_at], device=device)
+        visible &= at[None, :] > at[num_prefix:, None] - window
     return visible[None]
 
 
-def _attend_row(q: Tensor, k: Tensor, v: Tensor, layout: Layout, rule: Rule) -> Tensor:
+def _attend_row(
+    qkv: tuple[Tensor, Tensor, Tensor], layout: Layout, rule: Rule, prefix: tuple[Tensor, ...]
+) -> Tensor:
     """Attend group by group: [1, T, H, D]."""
     parts = [
-        attend(g.rows(q), g.rows(k), g.rows(v), g.visible, rule).transpose(1, 2).flatten(0, 1)
-        for g in _groups(layout, rule.window, q.device)
+        attend(*g.inputs(*qkv, prefix), g.visible, rule).transpose(1, 2).flatten(0, 1)
+        for g in _groups(layout, rule.window, qkv[0].device)
     ]
     return torch.cat(parts).unsqueeze(0)
 
@@ -173,13 +198,14 @@ class _RaggedAttention(torch.autograd.Function):
         layout: Layout,
         rule: Rule,
         sinks: Tensor | None,
+        *prefix: Tensor,
     ) -> Tensor:
         output = q.new_empty(1, q.shape[2], q.shape[1], q.shape[3])
         by_head = output.transpose(1, 2)
         logsumexps: list[Tensor] = []
         groups = _groups(layout, rule.window, q.device)
         for group in groups:
-            rows = group.rows(q), group.rows(k), group.rows(v)
+            rows = group.inputs(q, k, v, prefix)
             if rule.is_plain:
                 mask = group.mask(q.dtype)
                 part, lse = _flash(*rows, 0.0, mask is None, attn_mask=mask, scale=rule.scale)
@@ -187,20 +213,22 @@ class _RaggedAttention(torch.autograd.Function):
             else:
                 part = attend(*rows, group.visible, rule)
             group.rows(by_head).copy_(part)
-        ctx.save_for_backward(q, k, v, output, *logsumexps)
-        ctx.groups, ctx.rule = groups, rule
+        ctx.save_for_backward(q, k, v, output, *prefix, *logsumexps)
+        ctx.groups, ctx.rule, ctx.num_prefix = groups, rule, len(prefix)
         return output
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, output, *logsumexps = ctx.saved_tensors
+        q, k, v, output, *others = ctx.saved_tensors
+        prefix, logsumexps = tuple(others[: ctx.num_prefix]), others[ctx.num_prefix :]
         rule: Rule = ctx.rule
         grad_by_head, by_head = grad_outputs[0].transpose(1, 2), output.transpose(1, 2)
         # [1, T, heads, D] in memory, as the backward of the projections reads it.
         grads = [torch.empty_like(x.transpose(1, 2)).transpose(1, 2) for x in (q, k, v)]
         grad_sinks = None if rule.sinks is None else torch.zeros_like(rule.sinks)
+        grad_prefix = [torch.zeros_like(x, dtype=torch.float32) for x in prefix]
         for index, group in enumerate(ctx.groups):
-            rows = [group.rows(q), group.rows(k), group.rows(v)]
+            rows = group.inputs(q, k, v, prefix)
             grad_rows = group.rows(grad_by_head)
             if rule.is_plain:
                 inputs = [grad_rows, *rows, group.rows(by_head)]
@@ -215,12 +243,15 @@ class _RaggedAttention(torch.autograd.Function):
                 if grad_sinks is not None and grad_sink is not None:
                     grad_sinks += grad_sink
             for grad, part in zip(grads, parts, strict=True):
-                group.rows(grad).copy_(part)
-        return grads[0], grads[1], grads[2], None, None, grad_sinks
+                group.rows(grad).copy_(part[:, :, -group.length :])
+            for grad, part in zip(grad_prefix, parts[1:] if prefix else (), strict=True):
+                grad += part[:, :, : -group.length].sum(0)
+        grad_prefix = [grad.to(x.dtype) for grad, x in zip(grad_prefix, prefix, strict=True)]
+        return grads[0], grads[1], grads[2], None, None, grad_sinks, *grad_prefix
 
 
 def _recompute(
-    rows: list[Tensor], grad_rows: Tensor, visible: Tensor | None, rule: Rule
+    rows: tuple[Tensor, ...], grad_rows: Tensor, visible: Tensor | None, rule: Rule
 ) -> tuple[list[Tensor], Tensor | None]:
     """Gradients of soft-capped or sink attention by running the group again with a tape."""
     leaves = [x.detach().requires_grad_() for x in rows]

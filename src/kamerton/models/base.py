@@ -6,12 +6,13 @@ The rest of Kamerton sees a Transformers model only through `Base.hidden` and `B
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import DynamicCache
 
 from kamerton.core.errors import ModelError
 from kamerton.models.attention import (
@@ -20,8 +21,10 @@ from kamerton.models.attention import (
     ragged_attention,
     register_ragged_attention,
 )
+from kamerton.models.cache import KVCache
 from kamerton.models.heads import Head
 from kamerton.models.layout import Layout
+from kamerton.models.prefix import PrefixSource, as_past
 
 __all__ = [
     "Base",
@@ -48,6 +51,7 @@ class BaseIdentity:
         architecture: Transformers class name.
         num_parameters: Count, tied weights once.
         vocab_size: Rows of the embedding.
+        quantise: How the linear layers of its blocks are held: `none`, `nf4` or `int8`.
     """
 
     id: str
@@ -58,6 +62,7 @@ class BaseIdentity:
     architecture: str
     num_parameters: int
     vocab_size: int
+    quantise: str = "none"
 
 
 @dataclass(eq=False)
@@ -70,6 +75,7 @@ class Base:
         identity: What it is.
         ragged: Whether rows go through ragged attention, else through padded rows.
         notice: Why not, when `ragged` is False.
+        prefix: What an adapter lets stand before every family of every row.
     """
 
     model: Any
@@ -77,6 +83,7 @@ class Base:
     identity: BaseIdentity
     ragged: bool
     notice: str | None = None
+    prefix: PrefixSource | None = None
 
     @property
     def device(self) -> torch.device:
@@ -111,6 +118,26 @@ class Base:
         """Number of decoder blocks."""
         return int(self.model.config.get_text_config().num_hidden_layers)
 
+    @property
+    def num_virtual(self) -> int:
+        """Positions that the prefix takes; 0 without one."""
+        return 0 if self.prefix is None else self.prefix.num_tokens
+
+    @torch.no_grad()
+    def new_cache(self, num_slots: int) -> KVCache:
+        """Make a cache whose slots begin with the prefix.
+
+        Args:
+            num_slots: Number of sequences.
+
+        Returns:
+            The cache; every slot has a past of `num_virtual` tokens.
+        """
+        cache = KVCache(num_slots)
+        if self.prefix is not None:
+            cache.seed(self.prefix.compute(), self.dtype)
+        return cache
+
     def hidden(self, ids: Tensor, layout: Layout) -> Tensor:
         """Run the model without its head on one packed row.
 
@@ -123,6 +150,8 @@ class Base:
         """
         if not self.ragged:
             return self.plain_hidden(ids, layout)
+        if self.prefix is not None and layout.cache is None:
+            layout = replace(layout, prefix=self.prefix.compute())
         positions = torch.tensor(layout.positions, device=ids.device)
         output = self.backbone(
             input_ids=ids[None], position_ids=positions[None], use_cache=False, layout=layout
@@ -140,8 +169,25 @@ class Base:
         Returns:
             [T, E] last hidden states.
         """
+        past = self.plain_past(len(layout.segments))
         with self.attention("sdpa" if self.model._supports_sdpa else "eager"):
-            return self._padded_hidden(ids, layout)
+            return self._padded_hidden(ids, layout, past)
+
+    def plain_past(self, num_rows: int) -> DynamicCache | None:
+        """Give the prefix the way Transformers takes it.
+
+        Args:
+            num_rows: Rows that it stands before.
+
+        Returns:
+            For one forward pass; None without a prefix.
+
+        Raises:
+            ModelError: If blocks are recomputed, which would drop it.
+        """
+        if self.prefix is None:
+            return None
+        return as_past(self.prefix, num_rows, self.model)
 
     @contextmanager
     def attention(self, name: str) -> Iterator[None]:
@@ -166,7 +212,9 @@ class Base:
             for config, old in zip(configs, before, strict=True):
                 config._attn_implementation = old
 
-    def _padded_hidden(self, ids: Tensor, layout: Layout) -> Tensor:
+    def _padded_hidden(
+        self, ids: Tensor, layout: Layout, past: DynamicCache | None = None
+    ) -> Tensor:
         """Give every segment, with its ancestors before it, a padded row of its own."""
         assert layout.cache is None, "padded rows have no cache slots"
         device = ids.device
@@ -181,9 +229,12 @@ class Base:
         for number, row in enumerate(rows):
             index[number, : len(row)] = row
             mask[number, : len(row)] = 1
-        hidden = self.backbone(
-            input_ids=ids[index] * mask, attention_mask=mask, use_cache=False
-        ).last_hidden_state
+        inputs: dict[str, Any] = {"input_ids": ids[index] * mask, "attention_mask": mask}
+        if past is not None:
+            inputs["past_key_values"] = past
+            ones = mask.new_ones(len(rows), self.num_virtual)
+            inputs["attention_mask"] = torch.cat([ones, mask], dim=1)
+        hidden = self.backbone(**inputs, use_cache=False).last_hidden_state
         own = [
             hidden[number, len(row) - segment.length : len(row)]
             for number, (row, segment) in enumerate(zip(rows, layout.segments, strict=True))
@@ -228,8 +279,13 @@ def compile_blocks(base: Base) -> None:
         base: A base whose rows are ragged.
 
     Raises:
-        ModelError: If the machine has no C++ compiler, or rows are padded.
+        ModelError: If the machine has no C++ compiler, rows are padded, or weights are quantised.
     """
+    if base.identity.quantise != "none":
+        raise ModelError(
+            "train.compile needs dense weights, and base.quantise makes them as they are used",
+            hint="set train.compile = false",
+        )
     if not base.ragged:
         raise ModelError("train.compile needs packed rows, and this base falls back to padded ones")
     if base.device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kamerton.models.attend import Rule, attend
 from kamerton.models.layout import Layout, Segment
+from kamerton.models.prefix import Prefix
 
 __all__ = ["KVCache", "cached_attention"]
 
@@ -51,6 +52,18 @@ class KVCache:
         for s in segments:
             keys[s.slot, :, s.past : s.past + s.length] = key[0, :, s.start : s.stop]
             values[s.slot, :, s.past : s.past + s.length] = value[0, :, s.start : s.stop]
+
+    def seed(self, prefix: Prefix, dtype: torch.dtype) -> None:
+        """Let every slot begin with a prefix.
+
+        Args:
+            prefix: Its tokens count as the slots' past.
+            dtype: That of the keys and values to come.
+        """
+        for layer, (keys, values) in enumerate(prefix.layers):
+            self._reserve(layer, prefix.num_tokens, keys[None].to(dtype))
+            self.keys[layer][:, :, : prefix.num_tokens] = keys
+            self.values[layer][:, :, : prefix.num_tokens] = values
 
     def copy_slot(self, source: int, targets: list[int], num_tokens: int) -> None:
         """Give several slots the first tokens of another.

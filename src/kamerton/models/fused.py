@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kamerton.models.linear import linear_size
+
 __all__ = ["fuse_blocks"]
 
 # Numbers of fp32 in a block: a quarter of a megabyte each, and there are a few of them.
@@ -33,9 +35,10 @@ def fuse_blocks(model: nn.Module) -> int:
         How many modules were replaced.
     """
     replaced = 0
+    dtype = next(model.parameters()).dtype
     for name, module in list(model.named_modules()):
         for fused in _candidates(module):
-            if _same(module, fused):
+            if _same(module, fused, dtype):
                 model.set_submodule(name, fused)
                 replaced += 1
                 break
@@ -60,17 +63,20 @@ def _is_vector(module: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def _same(module: nn.Module, fused: nn.Module) -> bool:
-    weight = next(module.parameters())
-    if weight.device.type != "cpu" or weight.dtype not in _TOLERANCE:
+def _same(module: nn.Module, fused: nn.Module, dtype: torch.dtype) -> bool:
+    if isinstance(fused, _RmsNorm):
+        width, dtype = len(fused.weight), fused.weight.dtype
+    else:
+        width = linear_size(module.get_submodule("gate_proj"))[1]
+    if dtype not in _TOLERANCE:
         return False
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2, 3, weight.shape[-1], generator=generator).to(weight.dtype)
+    x = torch.randn(2, 3, width, generator=generator).to(dtype)
     wanted, found = module(x), fused(x)
     if not isinstance(wanted, Tensor) or wanted.dtype != found.dtype:
         return False
     scale = wanted.float().abs().max().clamp(min=1e-6)
-    return bool((wanted.float() - found.float()).abs().max() <= _TOLERANCE[weight.dtype] * scale)
+    return bool((wanted.float() - found.float()).abs().max() <= _TOLERANCE[dtype] * scale)
 
 
 class _RmsNorm(nn.Module):

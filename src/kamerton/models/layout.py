@@ -2,8 +2,8 @@
 
 The model always sees one row of T tokens. A layout cuts it into segments. A token attends to the
 earlier tokens of its own segment, to all tokens of its segment's ancestors in the row (a shared
-prompt, whose answers are its children), and to what its segment's cache slot holds. A root and
-its descendants stand together: they are a family.
+prompt, whose answers are its children), and to what stands before its family: a prefix, or what
+its segment's cache slot holds. A root and its descendants stand together: they are a family.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from kamerton.models.cache import KVCache
+    from kamerton.models.prefix import Prefix
 
 __all__ = ["Layout", "Segment"]
 
@@ -48,14 +51,19 @@ class Layout:
     Attributes:
         segments: In row order.
         cache: Where slots live; None while training.
+        prefix: Stands before every family; None with a cache, whose slots hold it already.
+        record: Receives the row's keys and values by layer, [K, T, D] each; None for nothing.
         memo: What attention derives from the layout once, for all layers.
     """
 
     segments: tuple[Segment, ...]
     cache: "KVCache | None" = None
+    prefix: "Prefix | None" = None
+    record: "dict[int, tuple[Tensor, Tensor]] | None" = None
     memo: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        assert self.cache is None or self.prefix is None, "a slot holds its prefix already"
         at = 0
         for index, segment in enumerate(self.segments):
             assert segment.start == at < segment.stop, "segments must cover the row in order"
@@ -103,7 +111,8 @@ class Layout:
         """Position of every token: its distance from the beginning of what it can see."""
         positions: list[int] = []
         for segment in self.segments:
-            first = segment.past + sum(ancestor.length for ancestor in self.ancestors(segment))
+            before = segment.past if self.prefix is None else self.prefix.num_tokens
+            first = before + sum(ancestor.length for ancestor in self.ancestors(segment))
             positions.extend(range(first, first + segment.length))
         return positions
 

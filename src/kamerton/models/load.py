@@ -11,7 +11,11 @@ from kamerton.core.errors import ModelError
 from kamerton.core.files import hash_file, hash_json, write_atomically
 from kamerton.data.templates import template_of, tokenizer_hash
 from kamerton.models.base import Base, BaseIdentity, supports_ragged, use_ragged
+from kamerton.models.codecs import Quantisation
 from kamerton.models.fused import fuse_blocks
+from kamerton.models.lazy import load_quantised
+from kamerton.models.quantise import count_parameters, quantise_model
+from kamerton.models.stored_nf4 import stored_method
 
 __all__ = [
     "DType",
@@ -61,7 +65,12 @@ def find_base(name: str) -> Path:
 
 
 def load_base(
-    name: str, *, dtype: DType = "auto", device: str = "auto", weights: bool = True
+    name: str,
+    *,
+    dtype: DType = "auto",
+    device: str = "auto",
+    quantise: Quantisation = "none",
+    weights: bool = True,
 ) -> Base:
     """Load a base, frozen and in evaluation mode.
 
@@ -69,6 +78,8 @@ def load_base(
         name: As for `find_base`.
         dtype: Of weights and computation; `auto` is bf16 where the machine has fast bf16.
         device: `auto` takes a GPU when there is one.
+        quantise: How the linear layers of the decoder blocks are held; `none` leaves them as they
+            are.
         weights: False leaves the weights on the meta device, to count without reading them.
 
     Returns:
@@ -89,18 +100,45 @@ def load_base(
     try:
         model: Any
         if weights:
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=kind)
+            model = _load_model(folder, kind, where, quantise)
         else:
             with torch.device("meta"):
                 config = AutoConfig.from_pretrained(folder)
                 model = AutoModelForCausalLM.from_config(config, dtype=kind)
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"base: {name} cannot be loaded: {first}") from error
-    if weights:
-        model = model.to(where)
-    return wrap_model(model, tokenizer, name=name, folder=folder)
+    return wrap_model(model, tokenizer, name=name, folder=folder, quantise=quantise)
+
+
+def _load_model(
+    folder: Path, dtype: torch.dtype, device: torch.device, quantise: Quantisation
+) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(folder)
+    method = stored_method(config)
+    if method is not None and (method, quantise) != ("nf4", "nf4"):
+        raise ModelError(
+            f"base: the checkpoint holds its weights in {method}, base.quantise is '{quantise}'",
+            hint='set base.quantise = "nf4"' if method == "nf4" else "take the original weights",
+        )
+    if method is not None:
+        # It is read here, not by Transformers, and the model in memory is no such checkpoint.
+        del config.quantization_config
+    if quantise != "none":
+        packed = load_quantised(folder, config, dtype=dtype, device=device, kind=quantise)
+        if packed is not None:
+            return packed
+    if method is not None:
+        raise ModelError(
+            f"base: the checkpoint's {method} weights are not all of the layers of the model"
+        )
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    if quantise != "none":
+        quantise_model(model, quantise)
+    return model.to(device)
 
 
 def load_tokenizer(name: str) -> tuple[Any, int]:
@@ -125,7 +163,9 @@ def load_tokenizer(name: str) -> tuple[Any, int]:
         raise ModelError(f"base: the tokenizer of {name} cannot be loaded: {error}") from error
 
 
-def wrap_model(model: Any, tokenizer: Any, *, name: str, folder: Path) -> Base:
+def wrap_model(
+    model: Any, tokenizer: Any, *, name: str, folder: Path, quantise: Quantisation = "none"
+) -> Base:
     """Freeze a loaded model and give it ragged attention if it can have it.
 
     Args:
@@ -133,6 +173,7 @@ def wrap_model(model: Any, tokenizer: Any, *, name: str, folder: Path) -> Base:
         tokenizer: Its tokenizer.
         name: As the recipe names the base.
         folder: Where its files are, for its hashes.
+        quantise: How its linear layers are held.
 
     Returns:
         The base.
@@ -145,8 +186,9 @@ def wrap_model(model: Any, tokenizer: Any, *, name: str, folder: Path) -> Base:
         tokenizer_hash=tokenizer_hash(tokenizer),
         template_hash=hash_json(template_of(tokenizer)),
         architecture=type(model).__name__,
-        num_parameters=sum(p.numel() for p in model.parameters()),
+        num_parameters=count_parameters(model),
         vocab_size=model.get_input_embeddings().weight.shape[0],
+        quantise=quantise,
     )
     return Base(model, tokenizer, identity, ragged=notice is None, notice=notice)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from kamerton.store.manifest import VariantManifest
+from kamerton.store.manifest import BaseRecord, VariantManifest
 
 __all__ = ["make_card"]
 
@@ -20,7 +20,7 @@ def make_card(manifest: VariantManifest) -> str:
     data, base = manifest.data, manifest.base
     return f"""# {manifest.name}
 
-A variant of `{base.id}` ({base.architecture}, {base.num_parameters:,} parameters).
+A variant of `{base.id}` ({base.architecture}, {base.num_parameters:,} parameters{_held(base)}).
 
 ## What it is for
 
@@ -34,7 +34,7 @@ A variant of `{base.id}` ({base.architecture}, {base.num_parameters:,} parameter
 - examples: `{data.place}`, {data.num_train:,} learned from, {data.num_holdout:,} kept aside
 - Kamerton {manifest.kamerton_version}, {manifest.created}
 - content hash `{manifest.content_hash}`
-
+{_combination(manifest.combination)}
 ## How it compares
 
 {_held_out_loss(manifest.metrics)}{manifest.comparison or _uncompared(manifest)}
@@ -48,6 +48,20 @@ A variant of `{base.id}` ({base.architecture}, {base.num_parameters:,} parameter
 It answers for the task of its examples. It loads only on the base named above, byte for byte.
 Licence: {manifest.licence or "not stated; the base's licence and your rights in the data apply"}.
 """
+
+
+def _combination(combination: Mapping[str, Any]) -> str:
+    if not combination:
+        return ""
+    given = ", ".join(
+        f"{key} {value}" for key, value in combination.items() if key not in ("of", "notes")
+    )
+    lines = [f"- combined from {', '.join(combination['of'])}: {given}"]
+    return "\n".join([*lines, *(f"- {note}" for note in combination["notes"])]) + "\n"
+
+
+def _held(base: BaseRecord) -> str:
+    return "" if base.quantise == "none" else f", held in {base.quantise}"
 
 
 def _listed(settings: Mapping[str, Any], kind: str) -> str:

@@ -32,6 +32,8 @@ class BaseRecord(Settings):
     """Over its tokenizer."""
     template_hash: str
     """Over its chat template."""
+    quantise: str = "none"
+    """How the weights of its blocks are held: "none", "nf4" or "int8"."""
 
 
 class DataRecord(Settings):
@@ -82,6 +84,8 @@ class VariantManifest(Settings):
     """Markdown table of the last comparison."""
     parents: list[str] = Field(default_factory=list)
     """Content hashes of variants it started from."""
+    combination: dict[str, Any] = Field(default_factory=dict)
+    """How its parents were combined, and notes on what that may break; empty if it was trained."""
     licence: str = ""
     """Of the variant, if stated."""
     kamerton_version: str
@@ -98,4 +102,6 @@ class VariantManifest(Settings):
         plain = self.model_dump(mode="json")
         # The same weights under another folder or Hub id are the same base.
         base = {key: value for key, value in plain["base"].items() if key.endswith("_hash")}
+        if self.base.quantise != "none":
+            base["quantise"] = self.base.quantise
         return hash_json({**{key: plain[key] for key in _IDENTITY}, "base": base})

@@ -19,6 +19,8 @@ from kamerton.core.files import write_atomically
 
 __all__ = ["Checkpoint", "Counters", "load_checkpoint", "save_checkpoint"]
 
+_INT = ":int"
+
 
 @dataclass(frozen=True, slots=True)
 class Counters:
@@ -127,18 +129,24 @@ def optimiser_tensors(
     """Flatten an optimiser's state.
 
     Args:
-        optimiser: Any optimiser whose state is tensors per parameter.
+        optimiser: Any optimiser whose state is tensors and whole numbers per parameter.
         names: Name of each parameter.
 
     Returns:
-        Tensors by `<name>/<state>`.
+        Tensors by `<name>/<state>`; whole numbers as tensors by `<name>/<state>:int`.
     """
-    return {
-        f"{names[parameter]}/{key}": value
-        for parameter, state in optimiser.state.items()
-        for key, value in state.items()
-        if isinstance(value, Tensor)
-    }
+    tensors: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for parameter, state in optimiser.state.items():
+        for key, value in state.items():
+            if isinstance(value, Tensor):
+                # A table that all parameters share would be refused by safetensors.
+                shared = value.data_ptr() in places
+                places.add(value.data_ptr())
+                tensors[f"{names[parameter]}/{key}"] = value.clone() if shared else value
+            elif isinstance(value, int):
+                tensors[f"{names[parameter]}/{key}{_INT}"] = torch.tensor(value)
+    return tensors
 
 
 def restore_optimiser(
@@ -156,6 +164,9 @@ def restore_optimiser(
     for name, tensor in tensors.items():
         parameter_name, _, key = name.rpartition("/")
         parameter = parameters[parameter_name]
+        if key.endswith(_INT):
+            optimiser.state[parameter][key.removesuffix(_INT)] = int(tensor)
+            continue
         # Step counts stay where the optimiser keeps them, moments go to the parameter's device.
         value = tensor.clone() if tensor.ndim == 0 else tensor.to(parameter.device)
         optimiser.state[parameter][key] = value

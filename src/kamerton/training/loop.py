@@ -45,6 +45,7 @@ from kamerton.training.memory import (
     recompute_blocks,
     saved_bytes_per_token,
 )
+from kamerton.training.optimiser import make_optimiser
 from kamerton.training.plan import learning_rate_at, plan_run
 from kamerton.training.rows import Row, make_row, make_rows, num_labelled
 from kamerton.training.selfcheck import check_ragged
@@ -131,13 +132,7 @@ class _Run:
         self.settings = task.settings
         self.parameters = dict(task.adapter.parameters())
         self.plan = plan_run([len(r.ids) for r in task.train], self.settings)
-        self.optimiser = torch.optim.AdamW(
-            self.parameters.values(),
-            lr=self.settings.learning_rate,
-            betas=(self.settings.beta1, self.settings.beta2),
-            weight_decay=self.settings.weight_decay,
-            fused=True,
-        )
+        self.optimiser = make_optimiser(task.adapter, self.settings)
         self.best: dict[str, Tensor] = {}
         self.counters = Counters(tokens_per_row=self.settings.tokens_per_row)
         self.path = task.folder / CHECKPOINT_FILE
@@ -248,7 +243,7 @@ class _Run:
         grad_norm = self._guard(loss, number)
         rate = learning_rate_at(number, len(self.plan), self.settings)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         self.optimiser.step()
         seconds = time.monotonic() - started
         self.counters = replace(

@@ -66,11 +66,14 @@ def check_ragged(base: Base, row: Row) -> SelfCheck:
 def _model_logprobs(base: Base, row: Row) -> Tensor:
     """Log-probabilities through the model's own head, one example at a time."""
     parts = []
+    pasts = [base.plain_past(1) for _ in row.layout.segments]
     with base.attention("sdpa" if base.model._supports_sdpa else "eager"):
         for number, segment in enumerate(row.layout.segments):
             mine = row.examples == number
             ids = row.ids[segment.start : segment.stop]
-            logits = base.model(input_ids=ids[None], use_cache=False).logits[0].float()
+            past = {} if pasts[number] is None else {"past_key_values": pasts[number]}
+            output = base.model(input_ids=ids[None], **past, use_cache=False)
+            logits = output.logits[0].float()
             at = row.at[mine] - segment.start
             logprobs = logits[at].log_softmax(-1)
             parts.append(logprobs.gather(1, row.targets[mine, None]).squeeze(1))

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn.functional import linear
 
-from kamerton.adapters.lora import LoraLinear, LoraSettings, _LoraFunction, attach_lora
+from kamerton.adapters.lora import LoraSettings, attach_lora
+from kamerton.adapters.lora_layer import LoraFunction, LoraLinear
 from kamerton.core.errors import AdapterError, SettingsError
 from kamerton.models.layout import Layout
 from tests.parity.test_ragged_rows import random_ids
@@ -37,7 +38,7 @@ def test_the_layer_has_exact_gradients() -> None:
     keep = (torch.rand(7, 5) > 0.3).double() / 0.7
 
     def layer(x, a, b):
-        return _LoraFunction.apply(x, a, b, weight, bias, 1.5, keep)
+        return LoraFunction.apply(x, a, b, weight, bias, 1.5, keep)
 
     expected = linear(x, weight, bias) + 1.5 * ((x * keep) @ a.t()) @ b.t()
     torch.testing.assert_close(layer(x, a, b), expected)

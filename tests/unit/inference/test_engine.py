@@ -3,6 +3,9 @@
 import pytest
 import torch
 
+from kamerton.adapters.catalogue import attach
+from kamerton.adapters.prefix import PrefixSettings
+from kamerton.adapters.prompt import PromptTuningSettings
 from kamerton.core.errors import ModelError
 from kamerton.core.protocols import Engine, Generation
 from kamerton.data.rendered import RenderSettings
@@ -23,6 +26,7 @@ CHATS = [
         "How do I change my password in the app, please?",
     )
 ]
+TEXT = "You answer customers of a shop for lamps, politely and briefly."
 
 
 @pytest.fixture(scope="module")
@@ -143,3 +147,43 @@ def test_sampling_limits() -> None:
     free = Sampler(Generation(temperature=1.0), 0)
     counts = torch.bincount(torch.tensor([free.choose(logits) for _ in range(3000)]), minlength=4)
     torch.testing.assert_close(counts / 3000, logits.softmax(0), atol=0.04, rtol=0)
+
+
+@pytest.mark.parametrize("settings", [PrefixSettings(text=TEXT), PromptTuningSettings(text=TEXT)])
+def test_virtual_tokens_stand_before_every_answer(renderer, settings) -> None:
+    base = load_base("builtin:nano", dtype="float32", device="cpu")
+    generation = Generation(max_tokens=12)
+    plain = texts(EmbeddedEngine(base, renderer), CHATS, generation)
+    # Their length is no multiple of the text's: it is repeated and cut.
+    adapter = attach(base, settings, seed=0)
+    together = texts(EmbeddedEngine(base, renderer), CHATS, generation)
+    assert together != plain
+    alone = EmbeddedEngine(base, renderer, max_batch=1, tokens_per_row=16)
+    assert texts(alone, CHATS, generation) == together
+    # They are real tokens so far: the base that reads them says the same.
+    text = base.tokenizer(TEXT)["input_ids"]
+    begun = (text * settings.num_tokens)[: settings.num_tokens]
+    adapter.detach()
+    for chat, answer in zip(CHATS, together, strict=True):
+        ids = torch.tensor([begun + renderer.prompt_ids(chat)])
+        with base.attention("sdpa"):
+            made = base.model.generate(
+                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=12,
+                do_sample=False, eos_token_id=sorted(renderer.stop_ids), pad_token_id=0,
+            )  # fmt: skip
+        assert base.tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True) == answer
+
+
+def test_virtual_tokens_leave_less_room(renderer) -> None:
+    base = load_base("builtin:nano", dtype="float32", device="cpu")
+    context = base.model.config.max_position_embeddings
+    prompt = len(renderer.prompt_ids(CHATS[0]))
+    settings = PromptTuningSettings(text=TEXT, num_tokens=context - prompt - 1)
+    adapter = attach(base, settings, seed=0)
+    engine = EmbeddedEngine(base, renderer)
+    (event,) = engine.stream(CHATS[:1], Generation(max_tokens=9))
+    assert event.finish_reason in ("length", "stop")
+    adapter.detach()
+    attach(base, settings.model_copy(update={"num_tokens": context - prompt}), seed=0)
+    with pytest.raises(ModelError, match="no room"):
+        texts(engine, CHATS[:1], Generation(max_tokens=9))

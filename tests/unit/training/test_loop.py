@@ -69,6 +69,9 @@ SMALL = TrainSettings(
     epochs=3, tokens_per_step=64, learning_rate=5e-3, threads=1, checkpoint_every_s=0
 )
 
+FORMS = ({}, {"decompose": True}, {"rate_ratio": 8.0}, {"init": "pissa"})
+"""Forms of LoRA that start, learn or step in another way."""
+
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
@@ -110,9 +113,10 @@ def test_the_loss_is_the_mean_over_tokens(runs: Runs) -> None:
 
 
 @pytest.mark.parametrize("stop_after", [1, 4, 9])
-def test_a_stopped_run_ends_with_the_same_bits(runs: Runs, tmp_path: Path, stop_after) -> None:
+@pytest.mark.parametrize("lora", FORMS, ids=lambda form: ",".join(form) or "lora")
+def test_a_stopped_run_ends_with_the_same_bits(runs, tmp_path: Path, stop_after, lora) -> None:
     settings = SMALL.model_copy(update={"patience": 0})
-    lora = LoraSettings(rank=4, dropout=0.2)
+    lora = LoraSettings(rank=4, dropout=0.2, **lora)
     whole = runs(settings, holdout=examples(5, seed=9), lora=lora)
     undisturbed = runs.weights
     (tmp_path / CHECKPOINT_FILE).unlink()
@@ -123,6 +127,18 @@ def test_a_stopped_run_ends_with_the_same_bits(runs: Runs, tmp_path: Path, stop_
     assert runs.of(RunStarted)[0].first_step == stop_after
     assert same(runs.weights, undisturbed)
     assert (resumed.kept_step, resumed.holdout_loss) == (whole.kept_step, whole.holdout_loss)
+
+
+def test_tensors_learn_as_fast_as_the_adapter_says(runs: Runs) -> None:
+    """AdamW's first step is as long as the learning rate, whatever the gradient."""
+    settings = SMALL.model_copy(update={"max_steps": 1, "warmup": 0.0, "schedule": "constant"})
+    runs(settings, lora=LoraSettings(rank=4, rate_ratio=8.0, decompose=True))
+    fresh = attach_lora(tiny_base("llama"), LoraSettings(rank=4, decompose=True), SMALL.seed)
+    for name, before in fresh.parameters().items():
+        moved = float((runs.weights[name] - before.detach()).abs().max())
+        # A has no gradient while B is zero.
+        expected = 0.0 if "lora_A" in name else 5e-3 * (8 if "lora_B" in name else 1)
+        assert moved == pytest.approx(expected, rel=1e-2), name
 
 
 def test_a_finished_run_is_not_run_again(runs: Runs) -> None:

@@ -1,0 +1,271 @@
+"""IA3: learned scales of keys, values and feed-forward activations (arXiv 2205.05638, section 3.3).
+
+    keys, values:   l * (W x + b)         l [out]
+    feed-forward:   W (l * act) + b       l [in], on what goes into the down-projection
+
+Scales are ones at the start, in fp32, and multiply in fp32: in bf16 a scale near one could not
+move by less than a quarter of a per cent. A merged scale costs nothing.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from pydantic import field_validator
+from torch import Tensor, nn
+
+from kamerton.adapters.adapter import Capabilities, load_tensors
+from kamerton.adapters.ia3_format import PREFIX, SUFFIX, read_ia3, write_ia3
+from kamerton.adapters.stored import check_tensors
+from kamerton.adapters.targets import layer_numbers, target_paths
+from kamerton.core.errors import AdapterError
+from kamerton.core.settings import Settings
+from kamerton.models.base import Base, decoder_blocks
+from kamerton.models.linear import device_of, is_linear, linear_size, stored_weight
+
+__all__ = ["Ia3", "Ia3Settings", "attach_ia3", "load_ia3"]
+
+_AUTO = ("auto",)
+# Where one matrix makes queries, keys and values, the queries are scaled too, as in PEFT.
+_KEYS_AND_VALUES = ("k_proj", "v_proj", "qkv_proj", "attn.c_attn")
+_DOWN = ("down_proj", "mlp.c_proj", "fc2")
+
+
+class Ia3Settings(Settings):
+    """IA3: learned scales, the smallest method that can be merged."""
+
+    kind: Literal["ia3"] = "ia3"
+    """Learned scales of keys, values and feed-forward activations."""
+    targets: tuple[str, ...] = _AUTO
+    """Linear layers whose outputs are scaled, by the end of their names; "auto": what makes keys
+    and values."""
+    feedforward: tuple[str, ...] = _AUTO
+    """Linear layers whose inputs are scaled; "auto": the down-projections."""
+    layers: str = "all"
+    """Which decoder blocks, from 0: "all", "8-15", "0,2,4-7"."""
+
+    @field_validator("layers")
+    @classmethod
+    def _layers_parse(cls, value: str) -> str:
+        layer_numbers(value, 10**6)
+        return value
+
+
+class Ia3Linear(nn.Module):
+    """A frozen linear layer with scaled inputs or outputs; stands where the layer stood."""
+
+    def __init__(self, layer: nn.Module, *, scales_input: bool) -> None:
+        super().__init__()
+        self.layer = layer
+        self.scales_input = scales_input
+        self.enabled = True
+        out, inner = linear_size(layer)
+        self.scale = nn.Parameter(
+            torch.ones(inner if scales_input else out, device=device_of(layer))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer, scaled.
+
+        Args:
+            x: [..., in].
+
+        Returns:
+            [..., out].
+        """
+        y: Tensor
+        if self.enabled and self.scales_input:
+            y = self.layer((x * self.scale).to(x.dtype))
+        else:
+            y = self.layer(x)
+            if self.enabled:
+                y = (y * self.scale).to(y.dtype)
+        return y
+
+    def tensors(self) -> list[Tensor]:
+        """List the stored tensors that merging changes: the weight and a scaled bias.
+
+        Returns:
+            Views; the weight as [out, in].
+
+        Raises:
+            AdapterError: If the layer is quantised.
+        """
+        bias: Tensor | None = self.layer.bias  # type: ignore[assignment]
+        weight = stored_weight(self.layer)
+        return [weight] if self.scales_input or bias is None else [weight, bias]
+
+    def merge(self) -> None:
+        """Multiply the scale into the tensors, rounding once to their dtype."""
+        for tensor in self.tensors():
+            by_row = tensor.ndim == 2 and not self.scales_input
+            scale = self.scale[:, None] if by_row else self.scale
+            tensor.copy_((tensor.float() * scale).to(tensor.dtype))
+
+
+class Ia3:
+    """Attached scales."""
+
+    capabilities = Capabilities(mergeable=True, identity_at_start=True)
+
+    def __init__(self, base: Base, layers: dict[str, Ia3Linear]) -> None:
+        self._base = base
+        self._layers = layers
+        self._originals: dict[str, list[Tensor]] = {}
+        for path, layer in layers.items():
+            base.model.set_submodule(path, layer)
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """List the scales under PEFT's names.
+
+        Returns:
+            One fp32 vector per layer.
+        """
+        return {f"{PREFIX}{path}{SUFFIX}": layer.scale for path, layer in self._layers.items()}
+
+    def files(self) -> dict[str, bytes]:
+        """Write the adapter in PEFT's format.
+
+        Returns:
+            `adapter_config.json` and `adapter_model.safetensors`.
+        """
+        inputs = [path for path, layer in self._layers.items() if layer.scales_input]
+        return write_ia3(self._base, self.parameters(), inputs)
+
+    def train(self, mode: bool) -> None:
+        """Do nothing: there is no dropout.
+
+        Args:
+            mode: Ignored.
+        """
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Answer as the base alone for a while.
+
+        Yields:
+            Nothing.
+        """
+        for layer in self._layers.values():
+            layer.enabled = False
+        try:
+            yield
+        finally:
+            for layer in self._layers.values():
+                layer.enabled = True
+
+    @contextmanager
+    def as_plain_model(self) -> Iterator[None]:
+        """Put the frozen layers back for a while, with merged weights if merged.
+
+        Yields:
+            Nothing.
+        """
+        self._put_back()
+        try:
+            yield
+        finally:
+            for path, layer in self._layers.items():
+                self._base.model.set_submodule(path, layer)
+
+    def detach(self) -> None:
+        """Put the frozen layers back; merged scales are taken out first."""
+        self.unmerge()
+        self._put_back()
+        self._layers = {}
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Multiply the scales into weights and biases.
+
+        The originals are kept, so that `unmerge` restores them exactly.
+
+        Raises:
+            AdapterError: If the base is quantised.
+        """
+        assert not self._originals, "already merged"
+        kept = {p: [t.clone() for t in layer.tensors()] for p, layer in self._layers.items()}
+        for layer in self._layers.values():
+            layer.merge()
+            layer.enabled = False
+        self._originals = kept
+
+    @torch.no_grad()
+    def unmerge(self) -> None:
+        """Restore weights and biases as they were before `merge`; without it, do nothing."""
+        for path, originals in self._originals.items():
+            layer = self._layers[path]
+            for tensor, original in zip(layer.tensors(), originals, strict=True):
+                tensor.copy_(original)
+            layer.enabled = True
+        self._originals = {}
+
+    def _put_back(self) -> None:
+        for path, layer in self._layers.items():
+            self._base.model.set_submodule(path, layer.layer)
+
+
+def attach_ia3(base: Base, settings: Ia3Settings) -> Ia3:
+    """Attach scales of one.
+
+    Args:
+        base: The base; its weights are not touched.
+        settings: Method settings.
+
+    Returns:
+        The adapter.
+
+    Raises:
+        AdapterError: If a target matches no linear layer, or nothing is left to scale.
+    """
+    outputs = _paths(base, settings.targets, _KEYS_AND_VALUES, "targets", settings.layers)
+    inputs = _paths(base, settings.feedforward, _DOWN, "feedforward", settings.layers)
+    if not outputs and not inputs:
+        raise AdapterError("adapter: targets and feedforward are both empty: nothing to train")
+    if twice := sorted(set(outputs) & set(inputs)):
+        raise AdapterError(f"adapter: {twice[0]} is in targets and in feedforward")
+    return Ia3(base, _make_layers(base, outputs, inputs))
+
+
+def load_ia3(base: Base, files: Mapping[str, bytes]) -> Ia3:
+    """Attach scales from PEFT's files, written by us or by PEFT.
+
+    Args:
+        base: The base they were made for.
+        files: `adapter_config.json` and `adapter_model.safetensors`.
+
+    Returns:
+        The adapter.
+
+    Raises:
+        AdapterError: If the files are damaged, do not fit, or use what is not supported.
+    """
+    stored = read_ia3(base, files)
+    layers = _make_layers(base, stored.outputs, stored.inputs)
+    expected = {f"{PREFIX}{p}{SUFFIX}": tuple(layer.scale.shape) for p, layer in layers.items()}
+    check_tensors(stored.tensors, expected, "adapter_model.safetensors")
+    adapter = Ia3(base, layers)
+    load_tensors(adapter, stored.tensors)
+    return adapter
+
+
+def _make_layers(base: Base, outputs: Sequence[str], inputs: Sequence[str]) -> dict[str, Ia3Linear]:
+    return {
+        path: Ia3Linear(base.model.get_submodule(path), scales_input=path in inputs)
+        for path in (*outputs, *inputs)
+    }
+
+
+def _paths(
+    base: Base, wanted: Sequence[str], usual: Sequence[str], setting: str, layers: str
+) -> list[str]:
+    if tuple(wanted) == _AUTO:
+        inside = [f".{n}" for n, m in decoder_blocks(base.model)[0].named_modules() if is_linear(m)]
+        wanted = [u for u in usual if any(name.endswith(f".{u}") for name in inside)]
+        if not wanted:
+            raise AdapterError(
+                f"adapter.{setting}: {base.identity.architecture} has none of {', '.join(usual)}",
+                hint=f"name the linear layers, or set adapter.{setting} = [] for none",
+            )
+    return target_paths(base, wanted, layers, setting) if wanted else []

@@ -1,0 +1,92 @@
+"""Settings of the LoRA family."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from kamerton.adapters.targets import ends_with, layer_numbers
+from kamerton.core.settings import Settings
+
+__all__ = ["LoraSettings"]
+
+
+class LoraSettings(Settings):
+    """LoRA: low-rank updates of linear layers."""
+
+    kind: Literal["lora"] = "lora"
+    """Low-rank updates of linear layers."""
+    rank: int = Field(default=16, ge=1, le=1024)
+    """Inner size r of each update; more rank, more capacity. 1 to 1024."""
+    alpha: float = Field(default=32.0, gt=0)
+    """Strength: the update is multiplied by alpha / rank (or alpha / sqrt(rank))."""
+    rank_stabilised: bool = False
+    """Scale by alpha / sqrt(rank) (rsLoRA), so that large ranks do not learn more slowly."""
+    init: Literal["random", "pissa", "pissa-fast"] = "random"
+    """Where the update begins: A random and B zero, or the principal part of the weight (PiSSA),
+    by singular value decomposition ("pissa"; long for large layers) or its fast approximation."""
+    decompose: bool = False
+    """Learn the length of each row of a weight apart from its direction (DoRA): for small ranks.
+    Slower, most of all when it answers unmerged: each token then pays for the lengths."""
+    rate_ratio: float = Field(default=1.0, ge=1, le=1024)
+    """Learning rate of B over that of A (LoRA+); train.learning_rate is that of A. 1 to 1024; the
+    paper suggests 16. Lower the learning rate with it."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of each layer's inputs that the update does not see in a step. 0 to below 1."""
+    targets: tuple[str, ...] = ("all-linear",)
+    """Names of linear layers such as "q_proj", or "all-linear": all of the decoder blocks."""
+    layers: str = "all"
+    """Which decoder blocks, from 0: "all", "8-15", "0,2,4-7"."""
+    rank_pattern: dict[str, Annotated[int, Field(ge=1, le=1024)]] = {}
+    """Other ranks by name of layer, such as "down_proj" or "layers.3.mlp.down_proj"; where
+    several match, the longest counts."""
+    alpha_pattern: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """Other alphas by name of layer, as for `rank_pattern`."""
+
+    @field_validator("layers")
+    @classmethod
+    def _layers_parse(cls, value: str) -> str:
+        layer_numbers(value, 10**6)
+        return value
+
+    def rank_at(self, path: str) -> int:
+        """Give the rank of a layer.
+
+        Args:
+            path: Of the layer in the model.
+
+        Returns:
+            r.
+        """
+        key = _longest(self.rank_pattern, path)
+        return self.rank if key is None else self.rank_pattern[key]
+
+    def alpha_at(self, path: str) -> float:
+        """Give the strength of a layer's update.
+
+        Args:
+            path: Of the layer in the model.
+
+        Returns:
+            alpha.
+        """
+        key = _longest(self.alpha_pattern, path)
+        return self.alpha if key is None else self.alpha_pattern[key]
+
+    def scaling_at(self, path: str) -> float:
+        """Compute the factor on a layer's B @ A.
+
+        Args:
+            path: Of the layer in the model.
+
+        Returns:
+            alpha / r, or alpha / sqrt(r) where it is rank-stabilised.
+        """
+        rank = self.rank_at(path)
+        return self.alpha_at(path) / (rank**0.5 if self.rank_stabilised else rank)
+
+
+def _longest(pattern: Mapping[str, object], path: str) -> str | None:
+    """Find the longest key that the path ends with, so that the order of keys does not matter."""
+    matching = [key for key in pattern if ends_with(path, key)]
+    return max(matching, key=len, default=None)

@@ -1,0 +1,115 @@
+"""Attaching a stored LoRA, written by us or by PEFT."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from kamerton.adapters.lora import PEFT_PREFIX, Lora, wrap_layers
+from kamerton.adapters.lora_settings import LoraSettings
+from kamerton.adapters.peft_format import LoraFile, read_lora, resolve
+from kamerton.adapters.pissa import changes, principal, stretch
+from kamerton.adapters.targets import module_at
+from kamerton.core.errors import AdapterError
+from kamerton.models.base import Base
+from kamerton.models.linear import dense, frozen_weight, is_linear, linear_size
+
+__all__ = ["load_lora"]
+
+
+def load_lora(base: Base, files: Mapping[str, bytes]) -> Lora:
+    """Attach a LoRA from PEFT's files, written by us or by PEFT.
+
+    Args:
+        base: The base it was made for.
+        files: `adapter_config.json` and `adapter_model.safetensors`.
+
+    Returns:
+        The adapter.
+
+    Raises:
+        AdapterError: If a tensor matches no module, has the wrong shape, or the file asks for
+            what is not supported.
+    """
+    stored = read_lora(files)
+    settings = _settings(stored)
+    _check_modules(base, settings)
+    _check_shapes(base, stored, settings)
+    lora = wrap_layers(base, settings, settings.targets)
+    for path, layer in lora.layers.items():
+        a = stored.tensors[f"{PEFT_PREFIX}{path}.lora_A.weight"]
+        b = stored.tensors[f"{PEFT_PREFIX}{path}.lora_B.weight"]
+        if stored.start:
+            # As `paired` put them together.
+            rank = settings.rank_at(path)
+            layer.start = _on(layer.a, stored.start[path], b[:, rank:])
+            a, b = a[rank:], b[:, :rank]
+        elif stored.principal:
+            weight = dense(frozen_weight(layer.layer), torch.float32)
+            scaling = settings.scaling_at(path)
+            start = principal(weight, settings.rank_at(path), scaling)
+            (a, b), layer.start = changes(*_on(layer.a, a, b), *start)
+        layer.a.data.copy_(a)
+        layer.b.data.copy_(b)
+        if layer.magnitude is not None:
+            layer.magnitude.data.copy_(stored.tensors[f"{PEFT_PREFIX}{path}.lora_magnitude_vector"])
+    return lora
+
+
+def _on(like: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    return a.to(like.device).contiguous(), b.to(like.device).contiguous()
+
+
+def _settings(stored: LoraFile) -> LoraSettings:
+    """Say what the file holds; PiSSA is stored with doubled rank."""
+    paths = {name.removeprefix(PEFT_PREFIX).rsplit(".lora_", 1)[0] for name in stored.tensors}
+    targets = tuple(sorted(paths))
+    times = 2 if stored.start else 1
+    ranks, alphas = resolve(stored.rank_pattern, targets), resolve(stored.alpha_pattern, targets)
+
+    def alpha(value: float) -> float:
+        return stretch(value, 1 / times, stored.rank_stabilised)
+
+    return LoraSettings(
+        rank=stored.rank // times,
+        alpha=alpha(stored.alpha),
+        rank_stabilised=stored.rank_stabilised,
+        init="pissa" if stored.start or stored.principal else "random",
+        decompose=stored.decompose,
+        dropout=stored.dropout,
+        targets=targets,
+        rank_pattern={path: rank // times for path, rank in ranks.items()},
+        alpha_pattern={path: alpha(value) for path, value in alphas.items()},
+    )
+
+
+def _check_modules(base: Base, settings: LoraSettings) -> None:
+    unknown = [path for path in settings.targets if not is_linear(module_at(base, path))]
+    if unknown:
+        raise AdapterError(
+            f"adapter: {len(unknown)} of {len(settings.targets)} modules are not linear layers of "
+            f"{base.identity.architecture}, the first is {unknown[0]}",
+            hint="the adapter was made for another base",
+        )
+
+
+def _check_shapes(base: Base, stored: LoraFile, settings: LoraSettings) -> None:
+    want: dict[str, tuple[int, ...]] = {}
+    found = {name: tuple(tensor.shape) for name, tensor in stored.tensors.items()}
+    for path in settings.targets:
+        rank = settings.rank_at(path) * (2 if stored.start else 1)
+        out, inner = linear_size(base.model.get_submodule(path))
+        want[f"{PEFT_PREFIX}{path}.lora_A.weight"] = (rank, inner)
+        want[f"{PEFT_PREFIX}{path}.lora_B.weight"] = (out, rank)
+        if stored.decompose:
+            want[f"{PEFT_PREFIX}{path}.lora_magnitude_vector"] = (out,)
+        if stored.start:
+            want[f"start of {path}"] = (rank // 2, inner)
+    found |= {f"start of {path}": tuple(t.shape) for path, t in stored.start.items()}
+    wrong = [
+        f"adapter: {name} must be {want.get(name, 'absent')}, is {found.get(name, 'missing')}"
+        for name in sorted(want | found)
+        if want.get(name) != found.get(name)
+    ]
+    if wrong:
+        raise AdapterError("\n".join(wrong), hint="the adapter was made for another base")

@@ -1,0 +1,135 @@
+"""Which linear layers of a base an adapter goes to: by name and by decoder block."""
+
+from collections.abc import Iterable, Sequence
+
+from torch import nn
+
+from kamerton.core.errors import AdapterError
+from kamerton.core.settings import suggestion
+from kamerton.models.base import Base, decoder_blocks
+from kamerton.models.linear import is_linear
+
+__all__ = ["check_patterns", "ends_with", "layer_numbers", "module_at", "target_paths"]
+
+
+def module_at(base: Base, path: str) -> nn.Module | None:
+    """Find a module by its path.
+
+    Args:
+        base: The base.
+        path: Such as `model.layers.0.mlp.down_proj`.
+
+    Returns:
+        The module, or None when there is none.
+    """
+    try:
+        module: nn.Module = base.model.get_submodule(path)
+        return module
+    except AttributeError:
+        return None
+
+
+def ends_with(path: str, name: str) -> bool:
+    """Tell whether a path ends with a name, whole parts only.
+
+    Args:
+        path: Such as `model.layers.0.mlp.down_proj`.
+        name: Such as `down_proj` or `mlp.down_proj`.
+
+    Returns:
+        Whether the name means this module.
+    """
+    return f".{path}".endswith(f".{name}")
+
+
+def check_patterns(base: Base, setting: str, patterns: Iterable[str], paths: Sequence[str]) -> None:
+    """Refuse a pattern that means no module.
+
+    Args:
+        base: The base, for the message.
+        setting: What the pattern belongs to, such as `rank_pattern`.
+        patterns: Ends of module paths.
+        paths: The modules that get an adapter.
+
+    Raises:
+        AdapterError: If one matches none of them.
+    """
+    for pattern in patterns:
+        if not any(ends_with(path, pattern) for path in paths):
+            leaves = {path.rsplit(".", 1)[-1] for path in paths}
+            raise AdapterError(
+                f"adapter.{setting}: '{pattern}' matches none of the adapted layers of "
+                f"{base.identity.architecture}{suggestion(pattern, leaves)}"
+            )
+
+
+def target_paths(
+    base: Base, targets: Sequence[str], layers: str, setting: str = "targets"
+) -> list[str]:
+    """Find the linear layers that the settings mean.
+
+    Args:
+        base: The base.
+        targets: Ends of module paths, or "all-linear".
+        layers: Decoder blocks, as for `layer_numbers`.
+        setting: What names the targets, for messages.
+
+    Returns:
+        Paths of modules, each once.
+
+    Raises:
+        AdapterError: If a target matches no linear layer, or a block does not exist.
+    """
+    blocks = decoder_blocks(base.model)
+    names = {module: name for name, module in base.model.named_modules()}
+    chosen = layer_numbers(layers, len(blocks))
+    linears = {
+        f"{names[block]}.{name}": name
+        for block in (blocks[number] for number in chosen)
+        for name, module in block.named_modules()
+        if is_linear(module)
+    }
+    paths: list[str] = []
+    for target in targets:
+        matched = [
+            path
+            for path, name in linears.items()
+            if target == "all-linear" or ends_with(name, target)
+        ]
+        if not matched:
+            leaves = {name.rsplit(".", 1)[-1] for name in linears.values()}
+            raise AdapterError(
+                f"adapter.{setting}: '{target}' matches no linear layer of "
+                f"{base.identity.architecture}{suggestion(target, leaves)}"
+            )
+        paths += [path for path in matched if path not in paths]
+    return paths
+
+
+def layer_numbers(text: str, num_layers: int) -> list[int]:
+    """Read which decoder blocks are meant.
+
+    Args:
+        text: "all", "8-15" or "0,2,4-7", from 0.
+        num_layers: How many there are.
+
+    Returns:
+        Their numbers in order.
+
+    Raises:
+        ValueError: If the text has another form.
+        AdapterError: If a block does not exist.
+    """
+    if text.strip() == "all":
+        return list(range(num_layers))
+    chosen: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise ValueError(f'must look like "all", "8-15" or "0,2,4-7", got {text!r}')
+        chosen |= set(range(int(first), int(last or first) + 1))
+    if not chosen or max(chosen) >= num_layers:
+        raise AdapterError(
+            f"adapter.layers: {text} must name blocks within 0-{num_layers - 1} of the base"
+        )
+    return sorted(chosen)

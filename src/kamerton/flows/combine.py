@@ -1,0 +1,150 @@
+"""`kamerton variant combine`: several LoRA variants of one base become one."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import torch
+
+from kamerton import __version__
+from kamerton.adapters.catalogue import load
+from kamerton.adapters.combine import Combined, CombineSettings, combine_loras
+from kamerton.core.errors import VariantError
+from kamerton.core.files import hash_json
+from kamerton.flows.prepare import renderer_of
+from kamerton.flows.variants import base_of, probe_logits, recipe_of
+from kamerton.flows.workspace import Workspace
+from kamerton.store.database import open_store
+from kamerton.store.manifest import DataRecord, VariantManifest
+from kamerton.store.variants import Variant, write_variant
+
+__all__ = ["combine_variants"]
+
+_SAME = ("weight_hash", "tokenizer_hash", "template_hash", "quantise")
+_CLASH = 0.4  # of both updates' signs; half of them differ between unrelated updates
+
+
+def combine_variants(
+    variants: Sequence[Variant], name: str, workspace: Workspace, settings: CombineSettings
+) -> Variant:
+    """Combine LoRA variants and write the result as a variant.
+
+    Prompt, rendering and evaluation are the first one's.
+
+    Args:
+        variants: At least two, of one base.
+        name: Of the new variant; must not be taken.
+        workspace: Where variants and the store are.
+        settings: How.
+
+    Returns:
+        The variant; its notes say what combining may have broken.
+
+    Raises:
+        VariantError: If they are not LoRA variants of the same base, held alike.
+        AdapterError: If their updates cannot be combined so.
+    """
+    _check(variants)
+    combined = combine_loras([variant.files() for variant in variants], settings)
+    _check_answers(variants[0], combined)
+    notes = _notes(variants, combined, settings)
+    manifest = _manifest(variants, name, combined, settings, notes)
+    variant = write_variant(workspace.variants / name, manifest, combined.files)
+    with open_store(workspace.store) as store:
+        store.add_variant(variant.manifest.model_dump(mode="json"), variant.folder)
+    return variant
+
+
+def _check(variants: Sequence[Variant]) -> None:
+    if len({variant.manifest.content_hash for variant in variants}) < max(2, len(variants)):
+        raise VariantError("combine needs at least two different variants")
+    first = variants[0].manifest
+    for variant in variants:
+        if variant.manifest.method != "lora":
+            raise VariantError(
+                f"{variant.name} is '{variant.manifest.method}': only LoRA variants are combined"
+            )
+        other = [
+            field for field in _SAME
+            if getattr(variant.manifest.base, field) != getattr(first.base, field)
+        ]  # fmt: skip
+        if other:
+            raise VariantError(
+                f"{variant.name} was made for another base than {first.name} "
+                f"({', '.join(other)}): their updates mean nothing to each other",
+                hint="train both on the same base, held alike",
+            )
+
+
+@torch.no_grad()
+def _check_answers(first: Variant, combined: Combined) -> None:
+    """Attach the result to the base: it must fit, and change finite answers."""
+    base = base_of(first)
+    renderer = renderer_of(base, recipe_of(first).render)
+    before = probe_logits(renderer, base)
+    load(base, "lora", combined.files)
+    after = probe_logits(renderer, base)
+    if not torch.isfinite(after).all() or torch.equal(before, after):
+        raise VariantError(
+            "the combined variant has no finite answers, or those of the base",
+            hint="choose other weights",
+        )
+
+
+def _notes(variants: Sequence[Variant], combined: Combined, settings: CombineSettings) -> list[str]:
+    """Say what combining may have broken, from what was measured."""
+    names = " and ".join(variant.name for variant in variants[:2])
+    notes = [
+        f"the updates of {names} have a cosine of {combined.cosine:.2f} and disagree about the "
+        f"sign of {combined.conflicts:.0%} of the weights"
+        + (": expect each to lose some of what it can" if combined.conflicts > _CLASH else "")
+    ]
+    if combined.error > 1e-3:
+        notes.append(
+            f"rank {combined.rank} leaves out {combined.error:.0%} of the combined update: "
+            "a larger --rank keeps more"
+        )
+    if settings.how == "dare":
+        notes.append("what dare drops is drawn at random: other seeds give other variants")
+    if any(one.manifest.prompt != variants[0].manifest.prompt for one in variants):
+        notes.append(f"the prompts differ: it answers with that of {variants[0].name}")
+    notes.append("it was not trained as a whole: evaluate it beside its parents on each one's data")
+    return notes
+
+
+def _manifest(
+    variants: Sequence[Variant],
+    name: str,
+    combined: Combined,
+    settings: CombineSettings,
+    notes: list[str],
+) -> VariantManifest:
+    manifests = [variant.manifest for variant in variants]
+    first = manifests[0]
+    data = DataRecord(
+        place=", ".join(dict.fromkeys(one.data.place for one in manifests)),
+        fingerprint=hash_json([one.data.fingerprint for one in manifests]),
+        num_train=sum(one.data.num_train for one in manifests),
+        num_holdout=first.data.num_holdout,
+    )
+    how = settings.model_dump(mode="json", exclude_defaults=True)
+    changes = {
+        "name": name,
+        "content_hash": "",
+        "files": {},
+        "recipe": {**first.recipe, "name": name},
+        "data": data,
+        "metrics": {},
+        "comparison": "",
+        "parents": [one.content_hash for one in manifests],
+        "combination": {
+            "of": [one.name for one in manifests],
+            **how,
+            "how": settings.how,
+            "rank": combined.rank,
+            "error": float(f"{combined.error:.3g}"),
+            "notes": notes,
+        },
+        "kamerton_version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return first.model_copy(update=changes)

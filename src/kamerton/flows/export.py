@@ -1,0 +1,193 @@
+"""Writing a variant for other programs: merged, or in PEFT's or AdapterHub's files; then compared.
+
+What was written is read back and must answer as the variant does. A variant of a quantised base is
+merged into the original weights in 16 or 32 bits, never into few bits: the update would be lost in
+the rounding (arXiv 2305.14314 trains over the rounded weights, so logits differ a little there).
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save
+from torch import Tensor
+
+from kamerton.adapters import adapterhub_format
+from kamerton.adapters.bottleneck import Bottleneck
+from kamerton.adapters.catalogue import load
+from kamerton.core.errors import VariantError
+from kamerton.core.files import atomic_folder
+from kamerton.data.rendering import Renderer
+from kamerton.flows.prepare import renderer_of
+from kamerton.flows.variants import base_of, make_ready, probe_ids, probe_logits, recipe_of
+from kamerton.models.load import DType, load_base
+from kamerton.store.variants import Variant
+
+__all__ = ["Exported", "Format", "export_variant"]
+
+Format = Literal["merged", "peft", "adapterhub"]
+
+_CONFIG = "adapter_config.json"
+_WEIGHTS = "adapter_model.safetensors"
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """How what was written compares with the variant on a probe.
+
+    Attributes:
+        format: What was written.
+        dtype: Of the written weights.
+        largest: Largest difference of a logit.
+        moved: Largest change of a logit that the adapter makes, to compare `largest` with.
+        same_top: Share of positions with the same likeliest token.
+    """
+
+    format: Format
+    dtype: str
+    largest: float
+    moved: float
+    same_top: float
+
+
+@torch.no_grad()
+def export_variant(
+    variant: Variant, folder: Path, format: Format, dtype: DType = "auto"
+) -> Exported:
+    """Write a variant for other programs and compare what was written with it.
+
+    Args:
+        variant: The variant.
+        folder: Where to write; must not exist.
+        format: `merged` is a Transformers model of its own; `peft` and `adapterhub` the adapter
+            in the format of that library.
+        dtype: Of the written weights; `auto` is the base's for `merged`, fp32 for the others.
+
+    Returns:
+        How both compare.
+
+    Raises:
+        VariantError: If the method cannot be written so, the folder exists, or what was written
+            does not answer.
+    """
+    if folder.exists():
+        raise VariantError(f"{folder} exists already", hint="name a folder that does not exist")
+    if not variant.manifest.files:
+        raise VariantError(f"{variant.name} is a prompt only: it has no weights to export")
+    renderer, wanted, moved = _own_logits(variant)
+    with atomic_folder(folder) as temporary:
+        if format == "merged":
+            _write_merged(variant, temporary, dtype)
+            found, name = _merged_logits(variant, temporary, renderer)
+        elif format == "peft":
+            found, name = _write_peft(variant, temporary, dtype)
+        else:
+            found, name = _write_adapterhub(variant, temporary, dtype)
+        if not torch.isfinite(found).all():
+            raise VariantError(f"{variant.name} has no finite logits in {name}")
+    same = (wanted.argmax(-1) == found.argmax(-1)).float().mean()
+    return Exported(format, name, float((wanted - found).abs().max()), moved, float(same))
+
+
+def _own_logits(variant: Variant) -> tuple[Renderer, Tensor, float]:
+    """What the variant says, and how far its adapter moves that; its base is let go again."""
+    base = base_of(variant)
+    ready = make_ready(variant, base)
+    assert ready.adapter is not None
+    wanted = probe_logits(ready.renderer, base)
+    with ready.adapter.disabled():
+        moved = (wanted - probe_logits(ready.renderer, base)).abs().max()
+    return ready.renderer, wanted, float(moved)
+
+
+def _write_merged(variant: Variant, folder: Path, dtype: DType) -> None:
+    """Merge into the original weights, rounding once to the written dtype."""
+    own = recipe_of(variant).base.dtype if dtype == "auto" else dtype
+    base = base_of(variant, dtype=own, quantise="none")
+    adapter = make_ready(variant, base).adapter
+    if adapter is None or not adapter.capabilities.mergeable:
+        raise VariantError(
+            f"{variant.name} is '{variant.manifest.method}', which cannot be merged",
+            hint="export it with --format peft, or --format adapterhub",
+        )
+    adapter.merge()
+    with adapter.as_plain_model():
+        base.model.save_pretrained(folder)
+    base.tokenizer.save_pretrained(folder)
+
+
+def _merged_logits(variant: Variant, folder: Path, renderer: Renderer) -> tuple[Tensor, str]:
+    """Read the merged model back, as another program would."""
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    dtype = settings.get("dtype") or settings.get("torch_dtype")
+    recipe = recipe_of(variant)
+    base = load_base(str(folder), dtype=dtype, device=recipe.base.device)
+    own = renderer_of(base, recipe.render)
+    found, wanted = probe_ids(own), probe_ids(renderer)
+    if found != wanted:
+        raise VariantError(f"{variant.name}: the written tokenizer reads texts in another way")
+    return probe_logits(own, base), dtype
+
+
+def _write_peft(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, str]:
+    """Write PEFT's files and attach them to the variant's base."""
+    files = _peft_files(variant, dtype)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    base = base_of(variant)
+    load(base, variant.manifest.method, files)
+    return probe_logits(renderer_of(base, recipe_of(variant).render), base), _dtypes(
+        files[_WEIGHTS]
+    )
+
+
+def _write_adapterhub(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, str]:
+    """Write AdapterHub's files and attach them to the variant's base."""
+    base = base_of(variant)
+    adapter = make_ready(variant, base).adapter
+    if not isinstance(adapter, Bottleneck):
+        raise VariantError(
+            f"{variant.name} is '{variant.manifest.method}': AdapterHub's files hold bottlenecks",
+            hint="export it with --format peft, or merged",
+        )
+    files = adapterhub_format.write_adapterhub(base, adapter, variant.name.replace(".", "-"))
+    weights = adapterhub_format.WEIGHTS_FILE
+    files[weights] = _cast(files[weights], dtype)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    adapter.detach()
+    adapterhub_format.read_adapterhub(base, files)
+    return probe_logits(renderer_of(base, recipe_of(variant).render), base), _dtypes(files[weights])
+
+
+def _cast(content: bytes, dtype: DType) -> bytes:
+    """Give a safetensors file's tensors another dtype if asked for."""
+    if dtype == "auto":
+        return content
+    tensors = load_tensors(content)
+    cast = {name: tensor.to(_DTYPES[dtype]) for name, tensor in tensors.items()}
+    return save(cast, {"format": "pt"})
+
+
+def _dtypes(content: bytes) -> str:
+    """Name the dtypes of a safetensors file."""
+    found = {str(tensor.dtype) for tensor in load_tensors(content).values()}
+    return ", ".join(sorted(name.removeprefix("torch.") for name in found))
+
+
+def _peft_files(variant: Variant, dtype: DType) -> dict[str, bytes]:
+    """Take the files PEFT knows, with tensors in another dtype if asked for."""
+    files = variant.files()
+    kind = json.loads(files[_CONFIG]).get("peft_type") if _CONFIG in files else None
+    if kind is None or _WEIGHTS not in files:
+        raise VariantError(
+            f"{variant.name} is '{variant.manifest.method}', which PEFT has no format for",
+            hint="export it with --format merged if the method can be merged; bottlenecks with "
+            "--format adapterhub",
+        )
+    files[_WEIGHTS] = _cast(files[_WEIGHTS], dtype)
+    return files

@@ -1,0 +1,112 @@
+"""Loading a quantised base layer by layer: never more than one dense layer beside the packed ones.
+
+The model is built with its large tensors on the meta device; then every tensor of the checkpoint
+is read by itself, quantised if it belongs to a linear layer, and let go.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from kamerton.models.linear import is_transposed
+from kamerton.models.quantise import linear_paths, quantise_layer
+from kamerton.models.stored_nf4 import NestedParts
+
+__all__ = ["load_quantised"]
+
+
+class _WeightsOnMeta(TorchFunctionMode):
+    """Weights are made with `torch.empty`; buffers are computed, and so get their values."""
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        given = dict(kwargs or {})
+        if func is torch.empty:
+            given["device"] = "meta"
+        return func(*args, **given)
+
+
+def load_quantised(
+    folder: Path, config: Any, *, dtype: torch.dtype, device: torch.device, kind: str
+) -> Any | None:
+    """Load a model, quantising its linear layers one by one.
+
+    Args:
+        folder: With safetensors weights, in one file or in shards.
+        config: The model's Transformers configuration.
+        dtype: Of what is not quantised.
+        device: Where the model goes.
+        kind: `nf4` or `int8`.
+
+    Returns:
+        The model; None if the checkpoint's names are not the model's, as when Transformers has to
+        rename or fuse tensors: then load it whole and quantise it afterwards.
+
+    Raises:
+        ModelError: If there is nothing to quantise.
+    """
+    from transformers import AutoModelForCausalLM
+
+    with _WeightsOnMeta():
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    if getattr(model, "_keep_in_fp32_modules", None):
+        return None
+    linears = set(linear_paths(model))
+    known = model.state_dict().keys()
+    stored = NestedParts()
+    for name, tensor in _tensors(folder):
+        layer = stored.take(name, tensor)
+        if layer is not None:
+            path = layer if layer in linears else f"{model.base_model_prefix}.{layer}"
+            if path not in linears:
+                return None
+            made = stored.pop_layer(layer, model.get_submodule(path), device)
+            if made is not None:
+                model.set_submodule(path, made)
+            continue
+        full = name if name in known else f"{model.base_model_prefix}.{name}"
+        if full not in known:
+            return None
+        path, _, leaf = full.rpartition(".")
+        module = model.get_submodule(path)
+        if tensor.shape != getattr(module, leaf).shape:
+            return None
+        packed = path in linears and leaf == "weight"
+        # What is kept is copied: a view of the file would keep all of it mapped.
+        value = tensor.to(device, dtype if tensor.is_floating_point() else None, copy=not packed)
+        if packed:
+            weight = value.t() if is_transposed(module) else value
+            model.set_submodule(path, quantise_layer(module, weight, kind))
+        elif isinstance(getattr(module, leaf), nn.Parameter):
+            setattr(module, leaf, nn.Parameter(value, requires_grad=False))
+        else:
+            setattr(module, leaf, value)
+    model.tie_weights()
+    if stored.unfinished() or any(tensor.is_meta for tensor in model.state_dict().values()):
+        return None
+    return model.to(device)
+
+
+def _tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """Read a checkpoint tensor by tensor."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        files = [folder / name for name in sorted(names)]
+    else:
+        files = [folder / "model.safetensors"]
+    for file in files:
+        with safe_open(file, framework="pt") as opened:
+            for name in opened.keys():  # noqa: SIM118
+                yield name, opened.get_tensor(name)

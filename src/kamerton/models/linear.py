@@ -1,0 +1,148 @@
+"""Frozen linear layers of every make: `nn.Linear`, GPT-2's `Conv1D`, and quantised ones.
+
+Adapters see the frozen weight through `frozen_weight` and `dense` only: where it is stored in few
+bits, the dense one is made when it is used and kept no longer.
+"""
+
+import itertools
+from typing import Protocol, TypeGuard, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from kamerton.core.errors import AdapterError
+
+__all__ = [
+    "FrozenLinear",
+    "dense",
+    "device_of",
+    "frozen_weight",
+    "is_linear",
+    "is_transposed",
+    "linear_size",
+    "stored_weight",
+]
+
+
+@runtime_checkable
+class FrozenLinear(Protocol):
+    """A linear layer that holds its weight in another form and makes it when it is used.
+
+    Attributes:
+        in_features: Size of an input.
+        out_features: Size of an output.
+        transposed: Whether the layer it stands for keeps its weight as [in, out].
+    """
+
+    in_features: int
+    out_features: int
+    transposed: bool
+
+    def weight_for(self, dtype: torch.dtype) -> Tensor:
+        """Make the dense weight, [out, in]; whoever asks must not keep it."""
+        ...
+
+
+def is_linear(module: nn.Module | None) -> bool:
+    """Tell whether a module is a linear layer that can be adapted.
+
+    Args:
+        module: Any module.
+
+    Returns:
+        True for `nn.Linear`, `Conv1D` and quantised layers.
+    """
+    return isinstance(module, nn.Linear | Conv1D) or _is_frozen_linear(module)
+
+
+def is_transposed(layer: nn.Module) -> bool:
+    """Tell whether a linear layer keeps its weight as [in, out], as GPT-2's do.
+
+    Args:
+        layer: A linear layer.
+
+    Returns:
+        Also True for a quantised layer made from such a one.
+    """
+    return layer.transposed if _is_frozen_linear(layer) else isinstance(layer, Conv1D)
+
+
+def linear_size(layer: nn.Module) -> tuple[int, int]:
+    """Give the size of a linear layer.
+
+    Args:
+        layer: A linear layer.
+
+    Returns:
+        out, in.
+    """
+    if _is_frozen_linear(layer):
+        return layer.out_features, layer.in_features
+    out, inner = frozen_weight(layer).shape  # type: ignore[union-attr]
+    return out, inner
+
+
+def frozen_weight(layer: nn.Module) -> Tensor | FrozenLinear:
+    """Give a layer's weight without making a copy of it.
+
+    Args:
+        layer: A linear layer.
+
+    Returns:
+        A view [out, in] of the stored weight, or the layer itself where the weight has to be made.
+    """
+    if _is_frozen_linear(layer):
+        return layer
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    return weight.t() if isinstance(layer, Conv1D) else weight
+
+
+def dense(weight: Tensor | FrozenLinear, dtype: torch.dtype) -> Tensor:
+    """Give a weight as a matrix, for a moment.
+
+    Args:
+        weight: As `frozen_weight` gave it.
+        dtype: Of the computation; a stored weight comes in its own.
+
+    Returns:
+        [out, in].
+    """
+    return weight if isinstance(weight, Tensor) else weight.weight_for(dtype)
+
+
+def stored_weight(layer: nn.Module) -> Tensor:
+    """Give a layer's weight to be written into, as merging does.
+
+    Args:
+        layer: A linear layer.
+
+    Returns:
+        A view [out, in] of the stored weight.
+
+    Raises:
+        AdapterError: If it is quantised: rounding to few bits would lose most of an update.
+    """
+    weight = frozen_weight(layer)
+    if not isinstance(weight, Tensor):
+        raise AdapterError(
+            "an adapter is never merged into a quantised base",
+            hint='load the base with base.quantise = "none" and merge there',
+        )
+    return weight
+
+
+def device_of(layer: nn.Module) -> torch.device:
+    """Tell where a layer is.
+
+    Args:
+        layer: With parameters or buffers.
+
+    Returns:
+        The device of the first of them.
+    """
+    return next(itertools.chain(layer.parameters(), layer.buffers())).device
+
+
+def _is_frozen_linear(module: nn.Module | None) -> TypeGuard[FrozenLinear]:
+    return isinstance(module, nn.Module) and isinstance(module, FrozenLinear)

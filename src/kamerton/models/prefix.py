@@ -1,0 +1,101 @@
+"""Prefixes: keys and values of every layer that stand before each family of a packed row.
+
+They are tensors given to attention, not a cache that a forward pass changes: so they can be
+recomputed, packed, and learned. Shapes: P virtual tokens, K key/value heads, D head size.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from kamerton.core.errors import ModelError
+from kamerton.models.layout import Layout, Segment
+
+if TYPE_CHECKING:
+    from kamerton.models.base import Base
+
+__all__ = ["Prefix", "PrefixSource", "as_past", "prefill"]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Prefix:
+    """Keys and values of virtual tokens, as Transformers caches them: after rotation.
+
+    Attributes:
+        layers: By layer, keys and values, [K, P, D] each, in any dtype.
+    """
+
+    layers: tuple[tuple[Tensor, Tensor], ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """P."""
+        return int(self.layers[0][0].shape[1])
+
+
+class PrefixSource(Protocol):
+    """What a base asks for its prefix before every row."""
+
+    @property
+    def num_tokens(self) -> int:
+        """P."""
+        ...
+
+    def compute(self) -> Prefix:
+        """Compute the prefix, differentiably."""
+        ...
+
+
+def prefill(base: "Base", embeddings: Tensor) -> Prefix:
+    """Compute the keys and values of tokens that nothing stands before.
+
+    Args:
+        base: The base.
+        embeddings: [P, E] as the base's embedding gives them, in the base's dtype.
+
+    Returns:
+        Differentiable with respect to the embeddings.
+    """
+    num_tokens = len(embeddings)
+    if not base.ragged:
+        past: Any = DynamicCache()
+        with base.attention("sdpa" if base.model._supports_sdpa else "eager"):
+            base.backbone(inputs_embeds=embeddings[None], past_key_values=past, use_cache=True)
+        return Prefix(tuple((layer.keys[0], layer.values[0]) for layer in past.layers))
+    record: dict[int, tuple[Tensor, Tensor]] = {}
+    base.backbone(
+        inputs_embeds=embeddings[None],
+        position_ids=torch.arange(num_tokens, device=embeddings.device)[None],
+        use_cache=False,
+        layout=Layout((Segment(0, num_tokens),), record=record),
+    )
+    return Prefix(tuple(record[layer] for layer in sorted(record)))
+
+
+def as_past(source: PrefixSource, num_rows: int, model: Any) -> DynamicCache:
+    """Give a prefix to Transformers' own forward pass.
+
+    Args:
+        source: Where the prefix comes from.
+        num_rows: Rows that it stands before.
+        model: Which would lose the cache if it recomputed blocks.
+
+    Returns:
+        A cache that holds the prefix in every row; good for one forward pass.
+
+    Raises:
+        ModelError: If blocks are recomputed.
+    """
+    if any(m.training and getattr(m, "gradient_checkpointing", False) for m in model.modules()):
+        raise ModelError(
+            "padded rows with a prefix cannot be recomputed: Transformers would drop the prefix",
+            hint='set train.recompute = "none" and a smaller train.tokens_per_row',
+        )
+    past = DynamicCache()
+    for layer, (keys, values) in enumerate(source.compute().layers):
+        rows = [x.to(model.dtype).expand(num_rows, -1, -1, -1) for x in (keys, values)]
+        past.update(rows[0], rows[1], layer)
+    return past

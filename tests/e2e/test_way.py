@@ -85,6 +85,7 @@ def test_a_prompt_alone_is_a_variant(project: Path) -> None:
         (["train", "none.toml"], 2, "no such file"),
         (["train", "recipe.toml", "--set", "adapter.rnk=4"], 2, "did you mean 'rank'?"),
         (["train", "recipe.toml", "--set", "adapter.rank=0"], 2, "adapter"),
+        (["train", "recipe.toml", "--set", "train.threads=9999"], 2, "cores here, got 9999"),
         (["train", "recipe.toml", "--set", "base=nowhere/at-all-x"], 1, "base:"),
         (["train", "recipe.toml", "--set", "data.train=none.jsonl"], 1, "none.jsonl"),
         (["train", "recipe.toml", "--set", 'adapter.targets=["q_prj"]'], 1, "q_proj"),

@@ -201,4 +201,3 @@ def test_links_between_pages_lead_somewhere() -> None:
     assert len(links) > 10
     broken = [f"{page}: {target}" for page, target in links if not (page.parent / target).exists()]
     assert not broken
-

@@ -1,5 +1,6 @@
 """`kamerton train`: make one variant from a recipe."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ import torch
 from kamerton import __version__
 from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.catalogue import NoAdapterSettings, attach
-from kamerton.core.errors import AdapterError
+from kamerton.core.errors import AdapterError, SettingsError
 from kamerton.core.events import Notice, Sink, fan_out
 from kamerton.core.files import hash_json
 from kamerton.data.dataset import Prepared
@@ -76,8 +77,7 @@ def make_variant(
     Raises:
         KamertonError: As its parts raise: data, base, adapter, training, store.
     """
-    if recipe.train.threads:
-        torch.set_num_threads(recipe.train.threads)
+    _use_threads(recipe.train.threads)
     examples = read_examples(recipe, folder, sink)
     base = load_base(
         recipe.base.id,
@@ -99,6 +99,15 @@ def make_variant(
     with open_store(workspace.store) as store:
         store.add_variant(variant.manifest.model_dump(mode="json"), variant.folder)
     return Made(variant, outcome)
+
+
+def _use_threads(number: int) -> None:
+    cores = os.cpu_count() or 1
+    if number > cores:
+        # Threads that wait for a core spin: more of them than cores can stop a machine.
+        raise SettingsError(f"train.threads must be at most the {cores} cores here, got {number}")
+    if number:
+        torch.set_num_threads(number)
 
 
 def _make_task(

@@ -37,7 +37,7 @@ def make_optimiser(adapter: Adapter, settings: TrainSettings) -> torch.optim.Opt
     # It says at import, as a warning, which kernels it would like to have.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
-        from bitsandbytes.optim import AdamW8bit
+        from bitsandbytes.optim.adamw import AdamW8bit
     except ImportError:
         raise MissingExtraError(
             "bitsandbytes", "bitsandbytes", f'train.optimiser = "{settings.optimiser}"'

@@ -67,15 +67,16 @@ def ragged_attention(
     Returns:
         [1, T, H, D] and None (weights are never formed).
     """
-    layer = int(module.layer_idx)  # type: ignore[arg-type]
     if layout.record is not None:
-        layout.record[layer] = key[0], value[0]
+        layout.record[int(module.layer_idx)] = key[0], value[0]  # type: ignore[arg-type]
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     rule = Rule(scale, sliding_window or None, softcap, s_aux)
     if layout.cache is not None:
         return cached_attention(module, query, key, value, layout, rule), None
     # The prefix is an input like q, k and v: so a recomputed block finds it as it was.
-    prefix = () if layout.prefix is None else layout.prefix.layers[layer]
+    prefix: tuple[Tensor, ...] = ()
+    if layout.prefix is not None:
+        prefix = layout.prefix.layers[int(module.layer_idx)]  # type: ignore[arg-type]
     if query.device.type == "cpu" and torch.is_grad_enabled():
         output = _RaggedAttention.apply(query, key, value, layout, rule, s_aux, *prefix)  # type: ignore[no-untyped-call]
         return output, None

@@ -201,7 +201,6 @@ def compare(arguments: argparse.Namespace) -> None:
         theirs = [arguments.trl_python, trl, str(folder)]
         sides = {
             "Kamerton": own,
-            "Kamerton, train.compile": [*own, "--compile"],
             "TRL + PEFT, its defaults": theirs,
             "TRL + PEFT, no checkpointing": [*theirs, "--no-checkpointing"],
         }

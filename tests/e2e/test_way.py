@@ -1,6 +1,7 @@
 """From a file of examples to a measured LoRA, through the command line."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,11 @@ def test_a_prompt_alone_is_a_variant(project: Path) -> None:
         (["train", "none.toml"], 2, "no such file"),
         (["train", "recipe.toml", "--set", "adapter.rnk=4"], 2, "did you mean 'rank'?"),
         (["train", "recipe.toml", "--set", "adapter.rank=0"], 2, "adapter"),
+        (["train", "recipe.toml", "--set", "adapter.targets=[]"], 2, "adapter.targets"),
+        (["train", "recipe.toml", "--set", "train.learning_rate=inf"], 2, "train.learning_rate"),
+        (["check", "desk.jsonl", "--set", "train.epochs=3"], 2, "only data.* and render.*"),
+        (["check", "desk.jsonl", "--json", "--show", "1"], 2, "cannot be used together"),
+        (["chat", "desk", "-m", "x", "--temperature", "nan"], 2, "must be a number from 0"),
         (["train", "recipe.toml", "--set", "train.threads=9999"], 2, "cores here, got 9999"),
         (["train", "recipe.toml", "--set", "base=nowhere/at-all-x"], 1, "base:"),
         (["train", "recipe.toml", "--set", "data.train=none.jsonl"], 1, "none.jsonl"),
@@ -130,3 +136,15 @@ def test_check_lists_what_cannot_be_used(tmp_path: Path) -> None:
     assert clean.count("[EMAIL_1]") == 2
     found = json.loads(kamerton("check", "clean.jsonl", "--json", cwd=tmp_path).stdout)
     assert found["num_examples"] == 2
+
+
+def test_a_cut_base_is_called_damaged(tmp_path: Path) -> None:
+    from kamerton.models.load import find_base
+
+    shutil.copytree(find_base("builtin:nano"), tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:3000])
+    recipe = make_project(tmp_path)
+    done = kamerton("train", recipe, "--set", "base.id=cut", cwd=tmp_path, status=1)
+    assert "error: base: cut cannot be loaded" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -33,7 +33,7 @@ class LoraSettings(Settings):
     paper suggests 16. Lower the learning rate with it."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of each layer's inputs that the update does not see in a step. 0 to below 1."""
-    targets: tuple[str, ...] = ("all-linear",)
+    targets: tuple[str, ...] = Field(default=("all-linear",), min_length=1)
     """Names of linear layers such as "q_proj", or "all-linear": all of the decoder blocks."""
     layers: str = "all"
     """Which decoder blocks, from 0: "all", "8-15", "0,2,4-7"."""

@@ -1,5 +1,6 @@
 """`kamerton chat VARIANT [OTHER]`."""
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,6 +54,8 @@ def chat(
         from kamerton.flows.chat import Conversation
         from kamerton.flows.workspace import Workspace
 
+    if not math.isfinite(temperature):
+        raise click.UsageError(f"--temperature must be a number from 0, got {temperature}")
     generation = Generation(max_tokens=max_tokens, temperature=temperature)
     with busy(f"loading {' and '.join(variants)}"):
         conversation = Conversation.open(variants, Workspace(project), generation)

@@ -22,7 +22,13 @@ __all__ = ["check"]
 @click.command()
 @click.argument("data")
 @set_option
-@click.option("--show", default=0, metavar="N", help="Show N examples, trained text coloured.")
+@click.option(
+    "--show",
+    default=0,
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Show N examples, trained text coloured.",
+)
 @click.option("--base", default="builtin:nano", help="Whose template --show uses.")
 @click.option(
     "--redact", type=click.Path(path_type=Path), help="Write a copy without personal data."
@@ -44,13 +50,21 @@ def check(
     into the holdout, labels, lengths, languages and personal data. --set data.KEY=VALUE and
     --set render.KEY=VALUE are those of a recipe.
     """
+    if as_json and show:
+        raise click.UsageError("--json and --show cannot be used together")
     with busy("starting"):
+        from kamerton.core.errors import SettingsError
         from kamerton.core.settings import apply_overrides
         from kamerton.data.rendered import RenderSettings
         from kamerton.data.settings import DataSettings
         from kamerton.flows.check import check_data, show_examples
 
     values = apply_overrides({"data": {"train": data}, "render": {}}, overrides)
+    if unknown := sorted(values.keys() - {"data", "render"}):
+        raise SettingsError(
+            f"--set {unknown[0]}: only data.* and render.* can be set here",
+            hint="kamerton train RECIPE --set takes every setting of a recipe",
+        )
     settings = DataSettings.parse(values["data"], source="--set data")
     if redact is not None:
         from kamerton.flows.redact import write_redacted

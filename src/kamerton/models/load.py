@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 
 from kamerton.core.errors import ModelError
 from kamerton.core.files import hash_file, hash_json, write_atomically
@@ -106,7 +107,9 @@ def load_base(
                 config = AutoConfig.from_pretrained(folder)
                 model = AutoModelForCausalLM.from_config(config, dtype=kind)
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except (
+        OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError
+    ) as error:  # fmt: skip
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"base: {name} cannot be loaded: {first}") from error
     return wrap_model(model, tokenizer, name=name, folder=folder, quantise=quantise)

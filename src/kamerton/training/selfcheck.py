@@ -81,4 +81,6 @@ def _model_logprobs(base: Base, row: Row) -> Tensor:
 
 
 def _distance(a: Tensor, b: Tensor) -> float:
-    return float((a - b).abs().max()) if torch.isfinite(a).all() else float("inf")
+    difference = float((a - b).abs().max())
+    # NaN compares as small with everything.
+    return difference if difference == difference else float("inf")

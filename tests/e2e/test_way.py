@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.e2e.project import kamerton, make_project
 
@@ -91,6 +92,7 @@ def test_a_prompt_alone_is_a_variant(project: Path) -> None:
         (["check", "desk.jsonl", "--set", "train.epochs=3"], 2, "only data.* and render.*"),
         (["check", "desk.jsonl", "--json", "--show", "1"], 2, "cannot be used together"),
         (["chat", "desk", "-m", "x", "--temperature", "nan"], 2, "must be a number from 0"),
+        (["train", "recipe.toml", "--set", "data.holdout=desk.jsonl"], 1, "the same examples"),
         (["train", "recipe.toml", "--set", "train.threads=9999"], 2, "cores here, got 9999"),
         (["train", "recipe.toml", "--set", "base=nowhere/at-all-x"], 1, "base:"),
         (["train", "recipe.toml", "--set", "data.train=none.jsonl"], 1, "none.jsonl"),
@@ -148,3 +150,14 @@ def test_a_cut_base_is_called_damaged(tmp_path: Path) -> None:
     done = kamerton("train", recipe, "--set", "base.id=cut", cwd=tmp_path, status=1)
     assert "error: base: cut cannot be loaded" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_one_name_is_trained_once_at_a_time(tmp_path: Path) -> None:
+    recipe = make_project(tmp_path)
+    (tmp_path / "runs" / "desk").mkdir(parents=True)
+    with FileLock(tmp_path / "runs" / "desk" / "lock"):
+        done = kamerton("train", recipe, cwd=tmp_path, status=1)
+    assert "another process is training 'desk'" in done.stderr
+    again = kamerton("train", recipe, "--set", "train.max_steps=1", cwd=tmp_path)
+    said = " ".join(again.stderr.split())
+    assert "30 examples to learn from, 18 held out; fewer than 20 held out say little" in said

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save
 from torch import Tensor
@@ -116,7 +117,11 @@ def _write_merged(variant: Variant, folder: Path, dtype: DType) -> None:
         )
     adapter.merge()
     with adapter.as_plain_model():
-        base.model.save_pretrained(folder)
+        try:
+            base.model.save_pretrained(folder)
+        except SafetensorError as error:
+            # A full disk does not reach us as an OSError here.
+            raise VariantError(f"the merged model cannot be written: {error}") from None
     base.tokenizer.save_pretrained(folder)
 
 

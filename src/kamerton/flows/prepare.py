@@ -55,6 +55,12 @@ def read_examples(recipe: Recipe, folder: Path, sink: Sink) -> Prepared:
                     "warning",
                 )
             )
+    held = prepared.loaded_holdout
+    if held is not None and held.fingerprint == prepared.loaded.fingerprint:
+        raise DataError(
+            "data.holdout holds the same examples as data.train: what was learned proves nothing",
+            hint="give another file, or a share such as 0.1",
+        )
     return prepared
 
 

@@ -1,17 +1,19 @@
 """`kamerton train`: make one variant from a recipe."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 from kamerton import __version__
 from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.catalogue import NoAdapterSettings, attach
-from kamerton.core.errors import AdapterError, SettingsError
+from kamerton.core.errors import AdapterError, SettingsError, TrainingError
 from kamerton.core.events import Notice, Sink, fan_out
 from kamerton.core.files import hash_json
 from kamerton.data.dataset import Prepared
@@ -37,6 +39,7 @@ from kamerton.training.sinks import jsonl_sink, tensorboard_sink
 __all__ = ["EVENTS_FILE", "Made", "make_variant"]
 
 EVENTS_FILE = "events.jsonl"
+_FEW_HELD = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +80,21 @@ def make_variant(
     Raises:
         KamertonError: As its parts raise: data, base, adapter, training, store.
     """
+    with _alone(workspace.runs / recipe.name, recipe.name):
+        return _make_alone(recipe, folder, workspace, sink, should_stop, fresh)
+
+
+def _make_alone(
+    recipe: Recipe,
+    folder: Path,
+    workspace: Workspace,
+    sink: Sink,
+    should_stop: Callable[[], bool],
+    fresh: bool,
+) -> Made:
     _use_threads(recipe.train.threads)
     examples = read_examples(recipe, folder, sink)
+    _say_counts(examples, sink)
     base = load_base(
         recipe.base.id,
         dtype=recipe.base.dtype,
@@ -99,6 +115,32 @@ def make_variant(
     with open_store(workspace.store) as store:
         store.add_variant(variant.manifest.model_dump(mode="json"), variant.folder)
     return Made(variant, outcome)
+
+
+@contextmanager
+def _alone(folder: Path, name: str) -> Iterator[None]:
+    """Keep a second process from training the same name into the same folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "lock", blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise TrainingError(
+            f"another process is training '{name}' here",
+            hint="wait for it, or give the recipe another name",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _say_counts(examples: Prepared, sink: Sink) -> None:
+    """Say how many examples are learned from and measured on, and warn when those are few."""
+    held = len(examples.holdout)
+    counts = f"{len(examples.train)} examples to learn from, {held} held out"
+    few = f"; fewer than {_FEW_HELD} held out say little: raise data.holdout, or give it a file"
+    sink(Notice(counts + few, "warning") if held < _FEW_HELD else Notice(counts))
 
 
 def _use_threads(number: int) -> None:

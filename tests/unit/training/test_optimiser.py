@@ -52,7 +52,7 @@ def state_bytes(optimiser: torch.optim.Optimizer) -> int:
 
 
 def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim.adamw", None)
     settings = TrainSettings(optimiser="adamw-8bit")
     with pytest.raises(MissingExtraError, match=r"train\.optimiser = .adamw-8bit") as caught:
         make_optimiser(attach_full(tiny_base("llama")), settings)

@@ -73,7 +73,7 @@ def ours(base: Base, lora, rendered: list[Rendered]) -> Gradients:
         hidden = base.hidden(row.ids, row.layout)
         hidden.retain_grad()
         logprobs = token_logprobs(hidden[row.at], row.targets, base.head)
-        scored = Scored(logprobs, row.examples, len(row.layout.segments))
+        scored = Scored(logprobs, row.answers, len(row.layout.segments))
         loss = Sft().loss(scored, num_labelled(rendered)).value
         loss.backward()
         total += float(loss.detach())

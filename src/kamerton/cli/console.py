@@ -88,6 +88,10 @@ def progress_sink() -> Iterator[Sink]:
         yield _Bars(bars, announce=not live)
 
 
+_SHOWN = ("accuracy", "margin", "kl")
+"""Parts of a held-out loss that are printed; the others are in the events."""
+
+
 class _Bars:
     """Turns events into bars and lines."""
 
@@ -113,8 +117,11 @@ class _Bars:
                 self._show("training", event.step, event.num_steps, note)
             case HoldoutMeasured():
                 mark = "  best so far" if event.best else ""
+                shown = "".join(
+                    f", {name} {event.parts[name]:.3f}" for name in _SHOWN if name in event.parts
+                )
                 self._bars.console.print(
-                    f"step {event.step}: held-out loss {event.loss:.4f}{mark}", style="dim"
+                    f"step {event.step}: held-out loss {event.loss:.4f}{shown}{mark}", style="dim"
                 )
             case RunFinished():
                 self._hide("training")

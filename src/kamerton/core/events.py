@@ -66,7 +66,7 @@ class StepDone(Event):
     """Number of steps done, from 1."""
     num_steps: int
     loss: float
-    """Mean over the step's labelled tokens."""
+    """Mean over the step's labelled tokens, or over its examples, as the objective says."""
     learning_rate: float
     grad_norm: float
     num_tokens: int
@@ -82,8 +82,10 @@ class HoldoutMeasured(Event):
 
     step: int
     loss: float
-    """Mean over labelled tokens of the holdout."""
+    """Mean over the holdout's labelled tokens, or over its examples, as the objective says."""
     best: bool
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """Named parts of the loss that the objective reports."""
 
 
 @dataclass(frozen=True, slots=True)

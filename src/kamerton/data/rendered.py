@@ -22,7 +22,15 @@ from kamerton.data.examples import (
 )
 from kamerton.data.turns import Tools
 
-__all__ = ["RenderSettings", "Rendered", "RenderedPair", "chat_of", "untrained"]
+__all__ = [
+    "RenderSettings",
+    "Rendered",
+    "RenderedFeedback",
+    "RenderedPair",
+    "Trainable",
+    "chat_of",
+    "untrained",
+]
 
 
 class RenderSettings(Settings):
@@ -57,6 +65,21 @@ class Rendered:
     place: Place | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def num_prompt(self) -> int:
+        """Tokens that several answers share: none, there is one text."""
+        return 0
+
+    @property
+    def answers(self) -> tuple["Rendered", ...]:
+        """The one text."""
+        return (self,)
+
+    @property
+    def good(self) -> bool | None:
+        """Whether users liked it: not known."""
+        return None
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class RenderedPair:
@@ -73,6 +96,21 @@ class RenderedPair:
     rejected: Rendered
 
     @property
+    def place(self) -> Place | None:
+        """Where the pair came from."""
+        return self.chosen.place
+
+    @property
+    def answers(self) -> tuple[Rendered, ...]:
+        """The better row, then the worse."""
+        return self.chosen, self.rejected
+
+    @property
+    def good(self) -> bool | None:
+        """A pair is judged as a pair."""
+        return None
+
+    @property
     def prompt_ids(self) -> NDArray[np.int32]:
         """The ids of the prompt, [P]."""
         return self.chosen.ids[: self.num_prompt]
@@ -86,6 +124,37 @@ class RenderedPair:
     def rejected_ids(self) -> NDArray[np.int32]:
         """The ids of the worse answer, [R]."""
         return self.rejected.ids[self.num_prompt :]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class RenderedFeedback:
+    """An answer that was liked or not, and another prompt's answer to compare with.
+
+    Attributes:
+        num_prompt: Tokens at the start that both rows share: the prompt.
+        answer: The prompt with its own answer.
+        other: The prompt with an answer that belongs to another one.
+        good: Whether the own answer was liked.
+    """
+
+    num_prompt: int
+    answer: Rendered
+    other: Rendered
+    good: bool
+
+    @property
+    def place(self) -> Place | None:
+        """Where the feedback came from."""
+        return self.answer.place
+
+    @property
+    def answers(self) -> tuple[Rendered, ...]:
+        """The own row, then the other."""
+        return self.answer, self.other
+
+
+Trainable = Rendered | RenderedPair | RenderedFeedback
+"""What a step of training is made of: one text, or one prompt with several answers."""
 
 
 def chat_of(example: Example) -> tuple[tuple[Message, ...], Tools]:

@@ -25,6 +25,8 @@ from kamerton.data.examples import (
     ChatExample,
     ClassificationExample,
     Example,
+    FeedbackExample,
+    Message,
     Place,
     PreferenceExample,
     TextExample,
@@ -32,6 +34,7 @@ from kamerton.data.examples import (
 from kamerton.data.facts import RenderFacts, find_facts, find_traits
 from kamerton.data.rendered import (
     Rendered,
+    RenderedFeedback,
     RenderedPair,
     RenderSettings,
     chat_of,
@@ -197,21 +200,32 @@ class Renderer:
             RenderingError: If they cannot be rendered or are the same, with place and reason.
         """
         with _at(example.place):
-            prompt = apply(example.prompt) if apply else example.prompt
-            prompt = untrained(prompt)
-            shared = self.prompt_ids(prompt)
-            rows = [
-                self._chat([*prompt, *answer], (), example.place, "assistant")[0]
-                for answer in (example.chosen, example.rejected)
-            ]
-            for row in rows:
-                if row.ids[: len(shared)].tolist() != shared or len(row.ids) == len(shared):
-                    raise RenderingError(
-                        "chosen and rejected must go on from one prompt, found other text there"
-                    )
+            answers = (example.chosen, example.rejected)
+            num_prompt, rows = self._answers(example.prompt, answers, example.place, apply)
             if np.array_equal(rows[0].ids, rows[1].ids):
                 raise RenderingError("chosen and rejected must differ, found the same tokens")
-        return RenderedPair(len(shared), *rows)
+        return RenderedPair(num_prompt, rows[0], rows[1])
+
+    def render_feedback(
+        self, example: FeedbackExample, other: Sequence[Message], apply: Apply | None = None
+    ) -> RenderedFeedback:
+        """Render a judged answer, and another prompt's answer as if it were given here.
+
+        Args:
+            example: Its completion begins with the assistant's turn.
+            other: The other answer.
+            apply: Puts a prompt around its messages.
+
+        Returns:
+            Two rows that begin with the same prompt ids.
+
+        Raises:
+            RenderingError: If they cannot be rendered, with place and reason.
+        """
+        with _at(example.place):
+            answers = (example.completion, other)
+            num_prompt, rows = self._answers(example.prompt, answers, example.place, apply)
+        return RenderedFeedback(num_prompt, rows[0], rows[1], example.good)
 
     def prompt_ids(self, messages: Chat, tools: Tools = ()) -> list[int]:
         """Make the prompt for generation.
@@ -283,6 +297,24 @@ class Renderer:
         """
         tokenizer = self._assembler.writer.tokenizer
         return spans(tokenizer, rendered.ids.tolist(), rendered.trained.tolist())
+
+    def _answers(
+        self,
+        prompt: Sequence[Message],
+        answers: Sequence[Sequence[Message]],
+        place: Place,
+        apply: Apply | None,
+    ) -> tuple[int, list[Rendered]]:
+        """Render answers to one prompt, and count the tokens that their rows share."""
+        before = untrained(apply(tuple(prompt)) if apply else prompt)
+        shared = self.prompt_ids(before)
+        rows = [self._chat([*before, *answer], (), place, "assistant")[0] for answer in answers]
+        for row in rows:
+            if row.ids[: len(shared)].tolist() != shared or len(row.ids) == len(shared):
+                raise RenderingError(
+                    "the answers must go on from one prompt, found other text there"
+                )
+        return len(shared), rows
 
     def _rows(self, example: Example, apply: Apply | None) -> list[Rendered]:
         if isinstance(example, TextExample):

@@ -54,7 +54,7 @@ class Checked:
         return self.finish is metrics.mean
 
 
-def check_labels(items: Sequence[Item], texts: Sequence[str]) -> tuple[Checked, Checked]:
+def check_labels(items: Sequence[Item], texts: Sequence[str]) -> tuple[Checked, ...]:
     """Measure chosen labels.
 
     Args:
@@ -62,10 +62,14 @@ def check_labels(items: Sequence[Item], texts: Sequence[str]) -> tuple[Checked, 
         texts: The label chosen for each.
 
     Returns:
-        Accuracy and macro-F1 over the labels that are right somewhere.
+        Accuracy and macro-F1 over the labels that are right somewhere; of pairs the share in which
+        the better answer is the more probable one.
     """
     gold = [item.reference for item in items]
     values = np.array([float(t == g) for t, g in zip(texts, gold, strict=True)])
+    if items[0].pair:
+        preferred = metrics.mean_features(values)
+        return (Checked("preference accuracy", values, preferred, metrics.mean),)
     features = metrics.class_features(texts, gold, sorted(set(gold)))
     return (
         Checked("accuracy", values, metrics.mean_features(values), metrics.mean),

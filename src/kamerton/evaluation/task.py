@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 from kamerton.core.errors import EvaluationError
 from kamerton.core.files import hash_json
 from kamerton.core.protocols import Chat, Engine, Generation, Score
-from kamerton.data.examples import ChatExample, ClassificationExample
+from kamerton.data.examples import ChatExample, ClassificationExample, Message, PreferenceExample
 from kamerton.evaluation.settings import EvaluationSettings
 
 __all__ = ["Answers", "Item", "Progress", "make_items", "run_items", "spread"]
@@ -31,6 +31,7 @@ class Item:
         labels: Candidates to score; empty when an answer is generated.
         extra: The row's other columns, for checks.
         group: Items of one group are not independent; None stands alone.
+        pair: Whether the labels are the worse and the better answer of a pair.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Item:
     labels: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     group: str | None = None
+    pair: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def spread(examples: Sequence[_Any], limit: int) -> list[_Any]:
 
 
 def make_items(
-    examples: Sequence[ChatExample | ClassificationExample],
+    examples: Sequence[ChatExample | ClassificationExample | PreferenceExample],
     labels: Sequence[str] | None = None,
 ) -> list[Item]:
     """Make items of held-out examples.
@@ -117,7 +119,7 @@ def make_items(
     seen: dict[str, int] = {}
     items = []
     for example in examples:
-        chat, reference = _question(example, candidates)
+        chat, reference, choices = _question(example, candidates)
         content = hash_json([list(map(dict, chat)), reference])
         number = seen[content] = seen.get(content, -1) + 1
         items.append(
@@ -125,9 +127,10 @@ def make_items(
                 id=hash_json([content, number]) if number else content,
                 chat=chat,
                 reference=reference,
-                labels=candidates if isinstance(example, ClassificationExample) else (),
+                labels=choices,
                 extra=example.extra,
                 group=example.group,
+                pair=isinstance(example, PreferenceExample),
             )
         )
     return items
@@ -197,8 +200,13 @@ def run_items(
 
 
 def _question(
-    example: ChatExample | ClassificationExample, candidates: tuple[str, ...]
-) -> tuple[Chat, str]:
+    example: ChatExample | ClassificationExample | PreferenceExample, candidates: tuple[str, ...]
+) -> tuple[Chat, str, tuple[str, ...]]:
+    """Chat, right answer, and what to choose from."""
+    if isinstance(example, PreferenceExample):
+        better, worse = (_only_text(example, side) for side in (example.chosen, example.rejected))
+        # The first of equals is chosen: a tie is no preference.
+        return example.prompt, better, (worse, better)
     if isinstance(example, ClassificationExample):
         if example.label not in candidates:
             raise EvaluationError(
@@ -206,7 +214,7 @@ def _question(
                 f"found '{example.label}'",
                 hint="add training examples of this label or remove the row",
             )
-        return ({"role": "user", "content": example.text},), example.label
+        return ({"role": "user", "content": example.text},), example.label, candidates
     *chat, last = example.messages
     text = last.get("content")
     if last["role"] != "assistant" or not isinstance(text, str):
@@ -215,7 +223,18 @@ def _question(
             f"found a message of role '{last['role']}'",
             hint="cut the chat after its last assistant turn, or leave it out of the holdout",
         )
-    return tuple(chat), text
+    return tuple(chat), text, ()
+
+
+def _only_text(example: PreferenceExample, answer: Sequence[Message]) -> str:
+    text = answer[0].get("content")
+    if len(answer) != 1 or not isinstance(text, str) or answer[0].get("tool_calls"):
+        raise EvaluationError(
+            f"{example.place}: the answers of a pair must be one text each to be compared, found "
+            f"{len(answer)} messages",
+            hint="leave it out of the holdout",
+        )
+    return text
 
 
 def _choose(

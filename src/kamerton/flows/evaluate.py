@@ -13,7 +13,7 @@ from kamerton.core.events import Notice, Progress, Sink
 from kamerton.core.files import hash_json
 from kamerton.core.settings import apply_overrides
 from kamerton.data.dataset import ensure_usable, load_examples
-from kamerton.data.examples import ChatExample, ClassificationExample, Example
+from kamerton.data.examples import ChatExample, ClassificationExample, Example, PreferenceExample
 from kamerton.data.rendering import Rendered, Renderer
 from kamerton.data.settings import DataSettings
 from kamerton.evaluation.comparison import Comparison, compare
@@ -38,7 +38,7 @@ __all__ = ["Evaluated", "evaluate_variants", "evaluation_settings"]
 
 _NO_LIMIT = 1 << 20
 
-Measurable = ChatExample | ClassificationExample
+Measurable = ChatExample | ClassificationExample | PreferenceExample
 """What has a question and a right answer."""
 
 
@@ -92,6 +92,8 @@ def evaluate_variants(
     if prepared.loaded.fingerprint != first.manifest.data.fingerprint:
         sink(Notice(f"{recipe.data.train} has changed since {first.name} was trained", "warning"))
     held = spread(_measured_on(data, recipe.data, prepared.holdout), settings.limit)
+    if settings.checks:
+        held = [_asked_freely(example) for example in held]
     labels = _labels(prepared.train, held, sink)
     base = base_of(first, dtype=_dtype(variants))
     renderer = _renderer(base, recipe, recipe)
@@ -182,6 +184,8 @@ class _Contestant:
             # The label with the most characters stands for the one with the most tokens.
             longest = replace(example, label=max(labels, key=len))
             self.renderer.render_rows(longest, prompt.apply)
+        if isinstance(example, PreferenceExample):
+            self.renderer.render_pair(example, prompt.apply)
         return self.renderer.render_rows(example, prompt.apply)
 
 
@@ -239,13 +243,21 @@ def _measured_on(
             "there is nothing to measure on: the variant kept no examples aside",
             hint="set data.holdout in its recipe, or give --data FILE",
         )
-    usable = [e for e in examples if isinstance(e, ChatExample | ClassificationExample)]
+    usable = [e for e in examples if isinstance(e, Measurable)]
     if len(usable) < len(examples):
         raise EvaluationError(
-            "only chats and classified texts have questions to ask, found other examples",
+            "only chats, classified texts and pairs have questions to ask, found other examples",
             hint="the held-out loss of plain text stands in the variant's CARD.md",
         )
     return usable
+
+
+def _asked_freely(example: Measurable) -> Measurable:
+    """Where answers are checked, a pair's prompt is a question like any other."""
+    if not isinstance(example, PreferenceExample):
+        return example
+    messages = (*example.prompt, *example.chosen)
+    return ChatExample(example.place, messages, group=example.group, extra=example.extra)
 
 
 def _labels(train: Sequence[Example], held: Sequence[Measurable], sink: Sink) -> list[str]:

@@ -7,18 +7,15 @@ from pathlib import Path
 from kamerton.core.errors import DataError, RenderingError
 from kamerton.core.events import Notice, Progress, Sink
 from kamerton.data.dataset import Prepared, prepare
-from kamerton.data.examples import (
-    ChatExample,
-    ClassificationExample,
-    Example,
-    FeedbackExample,
-    PreferenceExample,
-)
-from kamerton.data.rendering import Rendered, Renderer, RenderSettings, chat_of, make_renderer
+from kamerton.data.examples import ChatExample, ClassificationExample, Example
+from kamerton.data.rendered import Trainable
+from kamerton.data.rendering import Renderer, RenderSettings, chat_of, make_renderer
 from kamerton.data.settings import DataSettings
 from kamerton.flows.recipe import Recipe
+from kamerton.flows.trainable import makers_of
 from kamerton.inference.engine import context_of
 from kamerton.models.base import Base
+from kamerton.objectives.objective import Takes
 from kamerton.prompting.demonstrations import Candidate, choose_demonstrations
 from kamerton.prompting.prompt import Prompt
 
@@ -115,7 +112,10 @@ def render_all(
     sink: Sink,
     what: str,
     max_unusable: float = 1.0,
-) -> list[Rendered]:
+    *,
+    takes: Takes = "texts",
+    kind: str = "sft",
+) -> list[Trainable]:
     """Turn examples into tokens and masks; say which could not be and why.
 
     Args:
@@ -125,28 +125,24 @@ def render_all(
         sink: Receives progress and notices.
         what: Names the examples in messages.
         max_unusable: Largest share that may be dropped, 0 to 1.
+        takes: What the objective learns from.
+        kind: How the recipe calls the objective.
 
     Returns:
-        Rows in the order of the examples.
+        What can be learned, in the order of the examples.
 
     Raises:
         DataError: If an example's kind cannot be learned from, too many are dropped, or nothing
             could be rendered.
     """
-    rows: list[Rendered] = []
+    rows: list[Trainable] = []
     problems: list[str] = []
     notes: Counter[str] = Counter()
-    for number, example in enumerate(examples, 1):
-        if isinstance(example, PreferenceExample | FeedbackExample):
-            raise DataError(
-                f"{example.place}: preference and feedback rows cannot be learned with "
-                'objective.kind = "sft"',
-                hint="bring chats, prompt/completion rows, classified texts or plain text",
-            )
+    for number, make in enumerate(makers_of(renderer, prompt, examples, takes, kind), 1):
         try:
-            made = renderer.render_rows(example, prompt.apply)
+            made = make()
             rows += made
-            notes.update(made[0].notes)
+            notes.update(note for answer in made[0].answers for note in answer.notes)
         except RenderingError as error:
             problems.append(error.message)
         if number % 200 == 0 or number == len(examples):

@@ -15,6 +15,7 @@ from kamerton.evaluation.settings import EvaluationSettings
 from kamerton.models.codecs import Quantisation
 from kamerton.models.load import DType
 from kamerton.objectives.catalogue import ObjectiveSettings
+from kamerton.objectives.sft import SftSettings
 from kamerton.store.variants import is_variant_name
 from kamerton.training.settings import TrainSettings
 
@@ -60,8 +61,11 @@ class Recipe(Settings):
     """How examples become tokens and what of them is learned."""
     adapter: AdapterSettings = Field(default=LoraSettings(), discriminator="kind")
     """The small trained part."""
-    objective: ObjectiveSettings = ObjectiveSettings()
+    objective: ObjectiveSettings = Field(default=SftSettings(), discriminator="kind")
     """What training minimises."""
+    start: str = ""
+    """Name of a trained variant to go on from; its adapter, and its prompt unless the recipe has
+    one, are taken over. For preferences it is also the reference. Empty begins anew."""
     train: TrainSettings = TrainSettings()
     """The training loop."""
     evaluate: EvaluationSettings = EvaluationSettings()
@@ -80,8 +84,10 @@ class Recipe(Settings):
     @classmethod
     def _kind_by_default(cls, values: Any) -> Any:
         # A table without a kind means the default method.
-        if isinstance(values, Mapping) and isinstance(values.get("adapter"), Mapping):
-            return {**values, "adapter": {"kind": "lora", **values["adapter"]}}
+        if isinstance(values, Mapping):
+            for table, kind in (("adapter", "lora"), ("objective", "sft")):
+                if isinstance(values.get(table), Mapping):
+                    values = {**values, table: {"kind": kind, **values[table]}}
         return values
 
     @field_validator("name")

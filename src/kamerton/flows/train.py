@@ -1,10 +1,11 @@
 """`kamerton train`: make one variant from a recipe."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,15 +13,17 @@ from filelock import FileLock, Timeout
 
 from kamerton import __version__
 from kamerton.adapters.adapter import Adapter
-from kamerton.adapters.catalogue import NoAdapterSettings, attach
+from kamerton.adapters.catalogue import NoAdapterSettings, attach, load
 from kamerton.core.errors import AdapterError, SettingsError, TrainingError
 from kamerton.core.events import Notice, Sink, fan_out
 from kamerton.core.files import hash_json
 from kamerton.data.dataset import Prepared
 from kamerton.data.examples import Example
-from kamerton.data.rendering import Rendered
+from kamerton.data.rendered import Trainable
 from kamerton.flows.prepare import make_prompt, read_examples, render_all, renderer_of
 from kamerton.flows.recipe import Recipe
+from kamerton.flows.references import cached_references
+from kamerton.flows.start import ensure_same_base, read_start, taken_over
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import context_of
 from kamerton.models.base import Base
@@ -32,14 +35,15 @@ from kamerton.store.manifest import BaseRecord, DataRecord, VariantManifest
 from kamerton.store.sink import record_run
 from kamerton.store.variants import Variant, write_variant
 from kamerton.training.loop import CHECKPOINT_FILE, Outcome, Task, train
-from kamerton.training.measure import mean_loss
 from kamerton.training.rows import make_row
+from kamerton.training.scoring import measure
 from kamerton.training.sinks import jsonl_sink, tensorboard_sink
 
 __all__ = ["EVENTS_FILE", "Made", "make_variant"]
 
 EVENTS_FILE = "events.jsonl"
 _FEW_HELD = 20
+_LESS_PROBABLE = -1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +97,8 @@ def _make_alone(
     fresh: bool,
 ) -> Made:
     _use_threads(recipe.train.threads)
+    start = read_start(recipe, workspace)
+    recipe = taken_over(recipe, start)
     examples = read_examples(recipe, folder, sink)
     _say_counts(examples, sink)
     base = load_base(
@@ -104,12 +110,13 @@ def _make_alone(
     prompt = make_prompt(recipe, examples.train)
     outcome, files, metrics = None, dict[str, bytes](), dict[str, float]()
     if not isinstance(recipe.adapter, NoAdapterSettings):
-        task = _make_task(recipe, examples, base, prompt, workspace, sink)
+        task = _make_task(recipe, examples, base, prompt, start, workspace, sink)
         if fresh:
             (task.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
         outcome = _follow(task, recipe, workspace, sink, should_stop)
         _ensure_effect(base, task.adapter, task.train[0])
         files, metrics = dict(task.adapter.files()), _metrics(task, outcome)
+        _explain(metrics, sink)
     manifest = _manifest(recipe, folder, examples, base, prompt, metrics)
     variant = write_variant(workspace.variants / recipe.name, manifest, files, replace=True)
     with open_store(workspace.store) as store:
@@ -157,40 +164,60 @@ def _make_task(
     examples: Prepared,
     base: Base,
     prompt: Prompt,
+    start: Variant | None,
     workspace: Workspace,
     sink: Sink,
 ) -> Task:
-    """Render the examples and attach a fresh adapter."""
+    """Render the examples and attach an adapter: a fresh one, or that of the starting variant."""
+    objective = make_objective(recipe.objective)
     renderer = renderer_of(base, recipe.render)
     for notice in renderer.facts.notices:
         sink(Notice(notice))
 
-    def render(some: Sequence[Example], what: str) -> list[Rendered]:
-        return render_all(renderer, prompt, some, sink, what, recipe.data.max_unusable)
+    def render(some: Sequence[Example], what: str) -> list[Trainable]:
+        return render_all(
+            renderer, prompt, some, sink, what, recipe.data.max_unusable,
+            takes=objective.takes, kind=recipe.objective.kind,
+        )  # fmt: skip
 
     train_rows = render(examples.train, "training examples")
     held_rows = render(examples.holdout, "held-out examples")
-    adapter = attach(base, recipe.adapter, recipe.train.seed, train_rows[0].ids.tolist())
+    if start is None:
+        opening = train_rows[0].answers[0].ids.tolist()
+        adapter = attach(base, recipe.adapter, recipe.train.seed, opening)
+    else:
+        ensure_same_base(start, base)
+        adapter = load(base, start.manifest.method, start.files())
     _check_room(base, [*train_rows, *held_rows])
     folder = workspace.runs / recipe.name
     folder.mkdir(parents=True, exist_ok=True)
+    references = None
+    if objective.needs_reference:
+        content = start.manifest.content_hash if start else ""
+        ask = partial(cached_references, base, adapter)
+        kept = workspace.references
+        references = (
+            ask(train_rows, content, kept, sink), ask(held_rows, content, kept, sink)
+        )  # fmt: skip
     return Task(
         name=recipe.name,
         base=base,
         adapter=adapter,
-        objective=make_objective(recipe.objective),
+        objective=objective,
         train=train_rows,
         holdout=held_rows,
         settings=recipe.train,
         folder=folder,
-        identity=_identity(recipe, examples, base),
+        identity=_identity(recipe, examples, base, start),
+        references=references,
+        starts_as_reference=start is not None or adapter.capabilities.identity_at_start,
     )
 
 
-def _check_room(base: Base, rows: Sequence[Rendered]) -> None:
+def _check_room(base: Base, rows: Sequence[Trainable]) -> None:
     """Refuse virtual tokens that leave too little of the base's context to an example."""
     context = context_of(base.model.config)
-    longest = max(len(row.ids) for row in rows)
+    longest = max(len(answer.ids) for row in rows for answer in row.answers)
     if context is not None and base.num_virtual and base.num_virtual + longest > context:
         raise AdapterError(
             f"adapter.num_tokens: {base.num_virtual} virtual tokens and the longest example of "
@@ -221,13 +248,31 @@ def _metrics(task: Task, outcome: Outcome) -> dict[str, float]:
     """Sum training up; the base's own loss on the holdout says what was gained."""
     metrics = {"steps": float(outcome.kept_step), "train_seconds": outcome.seconds}
     if outcome.holdout_loss is not None:
+        references = task.references and task.references[1]
         with task.adapter.disabled():
-            metrics["holdout_loss_base"] = mean_loss(task.base, task.holdout)
-        metrics["holdout_loss"] = outcome.holdout_loss
+            before, _ = measure(task.objective, task.base, task.holdout, references)
+        _, parts = measure(task.objective, task.base, task.holdout, references)
+        metrics |= {"holdout_loss_base": before, "holdout_loss": outcome.holdout_loss}
+        metrics |= {f"holdout_{name}": value for name, value in parts.items()}
     return metrics
 
 
-def _identity(recipe: Recipe, examples: Prepared, base: Base) -> str:
+def _explain(metrics: Mapping[str, float], sink: Sink) -> None:
+    """Say what a number means that would alarm, or escape, whoever sees it first."""
+    change = metrics.get("holdout_chosen_change", 0.0)
+    if change < _LESS_PROBABLE:
+        sink(
+            Notice(
+                f"the better answers became less probable too, by {-change:.1f} nats an answer: "
+                "preferences only look at differences, and the worse answers fell by "
+                f"{-metrics['holdout_rejected_change']:.1f}. To hold the better ones, set "
+                "objective.nll = 0.1 or more, a larger objective.beta, or a smaller rate",
+                "warning",
+            )
+        )
+
+
+def _identity(recipe: Recipe, examples: Prepared, base: Base, start: Variant | None) -> str:
     """Hash everything that must be the same for a checkpoint to lead to the same weights."""
     made_of = recipe.model_dump(
         mode="json", exclude={"name", "purpose", "evaluate", "log", "data", "base"}
@@ -243,6 +288,7 @@ def _identity(recipe: Recipe, examples: Prepared, base: Base) -> str:
     identity = base.identity
     made_of["base"] = [identity.weight_hash, identity.tokenizer_hash, identity.template_hash]
     made_of["quantise"] = identity.quantise
+    made_of["start"] = start.manifest.content_hash if start else ""
     made_of["machine"] = [
         torch.__version__, torch.get_num_threads(), str(base.device), str(base.dtype)
     ]  # fmt: skip
@@ -250,7 +296,7 @@ def _identity(recipe: Recipe, examples: Prepared, base: Base) -> str:
 
 
 @torch.no_grad()
-def _ensure_effect(base: Base, adapter: Adapter, example: Rendered) -> None:
+def _ensure_effect(base: Base, adapter: Adapter, example: Trainable) -> None:
     """Refuse an adapter that answers exactly like the base: it would be a silent no-op."""
     row = make_row([example], base.device)
     trained = base.hidden(row.ids, row.layout)

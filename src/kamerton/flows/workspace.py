@@ -27,6 +27,11 @@ class Workspace:
         return self.root / "runs"
 
     @property
+    def references(self) -> Path:
+        """Folder of reference log-probabilities, each under the hash of what it depends on."""
+        return self.root / "cache" / "references"
+
+    @property
     def store(self) -> Path:
         """The SQLite file."""
         return self.root / "kamerton.db"

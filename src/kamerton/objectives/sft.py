@@ -3,7 +3,7 @@
 from typing import Literal
 
 from kamerton.core.settings import Settings
-from kamerton.objectives.objective import Loss, Scored, Unit
+from kamerton.objectives.objective import Loss, Scored, Takes, Unit
 
 __all__ = ["Sft", "SftSettings"]
 
@@ -22,7 +22,10 @@ class Sft:
     micro-batches' means would weigh short micro-batches more).
     """
 
+    takes: Takes = "texts"
     unit: Unit = "token"
+    needs_reference = False
+    whole_batch = False
 
     def loss(self, scored: Scored, num_units: int) -> Loss:
         """Compute -sum(logprobs) / num_units.

@@ -25,10 +25,9 @@ from kamerton.core.events import (
     StepDone,
 )
 from kamerton.core.seeds import derive_seed
-from kamerton.data.rendering import Rendered
+from kamerton.data.rendered import Trainable
 from kamerton.models.base import Base, compile_blocks
-from kamerton.models.heads import token_logprobs
-from kamerton.objectives.objective import Objective, Scored
+from kamerton.objectives.objective import Objective
 from kamerton.training.checkpoint import (
     Checkpoint,
     Counters,
@@ -37,7 +36,6 @@ from kamerton.training.checkpoint import (
     restore_optimiser,
     save_checkpoint,
 )
-from kamerton.training.measure import mean_loss
 from kamerton.training.memory import (
     blocks_to_recompute,
     free_bytes,
@@ -47,8 +45,9 @@ from kamerton.training.memory import (
 )
 from kamerton.training.optimiser import make_optimiser
 from kamerton.training.plan import learning_rate_at, plan_run
-from kamerton.training.rows import Row, make_row, make_rows, num_labelled
-from kamerton.training.selfcheck import check_ragged
+from kamerton.training.rows import make_row, num_labelled, num_tokens
+from kamerton.training.scoring import References, add_gradient, measure
+from kamerton.training.selfcheck import check_ragged, check_reference
 from kamerton.training.settings import TrainSettings
 
 __all__ = ["CHECKPOINT_FILE", "Outcome", "Task", "train"]
@@ -66,22 +65,26 @@ class Task:
         base: With the adapter attached.
         adapter: What learns.
         objective: What it minimises.
-        train: Examples to learn from.
+        train: Examples to learn from, of the kind that the objective takes.
         holdout: Examples to measure on; may be empty.
         settings: How.
         folder: Where checkpoints go.
         identity: Hash of all that must be equal for a checkpoint to be gone on from.
+        references: For `train` and `holdout`, where the objective needs a reference.
+        starts_as_reference: Whether the model before the first step is the reference.
     """
 
     name: str
     base: Base
     adapter: Adapter
     objective: Objective
-    train: Sequence[Rendered]
-    holdout: Sequence[Rendered]
+    train: Sequence[Trainable]
+    holdout: Sequence[Trainable]
     settings: TrainSettings
     folder: Path
     identity: str
+    references: tuple[References, References] | None = None
+    starts_as_reference: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,8 @@ class Outcome:
     Attributes:
         num_steps: Steps done.
         kept_step: Step whose weights were kept.
-        holdout_loss: Held-out loss of the kept weights, mean over tokens; None without holdout.
+        holdout_loss: Held-out loss of the kept weights, a mean over the objective's units; None
+            without holdout.
         reason: `done` or `early stop`.
         seconds: Time spent in steps.
     """
@@ -131,7 +135,7 @@ class _Run:
         self.task, self.sink = task, sink
         self.settings = task.settings
         self.parameters = dict(task.adapter.parameters())
-        self.plan = plan_run([len(r.ids) for r in task.train], self.settings)
+        self.plan = plan_run([num_tokens(e) for e in task.train], self.settings)
         self.optimiser = make_optimiser(task.adapter, self.settings)
         self.best: dict[str, Tensor] = {}
         self.counters = Counters(tokens_per_row=self.settings.tokens_per_row)
@@ -184,14 +188,16 @@ class _Run:
     def _prepare(self) -> dict[str, float | int | str]:
         """Check the packed path, choose recomputation, and state the step-0 facts."""
         base, settings = self.task.base, self.settings
-        row = self._small_row()
+        few = self._few()
+        row = make_row([self.task.train[index] for index in few], base.device)
         facts: dict[str, float | int | str] = dict(
             trainable_share(self.task.adapter, base.identity.num_parameters)
         )
         if base.notice is not None:
             self.sink(Notice(f"padded rows: {base.notice}", "warning"))
         else:
-            check = check_ragged(base, row)
+            apart = make_row([self.task.train[i] for i in few], base.device, shared=False)
+            check = check_ragged(base, row, apart)
             facts["self_check"] = check.difference
             if not check.agrees:
                 base.ragged = False
@@ -202,8 +208,10 @@ class _Run:
                         "warning",
                     )
                 )
+        if self.task.references is not None and self.task.starts_as_reference:
+            check_reference(base, row, [self.task.references[0][index] for index in few])
         per_token = saved_bytes_per_token(base, row)
-        longest = max(len(r.ids) for r in self.task.train)
+        longest = max(map(num_tokens, self.task.train))
         per_row = max(longest, min(settings.tokens_per_row, settings.tokens_per_step))
         recomputed = {"none": 0, "all": base.num_layers}.get(settings.recompute)
         if recomputed is None:
@@ -215,17 +223,20 @@ class _Run:
         self.counters = replace(self.counters, recomputed_blocks=recomputed, ragged=base.ragged)
         facts["activation_bytes_per_row"] = int(per_token * per_row)
         facts["dtype"] = str(base.dtype).removeprefix("torch.")
-        facts["tokens"] = sum(len(r.ids) for r in self.task.train)
+        facts["tokens"] = sum(map(num_tokens, self.task.train))
         facts["labelled"] = num_labelled(self.task.train)
         return facts
 
-    def _small_row(self) -> Row:
-        chosen: list[Rendered] = []
+    def _few(self) -> list[int]:
+        """Choose examples of the first step for the checks before it."""
+        chosen: list[int] = []
+        tokens = 0
         for index in self.plan[0]:
-            if chosen and sum(len(r.ids) for r in chosen) >= _CHECK_TOKENS:
+            if chosen and tokens >= _CHECK_TOKENS:
                 break
-            chosen.append(self.task.train[index])
-        return make_row(chosen, self.task.base.device)
+            chosen.append(index)
+            tokens += num_tokens(self.task.train[index])
+        return chosen
 
     def _step(self) -> None:
         """One optimiser step; shrinks the rows and tries again when memory runs out."""
@@ -234,7 +245,7 @@ class _Run:
         examples = [self.task.train[index] for index in self.plan[number]]
         while True:
             try:
-                loss, parts = self._gradient(examples)
+                loss, parts = self._gradient(examples, self.plan[number])
                 break
             except RuntimeError as error:
                 if not is_out_of_memory(error):
@@ -256,32 +267,32 @@ class _Run:
                 loss=loss,
                 learning_rate=rate,
                 grad_norm=grad_norm,
-                num_tokens=sum(len(r.ids) for r in examples),
+                num_tokens=sum(map(num_tokens, examples)),
                 num_labelled=num_labelled(examples),
                 seconds=seconds,
                 parts=parts,
             )
         )
 
-    def _gradient(self, examples: Sequence[Rendered]) -> tuple[float, dict[str, float]]:
+    def _gradient(
+        self, examples: Sequence[Trainable], numbers: Sequence[int]
+    ) -> tuple[float, dict[str, float]]:
         """Add up the gradient of the effective batch, row by row."""
-        base, objective = self.task.base, self.task.objective
+        step, task = self.counters.step, self.task
         self.optimiser.zero_grad(set_to_none=True)
-        torch.manual_seed(derive_seed(self.settings.seed, "step", self.counters.step))
-        self.task.adapter.train(True)
-        units = num_labelled(examples) if objective.unit == "token" else len(examples)
-        total, parts = 0.0, dict[str, float]()
-        for row in make_rows(examples, self.counters.tokens_per_row, base.device):
-            hidden = base.hidden(row.ids, row.layout)
-            logprobs = token_logprobs(hidden[row.at], row.targets, base.head)
-            scored = Scored(logprobs, row.examples, len(row.layout.segments))
-            loss = objective.loss(scored, units)
-            loss.value.backward()
-            total += float(loss.value.detach())
-            for name, value in loss.parts.items():
-                parts[name] = parts.get(name, 0.0) + value
-        self.task.adapter.train(False)
-        return total, parts
+        torch.manual_seed(derive_seed(self.settings.seed, "step", step))
+
+        def seed(row: int) -> None:
+            torch.manual_seed(derive_seed(self.settings.seed, "step", step, row))
+
+        references = task.references and [task.references[0][number] for number in numbers]
+        task.adapter.train(True)
+        try:
+            return add_gradient(
+                task.objective, task.base, examples, references, self.counters.tokens_per_row, seed
+            )
+        finally:
+            task.adapter.train(False)
 
     def _guard(self, loss: float, number: int) -> float:
         """Refuse a step that would write NaN or infinity into the weights; clip it otherwise."""
@@ -297,14 +308,14 @@ class _Run:
             )
         return norm
 
-    def _shrink(self, examples: Sequence[Rendered], error: RuntimeError) -> None:
+    def _shrink(self, examples: Sequence[Trainable], error: RuntimeError) -> None:
         """Halve the rows; when they cannot get smaller, recompute blocks; else give up."""
         self.optimiser.zero_grad(set_to_none=True)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        longest = max(len(r.ids) for r in examples)
+        longest = max(map(num_tokens, examples))
         blocks = self.task.base.num_layers
-        now = min(self.counters.tokens_per_row, sum(len(r.ids) for r in examples))
+        now = min(self.counters.tokens_per_row, sum(map(num_tokens, examples)))
         if now > longest:
             smaller = max(longest, now // 2)
             self.counters = replace(self.counters, tokens_per_row=smaller)
@@ -321,8 +332,12 @@ class _Run:
         self.sink(Notice(f"{message}; the effective batch stays the same", "warning"))
 
     def _measure(self) -> None:
-        """Held-out loss, mean over labelled tokens."""
-        loss = mean_loss(self.task.base, self.task.holdout, self.counters.tokens_per_row)
+        """Held-out loss, mean over the objective's units."""
+        task = self.task
+        references = task.references and task.references[1]
+        loss, parts = measure(
+            task.objective, task.base, task.holdout, references, self.counters.tokens_per_row
+        )
         self.counters = replace(self.counters, last_loss=loss)
         better = loss < self.counters.best_loss
         if better:
@@ -332,7 +347,7 @@ class _Run:
             )
         else:
             self.counters = replace(self.counters, since_best=self.counters.since_best + 1)
-        self.sink(HoldoutMeasured(self.counters.step, loss, better))
+        self.sink(HoldoutMeasured(self.counters.step, loss, better, parts))
 
     def _save(self) -> None:
         names: dict[Tensor, str] = {p: name for name, p in self.parameters.items()}

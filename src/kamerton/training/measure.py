@@ -4,16 +4,16 @@ from collections.abc import Sequence
 
 import torch
 
-from kamerton.data.rendering import Rendered
+from kamerton.data.rendered import Trainable
 from kamerton.models.base import Base
-from kamerton.models.heads import token_logprobs
 from kamerton.training.rows import make_rows, num_labelled
+from kamerton.training.scoring import logprobs_of
 
 __all__ = ["mean_loss"]
 
 
 @torch.no_grad()
-def mean_loss(base: Base, examples: Sequence[Rendered], tokens_per_row: int = 4096) -> float:
+def mean_loss(base: Base, examples: Sequence[Trainable], tokens_per_row: int = 4096) -> float:
     """Compute a loss with whatever adapter is attached.
 
     Args:
@@ -26,6 +26,5 @@ def mean_loss(base: Base, examples: Sequence[Rendered], tokens_per_row: int = 40
     """
     total = 0.0
     for row in make_rows(examples, tokens_per_row, base.device):
-        hidden = base.hidden(row.ids, row.layout)
-        total -= float(token_logprobs(hidden[row.at], row.targets, base.head).sum())
+        total -= float(logprobs_of(base, row).sum())
     return total / num_labelled(examples)

@@ -1,16 +1,20 @@
-"""The first-batch self-check: packed rows must say what plain Transformers rows say."""
+"""The first-batch self-checks: packed rows must say what plain Transformers rows say, and a model
+that has not learned yet must say what its reference says."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from kamerton.core.errors import ModelError
+from kamerton.core.errors import ModelError, TrainingError
 from kamerton.models.base import Base
 from kamerton.models.heads import token_logprobs
+from kamerton.objectives.objective import Scored
 from kamerton.training.rows import Row
+from kamerton.training.scoring import logprobs_of
 
-__all__ = ["SelfCheck", "check_ragged"]
+__all__ = ["SelfCheck", "check_ragged", "check_reference"]
 
 # Largest difference of a log-probability that rounding explains, by dtype of the computation.
 _TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
@@ -35,12 +39,14 @@ class SelfCheck:
 
 
 @torch.no_grad()
-def check_ragged(base: Base, row: Row) -> SelfCheck:
+def check_ragged(base: Base, row: Row, apart: Row | None = None) -> SelfCheck:
     """Compare our hidden states and head with the model's own forward pass.
 
     Args:
         base: A base with whatever adapter is attached.
         row: A small row.
+        apart: The same examples, each answer with a prompt of its own; the row itself when no
+            prompts are shared in it.
 
     Returns:
         The comparison of the ragged path with padded rows.
@@ -49,18 +55,46 @@ def check_ragged(base: Base, row: Row) -> SelfCheck:
         ModelError: If our head differs from the model's even on the same padded rows.
     """
     tolerance = _TOLERANCE[base.dtype]
-    plain_hidden = base.plain_hidden(row.ids, row.layout)
-    own_head = token_logprobs(plain_hidden[row.at], row.targets, base.head)
-    reference = _model_logprobs(base, row)
+    apart = apart or row
+    plain_hidden = base.plain_hidden(apart.ids, apart.layout)
+    own_head = token_logprobs(plain_hidden[apart.at], apart.targets, base.head)
+    reference = _model_logprobs(base, apart)
     if (worst := _distance(own_head, reference)) > tolerance:
         raise ModelError(
             f"{base.identity.architecture} turns hidden states into logits in a way that is not "
             f"supported: log-probabilities differ by {worst:.3g}",
             hint="please report the model; its config may scale or cap logits under another name",
         )
-    hidden = base.hidden(row.ids, row.layout)
-    found = token_logprobs(hidden[row.at], row.targets, base.head)
-    return SelfCheck(_distance(found, reference), tolerance)
+    return SelfCheck(_distance(logprobs_of(base, row), reference), tolerance)
+
+
+@torch.no_grad()
+def check_reference(base: Base, row: Row, references: Sequence[Sequence[float]]) -> None:
+    """Make sure that a model that has not learned yet is its reference.
+
+    Then the margin of every pair is 0 and DPO's loss ln 2.
+
+    Args:
+        base: With the adapter attached, before the first step.
+        row: A small row.
+        references: Of the row's examples.
+
+    Raises:
+        TrainingError: If log-probabilities of whole answers differ by more than rounding.
+    """
+    scored = Scored(logprobs_of(base, row), row.answers, row.num_answers)
+    expected = torch.tensor([value for sums in references for value in sums], device=base.device)
+    # Errors of single tokens are independent: they add up as the root of their number.
+    allowed = _TOLERANCE[base.dtype] * scored.lengths.sqrt()
+    excess = (scored.sums - expected).abs()
+    if not bool((excess <= allowed).all()):
+        worst = float(excess.nan_to_num(nan=float("inf")).max())
+        raise TrainingError(
+            "before the first step the model must equal its reference, but an answer's "
+            f"log-probability differs by {worst:.3g}",
+            hint="delete the folder of cached references in the workspace; if it happens again, "
+            "please report it",
+        )
 
 
 def _model_logprobs(base: Base, row: Row) -> Tensor:
@@ -69,7 +103,7 @@ def _model_logprobs(base: Base, row: Row) -> Tensor:
     pasts = [base.plain_past(1) for _ in row.layout.segments]
     with base.attention("sdpa" if base.model._supports_sdpa else "eager"):
         for number, segment in enumerate(row.layout.segments):
-            mine = row.examples == number
+            mine = row.answers == number
             ids = row.ids[segment.start : segment.stop]
             past = {} if pasts[number] is None else {"past_key_values": pasts[number]}
             output = base.model(input_ids=ids[None], **past, use_cache=False)

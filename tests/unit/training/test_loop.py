@@ -13,7 +13,7 @@ from kamerton.data.examples import Place
 from kamerton.data.rendering import Rendered
 from kamerton.models.base import Base
 from kamerton.objectives.sft import Sft
-from kamerton.training import loop
+from kamerton.training import scoring
 from kamerton.training.loop import CHECKPOINT_FILE, Outcome, Task, train
 from kamerton.training.settings import TrainSettings
 from tests.shapes import VOCABULARY, tiny_base
@@ -203,14 +203,14 @@ def test_out_of_memory_shrinks_the_rows_only(runs: Runs, tmp_path: Path, monkeyp
     runs(SMALL)
     undisturbed = runs.weights
     (tmp_path / CHECKPOINT_FILE).unlink()
-    real, limit = loop.make_rows, 40
+    real, limit = scoring.make_rows, 40
 
     def tight(rendered, tokens_per_row, device):
         if tokens_per_row > limit and sum(len(r.ids) for r in rendered) > limit:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(rendered, tokens_per_row, device)
 
-    monkeypatch.setattr(loop, "make_rows", tight)
+    monkeypatch.setattr(scoring, "make_rows", tight)
     runs(SMALL)
     notices = [event.message for event in runs.of(Notice)]
     assert any("out of memory: rows of" in message for message in notices)
@@ -223,7 +223,7 @@ def test_hopeless_memory_is_an_error(runs: Runs, monkeypatch) -> None:
     def never(rendered, tokens_per_row, device):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(loop, "make_rows", never)
+    monkeypatch.setattr(scoring, "make_rows", never)
     with pytest.raises(TrainingError, match="one example of"):
         runs(SMALL)
 

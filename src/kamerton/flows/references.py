@@ -1,0 +1,87 @@
+"""What the reference of a preference objective says, computed once and kept on disk."""
+
+import json
+from collections.abc import Sequence
+from contextlib import nullcontext
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from kamerton.adapters.adapter import Adapter
+from kamerton.core.events import Notice, Progress, Sink
+from kamerton.core.files import hash_json, write_atomically
+from kamerton.data.rendered import Trainable
+from kamerton.models.base import Base
+from kamerton.training.scoring import References, reference_sums
+
+__all__ = ["cached_references"]
+
+_AT_ONCE = 64
+
+
+def cached_references(
+    base: Base,
+    adapter: Adapter,
+    examples: Sequence[Trainable],
+    start: str,
+    folder: Path,
+    sink: Sink,
+) -> References:
+    """Compute the reference's log-probabilities, or read them if they were computed before.
+
+    The reference is the starting variant as it is attached, or else the base with the adapter off:
+    never a second model. It must be asked before the first step.
+
+    Args:
+        base: With the adapter attached.
+        adapter: That of the starting variant, or a fresh one.
+        examples: In any number, also none.
+        start: Content hash of the starting variant; empty without one.
+        folder: Where results are kept, under a hash of all that they depend on.
+        sink: Receives progress.
+
+    Returns:
+        By example, the sums of its answers.
+    """
+    identity = base.identity
+    made_of = [
+        _digest(examples), identity.weight_hash, identity.quantise, str(base.dtype),
+        base.device.type, start,
+    ]  # fmt: skip
+    path = folder / f"{hash_json(made_of)[:32]}.json"
+    if (known := _read(path, examples)) is not None:
+        sink(Notice(f"the reference's log-probabilities were computed before: {path.name}"))
+        return known
+    found: list[Sequence[float]] = []
+    with nullcontext() if start else adapter.disabled():
+        for first in range(0, len(examples), _AT_ONCE):
+            found += reference_sums(base, examples[first : first + _AT_ONCE])
+            sink(Progress("asking the reference", len(found), len(examples), "examples"))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(found).encode())
+    return found
+
+
+def _digest(examples: Sequence[Trainable]) -> str:
+    """Hash token ids and masks; both depend on data, prompt, template, tokenizer and limits."""
+    digest = sha256()
+    for example in examples:
+        digest.update(f"{example.num_prompt},{len(example.answers)};".encode())
+        for row in example.answers:
+            digest.update(f"{len(row.ids)}:".encode())
+            digest.update(np.ascontiguousarray(row.ids, np.int32).tobytes())
+            digest.update(np.ascontiguousarray(row.trained, np.bool_).tobytes())
+    return digest.hexdigest()
+
+
+def _read(path: Path, examples: Sequence[Trainable]) -> References | None:
+    """Read kept results; a damaged file counts as none."""
+    try:
+        known = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    wanted = [len(example.answers) for example in examples]
+    if not isinstance(known, list) or [len(sums) for sums in known] != wanted:
+        return None
+    return known

@@ -1,0 +1,85 @@
+"""Going on from a variant: its adapter and its prompt are where the new one begins."""
+
+from kamerton.core.errors import SettingsError, VariantError
+from kamerton.flows.recipe import PromptSettings, Recipe
+from kamerton.flows.variants import recipe_of
+from kamerton.flows.workspace import Workspace
+from kamerton.models.base import Base
+from kamerton.store.variants import Variant, check_base, find_variant
+
+__all__ = ["ensure_same_base", "read_start", "taken_over"]
+
+
+def read_start(recipe: Recipe, workspace: Workspace) -> Variant | None:
+    """Read the variant that a recipe goes on from.
+
+    Args:
+        recipe: Names it in `start`.
+        workspace: Where it is.
+
+    Returns:
+        The variant, or None when the recipe begins anew.
+
+    Raises:
+        VariantError: If it is missing, damaged, a prompt only, or the recipe's own name.
+    """
+    if not recipe.start:
+        return None
+    if recipe.start == recipe.name:
+        raise VariantError(
+            f"start: '{recipe.start}' is the recipe's own name, and would be replaced",
+            hint="give the new variant another name",
+        )
+    variant = find_variant(recipe.start, workspace.variants)
+    if not variant.manifest.files:
+        raise VariantError(
+            f"start: '{variant.name}' is a prompt without a trained part",
+            hint="take its [prompt] into this recipe, and leave start out",
+        )
+    return variant
+
+
+def taken_over(recipe: Recipe, start: Variant | None) -> Recipe:
+    """Fill a recipe with what the starting variant decides.
+
+    Args:
+        recipe: As it was written.
+        start: The starting variant, if any.
+
+    Returns:
+        The recipe with its adapter's settings, and with its prompt unless the recipe has one.
+
+    Raises:
+        SettingsError: If the recipe asks for another adapter.
+    """
+    if start is None:
+        return recipe
+    before = recipe_of(start)
+    if "adapter" in recipe.model_fields_set and recipe.adapter != before.adapter:
+        raise SettingsError(
+            f"adapter: a variant that goes on from '{start.name}' has its adapter "
+            f"(kind '{before.adapter.kind}'), found other settings"
+        )
+    changed: dict[str, object] = {"adapter": before.adapter}
+    if "prompt" not in recipe.model_fields_set:
+        changed["prompt"] = PromptSettings.model_validate(before.prompt.model_dump())
+    return recipe.model_copy(update=changed)
+
+
+def ensure_same_base(start: Variant, base: Base) -> None:
+    """Refuse to go on over another base than the starting variant's.
+
+    Args:
+        start: The starting variant.
+        base: As it was loaded.
+
+    Raises:
+        VariantError: If they differ.
+    """
+    identity = base.identity
+    check_base(
+        start.manifest,
+        weight_hash=identity.weight_hash,
+        tokenizer_hash=identity.tokenizer_hash,
+        template_hash=identity.template_hash,
+    )

@@ -1,0 +1,112 @@
+"""From examples to what an objective learns from: texts, pairs, or answers with a verdict."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from kamerton.core.errors import DataError
+from kamerton.data.examples import Example, FeedbackExample, Message, PreferenceExample
+from kamerton.data.rendered import Trainable
+from kamerton.data.rendering import Renderer
+from kamerton.objectives.objective import Takes
+from kamerton.prompting.prompt import Prompt
+
+__all__ = ["Make", "makers_of"]
+
+Make = Callable[[], Sequence[Trainable]]
+"""Renders one example."""
+
+
+def makers_of(
+    renderer: Renderer, prompt: Prompt, examples: Sequence[Example], takes: Takes, kind: str
+) -> Iterator[Make]:
+    """Prepare to render examples for an objective.
+
+    Args:
+        renderer: For the base.
+        prompt: Put before every conversation, never trained.
+        examples: What to render.
+        takes: What the objective learns from.
+        kind: How the recipe calls the objective, for messages.
+
+    Yields:
+        One function per example, which raises `RenderingError` if it cannot be rendered.
+
+    Raises:
+        DataError: If an example is of another kind than the objective takes.
+    """
+    match takes:
+        case "texts":
+            yield from _texts(renderer, prompt, examples)
+        case "pairs":
+            yield from _pairs(renderer, prompt, examples, kind)
+        case "feedback":
+            yield from _feedback(renderer, prompt, examples, kind)
+
+
+def _texts(renderer: Renderer, prompt: Prompt, examples: Sequence[Example]) -> Iterator[Make]:
+    for example in examples:
+        if isinstance(example, PreferenceExample | FeedbackExample):
+            kinds = '"dpo", "simpo" or "orpo"' if _is_pair(example) else '"kto"'
+            raise DataError(
+                f"{example.place}: preference and feedback rows cannot be learned with "
+                'objective.kind = "sft"',
+                hint=f"set objective.kind to {kinds}, or bring chats, prompt/completion rows, "
+                "classified texts or plain text",
+            )
+        yield lambda example=example: renderer.render_rows(example, prompt.apply)  # type: ignore[misc]
+
+
+def _pairs(
+    renderer: Renderer, prompt: Prompt, examples: Sequence[Example], kind: str
+) -> Iterator[Make]:
+    for example in examples:
+        if not isinstance(example, PreferenceExample):
+            raise DataError(
+                f"{example.place}: objective.kind = {kind!r} learns from a prompt with a better "
+                "and a worse answer, found another kind of row",
+                hint="bring rows with prompt, chosen and rejected; single answers with a verdict "
+                'are for objective.kind = "kto"',
+            )
+        yield lambda example=example: [renderer.render_pair(example, prompt.apply)]  # type: ignore[misc]
+
+
+def _feedback(
+    renderer: Renderer, prompt: Prompt, examples: Sequence[Example], kind: str
+) -> Iterator[Make]:
+    judged = [one for example in examples for one in _verdicts(example, kind)]
+    for number, example in enumerate(judged):
+        other = _other(judged, number)
+        yield lambda example=example, other=other: [  # type: ignore[misc]
+            renderer.render_feedback(example, other, prompt.apply)
+        ]
+
+
+def _verdicts(example: Example, kind: str) -> list[FeedbackExample]:
+    """A pair is one liked and one disliked answer."""
+    if isinstance(example, FeedbackExample):
+        return [example]
+    if not isinstance(example, PreferenceExample):
+        raise DataError(
+            f"{example.place}: objective.kind = {kind!r} learns from answers with a verdict, "
+            "found another kind of row",
+            hint="bring rows with prompt, completion and a yes-or-no column, or pairs",
+        )
+    return [
+        FeedbackExample(example.place, example.prompt, answer, good, example.group)
+        for answer, good in ((example.chosen, True), (example.rejected, False))
+    ]
+
+
+def _other(judged: Sequence[FeedbackExample], number: int) -> Sequence[Message]:
+    """Take the answer of the next example with another prompt."""
+    for step in range(1, len(judged)):
+        other = judged[(number + step) % len(judged)]
+        if other.prompt != judged[number].prompt:
+            return other.completion
+    raise DataError(
+        "objective.kind = 'kto' needs answers to at least two different prompts, found one",
+        hint="bring more examples",
+    )
+
+
+def _is_pair(example: Example) -> bool:
+    return isinstance(example, PreferenceExample)

@@ -1,0 +1,71 @@
+"""Kahneman-Tversky optimisation (arXiv 2402.01306): thumbs up and down without pairs."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+
+from kamerton.core.settings import Settings
+from kamerton.objectives.objective import Loss, Scored, Takes, Unit
+
+__all__ = ["Kto", "KtoSettings"]
+
+
+class KtoSettings(Settings):
+    """Kahneman-Tversky optimisation: gain from liked answers, lose from disliked ones."""
+
+    kind: Literal["kto"] = "kto"
+    """Learn from single answers with a verdict, held near a reference."""
+    beta: float = Field(default=0.1, gt=0)
+    """How strongly answers are held near the reference; smaller lets them go further. Above 0."""
+    good_weight: float = Field(default=1.0, gt=0)
+    """Weight of liked answers. With many more of one kind, choose weights so that `good_weight` x
+    liked is 1 to 1.33 times `bad_weight` x disliked. Above 0."""
+    bad_weight: float = Field(default=1.0, gt=0)
+    """Weight of disliked answers. Above 0."""
+
+
+class Kto:
+    """The mean over answers of w (1 - s(beta (r - z))) if liked, w (1 - s(beta (z - r))) if not.
+
+    r is the log-ratio of an answer to the reference, summed over its tokens. z is the mean
+    log-ratio of answers under prompts that they do not belong to, at least 0, without a gradient:
+    an estimate of the distance between model and reference (equation 8 of the paper).
+
+    Args:
+        settings: How.
+    """
+
+    takes: Takes = "feedback"
+    unit: Unit = "example"
+    needs_reference = True
+    whole_batch = True
+
+    def __init__(self, settings: KtoSettings) -> None:
+        self.settings = settings
+
+    def loss(self, scored: Scored, num_units: int) -> Loss:
+        """Compute the loss of the whole effective batch.
+
+        Args:
+            scored: Feedback with references: every second answer belongs to another prompt.
+            num_units: Judged answers of the effective batch.
+
+        Returns:
+            The mean over judged answers.
+        """
+        assert scored.good is not None, "feedback says which answers are good"
+        settings = self.settings
+        ratios, good = scored.ratios[0::2], scored.good[0::2]
+        kl = scored.ratios[1::2].detach().mean().clamp(min=0)
+        towards = torch.where(good, ratios - kl, kl - ratios)
+        weights = torch.where(good, settings.good_weight, settings.bad_weight)
+        losses = weights * (1 - torch.sigmoid(settings.beta * towards))
+        change = ratios.detach()
+        parts = {
+            "kl": float(kl),
+            "good_change": float(change[good].mean()) if good.any() else 0.0,
+            "bad_change": float(change[~good].mean()) if not good.all() else 0.0,
+            "accuracy": float((torch.where(good, change - kl, kl - change) > 0).float().mean()),
+        }
+        return Loss(losses.sum() / num_units, parts)

@@ -1,0 +1,84 @@
+"""Odds-ratio preference optimisation (arXiv 2403.07691): fine-tuning and preference in one."""
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from kamerton.core.settings import Settings
+from kamerton.objectives.objective import Loss, Scored, Takes, Unit
+from kamerton.objectives.pairs import Sides, nll_of_chosen, pair_parts
+
+__all__ = ["Orpo", "OrpoSettings", "log_odds"]
+
+# The largest mean log-probability taken at its word: the log-odds of 1 are infinite.
+_NEAREST_TO_0 = -1e-6
+
+
+class OrpoSettings(Settings):
+    """Odds-ratio preference optimisation: learn the better answer and avoid the worse, at once."""
+
+    kind: Literal["orpo"] = "orpo"
+    """Learn from pairs without a reference and without fine-tuning before."""
+    weight: float = Field(default=0.1, ge=0)
+    """Weight of the odds ratio beside the better answer's negative log-likelihood (lambda in the
+    paper, beta or alpha elsewhere). 0 or more."""
+
+
+class Orpo:
+    """The mean over pairs of nll(better) - weight * log s(log-odds(better) - log-odds(worse)).
+
+    Log-odds are log(p / (1 - p)) with p the geometric mean of an answer's token probabilities
+    (equations 4 to 7). The negative log-likelihood is the mean over the better answer's tokens;
+    the paper's code counts the prompt's tokens too.
+
+    Args:
+        settings: How.
+    """
+
+    takes: Takes = "pairs"
+    unit: Unit = "example"
+    needs_reference = False
+    whole_batch = False
+
+    def __init__(self, settings: OrpoSettings) -> None:
+        self.settings = settings
+
+    def loss(self, scored: Scored, num_units: int) -> Loss:
+        """Compute the loss of pairs.
+
+        Args:
+            scored: Pairs.
+            num_units: Pairs of the whole effective batch.
+
+        Returns:
+            The share of the mean over pairs.
+        """
+        means = scored.sums / scored.lengths
+        odds = log_odds(means)
+        nll = nll_of_chosen(scored).sum() / num_units
+        ratio = -logsigmoid(Sides.of(odds).gap).sum() / num_units
+        parts = dict(pair_parts(scored, odds, num_units))
+        parts |= {"nll": float(nll.detach()), "odds_ratio": float(ratio.detach())}
+        return Loss(nll + self.settings.weight * ratio, parts)
+
+
+def log_odds(logprobs: Tensor) -> Tensor:
+    """Compute log(p / (1 - p)), finite and with a finite gradient for every p.
+
+    Args:
+        logprobs: Natural logs of p, at most 0, of any shape.
+
+    Returns:
+        Log-odds in the same shape; log-probabilities above -1e-6 count as -1e-6.
+    """
+    logprobs = logprobs.clamp(max=_NEAREST_TO_0)
+    # log(1 - exp(x)): each form where it keeps its digits (Maechler 2012). The other branch gets
+    # a harmless input, since its gradient times 0 would still be NaN.
+    near = logprobs > -math.log(2)
+    of_near = torch.log(-torch.expm1(torch.where(near, logprobs, -1.0)))
+    of_far = torch.log1p(-torch.exp(torch.where(near, -1.0, logprobs)))
+    return logprobs - torch.where(near, of_near, of_far)

@@ -1,0 +1,85 @@
+"""What objectives over pairs share: the two sides, and the numbers that are logged."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from kamerton.objectives.objective import Scored
+
+__all__ = ["Sides", "nll_of_chosen", "pair_parts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """One number per pair and side.
+
+    Attributes:
+        chosen: [B] of the better answers.
+        rejected: [B] of the worse answers.
+    """
+
+    chosen: Tensor
+    rejected: Tensor
+
+    @classmethod
+    def of(cls, numbers: Tensor) -> Self:
+        """Split numbers of answers.
+
+        Args:
+            numbers: [2 B], better and worse in turn.
+
+        Returns:
+            The sides.
+        """
+        return cls(numbers[0::2], numbers[1::2])
+
+    @property
+    def gap(self) -> Tensor:
+        """[B] by how much the better side is above the worse."""
+        return self.chosen - self.rejected
+
+
+def nll_of_chosen(scored: Scored) -> Tensor:
+    """Compute the negative log-likelihood of the better answers.
+
+    Args:
+        scored: Of pairs.
+
+    Returns:
+        [B] mean over each answer's tokens.
+    """
+    return -Sides.of(scored.sums / scored.lengths).chosen
+
+
+@torch.no_grad()
+def pair_parts(scored: Scored, rewards: Tensor, num_units: int) -> Mapping[str, float]:
+    """Say what a step did to pairs.
+
+    Args:
+        scored: Of pairs.
+        rewards: [2 B] what the objective takes for the worth of each answer.
+        num_units: Pairs of the whole effective batch.
+
+    Returns:
+        Shares of means over pairs: `accuracy` (a tie counts half), `margin`, the summed
+        log-probabilities `chosen_logprob` and `rejected_logprob`, `chosen_tokens` and
+        `rejected_tokens`, and where there is a reference `chosen_change` and `rejected_change`
+        from it.
+    """
+    sides, logprobs, lengths = Sides.of(rewards), Sides.of(scored.sums), Sides.of(scored.lengths)
+    gap = sides.gap
+    parts = {
+        "accuracy": (gap > 0).float() + 0.5 * (gap == 0).float(),
+        "margin": gap,
+        "chosen_logprob": logprobs.chosen,
+        "rejected_logprob": logprobs.rejected,
+        "chosen_tokens": lengths.chosen,
+        "rejected_tokens": lengths.rejected,
+    }
+    if scored.references is not None:
+        ratios = Sides.of(scored.ratios)
+        parts |= {"chosen_change": ratios.chosen, "rejected_change": ratios.rejected}
+    return {name: float(numbers.sum()) / num_units for name, numbers in parts.items()}

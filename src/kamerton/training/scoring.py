@@ -1,0 +1,239 @@
+"""From rows to what objectives take, and from an objective back to gradients."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kamerton.data.rendered import Trainable
+from kamerton.models.base import Base
+from kamerton.models.heads import token_logprobs
+from kamerton.objectives.objective import Loss, Objective, Scored
+from kamerton.training.rows import Row, make_rows, num_labelled
+
+__all__ = [
+    "References",
+    "add_gradient",
+    "logprobs_of",
+    "measure",
+    "num_units",
+    "reference_sums",
+    "scored_of",
+]
+
+References = Sequence[Sequence[float]]
+"""By example, the log-probability of each of its answers under the reference, summed over its
+tokens."""
+
+_TOKENS_PER_ROW = 4096
+
+
+def logprobs_of(base: Base, row: Row) -> Tensor:
+    """Run a row.
+
+    Args:
+        base: With whatever adapter is attached.
+        row: The row.
+
+    Returns:
+        [N] natural logs of its labelled tokens, fp32.
+    """
+    hidden = base.hidden(row.ids, row.layout)
+    return token_logprobs(hidden[row.at], row.targets, base.head)
+
+
+def scored_of(
+    logprobs: Tensor, row: Row, examples: Sequence[Trainable], references: References | None
+) -> Scored:
+    """Put a row's log-probabilities into the form that objectives take.
+
+    Args:
+        logprobs: [N] of the row.
+        row: Made of some of the examples.
+        examples: Those that `row.members` counts.
+        references: By example; None without a reference.
+
+    Returns:
+        The micro-batch.
+    """
+    sums, good = None, None
+    if references is not None:
+        flat = [value for member in row.members for value in references[member]]
+        sums = torch.tensor(flat, device=logprobs.device)
+    if any(examples[member].good is not None for member in row.members):
+        verdicts = [
+            bool(examples[member].good) for member in row.members for _ in examples[member].answers
+        ]
+        good = torch.tensor(verdicts, device=logprobs.device)
+    return Scored(logprobs, row.answers, row.num_answers, sums, good)
+
+
+def num_units(objective: Objective, examples: Sequence[Trainable]) -> int:
+    """Count what an objective averages over.
+
+    Args:
+        objective: Says whether that is tokens or examples.
+        examples: Of the effective batch.
+
+    Returns:
+        1 or more.
+    """
+    return num_labelled(examples) if objective.unit == "token" else len(examples)
+
+
+@dataclass(eq=False)
+class _Sum:
+    """A loss that adds up."""
+
+    value: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.parts: dict[str, float] = {}
+
+    def add(self, loss: Loss) -> None:
+        self.value += float(loss.value.detach())
+        for name, part in loss.parts.items():
+            self.parts[name] = self.parts.get(name, 0.0) + part
+
+
+def add_gradient(
+    objective: Objective,
+    base: Base,
+    examples: Sequence[Trainable],
+    references: References | None,
+    tokens_per_row: int,
+    seed: Callable[[int], None],
+) -> tuple[float, dict[str, float]]:
+    """Add the gradient of the effective batch's loss, row by row.
+
+    An objective that is no sum over examples needs all log-probabilities before any gradient. When
+    they do not fit into one row, all rows run twice: first without a gradient, then each with the
+    slope that the loss has at its log-probabilities.
+
+    Args:
+        objective: What is minimised.
+        base: With the adapter attached.
+        examples: The effective batch.
+        references: By example; None without a reference.
+        tokens_per_row: Size of a row.
+        seed: Called with a row's number before each pass over several, so that dropout is the same.
+
+    Returns:
+        The loss and its parts.
+    """
+    rows = make_rows(examples, tokens_per_row, base.device)
+    units = num_units(objective, examples)
+    total = _Sum()
+    if objective.whole_batch and len(rows) > 1:
+        loss, slopes = _whole(objective, base, rows, examples, references, seed)
+        total.add(loss)
+        for number, (row, slope) in enumerate(zip(rows, slopes, strict=True)):
+            seed(number)
+            logprobs_of(base, row).backward(slope)
+        return total.value, total.parts
+    for row in rows:
+        scored = scored_of(logprobs_of(base, row), row, examples, references)
+        loss = objective.loss(scored, units)
+        loss.value.backward()
+        total.add(loss)
+    return total.value, total.parts
+
+
+@torch.no_grad()
+def measure(
+    objective: Objective,
+    base: Base,
+    examples: Sequence[Trainable],
+    references: References | None = None,
+    tokens_per_row: int = _TOKENS_PER_ROW,
+) -> tuple[float, dict[str, float]]:
+    """Compute an objective on examples that are not learned from.
+
+    Args:
+        objective: What is measured.
+        base: With whatever adapter is attached.
+        examples: At least one.
+        references: By example; None without a reference.
+        tokens_per_row: Size of a row.
+
+    Returns:
+        The loss over all of them, a mean over the objective's units, and its parts.
+    """
+    rows = make_rows(examples, tokens_per_row, base.device)
+    units = num_units(objective, examples)
+    if objective.whole_batch:
+        loss, _ = _whole(objective, base, rows, examples, references, lambda number: None)
+        return float(loss.value.detach()), dict(loss.parts)
+    total = _Sum()
+    for row in rows:
+        scored = scored_of(logprobs_of(base, row), row, examples, references)
+        total.add(objective.loss(scored, units))
+    return total.value, total.parts
+
+
+@torch.no_grad()
+def reference_sums(
+    base: Base, examples: Sequence[Trainable], tokens_per_row: int = _TOKENS_PER_ROW
+) -> list[tuple[float, ...]]:
+    """Compute what a reference says, with whatever adapter is attached.
+
+    Args:
+        base: The reference.
+        examples: Any.
+        tokens_per_row: Size of a row.
+
+    Returns:
+        `References` in the order of the examples.
+    """
+    found: dict[int, tuple[float, ...]] = {}
+    for row in make_rows(examples, tokens_per_row, base.device):
+        sums = Scored(logprobs_of(base, row), row.answers, row.num_answers).sums.tolist()
+        at = 0
+        for member in row.members:
+            count = len(examples[member].answers)
+            found[member] = tuple(sums[at : at + count])
+            at += count
+    return [found[number] for number in range(len(examples))]
+
+
+def _whole(
+    objective: Objective,
+    base: Base,
+    rows: Sequence[Row],
+    examples: Sequence[Trainable],
+    references: References | None,
+    seed: Callable[[int], None],
+) -> tuple[Loss, list[Tensor]]:
+    """The loss of all rows together, and its slope at each row's log-probabilities."""
+    found = []
+    with torch.no_grad():
+        for number, row in enumerate(rows):
+            seed(number)
+            found.append(logprobs_of(base, row))
+    with torch.enable_grad():
+        leaves = [logprobs.requires_grad_() for logprobs in found]
+        parts = [
+            scored_of(leaf, row, examples, references)
+            for leaf, row in zip(leaves, rows, strict=True)
+        ]
+        loss = objective.loss(_joined(parts), num_units(objective, examples))
+        slopes = torch.autograd.grad(loss.value, leaves)
+    return loss, list(slopes)
+
+
+def _joined(parts: Sequence[Scored]) -> Scored:
+    """Make one micro-batch of several."""
+    answers, before = [], 0
+    for part in parts:
+        answers.append(part.answers + before)
+        before += part.num_answers
+    references = [part.references for part in parts if part.references is not None]
+    good = [part.good for part in parts if part.good is not None]
+    return Scored(
+        torch.cat([part.logprobs for part in parts]),
+        torch.cat(answers),
+        before,
+        torch.cat(references) if references else None,
+        torch.cat(good) if good else None,
+    )

@@ -1,0 +1,198 @@
+"""Pairs and feedback: the shared prompt, the reference, losses over the whole batch, resume."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from kamerton.adapters.lora import LoraSettings, attach_lora
+from kamerton.core.errors import InterruptedRun, TrainingError
+from kamerton.core.events import Event, HoldoutMeasured, StepDone
+from kamerton.data.examples import Place
+from kamerton.data.rendered import Rendered, RenderedFeedback, RenderedPair, Trainable
+from kamerton.objectives.catalogue import ObjectiveSettings, make_objective
+from kamerton.objectives.dpo import DpoSettings
+from kamerton.objectives.kto import KtoSettings
+from kamerton.objectives.orpo import OrpoSettings
+from kamerton.objectives.simpo import SimpoSettings
+from kamerton.training.loop import Task, train
+from kamerton.training.rows import make_row, num_labelled, num_tokens
+from kamerton.training.scoring import add_gradient, logprobs_of, reference_sums
+from kamerton.training.settings import TrainSettings
+from tests.shapes import CONFIGS, VOCABULARY, tiny_base
+
+ALL: tuple[ObjectiveSettings, ...] = (
+    DpoSettings(), DpoSettings(robustness="dr-dpo"), SimpoSettings(), OrpoSettings(), KtoSettings(),
+)  # fmt: skip
+SMALL = TrainSettings(
+    epochs=4, tokens_per_step=96, learning_rate=1e-2, threads=1, checkpoint_every_s=0
+)
+
+
+def answered(random: np.random.Generator, prompt: np.ndarray, place: Place) -> Rendered:
+    answer = random.integers(3, VOCABULARY, int(random.integers(1, 9)))
+    ids = np.concatenate([prompt, answer]).astype(np.int32)
+    return Rendered(ids, np.arange(len(ids)) >= len(prompt), place)
+
+
+def pairs(count: int, seed: int = 0) -> list[Trainable]:
+    random, made = np.random.default_rng(seed), []
+    for number in range(count):
+        prompt = random.integers(3, VOCABULARY, int(random.integers(2, 12)))
+        place = Place("pairs.jsonl", number + 1)
+        rows = [answered(random, prompt, place) for _ in range(2)]
+        made.append(RenderedPair(len(prompt), *rows))
+    return made
+
+
+def feedback(count: int) -> list[Trainable]:
+    found = []
+    for number, pair in enumerate(pairs(count)):
+        assert isinstance(pair, RenderedPair)
+        found.append(RenderedFeedback(pair.num_prompt, *pair.answers, good=number % 2 == 0))
+    return found
+
+
+def examples(settings: ObjectiveSettings, count: int = 12) -> list[Trainable]:
+    return feedback(count) if settings.kind == "kto" else pairs(count)
+
+
+def same_texts(texts: list[Trainable]) -> list[tuple[int, ...]]:
+    return [tuple(row.ids.tolist()) for text in texts for row in text.answers]
+
+
+@pytest.mark.parametrize("shape", CONFIGS)
+def test_a_shared_prompt_changes_nothing_but_the_cost(shape: str) -> None:
+    """Log-probabilities and gradients equal those of answers with a prompt of their own."""
+    base = tiny_base(shape)
+    lora = attach_lora(base, LoraSettings(rank=4), seed=0)
+    for number, parameter in enumerate(lora.parameters().values()):
+        torch.nn.init.normal_(parameter, std=0.05, generator=torch.Generator().manual_seed(number))
+    some = pairs(5)
+    found, slopes = [], []
+    for shared in (True, False):
+        row = make_row(some, base.device, shared=shared)
+        logprobs = logprobs_of(base, row)
+        logprobs.square().sum().backward()
+        found.append(logprobs.detach())
+        slopes.append([p.grad.clone() for p in lora.parameters().values()])  # type: ignore[union-attr]
+        for parameter in lora.parameters().values():
+            parameter.grad = None
+        assert len(row.ids) == (
+            sum(map(num_tokens, some)) if shared else len(sum(same_texts(some), ()))
+        )
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-5)
+    for one, other in zip(*slopes, strict=True):
+        assert float((one - other).norm()) <= 1e-4 * float(one.norm())
+
+
+def test_labelled_tokens_are_the_answers() -> None:
+    some = pairs(4)
+    row = make_row(some, torch.device("cpu"))
+    expected = [t for pair in some for r in pair.answers for t in r.ids[pair.num_prompt :].tolist()]
+    assert row.targets.tolist() == expected
+    assert num_labelled(some) == len(expected)
+    assert row.num_answers == 8
+    for position, target, owner in zip(row.at, row.targets, row.answers, strict=True):
+        segment = next(s for s in row.layout.segments if s.start <= int(position) < s.stop)
+        # Within an answer the next token follows; at its beginning the prompt's end predicts it.
+        if segment.parent >= 0:
+            assert row.ids[position + 1] == target
+        else:
+            assert int(position) == segment.stop - 1
+        assert 0 <= int(owner) < 8
+
+
+@pytest.mark.parametrize("settings", ALL, ids=lambda s: f"{s.kind}-{getattr(s, 'robustness', '')}")
+def test_small_rows_lead_to_the_same_gradient(settings: ObjectiveSettings) -> None:
+    """Also where the loss weighs the examples of the whole batch against each other."""
+    base = tiny_base("llama")
+    lora = attach_lora(base, LoraSettings(rank=4), seed=0)
+    some, objective = examples(settings), make_objective(settings)
+    references = reference_sums(base, some) if objective.needs_reference else None
+    for number, parameter in enumerate(lora.parameters().values()):
+        torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(number))
+    losses, slopes = [], []
+    for tokens_per_row in (10_000, 30):
+        loss, _ = add_gradient(objective, base, some, references, tokens_per_row, lambda row: None)
+        losses.append(loss)
+        slopes.append([p.grad.clone() for p in lora.parameters().values()])  # type: ignore[union-attr]
+        for parameter in lora.parameters().values():
+            parameter.grad = None
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert any(slope.abs().max() > 1e-4 for slope in slopes[0])
+    for one, other in zip(*slopes, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
+
+
+class Run:
+    """Trains on pairs, each time from a fresh base."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.events: list[Event] = []
+        self.weights: dict[str, torch.Tensor] = {}
+
+    def __call__(
+        self, settings: ObjectiveSettings, train_settings: TrainSettings = SMALL,
+        should_stop=lambda: False, wrong: float = 0.0,
+    ) -> None:  # fmt: skip
+        self.events = []
+        base = tiny_base("llama")
+        lora = attach_lora(base, LoraSettings(rank=4), seed=0)
+        objective = make_objective(settings)
+        some, held = examples(settings), examples(settings, 6)
+        references = None
+        if objective.needs_reference:
+            known = [tuple(v + wrong for v in sums) for sums in reference_sums(base, some)]
+            references = (known, reference_sums(base, held))
+        task = Task(
+            name="run", base=base, adapter=lora, objective=objective, train=some, holdout=held,
+            settings=train_settings, folder=self.folder, identity="same", references=references,
+        )  # fmt: skip
+        train(task, self.events.append, should_stop)
+        self.weights = {name: p.detach().clone() for name, p in lora.parameters().items()}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(tmp_path)
+
+
+@pytest.mark.parametrize("settings", ALL, ids=lambda s: f"{s.kind}-{getattr(s, 'robustness', '')}")
+def test_the_better_answers_are_learned(run: Run, settings: ObjectiveSettings) -> None:
+    longer = SMALL.model_copy(update={"epochs": 25, "checkpoint_every_s": 99})
+    run(settings, longer)
+    steps = [event for event in run.events if isinstance(event, StepDone)]
+    assert np.mean([s.parts["accuracy"] for s in steps[-4:]]) > 0.9
+    assert steps[-1].loss < steps[0].loss
+    measured = [event for event in run.events if isinstance(event, HoldoutMeasured)]
+    assert measured[-1].parts["accuracy"] == pytest.approx(1.0, abs=0.2)
+
+
+def test_dpo_begins_at_ln_2_with_no_margin(run: Run) -> None:
+    run(DpoSettings(), SMALL.model_copy(update={"max_steps": 1}))
+    (step,) = (event for event in run.events if isinstance(event, StepDone))
+    assert step.loss == pytest.approx(math.log(2), abs=1e-5)
+    assert step.parts["margin"] == pytest.approx(0, abs=1e-4)
+    assert step.parts["chosen_change"] == pytest.approx(0, abs=1e-3)
+
+
+def test_a_wrong_reference_stops_before_the_first_step(run: Run) -> None:
+    with pytest.raises(TrainingError, match="must equal its reference"):
+        run(DpoSettings(), wrong=0.5)
+    assert not [event for event in run.events if isinstance(event, StepDone)]
+
+
+@pytest.mark.parametrize("settings", [DpoSettings(), KtoSettings()], ids=lambda s: s.kind)
+def test_resume_is_exact(run: Run, settings: ObjectiveSettings) -> None:
+    run(settings, SMALL.model_copy(update={"tokens_per_row": 40}))
+    whole = run.weights
+    (run.folder / "checkpoint.safetensors").unlink()
+    calls = iter([False, False, True])
+    with pytest.raises(InterruptedRun):
+        run(settings, SMALL.model_copy(update={"tokens_per_row": 40}), lambda: next(calls))
+    run(settings, SMALL.model_copy(update={"tokens_per_row": 40}))
+    assert all(torch.equal(run.weights[name], weight) for name, weight in whole.items())

@@ -79,7 +79,7 @@ def test_hinge_ipo_and_length_normalised() -> None:
     batch, beta = scored(), 0.3
 
     def found(form: str) -> float:
-        return float(Dpo(DpoSettings(beta=beta, form=form)).loss(batch, 2).value)  # type: ignore[arg-type]
+        return float(Dpo(DpoSettings(beta=beta, form=form)).loss(batch, 2).value.detach())  # type: ignore[arg-type]
 
     sums, means = gaps(batch), gaps(batch, means=True)
     assert found("hinge") == pytest.approx(sum(max(0.0, 1 - beta * g) for g in sums) / 2)

@@ -48,6 +48,26 @@ def test_chat_answers_once(project: Path) -> None:
     assert "builtin:nano" in both.stdout
 
 
+def test_sampled_answers_differ_by_seed_and_repeat(project: Path) -> None:
+    def answer(*seed: str) -> str:
+        options = ("-m", "Tell me about box 3.", "--temperature", "1.5", *seed)
+        return kamerton("chat", "desk", *options, cwd=project).stdout
+
+    assert answer("--seed", "1") == answer("--seed", "1")
+    assert len({answer("--seed", str(seed)) for seed in range(1, 5)}) > 1
+
+
+def test_a_recipe_is_checked_as_it_would_be_trained(project: Path) -> None:
+    options = ("--set", "prompt.system=You know boxes.", "--set", "prompt.demonstrations=1")
+    done = kamerton("check", "recipe.toml", "--show", "1", *options, cwd=project)
+    assert "You know boxes." in done.stdout
+    assert done.stdout.count("<|assistant|>") == 2
+    # Only the last answer is trained.
+    assert done.stdout.count("⟦") == done.stdout.count("⟧") == 2
+    short = kamerton("check", "recipe.toml", "--set", "render.max_tokens=12", cwd=project)
+    assert "examples would be dropped" in short.stdout
+
+
 def test_variants_are_listed_shown_verified_and_merged(project: Path) -> None:
     assert "desk" in kamerton("variant", "list", cwd=project).stdout
     shown = json.loads(kamerton("variant", "show", "desk", cwd=project).stdout)
@@ -59,6 +79,8 @@ def test_variants_are_listed_shown_verified_and_merged(project: Path) -> None:
 
     model = AutoModelForCausalLM.from_pretrained(project / "merged")
     assert model.num_parameters() == shown["base"]["num_parameters"]
+    said = kamerton("chat", "merged", "-m", "Which colour has box 6?", cwd=project)
+    assert said.stdout.startswith("Box")
     again = kamerton("variant", "merge", "desk", "merged", cwd=project, status=1)
     assert "exists already" in again.stderr
 
@@ -98,6 +120,11 @@ def test_a_prompt_alone_is_a_variant(project: Path) -> None:
         (["train", "recipe.toml", "--set", "data.train=none.jsonl"], 1, "none.jsonl"),
         (["train", "recipe.toml", "--set", 'adapter.targets=["q_prj"]'], 1, "q_proj"),
         (["train", "recipe.toml", "--set", "train.seed=9"], 1, "--fresh"),
+        (
+            ["train", "recipe.toml", "--set", "name=still", "--set", "train.learning_rate=1e-30"],
+            1,
+            "leaves the base's answers unchanged",
+        ),
         (["evaluate", "dsk"], 1, "did you mean 'desk'?"),
         (["chat", "desk", "desk", "-m", "x"], 1, "itself"),
         (["check", "absent.csv"], 1, "absent.csv"),
@@ -130,7 +157,7 @@ def test_check_lists_what_cannot_be_used(tmp_path: Path) -> None:
     assert "2 of 4 rows can be used" in done.stdout
     assert "d.jsonl:2" in done.stdout
     assert "d.jsonl:3" in done.stdout
-    assert "trained (green)" in done.stdout
+    assert "trained (in ⟦⟧)" in done.stdout
     kamerton("check", "d.jsonl", "--strict", cwd=tmp_path, status=1)
     kamerton("check", "d.jsonl", "--redact", "clean.jsonl", cwd=tmp_path)
     clean = (tmp_path / "clean.jsonl").read_text()

@@ -86,6 +86,23 @@ def test_a_new_row_moves_no_other(seed, share, text):
     assert side_of(examples, holdout) == before
 
 
+@given(st.integers(10, 99), seeds)
+def test_a_small_data_set_gets_its_share(number, seed):
+    examples = many("text", number)
+    _, holdout = split(examples, 0.1, seed)
+    assert len(holdout) >= round(0.1 * number)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seeds, st.integers(20, 90))
+def test_a_new_row_moves_at_most_one_other_of_few(seed, number):
+    examples = many("text", number)
+    before = side_of(examples, split(examples, 0.2, seed)[1])
+    new = ClassificationExample(Place("a", 999), "new", "x")
+    after = side_of(examples, split([new, *examples], 0.2, seed)[1])
+    assert sum(before[line] != after[line] for line in before) <= 1
+
+
 @settings(max_examples=20, deadline=None)
 @given(seeds)
 def test_shares_and_strata_come_near(seed):

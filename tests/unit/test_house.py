@@ -76,6 +76,15 @@ def test_all_names_exist_and_are_documented() -> None:
             continue
         module = importlib.import_module(info.name)
         assert module.__doc__, info.name
+        # Whatever is defined here without an underscore is public, and says so.
+        own = {
+            name
+            for name, member in vars(module).items()
+            if isinstance(member, type | FunctionType)
+            and member.__module__ == info.name
+            and not name.startswith("_")
+        }
+        assert own <= set(getattr(module, "__all__", ())), info.name
         for name in getattr(module, "__all__", ()):
             member = getattr(module, name)
             if isinstance(member, type | FunctionType):
@@ -101,7 +110,7 @@ OPTIONS = {
     "check": {"--set", "--show", "--base", "--redact", "--strict", "--json"},
     "train": {"--set", "--project", "--fresh", "--json"},
     "evaluate": {"--data", "--report", "--set", "--project", "--json"},
-    "chat": {"--message", "-m", "--temperature", "--max-tokens", "--project"},
+    "chat": {"--message", "-m", "--temperature", "--max-tokens", "--seed", "--project"},
     "variant list": {"--project", "--json"},
     "variant show": {"--project"},
     "variant verify": {"--project"},

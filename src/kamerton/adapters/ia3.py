@@ -24,7 +24,7 @@ from kamerton.core.settings import Settings
 from kamerton.models.base import Base, decoder_blocks
 from kamerton.models.linear import device_of, is_linear, linear_size, stored_weight
 
-__all__ = ["Ia3", "Ia3Settings", "attach_ia3", "load_ia3"]
+__all__ = ["Ia3", "Ia3Linear", "Ia3Settings", "attach_ia3", "load_ia3"]
 
 _AUTO = ("auto",)
 # Where one matrix makes queries, keys and values, the queries are scaled too, as in PEFT.

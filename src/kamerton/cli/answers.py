@@ -7,6 +7,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from kamerton.cli.console import harmless
+
 __all__ = ["answer_panel", "print_side_by_side"]
 
 _NARROWEST = 28
@@ -24,7 +26,7 @@ def answer_panel(text: str, title: str, *, style: str = "none") -> Panel:
     Returns:
         The panel, as wide as its place.
     """
-    shown = Text(text) if text.strip() else Text("(empty)", style="dim")
+    shown = Text(harmless(text)) if text.strip() else Text("(empty)", style="dim")
     return Panel(shown, title=Text(title), border_style=style)
 
 

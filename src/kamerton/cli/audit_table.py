@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kamerton.cli.console import harmless, print_table
 from kamerton.cli.places import short_path, short_place, short_places
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def print_audit(out: Console, found: "Audit") -> None:
     for rejection in found.rejections[:_LISTED]:
         field = f"{rejection.field}: " if rejection.field else ""
         place = short_place(str(rejection.place))
-        out.print(Text(f"  {place}: {field}{rejection.reason}", style="red"))
+        out.print(Text(harmless(f"  {place}: {field}{rejection.reason}"), style="red"))
     if len(found.rejections) > _LISTED:
         out.print(f"  and {len(found.rejections) - _LISTED} more (--json lists all)", style="red")
     table = Table(show_header=False, box=None, pad_edge=False)
@@ -37,14 +38,14 @@ def print_audit(out: Console, found: "Audit") -> None:
     # Names of labels and places may be long: fold them rather than cut them.
     table.add_column(overflow="fold")
     for name, value in _lines(found):
-        table.add_row(name, Text(value))
-    out.print(table)
+        table.add_row(name, Text(harmless(value)))
+    print_table(out, table)
     for warning in found.warnings:
         for place in found.leaked.places if found.leaked else ():
             warning = warning.replace(place, short_place(place))
-        out.print(Text(f"mind: {warning}", style="yellow"))
+        out.print(Text(harmless(f"mind: {warning}"), style="yellow"))
     for notice in found.notices:
-        out.print(Text(notice, style="dim"))
+        out.print(Text(harmless(notice), style="dim"))
 
 
 def _lines(found: "Audit") -> list[tuple[str, str]]:

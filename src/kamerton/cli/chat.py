@@ -1,6 +1,7 @@
 """`kamerton chat VARIANT [OTHER]`."""
 
 import math
+import secrets
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kamerton.cli.answers import print_side_by_side
-from kamerton.cli.console import busy, data_console, messages
+from kamerton.cli.console import busy, data_console, harmless, messages
 from kamerton.cli.options import project_option
 
 if TYPE_CHECKING:
@@ -29,36 +30,49 @@ __all__ = ["chat"]
 )
 @click.option(
     "--max-tokens",
-    default=200,
-    show_default=True,
+    default=None,
+    show_default="as the variant was made for",
     type=click.IntRange(min=1),
     help="Longest answer in tokens.",
+)
+@click.option(
+    "--seed",
+    default=None,
+    show_default="another one every time",
+    type=click.IntRange(min=0),
+    help="Makes sampled answers repeatable.",
 )
 @project_option
 def chat(
     variants: tuple[str, ...],
     message: str | None,
     temperature: float,
-    max_tokens: int,
+    max_tokens: int | None,
+    seed: int | None,
     project: Path,
 ) -> None:
     """Talk to one of VARIANTS, or to two side by side.
 
-    A name stands for a variant of the project; a base such as builtin:nano answers as it is.
+    A name stands for a variant of the project; a base such as builtin:nano, or the folder of a
+    Transformers model such as a merged variant, answers as it is.
     Empty input or Ctrl-D ends; /new begins a new conversation.
     """
     if len(variants) > 2:
         raise click.UsageError("at most two variants can be talked to at once")
     with busy("loading PyTorch"):
+        from kamerton.core.errors import ModelError
         from kamerton.core.protocols import Generation
         from kamerton.flows.chat import Conversation
         from kamerton.flows.workspace import Workspace
 
     if not math.isfinite(temperature):
         raise click.UsageError(f"--temperature must be a number from 0, got {temperature}")
-    generation = Generation(max_tokens=max_tokens, temperature=temperature)
+    chosen = secrets.randbelow(1 << 31) if seed is None else seed
+    if temperature and seed is None:
+        messages.print(f"--seed {chosen} gives these answers again", style="dim")
+    generation = Generation(temperature=temperature, seed=chosen)
     with busy(f"loading {' and '.join(variants)}"):
-        conversation = Conversation.open(variants, Workspace(project), generation)
+        conversation = Conversation.open(variants, Workspace(project), generation, max_tokens)
     if message is not None:
         _answer(conversation, message)
         return
@@ -76,14 +90,18 @@ def chat(
         elif not said.strip():
             break
         else:
-            _answer(conversation, said)
+            try:
+                _answer(conversation, said)
+            except ModelError as error:
+                messages.print(error.message, style="yellow")
+                messages.print(f"hint: {error.hint}", style="dim")
 
 
 def _answer(conversation: "Conversation", said: str) -> None:
     """Print the answer as it comes, or those of two variants when both are whole."""
     if len(conversation.engines) == 1:
         for piece in conversation.stream(said):
-            click.echo(piece, nl=False)
+            click.echo(harmless(piece), nl=False)
         click.echo()
         return
     with busy("waiting for both answers"):

@@ -9,7 +9,7 @@ import click
 from rich.text import Text
 
 from kamerton.cli.audit_table import print_audit
-from kamerton.cli.console import busy, data_console, messages, progress_sink
+from kamerton.cli.console import busy, data_console, harmless, messages, progress_sink
 from kamerton.cli.options import set_option
 from kamerton.cli.places import short_place
 
@@ -27,9 +27,14 @@ __all__ = ["check"]
     default=0,
     metavar="N",
     type=click.IntRange(min=0),
-    help="Show N examples, trained text coloured.",
+    help="Show N examples, trained text marked.",
 )
-@click.option("--base", default="builtin:nano", help="Whose template --show uses.")
+@click.option(
+    "--base",
+    default=None,
+    show_default="the recipe's, or builtin:nano",
+    help="Whose template and context length count.",
+)
 @click.option(
     "--redact", type=click.Path(path_type=Path), help="Write a copy without personal data."
 )
@@ -39,54 +44,47 @@ def check(
     data: str,
     overrides: tuple[str, ...],
     show: int,
-    base: str,
+    base: str | None,
     redact: Path | None,
     strict: bool,
     as_json: bool,
 ) -> None:
-    """Audit the examples in DATA: a file or a Hub data set.
+    """Audit the examples in DATA: a file, a Hub data set, or a recipe that names one.
 
     Lists rows that cannot be used with file, line, field and reason; reports duplicates, leakage
-    into the holdout, labels, lengths, languages and personal data. --set data.KEY=VALUE and
-    --set render.KEY=VALUE are those of a recipe.
+    into the holdout, labels, lengths, languages and personal data. With --base, --show or a recipe
+    also what would not fit the base's context. A recipe's prompt stands before what is shown.
+    --set data.KEY=VALUE and --set render.KEY=VALUE are those of a recipe.
     """
     if as_json and show:
         raise click.UsageError("--json and --show cannot be used together")
     with busy("starting"):
-        from kamerton.core.errors import SettingsError
-        from kamerton.core.settings import apply_overrides
-        from kamerton.data.rendered import RenderSettings
-        from kamerton.data.settings import DataSettings
         from kamerton.flows.check import check_data, show_examples
+        from kamerton.flows.checked import read_checked
 
-    values = apply_overrides({"data": {"train": data}, "render": {}}, overrides)
-    if unknown := sorted(values.keys() - {"data", "render"}):
-        raise SettingsError(
-            f"--set {unknown[0]}: only data.* and render.* can be set here",
-            hint="kamerton train RECIPE --set takes every setting of a recipe",
-        )
-    settings = DataSettings.parse(values["data"], source="--set data")
+    wanted = read_checked(data, overrides)
     if redact is not None:
         from kamerton.flows.redact import write_redacted
 
         with progress_sink() as sink:
-            done = write_redacted(settings, redact, sink)
+            done = write_redacted(wanted.data, redact, sink)
         left_out = f", {done.num_left_out} unreadable ones left out" if done.num_left_out else ""
         messages.print(
             f"wrote {redact}: {done.num_rows} rows{left_out}, "
             f"{done.num_values} values replaced by placeholders"
         )
     with progress_sink() as sink:
-        checked = check_data(settings, sink)
+        checked = check_data(wanted.data, sink)
     if as_json:
         click.echo(json.dumps(checked.audit.to_json(), ensure_ascii=False, indent=2))
     else:
         print_audit(data_console(), checked.audit)
-    if show:
-        rendering = RenderSettings.parse(values["render"], source="--set render")
+    if (show or base or wanted.base) and not as_json:
         with busy("loading the tokenizer"):
-            facts, notices, shown = show_examples(checked.loaded, base, rendering, show)
-        _print_shown(facts, notices, shown)
+            apply = wanted.prompt(checked.train).apply
+            model = base or wanted.base or "builtin:nano"
+            shown = show_examples(checked.loaded, model, wanted.render, show, apply)
+        _print_shown(*shown)
     if strict and checked.audit.rejections:
         sys.exit(1)
 
@@ -97,18 +95,25 @@ def _print_shown(facts: list[tuple[str, str]], notices: list[str], shown: "list[
     for name, value in facts:
         out.print(Text.assemble((f"{name}: ", "dim"), value))
     for notice in notices:
-        out.print(Text(notice, style="yellow"))
+        out.print(Text(harmless(notice), style="yellow"))
+    # Colour marks what is trained; without it, or for eyes that do not tell it, brackets do.
+    opened, closed = ("⟦", "⟧") if out.encoding.startswith("utf") else ("[[", "]]")
+    marked = not out.color_system
+    how = f"in {opened}{closed}" if marked else "green"
     for example in shown:
         out.rule(Text(short_place(example.place)), style="dim")
         if example.problem:
-            out.print(Text(example.problem, style="red"))
+            out.print(Text(harmless(example.problem), style="red"))
             continue
         text = Text()
         for span in example.spans:
-            text.append(span.text, style="bold green" if span.trained else "dim")
+            mine = harmless(span.text)
+            if span.trained and marked:
+                mine = f"{opened}{mine}{closed}"
+            text.append(mine, style="bold green" if span.trained else "dim")
         out.print(text)
         out.print(
-            f"{example.num_tokens} tokens, {example.num_trained} trained (green); "
+            f"{example.num_tokens} tokens, {example.num_trained} trained ({how}); "
             f"BOS {example.num_bos}, trained ends {example.num_ends}",
             style="cyan",
         )

@@ -4,12 +4,14 @@ No console here reads rich's markup or emoji codes: file names, users and models
 and `:warning:` and mean it.
 """
 
+import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     Progress,
@@ -32,7 +34,19 @@ from kamerton.core.events import (
 )
 from kamerton.core.events import Progress as ProgressEvent
 
-__all__ = ["busy", "data_console", "messages", "progress_sink", "stop_flag"]
+__all__ = [
+    "busy",
+    "data_console",
+    "harmless",
+    "messages",
+    "print_table",
+    "progress_sink",
+    "stop_flag",
+]
+
+# Control characters but tab and line feed, and those that turn the direction of writing around.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_WIDEST = 100_000
 
 messages = Console(stderr=True, highlight=False, markup=False, emoji=False)
 """Where messages go; data goes to stdout."""
@@ -45,6 +59,33 @@ def data_console() -> Console:
         The console; without colours where stdout is no terminal or NO_COLOR is set.
     """
     return Console(highlight=False, markup=False, emoji=False)
+
+
+def harmless(text: str) -> str:
+    """Take from a text what a terminal would obey: data and models may hold escape codes.
+
+    Args:
+        text: What a user, a file or a model wrote.
+
+    Returns:
+        The text with control characters written out, such as `\\x1b`.
+    """
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def print_table(out: Console, table: RenderableType) -> None:
+    """Print a table; where stdout is no terminal, as wide as it needs to be.
+
+    Args:
+        out: Where.
+        table: One table or several.
+    """
+    before = out.width
+    if not out.is_terminal:
+        options = out.options.update(max_width=_WIDEST)
+        out.width = max(before, Measurement.get(out, options, table).maximum)
+    out.print(table)
+    out.width = before
 
 
 @contextmanager
@@ -106,7 +147,7 @@ class _Bars:
         match event:
             case Notice():
                 style = "yellow" if event.level == "warning" else "dim"
-                self._bars.console.print(f"{event.level}: {event.message}", style=style)
+                self._bars.console.print(f"{event.level}: {harmless(event.message)}", style=style)
             case ProgressEvent():
                 self._show(event.task, event.done, event.total, event.unit)
             case RunStarted():
@@ -130,7 +171,7 @@ class _Bars:
 
     def _say_start(self, event: RunStarted) -> None:
         self._show("training", event.first_step, event.num_steps, "")
-        if event.first_step:
+        if 0 < event.first_step < event.num_steps:
             self._bars.console.print(f"going on after step {event.first_step}", style="dim")
         facts = event.facts
         if "trainable" in facts:

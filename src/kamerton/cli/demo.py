@@ -7,7 +7,7 @@ import click
 
 from kamerton.cli.answers import answer_panel
 from kamerton.cli.audit_table import print_audit
-from kamerton.cli.console import busy, data_console, messages, progress_sink
+from kamerton.cli.console import busy, data_console, messages, print_table, progress_sink
 
 __all__ = ["demo"]
 
@@ -45,7 +45,7 @@ def demo(folder: Path) -> None:
     _step(3, "compare it with prompting on held-out questions")
     with progress_sink() as sink:
         evaluated = run.evaluate(made, sink)
-    out.print(terminal_table(evaluated.comparison))
+    print_table(out, terminal_table(evaluated.comparison))
     question, answers = side_by_side(evaluated)
     out.print()
     out.print(answer_panel(question, "a customer asks", style="cyan"))

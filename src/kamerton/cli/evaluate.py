@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from kamerton.cli.console import busy, data_console, messages, progress_sink
+from kamerton.cli.console import busy, data_console, messages, print_table, progress_sink
 from kamerton.cli.options import project_option, set_option
 
 __all__ = ["evaluate"]
@@ -45,7 +45,7 @@ def evaluate(
     if as_json:
         click.echo(json.dumps(evaluated.comparison.to_json(), ensure_ascii=False))
     else:
-        data_console().print(terminal_table(evaluated.comparison))
+        print_table(data_console(), terminal_table(evaluated.comparison))
     if report is not None:
         with busy("writing the report"):
             write_evaluation_report(report, evaluated, workspace, found[0].name)

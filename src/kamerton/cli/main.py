@@ -3,7 +3,9 @@
 Data goes to stdout, messages to stderr. An error is one message and, where there is one, a hint.
 """
 
+import errno
 import importlib
+import io
 import os
 import sys
 
@@ -62,8 +64,21 @@ def main() -> None:
 
 def run() -> None:
     """Run the command line: the entry point of the installed `kamerton`."""
+    stdout = sys.stdout
+    for stream in (stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that lacks a letter gets its number instead of our crash.
+            stream.reconfigure(errors="backslashreplace")
     try:
         main(prog_name="kamerton", standalone_mode=False)
+        sys.stdout.flush()
+    except SystemExit as error:
+        # Both answer a closed pipe with a plain 1: rich at once, click with another stdout.
+        if sys.stdout is not stdout or isinstance(error.__context__, BrokenPipeError):
+            _leave_pipe()
+        raise
+    except BrokenPipeError:
+        _leave_pipe()
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
@@ -87,16 +102,29 @@ def run() -> None:
         if error.hint:
             _print("hint", "cyan", error.hint)
         sys.exit(error.exit_status)
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`): not an error of ours.
-        sys.stderr.close()
-        sys.exit(141)
     except OSError as error:
         # A full disk, a folder that may not be written: the system's word and the place say all.
         where = f"{error.filename}: " if error.filename else ""
         _print("error", "red", f"{where}{error.strerror or error}")
-        _print("hint", "cyan", "what was complete before is still there; the same command goes on")
+        _print("hint", "cyan", _OS_HINTS.get(error.errno or 0, _OS_HINT))
         sys.exit(1)
+
+
+_OS_HINT = "what was complete before is still there; the same command goes on"
+_OS_HINTS = {
+    errno.ENOSPC: f"make room on the disk; {_OS_HINT}",
+    errno.EACCES: "you may not read or write there: choose another folder, or change its rights",
+    errno.EROFS: "nothing can be written there: choose another folder",
+    errno.ENOENT: "check the path",
+    errno.EISDIR: "a file is needed there, and this is a folder",
+    errno.ENOTDIR: "a folder is needed there, and this is a file",
+}
+
+
+def _leave_pipe() -> None:
+    """End quietly when the reader of our output went away (`| head`), as other programs do."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(141)
 
 
 def _print(kind: str, colour: str, message: str) -> None:
@@ -107,4 +135,6 @@ def _print(kind: str, colour: str, message: str) -> None:
         err=True,
         nl=False,
     )
-    click.echo(message, err=True)
+    from kamerton.cli.console import harmless
+
+    click.echo(harmless(message), err=True)

@@ -15,7 +15,9 @@ __all__ = ["train"]
 @click.argument("recipe", type=click.Path(path_type=Path))
 @set_option
 @project_option
-@click.option("--fresh", is_flag=True, help="Start over, forgetting the state of an earlier run.")
+@click.option(
+    "--fresh", is_flag=True, help="Start over; what the variant was before is kept as NAME.1."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the variant's manifest as JSON.")
 def train(
     recipe: Path, overrides: tuple[str, ...], project: Path, fresh: bool, as_json: bool

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from kamerton.cli.console import data_console, messages
+from kamerton.cli.console import data_console, messages, print_table
 from kamerton.cli.options import project_option
 
 __all__ = ["variant"]
@@ -26,12 +26,14 @@ def list_(project: Path, as_json: bool) -> None:
     from kamerton.flows.workspace import Workspace
     from kamerton.store.variants import list_variants
 
-    found = list_variants(Workspace(project).variants)
+    found, damaged = list_variants(Workspace(project).variants)
+    for reason in damaged:
+        messages.print(f"left out: {reason}", style="yellow", soft_wrap=True)
     if as_json:
         plain = [one.manifest.model_dump(mode="json") for one in found]
         click.echo(json.dumps(plain, ensure_ascii=False, indent=2))
         return
-    if not found:
+    if not found and not damaged:
         messages.print("no variants yet: kamerton train RECIPE makes one")
         return
     table = Table(box=None, pad_edge=False)
@@ -42,10 +44,10 @@ def list_(project: Path, as_json: bool) -> None:
         loss = manifest.metrics.get("holdout_loss")
         shown = "" if loss is None else f"{loss:.4f}"
         table.add_row(
-            one.name, manifest.method, manifest.base.id, shown, manifest.created[:16],
+            one.folder.name, manifest.method, manifest.base.id, shown, manifest.created[:16],
             manifest.content_hash[:12],
         )  # fmt: skip
-    data_console().print(table)
+    print_table(data_console(), table)
 
 
 @variant.command()

@@ -198,7 +198,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "nested too deeply"
     if isinstance(error, json.JSONDecodeError):
-        return f"not valid JSON: {error.msg.lower()} at character {error.colno}"
+        reason = error.msg.lower().removesuffix(" at")
+        return f"not valid JSON: {reason} at character {error.colno}"
     return f"not valid JSON: {error}"
 
 
@@ -273,7 +274,7 @@ class _Cursor:
         cut = "\\u" in self._buffer[-5:] or error.msg.startswith("Unterminated string")
         if cut or error.pos >= len(self._buffer.rstrip()):
             return "the text ends in the middle of a value"
-        return error.msg.lower()
+        return error.msg.lower().removesuffix(" at")
 
     def _is_certain(self, error: json.JSONDecodeError) -> bool:
         # Near the end of the buffer, or in an open string, more text may cure the fault.

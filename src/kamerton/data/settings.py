@@ -59,8 +59,6 @@ class DataSettings(Settings):
     redact: bool = False
     """Replace e-mails, phone, card, account, passport, insurance and tax numbers by placeholders
     like [EMAIL_1]."""
-    local: bool = False
-    """The data never leaves this machine: no remote teacher, judge, tracker or log sees it."""
 
     @field_validator("holdout")
     @classmethod

@@ -1,9 +1,11 @@
 """Divide examples into those to learn from and those to measure with.
 
 Each cluster of examples gets a fixed point in [0, 1) from its content and the seed, and is held out
-when the point lies below the share. So a row's side depends on nothing but itself, with three
+when the point lies below the share. So a row's side depends on nothing but itself, with four
 exceptions, all of which keep small data sets usable:
 
+- of fewer than 100 clusters at least the share is held out, the lowest points first: chance alone
+  would leave one of 45 now and then. A new row can then move one other;
 - a label of five or more clusters always has one held out: the lowest point, when none is below
   the share. A new row of that label can take its place;
 - a label of two or more clusters never goes wholly to the holdout: the highest point stays;
@@ -31,6 +33,7 @@ from kamerton.data.spool import Picked
 __all__ = ["split"]
 
 _CLUSTERS_PER_LABEL = 5
+_FEW_CLUSTERS = 100
 _DIGEST_BYTES = 32
 # Redaction numbers its placeholders in order of appearance; a new first row renumbers them all.
 _PLACEHOLDER = re.compile(r"\[([a-z]+)_\d+\]")
@@ -60,6 +63,8 @@ def split(examples: Sequence[Example], holdout: float, seed: int) -> tuple[Picke
         of_label[label_of(example)].append(number)
 
     held = distinct / 2**63 < holdout
+    if len(distinct) < _FEW_CLUSTERS:
+        held[: round(holdout * len(distinct))] = True
     for _, members in sorted(of_label.items(), key=lambda item: str(item[0])):
         _keep_both_sides(held, np.unique(members), least=_CLUSTERS_PER_LABEL)
     _keep_both_sides(held, np.arange(len(distinct)), least=2)

@@ -1,19 +1,23 @@
 """`kamerton chat`: a conversation with one variant, or with two about the same questions."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from kamerton.core.errors import VariantError
+from kamerton.core.errors import ModelError, VariantError
 from kamerton.core.protocols import Engine, Generation
+from kamerton.core.seeds import derive_seed
 from kamerton.data.rendered import RenderSettings
 from kamerton.flows.prepare import renderer_of
 from kamerton.flows.variants import base_of, make_ready
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.load import load_base
-from kamerton.store.variants import find_variant
+from kamerton.store.variants import MANIFEST_FILE, find_variant
 
 __all__ = ["Conversation"]
+
+_MAX_TOKENS = 200
 
 
 @dataclass(eq=False)
@@ -32,14 +36,19 @@ class Conversation:
 
     @classmethod
     def open(
-        cls, names: Sequence[str], workspace: Workspace, generation: Generation
+        cls,
+        names: Sequence[str],
+        workspace: Workspace,
+        generation: Generation,
+        max_tokens: int | None = None,
     ) -> "Conversation":
         """Load variants.
 
         Args:
-            names: Variants or bases, one or two.
+            names: Variants or bases, one or two; a folder of a Transformers model is a base.
             workspace: Where variants are.
-            generation: How to answer.
+            generation: How to answer; every turn has its own random stream.
+            max_tokens: Longest answer; as the variants were made for when None.
 
         Returns:
             An empty conversation.
@@ -54,15 +63,18 @@ class Conversation:
             )
         # Each gets a base of its own here; one base for many variants is the server's business.
         engines: dict[str, Engine] = {}
+        wanted = []
         for name in names:
-            if name.startswith("builtin:"):
+            if _is_base(name):
                 base = load_base(name)
                 renderer = renderer_of(base, RenderSettings())
                 engines[name] = EmbeddedEngine(base, renderer)
             else:
                 variant = find_variant(name, workspace.variants)
                 engines[name] = make_ready(variant, base_of(variant)).engine
-        return cls(engines, generation)
+                wanted.append(int(variant.manifest.generation.get("max_tokens", _MAX_TOKENS)))
+        longest = max_tokens or max(wanted, default=_MAX_TOKENS)
+        return cls(engines, replace(generation, max_tokens=longest))
 
     def ask(self, message: str) -> dict[str, str]:
         """Ask all variants and wait for their whole answers.
@@ -93,9 +105,22 @@ class Conversation:
 
     def _answer(self, name: str, message: str) -> Iterator[str]:
         turns = self.turns.setdefault(name, [])
-        turns.append({"role": "user", "content": message})
+        asked = [*turns, {"role": "user", "content": message}]
+        seed = derive_seed(self.generation.seed, "turn", len(turns))
         pieces = []
-        for event in self.engines[name].stream([turns], self.generation):
-            pieces.append(event.text)
-            yield event.text
-        turns.append({"role": "assistant", "content": "".join(pieces)})
+        try:
+            for event in self.engines[name].stream([asked], replace(self.generation, seed=seed)):
+                pieces.append(event.text)
+                yield event.text
+        except ModelError as error:
+            if not turns:
+                raise
+            raise ModelError(error.message, hint="/new begins a new conversation") from None
+        self.turns[name] = [*asked, {"role": "assistant", "content": "".join(pieces)}]
+
+
+def _is_base(name: str) -> bool:
+    """Tell a base from a variant: a bundled one, or a Transformers model's folder."""
+    folder = Path(name)
+    is_model = (folder / "config.json").is_file() and not (folder / MANIFEST_FILE).is_file()
+    return name.startswith("builtin:") or is_model

@@ -10,7 +10,7 @@ from kamerton.data.audit import Audit, audit
 from kamerton.data.dataset import Loaded, load_examples, load_holdout
 from kamerton.data.examples import Example
 from kamerton.data.rendered import RenderSettings
-from kamerton.data.rendering import Renderer, make_renderer
+from kamerton.data.rendering import Apply, Renderer, make_renderer
 from kamerton.data.settings import DataSettings
 from kamerton.data.split import split
 from kamerton.data.tokens import Span
@@ -52,10 +52,12 @@ class Checked:
     Attributes:
         loaded: The data set.
         audit: The findings.
+        train: The examples that would be learned from.
     """
 
     loaded: Loaded
     audit: Audit
+    train: Sequence[Example]
 
 
 def check_data(settings: DataSettings, sink: Sink) -> Checked:
@@ -85,11 +87,12 @@ def check_data(settings: DataSettings, sink: Sink) -> Checked:
         holdout = load_holdout(settings, report=reading).examples
     else:
         train, holdout = split(loaded.examples, settings.holdout, settings.seed)
-    return Checked(loaded, audit(loaded, holdout or None, train=train, report=examining))
+    found = audit(loaded, holdout or None, train=train, report=examining)
+    return Checked(loaded, found, train)
 
 
 def show_examples(
-    loaded: Loaded, base: str, settings: RenderSettings, count: int
+    loaded: Loaded, base: str, settings: RenderSettings, count: int, apply: Apply | None = None
 ) -> tuple[list[tuple[str, str]], list[str], list[Shown]]:
     """Render the first examples as a base would see them.
 
@@ -98,6 +101,7 @@ def show_examples(
         base: A folder, Hub id or builtin; only its tokenizer is read.
         settings: What is trained.
         count: How many examples.
+        apply: Puts a recipe's prompt around their messages.
 
     Returns:
         Facts about the rendering and about the rows of all examples (of an even choice of them
@@ -119,7 +123,7 @@ def show_examples(
     shown = []
     for example in loaded.examples[:count]:
         try:
-            row = renderer.render(example)
+            row = renderer.render(example, apply)
         except RenderingError as error:
             shown.append(Shown(str(example.place), problem=error.message))
             continue
@@ -134,15 +138,15 @@ def show_examples(
                 num_ends=num_ends,
             )
         )
-    facts, problems = _facts_of_rows(renderer, spread(loaded.examples, _MOST_COUNTED))
+    facts, problems = _facts_of_rows(renderer, spread(loaded.examples, _MOST_COUNTED), apply)
     return renderer.facts.lines() + facts, [*renderer.facts.notices, *problems], shown
 
 
 def _facts_of_rows(
-    renderer: Renderer, examples: Sequence[Example]
+    renderer: Renderer, examples: Sequence[Example], apply: Apply | None
 ) -> tuple[list[tuple[str, str]], list[str]]:
     """Count what training would begin with, and list what it would drop."""
-    rows, dropped = renderer.render_all(examples)
+    rows, dropped = renderer.render_all(examples, apply)
     facts = [("examples rendered", f"{len(examples) - len(dropped):,} of {len(examples):,}")]
     if rows:
         lengths = [len(row.ids) for row in rows]

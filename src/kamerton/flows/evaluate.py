@@ -37,6 +37,7 @@ from kamerton.training.rows import num_labelled
 __all__ = ["Evaluated", "evaluate_variants", "evaluation_settings"]
 
 _NO_LIMIT = 1 << 20
+_FEW_HELD = 20
 
 Measurable = ChatExample | ClassificationExample | PreferenceExample
 """What has a question and a right answer."""
@@ -94,6 +95,9 @@ def evaluate_variants(
     held = spread(_measured_on(data, recipe.data, prepared.holdout), settings.limit)
     if settings.checks:
         held = [_asked_freely(example) for example in held]
+    if len(held) < _FEW_HELD:
+        found = f"only {len(held)} held-out example{'s' * (len(held) != 1)}"
+        sink(Notice(f"{found}: the intervals will be wide", "warning"))
     labels = _labels(prepared.train, held, sink)
     base = base_of(first, dtype=_dtype(variants))
     renderer = _renderer(base, recipe, recipe)

@@ -19,7 +19,7 @@ from kamerton.objectives.objective import Takes
 from kamerton.prompting.demonstrations import Candidate, choose_demonstrations
 from kamerton.prompting.prompt import Prompt
 
-__all__ = ["make_prompt", "read_examples", "render_all", "renderer_of"]
+__all__ = ["make_prompt", "read_examples", "relative_to", "render_all", "renderer_of"]
 
 _SHOWN_REASONS = 3
 
@@ -42,7 +42,7 @@ def read_examples(recipe: Recipe, folder: Path, sink: Sink) -> Prepared:
     def report(done: int, total: int | None) -> None:
         sink(Progress("reading examples", done, total, "bytes"))
 
-    prepared = prepare(_relative_to(recipe.data, folder), report=report)
+    prepared = prepare(relative_to(recipe.data, folder), report=report)
     for loaded in (prepared.loaded, prepared.loaded_holdout):
         if loaded is not None and loaded.rejections:
             sink(
@@ -164,8 +164,16 @@ def render_all(
     return rows
 
 
-def _relative_to(settings: DataSettings, folder: Path) -> DataSettings:
-    """Read paths of a recipe relative to the recipe's own folder."""
+def relative_to(settings: DataSettings, folder: Path) -> DataSettings:
+    """Read paths of a recipe relative to the recipe's own folder.
+
+    Args:
+        settings: As the recipe has them.
+        folder: The recipe's.
+
+    Returns:
+        Settings whose paths are found from here.
+    """
     changed = {}
     for field in ("train", "holdout"):
         value = getattr(settings, field)

@@ -1,5 +1,6 @@
 """`kamerton train`: make one variant from a recipe."""
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,11 +15,10 @@ from filelock import FileLock, Timeout
 from kamerton import __version__
 from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.catalogue import NoAdapterSettings, attach, load
-from kamerton.core.errors import AdapterError, SettingsError, TrainingError
+from kamerton.core.errors import AdapterError, InterruptedRun, SettingsError, TrainingError
 from kamerton.core.events import Notice, Sink, fan_out
-from kamerton.core.files import hash_json
 from kamerton.data.dataset import Prepared
-from kamerton.data.examples import Example
+from kamerton.data.examples import ClassificationExample, Example
 from kamerton.data.rendered import Trainable
 from kamerton.flows.prepare import make_prompt, read_examples, render_all, renderer_of
 from kamerton.flows.recipe import Recipe
@@ -117,8 +117,14 @@ def _make_alone(
         _ensure_effect(base, task.adapter, task.train[0])
         files, metrics = dict(task.adapter.files()), _metrics(task, outcome)
         _explain(metrics, sink)
-    manifest = _manifest(recipe, folder, examples, base, prompt, metrics)
-    variant = write_variant(workspace.variants / recipe.name, manifest, files, replace=True)
+    manifest = _manifest(recipe, folder, examples, base, prompt, metrics, start)
+
+    def kept(name: str) -> None:
+        sink(Notice(f"what '{recipe.name}' was before is kept as '{name}'"))
+
+    variant = write_variant(
+        workspace.variants / recipe.name, manifest, files, replace=True, kept=kept
+    )
     with open_store(workspace.store) as store:
         store.add_variant(variant.manifest.model_dump(mode="json"), variant.folder)
     return Made(variant, outcome)
@@ -148,6 +154,10 @@ def _say_counts(examples: Prepared, sink: Sink) -> None:
     counts = f"{len(examples.train)} examples to learn from, {held} held out"
     few = f"; fewer than {_FEW_HELD} held out say little: raise data.holdout, or give it a file"
     sink(Notice(counts + few, "warning") if held < _FEW_HELD else Notice(counts))
+    labels = {e.label for e in examples.train if isinstance(e, ClassificationExample)}
+    if len(labels) == 1:
+        only = f"all examples have one label, '{labels.pop()}': there is nothing to tell apart"
+        sink(Notice(only, "warning"))
 
 
 def _use_threads(number: int) -> None:
@@ -234,6 +244,8 @@ def _follow(
     should_stop: Callable[[], bool],
 ) -> Outcome:
     """Train with all sinks attached."""
+    if should_stop():
+        raise InterruptedRun("stopped before the first step", hint="the same command goes on")
     with (
         open_store(workspace.store) as store,
         record_run(store, recipe.to_plain(), task.folder) as record,
@@ -273,26 +285,33 @@ def _explain(metrics: Mapping[str, float], sink: Sink) -> None:
 
 
 def _identity(recipe: Recipe, examples: Prepared, base: Base, start: Variant | None) -> str:
-    """Hash everything that must be the same for a checkpoint to lead to the same weights."""
+    """List everything that must be the same for a checkpoint to lead to the same weights."""
     made_of = recipe.model_dump(
         mode="json", exclude={"name", "purpose", "evaluate", "log", "data", "base"}
     )
-    # When to save and how to pack rows are no part of what is computed.
+    # When to save is no part of what is computed; how rows are packed is, by its rounding.
     del made_of["train"]["checkpoint_every_s"]
     held = examples.loaded_holdout
-    made_of["data"] = [
-        examples.loaded.fingerprint,
-        held.fingerprint if held else recipe.data.holdout,
-        recipe.data.seed,
-    ]
+    made_of["data"] = {
+        "examples": examples.loaded.fingerprint[:12],
+        "holdout": held.fingerprint[:12] if held else recipe.data.holdout,
+        "seed": recipe.data.seed,
+    }
     identity = base.identity
-    made_of["base"] = [identity.weight_hash, identity.tokenizer_hash, identity.template_hash]
-    made_of["quantise"] = identity.quantise
+    made_of["base"] = {
+        "weights": identity.weight_hash,
+        "tokenizer": identity.tokenizer_hash,
+        "template": identity.template_hash,
+        "quantise": identity.quantise,
+        "dtype": str(base.dtype),
+    }
     made_of["start"] = start.manifest.content_hash if start else ""
-    made_of["machine"] = [
-        torch.__version__, torch.get_num_threads(), str(base.device), str(base.dtype)
-    ]  # fmt: skip
-    return hash_json(made_of)
+    made_of["machine"] = {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "device": str(base.device),
+    }
+    return json.dumps(made_of, sort_keys=True)
 
 
 @torch.no_grad()
@@ -316,6 +335,7 @@ def _manifest(
     base: Base,
     prompt: Prompt,
     metrics: dict[str, float],
+    start: Variant | None,
 ) -> VariantManifest:
     identity = base.identity
     return VariantManifest(
@@ -343,6 +363,7 @@ def _manifest(
         ),
         seed=recipe.train.seed,
         metrics=metrics,
+        parents=[start.manifest.content_hash] if start else [],
         kamerton_version=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -12,7 +12,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["CODECS", "NF4_LEVELS", "Codec", "Quantisation", "dynamic_levels"]
+__all__ = [
+    "CODECS",
+    "NF4_LEVELS",
+    "Codec",
+    "Quantisation",
+    "dynamic_levels",
+    "pack_int8",
+    "pack_nf4",
+    "unpack_int8",
+    "unpack_nf4",
+]
 
 Quantisation = Literal["none", "nf4", "int8"]
 

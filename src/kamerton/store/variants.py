@@ -7,8 +7,9 @@ generation defaults, method and the adapter's files; not its name, date or metri
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -20,7 +21,9 @@ from kamerton.store.card import make_card
 from kamerton.store.manifest import FORMAT_VERSION, VariantManifest
 
 __all__ = [
+    "MANIFEST_FILE",
     "Variant",
+    "add_metrics",
     "check_base",
     "find_variant",
     "is_variant_name",
@@ -73,7 +76,12 @@ def is_variant_name(name: str) -> bool:
 
 
 def write_variant(
-    folder: Path, manifest: VariantManifest, files: Mapping[str, bytes], *, replace: bool = False
+    folder: Path,
+    manifest: VariantManifest,
+    files: Mapping[str, bytes],
+    *,
+    replace: bool = False,
+    kept: Callable[[str], None] | None = None,
 ) -> Variant:
     """Write a variant's folder so that it appears whole or not at all.
 
@@ -84,6 +92,8 @@ def write_variant(
         manifest: Without content hash and file hashes, which are filled in.
         files: The adapter's files by name.
         replace: Whether other content may be replaced.
+        kept: With `replace`, told the name under which a whole variant of other content is kept:
+            `NAME.1`, `NAME.2` and so on. None throws it away.
 
     Returns:
         The variant.
@@ -100,16 +110,27 @@ def write_variant(
     complete = complete.model_copy(update={"content_hash": complete.identity()})
     there = _there(folder, damaged_is_none=replace)
     if there is not None and there.content_hash == complete.content_hash:
-        kept = {"metrics": {**there.metrics, **complete.metrics}, "comparison": there.comparison}
-        complete = complete.model_copy(update=kept)
+        metrics = {**there.metrics, **complete.metrics}
+        changes = {"metrics": metrics, "comparison": there.comparison}
+        complete = complete.model_copy(update=changes)
     elif not replace and folder.exists():
         raise VariantError(f"{folder} holds another variant", hint="choose another name")
+    elif there is not None and kept is not None:
+        aside = _free(folder)
+        folder.rename(aside)
+        kept(aside.name)
     with atomic_folder(folder) as temporary:
         for name, content in files.items():
             (temporary / name).write_bytes(content)
         (temporary / CARD_FILE).write_text(make_card(complete), encoding="utf-8")
         (temporary / MANIFEST_FILE).write_text(_to_json(complete), encoding="utf-8")
     return Variant(folder, complete)
+
+
+def _free(folder: Path) -> Path:
+    """Name a folder beside another that does not exist yet."""
+    names = (folder.with_name(f"{folder.name}.{number}") for number in count(1))
+    return next(name for name in names if not name.exists())
 
 
 def _there(folder: Path, *, damaged_is_none: bool) -> VariantManifest | None:
@@ -214,23 +235,24 @@ def check_base(
         )
 
 
-def list_variants(folder: Path) -> list[Variant]:
+def list_variants(folder: Path) -> tuple[list[Variant], list[str]]:
     """List the variants of a folder.
 
     Args:
         folder: Usually `variants`.
 
     Returns:
-        All of them, by name.
-
-    Raises:
-        VariantError: If one is damaged, saying which.
+        Those that are whole, by name, and for each of the others why it cannot be used.
     """
-    found = []
+    found, damaged = [], []
     for path in sorted(folder.glob(f"*/{MANIFEST_FILE}")):
-        if not path.parent.name.startswith("."):
+        if path.parent.name.startswith("."):
+            continue
+        try:
             found.append(read_variant(path.parent))
-    return found
+        except VariantError as error:
+            damaged.append(error.message)
+    return found, damaged
 
 
 def find_variant(name: str, folder: Path) -> Variant:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,9 +18,17 @@ from torch import Tensor
 from kamerton.core.errors import TrainingError
 from kamerton.core.files import write_atomically
 
-__all__ = ["Checkpoint", "Counters", "load_checkpoint", "save_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "Counters",
+    "load_checkpoint",
+    "optimiser_tensors",
+    "restore_optimiser",
+    "save_checkpoint",
+]
 
 _INT = ":int"
+_CHANGES_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +63,7 @@ class Checkpoint:
     """A run's state.
 
     Attributes:
-        identity: Hash of everything that must be the same to go on exactly.
+        identity: Everything that must be the same to go on exactly, as JSON.
         counters: Numbers.
         adapter: Adapter tensors.
         best: Adapter tensors at the best held-out loss; empty before there is one.
@@ -114,13 +123,33 @@ def load_checkpoint(path: Path, identity: str) -> Checkpoint | None:
             f"{path}: the checkpoint is damaged: {error}", hint="delete it to start anew"
         ) from None
     if metadata["identity"] != identity:
+        changes = _changes(metadata["identity"], identity)
         raise TrainingError(
-            f"{path} belongs to a run with other settings, data or base",
+            f"{path} belongs to a run with other settings, data or base{changes}",
             hint="give the recipe another name, or start over with --fresh",
         )
     for name in ("best_loss", "last_loss"):
         numbers[name] = float(numbers[name])
     return Checkpoint(identity, Counters(**numbers), **parts)
+
+
+def _changes(before: str, now: str) -> str:
+    """Say what differs between two identities."""
+    try:
+        old, new = _flat(json.loads(before)), _flat(json.loads(now))
+    except ValueError:
+        return ""
+    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    lines = [f"\n  {key}: {old.get(key)}, now {new.get(key)}" for key in changed[:_CHANGES_SHOWN]]
+    more = len(changed) - len(lines)
+    return ":" + "".join(lines) + (f"\n  and {more} more" if more else "")
+
+
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {key: value}
+    parts = (_flat(each, f"{key}.{name}" if key else name) for name, each in value.items())
+    return {name: each for part in parts for name, each in part.items()}
 
 
 def optimiser_tensors(

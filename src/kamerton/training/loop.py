@@ -44,7 +44,7 @@ from kamerton.training.memory import (
     saved_bytes_per_token,
 )
 from kamerton.training.optimiser import make_optimiser
-from kamerton.training.plan import learning_rate_at, plan_run
+from kamerton.training.plan import epoch_ends, learning_rate_at, plan_run
 from kamerton.training.rows import make_row, num_labelled, num_tokens
 from kamerton.training.scoring import References, add_gradient, measure
 from kamerton.training.selfcheck import check_ragged, check_reference
@@ -54,6 +54,7 @@ __all__ = ["CHECKPOINT_FILE", "Outcome", "Task", "train"]
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 _CHECK_TOKENS = 512
+_FEW_STEPS = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +70,7 @@ class Task:
         holdout: Examples to measure on; may be empty.
         settings: How.
         folder: Where checkpoints go.
-        identity: Hash of all that must be equal for a checkpoint to be gone on from.
+        identity: All that must be equal for a checkpoint to be gone on from, as JSON.
         references: For `train` and `holdout`, where the objective needs a reference.
         starts_as_reference: Whether the model before the first step is the reference.
     """
@@ -135,7 +136,8 @@ class _Run:
         self.task, self.sink = task, sink
         self.settings = task.settings
         self.parameters = dict(task.adapter.parameters())
-        self.plan = plan_run([num_tokens(e) for e in task.train], self.settings)
+        self._lengths = [num_tokens(e) for e in task.train]
+        self.plan = plan_run(self._lengths, self.settings)
         self.optimiser = make_optimiser(task.adapter, self.settings)
         self.best: dict[str, Tensor] = {}
         self.counters = Counters(tokens_per_row=self.settings.tokens_per_row)
@@ -145,6 +147,17 @@ class _Run:
         """Prepare or restore, then step to the end."""
         resumed = self._restore()
         facts = {} if resumed else self._prepare()
+        if resumed and (self.counters.step == len(self.plan) or self._given_up()):
+            self.sink(Notice("this run is finished: nothing is left to train"))
+        elif not resumed and len(self.plan) < _FEW_STEPS:
+            self.sink(
+                Notice(
+                    f"only {len(self.plan)} optimiser steps, which teach little: raise "
+                    "train.epochs, or lower train.tokens_per_step "
+                    f"({self.settings.tokens_per_step:,})",
+                    "warning",
+                )
+            )
         recompute_blocks(self.task.base, self.counters.recomputed_blocks)
         if self.settings.compile:
             self.sink(Notice("compiling the decoder blocks in the first steps, about a minute"))
@@ -152,12 +165,12 @@ class _Run:
         self.sink(
             RunStarted(self.task.name, self.task.name, len(self.plan), self.counters.step, facts)
         )
-        every = self.settings.evaluate_every or max(1, len(self.plan) // self.settings.epochs)
+        ends = self._measured_at()
         saved_at = time.monotonic()
         while self.counters.step < len(self.plan) and not self._given_up():
             self._step()
             step = self.counters.step
-            if self.task.holdout and (step % every == 0 or step == len(self.plan)):
+            if self.task.holdout and step in ends:
                 self._measure()
             interrupted = should_stop()
             if interrupted or time.monotonic() - saved_at >= self.settings.checkpoint_every_s:
@@ -170,6 +183,14 @@ class _Run:
                 )
         self._save()
         return self._outcome("early stop" if self._given_up() else "done")
+
+    def _measured_at(self) -> set[int]:
+        """Steps after which the holdout is measured: every so many, or the ends of epochs."""
+        if every := self.settings.evaluate_every:
+            chosen = set(range(every, len(self.plan), every))
+        else:
+            chosen = set(epoch_ends(self._lengths, self.settings, len(self.plan)))
+        return {*chosen, len(self.plan)}
 
     def _given_up(self) -> bool:
         return 0 < self.settings.patience <= self.counters.since_best

@@ -7,7 +7,7 @@ from random import Random
 from kamerton.core.seeds import derive_seed
 from kamerton.training.settings import TrainSettings
 
-__all__ = ["learning_rate_at", "pack", "plan_epoch", "plan_run"]
+__all__ = ["epoch_ends", "learning_rate_at", "pack", "plan_epoch", "plan_run"]
 
 
 def plan_run(lengths: Sequence[int], settings: TrainSettings) -> list[list[int]]:
@@ -51,6 +51,26 @@ def plan_epoch(lengths: Sequence[int], settings: TrainSettings, epoch: int) -> l
         steps[-1].append(example)
         room -= lengths[example]
     return steps
+
+
+def epoch_ends(lengths: Sequence[int], settings: TrainSettings, num_steps: int) -> list[int]:
+    """Tell after which steps an epoch ends: epochs differ a little in their number of steps.
+
+    Args:
+        lengths: Tokens of each example.
+        settings: As for `plan_run`.
+        num_steps: Steps of the run, which `max_steps` may have cut.
+
+    Returns:
+        Numbers of steps done, up to `num_steps`.
+    """
+    ends: list[int] = []
+    for epoch in range(settings.epochs):
+        end = (ends[-1] if ends else 0) + len(plan_epoch(lengths, settings, epoch))
+        if end > num_steps:
+            break
+        ends.append(end)
+    return ends
 
 
 def pack(lengths: Sequence[int], limit: int) -> list[list[int]]:

@@ -4,6 +4,7 @@ import io
 
 from rich.console import Console
 from rich.progress import Progress
+from rich.table import Table
 
 from kamerton.cli import console
 from kamerton.cli.audit_table import print_audit
@@ -64,3 +65,19 @@ def test_an_audit_keeps_brackets_and_shows_short_places(tmp_path, monkeypatch, c
     assert "[bold] 2, [/x] 1" in text
     assert "(line 3)" in text
     assert str(tmp_path) not in text
+
+
+def test_a_table_in_a_pipe_is_as_wide_as_it_needs_to_be(capsys) -> None:
+    table = Table(box=None)
+    table.add_column("name")
+    table.add_row("x" * 300)
+    console.print_table(console.data_console(), table)
+    assert "x" * 300 in capsys.readouterr().out
+
+
+def test_escape_codes_are_written_out() -> None:
+    said = "\x1b[31mred\x1b]0;title\x07 \u202etxt.exe\x9b1m\tкот 🐈\n"
+    assert console.harmless(said) == (
+        "\\x1b[31mred\\x1b]0;title\\x07 \\u202etxt.exe\\x9b1m\tкот 🐈\n"
+    )
+    assert console.harmless("\r") == "\\r"

@@ -1,5 +1,11 @@
 """Errors as people see them: one message, one hint, the right exit status."""
 
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import click
 import pytest
 
@@ -44,9 +50,27 @@ def test_a_stopped_run_is_no_error_and_says_how_to_go_on(capsys, monkeypatch) ->
     assert text.splitlines() == ["stopped after step 3 of 9", "hint: the same command goes on"]
 
 
-def test_no_colour_codes_where_nobody_reads_them(capsys, monkeypatch) -> None:
-    _, text = failed(["trainn"], capsys, monkeypatch)
-    assert "\x1b" not in text
+@pytest.mark.parametrize("colourless", [True, False])
+def test_no_colour_where_nobody_wants_it(colourless: bool, tmp_path: Path) -> None:
+    """In a real terminal (a pseudo one), so that there would be colour without NO_COLOR."""
+    pty = pytest.importorskip("pty", reason="Windows has no pseudo terminals")
+    (tmp_path / "d.jsonl").write_text('{"text": "hello there"}\nbad\n')
+    ours, theirs = pty.openpty()
+    environment = {
+        **os.environ,
+        "TERM": "xterm-256color",
+        **({"NO_COLOR": "1"} if colourless else {}),
+    }
+    if not colourless:
+        environment.pop("NO_COLOR", None)
+    subprocess.run(
+        [sys.executable, "-m", "kamerton", "check", "d.jsonl"], cwd=tmp_path, env=environment,
+        stdout=theirs, stderr=subprocess.DEVNULL, check=True,
+    )  # fmt: skip
+    os.close(theirs)
+    text = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert ("\x1b[3" in text) is not colourless
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -58,3 +82,61 @@ def test_no_help_is_cut(verb: str, capsys, monkeypatch) -> None:
     # Arguments that may be repeated end the usage line with dots.
     assert not [line for line in lines[1:] if line.endswith("...")]
     assert max(map(len, lines)) <= 80
+
+
+DATA = '{"prompt": "Сколько?", "completion": "\x1b[31mТри.\x1b[0m"}\n'
+
+
+def spoken(
+    arguments: list[str], folder: Path, **environment: str
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "kamerton", *arguments], cwd=folder, capture_output=True,
+        check=False, env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
+    )  # fmt: skip
+
+
+def test_a_terminal_without_our_letters_gets_their_numbers(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text(DATA.replace("\x1b", "\\u001b") * 3)
+    done = spoken(["check", "d.jsonl", "--show", "1"], tmp_path, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert b"\\u0421" in done.stdout
+    # What is trained is marked, and nothing in the data is obeyed.
+    assert b"[[" in done.stdout
+    assert b"\\x1b[31m" in done.stdout
+    assert b"\x1b" not in done.stdout
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text('{"text": "hello there"}\n' * 3)
+    command = f"{sys.executable} -m kamerton check d.jsonl | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "141"
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"x = " + b"[" * 100_000, "nested too deeply"),
+        ('name = "имя"'.encode("cp1251"), "a recipe must be UTF-8 text"),
+    ],
+)
+def test_a_strange_recipe_is_an_error(content, said, tmp_path, capsys, monkeypatch) -> None:
+    (tmp_path / "r.toml").write_bytes(content)
+    status, text = failed(["train", str(tmp_path / "r.toml")], capsys, monkeypatch)
+    assert status == 2
+    assert said in text
+
+
+def test_an_error_about_the_system_hints_at_its_cause(capsys, monkeypatch) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/x")
+
+    monkeypatch.setattr(train, "train", click.command("train")(full))
+    _, text = failed(["train"], capsys, monkeypatch)
+    assert text.splitlines()[0] == "error: runs/x: No space left on device"
+    assert text.splitlines()[1].startswith("hint: make room on the disk")

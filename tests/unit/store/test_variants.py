@@ -47,7 +47,7 @@ def test_round_trip(tmp_path: Path) -> None:
     assert found.manifest == written.manifest
     assert found.files() == FILES
     assert "desk" in (tmp_path / "desk" / "CARD.md").read_text()
-    assert [v.name for v in list_variants(tmp_path)] == ["desk"]
+    assert [v.name for v in list_variants(tmp_path)[0]] == ["desk"]
 
 
 def test_the_hash_is_of_what_decides_the_answers(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_kill_9_while_writing_leaves_a_whole_variant(tmp_path: Path) -> None:
             time.sleep(delay_s)
             writer.kill()
         assert len(set(read_variant(folder).files().values())) == 1
-        assert [variant.name for variant in list_variants(tmp_path)] == ["desk"]
+        assert [variant.name for variant in list_variants(tmp_path)[0]] == ["desk"]
 
 
 @pytest.mark.parametrize("can_exchange", [True, False])
@@ -230,3 +230,33 @@ def test_metrics_do_not_change_identity(tmp_path: Path) -> None:
     assert two.manifest.content_hash == one.manifest.content_hash
     assert read_variant(tmp_path / "desk").manifest.metrics == {"accuracy": 0.9}
     assert "| table |" in (tmp_path / "desk" / "CARD.md").read_text()
+
+
+def test_a_damaged_variant_does_not_hide_the_others(tmp_path: Path) -> None:
+    for name in ("one", "two", "three"):
+        write_variant(tmp_path / name, manifest(name), FILES)
+    (tmp_path / "two" / "variant.json").write_text("{")
+    found, damaged = list_variants(tmp_path)
+    assert [variant.name for variant in found] == ["one", "three"]
+    assert len(damaged) == 1
+    assert "two" in damaged[0]
+
+
+def test_what_a_variant_was_before_is_kept(tmp_path: Path) -> None:
+    names: list[str] = []
+
+    def write(content: bytes) -> None:
+        files = {**FILES, "adapter_config.json": content}
+        write_variant(tmp_path / "desk", manifest(), files, replace=True, kept=names.append)
+
+    write(b"{}")
+    write(b"{}")
+    assert names == []
+    write(b"[1]")
+    write(b"[2]")
+    assert names == ["desk.1", "desk.2"]
+    contents = [
+        find_variant(name, tmp_path).files()["adapter_config.json"]
+        for name in ("desk.1", "desk.2", "desk")
+    ]
+    assert contents == [b"{}", b"[1]", b"[2]"]

@@ -1,5 +1,7 @@
 """The loop: accumulation, resume, guards, early stopping, shrinking rows."""
 
+import itertools
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from kamerton.models.base import Base
 from kamerton.objectives.sft import Sft
 from kamerton.training import scoring
 from kamerton.training.loop import CHECKPOINT_FILE, Outcome, Task, train
+from kamerton.training.plan import plan_epoch
 from kamerton.training.settings import TrainSettings
 from tests.shapes import VOCABULARY, tiny_base
 
@@ -146,7 +149,34 @@ def test_a_finished_run_is_not_run_again(runs: Runs) -> None:
     before = runs.weights
     runs(SMALL)
     assert runs.of(StepDone) == []
+    assert any("this run is finished" in event.message for event in runs.of(Notice))
     assert same(runs.weights, before)
+
+
+def test_what_differs_from_the_checkpoint_is_named(runs: Runs) -> None:
+    old, new = ({"train": {"seed": seed, "clip": 1.0}, "data": {}} for seed in (1, 2))
+    runs(SMALL.model_copy(update={"max_steps": 1}), identity=json.dumps(old))
+    with pytest.raises(TrainingError, match=r"train\.seed: 1, now 2") as raised:
+        runs(SMALL, identity=json.dumps(new))
+    assert "clip" not in raised.value.message
+
+
+def test_the_holdout_is_measured_at_the_ends_of_epochs(runs: Runs) -> None:
+    few = SMALL.model_copy(update={"max_steps": 10, "checkpoint_every_s": 99})
+    lengths = [len(r.ids) for r in examples(24)]
+    ends = [len(plan_epoch(lengths, few, epoch)) for epoch in range(3)]
+    assert ends[0] < 10 < sum(ends)
+    runs(few, holdout=examples(4, seed=5))
+    expected = [n for n in itertools.accumulate(ends) if n < 10] + [10]
+    assert [event.step for event in runs.of(HoldoutMeasured)] == expected
+
+
+def test_few_steps_are_said(runs: Runs, tmp_path: Path) -> None:
+    runs(SMALL.model_copy(update={"max_steps": 3, "checkpoint_every_s": 99}))
+    assert any("only 3 optimiser steps" in event.message for event in runs.of(Notice))
+    (tmp_path / CHECKPOINT_FILE).unlink()
+    runs(SMALL.model_copy(update={"epochs": 9, "checkpoint_every_s": 99}))
+    assert not any("optimiser steps" in event.message for event in runs.of(Notice))
 
 
 def test_a_checkpoint_of_another_run_is_refused(runs: Runs) -> None:
@@ -212,7 +242,7 @@ def test_out_of_memory_shrinks_the_rows_only(runs: Runs, tmp_path: Path, monkeyp
 
     monkeypatch.setattr(scoring, "make_rows", tight)
     runs(SMALL)
-    notices = [event.message for event in runs.of(Notice)]
+    notices = [event.message for event in runs.of(Notice) if "memory" in event.message]
     assert any("out of memory: rows of" in message for message in notices)
     assert all("effective batch stays the same" in message for message in notices)
     for name, weight in undisturbed.items():

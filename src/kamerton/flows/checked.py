@@ -1,0 +1,86 @@
+"""What `kamerton check` is asked to look at: data alone, or the data of a recipe."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kamerton.core.errors import SettingsError
+from kamerton.core.settings import apply_overrides
+from kamerton.data.examples import Example
+from kamerton.data.rendered import RenderSettings
+from kamerton.data.settings import DataSettings
+from kamerton.prompting.prompt import Prompt
+
+if TYPE_CHECKING:
+    from kamerton.flows.recipe import Recipe
+
+__all__ = ["ToCheck", "read_checked"]
+
+_DATA_ONLY = ("data", "render")
+
+
+@dataclass(frozen=True, slots=True)
+class ToCheck:
+    """Data and how it is read and rendered.
+
+    Attributes:
+        data: Which examples.
+        render: How they become tokens.
+        base: Whose template and context count; empty when only data was named.
+        recipe: Where prompt and demonstrations come from, if anywhere.
+    """
+
+    data: DataSettings
+    render: RenderSettings
+    base: str = ""
+    recipe: "Recipe | None" = None
+
+    def prompt(self, train: Sequence[Example]) -> Prompt:
+        """Make the prompt that training would put before every example.
+
+        Args:
+            train: Where demonstrations come from.
+
+        Returns:
+            The recipe's prompt; an empty one without a recipe.
+        """
+        if self.recipe is None:
+            return Prompt()
+        from kamerton.flows.prepare import make_prompt
+
+        return make_prompt(self.recipe, train)
+
+
+def read_checked(place: str, overrides: Sequence[str]) -> ToCheck:
+    """Read what is to be checked.
+
+    Args:
+        place: A data file, a Hub data set, or a recipe ending in ".toml".
+        overrides: `section.key=value`.
+
+    Returns:
+        Data and rendering.
+
+    Raises:
+        SettingsError: If a setting is wrong, or does not belong here.
+    """
+    if place.endswith(".toml"):
+        # A recipe knows every method, and so needs PyTorch; data alone does not.
+        from kamerton.flows.prepare import relative_to
+        from kamerton.flows.recipe import Recipe
+
+        path = Path(place)
+        recipe = Recipe.read(path, overrides)
+        data = relative_to(recipe.data, path.parent)
+        return ToCheck(data, recipe.render, recipe.base.id, recipe)
+    values = apply_overrides({"data": {"train": place}, "render": {}}, overrides)
+    if unknown := sorted(values.keys() - set(_DATA_ONLY)):
+        raise SettingsError(
+            f"--set {unknown[0]}: only data.* and render.* can be set here",
+            hint="kamerton train RECIPE --set takes every setting of a recipe",
+        )
+    return ToCheck(
+        DataSettings.parse(values["data"], source="--set data"),
+        RenderSettings.parse(values["render"], source="--set render"),
+    )

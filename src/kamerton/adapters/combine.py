@@ -18,7 +18,7 @@ from kamerton.core.errors import AdapterError
 from kamerton.core.seeds import derive_seed
 from kamerton.core.settings import Settings
 
-__all__ = ["CombineSettings", "Combined", "How", "combine_loras"]
+__all__ = ["CombineSettings", "Combined", "How", "combine_loras", "normalised"]
 
 How = Literal["sum", "average", "ties", "dare", "cat"]
 
@@ -88,6 +88,31 @@ class _Update:
         return self.up @ self.down
 
 
+def normalised(settings: CombineSettings, count: int) -> tuple[float, ...]:
+    """Give the factor of each parent.
+
+    Args:
+        settings: With the weights asked for.
+        count: Number of parents.
+
+    Returns:
+        One per parent; those of an average add up to 1.
+
+    Raises:
+        AdapterError: If there are other than `count`, or they cannot be used.
+    """
+    weights = settings.weights or (1.0,) * count
+    if len(weights) != count or not all(abs(w) < float("inf") and w for w in weights):
+        raise AdapterError(
+            f"combine: weights must be {count} finite numbers other than 0, got {weights}"
+        )
+    if settings.how == "average":
+        if sum(weights) == 0:
+            raise AdapterError("combine: the weights of an average must not add up to 0")
+        weights = tuple(weight / sum(weights) for weight in weights)
+    return weights
+
+
 @torch.no_grad()
 def combine_loras(parents: Sequence[Mapping[str, bytes]], settings: CombineSettings) -> Combined:
     """Combine stored LoRAs of one base into one.
@@ -103,15 +128,7 @@ def combine_loras(parents: Sequence[Mapping[str, bytes]], settings: CombineSetti
         AdapterError: If one is DoRA, or they cannot be combined with these settings.
     """
     stored = [read_lora(files) for files in parents]
-    weights = settings.weights or (1.0,) * len(stored)
-    if len(weights) != len(stored) or not all(abs(w) < float("inf") and w for w in weights):
-        raise AdapterError(
-            f"combine: weights must be {len(stored)} finite numbers other than 0, got {weights}"
-        )
-    if settings.how == "average":
-        if sum(weights) == 0:
-            raise AdapterError("combine: the weights of an average must not add up to 0")
-        weights = tuple(weight / sum(weights) for weight in weights)
+    weights = normalised(settings, len(stored))
     updates = [_updates(one) for one in stored]
     paths = sorted(set().union(*updates))
     tensors: dict[str, Tensor] = {}

@@ -122,14 +122,15 @@ def export(name: str, format: str, dtype: str, folder: Path | None, project: Pat
     _export(name, format, target, dtype, project)
 
 
-@variant.command(short_help="Make one LoRA variant of several.")
+@variant.command(short_help="Make one variant of several.")
 @click.argument("names", nargs=-1, required=True, metavar="A B...")
 @click.option(
     "--how",
     type=click.Choice(["cat", "sum", "average", "ties", "dare"]),
     default="cat",
     show_default=True,
-    help="cat: the exact sum, ranks added up; sum and average: in the largest rank.",
+    help="LoRA: any; cat is the exact sum, ranks added up. Prefixes and soft prompts: cat. "
+    "Bottlenecks and IA3: average.",
 )
 @click.option("--to", "target", required=True, metavar="NAME", help="Name of the new variant.")
 @click.option("--weight", "weights", type=float, multiple=True, help="One per variant, in order.")
@@ -147,7 +148,7 @@ def combine(
     names: tuple[str, ...], how: str, target: str, weights: tuple[float, ...], density: float,
     rank: int, seed: int, project: Path,
 ) -> None:  # fmt: skip
-    """Combine the LoRA variants A, B... of one base into the variant NAME.
+    """Combine the variants A, B... of one base and one method into the variant NAME.
 
     Prompt and data are those of the first. The result is evaluated and used as any variant.
     """

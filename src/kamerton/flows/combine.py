@@ -1,6 +1,6 @@
-"""`kamerton variant combine`: several LoRA variants of one base become one."""
+"""`kamerton variant combine`: several variants of one base and method become one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import torch
@@ -8,6 +8,7 @@ import torch
 from kamerton import __version__
 from kamerton.adapters.catalogue import load
 from kamerton.adapters.combine import Combined, CombineSettings, combine_loras
+from kamerton.adapters.combine_stored import COMBINABLE, Stored, combine_stored
 from kamerton.core.errors import VariantError
 from kamerton.core.files import hash_json
 from kamerton.flows.prepare import renderer_of
@@ -26,12 +27,12 @@ _CLASH = 0.4  # of both updates' signs; half of them differ between unrelated up
 def combine_variants(
     variants: Sequence[Variant], name: str, workspace: Workspace, settings: CombineSettings
 ) -> Variant:
-    """Combine LoRA variants and write the result as a variant.
+    """Combine variants and write the result as a variant.
 
     Prompt, rendering and evaluation are the first one's.
 
     Args:
-        variants: At least two, of one base.
+        variants: At least two, of one base and one method.
         name: Of the new variant; must not be taken.
         workspace: Where variants and the store are.
         settings: How.
@@ -40,15 +41,22 @@ def combine_variants(
         The variant; its notes say what combining may have broken.
 
     Raises:
-        VariantError: If they are not LoRA variants of the same base, held alike.
-        AdapterError: If their updates cannot be combined so.
+        VariantError: If they are not of one method and the same base, held alike.
+        AdapterError: If their adapters cannot be combined so.
     """
     _check(variants)
-    combined = combine_loras([variant.files() for variant in variants], settings)
-    _check_answers(variants[0], combined)
-    notes = _notes(variants, combined, settings)
-    manifest = _manifest(variants, name, combined, settings, notes)
-    variant = write_variant(workspace.variants / name, manifest, combined.files)
+    files = [variant.files() for variant in variants]
+    method = variants[0].manifest.method
+    if method == "lora":
+        loras = combine_loras(files, settings)
+        facts = {"rank": loras.rank, "error": float(f"{loras.error:.3g}")}
+        made = Stored(loras.files, facts, _notes_of_loras(variants, loras, settings))
+    else:
+        made = combine_stored(method, files, settings)
+    _check_answers(variants[0], made.files)
+    notes = [*made.notes, *_notes(variants)]
+    manifest = _manifest(variants, name, made.facts, settings, notes)
+    variant = write_variant(workspace.variants / name, manifest, made.files)
     with open_store(workspace.store) as store:
         store.add_variant(variant.manifest.model_dump(mode="json"), variant.folder)
     return variant
@@ -59,9 +67,14 @@ def _check(variants: Sequence[Variant]) -> None:
         raise VariantError("combine needs at least two different variants")
     first = variants[0].manifest
     for variant in variants:
-        if variant.manifest.method != "lora":
+        if variant.manifest.method not in ("lora", *COMBINABLE):
             raise VariantError(
-                f"{variant.name} is '{variant.manifest.method}': only LoRA variants are combined"
+                f"{variant.name} is '{variant.manifest.method}', which cannot be combined"
+            )
+        if variant.manifest.method != first.method:
+            raise VariantError(
+                f"{variant.name} is '{variant.manifest.method}' and {first.name} "
+                f"'{first.method}': only variants of one method are combined"
             )
         other = [
             field for field in _SAME
@@ -76,12 +89,12 @@ def _check(variants: Sequence[Variant]) -> None:
 
 
 @torch.no_grad()
-def _check_answers(first: Variant, combined: Combined) -> None:
+def _check_answers(first: Variant, files: Mapping[str, bytes]) -> None:
     """Attach the result to the base: it must fit, and change finite answers."""
     base = base_of(first)
     renderer = renderer_of(base, recipe_of(first).render)
     before = probe_logits(renderer, base)
-    load(base, "lora", combined.files)
+    load(base, first.manifest.method, files)
     after = probe_logits(renderer, base)
     if not torch.isfinite(after).all() or torch.equal(before, after):
         raise VariantError(
@@ -90,7 +103,9 @@ def _check_answers(first: Variant, combined: Combined) -> None:
         )
 
 
-def _notes(variants: Sequence[Variant], combined: Combined, settings: CombineSettings) -> list[str]:
+def _notes_of_loras(
+    variants: Sequence[Variant], combined: Combined, settings: CombineSettings
+) -> list[str]:
     """Say what combining may have broken, from what was measured."""
     names = " and ".join(variant.name for variant in variants[:2])
     notes = [
@@ -105,6 +120,12 @@ def _notes(variants: Sequence[Variant], combined: Combined, settings: CombineSet
         )
     if settings.how == "dare":
         notes.append("what dare drops is drawn at random: other seeds give other variants")
+    return notes
+
+
+def _notes(variants: Sequence[Variant]) -> list[str]:
+    """Say what holds for every combination."""
+    notes = []
     if any(one.manifest.prompt != variants[0].manifest.prompt for one in variants):
         notes.append(f"the prompts differ: it answers with that of {variants[0].name}")
     notes.append("it was not trained as a whole: evaluate it beside its parents on each one's data")
@@ -114,7 +135,7 @@ def _notes(variants: Sequence[Variant], combined: Combined, settings: CombineSet
 def _manifest(
     variants: Sequence[Variant],
     name: str,
-    combined: Combined,
+    facts: Mapping[str, float],
     settings: CombineSettings,
     notes: list[str],
 ) -> VariantManifest:
@@ -140,8 +161,7 @@ def _manifest(
             "of": [one.name for one in manifests],
             **how,
             "how": settings.how,
-            "rank": combined.rank,
-            "error": float(f"{combined.error:.3g}"),
+            **facts,
             "notes": notes,
         },
         "kamerton_version": __version__,

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load
 
 from kamerton.adapters.combine import CombineSettings
-from kamerton.core.errors import VariantError
+from kamerton.core.errors import AdapterError, VariantError
 from kamerton.core.protocols import Generation
 from kamerton.flows.chat import Conversation
 from kamerton.flows.combine import combine_variants
@@ -85,6 +87,45 @@ def test_what_cannot_be_combined(project: Project, parents: list[Variant]) -> No
 
     refused(parents[:1], "two different")
     refused([parents[0], parents[0]], "two different")
-    refused([parents[0], project.make("p", "adapter.kind=none")], "only LoRA")
+    refused([parents[0], project.make("p", "adapter.kind=none")], "cannot be combined")
+    refused([parents[0], project.make("i", "adapter.kind=ia3")], "of one method")
     refused([parents[0], project.make("q", "base.quantise=nf4")], "another base than a")
     refused(parents, "another variant", name="a")
+
+
+def test_prefixes_stand_one_after_the_other(project: Project) -> None:
+    kind = ("adapter.kind=prefix", "train.learning_rate=0.3")
+    one = project.make("p1", *kind, "adapter.num_tokens=3")
+    two = project.make("p2", *kind, "adapter.num_tokens=5", "adapter.network=8")
+    made = combine_variants([one, two], "p12", project.workspace, CombineSettings(how="cat"))
+    assert made.manifest.combination["num_tokens"] == 8
+    assert "3 + 5 virtual tokens" in made.manifest.combination["notes"][0]
+    name = "adapter_model.safetensors"
+    joined, first, second = (load(v.files()[name])["prompt_embeddings"] for v in (made, one, two))
+    assert torch.equal(joined, torch.cat([first, second]))
+    assert verify_variant(made) > 0.01
+    with pytest.raises(AdapterError, match="combined by cat"):
+        combine_variants([one, two], "no", project.workspace, CombineSettings(how="average"))
+
+
+@pytest.mark.parametrize("kind", ["bottleneck", "ia3"])
+def test_tensors_are_averaged(project: Project, kind: str) -> None:
+    made_so = (f"adapter.kind={kind}", "train.learning_rate=0.01")
+    pair = [
+        project.make(f"{kind}{n}", *made_so, f"train.tokens_per_step={200 + n}") for n in (1, 2)
+    ]
+    settings = CombineSettings(how="average", weights=(3.0, 1.0))
+    made = combine_variants(pair, f"{kind}-mean", project.workspace, settings)
+    name = next(name for name in made.files() if name.endswith(".safetensors"))
+    mean, first, second = (load(variant.files()[name]) for variant in (made, *pair))
+    for key, tensor in mean.items():
+        torch.testing.assert_close(tensor, 0.75 * first[key] + 0.25 * second[key])
+    assert "cosine" in made.manifest.combination["notes"][0]
+    assert verify_variant(made) > 0
+    other = project.make(
+        f"{kind}-other",
+        *made_so,
+        *(("adapter.reduction=4",) if kind == "bottleneck" else ('adapter.layers="0-2"',)),
+    )
+    with pytest.raises(AdapterError, match="differs"):
+        combine_variants([pair[0], other], "no", project.workspace, settings)

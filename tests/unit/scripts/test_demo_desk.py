@@ -95,3 +95,33 @@ def test_no_two_products_share_a_number() -> None:
         if row["facts"] and row["language"] == "en":
             values[row["category"], row["facts"][-1]] += 1
     assert set(values.values()) == {1}
+
+
+def test_the_pairs_are_written_byte_for_byte_and_keep_their_rules(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "demo"))
+    for module in ("facts", "questions", "build_desk", "build_pairs"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    import build_pairs
+
+    assert build_pairs.write_pairs(tmp_path) == (344, 344, 104)
+    for name in ("mixed", "pairs", "pairs_holdout"):
+        written = (tmp_path / f"{name}.jsonl").read_bytes()
+        assert written == (DESK / f"{name}.jsonl").read_bytes()
+    asked: dict[str, set[str]] = {
+        name: {row["prompt"][0]["content"].lower() for row in rows(name)}
+        for name in ("pairs", "pairs_holdout")
+    }
+    asked["mixed"] = {question(row).lower() for row in rows("mixed")}
+    assert not asked["pairs"] & asked["pairs_holdout"]
+    assert not asked["mixed"] & (asked["pairs"] | asked["pairs_holdout"])
+    for row in [*rows("pairs"), *rows("pairs_holdout")]:
+        better, worse = (row[side][0]["content"] for side in ("chosen", "rejected"))
+        assert better != worse
+        if row["rule"] == "escalate legal threats":
+            assert "escalate: yes" in better
+            assert "escalate: no" in worse
+        else:
+            assert len(worse) > len(better)
+            assert not re.search(r"discount|% off|скидк|LEAF", better)

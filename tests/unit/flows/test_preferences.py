@@ -1,0 +1,168 @@
+"""From pairs to a variant: the starting variant, the cached reference, evaluation, mistakes."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kamerton.core.errors import DataError, SettingsError, VariantError
+from kamerton.core.events import Event, HoldoutMeasured, Notice, StepDone
+from kamerton.flows.evaluate import evaluate_variants
+from kamerton.flows.recipe import Recipe
+from kamerton.flows.train import Made, make_variant
+from kamerton.flows.workspace import Workspace
+
+COLOURS = ("red", "blue", "green", "white")
+
+
+def pair_rows(count: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "prompt": f"Which colour has box {n}?",
+            "chosen": f"Box {n} is {COLOURS[n % 4]}.",
+            "rejected": f"What a good question about box {n}!",
+        }
+        for n in range(count)
+    ]
+
+
+class Project:
+    """A folder with chats, pairs and verdicts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.workspace = folder, Workspace(folder)
+        self.events: list[Event] = []
+        rows = pair_rows(40)
+        self.write("pairs", rows)
+        self.write("chats", [{"prompt": r["prompt"], "completion": r["chosen"]} for r in rows])
+        verdicts = [
+            {"prompt": r["prompt"], "completion": r[side], "label": side == "chosen"}
+            for r in rows
+            for side in ("chosen", "rejected")
+        ]
+        self.write("verdicts", verdicts)
+
+    def write(self, name: str, rows: list[dict[str, Any]]) -> None:
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (self.folder / f"{name}.jsonl").write_text(text)
+
+    def make(self, name: str, data: str, objective: dict[str, Any], **sections: Any) -> Made:
+        recipe = {
+            "name": name,
+            "base": {"id": "builtin:nano", "dtype": "float32"},
+            "data": {"train": f"{data}.jsonl", "holdout": 0.2},
+            "objective": objective,
+            "train": {"epochs": 2, "learning_rate": 1e-3, "tokens_per_step": 400},
+            "evaluate": {"max_tokens": 8, "shots": 1, "resamples": 100},
+            **sections,
+        }
+        self.events = []
+        return make_variant(Recipe.parse(recipe), self.folder, self.workspace, self.events.append)
+
+    def of(self, kind):
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Project:
+    return Project(tmp_path_factory.mktemp("preferences"))
+
+
+@pytest.fixture(scope="module")
+def desk(project: Project) -> Made:
+    return project.make("desk", "chats", {"kind": "sft"})
+
+
+def test_a_variant_goes_on_from_another_and_is_held_near_it(project: Project, desk: Made) -> None:
+    made = project.make("better", "pairs", {"kind": "dpo"}, start="desk")
+    first = project.of(StepDone)[0]
+    assert first.loss == pytest.approx(math.log(2), abs=1e-4)
+    manifest = made.variant.manifest
+    assert manifest.parents == [desk.variant.manifest.content_hash]
+    assert manifest.objective == "dpo"
+    metrics = manifest.metrics
+    assert metrics["holdout_loss"] < math.log(2)
+    assert metrics["holdout_accuracy"] > 0.9
+    assert metrics["holdout_margin"] > 0
+    assert project.of(HoldoutMeasured)[-1].parts["accuracy"] > 0.9
+    kept = list(project.workspace.references.iterdir())
+    assert len(kept) == 2
+    # Another objective over the same pairs asks the same reference.
+    project.make("hinged", "pairs", {"kind": "dpo", "form": "hinge"}, start="desk")
+    assert len([e for e in project.of(Notice) if "computed before" in e.message]) == 2
+    assert sorted(project.workspace.references.iterdir()) == sorted(kept)
+
+
+def test_preference_accuracy_is_compared(project: Project, desk: Made) -> None:
+    better = project.make("better", "pairs", {"kind": "dpo"}, start="desk").variant
+    found = evaluate_variants([better], project.workspace, lambda event: None).comparison
+    assert found.metrics == ("preference accuracy",)
+    assert found.measure("preference accuracy", "better").value > 0.9
+    free = Recipe.parse(
+        {**better.manifest.recipe, "evaluate": {"checks": [{"kind": "refusal"}], "max_tokens": 4}}
+    ).evaluate
+    asked = evaluate_variants([better], project.workspace, lambda event: None, settings=free)
+    assert asked.answers[0].kind == "generated"
+
+
+@pytest.mark.parametrize("kind", ["simpo", "orpo"])
+def test_others_need_no_reference(project: Project, kind: str) -> None:
+    before = set(project.workspace.references.glob("*"))
+    made = project.make(kind, "pairs", {"kind": kind})
+    assert made.variant.manifest.metrics["holdout_accuracy"] > 0.8
+    assert set(project.workspace.references.glob("*")) == before
+
+
+@pytest.mark.parametrize("data", ["verdicts", "pairs"])
+def test_kto_learns_from_verdicts_and_from_pairs(project: Project, data: str) -> None:
+    made = project.make(f"kto-{data}", data, {"kind": "kto"})
+    metrics = made.variant.manifest.metrics
+    assert metrics["holdout_good_change"] > metrics["holdout_bad_change"]
+
+
+def test_a_damaged_cache_is_computed_again(project: Project, desk: Made) -> None:
+    project.make("again", "pairs", {"kind": "dpo"}, start="desk")
+    for path in project.workspace.references.iterdir():
+        path.write_text("[")
+    project.make("once-more", "pairs", {"kind": "dpo"}, start="desk")
+    assert not [e for e in project.of(Notice) if "computed before" in e.message]
+
+
+def test_answers_that_become_less_probable_are_explained(project: Project, desk: Made) -> None:
+    harsh = {"epochs": 8, "learning_rate": 2e-2, "tokens_per_step": 400}
+    objective = {"kind": "dpo", "beta": 0.01}
+    made = project.make("harsh", "pairs", objective, start="desk", train=harsh)
+    assert made.variant.manifest.metrics["holdout_chosen_change"] < -1
+    assert any("less probable too" in event.message for event in project.of(Notice))
+
+
+@pytest.mark.parametrize(
+    ("data", "objective", "sections", "error", "said"),
+    [
+        ("chats", {"kind": "dpo"}, {}, DataError, "a better and a worse answer"),
+        ("pairs", {"kind": "sft"}, {}, DataError, '"dpo", "simpo" or "orpo"'),
+        ("chats", {"kind": "kto"}, {}, DataError, "answers with a verdict"),
+        ("pairs", {"kind": "dpo"}, {"start": "dsk"}, VariantError, "did you mean 'desk'"),
+        ("pairs", {"kind": "dpo"}, {"start": "wrong"}, VariantError, "the recipe's own name"),
+        (
+            "pairs", {"kind": "dpo"}, {"start": "desk", "adapter": {"kind": "ia3"}},
+            SettingsError, "has its adapter",
+        ),
+    ],
+)  # fmt: skip
+def test_mistakes(project, desk, data, objective, sections, error, said) -> None:
+    with pytest.raises(error) as raised:
+        project.make("wrong", data, objective, **sections)
+    assert said in f"{raised.value.message} {raised.value.hint}"
+
+
+def test_impossible_forms_are_refused() -> None:
+    for objective, said in (
+        ({"form": "robust"}, "needs label_smoothing"),
+        ({"form": "ipo", "label_smoothing": 0.1}, "has no label_smoothing"),
+    ):
+        recipe = {"name": "x", "data": {"train": "x"}, "objective": {"kind": "dpo", **objective}}
+        with pytest.raises(SettingsError, match=said):
+            Recipe.parse(recipe)

@@ -171,7 +171,7 @@ class Renderer:
         """Render examples, setting those aside that cannot be.
 
         Args:
-            examples: Any kinds.
+            examples: Any kinds; of a preference both answers are rendered.
             apply: Puts a prompt around their messages.
 
         Returns:
@@ -181,7 +181,10 @@ class Renderer:
         dropped: list[Rejection] = []
         for example in examples:
             try:
-                rows += self._rows(example, apply)
+                if isinstance(example, PreferenceExample):
+                    rows += self._pair(example, apply).answers
+                else:
+                    rows += self._rows(example, apply)
             except RenderingError as error:
                 dropped.append(Rejection(example.place, "", error.message))
         return rows, dropped
@@ -200,11 +203,7 @@ class Renderer:
             RenderingError: If they cannot be rendered or are the same, with place and reason.
         """
         with _at(example.place):
-            answers = (example.chosen, example.rejected)
-            num_prompt, rows = self._answers(example.prompt, answers, example.place, apply)
-            if np.array_equal(rows[0].ids, rows[1].ids):
-                raise RenderingError("chosen and rejected must differ, found the same tokens")
-        return RenderedPair(num_prompt, rows[0], rows[1])
+            return self._pair(example, apply)
 
     def render_feedback(
         self, example: FeedbackExample, other: Sequence[Message], apply: Apply | None = None
@@ -297,6 +296,13 @@ class Renderer:
         """
         tokenizer = self._assembler.writer.tokenizer
         return spans(tokenizer, rendered.ids.tolist(), rendered.trained.tolist())
+
+    def _pair(self, example: PreferenceExample, apply: Apply | None) -> RenderedPair:
+        answers = (example.chosen, example.rejected)
+        num_prompt, rows = self._answers(example.prompt, answers, example.place, apply)
+        if np.array_equal(rows[0].ids, rows[1].ids):
+            raise RenderingError("chosen and rejected must differ, found the same tokens")
+        return RenderedPair(num_prompt, rows[0], rows[1])
 
     def _answers(
         self,

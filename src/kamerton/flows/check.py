@@ -8,8 +8,8 @@ from kamerton.core.errors import DataError, RenderingError
 from kamerton.core.events import Progress, Sink
 from kamerton.data.audit import Audit, audit
 from kamerton.data.dataset import Loaded, load_examples, load_holdout
-from kamerton.data.examples import Example
-from kamerton.data.rendered import RenderSettings
+from kamerton.data.examples import Example, PreferenceExample
+from kamerton.data.rendered import Rendered, RenderSettings
 from kamerton.data.rendering import Apply, Renderer, make_renderer
 from kamerton.data.settings import DataSettings
 from kamerton.data.split import split
@@ -123,23 +123,34 @@ def show_examples(
     shown = []
     for example in loaded.examples[:count]:
         try:
-            row = renderer.render(example, apply)
+            rows = _rows_of(renderer, example, apply)
         except RenderingError as error:
             shown.append(Shown(str(example.place), problem=error.message))
             continue
-        num_bos, num_ends = renderer.count(row)
-        shown.append(
-            Shown(
-                place=str(example.place),
-                spans=tuple(renderer.show(row)),
-                num_tokens=len(row.ids),
-                num_trained=int(row.trained.sum()),
-                num_bos=num_bos,
-                num_ends=num_ends,
+        for what, row in rows:
+            num_bos, num_ends = renderer.count(row)
+            shown.append(
+                Shown(
+                    place=f"{example.place}{what}",
+                    spans=tuple(renderer.show(row)),
+                    num_tokens=len(row.ids),
+                    num_trained=int(row.trained.sum()),
+                    num_bos=num_bos,
+                    num_ends=num_ends,
+                )
             )
-        )
     facts, problems = _facts_of_rows(renderer, spread(loaded.examples, _MOST_COUNTED), apply)
     return renderer.facts.lines() + facts, [*renderer.facts.notices, *problems], shown
+
+
+def _rows_of(
+    renderer: Renderer, example: Example, apply: Apply | None
+) -> list[tuple[str, Rendered]]:
+    """Render an example: of a pair both answers, each with what it is called."""
+    if isinstance(example, PreferenceExample):
+        pair = renderer.render_pair(example, apply)
+        return [(", the better answer", pair.chosen), (", the worse answer", pair.rejected)]
+    return [("", renderer.render(example, apply))]
 
 
 def _facts_of_rows(

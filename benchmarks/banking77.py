@@ -3,6 +3,9 @@
     python benchmarks/banking77.py --material DIR --base builtin:nano
     python benchmarks/banking77.py --material DIR --base DIR/models/stories260K
 
+With `--work DIR` what was done is kept there, and a run that was cut goes on; `--part lora` and
+`--part full` do one method each, which can run side by side, and a last run compares them.
+
 Learning rates are chosen by held-out loss on a tenth of the training split, the same number of
 tries for both methods; the test split is touched once, at the end. Labels are scored by
 likelihood. The perplexity of a story under the loaded base, beside random weights of the same
@@ -10,9 +13,9 @@ shape, shows that the pretrained weights are in use.
 """
 
 import argparse
+import json
 import math
 import tempfile
-import time
 from pathlib import Path
 
 import record
@@ -22,7 +25,7 @@ from kamerton.core.events import Event
 from kamerton.evaluation.table import markdown_table
 from kamerton.flows.evaluate import evaluate_variants
 from kamerton.flows.recipe import Recipe
-from kamerton.flows.train import make_variant
+from kamerton.flows.train import Made, make_variant
 from kamerton.flows.workspace import Workspace
 from kamerton.models.heads import token_logprobs
 from kamerton.models.layout import Layout
@@ -78,18 +81,29 @@ def recipe(kind: str, rate: float, arguments: argparse.Namespace, *, tuning: boo
     )
 
 
-def tune(kind: str, arguments: argparse.Namespace) -> dict[float, float]:
+def tune(kind: str, arguments: argparse.Namespace, work: Path) -> dict[float, float]:
     """Held-out loss of two epochs by learning rate, on a tenth of the training split."""
     losses = {}
     for rate in RATES[kind]:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            made = make_variant(
-                recipe(kind, rate, arguments, tuning=True), folder, Workspace(folder), quiet
-            )
-            losses[rate] = made.variant.manifest.metrics["holdout_loss"]
-            print(f"{kind} at {rate:g}: held-out loss {losses[rate]:.4f}", flush=True)
+        known = work / f"{kind}-{rate:g}.json"
+        if not known.exists():
+            with tempfile.TemporaryDirectory() as name:
+                folder = Path(name)
+                tried = recipe(kind, rate, arguments, tuning=True)
+                made = make_variant(tried, folder, Workspace(folder), quiet)
+            known.write_text(json.dumps(made.variant.manifest.metrics["holdout_loss"]))
+        losses[rate] = json.loads(known.read_text())
+        print(f"{kind} at {rate:g}: held-out loss {losses[rate]:.4f}", flush=True)
     return losses
+
+
+def learn(kind: str, rate: float, arguments: argparse.Namespace, work: Path) -> Made:
+    """Train on the whole training split; a finished run is only read."""
+    chosen = recipe(kind, rate, arguments, tuning=False)
+    made = make_variant(chosen, work, Workspace(work), quiet)
+    seconds = made.variant.manifest.metrics["train_seconds"]
+    print(f"{kind}: {seconds:.0f} s in steps", flush=True)
+    return made
 
 
 def main() -> None:
@@ -98,36 +112,44 @@ def main() -> None:
     parser.add_argument("--base", default="builtin:nano")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--shots", type=int, default=4)
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--part", choices=ADAPTERS)
     arguments = parser.parse_args()
-    name = Path(arguments.base).name.removeprefix("builtin:")
-    text = record.header(f"BANKING77 on {name}")
-    perplexities = [story_perplexity(arguments.base, random) for random in (True, False)]
-    text += (
-        f"Story perplexity: {perplexities[0]:.1f} with random weights of the shape, "
-        f"{perplexities[1]:.2f} with the loaded ones.\n\n"
-        "Held-out loss after two epochs on nine tenths of the training split, by learning rate:\n\n"
-    )
-    best = {}
-    for kind in ADAPTERS:
-        losses = tune(kind, arguments)
-        best[kind] = min(losses, key=losses.__getitem__)
-        text += f"- {kind}: " + ", ".join(f"{r:g} {x:.4f}" for r, x in losses.items()) + "\n"
-    text += f"\nThen {arguments.epochs} epochs on all of it, and the test split once.\n\n"
+    if arguments.work is not None:
+        arguments.work.mkdir(parents=True, exist_ok=True)
+        work_on(arguments, arguments.work)
+        return
     with tempfile.TemporaryDirectory() as folder:
-        workspace = Workspace(Path(folder))
-        variants = []
-        for kind, rate in best.items():
-            started = time.monotonic()
-            made = make_variant(
-                recipe(kind, rate, arguments, tuning=False), Path(folder), workspace, quiet
-            )
-            variants.append(made.variant)
-            seconds = time.monotonic() - started
-            text += f"- {kind}: trained in {seconds:.0f} s at {rate:g}\n"
-            print(f"{kind}: {seconds:.0f} s", flush=True)
-        evaluated = evaluate_variants(variants, workspace, quiet)
-    text += "\n" + markdown_table(evaluated.comparison) + "\n"
-    record.write(f"banking77_{name}", text)
+        work_on(arguments, Path(folder))
+
+
+def work_on(arguments: argparse.Namespace, work: Path) -> None:
+    """Do one method's part, or all that is left and the comparison."""
+    made, tuned = [], []
+    for kind in [arguments.part] if arguments.part else ADAPTERS:
+        losses = tune(kind, arguments, work)
+        rate = min(losses, key=losses.__getitem__)
+        made.append(learn(kind, rate, arguments, work))
+        listed = ", ".join(f"{r:g} {x:.4f}" for r, x in losses.items())
+        seconds = made[-1].variant.manifest.metrics["train_seconds"]
+        tuned.append(f"- {kind}: {listed}; then {seconds:.0f} s of training at {rate:g}\n")
+    if arguments.part:
+        return
+    evaluated = evaluate_variants([one.variant for one in made], Workspace(work), quiet)
+    name = Path(arguments.base).name.removeprefix("builtin:")
+    perplexities = [story_perplexity(arguments.base, random) for random in (True, False)]
+    record.write(
+        f"banking77_{name}",
+        record.header(f"BANKING77 on {name}")
+        + f"Story perplexity: {perplexities[0]:.1f} with random weights of the shape, "
+        f"{perplexities[1]:.2f} with the loaded ones.\n\n"
+        "Held-out loss after two epochs on nine tenths of the training split, by learning rate; "
+        f"then {arguments.epochs} epochs on all of it, and the test split once:\n\n"
+        + "".join(tuned)
+        + "\n"
+        + markdown_table(evaluated.comparison)
+        + "\n",
+    )
 
 
 def quiet(event: Event) -> None:

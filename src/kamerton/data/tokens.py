@@ -8,7 +8,7 @@ put before a text: a piece in the middle must not get one.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import groupby
 
 from kamerton.data.templates import Tokenizer
@@ -19,6 +19,8 @@ _OPEN, _CLOSE = "\ue0c0", "\ue0c1"
 # Reasoning tags are written by people and models alike, special token or not.
 _WRITTEN_BY_HAND = re.compile(r"[<\[]/?think", re.IGNORECASE)
 _TAIL_CHARACTERS = 40
+_SHORT_CHARACTERS = 200
+_REMEMBERED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Encoder:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
+        self._remembered = lru_cache(_REMEMBERED)(self._tokenise)
         self.control = _control_tokens(tokenizer)
         hidden = [text for text in self.control if not _WRITTEN_BY_HAND.match(text)]
         self._hidden = sorted(hidden, key=lambda text: (-len(text), text))
@@ -96,6 +99,11 @@ class Encoder:
         Returns:
             Ids, without added special tokens.
         """
+        # The labels of a classification come again with every question.
+        ids = self._tokenise if len(text) > _SHORT_CHARACTERS else self._remembered
+        return list(ids(text, literal))
+
+    def _tokenise(self, text: str, literal: bool) -> list[int]:
         options = {"split_special_tokens": True} if literal else {}
         encoded = self._tokenizer(text, add_special_tokens=False, verbose=False, **options)
         return list(encoded["input_ids"])

@@ -1,12 +1,16 @@
 """Who sees whom, against the definition, for random families and windows."""
 
+from dataclasses import replace
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kamerton.models.attend import Rule, attend
-from kamerton.models.attention import _groups, ragged_attention
+from kamerton.models.attention import ragged_attention
+from kamerton.models.groups import Branches, plan_branches, plan_groups
 from kamerton.models.layout import Layout, Segment
+from kamerton.models.prefix import Prefix
 
 
 @st.composite
@@ -64,7 +68,60 @@ def test_ragged_attention_follows_the_definition(layout, window, sinks) -> None:
 @given(layouts(), st.one_of(st.none(), st.integers(1, 7)))
 def test_groups_cover_the_row_once(layout, window) -> None:
     at = 0
-    for group in _groups(layout, window, torch.device("cpu")):
+    for group in plan_groups(layout, window, torch.device("cpu")):
         assert group.start == at
         at += group.num * group.length
     assert at == layout.num_tokens
+
+
+@st.composite
+def fans(draw) -> Layout:
+    """Prompts with many answers, some of which have an answer of their own."""
+    segments: list[Segment] = []
+    for _ in range(draw(st.integers(1, 3))):
+        root = len(segments)
+        for _ in range(draw(st.integers(1, 9))):
+            start = segments[-1].stop if segments else 0
+            own = root if len(segments) > root else -1
+            parent = draw(st.sampled_from([own] * 7 + [len(segments) - 1])) if own >= 0 else -1
+            segments.append(Segment(start, start + draw(st.integers(1, 6)), parent))
+    return Layout(tuple(segments))
+
+
+@settings(max_examples=80, deadline=None)
+@given(fans(), st.one_of(st.none(), st.integers(1, 7)), st.booleans(), st.booleans())
+def test_answers_apart_from_their_prompt_follow_the_definition(
+    layout, window, sinks, with_prefix
+) -> None:
+    torch.manual_seed(0)
+    tokens, before = layout.num_tokens, 3 if with_prefix else 0
+    q = torch.randn(1, 4, tokens, 8, dtype=torch.float64)
+    k = torch.randn(1, 2, before + tokens, 8, dtype=torch.float64)
+    v = torch.randn(1, 2, before + tokens, 8, dtype=torch.float64)
+    if with_prefix:
+        layer = k[0, :, :before], v[0, :, :before]
+        layout = replace(layout, prefix=Prefix((layer,)), memo={})
+    s_aux = torch.randn(4, dtype=torch.float64) if sinks else None
+    module = torch.nn.Module()
+    module.layer_idx = 0
+    with torch.no_grad():
+        own = k[:, :, before:], v[:, :, before:]
+        options = {"layout": layout, "sliding_window": window, "s_aux": s_aux}
+        ours, _ = ragged_attention(module, q, *own, None, **options)
+    visible = visible_by_definition(layout, window)
+    virtual = torch.tensor(layout.positions)[:, None] - torch.arange(before)
+    near = torch.ones_like(virtual, dtype=torch.bool) if window is None else virtual < window
+    visible = torch.cat([near, visible], dim=1)[None]
+    theirs = attend(q, k, v, visible, Rule(8**-0.5, None, None, s_aux)).transpose(1, 2)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_many_answers_are_not_masked_as_one() -> None:
+    lengths = [5, 6, 6, 7, 7, 20]
+    segments = [Segment(0, 30)]
+    for length in lengths:
+        segments.append(Segment(segments[-1].stop, segments[-1].stop + length, 0))
+    root, *branches = plan_branches(Layout(tuple(segments)), None, torch.device("cpu"))
+    assert not isinstance(root, Branches)
+    assert (root.length, root.visible) == (30, None)
+    assert [part.at.shape for part in branches] == [(5, 7), (1, 20)]

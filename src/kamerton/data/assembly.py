@@ -103,18 +103,26 @@ class Assembler:
         prompt = self.writer.prompt(chat, tools)
         return self._checked(self._prompt(prompt, self._turns(chat, tools, ()))[0])
 
-    def answer(self, messages: Chat, tools: Tools) -> list[int]:
-        """Assemble the last answer of a chat.
+    def answers(self, messages: Chat, texts: Sequence[str], tools: Tools) -> list[list[int]]:
+        """Assemble several answers to one prompt, which is written only once.
 
         Args:
-            messages: The last is the assistant's.
+            messages: Up to the answer.
+            texts: The answers.
             tools: Schemas.
 
         Returns:
-            Ids up to the one that ends the answer.
+            Of each answer the ids up to the one that ends it.
         """
-        turn = self.writer.turn(self.writer.normalise(messages), tools)
-        return self._checked(self._answer(turn))
+        found: list[list[int]] = []
+        known: tuple[list[dict[str, Any]], str] | None = None
+        for text in texts:
+            chat = self.writer.normalise([*messages, {"role": "assistant", "content": text}])
+            if known is None or known[0] != chat[:-1]:
+                known = chat[:-1], self.writer.prompt(chat[:-1], tools)
+            turn = self.writer.turn(chat, tools, prompt=known[1])
+            found.append(self._checked(self._answer(turn)))
+        return found
 
     @property
     def _end(self) -> str:

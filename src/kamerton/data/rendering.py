@@ -268,9 +268,7 @@ class Renderer:
         Returns:
             As `answer_ids`, for each.
         """
-        chats = ([*messages, {"role": "assistant", "content": answer}] for answer in answers)
-        ids = [self._assembler.answer(chat, tools) for chat in chats]
-        return self.prompt_ids(messages, tools), ids
+        return self.prompt_ids(messages, tools), self._assembler.answers(messages, answers, tools)
 
     def count(self, rendered: Rendered) -> tuple[int, int]:
         """Count what must not be wrong.

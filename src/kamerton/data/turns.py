@@ -138,12 +138,13 @@ class ChatWriter:
         # Spaces before an answer belong to its first token.
         return text if self.traits.opening else text + self.traits.header.rstrip(" ")
 
-    def turn(self, messages: Chat, tools: Tools = ()) -> Turn:
+    def turn(self, messages: Chat, tools: Tools = (), *, prompt: str | None = None) -> Turn:
         """Split a chat that ends with an answer into prompt and answer.
 
         Args:
             messages: Normalised; the last is the assistant's.
             tools: Schemas.
+            prompt: What `prompt` wrote for the messages before the answer, where it is known.
 
         Returns:
             The last turn.
@@ -160,7 +161,7 @@ class ChatWriter:
             )
         if not calls and not str(message["content"]).strip():
             raise RenderingError("an answer must not be empty")
-        prompt = self.prompt(messages[:-1], tools)
+        prompt = self.prompt(messages[:-1], tools) if prompt is None else prompt
         full = self.write(messages, tools, opening=False)
         if full.startswith(prompt):
             answer = full[len(prompt) :]

@@ -9,6 +9,7 @@ bfloat16, where matrices of another height add up in another order and a near ti
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -264,7 +265,7 @@ class EmbeddedEngine:
             ids += family.prompt
             segments.append(Segment(start, len(ids)))
             end = len(ids) - 1
-            for answer in family.answers:
+            for answer in (family.answers[place] for place in family.order):
                 # The last token of an answer is predicted but predicts nothing.
                 first = len(ids)
                 if len(answer) > 1:
@@ -284,20 +285,26 @@ class EmbeddedEngine:
         ).tolist()
         scores, offset = [], 0
         for family in families:
-            found = []
-            for answer in family.answers:
-                found.append(Score(sum(logprobs[offset : offset + len(answer)]), len(answer)))
-                offset += len(answer)
-            scores.append(found)
+            found = {}
+            for place in family.order:
+                length = len(family.answers[place])
+                found[place] = Score(sum(logprobs[offset : offset + length]), length)
+                offset += length
+            scores.append([found[place] for place in range(len(found))])
         return scores
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Family:
     """A prompt and its candidate answers, as ids."""
 
     prompt: list[int]
     answers: list[list[int]]
+
+    @cached_property
+    def order(self) -> list[int]:
+        """Answers of similar length together: attention pads them to a common one."""
+        return sorted(range(len(self.answers)), key=lambda place: len(self.answers[place]))
 
     @property
     def num_tokens(self) -> int:

@@ -1,12 +1,11 @@
 """Ragged attention: exact attention per segment of a packed row, for any Transformers decoder.
 
 Registered as one attention function; the layout reaches it as a keyword argument of the model
-call. Shapes: T tokens in the row, H query heads, K key/value heads, D head size, n families of
-equal length L, P virtual tokens of a prefix (0 without one).
+call. Shapes: T tokens in the row, H query heads, K key/value heads, D head size.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from transformers import AttentionInterface
 
 from kamerton.models.attend import Rule, attend
 from kamerton.models.cache import cached_attention
+from kamerton.models.groups import plan_branches, plan_groups
 from kamerton.models.layout import Layout
 
 __all__ = [
@@ -95,94 +95,13 @@ def register_ragged_attention(
     AttentionInterface.register(name, function)
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """Consecutive families of L tokens each.
-
-    `alone` says that each is a single segment; `visible` [1, L, P + L] is None for causal
-    attention without a prefix.
-    """
-
-    start: int
-    num: int
-    length: int
-    alone: bool
-    visible: Tensor | None
-
-    def rows(self, x: Tensor) -> Tensor:
-        """View the group's tokens: [1, H, T, D] -> [n, H, L, D], no copy."""
-        tokens = x[0, :, self.start : self.start + self.num * self.length]
-        rows: Tensor = tokens.unflatten(1, (self.num, self.length))
-        return rows.transpose(0, 1)
-
-    def inputs(
-        self, q: Tensor, k: Tensor, v: Tensor, prefix: tuple[Tensor, ...]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The group's queries [n, H, L, D] and, behind the prefix, its keys and values."""
-        keys, values = self.rows(k), self.rows(v)
-        if prefix:
-            before = [x.to(k.dtype).expand(self.num, -1, -1, -1) for x in prefix]
-            keys, values = torch.cat([before[0], keys], 2), torch.cat([before[1], values], 2)
-        return self.rows(q), keys, values
-
-    def mask(self, dtype: torch.dtype) -> Tensor | None:
-        """The mask as the flash kernels take it: 0 or -inf, [1, 1, L, P + L]."""
-        if self.visible is None:
-            return None
-        mask = torch.zeros(self.visible.shape, dtype=dtype, device=self.visible.device)
-        return mask.masked_fill_(~self.visible, float("-inf")).unsqueeze(1)
-
-
-def _groups(layout: Layout, window: int | None, device: torch.device) -> list[_Group]:
-    """Plan a row, once for all layers with the same window."""
-    num_prefix = 0 if layout.prefix is None else layout.prefix.num_tokens
-    key = ("groups", window, num_prefix, device)
-    if key not in layout.memo:
-        groups: list[_Group] = []
-        for first, stop in layout.families:
-            start, end = layout.segments[first].start, layout.segments[stop - 1].stop
-            length = end - start
-            alone = stop - first == 1
-            last = groups[-1] if groups else None
-            if alone and last is not None and last.alone and last.length == length:
-                groups[-1] = replace(last, num=last.num + 1)
-            else:
-                causal = alone and not num_prefix and (window is None or length <= window)
-                visible = None if causal else _visible(layout, (first, stop), window, device)
-                groups.append(_Group(start, 1, length, alone, visible))
-        layout.memo[key] = groups
-    planned: list[_Group] = layout.memo[key]
-    return planned
-
-
-def _visible(
-    layout: Layout, family: tuple[int, int], window: int | None, device: torch.device
-) -> Tensor:
-    """Who sees whom in a family, bool [1, L, P + L]: what is before, within the window."""
-    num_prefix = 0 if layout.prefix is None else layout.prefix.num_tokens
-    segments = layout.segments[family[0] : family[1]]
-    start = segments[0].start
-    length = segments[-1].stop - start
-    visible = torch.zeros(length, length, dtype=torch.bool, device=device)
-    for segment in segments:
-        own = slice(segment.start - start, segment.stop - start)
-        for seen in (*layout.ancestors(segment), segment):
-            visible[own, seen.start - start : seen.stop - start] = True
-    visible = torch.cat([visible.new_ones(length, num_prefix), visible.tril_()], dim=1)
-    if window is not None:
-        own_at = layout.positions[start : start + length]
-        at = torch.tensor([*range(num_prefix), *own_at], device=device)
-        visible &= at[None, :] > at[num_prefix:, None] - window
-    return visible[None]
-
-
 def _attend_row(
     qkv: tuple[Tensor, Tensor, Tensor], layout: Layout, rule: Rule, prefix: tuple[Tensor, ...]
 ) -> Tensor:
     """Attend group by group: [1, T, H, D]."""
     parts = [
-        attend(*g.inputs(*qkv, prefix), g.visible, rule).transpose(1, 2).flatten(0, 1)
-        for g in _groups(layout, rule.window, qkv[0].device)
+        group.tokens(attend(*group.inputs(*qkv, prefix), group.visible, rule))
+        for group in plan_branches(layout, rule.window, qkv[0].device)
     ]
     return torch.cat(parts).unsqueeze(0)
 
@@ -204,7 +123,7 @@ class _RaggedAttention(torch.autograd.Function):
         output = q.new_empty(1, q.shape[2], q.shape[1], q.shape[3])
         by_head = output.transpose(1, 2)
         logsumexps: list[Tensor] = []
-        groups = _groups(layout, rule.window, q.device)
+        groups = plan_groups(layout, rule.window, q.device)
         for group in groups:
             rows = group.inputs(q, k, v, prefix)
             if rule.is_plain:

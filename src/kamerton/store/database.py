@@ -1,8 +1,9 @@
 """The store: runs, variants and evaluations in SQLite, or in PostgreSQL by URL."""
 
+import sqlite3
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -237,7 +238,9 @@ def _engine(place: Path | str) -> Engine:
     def _configure(connection: Any, _record: Any) -> None:
         # Readers do not block the writer; two processes wait for each other instead of failing.
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
-        connection.execute("PRAGMA journal_mode = WAL")
+        # This alone does not wait: where another process is at it, the file stays as that leaves it.
+        with suppress(sqlite3.OperationalError):
+            connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA foreign_keys = ON")
 
     return engine

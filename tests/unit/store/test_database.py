@@ -1,6 +1,7 @@
 """The store: migrations, records, two processes at once, what cannot be opened."""
 
 import sqlite3
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -93,6 +94,22 @@ def test_many_open_a_fresh_store_at_once(tmp_path: Path) -> None:
         list(pool.map(add, range(8)))
     with open_store(tmp_path / "k.db") as store:
         assert len(store.runs()) == 8
+
+
+def test_a_file_that_cannot_take_the_write_ahead_log_now_is_used_without(tmp_path: Path) -> None:
+    path = tmp_path / "k.db"
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE something (held INTEGER)")
+    other.close()
+    writer = sqlite3.connect(path, check_same_thread=False)
+    writer.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.5, writer.commit)
+    release.start()
+    with open_store(path) as store:
+        store.begin_run("run", {}, tmp_path, 1)
+        assert len(store.runs()) == 1
+    release.join()
+    writer.close()
 
 
 def test_what_cannot_be_opened_says_why(tmp_path: Path) -> None:

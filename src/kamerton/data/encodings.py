@@ -94,6 +94,11 @@ def _of_sample(chunk: bytes, name: str) -> str:
     best = max(scores, key=lambda encoding: scores[encoding])
     if scores[best] > 0.5:
         return best
+    if _is_binary(sample):
+        raise DataError(
+            f"{name}: this is no text",
+            hint="export the data as JSONL, CSV or Parquet; a table of an office program as CSV",
+        )
     # Imported late: the package is needed for the rare file that is not UTF-8.
     from charset_normalizer import from_bytes
 
@@ -104,6 +109,12 @@ def _of_sample(chunk: bytes, name: str) -> str:
             hint='save the file as UTF-8, or name its encoding: data.encoding = "cp1251"',
         )
     return match.encoding
+
+
+def _is_binary(sample: bytes) -> bool:
+    """Texts have no control characters but spaces; in other files every eighth byte is one."""
+    num_control = sum(byte < 32 and byte not in b"\t\n\v\f\r\x1b" for byte in sample)
+    return num_control > 0.02 * len(sample)
 
 
 def _is_mostly_utf8(chunk: bytes) -> bool:

@@ -110,8 +110,7 @@ def load_base(
     except (
         OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError
     ) as error:  # fmt: skip
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"base: {name} cannot be loaded: {first}") from error
+        raise _unloadable(f"base: {name}", error) from error
     return wrap_model(model, tokenizer, name=name, folder=folder, quantise=quantise)
 
 
@@ -163,7 +162,16 @@ def load_tokenizer(name: str) -> tuple[Any, int]:
         config = AutoConfig.from_pretrained(folder)
         return AutoTokenizer.from_pretrained(folder), config.get_text_config().vocab_size
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"base: the tokenizer of {name} cannot be loaded: {error}") from error
+        raise _unloadable(f"base: the tokenizer of {name}", error) from error
+
+
+def _unloadable(what: str, error: Exception) -> ModelError:
+    """Say in one line why something cannot be loaded."""
+    words = str(error).strip() or type(error).__name__
+    return ModelError(
+        f"{what} cannot be loaded: {words.splitlines()[0]}",
+        hint="a file of it is missing, damaged, or of a newer Transformers: copy the folder again",
+    )
 
 
 def wrap_model(

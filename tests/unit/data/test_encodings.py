@@ -1,3 +1,5 @@
+import random
+
 import pytest
 
 from kamerton.core.errors import DataError
@@ -70,3 +72,10 @@ def test_no_encoding_is_an_error(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="the text encoding cannot be told") as caught:
         encoding_of([b"\x81\x8d\x8f\x90\x9d" * 9], "a")
     assert "data.encoding" in (caught.value.hint or "")
+
+
+def test_a_binary_file_is_named_as_such(tmp_path):
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(random.Random(0).randbytes(5000))
+    with pytest.raises(DataError, match=r"data\.jsonl: this is no text"):
+        encoding_of([path.read_bytes()], path.name)

@@ -238,7 +238,7 @@ def _engine(place: Path | str) -> Engine:
     def _configure(connection: Any, _record: Any) -> None:
         # Readers do not block the writer; two processes wait for each other instead of failing.
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
-        # This alone does not wait: where another process is at it, the file stays as that leaves it.
+        # This alone does not wait; where another process is in the way, the file is used as it is.
         with suppress(sqlite3.OperationalError):
             connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA foreign_keys = ON")

@@ -1,6 +1,7 @@
 """Tiny randomly initialised models in the shapes of real ones, for parity tests."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -41,6 +42,8 @@ _MIXED = {
     "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
 }
 
+_FOLDERS = TemporaryDirectory()
+
 CONFIGS: dict[str, Any] = {
     "llama": lambda: LlamaConfig(**_SIZE),
     "qwen3": lambda: Qwen3Config(**_SIZE, head_dim=16),
@@ -65,15 +68,23 @@ CONFIGS: dict[str, Any] = {
 def tiny_base(
     shape: str, seed: int = 0, dtype: torch.dtype = torch.float32, quantise: str = "none"
 ) -> Base:
-    """Make a tiny base of a shape, with random weights and no tokenizer."""
+    """Make a tiny base of a shape, with random weights and no tokenizer.
+
+    A quantised one has its dense weights in its folder.
+    """
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(CONFIGS[shape]()).to(dtype)
+    folder = Path()
+    if quantise != "none":
+        folder = Path(_FOLDERS.name) / f"{shape}-{seed}-{dtype}"
+        if not folder.exists():
+            model.save_pretrained(folder)
     if quantise != "none":
         quantise_model(model, quantise)
     assert prepare_model(model) is None
     identity = BaseIdentity(
         id=f"tiny/{shape}",
-        folder=Path(),
+        folder=folder,
         weight_hash="0" * 64,
         tokenizer_hash="0" * 64,
         template_hash="0" * 64,

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 from kamerton.adapters.catalogue import attach
+from kamerton.adapters.lora_settings import LoraSettings
 from kamerton.core.errors import AdapterError
 from kamerton.models.codecs import CODECS
 from tests.contract import test_adapters as suite
@@ -20,14 +21,16 @@ CHECKS = [
     # It takes the base that is wrong for the adapter.
     and check is not suite.test_another_base_is_a_typed_error
 ]
-DECLARED = [
+TAKING = [
     method
     for method in suite.METHODS
     if attach(
         tiny_base("llama"), method(), seed=3, opening=suite.OPENING
     ).capabilities.quantised_base
 ]
-OTHERS = [method for method in suite.METHODS if method not in DECLARED]
+OTHERS = [method for method in suite.METHODS if method not in TAKING]
+# These are for quantised bases only.
+DECLARED = [*TAKING, partial(LoraSettings, init="loftq")]
 
 
 def name(method: partial) -> str:

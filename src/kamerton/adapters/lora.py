@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from kamerton.adapters.adapter import Capabilities
+from kamerton.adapters.loftq import check_quantised, rounding_parts
 from kamerton.adapters.lora_layer import LoraLinear
 from kamerton.adapters.lora_settings import LoraSettings
 from kamerton.adapters.peft_format import LoraFile, write_lora
 from kamerton.adapters.pissa import principal, stretch
 from kamerton.adapters.targets import check_patterns, target_paths
-from kamerton.core.errors import AdapterError
+from kamerton.core.errors import AdapterError, ModelError
 from kamerton.core.seeds import derive_seed
 from kamerton.models.base import Base
 from kamerton.models.linear import dense, frozen_weight, is_linear, is_transposed, linear_size
@@ -34,7 +35,7 @@ class Lora:
         self.settings = settings
         self.capabilities = Capabilities(
             mergeable=True,
-            identity_at_start=True,
+            identity_at_start=settings.init != "loftq",
             exact_gradient=not settings.decompose,
         )
 
@@ -67,11 +68,12 @@ class Lora:
         """Write the adapter in PEFT's format; with PiSSA a plain LoRA of doubled rank.
 
         Returns:
-            `adapter_config.json` and `adapter_model.safetensors`; with PiSSA also its start, so
-            that it is again what it was.
+            `adapter_config.json` and `adapter_model.safetensors`; with PiSSA and LoftQ also the
+            start: with it PiSSA is again what it was, and LoftQ fits the unrounded base too.
         """
-        settings, times = self.settings, 1 if self.settings.init == "random" else 2
-        tensors, start = dict[str, Tensor](), dict[str, Tensor]()
+        settings = self.settings
+        times = 2 if settings.init in ("pissa", "pissa-fast") else 1
+        tensors, start, rounding = dict[str, Tensor](), dict[str, Tensor](), dict[str, Tensor]()
         for path, layer in self.layers.items():
             a, b = layer.factors()
             tensors[f"{PEFT_PREFIX}{path}.lora_A.weight"] = a.detach().cpu()
@@ -82,6 +84,9 @@ class Lora:
                 )
             if layer.start is not None:
                 start[path] = layer.start[0].cpu()
+            if layer.rounding is not None:
+                rounding[f"{path}.lora_A.weight"] = layer.rounding[0].cpu()
+                rounding[f"{path}.lora_B.weight"] = layer.rounding[1].cpu()
 
         def alpha_at(path: str) -> float:
             return stretch(settings.alpha_at(path), times, settings.rank_stabilised)
@@ -100,6 +105,7 @@ class Lora:
                 base=self._base.identity.id,
                 transposed=any(is_transposed(layer.layer) for layer in self.layers.values()),
                 start=start,
+                rounding=rounding,
                 targets=self._peft_targets(),
             )
         )
@@ -196,7 +202,8 @@ class Lora:
 def attach_lora(base: Base, settings: LoraSettings, seed: int) -> Lora:
     """Attach a fresh LoRA that changes nothing yet.
 
-    A is random and B zero; or the principal part of the weight, counted from itself (PiSSA).
+    A is random and B zero; or the principal part of the weight, counted from itself (PiSSA). With
+    LoftQ it changes what a quantised base answers, towards what the unrounded one would.
 
     Args:
         base: The base; its weights are not touched.
@@ -208,7 +215,10 @@ def attach_lora(base: Base, settings: LoraSettings, seed: int) -> Lora:
 
     Raises:
         AdapterError: If a target matches no linear layer, or a pattern none of those.
+        ModelError: If LoftQ finds no original weights.
     """
+    if settings.init == "loftq":
+        check_quantised(base)
     paths = target_paths(base, settings.targets, settings.layers)
     check_patterns(base, "rank_pattern", settings.rank_pattern, paths)
     check_patterns(base, "alpha_pattern", settings.alpha_pattern, paths)
@@ -221,13 +231,22 @@ def attach_lora(base: Base, settings: LoraSettings, seed: int) -> Lora:
             bound = layer.a.shape[1] ** -0.5
             values = torch.empty(layer.a.shape).uniform_(-bound, bound, generator=generator)
             layer.a.data.copy_(values)
-        else:
+        elif settings.init != "loftq":
             layer.start = principal(
                 dense(frozen_weight(layer.layer), torch.float32),
                 settings.rank_at(path),
                 settings.scaling_at(path),
                 own_seed if settings.init == "pissa-fast" else None,
             )
+    if settings.init == "loftq":
+        try:
+            for layer, start in rounding_parts(base, lora.layers, seed):
+                layer.a.data.copy_(start[0])
+                layer.b.data.copy_(start[1])
+                layer.rounding = start
+        except ModelError:
+            lora.detach()
+            raise
     return lora
 
 
@@ -243,7 +262,7 @@ def wrap_layers(base: Base, settings: LoraSettings, paths: Sequence[str]) -> Lor
         The adapter, with A and B zero.
 
     Raises:
-        AdapterError: If a layer has an update already, or PiSSA's rank does not fit.
+        AdapterError: If a layer has an update already, or a decomposition has no such rank.
     """
     layers = {}
     for path in paths:
@@ -252,8 +271,8 @@ def wrap_layers(base: Base, settings: LoraSettings, paths: Sequence[str]) -> Lor
             raise AdapterError(f"adapter: {path} has an adapter already")
         if settings.init != "random" and settings.rank_at(path) > min(linear_size(layer)):
             raise AdapterError(
-                f"adapter.rank: PiSSA needs a rank of at most {min(linear_size(layer))} for "
-                f"{path}, got {settings.rank_at(path)}"
+                f"adapter.rank: init = '{settings.init}' needs a rank of at most "
+                f"{min(linear_size(layer))} for {path}, got {settings.rank_at(path)}"
             )
     for path in paths:
         layer = base.model.get_submodule(path)

@@ -90,6 +90,8 @@ class LoraLinear(nn.Module):
         self.b = nn.Parameter(torch.zeros(out, rank, device=device))
         self.start: tuple[Tensor, Tensor] | None = None
         """PiSSA's A0 and B0; `a` and `b` are then the changes since."""
+        self.rounding: tuple[Tensor, Tensor] | None = None
+        """LoftQ's A0 and B0: what `a` and `b` began as over a quantised weight."""
         self.magnitude: nn.Parameter | None = None
         if decompose:
             self.squares = row_squares(frozen_weight(layer))

@@ -1,9 +1,9 @@
 """Settings of the LoRA family."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from kamerton.adapters.targets import ends_with, layer_numbers
 from kamerton.core.settings import Settings
@@ -22,9 +22,10 @@ class LoraSettings(Settings):
     """Strength: the update is multiplied by alpha / rank (or alpha / sqrt(rank))."""
     rank_stabilised: bool = False
     """Scale by alpha / sqrt(rank) (rsLoRA), so that large ranks do not learn more slowly."""
-    init: Literal["random", "pissa", "pissa-fast"] = "random"
-    """Where the update begins: A random and B zero, or the principal part of the weight (PiSSA),
-    by singular value decomposition ("pissa"; long for large layers) or its fast approximation."""
+    init: Literal["random", "pissa", "pissa-fast", "loftq"] = "random"
+    """Where the update begins: A random and B zero; or the principal part of the weight (PiSSA),
+    by singular value decomposition ("pissa"; long for large layers) or its fast approximation; or,
+    over a quantised base, the principal part of what rounding took from the weight ("loftq")."""
     decompose: bool = False
     """Learn the length of each row of a weight apart from its direction (DoRA): for small ranks.
     Slower, most of all when it answers unmerged: each token then pays for the lengths."""
@@ -48,6 +49,12 @@ class LoraSettings(Settings):
     def _layers_parse(cls, value: str) -> str:
         layer_numbers(value, 10**6)
         return value
+
+    @model_validator(mode="after")
+    def _loftq_alone(self) -> Self:
+        if self.init == "loftq" and self.decompose:
+            raise ValueError('init = "loftq" cannot be used with decompose = true')
+        return self
 
     def rank_at(self, path: str) -> int:
         """Give the rank of a layer.

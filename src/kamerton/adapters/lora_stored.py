@@ -1,6 +1,7 @@
 """Attaching a stored LoRA, written by us or by PEFT."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ def load_lora(base: Base, files: Mapping[str, bytes]) -> Lora:
             what is not supported.
     """
     stored = read_lora(files)
-    settings = _settings(stored)
+    settings = _settings(stored, rounded=base.identity.quantise != "none")
     _check_modules(base, settings)
     _check_shapes(base, stored, settings)
     lora = wrap_layers(base, settings, settings.targets)
@@ -49,6 +50,14 @@ def load_lora(base: Base, files: Mapping[str, bytes]) -> Lora:
             scaling = settings.scaling_at(path)
             start = principal(weight, settings.rank_at(path), scaling)
             (a, b), layer.start = changes(*_on(layer.a, a, b), *start)
+        elif stored.rounding:
+            a_start, b_start = (stored.rounding[f"{path}.lora_{x}.weight"] for x in "AB")
+            start = _on(layer.a, a_start, b_start)
+            if settings.init == "loftq":
+                layer.rounding = start
+            else:
+                layer.start = start
+                a, b = a - a_start, b - b_start
         layer.a.data.copy_(a)
         layer.b.data.copy_(b)
         if layer.magnitude is not None:
@@ -60,8 +69,12 @@ def _on(like: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return a.to(like.device).contiguous(), b.to(like.device).contiguous()
 
 
-def _settings(stored: LoraFile) -> LoraSettings:
-    """Say what the file holds; PiSSA is stored with doubled rank."""
+def _settings(stored: LoraFile, rounded: bool) -> LoraSettings:
+    """Say what the file holds; PiSSA is stored with doubled rank.
+
+    Over an unrounded base LoftQ has nothing to make up for: it is then what training changed since
+    its start, as with PiSSA.
+    """
     paths = {name.removeprefix(PEFT_PREFIX).rsplit(".lora_", 1)[0] for name in stored.tensors}
     targets = tuple(sorted(paths))
     times = 2 if stored.start else 1
@@ -70,11 +83,16 @@ def _settings(stored: LoraFile) -> LoraSettings:
     def alpha(value: float) -> float:
         return stretch(value, 1 / times, stored.rank_stabilised)
 
+    init: Literal["random", "pissa", "loftq"] = "random"
+    if stored.start or stored.principal or (stored.rounding and not rounded):
+        init = "pissa"
+    elif stored.rounding:
+        init = "loftq"
     return LoraSettings(
         rank=stored.rank // times,
         alpha=alpha(stored.alpha),
         rank_stabilised=stored.rank_stabilised,
-        init="pissa" if stored.start or stored.principal else "random",
+        init=init,
         decompose=stored.decompose,
         dropout=stored.dropout,
         targets=targets,
@@ -105,7 +123,11 @@ def _check_shapes(base: Base, stored: LoraFile, settings: LoraSettings) -> None:
             want[f"{PEFT_PREFIX}{path}.lora_magnitude_vector"] = (out,)
         if stored.start:
             want[f"start of {path}"] = (rank // 2, inner)
-    found |= {f"start of {path}": tuple(t.shape) for path, t in stored.start.items()}
+        if stored.rounding:
+            want[f"start of {path}.lora_A.weight"] = (rank, inner)
+            want[f"start of {path}.lora_B.weight"] = (out, rank)
+    starts = {**stored.start, **stored.rounding}
+    found |= {f"start of {path}": tuple(t.shape) for path, t in starts.items()}
     wrong = [
         f"adapter: {name} must be {want.get(name, 'absent')}, is {found.get(name, 'missing')}"
         for name in sorted(want | found)

@@ -14,6 +14,7 @@ from kamerton.core.errors import AdapterError
 
 __all__ = [
     "CONFIG_FILE",
+    "ROUNDING_FILE",
     "START_FILE",
     "WEIGHTS_FILE",
     "LoraFile",
@@ -25,10 +26,11 @@ __all__ = [
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 START_FILE = "pissa_start.safetensors"
+ROUNDING_FILE = "loftq_start.safetensors"
 _PARTS = (".lora_A.weight", ".lora_B.weight")
 _MAGNITUDE = ".lora_magnitude_vector"
 _LARGEST_RANK = 1024
-_START_KEY = "pissa_start"
+_START_KEY, _ROUNDING_KEY = "pissa_start", "loftq_start"
 # Of PEFT's starts: those that leave the base's weights alone, and PiSSA's own.
 _INITS = (True, False, None, "gaussian", "eva", "orthogonal", "mica", "pissa")
 _Value = TypeVar("_Value", int, float)
@@ -60,6 +62,7 @@ class LoraFile:
         base: Name of the base.
         transposed: Whether the layers keep their weights as [in, out] (GPT-2).
         principal: Whether PEFT's base lacks the principal part (PiSSA, not converted); when read.
+        rounding: LoftQ's `<module>.lora_A.weight` and `lora_B.weight`, what `tensors` began as.
         start: PiSSA's A0 [r, in] by module, where `tensors` are of doubled rank; else empty.
         targets: PEFT's `target_modules`: leaf names, or full paths.
     """
@@ -75,6 +78,7 @@ class LoraFile:
     base: str
     transposed: bool
     principal: bool = False
+    rounding: Mapping[str, Tensor] = field(default_factory=dict)
     start: Mapping[str, Tensor] = field(default_factory=dict)
     targets: tuple[str, ...] = ()
 
@@ -86,7 +90,7 @@ def write_lora(lora: LoraFile) -> dict[str, bytes]:
         lora: What to store.
 
     Returns:
-        File contents by name; with `start` a third file that only we read.
+        File contents by name; with `start` or `rounding` a third file that only we read.
     """
     config = {
         "peft_type": "LORA",
@@ -108,9 +112,15 @@ def write_lora(lora: LoraFile) -> dict[str, bytes]:
     }
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
     # One entry only: safetensors writes several in any order, and equal adapters have equal bytes.
-    metadata = {_START_KEY: START_FILE} if lora.start else {"format": "pt"}
-    files = {CONFIG_FILE: text.encode(), WEIGHTS_FILE: save(_sorted(lora.tensors), metadata)}
-    return files | ({START_FILE: save(_sorted(lora.start))} if lora.start else {})
+    metadata, third = {"format": "pt"}, dict[str, bytes]()
+    if lora.start:
+        metadata, third = {_START_KEY: START_FILE}, {START_FILE: save(_sorted(lora.start))}
+    elif lora.rounding:
+        metadata = {_ROUNDING_KEY: ROUNDING_FILE}
+        third = {ROUNDING_FILE: save(_sorted(lora.rounding))}
+    return {
+        CONFIG_FILE: text.encode(), WEIGHTS_FILE: save(_sorted(lora.tensors), metadata), **third
+    }  # fmt: skip
 
 
 def read_lora(files: Mapping[str, bytes]) -> LoraFile:
@@ -128,14 +138,18 @@ def read_lora(files: Mapping[str, bytes]) -> LoraFile:
     try:
         config = json.loads(files[CONFIG_FILE])
         tensors = load(files[WEIGHTS_FILE])
-        paired = START_FILE in files or _START_KEY in _metadata(files[WEIGHTS_FILE])
+        kept = _metadata(files[WEIGHTS_FILE])
+        paired = START_FILE in files or _START_KEY in kept
         start = load(files[START_FILE]) if paired else {}
+        rounded = ROUNDING_FILE in files or _ROUNDING_KEY in kept
+        rounding = load(files[ROUNDING_FILE]) if rounded else {}
     except KeyError as missing:
         raise AdapterError(f"adapter: {missing.args[0]} is missing") from None
     except (ValueError, SafetensorError) as error:
         raise AdapterError(f"adapter: a file is damaged: {error}") from None
-    if paired and not start:
-        raise AdapterError(f"adapter: {START_FILE} holds no tensors")
+    if (paired and not start) or (rounded and not rounding):
+        name = START_FILE if paired else ROUNDING_FILE
+        raise AdapterError(f"adapter: {name} holds no tensors")
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         found = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
         raise AdapterError(
@@ -167,6 +181,7 @@ def read_lora(files: Mapping[str, bytes]) -> LoraFile:
         base=str(config.get("base_model_name_or_path") or ""),
         transposed=bool(config.get("fan_in_fan_out")),
         principal=init == "pissa",
+        rounding=rounding,
         start=start,
     )
 

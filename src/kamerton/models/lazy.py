@@ -5,7 +5,7 @@ is read by itself, quantised if it belongs to a linear layer, and let go.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from kamerton.models.linear import is_transposed
+from kamerton.core.errors import ModelError
+from kamerton.models.linear import is_transposed, linear_size
 from kamerton.models.quantise import linear_paths, quantise_layer
 from kamerton.models.stored_nf4 import NestedParts
 
-__all__ = ["load_quantised"]
+__all__ = ["load_quantised", "original_weights"]
 
 
 class _WeightsOnMeta(TorchFunctionMode):
@@ -96,6 +97,40 @@ def load_quantised(
     if stored.unfinished() or any(tensor.is_meta for tensor in model.state_dict().values()):
         return None
     return model.to(device)
+
+
+def original_weights(
+    folder: Path, model: Any, layers: Mapping[str, nn.Module]
+) -> Iterator[tuple[str, Tensor]]:
+    """Read the weights that a quantised base's layers were made of, one by one.
+
+    Args:
+        folder: As for `load_quantised`.
+        model: The quantised model.
+        layers: Quantised layers by path.
+
+    Yields:
+        Path and weight [out, in], on the CPU in the checkpoint's dtype, in the checkpoint's order.
+
+    Raises:
+        ModelError: If the checkpoint has no such weights under the model's names.
+    """
+    left = set(layers)
+    for name, tensor in _tensors(folder):
+        short = name.removesuffix(".weight")
+        path = short if short in left else f"{model.base_model_prefix}.{short}"
+        if path not in left:
+            continue
+        weight = tensor.t() if is_transposed(layers[path]) else tensor
+        if weight.shape != linear_size(layers[path]) or not weight.is_floating_point():
+            break
+        left.remove(path)
+        yield path, weight
+    if left:
+        raise ModelError(
+            f"the checkpoint of the base has no original weight for {min(left)}",
+            hint="a checkpoint that is quantised already, or renamed while loading, has none",
+        )
 
 
 def _tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:

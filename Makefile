@@ -1,6 +1,6 @@
 # The contract between people, CI and the project. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all check adapterhub docs bench tree clean
+.PHONY: help venv demo test test-all check adapterhub llamacpp docs bench tree clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -50,6 +50,13 @@ adapterhub: $(STAMP) ## compare bottlenecks with AdapterHub's library, in .venv-
 	@rm -rf build/adapterhub && mkdir -p build && cp -r tests/parity/adapterhub build/adapterhub
 	KAMERTON_INTEROP=build/adapterhub $(PYTEST) -q tests/parity/test_adapterhub.py
 	.venv-adapterhub/bin/python scripts/peers/adapterhub.py compare build/adapterhub
+
+llamacpp: $(STAMP) ## compare GGUF files with llama.cpp, in .venv-llamacpp (compiles it)
+	@test -x .venv-llamacpp/bin/python || $(PYTHON) -m venv .venv-llamacpp
+	@.venv-llamacpp/bin/python -m pip install --quiet --disable-pip-version-check llama-cpp-python==0.3.36 safetensors numpy
+	@rm -rf build/llamacpp && mkdir -p build
+	KAMERTON_INTEROP=build/llamacpp $(PYTEST) -q tests/parity/test_llamacpp.py
+	.venv-llamacpp/bin/python scripts/peers/llamacpp.py build/llamacpp
 
 docs: $(STAMP) ## regenerate the reference pages and the file trees
 	$(BIN)/python scripts/house/tree.py

@@ -95,10 +95,11 @@ def merge(name: str, folder: Path, project: Path) -> None:
 @click.argument("name")
 @click.option(
     "--format",
-    type=click.Choice(["peft", "merged", "adapterhub"]),
+    type=click.Choice(["peft", "merged", "adapterhub", "gguf", "gguf-lora", "gguf-base"]),
     default="peft",
     show_default=True,
-    help="The adapter in PEFT's or AdapterHub's format, or a Transformers model of its own.",
+    help="The adapter in PEFT's or AdapterHub's format, a Transformers model of its own, or for "
+    "llama.cpp the merged model, the LoRA alone, or the base alone.",
 )
 @click.option(
     "--dtype",
@@ -180,4 +181,6 @@ def _export(name: str, format: Any, folder: Path, dtype: Any, project: Path) -> 
         f"{written.largest:.3g} from the variant, whose adapter moves them by up to "
         f"{written.moved:.3g}; {written.same_top:.1%} of the likeliest tokens are the same"
     )
+    if written.note:
+        messages.print(f"note: {written.note}", style="yellow")
     click.echo(folder)

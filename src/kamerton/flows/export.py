@@ -1,4 +1,4 @@
-"""Writing a variant for other programs: merged, or in PEFT's or AdapterHub's files; then compared.
+"""Writing a variant for other programs: PEFT, AdapterHub, Transformers, llama.cpp; then comparing.
 
 What was written is read back and must answer as the variant does. A variant of a quantised base is
 merged into the original weights in 16 or 32 bits, never into few bits: the update would be lost in
@@ -6,7 +6,9 @@ the rounding (arXiv 2305.14314 trains over the rounded weights, so logits differ
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,21 +21,31 @@ from torch import Tensor
 from kamerton.adapters import adapterhub_format
 from kamerton.adapters.bottleneck import Bottleneck
 from kamerton.adapters.catalogue import load
+from kamerton.adapters.gguf_lora import read_gguf_lora, write_gguf_lora
+from kamerton.adapters.lora import Lora
 from kamerton.core.errors import VariantError
 from kamerton.core.files import atomic_folder
 from kamerton.data.rendering import Renderer
 from kamerton.flows.prepare import renderer_of
 from kamerton.flows.variants import base_of, make_ready, probe_ids, probe_logits, recipe_of
+from kamerton.models.base import Base
+from kamerton.models.gguf_file import GgufDType, read_gguf_model, write_gguf_model
+from kamerton.models.gguf_tokenizer import splits_otherwise
 from kamerton.models.load import DType, load_base
 from kamerton.store.variants import Variant
 
 __all__ = ["Exported", "Format", "export_variant"]
 
-Format = Literal["merged", "peft", "adapterhub"]
+Format = Literal["merged", "peft", "adapterhub", "gguf", "gguf-lora", "gguf-base"]
 
 _CONFIG = "adapter_config.json"
 _WEIGHTS = "adapter_model.safetensors"
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_DTYPES: dict[str, torch.dtype] = {
+    "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16,
+}  # fmt: skip
+_GGUF_DTYPES: dict[torch.dtype, GgufDType] = {
+    torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +58,7 @@ class Exported:
         largest: Largest difference of a logit.
         moved: Largest change of a logit that the adapter makes, to compare `largest` with.
         same_top: Share of positions with the same likeliest token.
+        note: What the other program will do otherwise; empty for nothing.
     """
 
     format: Format
@@ -53,6 +66,7 @@ class Exported:
     largest: float
     moved: float
     same_top: float
+    note: str = ""
 
 
 @torch.no_grad()
@@ -65,8 +79,9 @@ def export_variant(
         variant: The variant.
         folder: Where to write; must not exist.
         format: `merged` is a Transformers model of its own; `peft` and `adapterhub` the adapter
-            in the format of that library.
-        dtype: Of the written weights; `auto` is the base's for `merged`, fp32 for the others.
+            in the format of that library; for llama.cpp `gguf` is the merged model, `gguf-base`
+            the base alone and `gguf-lora` what is put on it.
+        dtype: Of the written weights; `auto` is the base's for whole models, else fp32.
 
     Returns:
         How both compare.
@@ -79,36 +94,58 @@ def export_variant(
         raise VariantError(f"{folder} exists already", hint="name a folder that does not exist")
     if not variant.manifest.files:
         raise VariantError(f"{variant.name} is a prompt only: it has no weights to export")
-    renderer, wanted, moved = _own_logits(variant)
+    renderer, wanted, moved = _own_logits(variant, alone=format == "gguf-base")
+    note = ""
     with atomic_folder(folder) as temporary:
         if format == "merged":
             _write_merged(variant, temporary, dtype)
             found, name = _merged_logits(variant, temporary, renderer)
         elif format == "peft":
             found, name = _write_peft(variant, temporary, dtype)
+        elif format == "gguf-lora":
+            found, name = _write_gguf_lora(variant, temporary, dtype)
+        elif format.startswith("gguf"):
+            found, name, note = _write_gguf(variant, temporary, dtype, merged=format == "gguf")
         else:
             found, name = _write_adapterhub(variant, temporary, dtype)
         if not torch.isfinite(found).all():
             raise VariantError(f"{variant.name} has no finite logits in {name}")
     same = (wanted.argmax(-1) == found.argmax(-1)).float().mean()
-    return Exported(format, name, float((wanted - found).abs().max()), moved, float(same))
+    return Exported(format, name, float((wanted - found).abs().max()), moved, float(same), note)
 
 
-def _own_logits(variant: Variant) -> tuple[Renderer, Tensor, float]:
-    """What the variant says, and how far its adapter moves that; its base is let go again."""
+def _own_logits(variant: Variant, alone: bool) -> tuple[Renderer, Tensor, float]:
+    """What the variant says, or its base alone, and how far its adapter moves that."""
     base = base_of(variant)
     ready = make_ready(variant, base)
     assert ready.adapter is not None
     wanted = probe_logits(ready.renderer, base)
     with ready.adapter.disabled():
-        moved = (wanted - probe_logits(ready.renderer, base)).abs().max()
-    return ready.renderer, wanted, float(moved)
+        plain = probe_logits(ready.renderer, base)
+    moved = float((wanted - plain).abs().max())
+    return ready.renderer, plain if alone else wanted, moved
 
 
 def _write_merged(variant: Variant, folder: Path, dtype: DType) -> None:
-    """Merge into the original weights, rounding once to the written dtype."""
+    base = _dense_base(variant, dtype)
+    with _merged(variant, base):
+        try:
+            base.model.save_pretrained(folder)
+        except SafetensorError as error:
+            # A full disk does not reach us as an OSError here.
+            raise VariantError(f"the merged model cannot be written: {error}") from None
+    base.tokenizer.save_pretrained(folder)
+
+
+def _dense_base(variant: Variant, dtype: DType) -> Base:
+    """Load the original weights in the written dtype."""
     own = recipe_of(variant).base.dtype if dtype == "auto" else dtype
-    base = base_of(variant, dtype=own, quantise="none")
+    return base_of(variant, dtype=own, quantise="none")
+
+
+@contextmanager
+def _merged(variant: Variant, base: Base) -> Iterator[None]:
+    """Merge into the original weights, rounding once to their dtype."""
     adapter = make_ready(variant, base).adapter
     if adapter is None or not adapter.capabilities.mergeable:
         raise VariantError(
@@ -117,12 +154,7 @@ def _write_merged(variant: Variant, folder: Path, dtype: DType) -> None:
         )
     adapter.merge()
     with adapter.as_plain_model():
-        try:
-            base.model.save_pretrained(folder)
-        except SafetensorError as error:
-            # A full disk does not reach us as an OSError here.
-            raise VariantError(f"the merged model cannot be written: {error}") from None
-    base.tokenizer.save_pretrained(folder)
+        yield
 
 
 def _merged_logits(variant: Variant, folder: Path, renderer: Renderer) -> tuple[Tensor, str]:
@@ -148,6 +180,43 @@ def _write_peft(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, s
     return probe_logits(renderer_of(base, recipe_of(variant).render), base), _dtypes(
         files[_WEIGHTS]
     )
+
+
+def _write_gguf(
+    variant: Variant, folder: Path, dtype: DType, *, merged: bool
+) -> tuple[Tensor, str, str]:
+    """Write the whole model for llama.cpp and read it back with Transformers' own reader."""
+    base = _dense_base(variant, dtype)
+    name = f"{variant.name}{'' if merged else '-base'}.gguf"
+    kind = _GGUF_DTYPES[base.dtype]
+    with _merged(variant, base) if merged else nullcontext():
+        write_gguf_model(base.model, base.tokenizer, folder / name, variant.name, kind)
+    found = replace(base, model=read_gguf_model(folder / name, base.model.config))
+    note = ""
+    if splits_otherwise(base.tokenizer):
+        note = (
+            "llama.cpp splits texts in another way than this tokenizer, and then reads some of "
+            "them as other tokens: compare answers there before you rely on it"
+        )
+    logits = probe_logits(renderer_of(found, recipe_of(variant).render), found)
+    return logits, kind, note
+
+
+def _write_gguf_lora(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, str]:
+    """Write a LoRA for llama.cpp and attach what was written to the original weights."""
+    base = _dense_base(variant, "auto")
+    adapter = make_ready(variant, base).adapter
+    if not isinstance(adapter, Lora):
+        raise VariantError(
+            f"{variant.name} is '{variant.manifest.method}': llama.cpp puts only LoRA on a model",
+            hint="methods that can be merged are exported with --format gguf",
+        )
+    path = folder / f"{variant.name}-lora.gguf"
+    kind = _GGUF_DTYPES[_DTYPES.get(dtype, torch.float32)]
+    write_gguf_lora(base, adapter, path, variant.name, kind)
+    adapter.detach()
+    read_gguf_lora(base, path)
+    return probe_logits(renderer_of(base, recipe_of(variant).render), base), kind
 
 
 def _write_adapterhub(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, str]:

@@ -1,0 +1,129 @@
+"""A tokenizer in GGUF: byte-level BPE, and BPE with byte fallback as SentencePiece makes it."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from kamerton.core.errors import ModelError
+from kamerton.data.templates import template_of
+
+__all__ = ["add_tokenizer", "splits_otherwise"]
+
+# Regular expressions of byte-level tokenizers, and what llama.cpp calls them.
+_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+_SPLITS = {
+    _WORDS + r"\p{N}{1,3}" + _REST: "llama-bpe",
+    _WORDS + r"\p{N}" + _REST: "qwen2",
+}
+_GPT2 = "gpt-2"
+_GENERATION = re.compile(r"{%(-?)\s*(?:end)?generation\s*(-?)%}")
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+_NORMAL, _UNKNOWN, _CONTROL, _USER, _UNUSED, _BYTES = 1, 2, 3, 4, 5, 6
+
+
+def add_tokenizer(writer: Any, tokenizer: Any, num_rows: int) -> None:
+    """Add a tokenizer and its chat template to a file.
+
+    Args:
+        writer: A `gguf.GGUFWriter`.
+        tokenizer: A fast tokenizer of Transformers.
+        num_rows: Of the embedding: ids without a token are written as unused.
+
+    Raises:
+        ModelError: If llama.cpp has no such kind of tokenizer.
+    """
+    described = _described(tokenizer)
+    tokens, types = _tokens(described, num_rows)
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    merges = [pair if isinstance(pair, str) else " ".join(pair)
+              for pair in described["model"]["merges"]]  # fmt: skip
+    if _is_byte_level(described):
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre(_split_name(described) or _GPT2)
+        writer.add_token_merges(merges)
+    else:
+        ranks: dict[str, int] = {}
+        for rank, merge in enumerate(merges):
+            ranks.setdefault(merge.replace(" ", ""), rank)
+        writer.add_tokenizer_model("llama")
+        writer.add_tokenizer_pre("default")
+        # SentencePiece joins what makes the token of the highest score; characters need none.
+        writer.add_token_scores([-float(ranks.get(token, len(merges))) for token in tokens])
+        writer.add_add_space_prefix('"Prepend"' in json.dumps(described["normalizer"]))
+    _add_special(writer, tokenizer)
+    template = template_of(tokenizer)
+    # llama.cpp does not know these marks; comments trim the spaces beside them as they did.
+    writer.add_chat_template(_GENERATION.sub(r"{#\1 \2#}", template))
+
+
+def splits_otherwise(tokenizer: Any) -> bool:
+    """Tell whether llama.cpp splits texts in another way before it joins bytes to tokens.
+
+    Args:
+        tokenizer: A fast tokenizer of Transformers.
+
+    Returns:
+        True where its way is none of those known here: some texts may become other tokens there.
+    """
+    described = _described(tokenizer)
+    return _is_byte_level(described) and _split_name(described) is None
+
+
+def _described(tokenizer: Any) -> Mapping[str, Any]:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    described: Mapping[str, Any] = json.loads(backend.to_str()) if backend is not None else {}
+    model = described.get("model") or {}
+    if model.get("type") != "BPE" or not (_is_byte_level(described) or model["byte_fallback"]):
+        raise ModelError(
+            f"the tokenizer cannot be written as GGUF: it is {model.get('type') or 'not fast'}, "
+            "and known here are byte-level BPE and BPE with byte fallback",
+            hint="export with --format merged and convert that with llama.cpp's own script",
+        )
+    return described
+
+
+def _parts(described: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The steps of the splitting before BPE."""
+    splitting = described.get("pre_tokenizer") or {}
+    return list(splitting.get("pretokenizers", [splitting] if splitting else []))
+
+
+def _is_byte_level(described: Mapping[str, Any]) -> bool:
+    return any(part["type"] == "ByteLevel" for part in _parts(described))
+
+
+def _split_name(described: Mapping[str, Any]) -> str | None:
+    patterns = [p["pattern"].get("Regex", "") for p in _parts(described) if p["type"] == "Split"]
+    own = any(p["type"] == "ByteLevel" and p.get("use_regex") for p in _parts(described))
+    if own and not patterns:
+        return _GPT2
+    return _SPLITS.get(patterns[0]) if len(patterns) == 1 and not own else None
+
+
+def _tokens(described: Mapping[str, Any], num_rows: int) -> tuple[list[str], list[int]]:
+    """Every row's token with its type."""
+    model = described["model"]
+    by_id = {number: (token, _NORMAL) for token, number in model["vocab"].items()}
+    if not _is_byte_level(described):
+        bytes_too = {n: (t, _BYTES) for n, (t, _) in by_id.items() if _BYTE.fullmatch(t)}
+        by_id |= bytes_too
+    for added in described["added_tokens"]:
+        by_id[added["id"]] = (added["content"], _CONTROL if added["special"] else _USER)
+    unknown = model["vocab"].get(model["unk_token"])
+    if unknown is not None:
+        by_id[unknown] = (model["unk_token"], _UNKNOWN)
+    rows = [by_id.get(number, (f"[unused {number}]", _UNUSED)) for number in range(num_rows)]
+    return [token for token, _ in rows], [kind for _, kind in rows]
+
+
+def _add_special(writer: Any, tokenizer: Any) -> None:
+    for name in ("bos", "eos", "unk", "pad"):
+        number = getattr(tokenizer, f"{name}_token_id", None)
+        if number is not None:
+            getattr(writer, f"add_{name}_token_id")(number)
+    first = tokenizer("a")["input_ids"][0]
+    writer.add_add_bos_token(first == tokenizer.bos_token_id)
+    writer.add_add_eos_token(False)

@@ -16,7 +16,8 @@ from llama_cpp import Llama
 from safetensors.numpy import load_file
 
 TOLERANCE = 2e-3
-"""Share of the largest logit: llama.cpp keeps keys and values, and some products, in fp16."""
+"""Share of the largest logit: llama.cpp rounds some products to fewer bits."""
+_F32 = 0
 
 
 def logits(folder: Path, ids: list[int], lora: str | None = None) -> np.ndarray:
@@ -27,6 +28,8 @@ def logits(folder: Path, ids: list[int], lora: str | None = None) -> np.ndarray:
         logits_all=True,
         n_ctx=len(ids),
         n_threads=1,
+        type_k=_F32,
+        type_v=_F32,
         verbose=False,
     )
     model.eval(ids)

@@ -29,7 +29,11 @@ KINDS: list[type] = [
     member for member in typing.get_args(AdapterSettings) if member is not NoAdapterSettings
 ]
 FORMS: dict[type, tuple[dict[str, Any], ...]] = {
-    LoraSettings: ({"decompose": True}, {"init": "pissa"}),
+    LoraSettings: (
+        {"decompose": True},
+        {"init": "pissa"},
+        {"targets": ("all-linear", "embeddings", "head")},
+    ),
     FullSettings: ({"parts": ("last-1",)}, {"parts": ("norms-and-biases", "head")}),
     BottleneckSettings: (
         {"placement": "houlsby", "activation": "silu"},

@@ -18,6 +18,12 @@ from kamerton.models.layout import Layout
 from tests.parity.test_ragged_rows import random_ids
 from tests.shapes import plain_model, tiny_base
 
+# PEFT's words on embeddings and heads that share one weight, and are saved along.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`"),
+    pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`"),
+    pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to True but the target module"),
+]
 SHAPES = ["llama", "qwen3", "gemma3", "gpt2", "phi3"]
 
 
@@ -46,8 +52,17 @@ def peft_logits(model, ids: Tensor) -> Tensor:
         LoraSettings(rank=4, decompose=True),
         LoraSettings(rank=8, decompose=True, rank_stabilised=True, layers="0-1"),
         LoraSettings(rank=4, rank_pattern={"outputs": 7}, alpha_pattern={"outputs": 9.5}),
+        LoraSettings(rank=4, alpha=6, targets=("all-linear", "embeddings", "head")),
     ],
-    ids=["all", "rslora-two-layers", "outputs-of-two-layers", "dora", "dora-rslora", "patterns"],
+    ids=[
+        "all",
+        "rslora-two-layers",
+        "outputs-of-two-layers",
+        "dora",
+        "dora-rslora",
+        "patterns",
+        "embeddings-and-head",
+    ],
 )
 def test_peft_loads_ours(shape: str, settings: LoraSettings, tmp_path: Path) -> None:
     if settings.targets == ("outputs",):
@@ -64,7 +79,7 @@ def test_peft_loads_ours(shape: str, settings: LoraSettings, tmp_path: Path) -> 
     lora = attach_lora(base, settings, seed=3)
     assert torch.equal(our_logits(base, ids), before)
     for name, parameter in lora.parameters().items():
-        if "lora_B" in name:
+        if "lora_B" in name or "embedding_A" in name:
             torch.nn.init.normal_(parameter, std=0.1)
         elif "magnitude" in name:
             parameter.data *= torch.empty_like(parameter).uniform_(0.5, 1.5)
@@ -90,8 +105,17 @@ def test_peft_loads_ours(shape: str, settings: LoraSettings, tmp_path: Path) -> 
             "rank_pattern": {r"(layers|h)\.1\..*": 2, ".*_proj": 6},
             "alpha_pattern": {r".*\.[02]\..*": 3},
         },
+        {"target_modules": ["embed_tokens", "wte", "lm_head", "c_fc", "down_proj"]},
     ],
-    ids=["all", "rslora", "outputs-of-two-layers", "by-pattern", "dora", "patterns"],
+    ids=[
+        "all",
+        "rslora",
+        "outputs-of-two-layers",
+        "by-pattern",
+        "dora",
+        "patterns",
+        "embeddings-and-head",
+    ],
 )
 def test_we_load_peft(shape: str, options: dict, tmp_path: Path) -> None:
     if options["target_modules"] == "outputs":
@@ -111,6 +135,16 @@ def test_we_load_peft(shape: str, options: dict, tmp_path: Path) -> None:
     torch.testing.assert_close(our_logits(base, ids), peft_logits(model, ids), rtol=1e-4, atol=1e-4)
     lora.detach()
     assert torch.equal(our_logits(base, ids), our_logits(tiny_base(shape), ids))
+
+
+def test_embeddings_that_were_trained_besides_are_refused(tmp_path: Path) -> None:
+    config = LoraConfig(r=4, target_modules=["embed_tokens"], task_type="CAUSAL_LM")
+    model = get_peft_model(plain_model("llama"), config)
+    model.get_input_embeddings().base_layer.weight.data[3] += 1
+    model.save_pretrained(tmp_path)
+    files = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    with pytest.raises(AdapterError, match="not the base's"):
+        load_lora(tiny_base("llama"), files)
 
 
 def test_what_peft_can_and_we_cannot_is_refused(tmp_path: Path) -> None:

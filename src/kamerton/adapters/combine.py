@@ -13,7 +13,14 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from kamerton.adapters.peft_format import LoraFile, read_lora, resolve, write_lora
+from kamerton.adapters.peft_format import (
+    PEFT_PREFIX,
+    LoraFile,
+    factor_names,
+    read_lora,
+    resolve,
+    write_lora,
+)
 from kamerton.core.errors import AdapterError
 from kamerton.core.seeds import derive_seed
 from kamerton.core.settings import Settings
@@ -22,7 +29,6 @@ __all__ = ["CombineSettings", "Combined", "How", "combine_loras", "normalised"]
 
 How = Literal["sum", "average", "ties", "dare", "cat"]
 
-_PREFIX = "base_model.model."
 # Up to this size all singular values are computed, beyond it only the largest, approximately.
 _EXACT_SIZE = 1024
 _LARGEST_RANK = 1024
@@ -141,8 +147,10 @@ def combine_loras(parents: Sequence[Mapping[str, bytes]], settings: CombineSetti
         overlap.add([own.get(path) for own in updates[:2]])
         combined, wanted, left = _combine(given, settings, derive_seed(settings.seed, "dare", path))
         ranks[path] = combined.rank
-        tensors[f"{_PREFIX}{path}.lora_A.weight"] = combined.down.contiguous()
-        tensors[f"{_PREFIX}{path}.lora_B.weight"] = combined.up.contiguous()
+        names = next(_names(one, path) for one, own in zip(stored, updates, strict=True)
+                     if path in own)  # fmt: skip
+        factors = combined.down.contiguous(), combined.up.contiguous()
+        tensors |= dict(zip(names, factors, strict=True))
         lost, total = lost + left, total + wanted
     if total <= _NOTHING * overlap.size * max(abs(weight) for weight in weights) ** 2:
         raise AdapterError("combine: nothing is left: the updates cancel each other out")
@@ -177,15 +185,22 @@ def _updates(stored: LoraFile) -> dict[str, _Update]:
             "combine: DoRA rescales weights, and such changes do not add up",
             hint="combine variants without adapter.decompose",
         )
-    paths = sorted({name.removeprefix(_PREFIX).rsplit(".lora_", 1)[0] for name in stored.tensors})
+    paths = sorted(
+        {name.removeprefix(PEFT_PREFIX).rsplit(".lora_", 1)[0] for name in stored.tensors}
+    )
     ranks, alphas = resolve(stored.rank_pattern, paths), resolve(stored.alpha_pattern, paths)
     found = {}
     for path in paths:
         rank, alpha = ranks.get(path, stored.rank), alphas.get(path, stored.alpha)
         scaling = alpha / (rank**0.5 if stored.rank_stabilised else rank)
-        up = stored.tensors[f"{_PREFIX}{path}.lora_B.weight"] * scaling
-        found[path] = _Update(up, stored.tensors[f"{_PREFIX}{path}.lora_A.weight"])
+        down, up = (stored.tensors[name] for name in _names(stored, path))
+        found[path] = _Update(up * scaling, down)
     return found
+
+
+def _names(stored: LoraFile, path: str) -> tuple[str, str]:
+    names = factor_names(path, embedding=True)
+    return names if names[0] in stored.tensors else factor_names(path, embedding=False)
 
 
 def _combine(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from kamerton.adapters.lora import Lora, wrap_layers
+from kamerton.adapters.lora_layer import LoraLayer
 from kamerton.adapters.lora_settings import LoraSettings
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base
@@ -39,10 +40,16 @@ def write_gguf_lora(base: Base, lora: Lora, path: Path, name: str, dtype: GgufDT
     Raises:
         MissingExtraError: If the `gguf` package is missing.
         ModelError: If llama.cpp has no such model.
-        AdapterError: If it is DoRA, which llama.cpp does not know.
+        AdapterError: If it is DoRA, which llama.cpp does not know, or changes embeddings or head.
     """
     if lora.settings.decompose:
         raise AdapterError("llama.cpp has no DoRA", hint="export it merged, with --format gguf")
+    ends = base.model.get_input_embeddings(), base.model.get_output_embeddings()
+    if any(isinstance(module, LoraLayer) for module in ends):
+        raise AdapterError(
+            "a LoRA with embeddings or head is not written as GGUF by itself",
+            hint="export it merged, with --format gguf",
+        )
     updates = {p: (*layer.factors(), layer.scaling) for p, layer in lora.layers.items()}
     writer = new_writer(base.model, path, name, dtype)
     writer.add_type("adapter")

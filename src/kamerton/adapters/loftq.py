@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from kamerton.adapters.lora_layer import LoraLinear
+from kamerton.adapters.lora_layer import LoraLayer
 from kamerton.adapters.pissa import principal
 from kamerton.core.errors import AdapterError
 from kamerton.core.seeds import derive_seed
@@ -39,8 +39,8 @@ def check_quantised(base: Base) -> None:
 
 
 def rounding_parts(
-    base: Base, layers: Mapping[str, LoraLinear], seed: int
-) -> Iterator[tuple[LoraLinear, tuple[Tensor, Tensor]]]:
+    base: Base, layers: Mapping[str, LoraLayer], seed: int
+) -> Iterator[tuple[LoraLayer, tuple[Tensor, Tensor]]]:
     """Compute where the updates begin, reading the original weights one by one.
 
     Args:

@@ -1,17 +1,18 @@
 """LoRA: low-rank updates of frozen linear layers (arXiv 2106.09685; rank-stabilised 2312.03732)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from kamerton.adapters.adapter import Capabilities
 from kamerton.adapters.loftq import check_quantised, rounding_parts
-from kamerton.adapters.lora_layer import LoraLinear
+from kamerton.adapters.lora_embedding import LoraEmbedding
+from kamerton.adapters.lora_layer import LoraLayer, LoraLinear
 from kamerton.adapters.lora_settings import LoraSettings
-from kamerton.adapters.peft_format import LoraFile, write_lora
+from kamerton.adapters.peft_format import PEFT_PREFIX, LoraFile, factor_names, write_lora
 from kamerton.adapters.pissa import principal, stretch
 from kamerton.adapters.targets import check_patterns, target_paths
 from kamerton.core.errors import AdapterError, ModelError
@@ -21,16 +22,16 @@ from kamerton.models.linear import dense, frozen_weight, is_linear, is_transpose
 
 __all__ = ["PEFT_PREFIX", "Lora", "LoraSettings", "attach_lora", "wrap_layers"]
 
-PEFT_PREFIX = "base_model.model."
 _Value = TypeVar("_Value", int, float)
 
 
 class Lora:
     """An attached LoRA."""
 
-    def __init__(self, base: Base, settings: LoraSettings, layers: dict[str, LoraLinear]) -> None:
+    def __init__(self, base: Base, settings: LoraSettings, layers: Mapping[str, LoraLayer]) -> None:
         self._base = base
-        self.layers = layers
+        self.layers = dict(layers)
+        self._untied = False
         self._originals: dict[str, Tensor] = {}
         self.settings = settings
         self.capabilities = Capabilities(
@@ -47,8 +48,8 @@ class Lora:
         """
         named: dict[str, nn.Parameter] = {}
         for path, layer in self.layers.items():
-            named[f"{PEFT_PREFIX}{path}.lora_A.weight"] = layer.a
-            named[f"{PEFT_PREFIX}{path}.lora_B.weight"] = layer.b
+            a, b = factor_names(path, embedding=isinstance(layer, LoraEmbedding))
+            named[a], named[b] = layer.a, layer.b
             if layer.magnitude is not None:
                 named[f"{PEFT_PREFIX}{path}.lora_magnitude_vector"] = layer.magnitude
         return named
@@ -75,9 +76,9 @@ class Lora:
         times = 2 if settings.init in ("pissa", "pissa-fast") else 1
         tensors, start, rounding = dict[str, Tensor](), dict[str, Tensor](), dict[str, Tensor]()
         for path, layer in self.layers.items():
-            a, b = layer.factors()
-            tensors[f"{PEFT_PREFIX}{path}.lora_A.weight"] = a.detach().cpu()
-            tensors[f"{PEFT_PREFIX}{path}.lora_B.weight"] = b.detach().cpu()
+            a, b = (factor.detach().cpu() for factor in layer.factors())
+            names = factor_names(path, embedding=isinstance(layer, LoraEmbedding))
+            tensors |= dict(zip(names, (a, b), strict=True))
             if layer.magnitude is not None:
                 tensors[f"{PEFT_PREFIX}{path}.lora_magnitude_vector"] = (
                     layer.magnitude.detach().cpu()
@@ -124,7 +125,7 @@ class Lora:
             name
             for name, module in self._base.model.named_modules()
             if name.rsplit(".", 1)[-1] in leaves
-            and (isinstance(module, LoraLinear) or is_linear(module))
+            and (isinstance(module, LoraLayer | nn.Embedding) or is_linear(module))
         }
         return tuple(sorted(leaves if meant == self.layers.keys() else self.layers))
 
@@ -184,11 +185,14 @@ class Lora:
             AdapterError: If the base is quantised: merging into few bits loses the update.
         """
         assert not self._originals, "already merged"
-        weights = {path: layer.weight for path, layer in self.layers.items()}
-        for path, weight in weights.items():
-            self._originals[path] = weight.clone()
-            weight.copy_(self.layers[path].updated_weight().to(weight.dtype))
-            self.layers[path].enabled = False
+        for layer in self.layers.values():
+            # Raises where one is quantised, before anything is changed.
+            _ = layer.weight
+        self._untie()
+        for path, layer in self.layers.items():
+            self._originals[path] = layer.weight.clone()
+            layer.weight.copy_(layer.updated_weight().to(layer.weight.dtype))
+            layer.enabled = False
 
     @torch.no_grad()
     def unmerge(self) -> None:
@@ -197,6 +201,29 @@ class Lora:
             self.layers[path].weight.copy_(original)
             self.layers[path].enabled = True
         self._originals = {}
+        self._tie_again()
+
+    def _untie(self) -> None:
+        """Give a head that shares the embeddings' weight its own: only one of both is updated."""
+        ends = self._ends()
+        changed = any(isinstance(module, LoraLayer) for module in ends)
+        embedding, head = (getattr(module, "layer", module) for module in ends)
+        if not changed or head.weight is not embedding.weight:
+            return
+        head.weight = nn.Parameter(head.weight.detach().clone(), requires_grad=False)
+        self._base.model.config.get_text_config().tie_word_embeddings = False
+        self._untied = True
+
+    def _tie_again(self) -> None:
+        if self._untied:
+            embedding, head = (getattr(module, "layer", module) for module in self._ends())
+            head.weight = embedding.weight
+            self._base.model.config.get_text_config().tie_word_embeddings = True
+            self._untied = False
+
+    def _ends(self) -> tuple[Any, Any]:
+        model = self._base.model
+        return model.get_input_embeddings(), model.get_output_embeddings()
 
 
 def attach_lora(base: Base, settings: LoraSettings, seed: int) -> Lora:
@@ -219,13 +246,17 @@ def attach_lora(base: Base, settings: LoraSettings, seed: int) -> Lora:
     """
     if settings.init == "loftq":
         check_quantised(base)
-    paths = target_paths(base, settings.targets, settings.layers)
+    paths = target_paths(base, settings.targets, settings.layers, ends=True)
     check_patterns(base, "rank_pattern", settings.rank_pattern, paths)
     check_patterns(base, "alpha_pattern", settings.alpha_pattern, paths)
     lora = wrap_layers(base, settings, paths)
     for path, layer in lora.layers.items():
         own_seed = derive_seed(seed, "lora", path)
-        if settings.init == "random":
+        if isinstance(layer, LoraEmbedding):
+            # PEFT's choice: A stays zero, B standard normal.
+            generator = torch.Generator().manual_seed(own_seed)
+            layer.b.data.copy_(torch.randn(layer.b.shape, generator=generator))
+        elif settings.init == "random":
             generator = torch.Generator().manual_seed(own_seed)
             # PEFT's choice, kaiming_uniform_ with a = sqrt(5): uniform within 1/sqrt(in).
             bound = layer.a.shape[1] ** -0.5
@@ -251,7 +282,7 @@ def attach_lora(base: Base, settings: LoraSettings, seed: int) -> Lora:
 
 
 def wrap_layers(base: Base, settings: LoraSettings, paths: Sequence[str]) -> Lora:
-    """Put layers with updates of zero in the place of linear layers.
+    """Put layers with updates of zero in the place of linear layers and embeddings.
 
     Args:
         base: The base.
@@ -264,11 +295,12 @@ def wrap_layers(base: Base, settings: LoraSettings, paths: Sequence[str]) -> Lor
     Raises:
         AdapterError: If a layer has an update already, or a decomposition has no such rank.
     """
-    layers = {}
+    layers: dict[str, LoraLayer] = {}
     for path in paths:
         layer = base.model.get_submodule(path)
-        if isinstance(layer, LoraLinear):
+        if isinstance(layer, LoraLayer):
             raise AdapterError(f"adapter: {path} has an adapter already")
+        _check_end(base, settings, layer)
         if settings.init != "random" and settings.rank_at(path) > min(linear_size(layer)):
             raise AdapterError(
                 f"adapter.rank: init = '{settings.init}' needs a rank of at most "
@@ -276,12 +308,28 @@ def wrap_layers(base: Base, settings: LoraSettings, paths: Sequence[str]) -> Lor
             )
     for path in paths:
         layer = base.model.get_submodule(path)
-        layers[path] = LoraLinear(
-            layer,
-            settings.rank_at(path),
-            settings.scaling_at(path),
-            settings.dropout,
-            settings.decompose,
-        )
+        rank, scaling = settings.rank_at(path), settings.scaling_at(path)
+        if isinstance(layer, nn.Embedding):
+            layers[path] = LoraEmbedding(layer, rank, scaling)
+        else:
+            layers[path] = LoraLinear(layer, rank, scaling, settings.dropout, settings.decompose)
         base.model.set_submodule(path, layers[path])
     return Lora(base, settings, layers)
+
+
+def _check_end(base: Base, settings: LoraSettings, layer: nn.Module) -> None:
+    """Refuse what the embeddings and the head cannot have."""
+    is_embedding = isinstance(layer, nn.Embedding)
+    if not is_embedding and layer is not base.model.get_output_embeddings():
+        return
+    name = "embeddings" if is_embedding else "head"
+    if (
+        settings.decompose
+        or (is_embedding and settings.init != "random")
+        or (settings.init == "loftq")
+    ):
+        asked = "decompose" if settings.decompose else f'init = "{settings.init}"'
+        raise AdapterError(
+            f"adapter.{asked} is for the layers of the decoder blocks, the targets name the {name}",
+            hint=f"leave the {name} out of adapter.targets, or use a plain LoRA",
+        )

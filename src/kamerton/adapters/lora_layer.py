@@ -24,7 +24,7 @@ from kamerton.models.linear import (
     stored_weight,
 )
 
-__all__ = ["LoraFunction", "LoraLinear"]
+__all__ = ["LoraFunction", "LoraLayer", "LoraLinear"]
 
 
 class LoraFunction(torch.autograd.Function):
@@ -72,27 +72,50 @@ class LoraFunction(torch.autograd.Function):
         return grad_x, grad_a, grad_b, None, None, None, None
 
 
-class LoraLinear(nn.Module):
-    """A frozen linear layer with its update; stands where the layer stood."""
+class LoraLayer(nn.Module):
+    """A frozen layer with a low-rank update of its weight."""
 
-    def __init__(
-        self, layer: nn.Module, rank: int, scaling: float, dropout: float, decompose: bool = False
-    ) -> None:
+    a: nn.Parameter
+    b: nn.Parameter
+
+    def __init__(self, layer: nn.Module, scaling: float) -> None:
         super().__init__()
         self.layer = layer
         self.scaling = scaling
-        self.dropout = dropout
         self.enabled = True
         self.training = False
-        out, inner = linear_size(layer)
-        device = device_of(layer)
-        self.a = nn.Parameter(torch.zeros(rank, inner, device=device))
-        self.b = nn.Parameter(torch.zeros(out, rank, device=device))
         self.start: tuple[Tensor, Tensor] | None = None
         """PiSSA's A0 and B0; `a` and `b` are then the changes since."""
         self.rounding: tuple[Tensor, Tensor] | None = None
         """LoftQ's A0 and B0: what `a` and `b` began as over a quantised weight."""
         self.magnitude: nn.Parameter | None = None
+
+    @property
+    def weight(self) -> Tensor:
+        """The frozen weight."""
+        raise NotImplementedError
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """Give A and B of the update; of doubled rank with PiSSA."""
+        return (self.a, self.b) if self.start is None else paired(self.a, self.b, *self.start)
+
+    def updated_weight(self) -> Tensor:
+        """Compute the weight with its update, in fp32."""
+        raise NotImplementedError
+
+
+class LoraLinear(LoraLayer):
+    """A frozen linear layer with its update; stands where the layer stood."""
+
+    def __init__(
+        self, layer: nn.Module, rank: int, scaling: float, dropout: float, decompose: bool = False
+    ) -> None:
+        super().__init__(layer, scaling)
+        self.dropout = dropout
+        out, inner = linear_size(layer)
+        device = device_of(layer)
+        self.a = nn.Parameter(torch.zeros(rank, inner, device=device))
+        self.b = nn.Parameter(torch.zeros(out, rank, device=device))
         if decompose:
             self.squares = row_squares(frozen_weight(layer))
             self.magnitude = nn.Parameter(self.squares.sqrt())
@@ -132,9 +155,12 @@ class LoraLinear(nn.Module):
             return y
         return rescale(y, bias, self.magnitude, norms)
 
-    def factors(self) -> tuple[Tensor, Tensor]:
-        """Give A [r, in] and B [out, r] of the update; of doubled rank with PiSSA."""
-        return (self.a, self.b) if self.start is None else paired(self.a, self.b, *self.start)
+    def low_rank(self) -> tuple[Tensor, Tensor, float] | None:
+        """Give A [r, in], B [out, r] and the factor on their product, while it counts.
+
+        A head's logits are computed from these and the frozen weight, a chunk at a time.
+        """
+        return (*self.factors(), self.scaling) if self.enabled else None
 
     @torch.no_grad()
     def updated_weight(self) -> Tensor:

@@ -35,7 +35,8 @@ class LoraSettings(Settings):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of each layer's inputs that the update does not see in a step. 0 to below 1."""
     targets: tuple[str, ...] = Field(default=("all-linear",), min_length=1)
-    """Names of linear layers such as "q_proj", or "all-linear": all of the decoder blocks."""
+    """Names of linear layers such as "q_proj", or "all-linear": all of the decoder blocks; also
+    "embeddings" and "head", for words and languages that the base hardly knows."""
     layers: str = "all"
     """Which decoder blocks, from 0: "all", "8-15", "0,2,4-7"."""
     rank_pattern: dict[str, Annotated[int, Field(ge=1, le=1024)]] = {}

@@ -4,11 +4,18 @@ from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from kamerton.adapters.lora import PEFT_PREFIX, Lora, wrap_layers
+from kamerton.adapters.lora import Lora, wrap_layers
+from kamerton.adapters.lora_embedding import LoraEmbedding
 from kamerton.adapters.lora_settings import LoraSettings
-from kamerton.adapters.peft_format import LoraFile, read_lora, resolve
+from kamerton.adapters.peft_format import (
+    PEFT_PREFIX,
+    LoraFile,
+    factor_names,
+    read_lora,
+    resolve,
+)
 from kamerton.adapters.pissa import changes, principal, stretch
 from kamerton.adapters.targets import module_at
 from kamerton.core.errors import AdapterError
@@ -36,10 +43,11 @@ def load_lora(base: Base, files: Mapping[str, bytes]) -> Lora:
     settings = _settings(stored, rounded=base.identity.quantise != "none")
     _check_modules(base, settings)
     _check_shapes(base, stored, settings)
+    _check_frozen(base, stored)
     lora = wrap_layers(base, settings, settings.targets)
     for path, layer in lora.layers.items():
-        a = stored.tensors[f"{PEFT_PREFIX}{path}.lora_A.weight"]
-        b = stored.tensors[f"{PEFT_PREFIX}{path}.lora_B.weight"]
+        names = factor_names(path, embedding=isinstance(layer, LoraEmbedding))
+        a, b = (stored.tensors[name] for name in names)
         if stored.start:
             # As `paired` put them together.
             rank = settings.rank_at(path)
@@ -63,6 +71,21 @@ def load_lora(base: Base, files: Mapping[str, bytes]) -> Lora:
         if layer.magnitude is not None:
             layer.magnitude.data.copy_(stored.tensors[f"{PEFT_PREFIX}{path}.lora_magnitude_vector"])
     return lora
+
+
+def _check_frozen(base: Base, stored: LoraFile) -> None:
+    """Refuse a file that was saved with other weights of the base than these."""
+    for path, tensor in stored.frozen.items():
+        own = getattr(module_at(base, path), "weight", None)
+        if (
+            not isinstance(own, Tensor)
+            or own.shape != tensor.shape
+            or not torch.equal(own.float().cpu(), tensor.to(own.dtype).float())
+        ):
+            raise AdapterError(
+                f"adapter: the file holds a weight of {path} that is not the base's",
+                hint="embeddings that were trained or extended besides LoRA cannot be loaded",
+            )
 
 
 def _on(like: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,7 +125,7 @@ def _settings(stored: LoraFile, rounded: bool) -> LoraSettings:
 
 
 def _check_modules(base: Base, settings: LoraSettings) -> None:
-    unknown = [path for path in settings.targets if not is_linear(module_at(base, path))]
+    unknown = [path for path in settings.targets if not _can_be_updated(module_at(base, path))]
     if unknown:
         raise AdapterError(
             f"adapter: {len(unknown)} of {len(settings.targets)} modules are not linear layers of "
@@ -111,14 +134,20 @@ def _check_modules(base: Base, settings: LoraSettings) -> None:
         )
 
 
+def _can_be_updated(module: nn.Module | None) -> bool:
+    return is_linear(module) or isinstance(module, nn.Embedding)
+
+
 def _check_shapes(base: Base, stored: LoraFile, settings: LoraSettings) -> None:
     want: dict[str, tuple[int, ...]] = {}
     found = {name: tuple(tensor.shape) for name, tensor in stored.tensors.items()}
     for path in settings.targets:
         rank = settings.rank_at(path) * (2 if stored.start else 1)
-        out, inner = linear_size(base.model.get_submodule(path))
-        want[f"{PEFT_PREFIX}{path}.lora_A.weight"] = (rank, inner)
-        want[f"{PEFT_PREFIX}{path}.lora_B.weight"] = (out, rank)
+        layer = base.model.get_submodule(path)
+        is_embedding = isinstance(layer, nn.Embedding)
+        out, inner = layer.weight.shape[::-1] if is_embedding else linear_size(layer)
+        a, b = factor_names(path, embedding=is_embedding)
+        want |= {a: (rank, inner), b: (out, rank)}
         if stored.decompose:
             want[f"{PEFT_PREFIX}{path}.lora_magnitude_vector"] = (out,)
         if stored.start:

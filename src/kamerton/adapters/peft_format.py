@@ -14,10 +14,12 @@ from kamerton.core.errors import AdapterError
 
 __all__ = [
     "CONFIG_FILE",
+    "PEFT_PREFIX",
     "ROUNDING_FILE",
     "START_FILE",
     "WEIGHTS_FILE",
     "LoraFile",
+    "factor_names",
     "read_lora",
     "resolve",
     "write_lora",
@@ -27,8 +29,10 @@ CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 START_FILE = "pissa_start.safetensors"
 ROUNDING_FILE = "loftq_start.safetensors"
-_PARTS = (".lora_A.weight", ".lora_B.weight")
+_PARTS = (".lora_A.weight", ".lora_B.weight", ".lora_embedding_A", ".lora_embedding_B")
+PEFT_PREFIX = "base_model.model."
 _MAGNITUDE = ".lora_magnitude_vector"
+_FROZEN = ".base_layer.weight"
 _LARGEST_RANK = 1024
 _START_KEY, _ROUNDING_KEY = "pissa_start", "loftq_start"
 # Of PEFT's starts: those that leave the base's weights alone, and PiSSA's own.
@@ -51,7 +55,8 @@ class LoraFile:
 
     Attributes:
         tensors: `base_model.model.<module>.lora_A.weight` [r, in], `lora_B.weight` [out, r] and
-            for DoRA `lora_magnitude_vector` [out].
+            for DoRA `lora_magnitude_vector` [out]; of an embedding `lora_embedding_A` [r, V] and
+            `lora_embedding_B` [E, r].
         rank: r, unless `rank_pattern` has another.
         alpha: Strength, unless `alpha_pattern` has another.
         rank_pattern: Other ranks by regular expression; see `resolve`.
@@ -62,6 +67,7 @@ class LoraFile:
         base: Name of the base.
         transposed: Whether the layers keep their weights as [in, out] (GPT-2).
         principal: Whether PEFT's base lacks the principal part (PiSSA, not converted); when read.
+        frozen: The base's weights of embeddings and head by module, which PEFT stores along.
         rounding: LoftQ's `<module>.lora_A.weight` and `lora_B.weight`, what `tensors` began as.
         start: PiSSA's A0 [r, in] by module, where `tensors` are of doubled rank; else empty.
         targets: PEFT's `target_modules`: leaf names, or full paths.
@@ -78,9 +84,25 @@ class LoraFile:
     base: str
     transposed: bool
     principal: bool = False
+    frozen: Mapping[str, Tensor] = field(default_factory=dict)
     rounding: Mapping[str, Tensor] = field(default_factory=dict)
     start: Mapping[str, Tensor] = field(default_factory=dict)
     targets: tuple[str, ...] = ()
+
+
+def factor_names(path: str, *, embedding: bool) -> tuple[str, str]:
+    """Give the names under which a layer's factors are stored.
+
+    Args:
+        path: Of the layer in the model.
+        embedding: Whether it is an embedding, with A [r, V] and B [E, r].
+
+    Returns:
+        Of A and of B.
+    """
+    if embedding:
+        return f"{PEFT_PREFIX}{path}.lora_embedding_A", f"{PEFT_PREFIX}{path}.lora_embedding_B"
+    return f"{PEFT_PREFIX}{path}.lora_A.weight", f"{PEFT_PREFIX}{path}.lora_B.weight"
 
 
 def write_lora(lora: LoraFile) -> dict[str, bytes]:
@@ -161,6 +183,7 @@ def read_lora(files: Mapping[str, bytes]) -> LoraFile:
         raise AdapterError(
             f"adapter: {CONFIG_FILE} uses {', '.join(used)}, which is not supported yet"
         )
+    frozen = {name: tensors.pop(name) for name in list(tensors) if name.endswith(_FROZEN)}
     decompose = bool(config.get("use_dora"))
     known = (*_PARTS, _MAGNITUDE) if decompose else _PARTS
     strange = [name for name in tensors if not name.endswith(known)]
@@ -181,6 +204,10 @@ def read_lora(files: Mapping[str, bytes]) -> LoraFile:
         base=str(config.get("base_model_name_or_path") or ""),
         transposed=bool(config.get("fan_in_fan_out")),
         principal=init == "pissa",
+        frozen={
+            name.removeprefix(PEFT_PREFIX).removesuffix(_FROZEN): tensor
+            for name, tensor in frozen.items()
+        },
         rounding=rounding,
         start=start,
     )

@@ -64,7 +64,7 @@ def check_patterns(base: Base, setting: str, patterns: Iterable[str], paths: Seq
 
 
 def target_paths(
-    base: Base, targets: Sequence[str], layers: str, setting: str = "targets"
+    base: Base, targets: Sequence[str], layers: str, setting: str = "targets", *, ends: bool = False
 ) -> list[str]:
     """Find the linear layers that the settings mean.
 
@@ -73,6 +73,7 @@ def target_paths(
         targets: Ends of module paths, or "all-linear".
         layers: Decoder blocks, as for `layer_numbers`.
         setting: What names the targets, for messages.
+        ends: Whether "embeddings" and "head", or these modules' names, may be meant too.
 
     Returns:
         Paths of modules, each once.
@@ -89,21 +90,38 @@ def target_paths(
         for name, module in block.named_modules()
         if is_linear(module)
     }
+    outer = _ends(base) if ends else {}
     paths: list[str] = []
     for target in targets:
+        if target in outer:
+            paths.append(outer[target])
+            continue
         matched = [
             path
             for path, name in linears.items()
             if target == "all-linear" or ends_with(name, target)
         ]
         if not matched:
-            leaves = {name.rsplit(".", 1)[-1] for name in linears.values()}
+            leaves = {name.rsplit(".", 1)[-1] for name in linears.values()} | set(outer)
             raise AdapterError(
                 f"adapter.{setting}: '{target}' matches no linear layer of "
                 f"{base.identity.architecture}{suggestion(target, leaves)}"
             )
         paths += [path for path in matched if path not in paths]
-    return paths
+    return list(dict.fromkeys(paths))
+
+
+def _ends(base: Base) -> dict[str, str]:
+    """Paths of the embeddings and the head by what they may be called."""
+    names = {module: name for name, module in base.model.named_modules()}
+    found: dict[str, str] = {}
+    for called, module in (
+        ("embeddings", base.model.get_input_embeddings()),
+        ("head", base.model.get_output_embeddings()),
+    ):
+        path = names[module]
+        found |= {called: path, path.rsplit(".", 1)[-1]: path}
+    return found
 
 
 def layer_numbers(text: str, num_layers: int) -> list[int]:

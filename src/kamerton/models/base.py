@@ -22,7 +22,7 @@ from kamerton.models.attention import (
     register_ragged_attention,
 )
 from kamerton.models.cache import KVCache
-from kamerton.models.heads import Head
+from kamerton.models.heads import Head, UpdatedHead
 from kamerton.models.layout import Layout
 from kamerton.models.prefix import PrefixSource, as_past
 
@@ -106,12 +106,15 @@ class Base:
     @property
     def head(self) -> Head:
         """The head as a function of hidden states."""
-        config, layer = self.model.config.get_text_config(), self.model.get_output_embeddings()
+        config = self.model.config.get_text_config()
+        layer: Any = self.model.get_output_embeddings()
         scale = float(getattr(config, "logit_scale", None) or 1.0)
         scale /= float(getattr(config, "logits_scaling", None) or 1.0)
         softcap = getattr(config, "final_logit_softcapping", None)
-        bias = getattr(layer, "bias", None)
-        return Head(layer.weight, bias, scale, softcap)
+        update = None
+        if isinstance(layer, UpdatedHead):
+            update, layer = layer.low_rank(), layer.layer
+        return Head(layer.weight, getattr(layer, "bias", None), scale, softcap, update)
 
     @property
     def num_layers(self) -> int:

@@ -4,19 +4,35 @@ Shapes: N positions, E hidden size, V vocabulary.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["Head", "token_logprobs", "top_logits"]
+__all__ = ["Head", "UpdatedHead", "token_logprobs", "top_logits"]
 
 # Logits of one chunk stay within the processor's cache or a small part of GPU memory.
 _CHUNK_LOGITS = 1 << 22
 
 # On a CPU the elementwise part goes in blocks that stay within one core's second-level cache.
 _BLOCK_LOGITS = 1 << 18
+
+
+@runtime_checkable
+class UpdatedHead(Protocol):
+    """What an adapter puts in the place of the head's layer.
+
+    Attributes:
+        layer: The frozen layer.
+    """
+
+    layer: nn.Module
+
+    def low_rank(self) -> tuple[Tensor, Tensor, float] | None:
+        """Give A [r, E], B [V, r] and the factor on B A that is added to the weight, or None."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +44,14 @@ class Head:
         bias: [V] or None.
         scale: Factor on the logits that some models have.
         softcap: Logits become softcap * tanh(logit / softcap); None means as they are.
+        update: A [r, E], B [V, r] and the factor on B A that is added to the weight, or None.
     """
 
     weight: Tensor
     bias: Tensor | None = None
     scale: float = 1.0
     softcap: float | None = None
+    update: tuple[Tensor, Tensor, float] | None = None
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Compute logits.
@@ -44,7 +62,11 @@ class Head:
         Returns:
             [N, V] in fp32.
         """
-        return self.finish(torch.nn.functional.linear(hidden, self.weight).float())
+        raw = linear(hidden, self.weight).float()
+        if self.update is not None:
+            a, b, factor = self.update
+            raw = raw + linear(linear(hidden, a.to(hidden.dtype)), b.to(hidden.dtype)) * factor
+        return self.finish(raw)
 
     def finish(self, logits: Tensor) -> Tensor:
         """Apply bias, scale and soft cap.
@@ -79,16 +101,16 @@ def token_logprobs(hidden: Tensor, targets: Tensor, head: Head) -> Tensor:
     Returns:
         [N] natural logs in fp32, nothing reduced.
     """
-    if not torch.is_grad_enabled():
-        return _chunks(hidden, targets, head, None)
-    if head.weight.requires_grad:
-        # Full fine-tuning: the head learns too, so autograd does it, a chunk of logits at a time.
+    if head.update is not None or (head.weight.requires_grad and torch.is_grad_enabled()):
+        # Something of the head learns, so autograd does it, a chunk of logits at a time.
         size = _chunk_size(head)
         parts = zip(hidden.split(size), targets.split(size), strict=True)
+        if not torch.is_grad_enabled():
+            return torch.cat([_plain_logprobs(*part, head) for part in parts])
         return torch.cat(
             [checkpoint(_plain_logprobs, *part, head, use_reentrant=False) for part in parts]
         )
-    if hidden.requires_grad:
+    if torch.is_grad_enabled() and hidden.requires_grad:
         logprobs: Tensor = _TokenLogprobs.apply(hidden, targets, head)  # type: ignore[no-untyped-call]
         return logprobs
     return _chunks(hidden, targets, head, None)

@@ -111,7 +111,7 @@ def test_each_layer_draws_its_own_values() -> None:
     assert not torch.equal(first, second)
 
 
-@pytest.mark.parametrize("target", ["q_prj", "embed_tokens", "lm_head"])
+@pytest.mark.parametrize("target", ["q_prj", "norm", "lm_heads"])
 def test_an_unmatched_target_is_an_error(target: str) -> None:
     with pytest.raises(AdapterError, match="matches no linear layer"):
         attach_lora(tiny_base("llama"), LoraSettings(targets=("q_proj", target)), seed=0)

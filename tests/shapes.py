@@ -5,6 +5,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
@@ -14,6 +17,7 @@ from transformers import (
     LlamaConfig,
     MistralConfig,
     Phi3Config,
+    PreTrainedTokenizerFast,
     Qwen3Config,
 )
 
@@ -68,7 +72,7 @@ CONFIGS: dict[str, Any] = {
 def tiny_base(
     shape: str, seed: int = 0, dtype: torch.dtype = torch.float32, quantise: str = "none"
 ) -> Base:
-    """Make a tiny base of a shape, with random weights and no tokenizer.
+    """Make a tiny base of a shape, with random weights and a word for every row.
 
     A quantised one has its dense weights in its folder.
     """
@@ -93,7 +97,15 @@ def tiny_base(
         vocab_size=VOCABULARY,
         quantise=quantise,
     )
-    return Base(model, None, identity, ragged=True)
+    return Base(model, _tokenizer(), identity, ragged=True)
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    """Words "w3" to "w96", one for every row of a tiny base."""
+    words = {f"w{number}": number for number in range(VOCABULARY)}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="w0"))
+    tokenizer.pre_tokenizer = Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="w0")
 
 
 def plain_model(shape: str) -> Any:

@@ -33,6 +33,7 @@ FORMS: dict[type, tuple[dict[str, Any], ...]] = {
         {"decompose": True},
         {"init": "pissa"},
         {"targets": ("all-linear", "embeddings", "head")},
+        {"new_tokens": ("w5", "w60")},
     ),
     FullSettings: ({"parts": ("last-1",)}, {"parts": ("norms-and-biases", "head")}),
     BottleneckSettings: (
@@ -282,7 +283,8 @@ def test_bf16_agrees_with_fp32(method: partial, shape: str) -> None:
         return
     start, state = logits(base), snapshot(base)
     fresh = attach(base, method(), seed=3, opening=OPENING)
-    assert torch.equal(logits(base), start) == fresh.capabilities.identity_at_start
+    # Rounding to bf16 may hide what begins as almost nothing.
+    assert torch.equal(logits(base), start) or not fresh.capabilities.identity_at_start
     fresh.detach()
     adapter = load(base, method().kind, made.adapter.files())
     assert all(p.dtype == torch.float32 for p in adapter.parameters().values())

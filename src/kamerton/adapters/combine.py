@@ -185,6 +185,8 @@ def _updates(stored: LoraFile) -> dict[str, _Update]:
             "combine: DoRA rescales weights, and such changes do not add up",
             hint="combine variants without adapter.decompose",
         )
+    if stored.token_ids:
+        raise AdapterError("combine: rows of single tokens (adapter.new_tokens) do not add up")
     paths = sorted(
         {name.removeprefix(PEFT_PREFIX).rsplit(".lora_", 1)[0] for name in stored.tensors}
     )

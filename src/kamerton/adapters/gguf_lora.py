@@ -45,9 +45,9 @@ def write_gguf_lora(base: Base, lora: Lora, path: Path, name: str, dtype: GgufDT
     if lora.settings.decompose:
         raise AdapterError("llama.cpp has no DoRA", hint="export it merged, with --format gguf")
     ends = base.model.get_input_embeddings(), base.model.get_output_embeddings()
-    if any(isinstance(module, LoraLayer) for module in ends):
+    if lora.rows is not None or any(isinstance(module, LoraLayer) for module in ends):
         raise AdapterError(
-            "a LoRA with embeddings or head is not written as GGUF by itself",
+            "a LoRA with new tokens, embeddings or head is not written as GGUF by itself",
             hint="export it merged, with --format gguf",
         )
     updates = {p: (*layer.factors(), layer.scaling) for p, layer in lora.layers.items()}

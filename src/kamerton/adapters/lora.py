@@ -12,10 +12,17 @@ from kamerton.adapters.loftq import check_quantised, rounding_parts
 from kamerton.adapters.lora_embedding import LoraEmbedding
 from kamerton.adapters.lora_layer import LoraLayer, LoraLinear
 from kamerton.adapters.lora_settings import LoraSettings
-from kamerton.adapters.peft_format import PEFT_PREFIX, LoraFile, factor_names, write_lora
+from kamerton.adapters.peft_format import (
+    PEFT_PREFIX,
+    LoraFile,
+    factor_names,
+    row_name,
+    write_lora,
+)
 from kamerton.adapters.pissa import principal, stretch
-from kamerton.adapters.targets import check_patterns, target_paths
-from kamerton.core.errors import AdapterError, ModelError
+from kamerton.adapters.targets import check_patterns, target_paths, token_paths
+from kamerton.adapters.token_rows import TokenRows, attach_rows
+from kamerton.core.errors import AdapterError, KamertonError, ModelError
 from kamerton.core.seeds import derive_seed
 from kamerton.models.base import Base
 from kamerton.models.linear import dense, frozen_weight, is_linear, is_transposed, linear_size
@@ -28,15 +35,23 @@ _Value = TypeVar("_Value", int, float)
 class Lora:
     """An attached LoRA."""
 
-    def __init__(self, base: Base, settings: LoraSettings, layers: Mapping[str, LoraLayer]) -> None:
+    def __init__(
+        self,
+        base: Base,
+        settings: LoraSettings,
+        layers: Mapping[str, LoraLayer],
+        rows: TokenRows | None = None,
+    ) -> None:
         self._base = base
         self.layers = dict(layers)
+        self.rows = rows
         self._untied = False
         self._originals: dict[str, Tensor] = {}
         self.settings = settings
         self.capabilities = Capabilities(
             mergeable=True,
-            identity_at_start=settings.init != "loftq",
+            # The logits of trained tokens are a product of their own, which rounds otherwise.
+            identity_at_start=settings.init != "loftq" and rows is None,
             exact_gradient=not settings.decompose,
         )
 
@@ -52,6 +67,16 @@ class Lora:
             named[a], named[b] = layer.a, layer.b
             if layer.magnitude is not None:
                 named[f"{PEFT_PREFIX}{path}.lora_magnitude_vector"] = layer.magnitude
+        return named | self._row_parameters()
+
+    def _row_parameters(self) -> dict[str, nn.Parameter]:
+        """Trained rows by PEFT's names; one tensor where embedding and head share it."""
+        if self.rows is None:
+            return {}
+        embedding, head = token_paths(self._base)
+        named = {row_name(embedding): self.rows.rows}
+        if self.rows.head_rows is not self.rows.rows:
+            named[row_name(head)] = self.rows.head_rows
         return named
 
     def rate_factor(self, name: str) -> float:
@@ -89,13 +114,17 @@ class Lora:
                 rounding[f"{path}.lora_A.weight"] = layer.rounding[0].cpu()
                 rounding[f"{path}.lora_B.weight"] = layer.rounding[1].cpu()
 
+        rows = {name: p.detach().cpu() for name, p in self._row_parameters().items()}
+        leaves = [name.split(".token_adapter")[0].rsplit(".", 1)[-1] for name in rows]
+
         def alpha_at(path: str) -> float:
             return stretch(settings.alpha_at(path), times, settings.rank_stabilised)
 
         rank, alpha = settings.rank * times, alpha_at("")
         return write_lora(
             LoraFile(
-                tensors=tensors,
+                tensors=tensors | rows,
+                token_ids={leaf: self.rows.ids for leaf in leaves if self.rows},
                 rank=rank,
                 alpha=alpha,
                 rank_pattern=self._differing(lambda path: settings.rank_at(path) * times, rank),
@@ -145,13 +174,15 @@ class Lora:
         Yields:
             Nothing.
         """
-        for layer in self.layers.values():
-            layer.enabled = False
+        parts: list[LoraLayer | TokenRows] = [*self.layers.values()]
+        parts += [self.rows] if self.rows is not None else []
+        for part in parts:
+            part.enabled = False
         try:
             yield
         finally:
-            for layer in self.layers.values():
-                layer.enabled = True
+            for part in parts:
+                part.enabled = True
 
     @contextmanager
     def as_plain_model(self) -> Iterator[None]:
@@ -160,13 +191,18 @@ class Lora:
         Yields:
             Nothing.
         """
+        model = self._base.model
         for path, layer in self.layers.items():
-            self._base.model.set_submodule(path, layer.layer)
+            model.set_submodule(path, layer.layer)
+        if self.rows is not None:
+            self.rows.take_off(model)
         try:
             yield
         finally:
             for path, layer in self.layers.items():
-                self._base.model.set_submodule(path, layer)
+                model.set_submodule(path, layer)
+            if self.rows is not None:
+                self.rows.put(model)
 
     def detach(self) -> None:
         """Put the frozen layers back; a merged adapter is unmerged first."""
@@ -174,6 +210,9 @@ class Lora:
         for path, layer in self.layers.items():
             self._base.model.set_submodule(path, layer.layer)
         self.layers = {}
+        if self.rows is not None:
+            self.rows.take_off(self._base.model)
+            self.rows = None
 
     @torch.no_grad()
     def merge(self) -> None:
@@ -193,6 +232,8 @@ class Lora:
             self._originals[path] = layer.weight.clone()
             layer.weight.copy_(layer.updated_weight().to(layer.weight.dtype))
             layer.enabled = False
+        if self.rows is not None:
+            self.rows.merge(self._base.model)
 
     @torch.no_grad()
     def unmerge(self) -> None:
@@ -202,6 +243,8 @@ class Lora:
             self.layers[path].enabled = True
         self._originals = {}
         self._tie_again()
+        if self.rows is not None:
+            self.rows.unmerge(self._base.model)
 
     def _untie(self) -> None:
         """Give a head that shares the embeddings' weight its own: only one of both is updated."""
@@ -250,6 +293,12 @@ def attach_lora(base: Base, settings: LoraSettings, seed: int) -> Lora:
     check_patterns(base, "rank_pattern", settings.rank_pattern, paths)
     check_patterns(base, "alpha_pattern", settings.alpha_pattern, paths)
     lora = wrap_layers(base, settings, paths)
+    if settings.new_tokens:
+        try:
+            lora = Lora(base, settings, lora.layers, attach_rows(base, settings.new_tokens))
+        except KamertonError:
+            lora.detach()
+            raise
     for path, layer in lora.layers.items():
         own_seed = derive_seed(seed, "lora", path)
         if isinstance(layer, LoraEmbedding):

@@ -162,6 +162,9 @@ class LoraLinear(LoraLayer):
         """
         return (*self.factors(), self.scaling) if self.enabled else None
 
+    def own_rows(self) -> None:
+        """Give nothing: as a head it has no rows of its own."""
+
     @torch.no_grad()
     def updated_weight(self) -> Tensor:
         """Compute the weight with its update, [out, in] in fp32."""

@@ -39,6 +39,9 @@ class LoraSettings(Settings):
     "embeddings" and "head", for words and languages that the base hardly knows."""
     layers: str = "all"
     """Which decoder blocks, from 0: "all", "8-15", "0,2,4-7"."""
+    new_tokens: tuple[str, ...] = ()
+    """Words such as product names that each become one token, with rows of embeddings and head of
+    their own; words that are one token already get these rows trained."""
     rank_pattern: dict[str, Annotated[int, Field(ge=1, le=1024)]] = {}
     """Other ranks by name of layer, such as "down_proj" or "layers.3.mlp.down_proj"; where
     several match, the longest counts."""
@@ -49,6 +52,16 @@ class LoraSettings(Settings):
     @classmethod
     def _layers_parse(cls, value: str) -> str:
         layer_numbers(value, 10**6)
+        return value
+
+    @field_validator("new_tokens")
+    @classmethod
+    def _tokens_are_words(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [token for token in value if not token.strip() or token != token.strip()]
+        if wrong or len(set(value)) < len(value):
+            raise ValueError(
+                f"must be different texts without spaces around them, got {list(value)}"
+            )
         return value
 
     @model_validator(mode="after")

@@ -1,6 +1,6 @@
 """Attaching a stored LoRA, written by us or by PEFT."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -15,9 +15,11 @@ from kamerton.adapters.peft_format import (
     factor_names,
     read_lora,
     resolve,
+    row_name,
 )
 from kamerton.adapters.pissa import changes, principal, stretch
-from kamerton.adapters.targets import module_at
+from kamerton.adapters.targets import module_at, token_paths
+from kamerton.adapters.token_rows import rows_at
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base
 from kamerton.models.linear import dense, frozen_weight, is_linear, linear_size
@@ -44,7 +46,14 @@ def load_lora(base: Base, files: Mapping[str, bytes]) -> Lora:
     _check_modules(base, settings)
     _check_shapes(base, stored, settings)
     _check_frozen(base, stored)
+    rows = _rows_of(base, stored)
     lora = wrap_layers(base, settings, settings.targets)
+    if rows is not None:
+        try:
+            lora = Lora(base, settings, lora.layers, rows_at(base, *rows))
+        except AdapterError:
+            lora.detach()
+            raise
     for path, layer in lora.layers.items():
         names = factor_names(path, embedding=isinstance(layer, LoraEmbedding))
         a, b = (stored.tensors[name] for name in names)
@@ -73,6 +82,33 @@ def load_lora(base: Base, files: Mapping[str, bytes]) -> Lora:
     return lora
 
 
+def _rows_of(base: Base, stored: LoraFile) -> tuple[Sequence[int], Tensor, Tensor] | None:
+    """Find the trained rows of single tokens: ids, of the embedding, of the head."""
+    if not stored.token_ids:
+        return None
+    ids, *others = set(stored.token_ids.values())
+    embedding, head = token_paths(base)
+    weight = base.model.get_input_embeddings().weight
+    shared = base.model.get_output_embeddings().weight is weight
+    rows = stored.tensors.get(row_name(embedding))
+    if others or rows is None or min(ids) > len(weight):
+        raise AdapterError(
+            "adapter: trained tokens must have rows in the embeddings, and the same ones in the "
+            "head if there are any",
+            hint="the adapter was made for another base",
+        )
+    rows = rows.to(weight.device)
+    if shared:
+        return ids, rows, rows
+    own = stored.tensors.get(row_name(head))
+    if own is None:
+        if max(ids) >= len(weight):
+            raise AdapterError("adapter: new tokens have rows in the embeddings, none in the head")
+        # PEFT may train those of the embeddings alone.
+        own = base.model.get_output_embeddings().weight[list(ids)].float()
+    return ids, rows, own.to(weight.device)
+
+
 def _check_frozen(base: Base, stored: LoraFile) -> None:
     """Refuse a file that was saved with other weights of the base than these."""
     for path, tensor in stored.frozen.items():
@@ -98,7 +134,11 @@ def _settings(stored: LoraFile, rounded: bool) -> LoraSettings:
     Over an unrounded base LoftQ has nothing to make up for: it is then what training changed since
     its start, as with PiSSA.
     """
-    paths = {name.removeprefix(PEFT_PREFIX).rsplit(".lora_", 1)[0] for name in stored.tensors}
+    paths = {
+        name.removeprefix(PEFT_PREFIX).rsplit(".lora_", 1)[0]
+        for name in stored.tensors
+        if ".lora_" in name
+    }
     targets = tuple(sorted(paths))
     times = 2 if stored.start else 1
     ranks, alphas = resolve(stored.rank_pattern, targets), resolve(stored.alpha_pattern, targets)
@@ -155,6 +195,12 @@ def _check_shapes(base: Base, stored: LoraFile, settings: LoraSettings) -> None:
         if stored.rounding:
             want[f"start of {path}.lora_A.weight"] = (rank, inner)
             want[f"start of {path}.lora_B.weight"] = (out, rank)
+    for path, unnamed in zip(token_paths(base), ("", "-"), strict=True):
+        # PEFT names the module, or lists ids alone, which are of the embeddings.
+        leaf = path.rsplit(".", 1)[-1]
+        ids = stored.token_ids.get(leaf) or stored.token_ids.get(unnamed)
+        if ids:
+            want[row_name(path)] = (len(ids), base.model.get_submodule(path).weight.shape[1])
     starts = {**stored.start, **stored.rounding}
     found |= {f"start of {path}": tuple(t.shape) for path, t in starts.items()}
     wrong = [

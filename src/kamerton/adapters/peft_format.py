@@ -22,6 +22,7 @@ __all__ = [
     "factor_names",
     "read_lora",
     "resolve",
+    "row_name",
     "write_lora",
 ]
 
@@ -33,6 +34,7 @@ _PARTS = (".lora_A.weight", ".lora_B.weight", ".lora_embedding_A", ".lora_embedd
 PEFT_PREFIX = "base_model.model."
 _MAGNITUDE = ".lora_magnitude_vector"
 _FROZEN = ".base_layer.weight"
+_ROWS = ".token_adapter.trainable_tokens_delta"
 _LARGEST_RANK = 1024
 _START_KEY, _ROUNDING_KEY = "pissa_start", "loftq_start"
 # Of PEFT's starts: those that leave the base's weights alone, and PiSSA's own.
@@ -43,7 +45,6 @@ _Value = TypeVar("_Value", int, float)
 _UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
     "bias": ("none", None),
     "modules_to_save": (None, []),
-    "trainable_token_indices": (None, []),
     "alora_invocation_tokens": (None, []),
     "lora_bias": (False, None),
 }
@@ -56,7 +57,9 @@ class LoraFile:
     Attributes:
         tensors: `base_model.model.<module>.lora_A.weight` [r, in], `lora_B.weight` [out, r] and
             for DoRA `lora_magnitude_vector` [out]; of an embedding `lora_embedding_A` [r, V] and
-            `lora_embedding_B` [E, r].
+            `lora_embedding_B` [E, r]; of single tokens `token_adapter.trainable_tokens_delta`
+            [n, E], their whole rows.
+        token_ids: Ids [n] of those rows by the leaf name of the module they are in.
         rank: r, unless `rank_pattern` has another.
         alpha: Strength, unless `alpha_pattern` has another.
         rank_pattern: Other ranks by regular expression; see `resolve`.
@@ -84,6 +87,7 @@ class LoraFile:
     base: str
     transposed: bool
     principal: bool = False
+    token_ids: Mapping[str, Sequence[int]] = field(default_factory=dict)
     frozen: Mapping[str, Tensor] = field(default_factory=dict)
     rounding: Mapping[str, Tensor] = field(default_factory=dict)
     start: Mapping[str, Tensor] = field(default_factory=dict)
@@ -103,6 +107,18 @@ def factor_names(path: str, *, embedding: bool) -> tuple[str, str]:
     if embedding:
         return f"{PEFT_PREFIX}{path}.lora_embedding_A", f"{PEFT_PREFIX}{path}.lora_embedding_B"
     return f"{PEFT_PREFIX}{path}.lora_A.weight", f"{PEFT_PREFIX}{path}.lora_B.weight"
+
+
+def row_name(path: str) -> str:
+    """Give the name under which trained rows of single tokens are stored.
+
+    Args:
+        path: Of the embedding or the head in the model.
+
+    Returns:
+        The name.
+    """
+    return f"{PEFT_PREFIX}{path}{_ROWS}"
 
 
 def write_lora(lora: LoraFile) -> dict[str, bytes]:
@@ -130,6 +146,8 @@ def write_lora(lora: LoraFile) -> dict[str, bytes]:
         "fan_in_fan_out": lora.transposed,
         "init_lora_weights": True,
         "modules_to_save": None,
+        "trainable_token_indices": {leaf: list(ids) for leaf, ids in lora.token_ids.items()}
+        or None,
         "use_dora": lora.decompose,
     }
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
@@ -185,7 +203,7 @@ def read_lora(files: Mapping[str, bytes]) -> LoraFile:
         )
     frozen = {name: tensors.pop(name) for name in list(tensors) if name.endswith(_FROZEN)}
     decompose = bool(config.get("use_dora"))
-    known = (*_PARTS, _MAGNITUDE) if decompose else _PARTS
+    known = (*_PARTS, _ROWS, *([_MAGNITUDE] if decompose else []))
     strange = [name for name in tensors if not name.endswith(known)]
     if strange or not tensors:
         what = f"holds {strange[0]}, which is no LoRA tensor" if strange else "holds no tensors"
@@ -204,6 +222,7 @@ def read_lora(files: Mapping[str, bytes]) -> LoraFile:
         base=str(config.get("base_model_name_or_path") or ""),
         transposed=bool(config.get("fan_in_fan_out")),
         principal=init == "pissa",
+        token_ids=_token_ids(config.get("trainable_token_indices")),
         frozen={
             name.removeprefix(PEFT_PREFIX).removesuffix(_FROZEN): tensor
             for name, tensor in frozen.items()
@@ -211,6 +230,20 @@ def read_lora(files: Mapping[str, bytes]) -> LoraFile:
         rounding=rounding,
         start=start,
     )
+
+
+def _token_ids(stored: Any) -> dict[str, tuple[int, ...]]:
+    """Read ids by leaf name; a list alone means the embeddings, under an empty name."""
+    named = stored if isinstance(stored, dict) else {"": stored or []}
+    try:
+        found = {str(leaf): tuple(int(n) for n in ids) for leaf, ids in named.items()}
+        if any(min(ids) < 0 or len(set(ids)) < len(ids) for ids in found.values() if ids):
+            raise ValueError("ids must be different and not below 0")
+    except (TypeError, ValueError) as error:
+        raise AdapterError(
+            f"adapter: {CONFIG_FILE} must list token ids in trainable_token_indices: {error}"
+        ) from None
+    return {leaf: ids for leaf, ids in found.items() if ids}
 
 
 def _numbers(config: Mapping[str, Any], doubled: bool) -> dict[str, Any]:

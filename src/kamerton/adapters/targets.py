@@ -9,7 +9,14 @@ from kamerton.core.settings import suggestion
 from kamerton.models.base import Base, decoder_blocks
 from kamerton.models.linear import is_linear
 
-__all__ = ["check_patterns", "ends_with", "layer_numbers", "module_at", "target_paths"]
+__all__ = [
+    "check_patterns",
+    "ends_with",
+    "layer_numbers",
+    "module_at",
+    "target_paths",
+    "token_paths",
+]
 
 
 def module_at(base: Base, path: str) -> nn.Module | None:
@@ -113,15 +120,24 @@ def target_paths(
 
 def _ends(base: Base) -> dict[str, str]:
     """Paths of the embeddings and the head by what they may be called."""
-    names = {module: name for name, module in base.model.named_modules()}
     found: dict[str, str] = {}
-    for called, module in (
-        ("embeddings", base.model.get_input_embeddings()),
-        ("head", base.model.get_output_embeddings()),
-    ):
-        path = names[module]
+    for called, path in zip(("embeddings", "head"), token_paths(base), strict=True):
         found |= {called: path, path.rsplit(".", 1)[-1]: path}
     return found
+
+
+def token_paths(base: Base) -> tuple[str, str]:
+    """Find the embeddings and the head.
+
+    Args:
+        base: The base.
+
+    Returns:
+        Their paths in the model.
+    """
+    names = {module: name for name, module in base.model.named_modules()}
+    model = base.model
+    return names[model.get_input_embeddings()], names[model.get_output_embeddings()]
 
 
 def layer_numbers(text: str, num_layers: int) -> list[int]:

@@ -83,7 +83,8 @@ def check(
         with busy("loading the tokenizer"):
             apply = wanted.prompt(checked.train).apply
             model = base or wanted.base or "builtin:nano"
-            shown = show_examples(checked.loaded, model, wanted.render, show, apply)
+            words = wanted.new_tokens
+            shown = show_examples(checked.loaded, model, wanted.render, show, apply, words)
         _print_shown(*shown)
     if strict and checked.audit.rejections:
         sys.exit(1)

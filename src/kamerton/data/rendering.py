@@ -270,6 +270,11 @@ class Renderer:
         """
         return self.prompt_ids(messages, tools), self._assembler.answers(messages, answers, tools)
 
+    @property
+    def tokenizer(self) -> Any:
+        """What texts are read with, and written with."""
+        return self._assembler.writer.tokenizer
+
     def count(self, rendered: Rendered) -> tuple[int, int]:
         """Count what must not be wrong.
 
@@ -292,8 +297,7 @@ class Renderer:
         Returns:
             Its text in runs.
         """
-        tokenizer = self._assembler.writer.tokenizer
-        return spans(tokenizer, rendered.ids.tolist(), rendered.trained.tolist())
+        return spans(self.tokenizer, rendered.ids.tolist(), rendered.trained.tolist())
 
     def _pair(self, example: PreferenceExample, apply: Apply | None) -> RenderedPair:
         answers = (example.chosen, example.rejected)

@@ -92,7 +92,12 @@ def check_data(settings: DataSettings, sink: Sink) -> Checked:
 
 
 def show_examples(
-    loaded: Loaded, base: str, settings: RenderSettings, count: int, apply: Apply | None = None
+    loaded: Loaded,
+    base: str,
+    settings: RenderSettings,
+    count: int,
+    apply: Apply | None = None,
+    new_tokens: Sequence[str] = (),
 ) -> tuple[list[tuple[str, str]], list[str], list[Shown]]:
     """Render the first examples as a base would see them.
 
@@ -102,6 +107,7 @@ def show_examples(
         settings: What is trained.
         count: How many examples.
         apply: Puts a recipe's prompt around their messages.
+        new_tokens: That the recipe's adapter brings along.
 
     Returns:
         Facts about the rendering and about the rows of all examples (of an even choice of them
@@ -114,10 +120,13 @@ def show_examples(
 
     from kamerton.inference.engine import context_of
     from kamerton.models.load import find_base, load_tokenizer
+    from kamerton.models.new_tokens import tokenizer_with
 
     if not loaded.examples:
         raise DataError(f"{loaded.source}: there is no usable example to show")
-    tokenizer, vocab_size = load_tokenizer(base)
+    own, vocab_size = load_tokenizer(base)
+    tokenizer = tokenizer_with(own, new_tokens)
+    vocab_size = max(vocab_size, len(tokenizer) if tokenizer is not own else 0)
     context = context_of(AutoConfig.from_pretrained(find_base(base)))
     renderer = make_renderer(tokenizer, settings, vocab_size=vocab_size, context=context)
     shown = []

@@ -36,6 +36,12 @@ class ToCheck:
     base: str = ""
     recipe: "Recipe | None" = None
 
+    @property
+    def new_tokens(self) -> tuple[str, ...]:
+        """Tokens that the recipe's adapter brings along."""
+        found: tuple[str, ...] = getattr(getattr(self.recipe, "adapter", None), "new_tokens", ())
+        return found
+
     def prompt(self, train: Sequence[Example]) -> Prompt:
         """Make the prompt that training would put before every example.
 

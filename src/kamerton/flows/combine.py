@@ -92,7 +92,8 @@ def _check(variants: Sequence[Variant]) -> None:
 def _check_answers(first: Variant, files: Mapping[str, bytes]) -> None:
     """Attach the result to the base: it must fit, and change finite answers."""
     base = base_of(first)
-    renderer = renderer_of(base, recipe_of(first).render)
+    recipe = recipe_of(first)
+    renderer = renderer_of(base, recipe.render, recipe.adapter)
     before = probe_logits(renderer, base)
     load(base, first.manifest.method, files)
     after = probe_logits(renderer, base)

@@ -100,7 +100,7 @@ def evaluate_variants(
         sink(Notice(f"{found}: the intervals will be wide", "warning"))
     labels = _labels(prepared.train, held, sink)
     base = base_of(first, dtype=_dtype(variants))
-    renderer = _renderer(base, recipe, recipe)
+    renderer = _renderer(base, recipe, recipe, adapted=False)
     contestants = []
     for shots in dict.fromkeys((0, settings.shots)):
         name = f"{shots}-shot" if shots else "zero-shot"
@@ -227,11 +227,12 @@ def _dtype(variants: Sequence[Variant]) -> DType | None:
     return "float32" if exact else None
 
 
-def _renderer(base: Base, own: Recipe, first: Recipe) -> Renderer:
+def _renderer(base: Base, own: Recipe, first: Recipe, *, adapted: bool = True) -> Renderer:
     """Make a contestant's renderer: all have their losses over the same answers."""
     limit = context_of(base.model.config) or _NO_LIMIT
     same = {"max_tokens": limit, "overlong": "drop", "train_on": first.render.train_on}
-    return renderer_of(base, own.render.model_copy(update=same))
+    render = own.render.model_copy(update=same)
+    return renderer_of(base, render, own.adapter if adapted else None)
 
 
 def _measured_on(

@@ -26,8 +26,15 @@ from kamerton.adapters.lora import Lora
 from kamerton.core.errors import VariantError
 from kamerton.core.files import atomic_folder
 from kamerton.data.rendering import Renderer
-from kamerton.flows.prepare import renderer_of
-from kamerton.flows.variants import base_of, make_ready, probe_ids, probe_logits, recipe_of
+from kamerton.flows.prepare import renderer_of, tokenizer_of
+from kamerton.flows.variants import (
+    base_of,
+    largest_change,
+    make_ready,
+    probe_ids,
+    probe_logits,
+    recipe_of,
+)
 from kamerton.models.base import Base
 from kamerton.models.gguf_file import GgufDType, read_gguf_model, write_gguf_model
 from kamerton.models.gguf_tokenizer import splits_otherwise
@@ -111,7 +118,7 @@ def export_variant(
         if not torch.isfinite(found).all():
             raise VariantError(f"{variant.name} has no finite logits in {name}")
     same = (wanted.argmax(-1) == found.argmax(-1)).float().mean()
-    return Exported(format, name, float((wanted - found).abs().max()), moved, float(same), note)
+    return Exported(format, name, largest_change(wanted, found), moved, float(same), note)
 
 
 def _own_logits(variant: Variant, alone: bool) -> tuple[Renderer, Tensor, float]:
@@ -122,7 +129,7 @@ def _own_logits(variant: Variant, alone: bool) -> tuple[Renderer, Tensor, float]
     wanted = probe_logits(ready.renderer, base)
     with ready.adapter.disabled():
         plain = probe_logits(ready.renderer, base)
-    moved = float((wanted - plain).abs().max())
+    moved = largest_change(wanted, plain)
     return ready.renderer, plain if alone else wanted, moved
 
 
@@ -134,7 +141,7 @@ def _write_merged(variant: Variant, folder: Path, dtype: DType) -> None:
         except SafetensorError as error:
             # A full disk does not reach us as an OSError here.
             raise VariantError(f"the merged model cannot be written: {error}") from None
-    base.tokenizer.save_pretrained(folder)
+    tokenizer_of(base, recipe_of(variant).adapter).save_pretrained(folder)
 
 
 def _dense_base(variant: Variant, dtype: DType) -> Base:
@@ -176,10 +183,11 @@ def _write_peft(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, s
     for name, content in files.items():
         (folder / name).write_bytes(content)
     base = base_of(variant)
+    tokenizer = tokenizer_of(base, recipe_of(variant).adapter)
+    if tokenizer is not base.tokenizer:
+        tokenizer.save_pretrained(folder)
     load(base, variant.manifest.method, files)
-    return probe_logits(renderer_of(base, recipe_of(variant).render), base), _dtypes(
-        files[_WEIGHTS]
-    )
+    return probe_logits(_renderer(variant, base), base), _dtypes(files[_WEIGHTS])
 
 
 def _write_gguf(
@@ -190,7 +198,8 @@ def _write_gguf(
     name = f"{variant.name}{'' if merged else '-base'}.gguf"
     kind = _GGUF_DTYPES[base.dtype]
     with _merged(variant, base) if merged else nullcontext():
-        write_gguf_model(base.model, base.tokenizer, folder / name, variant.name, kind)
+        tokenizer = tokenizer_of(base, recipe_of(variant).adapter) if merged else base.tokenizer
+        write_gguf_model(base.model, tokenizer, folder / name, variant.name, kind)
     found = replace(base, model=read_gguf_model(folder / name, base.model.config))
     note = ""
     if splits_otherwise(base.tokenizer):
@@ -198,7 +207,7 @@ def _write_gguf(
             "llama.cpp splits texts in another way than this tokenizer, and then reads some of "
             "them as other tokens: compare answers there before you rely on it"
         )
-    logits = probe_logits(renderer_of(found, recipe_of(variant).render), found)
+    logits = probe_logits(_renderer(variant, found), found)
     return logits, kind, note
 
 
@@ -216,7 +225,7 @@ def _write_gguf_lora(variant: Variant, folder: Path, dtype: DType) -> tuple[Tens
     write_gguf_lora(base, adapter, path, variant.name, kind)
     adapter.detach()
     read_gguf_lora(base, path)
-    return probe_logits(renderer_of(base, recipe_of(variant).render), base), kind
+    return probe_logits(_renderer(variant, base), base), kind
 
 
 def _write_adapterhub(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, str]:
@@ -235,7 +244,12 @@ def _write_adapterhub(variant: Variant, folder: Path, dtype: DType) -> tuple[Ten
         (folder / name).write_bytes(content)
     adapter.detach()
     adapterhub_format.read_adapterhub(base, files)
-    return probe_logits(renderer_of(base, recipe_of(variant).render), base), _dtypes(files[weights])
+    return probe_logits(_renderer(variant, base), base), _dtypes(files[weights])
+
+
+def _renderer(variant: Variant, base: Base) -> Renderer:
+    recipe = recipe_of(variant)
+    return renderer_of(base, recipe.render, recipe.adapter)
 
 
 def _cast(content: bytes, dtype: DType) -> bytes:

@@ -3,7 +3,10 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from kamerton.adapters.catalogue import AdapterSettings
+from kamerton.adapters.lora_settings import LoraSettings
 from kamerton.core.errors import DataError, RenderingError
 from kamerton.core.events import Notice, Progress, Sink
 from kamerton.data.dataset import Prepared, prepare
@@ -15,11 +18,19 @@ from kamerton.flows.recipe import Recipe
 from kamerton.flows.trainable import makers_of
 from kamerton.inference.engine import context_of
 from kamerton.models.base import Base
+from kamerton.models.new_tokens import tokenizer_with
 from kamerton.objectives.objective import Takes
 from kamerton.prompting.demonstrations import Candidate, choose_demonstrations
 from kamerton.prompting.prompt import Prompt
 
-__all__ = ["make_prompt", "read_examples", "relative_to", "render_all", "renderer_of"]
+__all__ = [
+    "make_prompt",
+    "read_examples",
+    "relative_to",
+    "render_all",
+    "renderer_of",
+    "tokenizer_of",
+]
 
 _SHOWN_REASONS = 3
 
@@ -84,12 +95,29 @@ def make_prompt(recipe: Recipe, train: Sequence[Example], shots: int | None = No
     return Prompt(system=recipe.prompt.system or None, demonstrations=chosen)
 
 
-def renderer_of(base: Base, settings: RenderSettings) -> Renderer:
+def tokenizer_of(base: Base, adapter: AdapterSettings) -> Any:
+    """Give the tokenizer that an adapter's texts are read with.
+
+    Args:
+        base: The base.
+        adapter: May bring tokens of its own.
+
+    Returns:
+        The base's, or a copy that knows those too.
+    """
+    tokens = adapter.new_tokens if isinstance(adapter, LoraSettings) else ()
+    return tokenizer_with(base.tokenizer, tokens)
+
+
+def renderer_of(
+    base: Base, settings: RenderSettings, adapter: AdapterSettings | None = None
+) -> Renderer:
     """Make the renderer of a base, which refuses what the base cannot take.
 
     Args:
         base: The base.
         settings: How to render.
+        adapter: May bring tokens of its own.
 
     Returns:
         The renderer.
@@ -97,10 +125,13 @@ def renderer_of(base: Base, settings: RenderSettings) -> Renderer:
     Raises:
         RenderingError: If the base's chat template cannot write a chat.
     """
+    tokenizer, num_rows = base.tokenizer, base.identity.vocab_size
+    if adapter is not None and (tokenizer := tokenizer_of(base, adapter)) is not base.tokenizer:
+        num_rows = max(num_rows, len(tokenizer))
     return make_renderer(
-        base.tokenizer,
+        tokenizer,
         settings,
-        vocab_size=base.identity.vocab_size,
+        vocab_size=num_rows,
         context=context_of(base.model.config),
     )
 

@@ -180,7 +180,7 @@ def _make_task(
 ) -> Task:
     """Render the examples and attach an adapter: a fresh one, or that of the starting variant."""
     objective = make_objective(recipe.objective)
-    renderer = renderer_of(base, recipe.render)
+    renderer = renderer_of(base, recipe.render, recipe.adapter)
     for notice in renderer.facts.notices:
         sink(Notice(notice))
 

@@ -21,6 +21,7 @@ from kamerton.store.variants import Variant, check_base
 __all__ = [
     "Ready",
     "base_of",
+    "largest_change",
     "make_ready",
     "probe_ids",
     "probe_logits",
@@ -122,7 +123,8 @@ def make_ready(variant: Variant, base: Base) -> Ready:
     Raises:
         AdapterError: If the adapter does not fit.
     """
-    renderer = renderer_of(base, recipe_of(variant).render)
+    recipe = recipe_of(variant)
+    renderer = renderer_of(base, recipe.render, recipe.adapter)
     prompt = prompt_of(variant)
     files = variant.files()
     adapter = load(base, variant.manifest.method, files) if files else None
@@ -149,13 +151,27 @@ def verify_variant(variant: Variant) -> float:
         return 0.0
     adapted = probe_logits(ready.renderer, base)
     with ready.adapter.disabled():
-        difference = float((adapted - probe_logits(ready.renderer, base)).abs().max())
+        difference = largest_change(adapted, probe_logits(ready.renderer, base))
     if difference == 0:
         raise AdapterError(
             f"{variant.name} answers exactly like its base: the adapter does nothing",
             hint="train it again; the file may have been written before training",
         )
     return difference
+
+
+def largest_change(logits: torch.Tensor, others: torch.Tensor) -> float:
+    """Compare logits of the tokens that both have: an adapter may bring more.
+
+    Args:
+        logits: [T, V].
+        others: [T, V].
+
+    Returns:
+        The largest difference.
+    """
+    width = min(logits.shape[1], others.shape[1])
+    return float((logits[:, :width] - others[:, :width]).abs().max())
 
 
 def probe_ids(renderer: Renderer) -> list[int]:

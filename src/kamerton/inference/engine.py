@@ -105,7 +105,7 @@ class EmbeddedEngine:
                 index,
                 self._renderer.prompt_ids(self._prompt.apply(chat)),
                 Sampler(generation, index),
-                TextStream(self._base.tokenizer, generation.stop),
+                TextStream(self._renderer.tokenizer, generation.stop),
             )
             for index, chat in enumerate(chats)
         ]

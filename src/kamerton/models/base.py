@@ -111,10 +111,10 @@ class Base:
         scale = float(getattr(config, "logit_scale", None) or 1.0)
         scale /= float(getattr(config, "logits_scaling", None) or 1.0)
         softcap = getattr(config, "final_logit_softcapping", None)
-        update = None
+        update = rows = None
         if isinstance(layer, UpdatedHead):
-            update, layer = layer.low_rank(), layer.layer
-        return Head(layer.weight, getattr(layer, "bias", None), scale, softcap, update)
+            update, rows, layer = layer.low_rank(), layer.own_rows(), layer.layer
+        return Head(layer.weight, getattr(layer, "bias", None), scale, softcap, update, rows)
 
     @property
     def num_layers(self) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["Head", "UpdatedHead", "token_logprobs", "top_logits"]
+__all__ = ["Head", "UpdatedHead", "token_logprobs", "top_logits", "with_rows"]
 
 # Logits of one chunk stay within the processor's cache or a small part of GPU memory.
 _CHUNK_LOGITS = 1 << 22
@@ -34,6 +34,10 @@ class UpdatedHead(Protocol):
         """Give A [r, E], B [V, r] and the factor on B A that is added to the weight, or None."""
         ...
 
+    def own_rows(self) -> tuple[Tensor, Tensor] | None:
+        """Give ids [n] and rows [n, E] in place of the weight's, or after them, or None."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Head:
@@ -45,6 +49,7 @@ class Head:
         scale: Factor on the logits that some models have.
         softcap: Logits become softcap * tanh(logit / softcap); None means as they are.
         update: A [r, E], B [V, r] and the factor on B A that is added to the weight, or None.
+        rows: Ids [n] and rows [n, E] that stand in place of the weight's, or after them; or None.
     """
 
     weight: Tensor
@@ -52,6 +57,12 @@ class Head:
     scale: float = 1.0
     softcap: float | None = None
     update: tuple[Tensor, Tensor, float] | None = None
+    rows: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether an adapter changes it."""
+        return self.update is not None or self.rows is not None
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Compute logits.
@@ -60,12 +71,15 @@ class Head:
             hidden: [N, E].
 
         Returns:
-            [N, V] in fp32.
+            [N, V] in fp32; wider where `rows` stand after the weight's.
         """
         raw = linear(hidden, self.weight).float()
         if self.update is not None:
             a, b, factor = self.update
             raw = raw + linear(linear(hidden, a.to(hidden.dtype)), b.to(hidden.dtype)) * factor
+        if self.rows is not None:
+            ids, values = self.rows
+            raw = with_rows(raw, ids, linear(hidden, values.to(hidden.dtype)).float())
         return self.finish(raw)
 
     def finish(self, logits: Tensor) -> Tensor:
@@ -78,12 +92,27 @@ class Head:
             [N, V] in fp32.
         """
         if self.bias is not None:
-            logits += self.bias
+            logits[:, : len(self.bias)] += self.bias
         if self.scale != 1.0:
             logits *= self.scale
         if self.softcap is not None:
             logits = self.softcap * torch.tanh(logits / self.softcap)
         return logits
+
+
+def with_rows(logits: Tensor, ids: Tensor, own: Tensor) -> Tensor:
+    """Put logits of single tokens in their places, after the others where those end before.
+
+    Args:
+        logits: [..., V].
+        ids: [n].
+        own: [..., n].
+
+    Returns:
+        [..., max(V, largest id + 1)].
+    """
+    more = max(0, int(ids.max()) + 1 - logits.shape[-1])
+    return nn.functional.pad(logits, (0, more)).index_copy(-1, ids, own)
 
 
 def token_logprobs(hidden: Tensor, targets: Tensor, head: Head) -> Tensor:
@@ -101,7 +130,7 @@ def token_logprobs(hidden: Tensor, targets: Tensor, head: Head) -> Tensor:
     Returns:
         [N] natural logs in fp32, nothing reduced.
     """
-    if head.update is not None or (head.weight.requires_grad and torch.is_grad_enabled()):
+    if head.is_changed or (head.weight.requires_grad and torch.is_grad_enabled()):
         # Something of the head learns, so autograd does it, a chunk of logits at a time.
         size = _chunk_size(head)
         parts = zip(hidden.split(size), targets.split(size), strict=True)

@@ -36,19 +36,22 @@ def saved_bytes_per_token(base: Base, row: Row) -> float:
         Bytes per token of the row, each storage counted once, weights left out.
     """
     weights = {p.untyped_storage().data_ptr() for p in base.model.parameters()}
-    seen: dict[int, int] = {}
+    seen: dict[int, torch.UntypedStorage] = {}
 
-    def pack(tensor: Tensor) -> Tensor:
+    def pack(tensor: Tensor) -> None:
+        # The storage alone: a graph that holds its own output through a hook is never freed.
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
-            seen[storage.data_ptr()] = storage.nbytes()
-        return tensor
+            seen[storage.data_ptr()] = storage
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    def unpack(_: None) -> Tensor:
+        raise AssertionError("measured only, never used backwards")
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
         hidden = base.hidden(row.ids, row.layout)
         logprobs = token_logprobs(hidden[row.at], row.targets, base.head)
     del hidden, logprobs
-    return sum(seen.values()) / len(row.ids)
+    return sum(storage.nbytes() for storage in seen.values()) / len(row.ids)
 
 
 def free_bytes(device: torch.device) -> int:

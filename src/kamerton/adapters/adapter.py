@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 __all__ = [
@@ -25,14 +26,12 @@ class Capabilities:
         mergeable: Can be folded into the base's weights.
         identity_at_start: Changes nothing before training.
         exact_gradient: Its gradient is the loss's own, not one that holds a part constant.
-        float32_only: Refuses a base in fewer bits.
         quantised_base: Works over a base in 4 or 8 bits; else it refuses one.
     """
 
     mergeable: bool
     identity_at_start: bool
     exact_gradient: bool = True
-    float32_only: bool = False
     quantised_base: bool = True
 
 
@@ -99,6 +98,7 @@ def rate_groups(adapter: Adapter) -> list[tuple[float, list[nn.Parameter]]]:
     return list(groups.items())
 
 
+@torch.no_grad()
 def load_tensors(adapter: Adapter, tensors: Mapping[str, Tensor]) -> None:
     """Copy stored values into an adapter's parameters.
 
@@ -109,7 +109,7 @@ def load_tensors(adapter: Adapter, tensors: Mapping[str, Tensor]) -> None:
     parameters = adapter.parameters()
     assert parameters.keys() == dict(tensors).keys(), "names differ from the adapter's"
     for name, parameter in parameters.items():
-        parameter.data.copy_(tensors[name])
+        parameter.copy_(tensors[name])
 
 
 def trainable_share(adapter: Adapter, num_base: int) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 All of them are the ceiling that light methods are held to; norms and biases alone are what BitFit
 trains (arXiv 2106.10199, there biases only: most decoders have hardly any). It is an adapter like
 any other, so that one loop, one evaluation and one variant format serve it. The weights are
-trained in fp32; a copy of the originals is kept, so that it can be taken off.
+trained in fp32, whatever the base is in; the base's own are kept, so that it can be taken off.
 """
 
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import Literal
 
 import torch
@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from kamerton.adapters.adapter import Capabilities
+from kamerton.adapters.adapter import Capabilities, load_tensors
 from kamerton.adapters.stored import check_tensors, read_tensors
 from kamerton.core.errors import AdapterError
 from kamerton.core.settings import Settings
@@ -36,7 +36,7 @@ class FullSettings(Settings):
     """Full and partial fine-tuning: the base's own weights."""
 
     kind: Literal["full"] = "full"
-    """Weights of the base itself: about 20 bytes of memory per trained parameter, 4 per other."""
+    """Weights of the base itself: about 20 bytes of memory per trained parameter."""
     parts: tuple[str, ...] = Field(default=_ALL, min_length=1)
     """Which weights: "all", "last-2" (the last two decoder blocks, any number),
     "norms-and-biases" (BitFit), "embeddings", "head"; several are trained together."""
@@ -54,11 +54,13 @@ class FullSettings(Settings):
 
 
 class Full:
-    """A base whose own weights learn."""
+    """A base whose own weights learn: fp32 copies stand in their place, in the base's dtype.
 
-    capabilities = Capabilities(
-        mergeable=True, identity_at_start=True, float32_only=True, quantised_base=False
-    )
+    The base's tensors stay where and as they are; a module that is asked for its weight finds ours
+    first. In fewer bits than 32 that is a rounded copy, made anew when ours has changed.
+    """
+
+    capabilities = Capabilities(mergeable=True, identity_at_start=True, quantised_base=False)
 
     def __init__(self, base: Base, parts: Sequence[str] = _ALL) -> None:
         if base.identity.quantise != "none":
@@ -66,25 +68,34 @@ class Full:
                 f"adapter.kind 'full' needs dense weights, the base holds {base.identity.quantise}",
                 hint='set base.quantise = "none", or take a light method',
             )
-        self._parameters = _select(base, parts)
-        other = {str(p.dtype) for p in self._parameters.values()} - {"torch.float32"}
-        if other:
-            raise AdapterError(
-                f"adapter.kind 'full' trains fp32 weights, the base is in {', '.join(other)}",
-                hint='set base.dtype = "float32"',
-            )
+        self._frozen = _select(base, parts)
         described = {"architecture": base.identity.architecture, "parts": list(parts)}
         # One key: safetensors writes several in any order, and equal weights are equal bytes.
         self._metadata = {_DESCRIBED: json.dumps(described)}
-        self._originals = {name: p.detach().clone() for name, p in self._parameters.items()}
-        for parameter in self._parameters.values():
-            parameter.requires_grad_(True)
+        self._parameters = {
+            name: nn.Parameter(p.detach().to(torch.float32, copy=True))
+            for name, p in self._frozen.items()
+        }
+        names = {parameter: name for name, parameter in self._frozen.items()}
+        self._places = [
+            (module, leaf, names[parameter])
+            for module in base.model.modules()
+            for leaf, parameter in module.named_parameters(recurse=False)
+            if parameter in names
+        ]
+        self._rounded: dict[str, tuple[int, Tensor]] = {}
+        self._originals: dict[str, Tensor] = {}
+        self._base = base
+        base.before_head = self._put
+        self._hook = base.backbone.register_forward_pre_hook(lambda *_: self._put())
+        self._enabled = True
+        self._put()
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """List the trained weights.
 
         Returns:
-            By their names in the model; tied ones once.
+            In fp32 by their names in the model; tied ones once.
         """
         return self._parameters
 
@@ -99,61 +110,89 @@ class Full:
         """Write the trained weights, and no others.
 
         Returns:
-            `model.safetensors`.
+            `model.safetensors`, in fp32.
         """
         tensors = {name: p.detach().cpu().contiguous() for name, p in self._parameters.items()}
         return {WEIGHTS_FILE: save(tensors, self._metadata)}
 
+    @torch.no_grad()
     def merge(self) -> None:
-        """Do nothing: the weights are the base's own."""
+        """Write the trained weights into the base's, rounding once to its dtype."""
+        assert not self._originals, "already merged"
+        for name, frozen in self._frozen.items():
+            self._originals[name] = frozen.clone()
+            frozen.copy_(self._parameters[name])
+        self._take_off()
 
-    def as_plain_model(self) -> nullcontext[None]:
-        """Do nothing: the model has no other modules.
+    def as_plain_model(self) -> AbstractContextManager[None]:
+        """Show the base's own tensors for a while, merged if merged.
 
         Returns:
-            An empty context.
+            The context.
         """
-        return nullcontext()
+        return self.disabled()
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
-        """Answer with the original weights for a while.
+        """Answer with the base's own tensors for a while.
 
         Yields:
             Nothing.
         """
-        trained = {name: p.detach().clone() for name, p in self._parameters.items()}
-        self._write(self._originals)
+        self._take_off()
         try:
             yield
         finally:
-            self._write(trained)
-
-    def detach(self) -> None:
-        """Restore the original weights."""
-        self._write(self._originals)
-        for parameter in self._parameters.values():
-            parameter.requires_grad_(False)
-            parameter.grad = None
+            if not self._originals:
+                self._enabled = True
+                self._put()
 
     @torch.no_grad()
-    def _write(self, tensors: Mapping[str, Tensor]) -> None:
-        for name, parameter in self._parameters.items():
-            parameter.copy_(tensors[name])
+    def detach(self) -> None:
+        """Take the trained weights off; the base is as it was."""
+        self._hook.remove()
+        self._base.before_head = None
+        self._take_off()
+        for name, original in self._originals.items():
+            self._frozen[name].copy_(original)
+        self._originals = {}
+
+    def _put(self) -> None:
+        """Let every module find the trained weights in the place of its own."""
+        if self._enabled:
+            for module, leaf, name in self._places:
+                # What stands in an object itself is found before its registered parameters.
+                module.__dict__[leaf] = self._current(name)
+
+    def _take_off(self) -> None:
+        self._enabled = False
+        for module, leaf, _ in self._places:
+            module.__dict__.pop(leaf, None)
+
+    def _current(self, name: str) -> Tensor:
+        """A trained weight in the base's dtype."""
+        own, dtype = self._parameters[name], self._frozen[name].dtype
+        if own.dtype == dtype:
+            return own
+        version, rounded = self._rounded.get(name, (-1, own))
+        if version != own._version or rounded.requires_grad != torch.is_grad_enabled():
+            rounded = own.to(dtype)
+            self._rounded[name] = (own._version, rounded)
+        return rounded
 
 
 def attach_full(base: Base, settings: FullSettings | None = None) -> Full:
     """Let weights of a base learn.
 
     Args:
-        base: In fp32.
+        base: The base; its weights are not touched.
         settings: Which weights; all when None.
 
     Returns:
         The adapter.
 
     Raises:
-        AdapterError: If the base is not in fp32, or quantised, or has no such part.
+        AdapterError: If the base is quantised, or has no such part.
     """
     return Full(base, settings.parts if settings else _ALL)
 
@@ -162,7 +201,7 @@ def load_full(base: Base, files: Mapping[str, bytes]) -> Full:
     """Put stored weights into a base.
 
     Args:
-        base: Of the same shape, in fp32.
+        base: Of the same shape.
         files: `model.safetensors`.
 
     Returns:
@@ -180,7 +219,7 @@ def load_full(base: Base, files: Mapping[str, bytes]) -> Full:
     expected = {name: tuple(p.shape) for name, p in _select(base, parts).items()}
     check_tensors(tensors, expected, WEIGHTS_FILE)
     full = Full(base, parts)
-    full._write(tensors)
+    load_tensors(full, tensors)
     return full
 
 

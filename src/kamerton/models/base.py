@@ -4,7 +4,7 @@ The rest of Kamerton sees a Transformers model only through `Base.hidden` and `B
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,6 +76,7 @@ class Base:
         ragged: Whether rows go through ragged attention, else through padded rows.
         notice: Why not, when `ragged` is False.
         prefix: What an adapter lets stand before every family of every row.
+        before_head: What an adapter does before the head's weight is read; the backbone has hooks.
     """
 
     model: Any
@@ -84,6 +85,7 @@ class Base:
     ragged: bool
     notice: str | None = None
     prefix: PrefixSource | None = None
+    before_head: Callable[[], None] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -106,6 +108,8 @@ class Base:
     @property
     def head(self) -> Head:
         """The head as a function of hidden states."""
+        if self.before_head is not None:
+            self.before_head()
         config = self.model.config.get_text_config()
         layer: Any = self.model.get_output_embeddings()
         scale = float(getattr(config, "logit_scale", None) or 1.0)

@@ -35,7 +35,9 @@ def saved_bytes_per_token(base: Base, row: Row) -> float:
     Returns:
         Bytes per token of the row, each storage counted once, weights left out.
     """
-    weights = {p.untyped_storage().data_ptr() for p in base.model.parameters()}
+    # Also what an adapter put in the place of a weight.
+    put = [t for m in base.model.modules() for t in vars(m).values() if isinstance(t, Tensor)]
+    weights = {p.untyped_storage().data_ptr() for p in (*base.model.parameters(), *put)}
     seen: dict[int, torch.UntypedStorage] = {}
 
     def pack(tensor: Tensor) -> None:

@@ -1,11 +1,12 @@
-"""The optimiser of a run: AdamW (arXiv 1711.05101), with its states in 32 or 8 bits."""
+"""The optimiser of a run: AdamW (arXiv 1711.05101), with its states in 32 or 8 bits, or APOLLO."""
 
 import logging
 
 import torch
 
 from kamerton.adapters.adapter import Adapter, rate_groups
-from kamerton.core.errors import MissingExtraError
+from kamerton.core.errors import MissingExtraError, SettingsError
+from kamerton.training.apollo import Apollo
 from kamerton.training.settings import TrainSettings
 
 __all__ = ["make_optimiser"]
@@ -23,6 +24,7 @@ def make_optimiser(adapter: Adapter, settings: TrainSettings) -> torch.optim.Opt
 
     Raises:
         MissingExtraError: If its package is not installed.
+        SettingsError: If it needs a GPU and there is none.
     """
     groups = [{"params": p, "factor": f} for f, p in rate_groups(adapter)]
     betas = (settings.beta1, settings.beta2)
@@ -34,16 +36,32 @@ def make_optimiser(adapter: Adapter, settings: TrainSettings) -> torch.optim.Opt
             weight_decay=settings.weight_decay,
             fused=True,
         )
+    if settings.optimiser == "apollo":
+        return Apollo(
+            groups,
+            lr=settings.learning_rate,
+            betas=betas,
+            weight_decay=settings.weight_decay,
+            rank=settings.state_rank,
+            seed=settings.seed,
+        )
+    if settings.optimiser == "paged-adamw-8bit" and not torch.cuda.is_available():
+        raise SettingsError(
+            'train.optimiser = "paged-adamw-8bit" moves states between a GPU and the CPU, and '
+            "there is no GPU here",
+            hint='set train.optimiser = "adamw-8bit" or "apollo"',
+        )
     # It says at import, as a warning, which kernels it would like to have.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
-        from bitsandbytes.optim.adamw import AdamW8bit
+        from bitsandbytes.optim.adamw import AdamW8bit, PagedAdamW8bit
     except ImportError:
         raise MissingExtraError(
             "bitsandbytes", "bitsandbytes", f'train.optimiser = "{settings.optimiser}"'
         ) from None
     # Blockwise states of 8 bits (arXiv 2110.02861); tensors below 4096 numbers keep 32.
-    optimiser: torch.optim.Optimizer = AdamW8bit(
+    made = AdamW8bit if settings.optimiser == "adamw-8bit" else PagedAdamW8bit
+    optimiser: torch.optim.Optimizer = made(
         groups, lr=settings.learning_rate, betas=betas, weight_decay=settings.weight_decay
     )
     return optimiser

@@ -20,9 +20,12 @@ class TrainSettings(Settings):
     """Effective batch: at most this many tokens (prompt and answer) per optimiser step."""
     tokens_per_row: int = Field(default=4096, ge=1)
     """Micro-batch: tokens computed at once. Changes memory and speed, never the result's maths."""
-    optimiser: Literal["adamw", "adamw-8bit"] = "adamw"
+    optimiser: Literal["adamw", "adamw-8bit", "paged-adamw-8bit", "apollo"] = "adamw"
     """"adamw-8bit" (extra `bitsandbytes`) keeps its states in 2 bytes per trained number instead of
-    8: for full fine-tuning on a GPU. On a CPU its step is about forty times slower."""
+    8: for full fine-tuning on a GPU; "paged-adamw-8bit" moves them out when a GPU is full. On a CPU
+    its step is about forty times slower. "apollo" keeps states of low rank, on any machine."""
+    state_rank: int = Field(default=128, ge=1)
+    """Rank of APOLLO's states; smaller is less memory."""
     learning_rate: float = Field(default=2e-4, gt=0)
     """Peak step size of AdamW. LoRA likes 1e-4 to 5e-4; tiny bases take 1e-3 and more."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"

@@ -1,6 +1,7 @@
-"""The optimiser: states in 8 bits come near those in 32, are small, and resume exactly."""
+"""The optimiser: states in 8 bits or of low rank come near AdamW's, are small, resume exactly."""
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ import torch
 from torch import Tensor
 
 from kamerton.adapters.full import attach_full
-from kamerton.core.errors import InterruptedRun, MissingExtraError
+from kamerton.core.errors import InterruptedRun, MissingExtraError, SettingsError
 from kamerton.objectives.sft import Sft
+from kamerton.training.apollo import Apollo
 from kamerton.training.loop import Task, train
 from kamerton.training.optimiser import make_optimiser
 from kamerton.training.settings import TrainSettings
@@ -24,7 +26,7 @@ SETTINGS = TrainSettings(
 def trained(folder: Path, optimiser: str, stop_after: int = 0) -> dict[str, Tensor]:
     """Train all weights of a tiny base; with `stop_after`, in two goes."""
     folder.mkdir(exist_ok=True)
-    settings = SETTINGS.model_copy(update={"optimiser": optimiser})
+    settings = SETTINGS.model_copy(update={"optimiser": optimiser, "state_rank": 8})
     done = 0
 
     def should_stop() -> bool:
@@ -88,3 +90,87 @@ def test_eight_bit_states_are_small() -> None:
     assert 64 <= bits["adamw"] < 65
     # Two states of 8 bits, their blocks' largest values, and small tensors in 32 bits.
     assert 16 < bits["adamw-8bit"] < 26
+
+
+def test_paged_states_need_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SettingsError, match="there is no GPU here"):
+        make_optimiser(attach_full(tiny_base("llama")), TrainSettings(optimiser="paged-adamw-8bit"))
+
+
+def stepped(make, grads: list[Tensor], start: Tensor) -> Tensor:
+    parameter = torch.nn.Parameter(start.clone())
+    optimiser = make([parameter])
+    for grad in grads:
+        parameter.grad = grad.clone()
+        optimiser.step()
+    return parameter.detach()
+
+
+def apollo(parameters, rank: int, lr: float = 0.01) -> Apollo:
+    return Apollo(parameters, lr=lr, betas=(0.9, 0.99), weight_decay=0.1, rank=rank)
+
+
+def test_apollo_is_adamw_where_the_rank_saves_nothing() -> None:
+    torch.manual_seed(0)
+    for size in ((6, 9), (7,)):
+        start, grads = torch.randn(size), [torch.randn(size) for _ in range(5)]
+        ours = stepped(lambda p: apollo(p, rank=6), grads, start)
+        theirs = stepped(
+            lambda p: torch.optim.AdamW(p, lr=0.01, betas=(0.9, 0.99), weight_decay=0.1),
+            grads,
+            start,
+        )
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (96, 64)])
+def test_apollos_first_step_is_its_formula(size: tuple[int, int]) -> None:
+    """Moments of one gradient are its signs, so channels move by sqrt(m) / |P g|."""
+    torch.manual_seed(0)
+    start, grad = torch.randn(size), torch.randn(size)
+    moved = stepped(lambda p: apollo(p, rank=16), [grad], start) - start * (1 - 0.01 * 0.1)
+    seen = grad if size[0] < size[1] else grad.t()
+    moved = moved if size[0] < size[1] else moved.t()
+    factors = -(moved * seen).sum(0) / (0.01 * seen.square().sum(0))
+    # One factor per channel, near what AdamW's step of 1 per number amounts to.
+    torch.testing.assert_close(moved, -0.01 * seen * factors, rtol=1e-3, atol=1e-5)
+    wanted = 64**0.5 / seen.norm(dim=0)
+    assert float((factors / wanted).log().abs().mean()) < 0.3
+    assert float((factors / wanted).mean()) == pytest.approx(1, abs=0.2)
+
+
+def test_apollos_updates_grow_slowly() -> None:
+    torch.manual_seed(0)
+    start = torch.zeros(64, 96)
+    parameter = torch.nn.Parameter(start)
+    optimiser = apollo([parameter], rank=8)
+    norms = []
+    for number in range(6):
+        before = parameter.detach().clone()
+        parameter.grad = torch.randn(64, 96) * (100.0**number)
+        optimiser.step()
+        norms.append(float((parameter.detach() - before * (1 - 0.001)).norm()))
+    assert all(b <= 1.0101 * a for a, b in pairwise(norms))
+
+
+def test_apollo_learns_with_little_and_resumes_exactly(tmp_path: Path) -> None:
+    whole = trained(tmp_path / "whole", "apollo")
+    start = {n: p.detach() for n, p in tiny_base("llama").model.named_parameters()}
+    wide = trained(tmp_path / "wide", "adamw")
+    ours, theirs = (
+        torch.cat([(weights[name] - start[name]).flatten() for name in sorted(start)])
+        for weights in (whole, wide)
+    )
+    assert torch.cosine_similarity(ours, theirs, dim=0) > 0.5
+    assert 0.3 < float(ours.norm() / theirs.norm()) < 2
+    in_two = trained(tmp_path / "two", "apollo", stop_after=2)
+    assert all(torch.equal(in_two[name], whole[name]) for name in whole)
+    full = attach_full(tiny_base("llama"))
+    optimiser = make_optimiser(full, TrainSettings(optimiser="apollo", state_rank=4))
+    for parameter in full.parameters().values():
+        parameter.grad = torch.ones_like(parameter)
+    optimiser.step()
+    count = sum(p.numel() for p in full.parameters().values())
+    # Two states of 4 rows for each matrix of 32 to 97.
+    assert 8 * state_bytes(optimiser) / count < 8

@@ -4,11 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from kamerton.adapters.adapter import Adapter
-from kamerton.adapters.bottleneck import (
-    BottleneckSettings,
-    attach_bottleneck,
-    load_bottleneck,
-)
+from kamerton.adapters.bottleneck import BottleneckSettings, attach_bottleneck
+from kamerton.adapters.bottleneck_stack import load_bottlenecks
 from kamerton.adapters.full import FullSettings, attach_full, load_full
 from kamerton.adapters.ia3 import Ia3Settings, attach_ia3, load_ia3
 from kamerton.adapters.lora import LoraSettings, attach_lora
@@ -97,7 +94,7 @@ def load(base: Base, method: str, files: Mapping[str, bytes]) -> Adapter:
         case "prompt":
             return load_prompt(base, files)
         case "bottleneck":
-            return load_bottleneck(base, files)
+            return load_bottlenecks(base, files)
         case "ia3":
             return load_ia3(base, files)
         case "full":

@@ -27,7 +27,7 @@ from kamerton.core.settings import Settings
 
 __all__ = ["CombineSettings", "Combined", "How", "combine_loras", "normalised"]
 
-How = Literal["sum", "average", "ties", "dare", "cat"]
+How = Literal["sum", "average", "ties", "dare", "cat", "stack"]
 
 # Up to this size all singular values are computed, beyond it only the largest, approximately.
 _EXACT_SIZE = 1024
@@ -41,7 +41,8 @@ class CombineSettings(Settings):
     """How updates become one."""
 
     how: How = "cat"
-    """sum, average, ties, dare, or cat (the exact sum, with the ranks added up)."""
+    """sum, average, ties, dare, or cat (the exact sum, with the ranks added up); of bottlenecks
+    average or stack."""
     weights: tuple[float, ...] = ()
     """Factor of each update; empty means 1 each."""
     density: float = Field(default=0.0, ge=0, le=1)
@@ -133,6 +134,8 @@ def combine_loras(parents: Sequence[Mapping[str, bytes]], settings: CombineSetti
     Raises:
         AdapterError: If one is DoRA, or they cannot be combined with these settings.
     """
+    if settings.how == "stack":
+        raise AdapterError("combine: stack is for bottlenecks", hint="--how cat is the exact sum")
     stored = [read_lora(files) for files in parents]
     weights = normalised(settings, len(stored))
     updates = [_updates(one) for one in stored]

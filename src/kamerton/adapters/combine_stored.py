@@ -1,8 +1,8 @@
 """Combining adapters other than LoRA by their stored tensors.
 
-Virtual tokens stand one after the other (concatenation); bottlenecks and IA3's factors are averaged
-tensor by tensor (as in AdapterSoup, arXiv 2302.07027), which only means something for adapters of
-one shape that began from the same values.
+Virtual tokens stand one after the other (concatenation), bottlenecks too if asked (stack);
+bottlenecks and IA3's factors are averaged tensor by tensor (as in AdapterSoup, arXiv 2302.07027),
+which only means something for adapters of one shape that began from the same values.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kamerton.adapters.bottleneck import CONFIG_FILE, BottleneckSettings
+from kamerton.adapters.bottleneck_stack import members_of, stacked
 from kamerton.adapters.combine import CombineSettings, normalised
 from kamerton.adapters.stored import json_bytes, read_json, read_tensors, tensor_bytes
 from kamerton.core.errors import AdapterError
 
 __all__ = ["COMBINABLE", "Stored", "combine_stored"]
 
-COMBINABLE = {"prefix": "cat", "prompt": "cat", "bottleneck": "average", "ia3": "average"}
-"""The one way in which each method is combined."""
+COMBINABLE = {
+    "prefix": ("cat",),
+    "prompt": ("cat",),
+    "bottleneck": ("average", "stack"),
+    "ia3": ("average",),
+}
+"""The ways in which each method is combined."""
 
 _TOKENS = "prompt_embeddings"
 _WEIGHTS = "adapter_model.safetensors"
@@ -58,15 +65,18 @@ def combine_stored(
     Raises:
         AdapterError: If the method is not combined so, or the parents have other shapes.
     """
-    how = COMBINABLE[method]
-    if settings.how != how:
+    known = COMBINABLE[method]
+    if settings.how not in known:
         raise AdapterError(
-            f"combine: '{method}' adapters are combined by {how}, got {settings.how}",
-            hint=f"--how {how}",
+            f"combine: '{method}' adapters are combined by {' or '.join(known)}, "
+            f"got {settings.how}",
+            hint=f"--how {known[0]}",
         )
     if settings.rank:
         raise AdapterError(f"combine: rank is for LoRA, not for '{method}'")
-    if how == "average":
+    if settings.how == "stack":
+        return _stack(parents, normalised(settings, len(parents)))
+    if settings.how == "average":
         return _average(parents, normalised(settings, len(parents)))
     if settings.weights:
         raise AdapterError(f"combine: virtual tokens of '{method}' have no weights")
@@ -91,6 +101,24 @@ def _one_after_the_other(parents: Sequence[Mapping[str, bytes]]) -> Stored:
     ]
     files = {_CONFIG: json_bytes(config), _WEIGHTS: tensor_bytes({_TOKENS: torch.cat(tokens)})}
     return Stored(files, {"num_tokens": sum(counts)}, notes)
+
+
+def _stack(parents: Sequence[Mapping[str, bytes]], weights: Sequence[float]) -> Stored:
+    """Let each bottleneck read what the one before made; weights multiply their scales."""
+    scaled = []
+    for files, weight in zip(parents, weights, strict=True):
+        for member in members_of(files):
+            config = read_json(member, CONFIG_FILE)
+            settings = BottleneckSettings.parse(config["settings"], source=CONFIG_FILE)
+            if settings.factor * weight < 0:
+                raise AdapterError("combine: the weights of a stack must not be negative")
+            config["settings"] = {**config["settings"], "scale": settings.factor * weight}
+            scaled.append({**member, CONFIG_FILE: json_bytes(config)})
+    note = (
+        f"{len(scaled)} bottlenecks stand in a row at every place: the later ones read what the "
+        "earlier ones changed, which they never saw while they were trained, and each costs time"
+    )
+    return Stored(stacked(scaled), {"members": len(scaled)}, [note])
 
 
 def _average(parents: Sequence[Mapping[str, bytes]], weights: Sequence[float]) -> Stored:

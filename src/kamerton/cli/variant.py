@@ -127,11 +127,11 @@ def export(name: str, format: str, dtype: str, folder: Path | None, project: Pat
 @click.argument("names", nargs=-1, required=True, metavar="A B...")
 @click.option(
     "--how",
-    type=click.Choice(["cat", "sum", "average", "ties", "dare"]),
+    type=click.Choice(["cat", "sum", "average", "ties", "dare", "stack"]),
     default="cat",
     show_default=True,
     help="LoRA: any; cat is the exact sum, ranks added up. Prefixes and soft prompts: cat. "
-    "Bottlenecks and IA3: average.",
+    "Bottlenecks: average or stack. IA3: average.",
 )
 @click.option("--to", "target", required=True, metavar="NAME", help="Name of the new variant.")
 @click.option("--weight", "weights", type=float, multiple=True, help="One per variant, in order.")

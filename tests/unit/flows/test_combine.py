@@ -108,6 +108,24 @@ def test_prefixes_stand_one_after_the_other(project: Project) -> None:
         combine_variants([one, two], "no", project.workspace, CombineSettings(how="average"))
 
 
+def test_bottlenecks_stand_in_a_row(project: Project) -> None:
+    kind = ("adapter.kind=bottleneck", "train.learning_rate=0.03")
+    one = project.make("s1", *kind)
+    two = project.make("s2", *kind, "adapter.placement=houlsby", "adapter.reduction=8")
+    made = combine_variants([one, two], "s12", project.workspace, CombineSettings(how="stack"))
+    assert made.manifest.combination["members"] == 2
+    assert "in a row at every place" in made.manifest.combination["notes"][0]
+    changes = [verify_variant(each) for each in (made, one, two)]
+    assert changes[0] not in changes[1:]
+    talk = Conversation.open(["s12"], project.workspace, Generation(max_tokens=3))
+    assert talk.ask("Which colour has box 6?")["s12"]
+    # It is a variant to go on from, as any other.
+    on = project.make("on", *kind, "start=s12")
+    assert set(load(on.files()["bottleneck.safetensors"])) == set(
+        load(made.files()["bottleneck.safetensors"])
+    )
+
+
 @pytest.mark.parametrize("kind", ["bottleneck", "ia3"])
 def test_tensors_are_averaged(project: Project, kind: str) -> None:
     made_so = (f"adapter.kind={kind}",)

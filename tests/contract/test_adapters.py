@@ -14,9 +14,10 @@ from torch import Tensor
 
 from kamerton.adapters import catalogue
 from kamerton.adapters.adapter import Adapter
-from kamerton.adapters.bottleneck import BottleneckSettings
+from kamerton.adapters.bottleneck import BottleneckSettings, attach_bottleneck
 from kamerton.adapters.catalogue import AdapterSettings, NoAdapterSettings, attach, load
 from kamerton.adapters.full import FullSettings
+from kamerton.adapters.fusion import FusionSettings
 from kamerton.adapters.lora_settings import LoraSettings
 from kamerton.adapters.prefix import PrefixSettings
 from kamerton.core.errors import AdapterError
@@ -99,10 +100,34 @@ def base_of(shape: str, dtype: torch.dtype = torch.float32) -> Base:
     return tiny_base(name, dtype=dtype, quantise=quantise or "none")
 
 
+def attach_to(base: Base, settings: Any) -> Adapter:
+    """Attach a method; one that is made of others gets two bottlenecks."""
+    members = filled_bottlenecks(base) if isinstance(settings, FusionSettings) else ()
+    return attach(base, settings, seed=3, opening=OPENING, members=members)
+
+
+def filled_bottlenecks(base: Base) -> list[dict[str, bytes]]:
+    """Files of two bottlenecks that do something; the base is left as it was."""
+    # Large beside the states that they change, so that the gates matter; Gemma norms its states.
+    size = {"Gemma3ForCausalLM": 0.3, "GPT2LMHeadModel": 2.0}.get(base.identity.architecture, 3.0)
+    made = []
+    for number, reduction in enumerate((16.0, 8.0)):
+        settings = BottleneckSettings(reduction=reduction, activation="gelu")
+        adapter = attach_bottleneck(base, settings, seed=number)
+        generator = torch.Generator().manual_seed(number)
+        with torch.no_grad():
+            for parameter in adapter.parameters().values():
+                if parameter.ndim > 1:
+                    parameter += size * torch.randn(parameter.shape, generator=generator)
+        made.append(adapter.files())
+        adapter.detach()
+    return made
+
+
 def attached(method: partial, shape: str = "llama") -> Attached:
     base = base_of(shape)
     start, state = logits(base), snapshot(base)
-    return Attached(base, attach(base, method(), seed=3, opening=OPENING), start, state)
+    return Attached(base, attach_to(base, method()), start, state)
 
 
 def trained(method: partial, shape: str = "llama", steps: int = 2) -> Attached:
@@ -278,7 +303,7 @@ def test_bf16_agrees_with_fp32(method: partial, shape: str) -> None:
     made = trained(method, shape)
     base = base_of(shape, dtype=torch.bfloat16)
     start, state = logits(base), snapshot(base)
-    fresh = attach(base, method(), seed=3, opening=OPENING)
+    fresh = attach_to(base, method())
     # Rounding to bf16 may hide what begins as almost nothing.
     assert torch.equal(logits(base), start) or not fresh.capabilities.identity_at_start
     fresh.detach()

@@ -7,13 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from kamerton.adapters.catalogue import attach
 from kamerton.core.errors import InterruptedRun
 from kamerton.objectives.sft import Sft
 from kamerton.training.loop import Task, train
 from kamerton.training.memory import recompute_blocks
 from kamerton.training.settings import TrainSettings
-from tests.contract.test_adapters import METHODS, OPENING, gradient, same, trained
+from tests.contract.test_adapters import METHODS, attach_to, gradient, same, trained
 from tests.shapes import tiny_base
 from tests.unit.training.test_loop import examples
 
@@ -31,7 +30,7 @@ def weights(method: partial, folder: Path, stop_after: int) -> dict[str, Tensor]
     stops = 0
     while True:
         base = tiny_base("llama")
-        adapter = attach(base, method(), 3, OPENING)
+        adapter = attach_to(base, method())
         start = {name: p.detach().clone() for name, p in adapter.parameters().items()}
         task = Task(
             name="run", base=base, adapter=adapter, objective=Sft(), train=examples(24),

@@ -6,7 +6,6 @@ from functools import partial
 
 import pytest
 
-from kamerton.adapters.catalogue import attach
 from kamerton.adapters.lora_settings import LoraSettings
 from kamerton.core.errors import AdapterError
 from kamerton.models.codecs import CODECS
@@ -24,9 +23,7 @@ CHECKS = [
 TAKING = [
     method
     for method in suite.METHODS
-    if attach(
-        tiny_base("llama"), method(), seed=3, opening=suite.OPENING
-    ).capabilities.quantised_base
+    if suite.attach_to(tiny_base("llama"), method()).capabilities.quantised_base
 ]
 OTHERS = [method for method in suite.METHODS if method not in TAKING]
 # These are for quantised bases only.
@@ -51,7 +48,7 @@ def test_the_others_refuse(method: partial, kind: str) -> None:
     base = tiny_base("llama", quantise=kind)
     before = suite.snapshot(base)
     with pytest.raises(AdapterError, match="base.quantise|quantised|holds"):
-        attach(base, method(), seed=3, opening=suite.OPENING)
+        suite.attach_to(base, method())
     assert suite.same(suite.snapshot(base), before)
 
 

@@ -96,5 +96,5 @@ def test_the_commands_run_in_order(tmp_path: Path) -> None:
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         assert done.stdout.strip(), command
         ran.append(arguments[0])
-    assert ran == ["check", "train", "evaluate", "chat"]
+    assert ran == ["check", "train", "evaluate", "chat", "variant"]
     assert "<svg" in (tmp_path / "report.html").read_text(encoding="utf-8")

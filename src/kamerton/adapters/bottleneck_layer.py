@@ -58,6 +58,19 @@ class BottleneckLayer(nn.Module):
         inner = _FUNCTIONS[self.activation](low)
         return linear(inner, self.up.weight.to(x.dtype), self.up.bias.to(x.dtype))
 
+    def read(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
+        """Choose what it reads of a module.
+
+        Args:
+            args: What the module was called with.
+            kwargs: The same by name.
+            output: What the module gave.
+
+        Returns:
+            The module's input if it stands beside it, else the output.
+        """
+        return _first_tensor(args, kwargs) if self.beside else output
+
     def hook(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> Any:
@@ -75,8 +88,7 @@ class BottleneckLayer(nn.Module):
         if not self.enabled:
             return output
         first: Tensor = output[0] if isinstance(output, tuple) else output
-        x = _first_tensor(args, kwargs) if self.beside else first
-        changed = torch.add(first, self(x), alpha=self.scale)
+        changed = torch.add(first, self(self.read(args, kwargs, first)), alpha=self.scale)
         return (changed, *output[1:]) if isinstance(output, tuple) else changed
 
 

@@ -7,6 +7,7 @@ from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.bottleneck import BottleneckSettings, attach_bottleneck
 from kamerton.adapters.bottleneck_stack import load_bottlenecks
 from kamerton.adapters.full import FullSettings, attach_full, load_full
+from kamerton.adapters.fusion import FusionSettings, attach_fusion, load_fusion
 from kamerton.adapters.ia3 import Ia3Settings, attach_ia3, load_ia3
 from kamerton.adapters.lora import LoraSettings, attach_lora
 from kamerton.adapters.lora_stored import load_lora
@@ -32,6 +33,7 @@ AdapterSettings = (
     | PrefixSettings
     | PromptTuningSettings
     | BottleneckSettings
+    | FusionSettings
     | Ia3Settings
     | FullSettings
 )
@@ -39,7 +41,11 @@ AdapterSettings = (
 
 
 def attach(
-    base: Base, settings: AdapterSettings, seed: int, opening: Sequence[int] = ()
+    base: Base,
+    settings: AdapterSettings,
+    seed: int,
+    opening: Sequence[int] = (),
+    members: Sequence[Mapping[str, bytes]] = (),
 ) -> Adapter:
     """Attach a fresh adapter.
 
@@ -48,6 +54,7 @@ def attach(
         settings: Of a trained method.
         seed: For its first values.
         opening: Token ids that a training text begins with, for methods that begin as a text.
+        members: Files of the variants that the settings name, for methods made of others.
 
     Returns:
         The adapter.
@@ -64,6 +71,8 @@ def attach(
             return attach_prompt(base, settings, seed, opening)
         case BottleneckSettings():
             return attach_bottleneck(base, settings, seed)
+        case FusionSettings():
+            return attach_fusion(base, members)
         case Ia3Settings():
             return attach_ia3(base, settings)
         case FullSettings():
@@ -95,6 +104,8 @@ def load(base: Base, method: str, files: Mapping[str, bytes]) -> Adapter:
             return load_prompt(base, files)
         case "bottleneck":
             return load_bottlenecks(base, files)
+        case "fusion":
+            return load_fusion(base, files)
         case "ia3":
             return load_ia3(base, files)
         case "full":

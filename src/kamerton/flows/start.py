@@ -1,5 +1,6 @@
 """Going on from a variant: its adapter and its prompt are where the new one begins."""
 
+from kamerton.adapters.fusion import FusionSettings
 from kamerton.core.errors import SettingsError, VariantError
 from kamerton.flows.recipe import PromptSettings, Recipe
 from kamerton.flows.variants import recipe_of
@@ -7,7 +8,7 @@ from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
 from kamerton.store.variants import Variant, check_base, find_variant
 
-__all__ = ["ensure_same_base", "read_start", "taken_over"]
+__all__ = ["ensure_same_base", "read_members", "read_start", "taken_over"]
 
 
 def read_start(recipe: Recipe, workspace: Workspace) -> Variant | None:
@@ -37,6 +38,28 @@ def read_start(recipe: Recipe, workspace: Workspace) -> Variant | None:
             hint="take its [prompt] into this recipe, and leave start out",
         )
     return variant
+
+
+def read_members(recipe: Recipe, workspace: Workspace) -> list[Variant]:
+    """Read the variants that a recipe's adapter is made of.
+
+    Args:
+        recipe: Names them in `adapter.variants` if its method is made of others.
+        workspace: Where they are.
+
+    Returns:
+        The variants in order; none for other methods.
+
+    Raises:
+        VariantError: If one is missing, damaged, named twice, or the recipe's own name.
+    """
+    names = recipe.adapter.variants if isinstance(recipe.adapter, FusionSettings) else ()
+    if recipe.name in names or len(set(names)) < len(names):
+        raise VariantError(
+            "adapter.variants: names must be different, and none the recipe's own, got "
+            f"{', '.join(names)}"
+        )
+    return [find_variant(name, workspace.variants) for name in names]
 
 
 def taken_over(recipe: Recipe, start: Variant | None) -> Recipe:

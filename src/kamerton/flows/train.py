@@ -23,7 +23,7 @@ from kamerton.data.rendered import Trainable
 from kamerton.flows.prepare import make_prompt, read_examples, render_all, renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.references import cached_references
-from kamerton.flows.start import ensure_same_base, read_start, taken_over
+from kamerton.flows.start import ensure_same_base, read_members, read_start, taken_over
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import context_of
 from kamerton.models.base import Base
@@ -99,6 +99,7 @@ def _make_alone(
     _use_threads(recipe.train.threads)
     start = read_start(recipe, workspace)
     recipe = taken_over(recipe, start)
+    members = read_members(recipe, workspace) if start is None else []
     examples = read_examples(recipe, folder, sink)
     _say_counts(examples, sink)
     base = load_base(
@@ -110,14 +111,15 @@ def _make_alone(
     prompt = make_prompt(recipe, examples.train)
     outcome, files, metrics = None, dict[str, bytes](), dict[str, float]()
     if not isinstance(recipe.adapter, NoAdapterSettings):
-        task = _make_task(recipe, examples, base, prompt, start, workspace, sink)
+        task = _make_task(recipe, examples, base, prompt, start, members, workspace, sink)
         if fresh:
             (task.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
         outcome = _follow(task, recipe, workspace, sink, should_stop)
         _ensure_effect(base, task.adapter, task.train[0])
         files, metrics = dict(task.adapter.files()), _metrics(task, outcome)
         _explain(metrics, sink)
-    manifest = _manifest(recipe, folder, examples, base, prompt, metrics, start)
+    parents = [start, *members] if start else members
+    manifest = _manifest(recipe, folder, examples, base, prompt, metrics, parents)
 
     def kept(name: str) -> None:
         sink(Notice(f"what '{recipe.name}' was before is kept as '{name}'"))
@@ -175,6 +177,7 @@ def _make_task(
     base: Base,
     prompt: Prompt,
     start: Variant | None,
+    members: Sequence[Variant],
     workspace: Workspace,
     sink: Sink,
 ) -> Task:
@@ -194,7 +197,10 @@ def _make_task(
     held_rows = render(examples.holdout, "held-out examples")
     if start is None:
         opening = train_rows[0].answers[0].ids.tolist()
-        adapter = attach(base, recipe.adapter, recipe.train.seed, opening)
+        for member in members:
+            ensure_same_base(member, base)
+        files = [member.files() for member in members]
+        adapter = attach(base, recipe.adapter, recipe.train.seed, opening, files)
     else:
         ensure_same_base(start, base)
         adapter = load(base, start.manifest.method, start.files())
@@ -218,7 +224,7 @@ def _make_task(
         holdout=held_rows,
         settings=recipe.train,
         folder=folder,
-        identity=_identity(recipe, examples, base, start),
+        identity=_identity(recipe, examples, base, [start, *members] if start else members),
         references=references,
         starts_as_reference=start is not None or adapter.capabilities.identity_at_start,
     )
@@ -284,7 +290,7 @@ def _explain(metrics: Mapping[str, float], sink: Sink) -> None:
         )
 
 
-def _identity(recipe: Recipe, examples: Prepared, base: Base, start: Variant | None) -> str:
+def _identity(recipe: Recipe, examples: Prepared, base: Base, parents: Sequence[Variant]) -> str:
     """List everything that must be the same for a checkpoint to lead to the same weights."""
     made_of = recipe.model_dump(
         mode="json", exclude={"name", "purpose", "evaluate", "log", "data", "base"}
@@ -305,7 +311,7 @@ def _identity(recipe: Recipe, examples: Prepared, base: Base, start: Variant | N
         "quantise": identity.quantise,
         "dtype": str(base.dtype),
     }
-    made_of["start"] = start.manifest.content_hash if start else ""
+    made_of["start"] = ", ".join(parent.manifest.content_hash for parent in parents)
     made_of["machine"] = {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
@@ -335,7 +341,7 @@ def _manifest(
     base: Base,
     prompt: Prompt,
     metrics: dict[str, float],
-    start: Variant | None,
+    parents: Sequence[Variant],
 ) -> VariantManifest:
     identity = base.identity
     return VariantManifest(
@@ -363,7 +369,7 @@ def _manifest(
         ),
         seed=recipe.train.seed,
         metrics=metrics,
-        parents=[start.manifest.content_hash] if start else [],
+        parents=[parent.manifest.content_hash for parent in parents],
         kamerton_version=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )

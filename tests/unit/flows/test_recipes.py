@@ -8,6 +8,7 @@ from kamerton.adapters.adapter import trainable_share
 from kamerton.adapters.catalogue import attach
 from kamerton.flows.recipe import Recipe
 from kamerton.models.load import load_base
+from tests.contract.test_adapters import filled_bottlenecks
 
 FOLDER = Path(__file__).parents[3] / "recipes"
 RECIPES = sorted(FOLDER.rglob("*.toml"))
@@ -25,5 +26,6 @@ def test_a_recipe_fits_its_base(path: Path) -> None:
     if recipe.base.id != "builtin:nano":
         return
     base = load_base(recipe.base.id, dtype=recipe.base.dtype, quantise=recipe.base.quantise)
-    adapter = attach(base, recipe.adapter, seed=0, opening=range(5, 16))
+    members = filled_bottlenecks(base) if recipe.adapter.kind == "fusion" else ()
+    adapter = attach(base, recipe.adapter, seed=0, opening=range(5, 16), members=members)
     assert 0 < trainable_share(adapter, base.identity.num_parameters)["share"] <= 1

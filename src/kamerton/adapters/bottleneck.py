@@ -7,8 +7,7 @@ the start (the papers begin near zero), and none can be merged: they are not lin
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from kamerton.adapters.adapter import Capabilities, load_tensors
 from kamerton.adapters.bottleneck_layer import Activation, BottleneckLayer
+from kamerton.adapters.hooked import Hooked, Switch
 from kamerton.adapters.places import Sublayer, named_places, sublayer_ends, width_of
 from kamerton.adapters.stored import (
     check_tensors,
@@ -85,7 +85,7 @@ class BottleneckSettings(Settings):
         return max(1, math.floor(inner / self.reduction))
 
 
-class Bottleneck:
+class Bottleneck(Hooked):
     """Attached bottleneck adapters."""
 
     capabilities = Capabilities(mergeable=False, identity_at_start=True)
@@ -126,43 +126,13 @@ class Bottleneck:
         }
         return {CONFIG_FILE: json_bytes(config), WEIGHTS_FILE: tensor_bytes(self.parameters())}
 
-    def train(self, mode: bool) -> None:
-        """Do nothing: there is no dropout.
-
-        Args:
-            mode: Ignored.
-        """
-
-    @contextmanager
-    def disabled(self) -> Iterator[None]:
-        """Answer as the base alone for a while.
-
-        Yields:
-            Nothing.
-        """
-        for layer in self.layers.values():
-            layer.enabled = False
-        try:
-            yield
-        finally:
-            for layer in self.layers.values():
-                layer.enabled = True
-
-    def as_plain_model(self) -> AbstractContextManager[None]:
-        """Do as `disabled` does: the model itself was never changed.
+    def switches(self) -> list[Switch]:
+        """List the parts.
 
         Returns:
-            A context.
+            One per place.
         """
-        return self.disabled()
-
-    def merge(self) -> None:
-        """Refuse: what is not linear cannot be folded into weights.
-
-        Raises:
-            AdapterError: Always.
-        """
-        raise AdapterError("adapter: a bottleneck is not linear and cannot be merged")
+        return list(self.layers.values())
 
     def detach(self) -> None:
         """Take the adapters off; the base's modules were never replaced."""

@@ -4,8 +4,7 @@ A stack is made of trained bottlenecks (as AdapterHub's `Stack`) and is one adap
 is stored in one file, and training can go on with all of it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -16,6 +15,7 @@ from kamerton.adapters.bottleneck import (
     Bottleneck,
     load_bottleneck,
 )
+from kamerton.adapters.hooked import Hooked, Switch
 from kamerton.adapters.stored import json_bytes, read_json, read_tensors, tensor_bytes
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base
@@ -25,7 +25,7 @@ __all__ = ["BottleneckStack", "load_bottlenecks", "members_of", "stacked"]
 _STACK = "stack"
 
 
-class BottleneckStack:
+class BottleneckStack(Hooked):
     """Attached bottlenecks, the first nearest to the base."""
 
     capabilities = Bottleneck.capabilities
@@ -53,40 +53,13 @@ class BottleneckStack:
         """
         return stacked([member.files() for member in self.members])
 
-    def train(self, mode: bool) -> None:
-        """Do nothing: there is no dropout.
-
-        Args:
-            mode: Ignored.
-        """
-
-    @contextmanager
-    def disabled(self) -> Iterator[None]:
-        """Answer as the base alone for a while.
-
-        Yields:
-            Nothing.
-        """
-        with ExitStack() as stack:
-            for member in self.members:
-                stack.enter_context(member.disabled())
-            yield
-
-    def as_plain_model(self) -> AbstractContextManager[None]:
-        """Do as `disabled` does: the model itself was never changed.
+    def switches(self) -> list[Switch]:
+        """List the parts.
 
         Returns:
-            A context.
+            Those of all members.
         """
-        return self.disabled()
-
-    def merge(self) -> None:
-        """Refuse: what is not linear cannot be folded into weights.
-
-        Raises:
-            AdapterError: Always.
-        """
-        raise AdapterError("adapter: bottlenecks are not linear and cannot be merged")
+        return [part for member in self.members for part in member.switches()]
 
     def detach(self) -> None:
         """Take all members off."""

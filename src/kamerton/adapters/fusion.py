@@ -9,8 +9,7 @@ AdapterFusion (arXiv 2005.00247, section 3.2) attends with three matrices of E x
 instead of G. With G and g zero at the start, it begins as the mean of what the bottlenecks add.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -22,6 +21,7 @@ from kamerton.adapters import bottleneck
 from kamerton.adapters.adapter import Capabilities
 from kamerton.adapters.bottleneck import load_bottleneck
 from kamerton.adapters.bottleneck_layer import BottleneckLayer
+from kamerton.adapters.hooked import Hooked, Switch
 from kamerton.adapters.stored import (
     check_tensors,
     json_bytes,
@@ -79,7 +79,7 @@ class _FusedPlace(nn.Module):
         return (changed, *output[1:]) if isinstance(output, tuple) else changed
 
 
-class Fusion:
+class Fusion(Hooked):
     """Attached bottlenecks of several variants with their gates."""
 
     capabilities = Capabilities(mergeable=False, identity_at_start=False)
@@ -133,43 +133,13 @@ class Fusion:
         config = {"architecture": self._architecture, "members": configs}
         return {CONFIG_FILE: json_bytes(config), WEIGHTS_FILE: tensor_bytes(tensors)}
 
-    def train(self, mode: bool) -> None:
-        """Do nothing: there is no dropout.
-
-        Args:
-            mode: Ignored.
-        """
-
-    @contextmanager
-    def disabled(self) -> Iterator[None]:
-        """Answer as the base alone for a while.
-
-        Yields:
-            Nothing.
-        """
-        for place in self.places.values():
-            place.enabled = False
-        try:
-            yield
-        finally:
-            for place in self.places.values():
-                place.enabled = True
-
-    def as_plain_model(self) -> AbstractContextManager[None]:
-        """Do as `disabled` does: the model itself was never changed.
+    def switches(self) -> list[Switch]:
+        """List the parts.
 
         Returns:
-            A context.
+            One per place.
         """
-        return self.disabled()
-
-    def merge(self) -> None:
-        """Refuse: what is not linear cannot be folded into weights.
-
-        Raises:
-            AdapterError: Always.
-        """
-        raise AdapterError("adapter: fused bottlenecks are not linear and cannot be merged")
+        return list(self.places.values())
 
     def detach(self) -> None:
         """Take gates and bottlenecks off; the base's modules were never replaced."""

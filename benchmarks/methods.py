@@ -313,23 +313,26 @@ def seconds_to_answer(engine: EmbeddedEngine) -> float:
 
 
 def write_table(work: Path) -> None:
-    """Write what is known; a cell that was not measured says so."""
+    """Write what is known; a cell that was not measured says so, and so does a method."""
+    done = [method for method in METHODS if any(_seeds(work / task / method) for task in TASKS)]
+    left = "; ".join(method for method in METHODS if method not in done)
     heads = [f"{name} ({task.measure}{'' if task.higher_is_better else ', lower is better'})"
              for name, task in TASKS.items()]  # fmt: skip
     columns = ["method", *heads, "trained", "on disk", "step", "peak memory", "per token", "forgot"]
     lines = [f"| {' | '.join(columns)} |", "| --- |" + " ---: |" * (len(columns) - 1)]
-    lines += [f"| {' | '.join(_row(method, work))} |" for method in METHODS]
+    lines += [f"| {' | '.join(_row(method, work))} |" for method in done]
     rates = [f"- {method}: " + "; ".join(f"{task} {_rates(work / task / method)}" for task in TASKS)
-             for method, made in METHODS.items() if made.rates]  # fmt: skip
+             for method in done if METHODS[method].rates]  # fmt: skip
     record.write(
         "methods",
-        record.header("All methods on three tasks")
+        record.header("All methods on three tasks" + (", partly" if left else ""))
         + f"{NUM_TRAIN:,} examples to learn from, three epochs, {BASE} in fp32; the mean of "
         f"{len(SEEDS)} seeds on {NUM_TEST} examples of the published test split, its 95 % interval "
         "by resampling these examples, and the seeds' range. Step, peak memory: against LoRA's "
         f"(medians of {REPEATS} processes). Per token: answering beside the base alone. Forgot: "
         "rise of the loss on general text, in nats per token, mean of all runs.\n\n"
         + "\n".join(lines)
+        + (f"\n\nNot measured yet: {left}." if left else "")
         + "\n\nLearning rates tried, with the loss on the tuning examples after an epoch:\n\n"
         + "\n".join(rates)
         + "\n",
@@ -340,8 +343,6 @@ def _row(method: str, work: Path) -> list[str]:
     found = {task: _seeds(work / task / method) for task in TASKS}
     cells = [_quality(found[task], TASKS[task]) for task in TASKS]
     every = [one for seeds in found.values() for one in seeds]
-    if not every:
-        return [method, *cells, *[_MISSING] * 6]
     share = every[0]["trainable"] / every[0]["num_base"]
     own, other = _costs(work, method), _costs(work, "LoRA")
     step, peak, latency = (

@@ -5,7 +5,9 @@ decoder: query and key rows in the order that llama.cpp rotates them in (Llama),
 count from zero (Gemma), linear layers as [out, in] (GPT-2), stretched rotations as a tensor.
 """
 
+import io
 from collections.abc import Iterator, Mapping
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -117,9 +119,11 @@ def read_gguf_model(path: Path, config: Any) -> Any:
 
     gguf_package()
     logging.disable_progress_bar()
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        path.parent, gguf_file=path.name, config=config, dtype=torch.float32
-    )
+    # Its progress bar heeds no setting.
+    with redirect_stderr(io.StringIO()):
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, config=config, dtype=torch.float32
+        )
     prepare_model(model)
     return model
 

@@ -36,9 +36,14 @@ def variants(tmp_path_factory) -> dict[str, Variant]:
 @pytest.mark.parametrize("name", ["lora", "pissa"])
 @pytest.mark.parametrize("format", ["gguf", "gguf-lora", "gguf-base"])
 def test_it_answers_as_the_variant(
-    variants: dict[str, Variant], tmp_path: Path, name: str, format: str
+    variants: dict[str, Variant],
+    tmp_path: Path,
+    name: str,
+    format: str,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     written = export_variant(variants[name], tmp_path / "out", format)
+    assert "GGUF" not in capfd.readouterr().err
     assert written.dtype == "float32"
     assert written.moved > 0.1
     assert written.largest < 1e-3 * written.moved

@@ -20,7 +20,7 @@ from kamerton.adapters.stored import json_bytes, read_json, read_tensors, tensor
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base
 
-__all__ = ["BottleneckStack", "load_bottlenecks", "members_of", "stacked"]
+__all__ = ["BottleneckStack", "is_stack", "load_bottlenecks", "members_of", "stacked"]
 
 _STACK = "stack"
 
@@ -90,6 +90,21 @@ def stacked(parents: Sequence[Mapping[str, bytes]]) -> dict[str, bytes]:
     return {CONFIG_FILE: json_bytes({_STACK: configs}), WEIGHTS_FILE: tensor_bytes(tensors)}
 
 
+def is_stack(files: Mapping[str, bytes]) -> bool:
+    """Tell a stored stack from bottlenecks alone.
+
+    Args:
+        files: Of either.
+
+    Returns:
+        Whether they are a stack's.
+
+    Raises:
+        AdapterError: If the configuration is missing or damaged.
+    """
+    return _STACK in read_json(files, CONFIG_FILE)
+
+
 def members_of(files: Mapping[str, bytes]) -> list[dict[str, bytes]]:
     """Take a stored stack apart.
 
@@ -134,9 +149,9 @@ def load_bottlenecks(base: Base, files: Mapping[str, bytes]) -> Bottleneck | Bot
     Raises:
         AdapterError: If the files are damaged or were made for another base.
     """
-    members = members_of(files)
-    if _STACK not in read_json(files, CONFIG_FILE):
+    if not is_stack(files):
         return load_bottleneck(base, files)
+    members = members_of(files)
     stack = BottleneckStack([])
     try:
         for member in members:

@@ -21,6 +21,7 @@ from kamerton.adapters import bottleneck
 from kamerton.adapters.adapter import Capabilities
 from kamerton.adapters.bottleneck import load_bottleneck
 from kamerton.adapters.bottleneck_layer import BottleneckLayer
+from kamerton.adapters.bottleneck_stack import is_stack
 from kamerton.adapters.hooked import Hooked, Switch
 from kamerton.adapters.stored import (
     check_tensors,
@@ -166,9 +167,7 @@ def attach_fusion(base: Base, members: Sequence[Mapping[str, bytes]]) -> Fusion:
             f"adapter.variants must name at least two variants to be fused, found {len(members)}"
         )
     for files in members:
-        if bottleneck.CONFIG_FILE not in files or "stack" in read_json(
-            files, bottleneck.CONFIG_FILE
-        ):
+        if bottleneck.CONFIG_FILE not in files or is_stack(files):
             raise AdapterError("adapter.variants: only plain bottlenecks can be fused")
     fusion = Fusion(base, members)
     if not fusion.parameters():

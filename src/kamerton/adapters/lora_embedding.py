@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, linear
 
 from kamerton.adapters.lora_layer import LoraLayer
-from kamerton.models.linear import device_of
+from kamerton.models.linear import device_of, embedding_scale
 
 __all__ = ["LoraEmbedding"]
 
@@ -42,8 +42,8 @@ class LoraEmbedding(LoraLayer):
         if not self.enabled:
             return found
         # Gemma multiplies what it looks up, and means the updated row.
-        factor = getattr(self.layer, "scalar_embed_scale", getattr(self.layer, "embed_scale", 1.0))
-        update = linear(embedding(ids, self.a.t()), self.b) * (float(factor) * self.scaling)
+        factor = embedding_scale(self.layer) * self.scaling
+        update = linear(embedding(ids, self.a.t()), self.b) * factor
         return found + update.to(found.dtype)
 
     @torch.no_grad()

@@ -14,7 +14,7 @@ from torch.nn.functional import linear
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base
 from kamerton.models.heads import with_rows
-from kamerton.models.linear import device_of
+from kamerton.models.linear import device_of, embedding_scale
 from kamerton.models.new_tokens import pieces_of, token_ids
 
 __all__ = ["TokenHead", "TokenRows", "attach_rows", "rows_at"]
@@ -90,8 +90,7 @@ class TokenRows(nn.Module):
         if self.current is None:
             return found
         slots = self.slots[ids]
-        scale = getattr(self.layer, "scalar_embed_scale", getattr(self.layer, "embed_scale", 1.0))
-        own = self.current[0][slots.clamp(min=0)] * float(scale)
+        own = self.current[0][slots.clamp(min=0)] * embedding_scale(self.layer)
         return torch.where((slots >= 0)[..., None], own.to(found.dtype), found)
 
     def put(self, model: Any) -> None:

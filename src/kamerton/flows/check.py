@@ -120,13 +120,13 @@ def show_examples(
 
     from kamerton.inference.engine import context_of
     from kamerton.models.load import find_base, load_tokenizer
-    from kamerton.models.new_tokens import tokenizer_with
+    from kamerton.models.new_tokens import rows_with, tokenizer_with
 
     if not loaded.examples:
         raise DataError(f"{loaded.source}: there is no usable example to show")
     own, vocab_size = load_tokenizer(base)
     tokenizer = tokenizer_with(own, new_tokens)
-    vocab_size = max(vocab_size, len(tokenizer) if tokenizer is not own else 0)
+    vocab_size = rows_with(vocab_size, own, tokenizer)
     context = context_of(AutoConfig.from_pretrained(find_base(base)))
     renderer = make_renderer(tokenizer, settings, vocab_size=vocab_size, context=context)
     shown = []

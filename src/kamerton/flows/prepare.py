@@ -18,7 +18,7 @@ from kamerton.flows.recipe import Recipe
 from kamerton.flows.trainable import makers_of
 from kamerton.inference.engine import context_of
 from kamerton.models.base import Base
-from kamerton.models.new_tokens import tokenizer_with
+from kamerton.models.new_tokens import rows_with, tokenizer_with
 from kamerton.objectives.objective import Takes
 from kamerton.prompting.demonstrations import Candidate, choose_demonstrations
 from kamerton.prompting.prompt import Prompt
@@ -125,13 +125,11 @@ def renderer_of(
     Raises:
         RenderingError: If the base's chat template cannot write a chat.
     """
-    tokenizer, num_rows = base.tokenizer, base.identity.vocab_size
-    if adapter is not None and (tokenizer := tokenizer_of(base, adapter)) is not base.tokenizer:
-        num_rows = max(num_rows, len(tokenizer))
+    tokenizer = base.tokenizer if adapter is None else tokenizer_of(base, adapter)
     return make_renderer(
         tokenizer,
         settings,
-        vocab_size=num_rows,
+        vocab_size=rows_with(base.identity.vocab_size, base.tokenizer, tokenizer),
         context=context_of(base.model.config),
     )
 

@@ -9,6 +9,7 @@ import io
 from collections.abc import Iterator, Mapping
 from contextlib import redirect_stderr
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -191,15 +192,19 @@ def gguf_name(model: Any, name: str) -> str:
     Raises:
         ModelError: If llama.cpp has no such tensor.
     """
-    gguf = gguf_package()
     kind = _kind_of(model)
-    numbers = {text: number for number, text in gguf.MODEL_ARCH_NAMES.items()}
-    num_layers = model.config.get_text_config().num_hidden_layers
-    names = gguf.get_tensor_name_map(numbers[kind.name], num_layers)
+    names = _name_map(kind.name, model.config.get_text_config().num_hidden_layers)
     found: str | None = names.get_name(name, try_suffixes=(".weight", ".bias"))
     if found is None:
         raise ModelError(f"llama.cpp's {kind.name} has no place for {name}")
     return found
+
+
+@cache
+def _name_map(architecture: str, num_layers: int) -> Any:
+    gguf = gguf_package()
+    numbers = {text: number for number, text in gguf.MODEL_ARCH_NAMES.items()}
+    return gguf.get_tensor_name_map(numbers[architecture], num_layers)
 
 
 def rows_to_gguf(model: Any, path: str, rows: Tensor, back: bool = False) -> Tensor:

@@ -17,6 +17,7 @@ __all__ = [
     "FrozenLinear",
     "dense",
     "device_of",
+    "embedding_scale",
     "frozen_weight",
     "is_linear",
     "is_transposed",
@@ -142,6 +143,19 @@ def device_of(layer: nn.Module) -> torch.device:
         The device of the first of them.
     """
     return next(itertools.chain(layer.parameters(), layer.buffers())).device
+
+
+def embedding_scale(layer: nn.Module) -> float:
+    """Give what an embedding multiplies its rows by, as Gemma's do.
+
+    Args:
+        layer: An embedding.
+
+    Returns:
+        1 for most.
+    """
+    scale = getattr(layer, "scalar_embed_scale", getattr(layer, "embed_scale", 1.0))
+    return float(scale)
 
 
 def _is_frozen_linear(module: nn.Module | None) -> TypeGuard[FrozenLinear]:

@@ -8,7 +8,7 @@ from tokenizers import AddedToken
 
 from kamerton.core.errors import ModelError
 
-__all__ = ["pieces_of", "token_ids", "tokenizer_with"]
+__all__ = ["pieces_of", "rows_with", "token_ids", "tokenizer_with"]
 
 
 def tokenizer_with(tokenizer: Any, tokens: Sequence[str]) -> Any:
@@ -34,6 +34,20 @@ def tokenizer_with(tokenizer: Any, tokens: Sequence[str]) -> Any:
         ]
     )
     return extended
+
+
+def rows_with(num_rows: int, own: Any, extended: Any) -> int:
+    """Count the rows that an embedding has with the tokens of an adapter.
+
+    Args:
+        num_rows: Of the base's embedding.
+        own: The base's tokenizer.
+        extended: As `tokenizer_with` gave it.
+
+    Returns:
+        The rows; those of the base where there are no new tokens.
+    """
+    return num_rows if extended is own else max(num_rows, len(extended))
 
 
 def token_ids(tokenizer: Any, tokens: Sequence[str], num_rows: int) -> list[int]:

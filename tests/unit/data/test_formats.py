@@ -110,13 +110,16 @@ def test_conversations(fields, messages):
                 "chosen": "\n\nHuman: hi\n\nAssistant: yes?\n\nHuman: q\n\nAssistant: a",
                 "rejected": "\n\nHuman: hi\n\nAssistant: yes?\n\nHuman: q\n\nAssistant: b",
             },
+            (({**Q, "content": "hi"}, {**A, "content": "yes?"}, Q), (A,), (B,)),
+        ),
+        (
+            {
+                "prompt": "\n\nHuman: hi\n\nAssistant: yes?\n\nHuman: q\n\nAssistant:",
+                "chosen": " a",
+                "rejected": "Human: hi\n\nAssistant: yes?\n\nHuman: q\n\nAssistant: b",
+            },
             (
-                (
-                    {
-                        **Q,
-                        "content": "Human: hi\n\nAssistant: yes?\n\nHuman: q\n\nAssistant:",
-                    },
-                ),
+                ({**Q, "content": "hi"}, {**A, "content": "yes?"}, Q),
                 (A,),
                 (B,),
             ),
@@ -244,7 +247,7 @@ for _ in range(200):
         (
             {"chosen": [Q, A], "rejected": [Q, B]},
             {"chosen": [A], "rejected": [B]},
-            "prompt: no prompt before the answers",
+            "prompt: is missing, and the answers share no prompt",
         ),
         (
             {"chosen": [Q, A], "rejected": [Q, B]},
@@ -277,9 +280,24 @@ def test_unusable_rows_name_field_and_reason(sample, fields, problem):
     assert re.match(rf"a\.jsonl:1: {problem}", str(outcome)), str(outcome)
 
 
+def test_conversations_with_two_prompts_are_rejected():
+    for chosen, rejected in (
+        ([Q, A], [{**Q, "content": "r"}, A]),
+        ("Human: q\n\nAssistant: a", "Human: r\n\nAssistant: a"),
+    ):
+        outcome = parse({"chosen": chosen, "rejected": rejected})
+        assert isinstance(outcome, Rejection)
+        assert str(outcome).endswith("rejected: has another prompt than the chosen answer")
+
+
+def test_answers_to_an_earlier_turn_may_go_on_where_they_are_turns():
+    example = parse({"chosen": [Q, A, Q, A], "rejected": [Q, B, Q, B]})
+    assert (example.prompt, example.chosen) == ((Q,), (A, Q, A))
+
+
 def test_transcripts_that_differ_early_are_rejected():
     first = "\n\nHuman: q\n\nAssistant: a\n\nHuman: r\n\nAssistant: b"
     second = "\n\nHuman: q\n\nAssistant: c\n\nHuman: r\n\nAssistant: d"
     outcome = parse({"chosen": first, "rejected": second})
     assert isinstance(outcome, Rejection)
-    assert outcome.reason == "the transcripts differ before their last answer"
+    assert outcome.reason == "has another prompt than the chosen answer"

@@ -126,8 +126,12 @@ def test_dialogue_corpora_name_the_answering_side_system():
 
 def test_transcripts_are_split_before_the_last_answer():
     pair = raw("hh_harmless_base_test.jsonl.gz").examples[0]
-    assert pair.prompt[0]["content"].endswith("Assistant:")
+    assert [m["role"] for m in pair.prompt] == ["user", "assistant"] * 2 + ["user"]
+    assert pair.prompt[-1]["content"].startswith("okay some of these do not")
     assert pair.chosen[0]["content"].startswith("No, sorry!")
+    # The prepared file has the same rows with the prompt in a column of its own.
+    prepared = load_examples(MATERIAL / "data" / "hh_harmless.test.jsonl.gz")
+    assert prepared.examples[0].prompt == pair.prompt
 
 
 @pytest.mark.parametrize(

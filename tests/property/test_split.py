@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kamerton.data.examples import ChatExample, ClassificationExample, Place
+from kamerton.data.examples import ChatExample, ClassificationExample, Place, PreferenceExample
 from kamerton.data.identity import input_text, normal_text
 from kamerton.data.redaction import Redactor
 from kamerton.data.split import split
@@ -134,6 +134,25 @@ def test_conversations_with_one_opening_but_other_histories_are_apart():
     other = [chat(100 + i, "Hi", "Hello", f"Question {i}", "Answer") for i in range(20)]
     train, holdout = split([*same, *other], 0.3, 0)
     assert not {input_text(e) for e in train} & {input_text(e) for e in holdout}
+    assert train
+    assert holdout
+
+
+@given(st.lists(st.integers(1, 8), min_size=2, max_size=30), shares, seeds)
+def test_pairs_of_one_prompt_are_not_torn_apart(sizes, share, seed):
+    pairs = [
+        PreferenceExample(
+            Place("a", line),
+            ({"role": "user", "content": f"question {line}"},),
+            ({"role": "assistant", "content": f"better {n}"},),
+            ({"role": "assistant", "content": f"worse {n}"},),
+        )
+        for line, size in enumerate(sizes, 1)
+        for n in range(size)
+    ]
+    train, holdout = split(pairs, share, seed)
+    assert len(train) + len(holdout) == len(pairs)
+    assert not {e.place for e in train} & {e.place for e in holdout}
     assert train
     assert holdout
 

@@ -25,7 +25,10 @@ def print_audit(out: Console, found: "Audit") -> None:
         out: Where.
         found: The findings.
     """
-    usable = f": {found.num_examples} of {found.num_rows} rows can be used, format {found.format}"
+    num_usable = found.num_rows - len(found.rejections)
+    usable = f": {num_usable} of {found.num_rows} rows can be used, format {found.format}"
+    if found.num_examples != num_usable:
+        usable += f", {found.num_examples} pairs"
     out.print(Text.assemble((short_path(found.source), "bold"), usable))
     for rejection in found.rejections[:_LISTED]:
         field = f"{rejection.field}: " if rejection.field else ""

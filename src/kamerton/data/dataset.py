@@ -11,6 +11,7 @@ from kamerton.data.examples import Example, Place
 from kamerton.data.formats import Schema, detect_format, settle_schema
 from kamerton.data.identity import content_hash
 from kamerton.data.parsing import parse_row
+from kamerton.data.ratings import RatedAnswer, RatedAnswers
 from kamerton.data.readers import read_rows
 from kamerton.data.redaction import Redactor
 from kamerton.data.rows import Rejection, ReportBytes, Row
@@ -24,10 +25,12 @@ _SAMPLE_ROWS = 100
 _NAMED_REJECTIONS = 3
 # A format to those its rows turn into when one field is left out.
 _LESSER = {
-    "preference": ("chat",),
+    "preference": ("chat", "ranking"),
+    "ranking": ("chat", "prompt", "classification"),
+    "rating": ("chat", "prompt", "alpaca", "classification"),
     "feedback": ("chat", "prompt", "alpaca", "classification"),
     "alpaca": ("prompt", "classification"),
-    "prompt": ("classification",),
+    "prompt": ("classification", "ranking"),
     "classification": ("text",),
 }
 
@@ -39,8 +42,8 @@ class Loaded:
     Attributes:
         source: File or Hub id.
         examples: What can be used, in order; read from disk when there are many.
-        rejections: What cannot, in order.
-        num_rows: Rows read: examples and rejections.
+        rejections: Rows that cannot, in order; last those of format "rating" that lack another.
+        num_rows: Rows read; one row gives one example, of format "ranking" or "rating" any number.
         num_other_splits: Rows left out because `data.split` names other ones.
         schema: What the rows are and where the fields stand.
         splits: Rows per split, where the source holds several.
@@ -96,7 +99,7 @@ def load_examples(
         report: Told how far reading is, in bytes.
 
     Returns:
-        Examples and rejections; together they are all rows.
+        Examples and rejections; each row is in one of them.
 
     Raises:
         DataError: If the source cannot be read, is empty, holds nothing that can be understood,
@@ -130,27 +133,43 @@ def load_examples(
         format=settings.format,
         columns=settings.columns,
         group=settings.group,
+        pairs=settings.pairs,
     )
     if settings.redact and redactor is None:
         redactor = Redactor()
-    examples = Spool()
+    examples: Spool[Example] = Spool()
     content = sha256()
     rejections: list[Rejection] = []
+    num_rows = 0
+    rated = RatedAnswers(schema)
+
+    def keep(example: Example) -> None:
+        example = example if redactor is None else redactor.redact(example)
+        content.update(content_hash(example).encode())
+        examples.append(example)
+
     for row in chain(head, rows):
+        num_rows += 1
         outcome = row if isinstance(row, Rejection) else parse_row(row, schema)
         if isinstance(outcome, Rejection):
             if isinstance(row, Row) and not schema.explicit:
                 _refuse_other_kind(row, schema, examples[0].place if examples else None)
             rejections.append(outcome)
+        elif isinstance(outcome, RatedAnswer):
+            rated.add(outcome)
         else:
-            example = outcome if redactor is None else redactor.redact(outcome)
-            content.update(content_hash(example).encode())
-            examples.append(example)
+            for example in outcome:
+                keep(example)
+    for pair in rated.pairs():
+        if isinstance(pair, Rejection):
+            rejections.append(pair)
+        else:
+            keep(pair)
     return Loaded(
         source=name,
         examples=examples,
         rejections=rejections,
-        num_rows=len(examples) + len(rejections),
+        num_rows=num_rows,
         num_other_splits=wanted.num_others,
         schema=schema,
         splits=wanted.splits,

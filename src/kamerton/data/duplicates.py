@@ -105,9 +105,10 @@ def find_duplicates(examples: Sequence[Example], report: Report | None = None) -
     clusters: Clusters[int] = Clusters()
     for one, other in texts.candidates(None, report):
         one, other = first[one], first[other]
-        if clusters.name(one) != clusters.name(other) and are_near(
-            normal_text(whole_text(examples[one])), normal_text(whole_text(examples[other]))
-        ):
+        if clusters.name(one) == clusters.name(other):
+            continue
+        two = examples[one], examples[other]
+        if not _of_one_ranking(*two) and are_near(*(normal_text(whole_text(e)) for e in two)):
             clusters.join(one, other)
     return Duplicates(_equal(labelled), clusters.all(), texts.notice)
 
@@ -252,6 +253,15 @@ def _judgement(example: Example) -> tuple[str, str]:
         rejected = normal_text(rejected_text(example))
         return f"{question}\n" + "\n".join(sorted((answer, rejected))), answer
     return question, answer
+
+
+def _of_one_ranking(one: Example, other: Example) -> bool:
+    """Tell pairs that share their prompt, and often an answer, by their nature."""
+    return (
+        isinstance(one, PreferenceExample)
+        and isinstance(other, PreferenceExample)
+        and (one.place, one.prompt) == (other.place, other.prompt)
+    )
 
 
 def _asked(example: Example) -> str:

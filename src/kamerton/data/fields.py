@@ -6,12 +6,12 @@ from typing import Any
 
 from kamerton.data.examples import Message
 from kamerton.data.formats import Schema
-from kamerton.data.messages import Unusable, messages_of
+from kamerton.data.messages import Unusable, assistant, messages_of
 from kamerton.data.rows import Row
 from kamerton.data.transcripts import is_open, turns_of
 from kamerton.data.values import kind_of, value_at
 
-__all__ = ["Fields", "Speak", "said"]
+__all__ = ["Fields", "Speak", "check_answer", "continuation", "said"]
 
 Speak = Callable[[str], Message]
 """Makes a turn of a text: `user` or `assistant`."""
@@ -156,6 +156,43 @@ def said(value: Any, field: str, speak: Speak) -> tuple[Message, ...]:
         return messages_of(value, field)
     text = _text(value, field)
     return messages_of(text, field) if _is_turns(text) else (speak(text),)
+
+
+def continuation(
+    value: Any, field: str, asked: Any, prompt: tuple[Message, ...]
+) -> tuple[Message, ...]:
+    """Read an answer without the prompt, where it repeats that.
+
+    Args:
+        value: As `said` takes it.
+        field: What errors call it.
+        asked: The prompt as it stands in the row.
+        prompt: Its turns.
+
+    Returns:
+        The turns of the answer.
+
+    Raises:
+        Unusable: If it is empty or a turn is broken.
+    """
+    if isinstance(value, str) and isinstance(asked, str) and is_open(asked):
+        value = value.strip().removeprefix(asked.strip()).strip()
+    answer = said(value, field, assistant)
+    return answer[len(prompt) :] if answer[: len(prompt)] == prompt else answer
+
+
+def check_answer(answer: tuple[Message, ...], field: str) -> None:
+    """Refuse what is no answer to a prompt.
+
+    Args:
+        answer: Its turns.
+        field: What errors call it.
+
+    Raises:
+        Unusable: If it begins with the user, or does not end with the assistant.
+    """
+    if not answer or answer[0]["role"] == "user" or answer[-1]["role"] != "assistant":
+        raise Unusable(field, "must be the assistant's answer to the prompt")
 
 
 def _text(value: Any, field: str) -> str:

@@ -48,7 +48,7 @@ class Audit:
         format: What the rows are.
         fingerprint: Hash of the examples' content.
         num_rows: Rows read.
-        num_examples: Rows that can be used.
+        num_examples: What the usable rows give: one each, rankings and ratings any number of pairs.
         num_other_splits: Rows left out because `data.split` names other ones.
         splits: Rows per split, where the source holds several.
         columns: Our field to their column.

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from kamerton.core.errors import DataError
 from kamerton.core.settings import suggestion
-from kamerton.data.settings import FormatName
+from kamerton.data.settings import FormatName, PairsName
 from kamerton.data.values import paths_of, value_at
 
 __all__ = ["Schema", "detect_format", "settle_schema", "yes_or_no"]
@@ -18,6 +18,10 @@ __all__ = ["Schema", "detect_format", "settle_schema", "yes_or_no"]
 _PROMPT = ("prompt", "question", "query", "instruction", "input")
 _ANSWER = ("completion", "response", "answer", "output")
 _MESSAGES = ("messages", "conversations", "conversation", "turns", "dialogue", "dialog")
+_ANSWERS = ("answers", "responses", "completions", "candidates", "outputs")
+_SCORE = ("score", "rating", "overall_score", "reward")
+_RANKS_INSIDE = tuple(f"{answers}.rank" for answers in _ANSWERS)
+_SCORES_INSIDE = tuple(f"{answers}.{score}" for answers in _ANSWERS for score in _SCORE)
 
 _ALIASES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "preference": {
@@ -25,6 +29,13 @@ _ALIASES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "chosen": ("chosen", "chosen_messages"),
         "rejected": ("rejected", "rejected_messages"),
     },
+    "ranking": {
+        "prompt": (*_PROMPT, *_MESSAGES),
+        "answers": _ANSWERS,
+        "ranks": ("ranks", "ranking", "rankings", *_RANKS_INSIDE),
+        "scores": ("scores", "ratings", "rewards", *_SCORES_INSIDE),
+    },
+    "rating": {"prompt": _PROMPT, "completion": _ANSWER, "score": _SCORE},
     "feedback": {
         "messages": _MESSAGES,
         "prompt": _PROMPT,
@@ -52,6 +63,8 @@ _EVERYWHERE = {"system": ("system",), "tools": ("tools",)}
 
 _NEEDED: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "preference": (("chosen", "rejected"),),
+    "ranking": (("prompt", "answers"),),
+    "rating": (("prompt", "completion", "score"),),
     "feedback": (("messages", "label"), ("prompt", "completion", "label")),
     "chat": (("messages",),),
     "alpaca": (("instruction", "output"),),
@@ -75,12 +88,14 @@ class Schema:
         sources: Our field to their column.
         group: Column that keeps rows on one side of a split; empty for none.
         explicit: Whether the format was set rather than detected.
+        pairs: Which pairs several answers to one prompt give.
     """
 
     format: FormatName
     sources: Mapping[str, str] = field(default_factory=dict)
     group: str = ""
     explicit: bool = False
+    pairs: PairsName = "all"
 
     def missing(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
         """Find what a row lacks.
@@ -130,6 +145,7 @@ def settle_schema(
     format: str = "auto",
     columns: Mapping[str, str] | None = None,
     group: str = "",
+    pairs: PairsName = "all",
 ) -> Schema:
     """Settle what the rows of a data set are.
 
@@ -139,6 +155,7 @@ def settle_schema(
         format: A format, or "auto".
         columns: Our field to their column.
         group: Column that keeps rows on one side of a split.
+        pairs: Which pairs several answers to one prompt give.
 
     Returns:
         The schema.
@@ -174,7 +191,7 @@ def settle_schema(
             'or { text = "sentence", label = "topic" }',
         )
     sources = _sources(sample, chosen, columns)
-    return Schema(chosen, sources, group=group, explicit=format != "auto")
+    return Schema(chosen, sources, group=group, explicit=format != "auto", pairs=pairs)
 
 
 def yes_or_no(value: Any) -> bool | None:
@@ -196,8 +213,12 @@ def _detect(
     sample: Sequence[Mapping[str, Any]], columns: Mapping[str, str], least_share: float = 0.5
 ) -> FormatName | None:
     """Find the first format that more than the least share of the rows fit."""
+    last: FormatName | None = None
     for known in _ALIASES:
         if columns.keys() - _fields(known):
+            continue
+        # A score beside an answer may be no more than a note: such rows are prompts with answers.
+        if known == "rating" and "score" not in columns:
             continue
         schema = Schema(_as_format(known), _sources(sample, known, columns))
         fitting = [fields for fields in sample if not schema.missing(fields)]
@@ -207,8 +228,15 @@ def _detect(
             labels = [schema.value(fields, "label") for fields in fitting]
             if any(yes_or_no(label) is None for label in labels):
                 continue
+        if known == "ranking":
+            if not all(_is_list(schema.value(fields, "answers")) for fields in fitting):
+                continue
+            if not schema.sources.keys() & {"ranks", "scores"}:
+                # A list alone may be anything; it is a ranking where nothing else fits.
+                last = schema.format
+                continue
         return schema.format
-    return None
+    return last
 
 
 def _sources(
@@ -222,7 +250,7 @@ def _sources(
             sources[name] = columns[name]
             continue
         counts = {
-            alias: sum(fields.get(alias) is not None for fields in sample)
+            alias: sum(value_at(fields, alias) is not None for fields in sample)
             for alias in aliases
             if alias not in taken
         }
@@ -232,6 +260,10 @@ def _sources(
             sources[name] = best
             taken.add(best)
     return sources
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) or (isinstance(value, str) and value.lstrip().startswith("["))
 
 
 def _listed(columns: Sequence[str]) -> str:

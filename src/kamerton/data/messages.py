@@ -6,7 +6,7 @@ from typing import Any
 from kamerton.data.examples import Message
 from kamerton.data.values import JSON_DECODER, broken_text, kind_of
 
-__all__ = ["Unusable", "assistant", "messages_of", "tools_of", "user"]
+__all__ = ["Unusable", "assistant", "decoded", "messages_of", "tools_of", "user"]
 
 _ROLES = {
     "system": ("system", "developer", "система"),
@@ -86,7 +86,7 @@ def messages_of(value: Any, field: str) -> tuple[Message, ...]:
     Raises:
         Unusable: If a turn is broken, its role unknown, or its content missing or not text.
     """
-    value = _from_text(value, field)
+    value = decoded(value, field)
     if isinstance(value, Mapping):
         value = [value]
     if not isinstance(value, list):
@@ -109,7 +109,7 @@ def tools_of(value: Any, field: str = "tools") -> tuple[Mapping[str, Any], ...]:
     """
     if value is None or (isinstance(value, str) and not value.strip()):
         return ()
-    value = _from_text(value, field)
+    value = decoded(value, field)
     if isinstance(value, Mapping):
         value = [value]
     if not isinstance(value, list) or not all(isinstance(tool, Mapping) for tool in value):
@@ -117,6 +117,34 @@ def tools_of(value: Any, field: str = "tools") -> tuple[Mapping[str, Any], ...]:
     return tuple(
         tool if "function" in tool else {"type": "function", "function": tool} for tool in value
     )
+
+
+def decoded(value: Any, field: str, *, always: bool = False) -> Any:
+    """Decode JSON that was stored as text, as table cells hold it.
+
+    Args:
+        value: Text is decoded, anything else stays as it is.
+        field: What errors call it.
+        always: Whether text may be any JSON, not only a list or an object.
+
+    Returns:
+        The value.
+
+    Raises:
+        Unusable: If text is not such JSON.
+    """
+    if not isinstance(value, str):
+        return value
+    if always or value.lstrip()[:1] in ("[", "{"):
+        try:
+            found = JSON_DECODER.decode(value)
+        except (ValueError, RecursionError):
+            raise Unusable(field, "must be JSON, cannot be decoded") from None
+        fault = broken_text({field: found})
+        if fault:
+            raise Unusable(*fault)
+        return found
+    raise Unusable(field, "must be a list or an object, or JSON text of one, got other text")
 
 
 def _message(turn: Any, field: str) -> Message:
@@ -129,7 +157,7 @@ def _message(turn: Any, field: str) -> Message:
     calls = turn.get("tool_calls") or turn.get("function_call")
     if role == "tool_call":
         message = {"role": "assistant", "content": ""}
-        calls = _from_text(content, f"{field}.{key}")
+        calls = decoded(content, f"{field}.{key}")
     if calls or role == "tool_call":
         message["tool_calls"] = _calls(calls, f"{field}.tool_calls")
     if reasoning:
@@ -199,7 +227,7 @@ def _calls(value: Any, field: str) -> list[dict[str, Any]]:
         arguments = function.get("arguments", {})
         if isinstance(arguments, str):
             # Chat templates write arguments as JSON themselves; text would be escaped twice.
-            arguments = _from_text(arguments or "{}", f"{field}.{i}.arguments", always=True)
+            arguments = decoded(arguments or "{}", f"{field}.{i}.arguments", always=True)
         if not isinstance(arguments, Mapping):
             raise Unusable(f"{field}.{i}.arguments", f"must be an object, got {kind_of(arguments)}")
         normal.append(
@@ -210,22 +238,6 @@ def _calls(value: Any, field: str) -> list[dict[str, Any]]:
             }
         )
     return normal
-
-
-def _from_text(value: Any, field: str, *, always: bool = False) -> Any:
-    """Decode JSON that was stored as text."""
-    if not isinstance(value, str):
-        return value
-    if always or value.lstrip()[:1] in ("[", "{"):
-        try:
-            decoded = JSON_DECODER.decode(value)
-        except (ValueError, RecursionError):
-            raise Unusable(field, "must be JSON, cannot be decoded") from None
-        fault = broken_text({field: decoded})
-        if fault:
-            raise Unusable(*fault)
-        return decoded
-    raise Unusable(field, "must be a list or an object, or JSON text of one, got other text")
 
 
 def _shown(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Rows become examples, one parser per format."""
+"""Rows become examples, one parser per format; a row with several answers becomes several pairs."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,21 +14,24 @@ from kamerton.data.fields import Fields
 from kamerton.data.formats import Schema
 from kamerton.data.messages import Unusable, assistant, messages_of, tools_of, user
 from kamerton.data.preferences import feedback, preference
+from kamerton.data.rankings import ranking
+from kamerton.data.ratings import RatedAnswer, rated_answer
 from kamerton.data.rows import Rejection, Row
 from kamerton.data.values import broken_text, kind_of
 
 __all__ = ["parse_row"]
 
 
-def parse_row(row: Row, schema: Schema) -> Example | Rejection:
-    """Make an example of a row.
+def parse_row(row: Row, schema: Schema) -> tuple[Example, ...] | RatedAnswer | Rejection:
+    """Make examples of a row.
 
     Args:
         row: As read.
         schema: What the rows of its data set are.
 
     Returns:
-        The example, or why the row cannot be used.
+        The examples, nearly always one; an answer that waits for others to its prompt; or why the
+        row cannot be used.
     """
     try:
         fault = broken_text(row.fields)
@@ -38,7 +41,14 @@ def parse_row(row: Row, schema: Schema) -> Example | Rejection:
         if missing:
             name = schema.sources.get(missing[0], missing[0])
             raise Unusable(name, "is missing or null")
-        return _PARSERS[schema.format](Fields(row, schema))
+        fields = Fields(row, schema)
+        match schema.format:
+            case "ranking":
+                return ranking(fields)
+            case "rating":
+                return rated_answer(fields)
+            case _:
+                return (_PARSERS[schema.format](fields),)
     except Unusable as error:
         return Rejection(row.place, error.field, error.reason)
 

@@ -1,9 +1,7 @@
 """Rows that judge answers: a better and a worse one, or one with a thumb up or down."""
 
-from typing import Any
-
 from kamerton.data.examples import FeedbackExample, Message, PreferenceExample
-from kamerton.data.fields import Fields, said
+from kamerton.data.fields import Fields, check_answer, continuation, said
 from kamerton.data.formats import yes_or_no
 from kamerton.data.messages import Unusable, assistant, messages_of, user
 from kamerton.data.transcripts import is_open, is_transcript, turns_of
@@ -28,11 +26,11 @@ def preference(fields: Fields) -> PreferenceExample:
     else:
         prompt = fields.turns("prompt", user)
         chosen, rejected = (
-            _continuation(fields.value(name), fields.source(name), fields.value("prompt"), prompt)
+            continuation(fields.value(name), fields.source(name), fields.value("prompt"), prompt)
             for name in ("chosen", "rejected")
         )
     for name, answer in (("chosen", chosen), ("rejected", rejected)):
-        _check_answer(answer, fields.source(name))
+        check_answer(answer, fields.source(name))
     if not prompt:
         given = fields.value("prompt") is not None
         reason = "is empty" if given else "is missing, and the answers share no prompt"
@@ -66,26 +64,11 @@ def feedback(fields: Fields) -> FeedbackExample:
         source = fields.source("completion")
         prompt = fields.turns("prompt", user)
         completion = fields.turns("completion", assistant)
-    _check_answer(completion, source)
+    check_answer(completion, source)
     if not prompt:
         raise Unusable(source, "no prompt before the answer")
     prompt = (*fields.system(prompt), *prompt)
     return FeedbackExample(fields.row.place, prompt, completion, good, fields.group, fields.extra)
-
-
-def _check_answer(answer: tuple[Message, ...], field: str) -> None:
-    if not answer or answer[0]["role"] == "user" or answer[-1]["role"] != "assistant":
-        raise Unusable(field, "must be the assistant's answer to the prompt")
-
-
-def _continuation(
-    value: Any, field: str, asked: Any, prompt: tuple[Message, ...]
-) -> tuple[Message, ...]:
-    """Read an answer without the prompt, where it repeats that."""
-    if isinstance(value, str) and isinstance(asked, str) and is_open(asked):
-        value = value.strip().removeprefix(asked.strip()).strip()
-    answer = said(value, field, assistant)
-    return answer[len(prompt) :] if answer[: len(prompt)] == prompt else answer
 
 
 def _conversation(fields: Fields, name: str) -> tuple[Message, ...]:

@@ -6,9 +6,21 @@ from pydantic import Field, field_validator
 
 from kamerton.core.settings import Settings, suggestion
 
-__all__ = ["COLUMN_NAMES", "DataSettings", "FormatName"]
+__all__ = ["COLUMN_NAMES", "DataSettings", "FormatName", "PairsName"]
 
-FormatName = Literal["chat", "prompt", "alpaca", "classification", "preference", "feedback", "text"]
+FormatName = Literal[
+    "chat",
+    "prompt",
+    "alpaca",
+    "classification",
+    "preference",
+    "ranking",
+    "rating",
+    "feedback",
+    "text",
+]
+
+PairsName = Literal["all", "neighbours", "best-worst"]
 
 COLUMN_NAMES = (
     "messages",
@@ -21,6 +33,10 @@ COLUMN_NAMES = (
     "label",
     "chosen",
     "rejected",
+    "answers",
+    "ranks",
+    "scores",
+    "score",
     "system",
     "history",
     "tools",
@@ -37,14 +53,30 @@ class DataSettings(Settings):
     holdout: float | str = 0.1
     """Share of the examples kept aside for measuring, 0 to 0.5 (0: none), or a file of its own."""
     format: Literal[
-        "auto", "chat", "prompt", "alpaca", "classification", "preference", "feedback", "text"
+        "auto",
+        "chat",
+        "prompt",
+        "alpaca",
+        "classification",
+        "preference",
+        "ranking",
+        "rating",
+        "feedback",
+        "text",
     ] = "auto"
     """What the rows are: "chat" (messages), "prompt" (prompt and completion), "alpaca"
     (instruction, input, output), "classification" (text and label), "preference" (prompt, chosen,
-    rejected), "feedback" (prompt, completion, good or bad), "text". "auto" looks at the fields."""
+    rejected), "ranking" (prompt and several answers, best first or with ranks or scores), "rating"
+    (prompt, completion, score; rows with one prompt are compared), "feedback" (prompt, completion,
+    good or bad), "text". "auto" looks at the fields, and takes "rating" only where `columns` names
+    the score."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Our field to your column, as in { text = "sentence", label = "meta.intent" }; dots reach
-    into nested values, numbers into lists."""
+    into nested values, numbers into lists, names into each item of a list."""
+    pairs: PairsName = "all"
+    """Which pairs several ranked or rated answers to one prompt give: "all" (every better one with
+    every worse one, so 6 of 4 answers, 21 of 7), "neighbours" (every one with one of the next
+    worth), "best-worst" (one). Equal worths are never paired."""
     group: str = ""
     """Column whose equal values never stand on both sides of the split: customer, dialogue."""
     split: str = ""

@@ -7,7 +7,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import overload
+from typing import Generic, TypeVar, overload
 
 from kamerton.data.examples import Example
 
@@ -17,7 +17,10 @@ _MEMORY_BYTES = 1 << 25
 _BLOCK_BYTES = 1 << 20
 
 
-class Spool(Sequence[Example]):
+_Kept = TypeVar("_Kept")
+
+
+class Spool(Sequence[_Kept], Generic[_Kept]):
     """Examples in a temporary file without a name; up to 32 MiB of them stay in memory.
 
     The file lies in the folder that `TMPDIR` names, is as large as the data set, and goes when the
@@ -29,7 +32,7 @@ class Spool(Sequence[Example]):
         self._ends = array("Q", [0])
         weakref.finalize(self, self._file.close)
 
-    def append(self, example: Example) -> None:
+    def append(self, example: _Kept) -> None:
         """Add an example at the end.
 
         Args:
@@ -42,16 +45,16 @@ class Spool(Sequence[Example]):
         return len(self._ends) - 1
 
     @overload
-    def __getitem__(self, index: int) -> Example: ...
+    def __getitem__(self, index: int) -> _Kept: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+    def __getitem__(self, index: slice) -> list[_Kept]: ...
+    def __getitem__(self, index: int | slice) -> _Kept | list[_Kept]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         at = range(len(self))[index]
         return self._block(at, at + 1)[0]
 
-    def __iter__(self) -> Iterator[Example]:
+    def __iter__(self) -> Iterator[_Kept]:
         start = 0
         while start < len(self):
             # One large example, or as many small ones as a megabyte holds.
@@ -60,7 +63,7 @@ class Spool(Sequence[Example]):
             yield from self._block(start, stop)
             start = stop
 
-    def _block(self, start: int, stop: int) -> list[Example]:
+    def _block(self, start: int, stop: int) -> list[_Kept]:
         ends = self._ends[start : stop + 1]
         self._file.seek(ends[0])
         data = memoryview(self._file.read(ends[-1] - ends[0]))

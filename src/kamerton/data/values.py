@@ -30,19 +30,25 @@ def value_at(fields: Mapping[str, Any], path: str) -> Any:
 
     Args:
         fields: A row.
-        path: A key, or a dotted path such as "meta.intent" or "turns.0.text".
+        path: A key, or a dotted path such as "meta.intent" or "turns.0.text"; a name takes it from
+            each item of a list, as in "answers.score".
 
     Returns:
-        The value, or None where there is none.
+        The value, or None where there is none; a list of such where the path names one.
     """
     if path in fields:
         return fields[path]
     value: Any = fields
-    for part in path.split("."):
+    parts = path.split(".")
+    for i, part in enumerate(parts):
         if isinstance(value, Mapping):
             value = value.get(part)
-        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
-            value = value[int(part)]
+        elif isinstance(value, list) and part.isdecimal():
+            value = value[int(part)] if int(part) < len(value) else None
+        elif isinstance(value, list):
+            rest = ".".join(parts[i:])
+            found = [value_at(v, rest) if isinstance(v, Mapping) else None for v in value]
+            return found if any(one is not None for one in found) else None
         else:
             return None
     return value

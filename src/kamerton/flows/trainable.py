@@ -63,8 +63,9 @@ def _pairs(
             raise DataError(
                 f"{example.place}: objective.kind = {kind!r} learns from a prompt with a better "
                 "and a worse answer, found another kind of row",
-                hint="bring rows with prompt, chosen and rejected; single answers with a verdict "
-                'are for objective.kind = "kto"',
+                hint="bring rows with prompt, chosen and rejected, or prompt and ranked or rated "
+                'answers; rows of one answer and its score need data.format = "rating", those with '
+                'a yes or no objective.kind = "kto"',
             )
         yield lambda example=example: [renderer.render_pair(example, prompt.apply)]  # type: ignore[misc]
 

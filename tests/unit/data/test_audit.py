@@ -35,6 +35,19 @@ def test_sound_data_needs_no_warnings(tmp_path):
     assert [w for w in found.warnings if "nearly repeat" not in w] == []
 
 
+def test_pairs_of_one_ranking_are_no_duplicates(tmp_path):
+    prompt = "Please write a few words to a customer who has waited for a refund since {}. "
+    rows = [
+        {"prompt": prompt.format(city) * 5, "answers": [f"{city} {n}" for n in range(4)]}
+        for city in CITIES
+    ]
+    found = audit(load(tmp_path, rows))
+    assert (found.format, found.num_rows, found.num_examples) == ("ranking", 20, 120)
+    assert (found.near_duplicates.number, found.contradictions.number) == (0, 0)
+    again = audit(load(tmp_path, [*rows, rows[0]]))
+    assert again.exact_duplicates.number == 6
+
+
 def test_faults_are_counted_and_worded(tmp_path):
     rows = [
         {"text": f"A question about number {i**3}, what is it?", "label": "x", "note": 1}

@@ -16,6 +16,20 @@ def test_examples_and_rejections_are_all_rows(tmp_path):
     assert dict(loaded.schema.sources) == {"text": "text", "label": "label"}
 
 
+def test_a_row_of_several_answers_counts_once(tmp_path):
+    answers = [
+        {"prompt": "q", "answers": ["a", "b", "c"]},
+        {"prompt": "r", "answers": ["a", "b"]},
+        {"prompt": "s", "answers": ["a"]},
+    ]
+    loaded = load(tmp_path, answers)
+    assert (len(loaded.examples), len(loaded.rejections), loaded.num_rows) == (4, 1, 3)
+    assert loaded.unusable == 1 / 3
+    fewer = load(tmp_path, answers, pairs="best-worst")
+    assert len(fewer.examples) == 2
+    assert fewer.fingerprint != loaded.fingerprint
+
+
 def test_fingerprint_is_of_content_and_order(tmp_path):
     first = load(tmp_path, GOOD).fingerprint
     assert load(tmp_path, [{**row, "note": "n"} for row in GOOD]).fingerprint == first

@@ -22,7 +22,11 @@ S = {"role": "system", "content": "s"}
 
 def parse(fields, **options):
     schema = settle_schema([fields], name="a", **options)
-    return parse_row(Row(PLACE, fields), schema)
+    outcome = parse_row(Row(PLACE, fields), schema)
+    if isinstance(outcome, Rejection):
+        return outcome
+    [example] = outcome
+    return example
 
 
 @pytest.mark.parametrize(
@@ -46,6 +50,14 @@ def parse(fields, **options):
         ({"query": "t", "intent": "c"}, "classification"),
         ({"prompt": "q", "chosen": "a", "rejected": "b"}, "preference"),
         ({"chosen_messages": [Q, A], "rejected_messages": [Q, B]}, "preference"),
+        ({"prompt": "q", "answers": ["a", "b"]}, "ranking"),
+        ({"question": "q", "responses": '["a", "b"]', "ranks": "[1, 2]"}, "ranking"),
+        ({"messages": [Q], "completions": ["a", "b"], "scores": [1, 2]}, "ranking"),
+        ({"prompt": "q", "answer": "a", "answers": [{"text": "a", "rank": 1}]}, "ranking"),
+        ({"prompt": "q", "answer": "a", "answers": ["a", "b"]}, "prompt"),
+        ({"question": "q", "answers": ["a", "b"], "label": 1}, "classification"),
+        ({"question": "q", "answers": {"text": ["a"], "start": [0]}}, None),
+        ({"prompt": "q", "completion": "a", "rating": 4}, "prompt"),
         ({"text": "t", "url": "u"}, "text"),
         ({"sentence": "t"}, None),
         ({"messages": None}, None),

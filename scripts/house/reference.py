@@ -24,16 +24,21 @@ from kamerton.core import errors
 from kamerton.flows.recipe import Recipe
 
 PAGES = Path(__file__).parents[2] / "docs" / "reference"
+CHECKS = ("evaluate.checks", "objective.rewards")
+"""Where tables hold checks: they are described once, and not at every place."""
 
 
 def settings_page() -> str:
     """Describe every setting of a recipe."""
     lines = ["# Settings of a recipe", "", "Generated from the code. Unknown keys are errors.", ""]
-    lines += _section(Recipe, "")
+    lines += _section(Recipe, "", set())
     return "\n".join(lines)
 
 
-def _section(model: type[BaseModel], prefix: str) -> list[str]:
+def _section(
+    model: type[BaseModel], prefix: str, seen: set[tuple[str, type[BaseModel]]]
+) -> list[str]:
+    """Describe a table and those in it, but none twice: several objectives have the same."""
     lines, nested = [], []
     if prefix:
         lines += [f"## [{prefix}]", ""]
@@ -45,7 +50,7 @@ def _section(model: type[BaseModel], prefix: str) -> list[str]:
     ]
     for name, field in model.model_fields.items():
         members = _models(field.annotation)
-        if members and not prefix.startswith("evaluate.checks"):
+        if not prefix.startswith(CHECKS):
             nested += [(member, f"{prefix}.{name}".strip(".")) for member in members]
         default = _default(field, bool(members))
         meaning = " ".join((field.description or "").split()).replace("|", "\\|")
@@ -53,7 +58,9 @@ def _section(model: type[BaseModel], prefix: str) -> list[str]:
         lines.append(f"| `{name}` | {kind} | {default} | {meaning} |")
     lines.append("")
     for member, path in nested:
-        lines += _section(member, path)
+        if (path, member) not in seen:
+            seen.add((path, member))
+            lines += _section(member, path, seen)
     return lines
 
 

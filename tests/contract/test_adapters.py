@@ -146,7 +146,9 @@ def trained(method: partial, shape: str = "llama", steps: int = 2) -> Attached:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_it_starts_as_its_capabilities_say(method: partial, shape: str) -> None:
     made = attached(method, shape)
-    assert torch.equal(logits(made.base), made.start) == made.adapter.capabilities.identity_at_start
+    promised = made.adapter.capabilities.identity_at_start
+    # Without the promise it may be the same: rows for new tokens only change how a machine rounds.
+    assert torch.equal(logits(made.base), made.start) or not promised
 
 
 @pytest.mark.parametrize("shape", SHAPES)

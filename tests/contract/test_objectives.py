@@ -2,7 +2,9 @@
 
 import typing
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +13,18 @@ from torch import Tensor
 from kamerton.core.settings import Settings
 from kamerton.objectives.catalogue import ObjectiveSettings, make_objective
 from kamerton.objectives.dpo import DpoSettings
-from kamerton.objectives.objective import Objective, Scored
+from kamerton.objectives.grpo import GrpoSettings
+from kamerton.objectives.objective import Experience, Objective, Online, Scored, Written
+from kamerton.objectives.ppo import PpoSettings, PpoValue
+from kamerton.objectives.reward import RewardSettings
+
+
+def settings_of(kind: type[Settings], **given: Any) -> Any:
+    """Settings with a reward where there must be one; it is never asked for here."""
+    if "rewards" in kind.model_fields:
+        given = {"rewards": [{"kind": "check", "check": {"kind": "json"}}], **given}
+    return kind(**given)
+
 
 FORMS: tuple[Settings, ...] = (
     DpoSettings(form="hinge", beta=0.5),
@@ -21,99 +34,175 @@ FORMS: tuple[Settings, ...] = (
     DpoSettings(nll=0.5),
     DpoSettings(robustness="dr-dpo", temperature=0.7),
     DpoSettings(robustness="kldpo", temperature=0.7),
+    RewardSettings(margin=0.5, centre=0.0),
+    RewardSettings(model="general"),
+    settings_of(GrpoSettings, beta=0.0, scale=False),
 )
 """Forms of objectives besides the defaults."""
 
-SETTINGS: list[Settings] = [kind() for kind in typing.get_args(ObjectiveSettings)] + list(FORMS)
-LENGTHS = (3, 1, 7, 2, 5, 4, 2, 6)
-"""Tokens of the answers: four pairs or judged answers, or eight texts."""
+SETTINGS: list[Any] = [settings_of(kind) for kind in typing.get_args(ObjectiveSettings)]
+LENGTHS = (3, 1, 7, 2, 5, 4, 2, 6) * 2
+"""Tokens of the answers: sixteen texts, eight pairs or judged answers, or four prompts with four
+answers each."""
 
 
-def name(settings: Settings) -> str:
-    plain = settings.model_dump(exclude_defaults=True)
-    return "-".join([settings.kind, *(str(v) for k, v in plain.items() if k != "kind")])
+def name(settings: Any) -> str:
+    plain = settings.model_dump(exclude_defaults=True, exclude={"kind", "rewards"})
+    return "-".join([settings.kind, *(str(value) for value in plain.values())])
 
 
-@pytest.fixture(params=SETTINGS, ids=name)
+OBJECTIVES: dict[str, Objective] = {
+    name(settings): make_objective(settings) for settings in [*SETTINGS, *FORMS]
+} | {"ppo's value model": PpoValue(settings_of(PpoSettings))}
+
+
+@pytest.fixture(params=OBJECTIVES)
 def objective(request: pytest.FixtureRequest) -> Objective:
-    return make_objective(request.param)
+    return OBJECTIVES[request.param]
 
 
-def batch(objective: Objective) -> Scored:
-    """Answers of different lengths with made-up references, in fp64 so that sums are exact."""
-    torch.manual_seed(0)
-    logprobs = -torch.rand(sum(LENGTHS), dtype=torch.float64) * 2
-    owners = torch.repeat_interleave(torch.arange(len(LENGTHS)), torch.tensor(LENGTHS))
-    scored = Scored(logprobs, owners, len(LENGTHS))
-    references = scored.sums + torch.randn(len(LENGTHS), dtype=torch.float64)
-    good = torch.tensor([True, True, False, False, True, True, False, False])
+@pytest.fixture(params=[name for name, one in OBJECTIVES.items() if isinstance(one, Online)])
+def online(request: pytest.FixtureRequest) -> Online:
+    found = OBJECTIVES[request.param]
+    assert isinstance(found, Online)
+    return found
+
+
+def holds_a_part_constant(objective: Objective) -> bool:
+    """Whether the slope is meant to be another than that of the number: such have own tests."""
+    settings: Any = getattr(objective, "settings", None)
+    if settings is None:
+        return False
+    return settings.kind in ("kto", "drpo") or getattr(settings, "robustness", "") == "kldpo"
+
+
+def scored_of(
+    objective: Objective, logprobs: Tensor, lengths: Sequence[int], references: Tensor, old: Tensor
+) -> Scored:
+    """What the objective asks for: scores are log-probabilities that were made to differ."""
+    count = len(lengths)
+    answers = torch.repeat_interleave(torch.arange(count), torch.tensor(lengths))
+    scores = None
+    if objective.reads == "scores":
+        size = objective.settings.num_scores  # type: ignore[attr-defined]
+        firsts = logprobs[torch.searchsorted(answers, torch.arange(count))]
+        scores = firsts[:, None] * torch.randn(count, size, dtype=logprobs.dtype)
+    elif objective.reads == "values":
+        scores = logprobs[:, None]
+    noise = torch.randn(2, len(logprobs), dtype=logprobs.dtype)
+    advantages = noise[0, :count][answers]
+    learned = isinstance(objective, Online | PpoValue)
     return Scored(
-        logprobs,
-        owners,
-        len(LENGTHS),
+        logprobs if scores is None else logprobs[:0],
+        answers,
+        count,
         references if objective.needs_reference else None,
-        good if objective.takes == "feedback" else None,
+        torch.tensor([True, True, False, False] * (count // 4))
+        if objective.takes == "feedback"
+        else None,
+        scores,
+        experience=Experience(old, old.flip(0), advantages, noise[1], old) if learned else None,
     )
 
 
-def some(scored: Scored, first: int, stop: int, logprobs: Tensor) -> Scored:
-    """Some of a batch's answers."""
+def batch(objective: Objective) -> Scored:
+    """Answers of different lengths, in fp64 so that sums are exact; some ratios are clipped."""
+    torch.manual_seed(0)
+    logprobs = -torch.rand(sum(LENGTHS), dtype=torch.float64) * 2
+    owners = torch.repeat_interleave(torch.arange(len(LENGTHS)), torch.tensor(LENGTHS))
+    references = Scored(logprobs, owners, len(LENGTHS)).sums + torch.randn(len(LENGTHS))
+    old = logprobs + 0.2 * torch.randn(len(logprobs))
+    return scored_of(objective, logprobs, LENGTHS, references, old)
+
+
+def read(objective: Objective, scored: Scored) -> Tensor:
+    """What the loss has a slope at."""
+    found = scored.logprobs if objective.reads == "logprobs" else scored.scores
+    assert found is not None
+    return found
+
+
+def some(objective: Objective, scored: Scored, first: int, stop: int, moved: Tensor) -> Scored:
+    """Some of a batch's answers, with other numbers in place of what is read."""
     mine = (scored.answers >= first) & (scored.answers < stop)
+    experience = scored.experience
+    if experience is not None:
+        parts = [getattr(experience, one.name) for one in fields(Experience)]
+        experience = Experience(*(part[mine] for part in parts))
+    places = {"logprobs": None, "scores": slice(first, stop), "values": mine}[objective.reads]
     return Scored(
-        logprobs[mine],
+        moved[mine] if places is None else moved[:0, 0],
         scored.answers[mine] - first,
         stop - first,
         None if scored.references is None else scored.references[first:stop],
         None if scored.good is None else scored.good[first:stop],
+        None if places is None else moved[places],
+        experience=experience,
     )
 
 
-def num_units(objective: Objective) -> int:
+def num_units(objective: Objective, lengths: Sequence[int] = LENGTHS) -> int:
     if objective.unit == "token":
-        return sum(LENGTHS)
-    return len(LENGTHS) if objective.takes == "texts" else len(LENGTHS) // 2
+        return sum(lengths)
+    each = {"texts": 1, "pairs": 2, "feedback": 2, "prompts": 4, "prompts-with-pairs": 4}
+    return len(lengths) // each[objective.takes]
 
 
-def loss_at(objective: Objective, logprobs: Tensor) -> Tensor:
-    scored = batch(objective)
-    moved = some(scored, 0, len(LENGTHS), logprobs)
-    return objective.loss(moved, num_units(objective)).value
+def loss_at(objective: Objective, moved: Tensor) -> Tensor:
+    scored = some(objective, batch(objective), 0, len(LENGTHS), moved)
+    return objective.loss(scored, num_units(objective)).value
 
 
 def slope(objective: Objective) -> Tensor:
-    logprobs = batch(objective).logprobs.requires_grad_()
-    (gradient,) = torch.autograd.grad(loss_at(objective, logprobs), logprobs)
+    at = read(objective, batch(objective)).requires_grad_()
+    (gradient,) = torch.autograd.grad(loss_at(objective, at), at)
     return gradient
 
 
 def test_the_gradient_equals_finite_differences(objective: Objective) -> None:
-    """KTO and KLDPO hold a part of the loss constant, so they have tests of their own."""
-    if (settings := getattr(objective, "settings", None)) is not None and (
-        settings.kind == "kto" or getattr(settings, "robustness", "") == "kldpo"
-    ):
-        assert objective.whole_batch
+    if holds_a_part_constant(objective):
         return
-    logprobs, found, step = batch(objective).logprobs, slope(objective), 1e-6
-    for place in range(len(logprobs)):
-        nudge = torch.zeros_like(logprobs)
-        nudge[place] = step
-        difference = loss_at(objective, logprobs + nudge) - loss_at(objective, logprobs - nudge)
-        assert float(difference / (2 * step)) == pytest.approx(float(found[place]), abs=1e-7)
+    at, found, step = read(objective, batch(objective)), slope(objective), 1e-6
+    assert found.any()
+    for place in range(at.numel()):
+        nudge = torch.zeros_like(at)
+        nudge.view(-1)[place] = step
+        difference = loss_at(objective, at + nudge) - loss_at(objective, at - nudge)
+        expected = float(found.reshape(-1)[place])
+        assert float(difference / (2 * step)) == pytest.approx(expected, abs=1e-7)
 
 
-@pytest.mark.parametrize("cuts", [[2], [2, 6], [2, 4, 6]], ids=str)
+def test_fp32_has_the_slopes_of_fp64(objective: Objective) -> None:
+    """Where large numbers cancel, the finite differences of fp64 would not show it."""
+    exact = batch(objective)
+    parts = {one.name: getattr(exact, one.name) for one in fields(Scored)}
+    if exact.experience is not None:
+        told = [getattr(exact.experience, one.name).float() for one in fields(Experience)]
+        parts["experience"] = Experience(*told)
+    floats = ("logprobs", "references", "scores")
+    parts |= {key: parts[key].float() for key in floats if parts[key] is not None}
+    rounded = Scored(**parts)
+    at = read(objective, rounded).requires_grad_()
+    (found,) = torch.autograd.grad(objective.loss(rounded, num_units(objective)).value, at)
+    torch.testing.assert_close(found.double(), slope(objective), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("cuts", [[4], [4, 12], [4, 8, 12]], ids=str)
 def test_accumulation_equals_the_large_batch(objective: Objective, cuts: Sequence[int]) -> None:
     if objective.whole_batch:
         return
     scored = batch(objective)
-    logprobs = scored.logprobs.requires_grad_()
+    at = read(objective, scored).requires_grad_()
     total = torch.zeros((), dtype=torch.float64)
+    parts: dict[str, float] = {}
     for first, stop in pairwise([0, *cuts, len(LENGTHS)]):
-        share = objective.loss(some(scored, first, stop, logprobs), num_units(objective)).value
-        share.backward()
-        total += share.detach()
-    torch.testing.assert_close(total, loss_at(objective, logprobs.detach()))
-    torch.testing.assert_close(logprobs.grad, slope(objective))
+        share = objective.loss(some(objective, scored, first, stop, at), num_units(objective))
+        share.value.backward()
+        total += share.value.detach()
+        parts = {key: parts.get(key, 0.0) + value for key, value in share.parts.items()}
+    torch.testing.assert_close(total, loss_at(objective, at.detach()))
+    torch.testing.assert_close(at.grad, slope(objective))
+    assert parts == pytest.approx(objective.loss(scored, num_units(objective)).parts)
 
 
 def test_the_loss_is_one_finite_number_and_so_are_its_parts(objective: Objective) -> None:
@@ -124,9 +213,12 @@ def test_the_loss_is_one_finite_number_and_so_are_its_parts(objective: Objective
 
 
 def test_a_step_against_the_gradient_lowers_the_loss(objective: Objective) -> None:
-    logprobs, gradient = batch(objective).logprobs, slope(objective)
-    moved = loss_at(objective, logprobs - 0.01 * gradient / gradient.norm())
-    assert moved < loss_at(objective, logprobs)
+    """Not so for DRPO: what it lowers is not the number that has the right slope."""
+    if objective.takes == "prompts-with-pairs":
+        return
+    at, gradient = read(objective, batch(objective)), slope(objective)
+    moved = loss_at(objective, at - 0.01 * gradient / gradient.norm())
+    assert moved < loss_at(objective, at)
 
 
 EXTREMES: dict[str, Callable[[int], Tensor]] = {
@@ -140,18 +232,52 @@ EXTREMES: dict[str, Callable[[int], Tensor]] = {
 @pytest.mark.parametrize("length", [1, 4096])
 @pytest.mark.parametrize("extreme", EXTREMES)
 def test_extremes_are_finite(objective: Objective, extreme: str, length: int) -> None:
-    """Each extreme as the better answer and as the worse, beside an ordinary one, in fp32."""
+    """Each extreme as the better answer and as the worse, beside an ordinary one, in fp32.
+
+    Where it matters what was said before, certain is what was hopeless, and the reverse.
+    """
     torch.manual_seed(0)
     strange, plain = EXTREMES[extreme](length), -torch.rand(3)
-    logprobs = torch.cat([strange, plain, plain, strange]).requires_grad_()
-    lengths = torch.tensor([length, 3, 3, length])
-    references = torch.zeros(4) if objective.needs_reference else None
-    good = torch.tensor([True, True, False, False]) if objective.takes == "feedback" else None
-    scored = Scored(
-        logprobs, torch.repeat_interleave(torch.arange(4), lengths), 4, references, good
-    )
-    units = 2 if objective.unit == "example" else int(lengths.sum())
-    loss = objective.loss(scored, units).value
-    (gradient,) = torch.autograd.grad(loss, logprobs)
-    assert torch.isfinite(loss)
+    logprobs, lengths = torch.cat([strange, plain, plain, strange]), (length, 3, 3, length)
+    scored = scored_of(objective, logprobs, lengths, torch.zeros(4), -1e4 - logprobs)
+    at = read(objective, scored).requires_grad_()
+    found = objective.loss(scored, num_units(objective, lengths))
+    (gradient,) = torch.autograd.grad(found.value, at)
+    assert torch.isfinite(found.value)
     assert torch.isfinite(gradient).all()
+    assert torch.isfinite(torch.tensor(list(found.parts.values()))).all()
+
+
+def written(rewards: Sequence[float], lengths: Sequence[int]) -> Written:
+    """Answers, written as the reference would, of which nothing was expected."""
+    old = -torch.rand(sum(lengths), dtype=torch.float64)
+    answers = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    worth = torch.tensor(rewards, dtype=torch.float64)[:, None]
+    return Written(old, old.clone(), answers, worth, torch.zeros_like(old))
+
+
+@pytest.mark.parametrize("rewards", [[0.7, -0.2, 0.1, 0.9], [0.3] * 4], ids=["different", "equal"])
+def test_experience_fits_what_was_written(online: Online, rewards: list[float]) -> None:
+    prompts = [written(rewards, (3, 1, 4, 2)), written(rewards, (1, 1, 2, 5))]
+    found = online.learn_from(prompts)
+    assert len(found) == 2
+    for prompt, one in zip(prompts, found, strict=True):
+        assert one.old is prompt.old
+        assert one.reference is prompt.reference
+        for part in (one.advantages, one.returns, one.values):
+            if part is not None:
+                assert part.shape == prompt.old.shape
+                assert torch.isfinite(part).all()
+                assert not part.requires_grad
+
+
+def test_the_best_answer_becomes_likelier_and_the_worst_less_so(online: Online) -> None:
+    """The last is the best and the last but one the worst; before them may stand a pair."""
+    prompt = written([0.2, -0.1, -2.0, 2.0], (2, 3, 2, 2))
+    (experience,) = online.learn_from([prompt])
+    logprobs = prompt.old.clone().requires_grad_()
+    scored = Scored(logprobs, prompt.answers, 4, experience=experience)
+    online.loss(scored, 1).value.backward()
+    assert logprobs.grad is not None
+    assert (logprobs.grad[prompt.answers == 2] > 0).all()
+    assert (logprobs.grad[prompt.answers == 3] < 0).all()

@@ -8,6 +8,7 @@ from kamerton.adapters.bottleneck import BottleneckSettings, attach_bottleneck
 from kamerton.adapters.bottleneck_stack import load_bottlenecks
 from kamerton.adapters.full import FullSettings, attach_full, load_full
 from kamerton.adapters.fusion import FusionSettings, attach_fusion, load_fusion
+from kamerton.adapters.headed import SCORE_HEAD_FILE, load_headed
 from kamerton.adapters.ia3 import Ia3Settings, attach_ia3, load_ia3
 from kamerton.adapters.lora import LoraSettings, attach_lora
 from kamerton.adapters.lora_stored import load_lora
@@ -90,11 +91,16 @@ def load(base: Base, method: str, files: Mapping[str, bytes]) -> Adapter:
         files: Its files by name.
 
     Returns:
-        The adapter.
+        The adapter, with its score head if it has one.
 
     Raises:
         AdapterError: If it does not fit the base or the method is unknown.
     """
+    adapter = _load(base, method, files)
+    return load_headed(base, adapter, files) if SCORE_HEAD_FILE in files else adapter
+
+
+def _load(base: Base, method: str, files: Mapping[str, bytes]) -> Adapter:
     match method:
         case "lora":
             return load_lora(base, files)

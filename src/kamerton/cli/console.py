@@ -129,7 +129,7 @@ def progress_sink() -> Iterator[Sink]:
         yield _Bars(bars, announce=not live)
 
 
-_SHOWN = ("accuracy", "margin", "kl")
+_SHOWN = ("accuracy", "margin", "reward", "kl")
 """Parts of a held-out loss that are printed; the others are in the events."""
 
 
@@ -154,7 +154,10 @@ class _Bars:
                 self._say_start(event)
             case StepDone():
                 rate = event.num_tokens / max(event.seconds, 1e-9)
-                note = f"loss {event.loss:.3f}  {rate:,.0f} tokens/s"
+                # The loss of what the model writes itself says nothing: the reward does.
+                told = {"loss": event.loss, **event.parts}
+                first = "reward" if "reward" in told else "loss"
+                note = f"{first} {told[first]:.3f}  {rate:,.0f} tokens/s"
                 self._show("training", event.step, event.num_steps, note)
             case HoldoutMeasured():
                 mark = "  best so far" if event.best else ""
@@ -175,10 +178,11 @@ class _Bars:
             self._bars.console.print(f"going on after step {event.first_step}", style="dim")
         facts = event.facts
         if "trainable" in facts:
+            learned = f", {facts['labelled']:,} learned" if "labelled" in facts else " at most"
             self._bars.console.print(
                 f"{facts['trainable']:,} trainable parameters "
                 f"({100 * facts['share']:.2f} % of the base), {facts['dtype']}; "
-                f"{facts['tokens']:,} tokens an epoch, {facts['labelled']:,} learned; "
+                f"{facts['tokens']:,} tokens an epoch{learned}; "
                 f"activations about {facts['activation_bytes_per_row'] / 2**20:,.0f} MiB a row",
                 style="dim",
             )

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-__all__ = ["Chat", "Completion", "Engine", "Generation", "Score", "TokenEvent"]
+__all__ = ["Chat", "Completion", "Engine", "Generation", "Sample", "Score", "TokenEvent"]
 
 Chat = Sequence[Mapping[str, Any]]
 """Messages as chat templates take them: `role`, `content`, sometimes `tool_calls`."""
@@ -54,6 +54,24 @@ class Completion:
     finish_reason: str
     num_prompt_tokens: int
     num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """An answer as a model that is being trained wrote it.
+
+    Attributes:
+        ids: Its tokens, with the one that ended it.
+        logprobs: Natural-log probability of each of `ids` among the whole vocabulary at
+            temperature 1, as training computes it.
+        text: Its text, without special tokens.
+        ended: Whether the model ended it; else it was cut at `max_tokens` or the context's end.
+    """
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    text: str
+    ended: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,11 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            problems = [_problem(cls, detail, source) for detail in error.errors()]
+            problems = [
+                _problem(cls, detail, source)
+                for detail in error.errors()
+                if not _only_echoes(detail)
+            ]
             raise SettingsError(problems) from None
 
 
@@ -163,6 +167,11 @@ def _problem(model: type[BaseModel], detail: ErrorDetails, source: str) -> str:
     return f"{source}: {key}: {message[0].lower()}{message[1:]}, got {detail['input']!r}"
 
 
+def _only_echoes(detail: ErrorDetails) -> bool:
+    """Whether a list is called too short because its items, reported by themselves, are wrong."""
+    return detail["type"] == "too_short" and len(detail["input"]) >= detail["ctx"]["min_length"]
+
+
 def _follow(
     model: type[BaseModel], place: Sequence[str]
 ) -> tuple[list[str], list[type[BaseModel]], list[type[BaseModel]]]:
@@ -174,7 +183,8 @@ def _follow(
     owners, inside = [model], [model]
     for part in place:
         tagged = [one for one in inside if part in _tags(one)]
-        if tagged:
+        # Where one member is left, a part that looks like its tag is a field of that name.
+        if tagged and len(inside) > 1:
             inside = tagged
             continue
         path.append(part)

@@ -1,7 +1,8 @@
 """What rendering takes and gives: its settings, rows, pairs, and examples as chats."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,9 @@ __all__ = [
     "RenderSettings",
     "Rendered",
     "RenderedFeedback",
+    "RenderedGroup",
     "RenderedPair",
+    "RenderedPrompt",
     "Trainable",
     "chat_of",
     "untrained",
@@ -89,11 +92,14 @@ class RenderedPair:
         num_prompt: Tokens at the start that both rows share: the prompt.
         chosen: The prompt with the better answer.
         rejected: The prompt with the worse answer.
+        margin: By how much the better answer should be ahead of the worse, for a reward model;
+            None when the data do not say.
     """
 
     num_prompt: int
     chosen: Rendered
     rejected: Rendered
+    margin: float | None = None
 
     @property
     def place(self) -> Place | None:
@@ -153,7 +159,84 @@ class RenderedFeedback:
         return self.answer, self.other
 
 
-Trainable = Rendered | RenderedPair | RenderedFeedback
+@dataclass(frozen=True, eq=False, slots=True)
+class RenderedPrompt:
+    """A prompt that the model answers itself.
+
+    Attributes:
+        ids: [P] int32 token ids of the prompt.
+        messages: The same as messages, without what the recipe puts before them.
+        extra: The row's other columns.
+        place: Where it came from.
+        reference: The answer that the row brings, as text; empty where there is none.
+        given: Answers to learn from beside the model's own, as rows: the better one, then the
+            worse; or none.
+        texts: The same as texts.
+    """
+
+    ids: NDArray[np.int32]
+    messages: Chat
+    extra: Mapping[str, Any]
+    place: Place
+    reference: str = ""
+    given: tuple[Rendered, ...] = ()
+    texts: tuple[str, ...] = ()
+
+    @property
+    def num_prompt(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.ids)
+
+    @property
+    def answers(self) -> tuple[Rendered, ...]:
+        """Those that are there before the model writes."""
+        return self.given
+
+    @property
+    def good(self) -> bool | None:
+        """Nobody has judged it."""
+        return None
+
+    def answered(self, answers: Sequence[Sequence[int]]) -> "RenderedGroup":
+        """Put answers behind the given ones.
+
+        Args:
+            answers: Token ids of each, up to their end.
+
+        Returns:
+            What can be learned from.
+        """
+        rows = list(self.given)
+        for answer in answers:
+            ids = np.concatenate([self.ids, np.array(answer, dtype=np.int32)])
+            rows.append(Rendered(ids, np.arange(len(ids)) >= len(self.ids), self.place))
+        return RenderedGroup(self.num_prompt, tuple(rows))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class RenderedGroup:
+    """Several answers to one prompt.
+
+    Attributes:
+        num_prompt: Tokens at the start that all rows share: the prompt.
+        answers: The prompt with each answer; at least one.
+    """
+
+    num_prompt: int
+    answers: tuple[Rendered, ...]
+
+    @property
+    def place(self) -> Place | None:
+        """Where the prompt came from."""
+        return self.answers[0].place
+
+    @property
+    def good(self) -> bool | None:
+        """Rewards judge it, not users."""
+        return None
+
+
+Trainable = Rendered | RenderedPair | RenderedFeedback | RenderedPrompt | RenderedGroup
 """What a step of training is made of: one text, or one prompt with several answers."""
 
 

@@ -14,6 +14,7 @@ chat goes on (Qwen3 deletes its thinking). Such an answer is not trained in the 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from kamerton.data.rendered import (
     Rendered,
     RenderedFeedback,
     RenderedPair,
+    RenderedPrompt,
     RenderSettings,
     chat_of,
     untrained,
@@ -226,6 +228,35 @@ class Renderer:
             num_prompt, rows = self._answers(example.prompt, answers, example.place, apply)
         return RenderedFeedback(num_prompt, rows[0], rows[1], example.good)
 
+    def render_prompt(self, example: Example, apply: Apply | None = None) -> RenderedPrompt:
+        """Render what stands before an example's last answer, to be answered by the model.
+
+        Args:
+            example: Anything but plain text; a preference brings both answers along.
+            apply: Puts a prompt around its messages.
+
+        Returns:
+            The prompt.
+
+        Raises:
+            RenderingError: If it cannot be rendered, with place and reason.
+        """
+        with _at(example.place):
+            if isinstance(example, PreferenceExample):
+                pair = self._pair(example, apply)
+                texts = tuple(map(_only_text, (example.chosen, example.rejected)))
+                return RenderedPrompt(
+                    pair.prompt_ids, example.prompt, example.extra, example.place,
+                    texts[0], pair.answers, texts,
+                )  # fmt: skip
+            messages, answer = _at_answer(example)
+            ids = np.array(self.prompt_ids(apply(messages) if apply else messages), dtype=np.int32)
+            if len(ids) >= self.max_tokens:
+                raise self._overlong(len(ids) + 1)
+            content = answer.get("content")
+            reference = content if isinstance(content, str) else ""
+            return RenderedPrompt(ids, messages, example.extra, example.place, reference)
+
     def prompt_ids(self, messages: Chat, tools: Tools = ()) -> list[int]:
         """Make the prompt for generation.
 
@@ -304,7 +335,7 @@ class Renderer:
         num_prompt, rows = self._answers(example.prompt, answers, example.place, apply)
         if np.array_equal(rows[0].ids, rows[1].ids):
             raise RenderingError("chosen and rejected must differ, found the same tokens")
-        return RenderedPair(num_prompt, rows[0], rows[1])
+        return RenderedPair(num_prompt, rows[0], rows[1], _margin(example))
 
     def _answers(
         self,
@@ -385,6 +416,36 @@ class Renderer:
             f"a row must have at most {self.max_tokens} tokens ({self._limit}), {found}",
             hint=f"{way}, shorten the text, or set render.overlong = 'shorten'",
         )
+
+
+def _at_answer(example: Example) -> tuple[tuple[Message, ...], Message]:
+    """Messages up to the last answer of an example that is no preference, and that answer."""
+    if isinstance(example, FeedbackExample):
+        return example.prompt, example.completion[0]
+    messages, tools = chat_of(example)
+    if tools:
+        raise RenderingError("a chat with tools cannot be answered here: its answers are calls")
+    last = max((n for n, one in enumerate(messages) if one["role"] == "assistant"), default=0)
+    if not last:
+        raise RenderingError("a chat must have a question before its answer")
+    return messages[:last], messages[last]
+
+
+def _only_text(answer: Sequence[Message]) -> str:
+    text = answer[0].get("content")
+    if len(answer) != 1 or not isinstance(text, str) or answer[0].get("tool_calls"):
+        raise RenderingError("answers of a pair must be one text each to be judged")
+    return text
+
+
+def _margin(example: PreferenceExample) -> float | None:
+    """Read how much better the better answer is, where a column says so."""
+    value = example.extra.get("margin")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < inf:
+        raise RenderingError(f"margin must be a number of 0 or more, got {value!r}")
+    return float(value)
 
 
 class _OverlongError(RenderingError):

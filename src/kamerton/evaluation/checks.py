@@ -24,7 +24,7 @@ from kamerton.evaluation.settings import (
 from kamerton.evaluation.statistics import Finish, Floats
 from kamerton.evaluation.task import Item
 
-__all__ = ["Checked", "check_answers", "check_labels", "is_json"]
+__all__ = ["Checked", "check_answers", "check_labels", "is_json", "worth_of"]
 
 _FENCE = re.compile(r"\A```[\w-]*\n(.*)\n```\Z", re.DOTALL)
 
@@ -94,6 +94,29 @@ def check_answers(check: Check, items: Sequence[Item], texts: Sequence[str]) -> 
     counted = [_counts(check, item) for item in items]
     if not any(counted):
         _complain(check, items)
+    return _checked(check, items, texts, counted)
+
+
+def worth_of(check: Check, items: Sequence[Item], texts: Sequence[str]) -> Floats:
+    """Say what each of some answers is worth.
+
+    Args:
+        check: What is measured.
+        items: The questions.
+        texts: The answer to each.
+
+    Returns:
+        0 or 1, NaN where an item has not what the check needs, [n].
+    """
+    counted = [_counts(check, item) for item in items]
+    if not any(counted):
+        return np.full(len(items), np.nan)
+    return _checked(check, items, texts, counted).values
+
+
+def _checked(
+    check: Check, items: Sequence[Item], texts: Sequence[str], counted: Sequence[bool]
+) -> Checked:
     if isinstance(check, PatternCheck):
         return _check_pattern(check, items, texts, counted)
     judge = _judge(check)

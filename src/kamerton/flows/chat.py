@@ -9,7 +9,7 @@ from kamerton.core.protocols import Engine, Generation
 from kamerton.core.seeds import derive_seed
 from kamerton.data.rendered import RenderSettings
 from kamerton.flows.prepare import renderer_of
-from kamerton.flows.variants import base_of, make_ready
+from kamerton.flows.variants import base_of, ensure_writes, make_ready
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.load import load_base
@@ -71,6 +71,7 @@ class Conversation:
                 engines[name] = EmbeddedEngine(base, renderer)
             else:
                 variant = find_variant(name, workspace.variants)
+                ensure_writes(variant, "talked to")
                 engines[name] = make_ready(variant, base_of(variant)).engine
                 wanted.append(int(variant.manifest.generation.get("max_tokens", _MAX_TOKENS)))
         longest = max_tokens or max(wanted, default=_MAX_TOKENS)

@@ -12,7 +12,7 @@ from kamerton.adapters.combine_stored import COMBINABLE, Stored, combine_stored
 from kamerton.core.errors import VariantError
 from kamerton.core.files import hash_json
 from kamerton.flows.prepare import renderer_of
-from kamerton.flows.variants import base_of, probe_logits, recipe_of
+from kamerton.flows.variants import base_of, ensure_writes, probe_logits, recipe_of
 from kamerton.flows.workspace import Workspace
 from kamerton.store.database import open_store
 from kamerton.store.manifest import DataRecord, VariantManifest
@@ -67,6 +67,7 @@ def _check(variants: Sequence[Variant]) -> None:
         raise VariantError("combine needs at least two different variants")
     first = variants[0].manifest
     for variant in variants:
+        ensure_writes(variant, "combined")
         if variant.manifest.method not in ("lora", *COMBINABLE):
             raise VariantError(
                 f"{variant.name} is '{variant.manifest.method}', which cannot be combined"

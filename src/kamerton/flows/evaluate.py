@@ -23,9 +23,9 @@ from kamerton.evaluation.task import Answers, Item, make_items, run_items, sprea
 from kamerton.flows.measure import measure_general_loss
 from kamerton.flows.prepare import make_prompt, read_examples, renderer_of
 from kamerton.flows.recipe import Recipe
-from kamerton.flows.variants import base_of, make_ready, prompt_of, recipe_of
+from kamerton.flows.variants import base_of, engine_of, make_ready, prompt_of, recipe_of
 from kamerton.flows.workspace import Workspace
-from kamerton.inference.engine import EmbeddedEngine, context_of
+from kamerton.inference.engine import context_of
 from kamerton.models.base import Base
 from kamerton.models.load import DType
 from kamerton.prompting.prompt import Prompt
@@ -333,18 +333,20 @@ def _answer(
     report(0, len(items))
     adapter = make_ready(contestant.variant, base).adapter if contestant.variant else None
     # Each question brings its own prompt.
-    engine = EmbeddedEngine(base, contestant.renderer)
+    engine = engine_of(base, contestant.renderer)
     prompted = [
         replace(item, chat=each.prompt.apply(item.chat))
         for item, each in zip(items, asked, strict=True)
     ]
-    rows = [row for each in asked for row in each.rows]
-    answers = replace(
-        run_items(engine, contestant.name, prompted, settings, report),
-        holdout_loss=mean_loss(base, rows),
-        holdout_tokens=num_labelled(rows),
-        general_loss=measure_general_loss(base, contestant.renderer),
-    )
+    answers = run_items(engine, contestant.name, prompted, settings, report)
+    if base.score_head is None:
+        rows = [row for each in asked for row in each.rows]
+        answers = replace(
+            answers,
+            holdout_loss=mean_loss(base, rows),
+            holdout_tokens=num_labelled(rows),
+            general_loss=measure_general_loss(base, contestant.renderer),
+        )
     if adapter is not None:
         adapter.detach()
     return answers

@@ -29,6 +29,7 @@ from kamerton.data.rendering import Renderer
 from kamerton.flows.prepare import renderer_of, tokenizer_of
 from kamerton.flows.variants import (
     base_of,
+    ensure_writes,
     largest_change,
     make_ready,
     probe_ids,
@@ -99,6 +100,7 @@ def export_variant(
     """
     if folder.exists():
         raise VariantError(f"{folder} exists already", hint="name a folder that does not exist")
+    ensure_writes(variant, "exported")
     if not variant.manifest.files:
         raise VariantError(f"{variant.name} is a prompt only: it has no weights to export")
     renderer, wanted, moved = _own_logits(variant, alone=format == "gguf-base")

@@ -3,7 +3,7 @@
 from kamerton.adapters.fusion import FusionSettings
 from kamerton.core.errors import SettingsError, VariantError
 from kamerton.flows.recipe import PromptSettings, Recipe
-from kamerton.flows.variants import recipe_of
+from kamerton.flows.variants import ensure_writes, recipe_of
 from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
 from kamerton.store.variants import Variant, check_base, find_variant
@@ -32,6 +32,8 @@ def read_start(recipe: Recipe, workspace: Workspace) -> Variant | None:
             hint="give the new variant another name",
         )
     variant = find_variant(recipe.start, workspace.variants)
+    if recipe.objective.kind != "reward":
+        ensure_writes(variant, "gone on from")
     if not variant.manifest.files:
         raise VariantError(
             f"start: '{variant.name}' is a prompt without a trained part",
@@ -59,7 +61,10 @@ def read_members(recipe: Recipe, workspace: Workspace) -> list[Variant]:
             "adapter.variants: names must be different, and none the recipe's own, got "
             f"{', '.join(names)}"
         )
-    return [find_variant(name, workspace.variants) for name in names]
+    members = [find_variant(name, workspace.variants) for name in names]
+    for member in members:
+        ensure_writes(member, "made a part of another")
+    return members
 
 
 def taken_over(recipe: Recipe, start: Variant | None) -> Recipe:

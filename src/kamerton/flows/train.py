@@ -9,34 +9,41 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 
 from kamerton import __version__
 from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.catalogue import NoAdapterSettings, attach, load
+from kamerton.adapters.headed import Headed, with_head
 from kamerton.core.errors import AdapterError, InterruptedRun, SettingsError, TrainingError
 from kamerton.core.events import Notice, Sink, fan_out
 from kamerton.data.dataset import Prepared
 from kamerton.data.examples import ClassificationExample, Example
-from kamerton.data.rendered import Trainable
+from kamerton.data.rendered import RenderedPrompt, Trainable
+from kamerton.flows.online import make_rollouts
 from kamerton.flows.prepare import make_prompt, read_examples, render_all, renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.references import cached_references
+from kamerton.flows.rewards import function_hashes, read_judges
 from kamerton.flows.start import ensure_same_base, read_members, read_start, taken_over
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import context_of
 from kamerton.models.base import Base
+from kamerton.models.layout import Layout
 from kamerton.models.load import load_base
 from kamerton.objectives.catalogue import make_objective
+from kamerton.objectives.objective import Online
+from kamerton.objectives.online import OnlineSettings
+from kamerton.objectives.reward import RewardSettings
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.database import open_store
 from kamerton.store.manifest import BaseRecord, DataRecord, VariantManifest
 from kamerton.store.sink import record_run
 from kamerton.store.variants import Variant, write_variant
 from kamerton.training.loop import CHECKPOINT_FILE, Outcome, Task, train
-from kamerton.training.rows import make_row
-from kamerton.training.scoring import measure
 from kamerton.training.sinks import jsonl_sink, tensorboard_sink
 
 __all__ = ["EVENTS_FILE", "Made", "make_variant"]
@@ -44,6 +51,17 @@ __all__ = ["EVENTS_FILE", "Made", "make_variant"]
 EVENTS_FILE = "events.jsonl"
 _FEW_HELD = 20
 _LESS_PROBABLE = -1.0
+_MOSTLY = 0.9
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Parts:
+    """Variants that a new one is made with: where it starts, what it joins, who judges it."""
+
+    start: Variant | None
+    members: Sequence[Variant]
+    judges: Sequence[Variant]
+    folder: Path
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +118,7 @@ def _make_alone(
     start = read_start(recipe, workspace)
     recipe = taken_over(recipe, start)
     members = read_members(recipe, workspace) if start is None else []
+    judges = read_judges(recipe, workspace)
     examples = read_examples(recipe, folder, sink)
     _say_counts(examples, sink)
     base = load_base(
@@ -111,14 +130,16 @@ def _make_alone(
     prompt = make_prompt(recipe, examples.train)
     outcome, files, metrics = None, dict[str, bytes](), dict[str, float]()
     if not isinstance(recipe.adapter, NoAdapterSettings):
-        task = _make_task(recipe, examples, base, prompt, start, members, workspace, sink)
+        parts = _Parts(start, members, judges, folder)
+        task = _make_task(recipe, examples, base, prompt, parts, workspace, sink)
         if fresh:
             (task.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
         outcome = _follow(task, recipe, workspace, sink, should_stop)
         _ensure_effect(base, task.adapter, task.train[0])
         files, metrics = dict(task.adapter.files()), _metrics(task, outcome)
         _explain(metrics, sink)
-    parents = [start, *members] if start else members
+        _explain_reward(metrics, sink)
+    parents = [*([start] if start else []), *members, *judges]
     manifest = _manifest(recipe, folder, examples, base, prompt, metrics, parents)
 
     def kept(name: str) -> None:
@@ -176,12 +197,12 @@ def _make_task(
     examples: Prepared,
     base: Base,
     prompt: Prompt,
-    start: Variant | None,
-    members: Sequence[Variant],
+    parts: _Parts,
     workspace: Workspace,
     sink: Sink,
 ) -> Task:
     """Render the examples and attach an adapter: a fresh one, or that of the starting variant."""
+    start = parts.start
     objective = make_objective(recipe.objective)
     renderer = renderer_of(base, recipe.render, recipe.adapter)
     for notice in renderer.facts.notices:
@@ -196,18 +217,24 @@ def _make_task(
     train_rows = render(examples.train, "training examples")
     held_rows = render(examples.holdout, "held-out examples")
     if start is None:
-        opening = train_rows[0].answers[0].ids.tolist()
-        for member in members:
+        opening = _first_ids(train_rows[0]).tolist()
+        for member in parts.members:
             ensure_same_base(member, base)
-        files = [member.files() for member in members]
+        files = [member.files() for member in parts.members]
         adapter = attach(base, recipe.adapter, recipe.train.seed, opening, files)
     else:
         ensure_same_base(start, base)
         adapter = load(base, start.manifest.method, start.files())
+    if isinstance(recipe.objective, RewardSettings):
+        adapter = _judging(base, adapter, recipe.objective.num_scores, recipe.train.seed)
     _check_room(base, [*train_rows, *held_rows])
     folder = workspace.runs / recipe.name
     folder.mkdir(parents=True, exist_ok=True)
-    references = None
+    references, rollouts = None, None
+    if isinstance(objective, Online):
+        rollouts, adapter = make_rollouts(
+            recipe, objective, base, adapter, renderer, parts.judges, parts.folder
+        )
     if objective.needs_reference:
         content = start.manifest.content_hash if start else ""
         ask = partial(cached_references, base, adapter)
@@ -224,16 +251,36 @@ def _make_task(
         holdout=held_rows,
         settings=recipe.train,
         folder=folder,
-        identity=_identity(recipe, examples, base, [start, *members] if start else members),
+        identity=_identity(recipe, examples, base, parts),
         references=references,
         starts_as_reference=start is not None or adapter.capabilities.identity_at_start,
+        rollouts=rollouts,
     )
+
+
+def _first_ids(example: Trainable) -> NDArray[np.int32]:
+    """What an example begins with: a text, or a prompt that is not answered yet."""
+    return example.ids if isinstance(example, RenderedPrompt) else example.answers[0].ids
+
+
+def _judging(base: Base, adapter: Adapter, num_scores: int, seed: int) -> Headed:
+    """Put a score head beside an adapter that has none."""
+    if not isinstance(adapter, Headed):
+        return with_head(base, adapter, num_scores, seed)
+    if adapter.head.num_scores != num_scores:
+        raise SettingsError(
+            f"objective.model: the starting variant gives {adapter.head.num_scores} numbers an "
+            f"answer, the recipe wants {num_scores}"
+        )
+    return adapter
 
 
 def _check_room(base: Base, rows: Sequence[Trainable]) -> None:
     """Refuse virtual tokens that leave too little of the base's context to an example."""
     context = context_of(base.model.config)
-    longest = max(len(answer.ids) for row in rows for answer in row.answers)
+    longest = max(
+        max((len(answer.ids) for answer in row.answers), default=row.num_prompt) for row in rows
+    )
     if context is not None and base.num_virtual and base.num_virtual + longest > context:
         raise AdapterError(
             f"adapter.num_tokens: {base.num_virtual} virtual tokens and the longest example of "
@@ -266,11 +313,15 @@ def _metrics(task: Task, outcome: Outcome) -> dict[str, float]:
     """Sum training up; the base's own loss on the holdout says what was gained."""
     metrics = {"steps": float(outcome.kept_step), "train_seconds": outcome.seconds}
     if outcome.holdout_loss is not None:
-        references = task.references and task.references[1]
-        with task.adapter.disabled():
-            before, _ = measure(task.objective, task.base, task.holdout, references)
-        _, parts = measure(task.objective, task.base, task.holdout, references)
-        metrics |= {"holdout_loss_base": before, "holdout_loss": outcome.holdout_loss}
+        metrics["holdout_loss"] = outcome.holdout_loss
+        if task.rollouts is not None:
+            with task.rollouts.reference():
+                _, before = task.measure()
+            metrics["holdout_reward_before"] = before["reward"]
+        elif task.objective.reads == "logprobs":
+            with task.adapter.disabled():
+                metrics["holdout_loss_base"], _ = task.measure()
+        _, parts = task.measure()
         metrics |= {f"holdout_{name}": value for name, value in parts.items()}
     return metrics
 
@@ -290,7 +341,28 @@ def _explain(metrics: Mapping[str, float], sink: Sink) -> None:
         )
 
 
-def _identity(recipe: Recipe, examples: Prepared, base: Base, parents: Sequence[Variant]) -> str:
+def _explain_reward(metrics: Mapping[str, float], sink: Sink) -> None:
+    """Say how far rewards came, and at what distance."""
+    if "holdout_reward" not in metrics:
+        return
+    sink(
+        Notice(
+            f"mean reward of held-out answers: {metrics['holdout_reward_before']:.3f} before, "
+            f"{metrics['holdout_reward']:.3f} now, {metrics['holdout_kl']:.1f} nats an answer away "
+            "from the reference. A reward can rise without the answers getting better: read some"
+        )
+    )
+    if metrics["holdout_ended"] < _MOSTLY:
+        sink(
+            Notice(
+                f"{100 * (1 - metrics['holdout_ended']):.0f} % of the held-out answers were cut at "
+                "objective.max_tokens: raise it, or objective.missing_end_penalty",
+                "warning",
+            )
+        )
+
+
+def _identity(recipe: Recipe, examples: Prepared, base: Base, parts: _Parts) -> str:
     """List everything that must be the same for a checkpoint to lead to the same weights."""
     made_of = recipe.model_dump(
         mode="json", exclude={"name", "purpose", "evaluate", "log", "data", "base"}
@@ -311,7 +383,10 @@ def _identity(recipe: Recipe, examples: Prepared, base: Base, parents: Sequence[
         "quantise": identity.quantise,
         "dtype": str(base.dtype),
     }
+    parents = [*([parts.start] if parts.start else []), *parts.members, *parts.judges]
     made_of["start"] = ", ".join(parent.manifest.content_hash for parent in parents)
+    if isinstance(recipe.objective, OnlineSettings):
+        made_of["rewards"] = function_hashes(recipe.objective, parts.folder)
     made_of["machine"] = {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
@@ -323,10 +398,11 @@ def _identity(recipe: Recipe, examples: Prepared, base: Base, parents: Sequence[
 @torch.no_grad()
 def _ensure_effect(base: Base, adapter: Adapter, example: Trainable) -> None:
     """Refuse an adapter that answers exactly like the base: it would be a silent no-op."""
-    row = make_row([example], base.device)
-    trained = base.hidden(row.ids, row.layout)
+    ids = torch.from_numpy(_first_ids(example)).long().to(base.device)
+    layout = Layout.of_lengths([len(ids)])
+    trained = base.hidden(ids, layout)
     with adapter.disabled():
-        plain = base.hidden(row.ids, row.layout)
+        plain = base.hidden(ids, layout)
     if torch.equal(trained, plain):
         raise AdapterError(
             "the trained adapter leaves the base's answers unchanged",

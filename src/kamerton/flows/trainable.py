@@ -3,7 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from kamerton.core.errors import DataError
-from kamerton.data.examples import Example, FeedbackExample, Message, PreferenceExample
+from kamerton.data.examples import (
+    Example,
+    FeedbackExample,
+    Message,
+    PreferenceExample,
+    TextExample,
+)
 from kamerton.data.rendered import Trainable
 from kamerton.data.rendering import Renderer
 from kamerton.objectives.objective import Takes
@@ -40,6 +46,8 @@ def makers_of(
             yield from _pairs(renderer, prompt, examples, kind)
         case "feedback":
             yield from _feedback(renderer, prompt, examples, kind)
+        case "prompts" | "prompts-with-pairs":
+            yield from _prompts(renderer, prompt, examples, kind, pairs=takes != "prompts")
 
 
 def _texts(renderer: Renderer, prompt: Prompt, examples: Sequence[Example]) -> Iterator[Make]:
@@ -79,6 +87,33 @@ def _feedback(
         yield lambda example=example, other=other: [  # type: ignore[misc]
             renderer.render_feedback(example, other, prompt.apply)
         ]
+
+
+def _prompts(
+    renderer: Renderer, prompt: Prompt, examples: Sequence[Example], kind: str, *, pairs: bool
+) -> Iterator[Make]:
+    for example in examples:
+        if isinstance(example, TextExample) or (
+            pairs and not isinstance(example, PreferenceExample)
+        ):
+            wanted = "prompts with a better and a worse answer" if pairs else "questions"
+            raise DataError(
+                f"{example.place}: objective.kind = {kind!r} learns from {wanted}, found another "
+                "kind of row",
+                hint="bring rows with prompt, chosen and rejected"
+                + ("" if pairs else ", or chats"),
+            )
+        made = example if pairs else _question(example)
+        yield lambda made=made: [renderer.render_prompt(made, prompt.apply)]  # type: ignore[misc]
+
+
+def _question(example: Example) -> Example:
+    """Forget which answers a pair brings: the model is to write its own."""
+    if not isinstance(example, PreferenceExample):
+        return example
+    return FeedbackExample(
+        example.place, example.prompt, example.chosen, True, example.group, example.extra
+    )
 
 
 def _verdicts(example: Example, kind: str) -> list[FeedbackExample]:

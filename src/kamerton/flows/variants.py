@@ -6,11 +6,13 @@ import torch
 
 from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.catalogue import load
-from kamerton.core.errors import AdapterError
+from kamerton.core.errors import AdapterError, VariantError
+from kamerton.core.protocols import Engine
 from kamerton.data.rendering import Renderer
 from kamerton.flows.prepare import renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.inference.engine import EmbeddedEngine
+from kamerton.inference.reward_engine import RewardEngine
 from kamerton.models.base import Base
 from kamerton.models.codecs import Quantisation
 from kamerton.models.layout import Layout
@@ -21,6 +23,8 @@ from kamerton.store.variants import Variant, check_base
 __all__ = [
     "Ready",
     "base_of",
+    "engine_of",
+    "ensure_writes",
     "largest_change",
     "make_ready",
     "probe_ids",
@@ -38,13 +42,13 @@ class Ready:
     """A variant that can answer.
 
     Attributes:
-        engine: Generates and scores with its prompt.
+        engine: Generates and scores with its prompt; of a reward model, only scores.
         renderer: For its base.
         prompt: Its prompt.
         adapter: Attached to the base; None for a prompt-only variant.
     """
 
-    engine: EmbeddedEngine
+    engine: Engine
     renderer: Renderer
     prompt: Prompt
     adapter: Adapter | None
@@ -128,7 +132,40 @@ def make_ready(variant: Variant, base: Base) -> Ready:
     prompt = prompt_of(variant)
     files = variant.files()
     adapter = load(base, variant.manifest.method, files) if files else None
-    return Ready(EmbeddedEngine(base, renderer, prompt), renderer, prompt, adapter)
+    return Ready(engine_of(base, renderer, prompt), renderer, prompt, adapter)
+
+
+def engine_of(base: Base, renderer: Renderer, prompt: Prompt | None = None) -> Engine:
+    """Make the engine for what is attached to a base.
+
+    Args:
+        base: The base; a score head makes it a reward model.
+        renderer: For the base.
+        prompt: Put before every chat.
+
+    Returns:
+        The engine.
+    """
+    make = EmbeddedEngine if base.score_head is None else RewardEngine
+    return make(base, renderer, prompt)
+
+
+def ensure_writes(variant: Variant, verb: str) -> None:
+    """Refuse a reward model where a variant is wanted that writes answers.
+
+    Args:
+        variant: The variant.
+        verb: What was to be done with it, for the message.
+
+    Raises:
+        VariantError: If it is a reward model.
+    """
+    if variant.manifest.objective == "reward":
+        raise VariantError(
+            f"'{variant.name}' is a reward model, which judges answers and writes none: "
+            f"it cannot be {verb}",
+            hint='name it in objective.rewards of a recipe with objective.kind = "rlhf"',
+        )
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from kamerton.core.errors import ModelError
-from kamerton.core.protocols import Chat, Generation, Score, TokenEvent
+from kamerton.core.protocols import Chat, Generation, Sample, Score, TokenEvent
 from kamerton.core.sequences import shared_prefix
 from kamerton.data.rendering import Renderer
 from kamerton.inference.detokenise import TextStream
@@ -56,8 +56,10 @@ class _Answer:
     slot: int = 0
     length: int = 0
     token: int = -1
-    count: int = 0
     ids: list[int] = field(default_factory=list)
+    """What was written, with the token that ended it."""
+    logprobs: list[float] | None = None
+    """Those of `ids`; None where nobody asks for them, which saves a softmax per token."""
 
 
 class EmbeddedEngine:
@@ -109,12 +111,45 @@ class EmbeddedEngine:
             )
             for index, chat in enumerate(chats)
         ]
-        for answer in answers:
-            self._check_room(len(answer.prompt))
-        # Prompts of similar length read and finish together.
-        answers.sort(key=lambda answer: len(answer.prompt))
-        for first in range(0, len(answers), self._max_batch):
-            yield from self._wave(answers[first : first + self._max_batch], generation)
+        yield from self._waves(answers, generation)
+
+    def sample(self, prompts: Sequence[Sequence[int]], generation: Generation) -> list[Sample]:
+        """Answer prompts together, with the probability of every token written.
+
+        The place of a prompt and the seed decide its answer: a repeated prompt has several.
+        Dropout of the adapter must be off.
+
+        Args:
+            prompts: Token ids, at least one each; the engine's own prompt is not put before them.
+            generation: How to generate, without stop texts: they would stand in ids, not in text.
+
+        Returns:
+            The answers in the order of the prompts.
+
+        Raises:
+            ModelError: If a prompt leaves no room for an answer in the base's context.
+        """
+        assert not generation.stop, "samples end with a token, not with a text"
+        assert all(prompts), "without any token there is nothing to go on from"
+        tokenizer = self._renderer.tokenizer
+        answers = [
+            _Answer(
+                index, list(prompt), Sampler(generation, index), TextStream(tokenizer), logprobs=[]
+            )
+            for index, prompt in enumerate(prompts)
+        ]
+        texts = [""] * len(answers)
+        for event in self._waves(answers, generation):
+            texts[event.index] += event.text
+        return [
+            Sample(
+                tuple(answer.ids),
+                tuple(answer.logprobs or ()),
+                text,
+                ended=answer.token in self._renderer.stop_ids,
+            )
+            for answer, text in zip(answers, texts, strict=True)
+        ]
 
     @torch.no_grad()
     def score(self, chats: Sequence[Chat], answers: Sequence[Sequence[str]]) -> list[list[Score]]:
@@ -152,6 +187,14 @@ class EmbeddedEngine:
                 hint="shorten the system text, the demonstrations or the question",
             )
 
+    def _waves(self, answers: list[_Answer], generation: Generation) -> Iterator[TokenEvent]:
+        for answer in answers:
+            self._check_room(len(answer.prompt))
+        # Prompts of similar length read and finish together.
+        ordered = sorted(answers, key=lambda answer: len(answer.prompt))
+        for first in range(0, len(ordered), self._max_batch):
+            yield from self._wave(ordered[first : first + self._max_batch], generation)
+
     def _wave(self, answers: list[_Answer], generation: Generation) -> Iterator[TokenEvent]:
         cache = self._base.new_cache(len(answers))
         logits = self._read(answers, cache)
@@ -175,15 +218,17 @@ class EmbeddedEngine:
     def _advance(self, answer: _Answer, logits: Tensor, generation: Generation) -> TokenEvent:
         """Choose the next token of an answer and say what it adds."""
         answer.token = answer.sampler.choose(logits)
+        answer.ids.append(answer.token)
+        if answer.logprobs is not None:
+            # Of all that could be said, whatever temperature and cuts it was chosen with.
+            answer.logprobs.append(float(logits[answer.token] - logits.logsumexp(-1)))
         if answer.token in self._renderer.stop_ids:
             return TokenEvent(answer.index, answer.text.finish(), "stop")
-        answer.ids.append(answer.token)
         text = answer.text.add(answer.token)
-        answer.count += 1
         if answer.text.stopped:
             return TokenEvent(answer.index, text, "stop")
-        full = self._room is not None and len(answer.prompt) + answer.count >= self._room
-        if answer.count >= generation.max_tokens or full:
+        full = self._room is not None and len(answer.prompt) + len(answer.ids) >= self._room
+        if len(answer.ids) >= generation.max_tokens or full:
             return TokenEvent(answer.index, text + answer.text.finish(), "length")
         return TokenEvent(answer.index, text)
 

@@ -25,6 +25,7 @@ from kamerton.models.cache import KVCache
 from kamerton.models.heads import Head, UpdatedHead
 from kamerton.models.layout import Layout
 from kamerton.models.prefix import PrefixSource, as_past
+from kamerton.models.score_head import ScoreHead
 
 __all__ = [
     "Base",
@@ -77,6 +78,7 @@ class Base:
         notice: Why not, when `ragged` is False.
         prefix: What an adapter lets stand before every family of every row.
         before_head: What an adapter does before the head's weight is read; the backbone has hooks.
+        score_head: What an adapter judges with; the model itself has none.
     """
 
     model: Any
@@ -86,6 +88,7 @@ class Base:
     notice: str | None = None
     prefix: PrefixSource | None = None
     before_head: Callable[[], None] | None = None
+    score_head: ScoreHead | None = None
 
     @property
     def device(self) -> torch.device:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from kamerton.core.settings import Settings
-from kamerton.objectives.objective import Loss, Scored, Takes, Unit
+from kamerton.objectives.objective import Loss, Reads, Scored, Takes, Unit
 from kamerton.objectives.pairs import Sides, nll_of_chosen, pair_parts
 
 __all__ = ["Dpo", "DpoSettings"]
@@ -62,6 +62,7 @@ class Dpo:
     """
 
     takes: Takes = "pairs"
+    reads: Reads = "logprobs"
     unit: Unit = "example"
     needs_reference = True
 

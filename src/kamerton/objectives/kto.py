@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 
 from kamerton.core.settings import Settings
-from kamerton.objectives.objective import Loss, Scored, Takes, Unit
+from kamerton.objectives.objective import Loss, Reads, Scored, Takes, Unit
 
 __all__ = ["Kto", "KtoSettings"]
 
@@ -37,6 +37,7 @@ class Kto:
     """
 
     takes: Takes = "feedback"
+    reads: Reads = "logprobs"
     unit: Unit = "example"
     needs_reference = True
     whole_batch = True

@@ -1,20 +1,79 @@
 """The objective seam: what training minimises, as a function of log-probabilities only."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-__all__ = ["Loss", "Objective", "Scored", "Takes", "Unit"]
+from kamerton.objectives.online import OnlineSettings
+
+__all__ = [
+    "Experience",
+    "Loss",
+    "Objective",
+    "Online",
+    "Reads",
+    "Scored",
+    "Takes",
+    "Unit",
+    "Written",
+]
 
 Unit = Literal["token", "example"]
 """What an objective averages over, across the whole effective batch."""
 
-Takes = Literal["texts", "pairs", "feedback"]
-"""What an example is: a text, a better and a worse answer, or an answer with a verdict."""
+Takes = Literal["texts", "pairs", "feedback", "prompts", "prompts-with-pairs"]
+"""What an example is: a text, a better and a worse answer, an answer with a verdict, or a prompt
+that the model answers itself, alone or beside a better and a worse answer."""
+
+Reads = Literal["logprobs", "scores", "values"]
+"""What of the model a loss is about: log-probabilities of tokens, or what a score head says at the
+end of each answer, or before each token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Experience:
+    """What is known about answers that the model itself wrote, token by token.
+
+    Attributes:
+        old: [N] log-probabilities when the answers were written.
+        reference: [N] log-probabilities under the reference.
+        advantages: [N] by how much each token did better than expected.
+        returns: [N] what the value model should have said; None without one.
+        values: [N] what it said; None without one.
+    """
+
+    old: Tensor
+    reference: Tensor
+    advantages: Tensor
+    returns: Tensor | None = None
+    values: Tensor | None = None
+
+    @classmethod
+    def joined(cls, several: Sequence["Experience"]) -> "Experience":
+        """Put the tokens of several examples one after another.
+
+        Args:
+            several: At least one; values are known of all or of none.
+
+        Returns:
+            One.
+        """
+
+        def column(name: str) -> Tensor | None:
+            parts = [getattr(one, name) for one in several]
+            return None if parts[0] is None else torch.cat(parts)
+
+        return cls(
+            old=torch.cat([one.old for one in several]),
+            reference=torch.cat([one.reference for one in several]),
+            advantages=torch.cat([one.advantages for one in several]),
+            returns=column("returns"),
+            values=column("values"),
+        )
 
 
 @dataclass(frozen=True)
@@ -31,6 +90,12 @@ class Scored:
         references: [A] sum of each answer's log-probabilities under the reference, fp32; None for
             objectives without one.
         good: [A] bool, whether the answer was liked; None unless the examples are feedback.
+        scores: What a score head says, fp32, with a gradient: [A, D] at the ends of the answers, or
+            [N, D] before every labelled token. None where log-probabilities are read; else those
+            are empty.
+        margins: [A / 2] by how much the better answer of each pair should be ahead; None where
+            examples do not say.
+        experience: Of answers that the model wrote itself; None for others.
     """
 
     logprobs: Tensor
@@ -38,16 +103,30 @@ class Scored:
     num_answers: int
     references: Tensor | None = None
     good: Tensor | None = None
+    scores: Tensor | None = None
+    margins: Tensor | None = None
+    experience: Experience | None = None
 
     @cached_property
     def sums(self) -> Tensor:
         """[A] log-probability of each whole answer: the sum over its tokens."""
-        return self.logprobs.new_zeros(self.num_answers).index_add(0, self.answers, self.logprobs)
+        return self.per_answer(self.logprobs)
 
     @cached_property
     def lengths(self) -> Tensor:
         """[A] labelled tokens of each answer, 1 or more, in fp32."""
         return torch.bincount(self.answers, minlength=self.num_answers).to(self.logprobs.dtype)
+
+    def per_answer(self, numbers: Tensor) -> Tensor:
+        """Sum numbers over each answer's tokens.
+
+        Args:
+            numbers: [N].
+
+        Returns:
+            [A].
+        """
+        return numbers.new_zeros(self.num_answers).index_add(0, self.answers, numbers)
 
     @cached_property
     def ratios(self) -> Tensor:
@@ -69,12 +148,38 @@ class Loss:
     parts: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the model wrote in answer to one prompt, and what that is worth.
+
+    Answers that were given with the prompt come first, the model's own after them.
+
+    Attributes:
+        old: [N] log-probabilities of all answers' tokens as they were written.
+        reference: [N] under the reference.
+        answers: [N] which answer each token belongs to, from 0 and in order.
+        rewards: [A, D] what each answer is worth; D is 1 but for a general preference model.
+        values: [N] what the value model expects before each token; None without one.
+    """
+
+    old: Tensor
+    reference: Tensor
+    answers: Tensor
+    rewards: Tensor
+    values: Tensor | None = None
+
+
 class Objective(Protocol):
     """Maps log-probabilities to a loss; never sees a model."""
 
     @property
     def takes(self) -> Takes:
         """What its examples are."""
+        ...
+
+    @property
+    def reads(self) -> Reads:
+        """What of the model it is about."""
         ...
 
     @property
@@ -94,4 +199,18 @@ class Objective(Protocol):
 
     def loss(self, scored: Scored, num_units: int) -> Loss:
         """Compute a micro-batch's share; `num_units` counts the whole effective batch."""
+        ...
+
+
+@runtime_checkable
+class Online(Objective, Protocol):
+    """An objective over answers that the model writes while it learns."""
+
+    @property
+    def settings(self) -> OnlineSettings:
+        """How answers are written and what they are worth."""
+        ...
+
+    def learn_from(self, written: Sequence[Written]) -> list[Experience]:
+        """Say what is to be learned from a whole batch of prompts; no gradient passes."""
         ...

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from kamerton.core.settings import Settings
-from kamerton.objectives.objective import Loss, Scored, Takes, Unit
+from kamerton.objectives.objective import Loss, Reads, Scored, Takes, Unit
 from kamerton.objectives.pairs import Sides, nll_of_chosen, pair_parts
 
 __all__ = ["Orpo", "OrpoSettings", "log_odds"]
@@ -40,6 +40,7 @@ class Orpo:
     """
 
     takes: Takes = "pairs"
+    reads: Reads = "logprobs"
     unit: Unit = "example"
     needs_reference = False
     whole_batch = False

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from kamerton.core.settings import Settings
-from kamerton.objectives.objective import Loss, Scored, Takes, Unit
+from kamerton.objectives.objective import Loss, Reads, Scored, Takes, Unit
 
 __all__ = ["Sft", "SftSettings"]
 
@@ -23,6 +23,7 @@ class Sft:
     """
 
     takes: Takes = "texts"
+    reads: Reads = "logprobs"
     unit: Unit = "token"
     needs_reference = False
     whole_batch = False

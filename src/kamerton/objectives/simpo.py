@@ -6,7 +6,7 @@ from pydantic import Field
 from torch.nn.functional import logsigmoid
 
 from kamerton.core.settings import Settings
-from kamerton.objectives.objective import Loss, Scored, Takes, Unit
+from kamerton.objectives.objective import Loss, Reads, Scored, Takes, Unit
 from kamerton.objectives.pairs import Sides, nll_of_chosen, pair_parts
 
 __all__ = ["Simpo", "SimpoSettings"]
@@ -39,6 +39,7 @@ class Simpo:
     """
 
     takes: Takes = "pairs"
+    reads: Reads = "logprobs"
     unit: Unit = "example"
     needs_reference = False
     whole_batch = False

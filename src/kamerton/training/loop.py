@@ -6,8 +6,8 @@ a checkpoint ends with the same bits as one that was never stopped.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -27,7 +27,7 @@ from kamerton.core.events import (
 from kamerton.core.seeds import derive_seed
 from kamerton.data.rendered import Trainable
 from kamerton.models.base import Base, compile_blocks
-from kamerton.objectives.objective import Objective
+from kamerton.objectives.objective import Experience, Objective
 from kamerton.training.checkpoint import (
     Checkpoint,
     Counters,
@@ -45,9 +45,10 @@ from kamerton.training.memory import (
 )
 from kamerton.training.optimiser import make_optimiser
 from kamerton.training.plan import epoch_ends, learning_rate_at, plan_run
+from kamerton.training.rollouts import Rollouts
 from kamerton.training.rows import make_row, num_labelled, num_tokens
 from kamerton.training.scoring import References, add_gradient, measure
-from kamerton.training.selfcheck import check_ragged, check_reference
+from kamerton.training.selfcheck import TOLERANCE, check_ragged, check_reference
 from kamerton.training.settings import TrainSettings
 
 __all__ = ["CHECKPOINT_FILE", "Outcome", "Task", "train"]
@@ -73,6 +74,7 @@ class Task:
         identity: All that must be equal for a checkpoint to be gone on from, as JSON.
         references: For `train` and `holdout`, where the objective needs a reference.
         starts_as_reference: Whether the model before the first step is the reference.
+        rollouts: Where the examples are prompts that the model answers itself.
     """
 
     name: str
@@ -86,6 +88,32 @@ class Task:
     identity: str
     references: tuple[References, References] | None = None
     starts_as_reference: bool = True
+    rollouts: Rollouts | None = None
+
+    def measure(self, tokens_per_row: int = 4096) -> tuple[float, dict[str, float]]:
+        """Measure the model as it is on the holdout.
+
+        Args:
+            tokens_per_row: Size of a row.
+
+        Returns:
+            The loss, a mean over the objective's units, and its parts.
+        """
+        if self.rollouts is not None:
+            return self.rollouts.measure(self.holdout)
+        references = self.references and self.references[1]
+        return measure(self.objective, self.base, self.holdout, references, tokens_per_row)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What one step learns from."""
+
+    examples: Sequence[Trainable]
+    references: References | None = None
+    experiences: Sequence[Experience] | None = None
+    parts: Mapping[str, float] = field(default_factory=dict)
+    updates: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +164,8 @@ class _Run:
         self.task, self.sink = task, sink
         self.settings = task.settings
         self.parameters = dict(task.adapter.parameters())
-        self._lengths = [num_tokens(e) for e in task.train]
+        count = num_tokens if task.rollouts is None else task.rollouts.num_tokens
+        self._lengths = [count(example) for example in task.train]
         self.plan = plan_run(self._lengths, self.settings)
         self.optimiser = make_optimiser(task.adapter, self.settings)
         self.best: dict[str, Tensor] = {}
@@ -210,14 +239,29 @@ class _Run:
         """Check the packed path, choose recomputation, and state the step-0 facts."""
         base, settings = self.task.base, self.settings
         few = self._few()
-        row = make_row([self.task.train[index] for index in few], base.device)
+        examples: Sequence[Trainable] = [self.task.train[index] for index in few]
         facts: dict[str, float | int | str] = dict(
             trainable_share(self.task.adapter, base.identity.num_parameters)
         )
+        if self.task.rollouts is None:
+            facts["labelled"] = num_labelled(self.task.train)
+        else:
+            collected = self.task.rollouts.collect(examples, settings.seed)
+            examples, gap = collected.groups, collected.parts["rollout_gap"]
+            facts["rollout_gap"] = gap
+            if gap > TOLERANCE[base.dtype]:
+                self.sink(
+                    Notice(
+                        f"answers are written with log-probabilities that differ by {gap:.3g} from "
+                        f"those that are learned (tolerance {TOLERANCE[base.dtype]:.3g})",
+                        "warning",
+                    )
+                )
+        row = make_row(examples, base.device)
         if base.notice is not None:
             self.sink(Notice(f"padded rows: {base.notice}", "warning"))
         else:
-            apart = make_row([self.task.train[i] for i in few], base.device, shared=False)
+            apart = make_row(examples, base.device, shared=False)
             check = check_ragged(base, row, apart)
             facts["self_check"] = check.difference
             if not check.agrees:
@@ -232,7 +276,7 @@ class _Run:
         if self.task.references is not None and self.task.starts_as_reference:
             check_reference(base, row, [self.task.references[0][index] for index in few])
         per_token = saved_bytes_per_token(base, row)
-        longest = max(map(num_tokens, self.task.train))
+        longest = max(self._lengths)
         per_row = max(longest, min(settings.tokens_per_row, settings.tokens_per_step))
         recomputed = {"none": 0, "all": base.num_layers}.get(settings.recompute)
         if recomputed is None:
@@ -244,8 +288,7 @@ class _Run:
         self.counters = replace(self.counters, recomputed_blocks=recomputed, ragged=base.ragged)
         facts["activation_bytes_per_row"] = int(per_token * per_row)
         facts["dtype"] = str(base.dtype).removeprefix("torch.")
-        facts["tokens"] = sum(map(num_tokens, self.task.train))
-        facts["labelled"] = num_labelled(self.task.train)
+        facts["tokens"] = sum(self._lengths)
         return facts
 
     def _few(self) -> list[int]:
@@ -256,27 +299,21 @@ class _Run:
             if chosen and tokens >= _CHECK_TOKENS:
                 break
             chosen.append(index)
-            tokens += num_tokens(self.task.train[index])
+            tokens += self._lengths[index]
         return chosen
 
     def _step(self) -> None:
-        """One optimiser step; shrinks the rows and tries again when memory runs out."""
+        """One step of the plan: an update of the weights, or several from the same answers."""
         started = time.monotonic()
         number = self.counters.step
-        examples = [self.task.train[index] for index in self.plan[number]]
-        while True:
-            try:
-                loss, parts = self._gradient(examples, self.plan[number])
-                break
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                self._shrink(examples, error)
-        grad_norm = self._guard(loss, number)
+        batch = self._batch(number)
         rate = learning_rate_at(number, len(self.plan), self.settings)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["factor"]
-        self.optimiser.step()
+        for update in range(batch.updates):
+            loss, parts = self._fitting_gradient(batch, update)
+            grad_norm = self._guard(loss, number)
+            self.optimiser.step()
         seconds = time.monotonic() - started
         self.counters = replace(
             self.counters, step=number + 1, seconds=self.counters.seconds + seconds
@@ -288,32 +325,64 @@ class _Run:
                 loss=loss,
                 learning_rate=rate,
                 grad_norm=grad_norm,
-                num_tokens=sum(map(num_tokens, examples)),
-                num_labelled=num_labelled(examples),
+                num_tokens=sum(map(num_tokens, batch.examples)),
+                num_labelled=num_labelled(batch.examples),
                 seconds=seconds,
-                parts=parts,
+                parts={**batch.parts, **parts},
             )
         )
 
-    def _gradient(
-        self, examples: Sequence[Trainable], numbers: Sequence[int]
-    ) -> tuple[float, dict[str, float]]:
+    def _batch(self, number: int) -> _Batch:
+        """Take a step's examples, or let the model answer its prompts."""
+        task, numbers = self.task, self.plan[number]
+        examples = [task.train[index] for index in numbers]
+        if task.rollouts is None:
+            references = task.references and [task.references[0][index] for index in numbers]
+            return _Batch(examples, references)
+        seed = derive_seed(self.settings.seed, "answers", number)
+        collected = task.rollouts.collect(examples, seed)
+        return _Batch(
+            collected.groups,
+            experiences=collected.experiences,
+            parts=collected.parts,
+            updates=task.rollouts.objective.settings.num_updates,
+        )
+
+    def _fitting_gradient(self, batch: _Batch, update: int) -> tuple[float, dict[str, float]]:
+        """Add the gradient up; shrink the rows and try again when memory runs out."""
+        while True:
+            try:
+                return self._gradient(batch, update)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._shrink(batch.examples, error)
+
+    def _gradient(self, batch: _Batch, update: int) -> tuple[float, dict[str, float]]:
         """Add up the gradient of the effective batch, row by row."""
-        step, task = self.counters.step, self.task
+        task, place = self.task, (self.counters.step, *((update,) if update else ()))
         self.optimiser.zero_grad(set_to_none=True)
-        torch.manual_seed(derive_seed(self.settings.seed, "step", step))
+        torch.manual_seed(derive_seed(self.settings.seed, "step", *place))
 
         def seed(row: int) -> None:
-            torch.manual_seed(derive_seed(self.settings.seed, "step", step, row))
+            torch.manual_seed(derive_seed(self.settings.seed, "step", *place, row))
 
-        references = task.references and [task.references[0][number] for number in numbers]
+        def add(objective: Objective) -> tuple[float, dict[str, float]]:
+            return add_gradient(
+                objective, task.base, batch.examples, batch.references,
+                self.counters.tokens_per_row, seed, batch.experiences,
+            )  # fmt: skip
+
         task.adapter.train(True)
         try:
-            return add_gradient(
-                task.objective, task.base, examples, references, self.counters.tokens_per_row, seed
-            )
+            loss, parts = add(task.objective)
+            if task.rollouts is not None and task.rollouts.critic is not None:
+                with task.rollouts.critic.on():
+                    more, others = add(task.rollouts.critic.objective)
+                loss, parts = loss + more, {**parts, **others}
         finally:
             task.adapter.train(False)
+        return loss, parts
 
     def _guard(self, loss: float, number: int) -> float:
         """Refuse a step that would write NaN or infinity into the weights; clip it otherwise."""
@@ -354,11 +423,7 @@ class _Run:
 
     def _measure(self) -> None:
         """Held-out loss, mean over the objective's units."""
-        task = self.task
-        references = task.references and task.references[1]
-        loss, parts = measure(
-            task.objective, task.base, task.holdout, references, self.counters.tokens_per_row
-        )
+        loss, parts = self.task.measure(self.counters.tokens_per_row)
         self.counters = replace(self.counters, last_loss=loss)
         better = loss < self.counters.best_loss
         if better:

@@ -28,6 +28,7 @@ class Row:
         at: [N] positions whose next token is labelled.
         targets: [N] those next tokens.
         answers: [N] which answer of the row each belongs to, from 0.
+        ends: [A] position of each answer's last labelled token.
         members: Numbers of the row's examples among those it was made of.
         num_answers: Answers in the row.
     """
@@ -37,6 +38,7 @@ class Row:
     at: Tensor
     targets: Tensor
     answers: Tensor
+    ends: Tensor
     members: tuple[int, ...]
     num_answers: int
 
@@ -70,6 +72,7 @@ def make_row(
     """
     pieces = [piece for example in examples for piece in _pieces(example, shared)]
     segments, at, targets, owners = [], list[NDArray[np.int64]](), list[NDArray[np.int64]](), []
+    ends = []
     start = 0
     for index, piece in enumerate(pieces):
         parent = index - piece.back if piece.back else -1
@@ -82,6 +85,7 @@ def make_row(
         at.append(before)
         targets.append(piece.ids[labelled].astype(np.int64))
         owners.append(len(labelled))
+        ends += [start + int(place) for place in labelled[-1:]]
         start += len(piece.ids)
     num_answers = sum(len(example.answers) for example in examples)
     counts = np.array([count for count in owners if count])
@@ -93,6 +97,7 @@ def make_row(
         at=torch.from_numpy(np.concatenate(at)).to(device),
         targets=torch.from_numpy(np.concatenate(targets)).to(device),
         answers=torch.from_numpy(np.repeat(np.arange(num_answers), counts)).to(device),
+        ends=torch.tensor(ends, device=device),
         members=tuple(range(len(examples)) if members is None else members),
         num_answers=num_answers,
     )

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kamerton.data.rendered import Trainable
+from kamerton.data.rendered import RenderedPair, Trainable
 from kamerton.models.base import Base
 from kamerton.models.heads import token_logprobs
-from kamerton.objectives.objective import Loss, Objective, Scored
+from kamerton.objectives.objective import Experience, Loss, Objective, Reads, Scored
 from kamerton.training.rows import Row, make_rows, num_labelled
 
 __all__ = [
@@ -18,8 +18,10 @@ __all__ = [
     "logprobs_of",
     "measure",
     "num_units",
+    "read",
     "reference_sums",
     "scored_of",
+    "tokens_of",
 ]
 
 References = Sequence[Sequence[float]]
@@ -43,30 +45,62 @@ def logprobs_of(base: Base, row: Row) -> Tensor:
     return token_logprobs(hidden[row.at], row.targets, base.head)
 
 
-def scored_of(
-    logprobs: Tensor, row: Row, examples: Sequence[Trainable], references: References | None
-) -> Scored:
-    """Put a row's log-probabilities into the form that objectives take.
+def read(base: Base, row: Row, reads: Reads) -> Tensor:
+    """Run a row for what an objective reads.
 
     Args:
-        logprobs: [N] of the row.
+        base: With whatever adapter is attached; with a score head unless log-probabilities are
+            read.
+        row: The row.
+        reads: What.
+
+    Returns:
+        fp32: [N] log-probabilities, [A, D] scores at the ends of answers, or [N, D] before every
+        labelled token.
+    """
+    if reads == "logprobs":
+        return logprobs_of(base, row)
+    assert base.score_head is not None, "only a score head gives scores"
+    hidden = base.hidden(row.ids, row.layout)
+    return base.score_head.scores(hidden[row.ends if reads == "scores" else row.at])
+
+
+def scored_of(
+    found: Tensor,
+    row: Row,
+    examples: Sequence[Trainable],
+    references: References | None = None,
+    experiences: Sequence[Experience] | None = None,
+    reads: Reads = "logprobs",
+) -> Scored:
+    """Put what a row says into the form that objectives take.
+
+    Args:
+        found: Of the row, as `read` gives it.
         row: Made of some of the examples.
         examples: Those that `row.members` counts.
         references: By example; None without a reference.
+        experiences: By example, of answers that the model wrote; None for others.
+        reads: What was read.
 
     Returns:
         The micro-batch.
     """
-    sums, good = None, None
+    mine = [examples[member] for member in row.members]
+    sums, good, margins, experience = None, None, None, None
     if references is not None:
         flat = [value for member in row.members for value in references[member]]
-        sums = torch.tensor(flat, device=logprobs.device)
-    if any(examples[member].good is not None for member in row.members):
-        verdicts = [
-            bool(examples[member].good) for member in row.members for _ in examples[member].answers
-        ]
-        good = torch.tensor(verdicts, device=logprobs.device)
-    return Scored(logprobs, row.answers, row.num_answers, sums, good)
+        sums = torch.tensor(flat, device=found.device)
+    if any(example.good is not None for example in mine):
+        verdicts = [bool(example.good) for example in mine for _ in example.answers]
+        good = torch.tensor(verdicts, device=found.device)
+    given = [example.margin for example in mine if isinstance(example, RenderedPair)]
+    if any(margin is not None for margin in given):
+        margins = torch.tensor([margin or 0.0 for margin in given], device=found.device)
+    if experiences is not None:
+        experience = Experience.joined([experiences[member] for member in row.members])
+    logprobs, scores = (found, None) if reads == "logprobs" else (found.new_empty(0), found)
+    return Scored(logprobs, row.answers, row.num_answers, sums, good, scores, margins, experience)
 
 
 def num_units(objective: Objective, examples: Sequence[Trainable]) -> int:
@@ -104,6 +138,7 @@ def add_gradient(
     references: References | None,
     tokens_per_row: int,
     seed: Callable[[int], None],
+    experiences: Sequence[Experience] | None = None,
 ) -> tuple[float, dict[str, float]]:
     """Add the gradient of the effective batch's loss, row by row.
 
@@ -118,6 +153,7 @@ def add_gradient(
         references: By example; None without a reference.
         tokens_per_row: Size of a row.
         seed: Called with a row's number before each pass over several, so that dropout is the same.
+        experiences: By example, of answers that the model wrote; None for others.
 
     Returns:
         The loss and its parts.
@@ -133,7 +169,8 @@ def add_gradient(
             logprobs_of(base, row).backward(slope)
         return total.value, total.parts
     for row in rows:
-        scored = scored_of(logprobs_of(base, row), row, examples, references)
+        found = read(base, row, objective.reads)
+        scored = scored_of(found, row, examples, references, experiences, objective.reads)
         loss = objective.loss(scored, units)
         loss.value.backward()
         total.add(loss)
@@ -167,9 +204,35 @@ def measure(
         return float(loss.value.detach()), dict(loss.parts)
     total = _Sum()
     for row in rows:
-        scored = scored_of(logprobs_of(base, row), row, examples, references)
+        found = read(base, row, objective.reads)
+        scored = scored_of(found, row, examples, references, reads=objective.reads)
         total.add(objective.loss(scored, units))
     return total.value, total.parts
+
+
+@torch.no_grad()
+def tokens_of(
+    base: Base,
+    examples: Sequence[Trainable],
+    reads: Reads = "logprobs",
+    tokens_per_row: int = _TOKENS_PER_ROW,
+) -> list[Tensor]:
+    """Read every labelled token of examples, without a gradient.
+
+    Args:
+        base: With whatever adapter is attached.
+        examples: Any.
+        reads: "logprobs", or "values" where a score head is attached.
+        tokens_per_row: Size of a row.
+
+    Returns:
+        By example, [N] or [N, D] over the tokens of all its answers.
+    """
+    found: dict[int, Tensor] = {}
+    for row in make_rows(examples, tokens_per_row, base.device):
+        counts = [num_labelled([examples[member]]) for member in row.members]
+        found |= zip(row.members, read(base, row, reads).split(counts), strict=True)
+    return [found[number] for number in range(len(examples))]
 
 
 @torch.no_grad()

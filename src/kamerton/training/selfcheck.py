@@ -14,10 +14,10 @@ from kamerton.objectives.objective import Scored
 from kamerton.training.rows import Row
 from kamerton.training.scoring import logprobs_of
 
-__all__ = ["SelfCheck", "check_ragged", "check_reference"]
+__all__ = ["TOLERANCE", "SelfCheck", "check_ragged", "check_reference"]
 
-# Largest difference of a log-probability that rounding explains, by dtype of the computation.
-_TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
+TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
+"""Largest difference of a log-probability that rounding explains, by dtype of the computation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def check_ragged(base: Base, row: Row, apart: Row | None = None) -> SelfCheck:
     Raises:
         ModelError: If our head differs from the model's even on the same padded rows.
     """
-    tolerance = _TOLERANCE[base.dtype]
+    tolerance = TOLERANCE[base.dtype]
     apart = apart or row
     plain_hidden = base.plain_hidden(apart.ids, apart.layout)
     own_head = token_logprobs(plain_hidden[apart.at], apart.targets, base.head)
@@ -85,7 +85,7 @@ def check_reference(base: Base, row: Row, references: Sequence[Sequence[float]])
     scored = Scored(logprobs_of(base, row), row.answers, row.num_answers)
     expected = torch.tensor([value for sums in references for value in sums], device=base.device)
     # Errors of single tokens are independent: they add up as the root of their number.
-    allowed = _TOLERANCE[base.dtype] * scored.lengths.sqrt()
+    allowed = TOLERANCE[base.dtype] * scored.lengths.sqrt()
     excess = (scored.sums - expected).abs()
     if not bool((excess <= allowed).all()):
         worst = float(excess.nan_to_num(nan=float("inf")).max())

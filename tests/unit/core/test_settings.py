@@ -19,7 +19,12 @@ class Square(Settings):
     side: float
 
 
-Shape = Annotated[Round | Square, Field(discriminator="kind")]
+class Group(Settings):
+    kind: Literal["group"] = "group"
+    group: tuple[Round, ...] = Field(min_length=1)
+
+
+Shape = Annotated[Round | Square | Group, Field(discriminator="kind")]
 
 
 class Drawing(Settings):
@@ -52,6 +57,18 @@ def test_lists_are_named_by_number():
     told = problems({"name": "a", "more": [{"kind": "square"}, {"kind": "sqare"}]})
     assert "'more.0.side' is required" in told
     assert "more.1.kind: 'sqare' is not known; did you mean 'square'?" in told
+
+
+def test_a_field_may_be_called_like_its_kind():
+    told = problems({"name": "a", "shape": {"kind": "group"}})
+    assert told == "x.toml: 'shape.group' is required"
+
+
+def test_a_list_is_too_short_only_if_it_is():
+    told = problems({"name": "a", "shape": {"kind": "group", "group": [{"raduis": 1}]}})
+    assert told == "x.toml: unknown key 'shape.group.0.raduis'; did you mean 'radius'?"
+    told = problems({"name": "a", "shape": {"kind": "group", "group": []}})
+    assert "shape.group: tuple should have at least 1 item" in told
 
 
 def test_overrides_are_toml_or_bare_words():

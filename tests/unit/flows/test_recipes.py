@@ -6,10 +6,22 @@ import pytest
 
 from kamerton.adapters.adapter import trainable_share
 from kamerton.adapters.catalogue import attach
+from kamerton.core.errors import SettingsError
 from kamerton.flows.recipe import Recipe
 from kamerton.models.load import load_base
+from kamerton.objectives.catalogue import make_objective
+from kamerton.objectives.objective import Online
+from kamerton.objectives.rloo import Rloo
 from tests.contract.test_adapters import filled_bottlenecks
 
+ONLINE = """
+name = "helper"
+data = { train = "prompts.jsonl" }
+
+[objective]
+kind = "KIND"
+rewards = [{ kind = "check", check = { kind = "json" } }, { kind = "variant", variant = "judge" }]
+"""
 FOLDER = Path(__file__).parents[3] / "recipes"
 RECIPES = sorted(FOLDER.rglob("*.toml"))
 
@@ -29,3 +41,24 @@ def test_a_recipe_fits_its_base(path: Path) -> None:
     members = filled_bottlenecks(base) if recipe.adapter.kind == "fusion" else ()
     adapter = attach(base, recipe.adapter, seed=0, opening=range(5, 16), members=members)
     assert 0 < trainable_share(adapter, base.identity.num_parameters)["share"] <= 1
+
+
+@pytest.mark.parametrize("kind", ["rloo", "rlhf", "grpo", "ppo", "drpo"])
+def test_a_recipe_names_its_rewards(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "helper.toml"
+    path.write_text(ONLINE.replace("KIND", kind), encoding="utf-8")
+    recipe = Recipe.read(path)
+    objective = make_objective(recipe.objective)
+    assert isinstance(objective, Online)
+    assert [source.kind for source in objective.settings.rewards] == ["check", "variant"]
+    assert isinstance(objective, Rloo) is (kind in ("rloo", "rlhf"))
+    assert Recipe.parse(recipe.to_plain()) == recipe
+
+
+def test_an_unknown_objective_is_answered_with_the_known_ones(tmp_path: Path) -> None:
+    path = tmp_path / "helper.toml"
+    path.write_text(ONLINE.replace("KIND", "wishes"), encoding="utf-8")
+    with pytest.raises(SettingsError, match="known: dpo, drpo, grpo, kto, .*, sft, simpo"):
+        Recipe.read(path)
+    with pytest.raises(SettingsError, match=r"'objective\.rewards' is required"):
+        Recipe.parse({"name": "helper", "data": {"train": "a"}, "objective": {"kind": "ppo"}})

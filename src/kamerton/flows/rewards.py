@@ -1,0 +1,284 @@
+"""Rewards: what an answer is worth, from a reward variant, a function, a check or a judge."""
+
+import importlib.util
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kamerton.adapters.catalogue import load
+from kamerton.adapters.residents import Residents
+from kamerton.core.errors import SettingsError, TrainingError, VariantError
+from kamerton.core.protocols import Engine
+from kamerton.data.rendered import RenderSettings
+from kamerton.evaluation.checks import worth_of
+from kamerton.evaluation.settings import Check
+from kamerton.evaluation.task import Item
+from kamerton.flows.prepare import renderer_of
+from kamerton.flows.recipe import Recipe
+from kamerton.flows.start import ensure_same_base
+from kamerton.flows.variants import ensure_writes, prompt_of, recipe_of
+from kamerton.flows.workspace import Workspace
+from kamerton.inference.engine import EmbeddedEngine
+from kamerton.inference.reward_engine import RewardEngine
+from kamerton.models.base import Base
+from kamerton.objectives.drpo import DrpoSettings
+from kamerton.objectives.online import (
+    CheckReward,
+    FunctionReward,
+    JudgeReward,
+    OnlineSettings,
+    VariantReward,
+)
+from kamerton.objectives.reward import RewardSettings
+from kamerton.store.variants import Variant, find_variant
+from kamerton.training.rollouts import Answered, Reward
+
+__all__ = ["function_hashes", "make_reward", "read_judges"]
+
+_SLOT = re.compile(r"\{(prompt|answer)\}")
+
+
+def read_judges(recipe: Recipe, workspace: Workspace) -> list[Variant]:
+    """Read the variants that judge what a recipe's model writes.
+
+    Args:
+        recipe: Names them in `objective.rewards`, if its objective has any.
+        workspace: Where they are.
+
+    Returns:
+        In order; none where no variant judges.
+
+    Raises:
+        VariantError: If one is missing, damaged, or cannot judge.
+        SettingsError: If a general preference model stands where rewards are needed.
+    """
+    if not isinstance(recipe.objective, OnlineSettings):
+        return []
+    found = []
+    for source in recipe.objective.rewards:
+        if isinstance(source, VariantReward):
+            variant = find_variant(source.variant, workspace.variants)
+            _ensure_judges(variant, recipe)
+            found.append(variant)
+        elif isinstance(source, JudgeReward) and source.variant:
+            variant = find_variant(source.variant, workspace.variants)
+            ensure_writes(variant, "asked a question")
+            found.append(variant)
+    return found
+
+
+def function_hashes(settings: OnlineSettings, folder: Path) -> list[str]:
+    """Hash the files of reward functions.
+
+    Args:
+        settings: Name them.
+        folder: What paths are relative to.
+
+    Returns:
+        In order.
+
+    Raises:
+        SettingsError: If a file does not exist.
+    """
+    return [
+        sha256(_function_path(source, folder).read_bytes()).hexdigest()
+        for source in settings.rewards
+        if isinstance(source, FunctionReward)
+    ]
+
+
+def make_reward(
+    settings: OnlineSettings,
+    variants: Sequence[Variant],
+    base: Base,
+    residents: Residents,
+    folder: Path,
+) -> Reward:
+    """Put the sources of rewards together.
+
+    Args:
+        settings: Which, with their weights.
+        variants: As `read_judges` gave them.
+        base: With the policy attached.
+        residents: Where adapters of variants go.
+        folder: What paths are relative to.
+
+    Returns:
+        Gives the weighted sum of all sources.
+
+    Raises:
+        SettingsError: If a function cannot be found, or a general preference model is not alone.
+        VariantError: If a variant was made for another base.
+    """
+    waiting = iter(variants)
+    sources: list[tuple[float, Reward]] = []
+    for source in settings.rewards:
+        match source:
+            case VariantReward():
+                made = _of_variant(next(waiting), base, residents)
+            case FunctionReward():
+                made = _of_function(_find_function(source, folder), source.function)
+            case CheckReward():
+                made = partial(_of_check, source.check)
+            case JudgeReward():
+                judge = next(waiting) if source.variant else None
+                made = _of_judge(source, judge, base, residents)
+        sources.append((source.weight, made))
+    if len(sources) == 1 and sources[0][0] == 1.0:
+        return sources[0][1]
+
+    def total(answered: Sequence[Answered]) -> Tensor:
+        parts = [weight * reward(answered) for weight, reward in sources]
+        return torch.stack(parts).sum(0)
+
+    return total
+
+
+def _ensure_judges(variant: Variant, recipe: Recipe) -> None:
+    """Refuse what is no reward model, and a general preference model but for DRPO."""
+    made = recipe_of(variant).objective
+    if not isinstance(made, RewardSettings):
+        raise VariantError(
+            f"objective.rewards: '{variant.name}' learned with objective.kind = '{made.kind}', it "
+            "is no reward model",
+            hint='train one with objective.kind = "reward", or ask it with kind = "judge"',
+        )
+    objective = recipe.objective
+    assert isinstance(objective, OnlineSettings)
+    alone = isinstance(objective, DrpoSettings) and len(objective.rewards) == 1
+    if made.model == "general" and not alone:
+        raise SettingsError(
+            f"objective.rewards: '{variant.name}' is a general preference model, which compares "
+            'pairs: it can only be the one source of objective.kind = "drpo"',
+            hint='train a reward model with objective.model = "bradley-terry"',
+        )
+
+
+def _of_variant(variant: Variant, base: Base, residents: Residents) -> Reward:
+    ensure_same_base(variant, base)
+    recipe = recipe_of(variant)
+    adapter = residents.admit(lambda: load(base, variant.manifest.method, variant.files()))
+    engine = RewardEngine(
+        base, renderer_of(base, recipe.render, recipe.adapter), prompt_of(variant)
+    )
+
+    def judge(answered: Sequence[Answered]) -> Tensor:
+        with residents.using(adapter):
+            judged = engine.judge([one.messages for one in answered], [a.texts for a in answered])
+        return torch.cat(judged).cpu()
+
+    return judge
+
+
+def _of_function(function: Callable[..., Any], name: str) -> Reward:
+    def judge(answered: Sequence[Answered]) -> Tensor:
+        found = []
+        for one in answered:
+            for text in one.texts:
+                try:
+                    value = float(function(list(one.messages), text, dict(one.extra)))
+                except Exception as error:
+                    raise TrainingError(
+                        f"objective.rewards: {name} failed for the answer {text!r}: "
+                        f"{type(error).__name__}: {error}"
+                    ) from error
+                if not math.isfinite(value):
+                    raise TrainingError(
+                        f"objective.rewards: {name} gave {value} for the answer {text!r}"
+                    )
+                found.append(value)
+        return torch.tensor(found)[:, None]
+
+    return judge
+
+
+def _of_check(check: Check, answered: Sequence[Answered]) -> Tensor:
+    items = [
+        Item(id="", chat=one.messages, reference=one.reference, extra=one.extra)
+        for one in answered
+        for _ in one.texts
+    ]
+    values = worth_of(check, items, [text for one in answered for text in one.texts])
+    # What a check does not count is worth nothing, whatever is answered.
+    return torch.from_numpy(values).float().nan_to_num(nan=0.0)[:, None]
+
+
+def _of_judge(
+    source: JudgeReward, variant: Variant | None, base: Base, residents: Residents
+) -> Reward:
+    engine: Engine
+    on: Callable[[], AbstractContextManager[None]]
+    if variant is None:
+        engine, on = EmbeddedEngine(base, renderer_of(base, RenderSettings())), residents.bare
+    else:
+        ensure_same_base(variant, base)
+        recipe = recipe_of(variant)
+        adapter = residents.admit(lambda: load(base, variant.manifest.method, variant.files()))
+        renderer = renderer_of(base, recipe.render, recipe.adapter)
+        engine = EmbeddedEngine(base, renderer, prompt_of(variant))
+        on = partial(residents.using, adapter)
+
+    def judge(answered: Sequence[Answered]) -> Tensor:
+        chats = [_question(source.question, one, text) for one in answered for text in one.texts]
+        with on():
+            scores = engine.score(chats, [(source.yes, source.no)] * len(chats))
+        logits = torch.tensor([[score.logprob for score in row] for row in scores])
+        return logits.softmax(1)[:, :1]
+
+    return judge
+
+
+def _question(template: str, answered: Answered, text: str) -> list[dict[str, str]]:
+    asked = str(answered.messages[-1].get("content", ""))
+    filled = _SLOT.sub(lambda slot: {"prompt": asked, "answer": text}[slot[1]], template)
+    return [{"role": "user", "content": filled}]
+
+
+def _function_path(source: FunctionReward, folder: Path) -> Path:
+    path = folder / source.function.rpartition(":")[0]
+    if not path.is_file():
+        raise SettingsError(f"objective.rewards: {path} does not exist")
+    return path
+
+
+def _find_function(source: FunctionReward, folder: Path) -> Callable[..., Any]:
+    module = _run(_function_path(source, folder))
+    attribute = source.function.rpartition(":")[2]
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        raise SettingsError(
+            f"objective.rewards: {source.function} names no function",
+            hint=f"it has {', '.join(_functions(module)) or 'none'}",
+        )
+    return function  # type: ignore[no-any-return]
+
+
+def _run(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"kamerton_rewards_{path.stem}", path)
+    assert spec is not None, "a .py file has a loader"
+    assert spec.loader is not None, "a .py file has a loader"
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise SettingsError(
+            f"objective.rewards: {path} cannot be run: {type(error).__name__}: {error}"
+        ) from error
+    return module
+
+
+def _functions(module: ModuleType) -> Iterable[str]:
+    return (
+        name
+        for name, value in vars(module).items()
+        if callable(value) and getattr(value, "__module__", "") == module.__name__
+    )

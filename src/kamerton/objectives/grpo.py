@@ -1,0 +1,85 @@
+"""Group relative policy optimisation (arXiv 2402.03300), by default as DAPO weighs tokens."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from kamerton.objectives.objective import Experience, Loss, Reads, Scored, Takes, Unit, Written
+from kamerton.objectives.online import ClippedSettings
+from kamerton.objectives.own_answers import clipped, excess
+
+__all__ = ["Grpo", "GrpoSettings"]
+
+_SMALL = 1e-4
+
+
+class GrpoSettings(ClippedSettings):
+    """GRPO: compare each answer with the mean of its group, token by token."""
+
+    kind: Literal["grpo"] = "grpo"
+    """Learn from rewards without a value model; each token is weighed by itself."""
+    samples: int = Field(default=8, ge=2, le=256)
+    """Answers that are written to each prompt of a step: the group."""
+    scale: bool = True
+    """Divide by the group's standard deviation. False (Dr. GRPO, arXiv 2503.20783) does not favour
+    prompts that are nearly always, or nearly never, answered well."""
+
+
+class Grpo:
+    """The mean over tokens of -min(r A, clip(r) A) + beta k3, r the ratio of a token.
+
+    A is the reward less its group's mean, over the group's standard deviation. k3 = exp(q) - q - 1
+    with q the log-ratio of reference and model estimates the distance between them, with a
+    gradient. The mean is over all tokens of the step (arXiv 2503.14476), so that long answers are
+    not taught less.
+
+    Args:
+        settings: How.
+    """
+
+    takes: Takes = "prompts"
+    reads: Reads = "logprobs"
+    unit: Unit = "token"
+    needs_reference = False
+    whole_batch = False
+
+    def __init__(self, settings: GrpoSettings) -> None:
+        self.settings = settings
+
+    def learn_from(self, written: Sequence[Written]) -> list[Experience]:
+        """Compute advantages.
+
+        Args:
+            written: Answers to the prompts of a step.
+
+        Returns:
+            One per prompt; all tokens of an answer have its advantage.
+        """
+        found = []
+        for one in written:
+            rewards = one.rewards.squeeze(1)
+            better = rewards - rewards.mean()
+            if self.settings.scale:
+                better = better / (rewards.std() + _SMALL)
+            found.append(Experience(one.old, one.reference, better[one.answers]))
+        return found
+
+    def loss(self, scored: Scored, num_units: int) -> Loss:
+        """Compute the loss of answers.
+
+        Args:
+            scored: Answers that the model wrote.
+            num_units: Their tokens in the whole effective batch.
+
+        Returns:
+            The share of the mean over tokens; `clipped` is the share of tokens whose gradient was
+            cut.
+        """
+        experience = scored.experience
+        assert experience is not None, "GRPO learns from answers of its own"
+        change = scored.logprobs - experience.old
+        losses, cut = clipped(change, experience.advantages, self.settings.clip)
+        if self.settings.beta:
+            losses = losses + self.settings.beta * excess(scored.logprobs, experience.reference)
+        return Loss(losses.sum() / num_units, {"clipped": float(cut.sum()) / num_units})

@@ -1,0 +1,123 @@
+"""Settings of objectives that learn from answers which the model writes itself.
+
+Answers are drawn at temperature 1 from the whole vocabulary: then the probabilities that are
+learned are the very ones that answers were drawn with, and the distance to the reference is not
+distorted (it came out negative where others cut the vocabulary).
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from kamerton.core.settings import Settings
+from kamerton.evaluation.settings import Check
+
+__all__ = [
+    "CheckReward",
+    "ClippedSettings",
+    "FunctionReward",
+    "JudgeReward",
+    "OnlineSettings",
+    "RewardSource",
+    "VariantReward",
+]
+
+
+class _Source(Settings):
+    """What every source of rewards has."""
+
+    weight: float = 1.0
+    """Factor on what this source says; rewards of several sources are added. Negative for what
+    shall become rarer."""
+
+
+class VariantReward(_Source):
+    """A reward model: a variant made with `objective.kind = "reward"`."""
+
+    kind: Literal["variant"] = "variant"
+    """Selects this source."""
+    variant: str
+    """Its name; on the same base."""
+
+
+class FunctionReward(_Source):
+    """A Python function of your own."""
+
+    kind: Literal["function"] = "function"
+    """Selects this source."""
+    function: str
+    """"file.py:name", beside the recipe: called with `messages`, `answer` and `row` (the other
+    columns), it gives a number. The file is run as it is: read recipes of strangers first."""
+
+    @field_validator("function")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        file, colon, name = value.rpartition(":")
+        if not colon or not file.endswith(".py") or not name.isidentifier():
+            raise ValueError(f'must look like "rewards.py:score", got {value!r}')
+        return value
+
+
+class CheckReward(_Source):
+    """A check as in `evaluate.checks`: 1 for an answer that passes, 0 for one that does not."""
+
+    kind: Literal["check"] = "check"
+    """Selects this source."""
+    check: Check
+    """Patterns that answers must and must not match, texts that they must contain, valid JSON,
+    refusals."""
+
+
+class JudgeReward(_Source):
+    """A judge: how probable the base, or a variant on it, finds "yes" to a question."""
+
+    kind: Literal["judge"] = "judge"
+    """Selects this source."""
+    question: str
+    """With {prompt} and {answer} where the last question and its answer shall stand."""
+    variant: str = ""
+    """Who judges; empty means the base alone."""
+    yes: str = "yes"
+    """The word for a good answer."""
+    no: str = "no"
+    """The word for a bad one."""
+
+
+RewardSource = Annotated[
+    VariantReward | FunctionReward | CheckReward | JudgeReward, Field(discriminator="kind")
+]
+
+
+class OnlineSettings(Settings):
+    """How answers are written and what they are worth."""
+
+    rewards: tuple[RewardSource, ...] = Field(min_length=1)
+    """What an answer is worth: the sum of these."""
+    samples: int = Field(default=4, ge=1, le=256)
+    """Answers that are written to each prompt of a step."""
+    max_tokens: int = Field(default=128, ge=1)
+    """Longest answer, in tokens."""
+    missing_end_penalty: float = Field(default=1.0, ge=0)
+    """Taken off the reward of an answer that did not end within `max_tokens`. 0 or more."""
+    beta: float = Field(default=0.05, ge=0)
+    """Weight of the distance to the reference. 0 or more; 0 lets the model drift anywhere."""
+
+    @property
+    def num_updates(self) -> int:
+        """Optimiser steps on the same answers."""
+        return 1
+
+
+class ClippedSettings(OnlineSettings):
+    """How often the same answers are learned from, and how far a step may go."""
+
+    updates: int = Field(default=1, ge=1, le=64)
+    """Optimiser steps on the same answers."""
+    clip: float = Field(default=0.2, gt=0, lt=1)
+    """By how much the probability of what was written may change, as a share, before its gradient
+    is cut. Matters with several `updates`. Above 0, below 1."""
+
+    @property
+    def num_updates(self) -> int:
+        """Optimiser steps on the same answers."""
+        return self.updates

@@ -1,0 +1,85 @@
+"""Reward models: a number per answer that orders answers as people did (arXiv 2203.02155)."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from pydantic import Field
+
+from kamerton.core.settings import Settings
+from kamerton.objectives.objective import Loss, Reads, Scored, Takes, Unit
+from kamerton.objectives.pairs import Sides
+from kamerton.objectives.preference_model import log_preference, preference
+
+__all__ = ["Reward", "RewardSettings"]
+
+
+class RewardSettings(Settings):
+    """A reward model: learn what people prefer, to judge answers with."""
+
+    kind: Literal["reward"] = "reward"
+    """Learn to judge answers; the variant scores and does not answer."""
+    model: Literal["bradley-terry", "general"] = "bradley-terry"
+    """One number per answer ("bradley-terry"), or several ("general", arXiv 2410.02197) that can
+    hold preferences in a circle; only DRPO can use the latter."""
+    dimensions: int = Field(default=8, ge=2, multiple_of=2)
+    """Numbers per answer of the general model; even, 2 or more."""
+    margin: float = Field(default=0.0, ge=0)
+    """By how much better answers should be ahead. A column `margin` has its own for each pair."""
+    centre: float = Field(default=0.01, ge=0)
+    """Weight of the squared sum of both rewards, which keeps them around 0 (arXiv 2312.09244).
+    0 or more."""
+
+    @property
+    def num_scores(self) -> int:
+        """Numbers per answer."""
+        return self.dimensions if self.model == "general" else 1
+
+
+class Reward:
+    """The mean over pairs of -log p(better is preferred) + centre (r_better + r_worse)^2.
+
+    Args:
+        settings: How.
+    """
+
+    takes: Takes = "pairs"
+    reads: Reads = "scores"
+    unit: Unit = "example"
+    needs_reference = False
+    whole_batch = False
+
+    def __init__(self, settings: RewardSettings) -> None:
+        self.settings = settings
+
+    def loss(self, scored: Scored, num_units: int) -> Loss:
+        """Compute the loss of pairs.
+
+        Args:
+            scored: Pairs with scores at the ends of their answers.
+            num_units: Pairs of the whole effective batch.
+
+        Returns:
+            The share of the mean over pairs; `accuracy` (a tie counts half), `brier`, the squared
+            distance of the better answer's probability from 1, and with one number per answer
+            `margin` and `chosen_reward`.
+        """
+        assert scored.scores is not None, "a reward is what a score head says"
+        sides = Sides.of(scored.scores)
+        margin = self.settings.margin if scored.margins is None else scored.margins
+        losses = -log_preference(sides.chosen, sides.rejected, margin)
+        if self.settings.model == "bradley-terry":
+            losses = losses + self.settings.centre * (sides.chosen + sides.rejected).squeeze(1) ** 2
+        return Loss(losses.sum() / num_units, self._parts(sides, num_units))
+
+    @torch.no_grad()
+    def _parts(self, sides: Sides, num_units: int) -> Mapping[str, float]:
+        right = preference(sides.chosen, sides.rejected)
+        parts = {
+            "accuracy": (right > 0.5).float() + 0.5 * (right == 0.5).float(),
+            "confidence": torch.maximum(right, 1 - right),
+            "brier": (1 - right) ** 2,
+        }
+        if self.settings.model == "bradley-terry":
+            parts |= {"margin": sides.gap, "chosen_reward": sides.chosen}
+        return {name: float(numbers.sum()) / num_units for name, numbers in parts.items()}

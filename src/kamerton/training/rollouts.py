@@ -1,0 +1,254 @@
+"""Rollouts: the model answers prompts itself, and what the answers are worth becomes experience.
+
+Answers are written by the engine over the very weights that learn. Log-probabilities that are
+learned from are computed once more as training computes them, so that the ratio of the first
+update is exactly 1; how far both ways differ is reported.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kamerton.adapters.adapter import Adapter, load_tensors
+from kamerton.core.errors import TrainingError
+from kamerton.core.protocols import Chat, Generation, Sample
+from kamerton.core.seeds import derive_seed
+from kamerton.data.rendered import RenderedGroup, RenderedPrompt, Trainable
+from kamerton.inference.engine import EmbeddedEngine
+from kamerton.models.base import Base
+from kamerton.objectives.objective import Experience, Objective, Online, Written
+from kamerton.objectives.preference_model import preference
+from kamerton.training.scoring import tokens_of
+
+__all__ = ["Answered", "Collected", "Critic", "Rollouts", "at_start"]
+
+Context = Callable[[], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A prompt with answers that are to be judged.
+
+    Attributes:
+        messages: Up to the answers.
+        extra: The row's other columns.
+        reference: The answer that the row brings; empty where there is none.
+        texts: The answers.
+    """
+
+    messages: Chat
+    extra: Mapping[str, Any]
+    reference: str
+    texts: tuple[str, ...]
+
+
+Reward = Callable[[Sequence[Answered]], Tensor]
+"""Judges all answers of all prompts, in order: [A, D]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Critic:
+    """The value model of PPO.
+
+    Attributes:
+        objective: What it minimises.
+        on: Has it on the base for a while, in the policy's place.
+    """
+
+    objective: Objective
+    on: Context
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What the model wrote.
+
+    Attributes:
+        groups: By prompt, its answers as rows.
+        experiences: By prompt, what is to be learned from them.
+        parts: Named numbers for the log.
+    """
+
+    groups: Sequence[RenderedGroup]
+    experiences: Sequence[Experience]
+    parts: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    groups: list[RenderedGroup]
+    samples: list[list[Sample]]
+    rewards: list[Tensor]
+    old: list[Tensor]
+    reference: list[Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Rollouts:
+    """Lets the model answer prompts.
+
+    Attributes:
+        base: With the policy attached.
+        engine: Writes with it.
+        objective: Says how many answers, how long, and what is learned from them.
+        reward: Judges them.
+        reference: Has the reference on the base for a while.
+        critic: Of PPO.
+        tokens_per_row: Tokens computed at once.
+    """
+
+    base: Base
+    engine: EmbeddedEngine
+    objective: Online
+    reward: Reward
+    reference: Context
+    critic: Critic | None = None
+    tokens_per_row: int = 4096
+
+    def num_tokens(self, prompt: Trainable) -> int:
+        """Say how many tokens a prompt may become.
+
+        Args:
+            prompt: One of the examples.
+
+        Returns:
+            Its own, and those of the longest answers.
+        """
+        settings = self.objective.settings
+        given = sum(len(row.ids) - prompt.num_prompt for row in prompt.answers)
+        return prompt.num_prompt + given + settings.samples * settings.max_tokens
+
+    @torch.no_grad()
+    def collect(self, prompts: Sequence[Trainable], seed: int) -> Collected:
+        """Answer prompts and say what is to be learned.
+
+        Args:
+            prompts: `RenderedPrompt`s.
+            seed: Of the answers.
+
+        Returns:
+            Answers, experience, and numbers for the log.
+
+        Raises:
+            TrainingError: If a reward is not finite.
+        """
+        judged = self._judge(prompts, self.objective.settings.samples, seed)
+        values: Sequence[Tensor | None] = [None] * len(judged.groups)
+        if self.critic is not None:
+            with self.critic.on():
+                read = tokens_of(self.base, judged.groups, "values", self.tokens_per_row)
+            values = [numbers.squeeze(1) for numbers in read]
+        written = [
+            Written(old, reference, _owners(group, old.device), rewards, value)
+            for group, old, reference, rewards, value in zip(
+                judged.groups, judged.old, judged.reference, judged.rewards, values, strict=True
+            )
+        ]
+        experiences = self.objective.learn_from(written)
+        return Collected(judged.groups, experiences, self._parts(judged))
+
+    @torch.no_grad()
+    def measure(self, prompts: Sequence[Trainable]) -> tuple[float, dict[str, float]]:
+        """Answer prompts once each, always with the same seed.
+
+        Args:
+            prompts: Held-out `RenderedPrompt`s.
+
+        Returns:
+            The negative of the mean reward less beta times the distance to the reference; and
+            numbers for the log.
+        """
+        parts = self._parts(self._judge(prompts, 1, 0))
+        return self.objective.settings.beta * parts["kl"] - parts["reward"], parts
+
+    def _judge(self, prompts: Sequence[Trainable], count: int, seed: int) -> _Judged:
+        settings = self.objective.settings
+        asked = [prompt for prompt in prompts if isinstance(prompt, RenderedPrompt)]
+        repeated = [prompt.ids.tolist() for prompt in asked for _ in range(count)]
+        generation = Generation(
+            max_tokens=settings.max_tokens, temperature=1.0, seed=derive_seed(seed, "rollouts")
+        )
+        flat = self.engine.sample(repeated, generation)
+        samples = [flat[first : first + count] for first in range(0, len(flat), count)]
+        pairs = list(zip(asked, samples, strict=True))
+        groups = [prompt.answered([sample.ids for sample in own]) for prompt, own in pairs]
+        judged = self.reward(
+            [
+                Answered(
+                    p.messages, p.extra, p.reference, (*p.texts, *(sample.text for sample in own))
+                )
+                for p, own in pairs
+            ]
+        )
+        if not torch.isfinite(judged).all():
+            raise TrainingError("the reward of an answer is not a finite number")
+        judged = judged.to(self.base.device)
+        rewards = list(judged.split([len(group.answers) for group in groups]))
+        if judged.shape[1] == 1:
+            for numbers, (prompt, own) in zip(rewards, pairs, strict=True):
+                cut = torch.tensor([not sample.ended for sample in own], device=numbers.device)
+                numbers[len(prompt.given) :, 0] -= settings.missing_end_penalty * cut
+        old = tokens_of(self.base, groups, tokens_per_row=self.tokens_per_row)
+        with self.reference():
+            reference = tokens_of(self.base, groups, tokens_per_row=self.tokens_per_row)
+        return _Judged(groups, samples, rewards, old, reference)
+
+    def _parts(self, judged: _Judged) -> dict[str, float]:
+        """Mean reward, distance to the reference, length, share that ended, and agreement."""
+        worth, distances, gaps = [], [], []
+        for own, rewards, old, reference in zip(
+            judged.samples, judged.rewards, judged.old, judged.reference, strict=True
+        ):
+            given = len(rewards) - len(own)
+            if rewards.shape[1] == 1:
+                worth += rewards[given:, 0].tolist()
+            else:
+                others = preference(rewards[given:, None], rewards[None, :given])
+                worth += others.mean(1).tolist()
+            # Given answers come first: the model's own tokens are the last.
+            tail = sum(len(sample.ids) for sample in own)
+            distances.append(float((old - reference)[-tail:].sum()) / len(own))
+            told = torch.tensor([x for s in own for x in s.logprobs], device=old.device)
+            gaps.append(float((told - old[-tail:]).abs().max()))
+        flat = [sample for own in judged.samples for sample in own]
+        return {
+            "reward": fmean(worth),
+            "kl": fmean(distances),
+            "length": fmean(len(sample.ids) for sample in flat),
+            "ended": fmean(sample.ended for sample in flat),
+            "rollout_gap": max(gaps),
+        }
+
+
+def _owners(group: RenderedGroup, device: torch.device) -> Tensor:
+    """[N] which answer each labelled token belongs to."""
+    counts = torch.tensor([int(row.trained.sum()) for row in group.answers])
+    return torch.repeat_interleave(torch.arange(len(counts)), counts).to(device)
+
+
+def at_start(adapter: Adapter) -> Context:
+    """Remember an adapter's values, to have them back for a while.
+
+    Args:
+        adapter: As it is now.
+
+    Returns:
+        Makes a context in which the adapter has the values of now.
+    """
+    start = {name: p.detach().clone() for name, p in adapter.parameters().items()}
+
+    @contextmanager
+    def context() -> Iterator[None]:
+        now = {name: p.detach().clone() for name, p in adapter.parameters().items()}
+        load_tensors(adapter, start)
+        try:
+            yield
+        finally:
+            load_tensors(adapter, now)
+
+    return context

@@ -1,0 +1,183 @@
+"""Learning from own answers, whole runs: rewards rise, runs resume exactly, mistakes are named."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kamerton.core.errors import (
+    DataError,
+    InterruptedRun,
+    SettingsError,
+    TrainingError,
+    VariantError,
+)
+from kamerton.core.events import HoldoutMeasured, Notice, RunStarted, StepDone
+from kamerton.flows.recipe import Recipe
+from kamerton.flows.train import Made, make_variant
+from tests.unit.flows.test_preferences import Project, pair_rows
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+BLUE = {"kind": "function", "function": "rewards.py:blue"}
+FUNCTIONS = """
+def blue(messages, answer, row):
+    return float("blue" in answer)
+"""
+TRAIN = {"epochs": 3, "learning_rate": 3e-3, "tokens_per_step": 500}
+
+
+def own(kind: str, **settings: Any) -> dict[str, Any]:
+    return {"kind": kind, "rewards": [BLUE], "max_tokens": 12, "samples": 4, **settings}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    made = Project(tmp_path_factory.mktemp("online"))
+    (made.folder / "rewards.py").write_text(FUNCTIONS)
+    return made
+
+
+@pytest.fixture(scope="module")
+def desk(project: Project) -> Made:
+    return project.make(
+        "desk", "chats", {"kind": "sft"},
+        train={"epochs": 12, "learning_rate": 5e-3, "tokens_per_step": 400},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "rate"), [("rlhf", 3e-3), ("grpo", 3e-3), ("ppo", 1e-3)])
+def test_rewards_rise(project: Project, desk: Made, kind: str, rate: float) -> None:
+    train = {**TRAIN, "learning_rate": rate}
+    made = project.make(f"desk-{kind}", "chats", own(kind), start="desk", train=train)
+    metrics = made.variant.manifest.metrics
+    assert metrics["holdout_reward_before"] < 0.6
+    assert metrics["holdout_reward"] > 0.8
+    assert metrics["holdout_kl"] > 0
+    first, *_, last = project.of(StepDone)
+    assert first.parts["kl"] == pytest.approx(0.0, abs=1e-3)
+    assert first.parts["rollout_gap"] < 2e-3
+    assert last.parts["reward"] > first.parts["reward"]
+    assert {"length", "ended", "clipped"} <= last.parts.keys()
+    kept = [event for event in project.of(HoldoutMeasured) if event.best][-1]
+    assert kept.parts["reward"] == metrics["holdout_reward"]
+    (said,) = [e.message for e in project.of(Notice) if "mean reward of held-out" in e.message]
+    assert f"{metrics['holdout_reward']:.3f} now" in said
+    assert project.of(RunStarted)[0].facts["rollout_gap"] < 2e-3
+    assert made.variant.manifest.parents == [desk.variant.manifest.content_hash]
+    # The value model is no part of what is kept.
+    assert not [name for name in made.variant.files() if "head" in name or "critic" in name]
+    assert all("critic" not in str(part) for part in made.variant.files().values())
+
+
+@pytest.mark.parametrize("model", ["bradley-terry", "general"])
+def test_drpo_learns_from_pairs_and_from_own_answers(project: Project, model: str) -> None:
+    rows = [
+        {"prompt": row["prompt"], "completion": row[side]}
+        for row in pair_rows(40)
+        for side in ("chosen", "rejected")
+    ]
+    project.write("both", rows)
+    train = {"epochs": 8, "learning_rate": 5e-3, "tokens_per_step": 400}
+    project.make("talker", "both", {"kind": "sft"}, train=train)
+    project.make(f"judge-{model}", "pairs", {"kind": "reward", "model": model})
+    rewards = [{"kind": "variant", "variant": f"judge-{model}"}]
+    objective = own("drpo", rewards=rewards, samples=2)
+    train = {**TRAIN, "epochs": 2}
+    made = project.make(f"drpo-{model}", "pairs", objective, start="talker", train=train)
+    first, *_, last = project.of(StepDone)
+    assert first.parts["ratio_clipped"] == 0.0
+    assert {"reward", "distance"} <= last.parts.keys()
+    metrics = made.variant.manifest.metrics
+    assert metrics["holdout_reward"] > metrics["holdout_reward_before"]
+    assert metrics["holdout_kl"] > 0
+    assert len(made.variant.manifest.parents) == 2
+
+
+def test_without_a_start_the_reference_is_the_base(project: Project) -> None:
+    no_vowels = {"name": "no vowels", "pattern": "[aeiou]", "must": False}
+    rule = {"kind": "rules", "rules": [no_vowels]}
+    check = {"kind": "check", "check": rule}
+    objective = own("rloo", rewards=[check], missing_end_penalty=0.0)
+    made = project.make("bare", "pairs", objective, train={**TRAIN, "epochs": 1})
+    metrics = made.variant.manifest.metrics
+    assert project.of(StepDone)[0].parts["kl"] == pytest.approx(0.0, abs=1e-3)
+    assert 0 <= metrics["holdout_reward_before"] <= 1
+    assert metrics["holdout_kl"] != 0
+
+
+def test_a_distance_that_costs_much_is_small(project: Project, desk: Made) -> None:
+    train = {**TRAIN, "epochs": 1}
+    near = project.make("near", "chats", own("rloo", beta=5.0), start="desk", train=train)
+    far = project.make("far", "chats", own("rloo", beta=0.0), start="desk", train=train)
+    metrics = near.variant.manifest.metrics
+    assert metrics["holdout_kl"] < far.variant.manifest.metrics["holdout_kl"] / 2
+
+
+@pytest.mark.parametrize("kind", ["rloo", "ppo"])
+def test_a_stopped_run_ends_with_the_same_bits(
+    project: Project, desk: Made, kind: str, tmp_path: Path
+) -> None:
+    def make(name: str, stop_after: int | None = None) -> Made:
+        recipe = Recipe.parse(
+            {
+                "name": name,
+                "base": {"id": "builtin:nano", "dtype": "float32"},
+                "start": "desk",
+                "data": {"train": "chats.jsonl", "holdout": 0.2},
+                "objective": own(kind, updates=2),
+                "train": {**TRAIN, "epochs": 1},
+            }
+        )
+        steps: list[int] = []
+
+        def sink(event: object) -> None:
+            if isinstance(event, StepDone):
+                steps.append(event.step)
+
+        return make_variant(
+            recipe, project.folder, project.workspace, sink,
+            should_stop=lambda: len(steps) == stop_after,
+        )  # fmt: skip
+
+    whole = make(f"whole-{kind}")
+    with pytest.raises(InterruptedRun):
+        make(f"cut-{kind}", stop_after=2)
+    went_on = make(f"cut-{kind}")
+    assert went_on.variant.manifest.content_hash == whole.variant.manifest.content_hash
+
+
+def test_a_changed_reward_function_is_another_run(project: Project, desk: Made) -> None:
+    path = project.folder / "changing.py"
+    path.write_text("def score(messages, answer, row):\n    return 0.0\n")
+    rewards = [{"kind": "function", "function": "changing.py:score"}]
+    recipe = {"start": "desk", "train": {**TRAIN, "max_steps": 2}}
+    project.make("changing", "chats", own("rloo", rewards=rewards), **recipe)
+    path.write_text("def score(messages, answer, row):\n    return float(len(answer))\n")
+    with pytest.raises(TrainingError, match="rewards"):
+        project.make("changing", "chats", own("rloo", rewards=rewards), **recipe)
+
+
+@pytest.mark.parametrize(
+    ("data", "objective", "error", "said"),
+    [
+        ("chats", {"kind": "rloo"}, SettingsError, "objective.rewards"),
+        ("chats", own("rloo", samples=1), SettingsError, "objective.samples"),
+        ("chats", own("rloo", rewards=[]), SettingsError, "objective.rewards"),
+        ("chats", own("drpo"), DataError, "prompts with a better and a worse answer"),
+        (
+            "chats", own("rloo", rewards=[{"kind": "variant", "variant": "desk"}]),
+            VariantError, "is no reward model",
+        ),
+        (
+            "chats", own("rloo", rewards=[{"kind": "function", "function": "rewards.py"}]),
+            SettingsError, "rewards.py:score",
+        ),
+    ],
+)  # fmt: skip
+def test_mistakes(
+    project: Project, desk: Made, data: str, objective: dict[str, Any], error: type, said: str
+) -> None:
+    with pytest.raises(error) as raised:
+        project.make("wrong", data, objective, start="desk", train=TRAIN)
+    assert said in f"{raised.value.message} {raised.value.hint}"

@@ -1,0 +1,119 @@
+"""Reward models: made of pairs, measured on pairs, and refused where answers are wanted."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from kamerton.core.errors import DataError, ModelError, SettingsError, VariantError
+from kamerton.core.events import HoldoutMeasured, StepDone
+from kamerton.core.protocols import Generation
+from kamerton.data.rendered import RenderedPair
+from kamerton.flows.chat import Conversation
+from kamerton.flows.combine import combine_variants
+from kamerton.flows.evaluate import evaluate_variants
+from kamerton.flows.export import export_variant
+from kamerton.flows.train import Made
+from kamerton.flows.variants import base_of, make_ready
+from kamerton.inference.reward_engine import RewardEngine
+from kamerton.training.rows import make_row
+from kamerton.training.scoring import read
+from tests.unit.flows.test_preferences import Project, pair_rows
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return Project(tmp_path_factory.mktemp("rewards"))
+
+
+@pytest.fixture(scope="module")
+def judge(project: Project) -> Made:
+    return project.make("judge", "pairs", {"kind": "reward"})
+
+
+def test_it_begins_undecided_and_learns_to_tell(project: Project, judge: Made) -> None:
+    first = project.of(StepDone)[0]
+    assert first.loss == pytest.approx(0.6931, abs=1e-4)
+    assert first.parts["accuracy"] == 0.5
+    last = project.of(HoldoutMeasured)[-1]
+    assert last.parts["accuracy"] == 1.0
+    assert last.parts["brier"] < 0.25
+    metrics = judge.variant.manifest.metrics
+    assert metrics["holdout_accuracy"] == 1.0
+    assert "holdout_loss_base" not in metrics
+
+
+def test_its_preference_accuracy_stands_beside_prompting(project: Project, judge: Made) -> None:
+    found = evaluate_variants([judge.variant], project.workspace, project.events.append)
+    values = {m.variant: m.value for m in found.comparison.measured}
+    assert values["judge"] == 1.0
+    assert found.comparison.cost("judge").holdout_loss is None
+
+
+def test_the_engine_judges_as_training_does(project: Project, judge: Made) -> None:
+    base = base_of(judge.variant)
+    ready = make_ready(judge.variant, base)
+    chats = [[{"role": "user", "content": row["prompt"]}] for row in pair_rows(5)]
+    answers = [(row["chosen"], row["rejected"]) for row in pair_rows(5)]
+    engine = RewardEngine(base, ready.renderer, tokens_per_row=50)
+    judged = engine.judge(chats, answers)
+    for chat, pair, numbers in zip(chats, answers, judged, strict=True):
+        rows = [
+            ready.renderer.render_chat([*chat, {"role": "assistant", "content": answer}])
+            for answer in pair
+        ]
+        pair_row = RenderedPair(len(ready.renderer.prompt_ids(chat)), *rows)
+        with torch.no_grad():
+            wanted = read(base, make_row([pair_row], base.device), "scores")
+        torch.testing.assert_close(numbers, wanted, atol=1e-4, rtol=1e-4)
+    scores = engine.score(chats, answers)
+    assert all(better.logprob > worse.logprob for better, worse in scores)
+    with pytest.raises(ModelError, match="judges answers and writes none"):
+        list(engine.stream(chats, Generation()))
+
+
+def test_it_cannot_be_used_where_answers_are_wanted(
+    project: Project, judge: Made, tmp_path: Path
+) -> None:
+    with pytest.raises(VariantError, match="it cannot be talked to"):
+        Conversation.open(["judge"], project.workspace, Generation())
+    with pytest.raises(VariantError, match="it cannot be exported"):
+        export_variant(judge.variant, tmp_path / "out", "peft")
+    other = project.make("judge-2", "pairs", {"kind": "reward"}, train={"max_steps": 2, "seed": 2})
+    with pytest.raises(VariantError, match="it cannot be combined"):
+        combine_variants([judge.variant, other.variant], "both", project.workspace, None)  # type: ignore[arg-type]
+    with pytest.raises(VariantError, match="it cannot be gone on from"):
+        project.make("desk-2", "chats", {"kind": "sft"}, start="judge")
+
+
+def test_it_goes_on_from_itself_and_from_what_was_fine_tuned(project: Project, judge: Made) -> None:
+    project.make("speaker", "chats", {"kind": "sft"}, train={"max_steps": 3})
+    few = {"max_steps": 3, "learning_rate": 1e-3, "tokens_per_step": 400}
+    project.make("judge-of-speaker", "pairs", {"kind": "reward"}, start="speaker", train=few)
+    assert project.of(StepDone)[0].loss == pytest.approx(0.6931, abs=1e-4)
+    project.make("judge-on", "pairs", {"kind": "reward"}, start="judge", train=few)
+    assert project.of(StepDone)[0].loss < 0.5
+    with pytest.raises(SettingsError, match="gives 1 numbers an answer, the recipe wants 8"):
+        general = {"kind": "reward", "model": "general"}
+        project.make("judge-general", "pairs", general, start="judge")
+
+
+def test_a_general_model_compares(project: Project) -> None:
+    made = project.make("general", "pairs", {"kind": "reward", "model": "general"})
+    assert project.of(HoldoutMeasured)[-1].parts["accuracy"] == 1.0
+    found = evaluate_variants([made.variant], project.workspace, project.events.append)
+    values = {m.variant: m.value for m in found.comparison.measured}
+    assert values["general"] == 1.0
+
+
+def test_margins_come_from_a_column(project: Project) -> None:
+    rows = [{**row, "margin": 2.0} for row in pair_rows(40)]
+    project.write("margins", rows)
+    project.make("margins", "margins", {"kind": "reward"}, train={"max_steps": 3})
+    # -log sigmoid(0 - 2)
+    assert project.of(StepDone)[0].loss == pytest.approx(2.1269, abs=1e-3)
+    project.write("strange", [{**row, "margin": "much"} for row in pair_rows(40)])
+    with pytest.raises(DataError, match="margin must be a number of 0 or more, got 'much'"):
+        project.make("strange", "strange", {"kind": "reward"})

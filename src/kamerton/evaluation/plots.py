@@ -1,43 +1,90 @@
-"""The loss plot of a report as SVG text; matplotlib is loaded only when it is drawn."""
+"""The plot of a training run as SVG text; matplotlib is loaded only when it is drawn."""
 
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["loss_plot"]
+__all__ = ["training_plot"]
 
 _COLOURS = ("#4a86c7", "#c4631c")
 _GREY = "#808080"
 """Readable on a light page and on a dark one."""
+_PANELS = (
+    ("reward", ("reward",)),
+    ("distance in nats", ("kl",)),
+    ("accuracy", ("accuracy",)),
+    ("margin", ("margin",)),
+    ("log-probability, change", ("chosen_change", "rejected_change")),
+    ("log-probability, change", ("good_change", "bad_change")),
+    ("log-probability", ("chosen_logprob", "rejected_logprob")),
+    ("length in tokens", ("chosen_tokens", "rejected_tokens")),
+    ("length in tokens", ("length",)),
+    ("share that ended", ("ended",)),
+)
+"""Title of a panel, and the parts that it shows."""
+
+Point = Mapping[str, Any]
 
 
-def loss_plot(steps: Sequence[Mapping[str, Any]], holdout: Sequence[Mapping[str, Any]] = ()) -> str:
-    """Draw how the loss fell.
+def training_plot(steps: Sequence[Point], holdout: Sequence[Point] = ()) -> str:
+    """Draw what a run logged: its loss and, of preferences and rewards, their own numbers.
 
     Args:
-        steps: `step` and `loss` per optimiser step.
-        holdout: `step` and `loss` per measurement on the holdout.
+        steps: `step`, `loss` and perhaps `parts` by name, per optimiser step.
+        holdout: The same per measurement on the holdout.
 
     Returns:
         An SVG element.
     """
-    figure = _figure(3.2)
-    panel = figure.subplots()
-    for points, colour, style, label in (
-        (steps, _COLOURS[0], "-", "training"),
-        (holdout, _COLOURS[1], "o-", "holdout"),
-    ):
-        if points:
-            x, y = [p["step"] for p in points], [p["loss"] for p in points]
-            panel.plot(x, y, style, color=colour, label=label, lw=1.5, ms=5)
+    known = {name for point in (*steps, *holdout) for name in point.get("parts", {})}
+    panels = [(title, names) for title, names in _PANELS if known.issuperset(names)]
+    if "reward" not in known:
+        # The loss of what the model writes itself says nothing.
+        panels.insert(0, ("loss" if known else "loss per token", ("loss",)))
+    columns = min(len(panels), 2)
+    rows = -(-len(panels) // columns)
+    figure = _figure(3.2 if rows == 1 else 2.4 * rows)
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    for (title, names), panel in zip(panels, axes, strict=False):
+        _draw(panel, title, names, steps, holdout)
+    for unused in list(axes)[len(panels) :]:
+        unused.set_visible(False)
+    return _svg(figure)
+
+
+def _draw(
+    panel: Any, title: str, names: Sequence[str], steps: Sequence[Point], holdout: Sequence[Point]
+) -> None:
+    """Training as lines and the holdout as points; two sides of a pair have a colour each."""
+    both = len(names) == 2
+    values: list[float] = []
+    for number, name in enumerate(names):
+        for points, style, source in ((steps, "-", "training"), (holdout, "o-", "holdout")):
+            x = [point["step"] for point in points if _has(point, name)]
+            y = [_value(point, name) for point in points if _has(point, name)]
+            behind = both and points is steps and bool(holdout)
+            label = name.partition("_")[0] if both else source
+            if x:
+                panel.plot(
+                    x, y, style, color=_COLOURS[number if both else source == "holdout"],
+                    label=None if behind else label, alpha=0.4 if behind else 1.0, lw=1.5, ms=5,
+                )  # fmt: skip
+            values += y
     # Most of a fine-tuning's fall is in its first steps: only a logarithm shows the rest.
-    if all(point["loss"] > 0 for point in (*steps, *holdout)):
+    if names == ("loss",) and all(value > 0 for value in values):
         _logarithmic(panel)
     panel.set_xlabel("step")
-    panel.set_ylabel("loss per token")
-    panel.legend(frameon=False, labelcolor="linecolor", fontsize=11)
+    panel.set_ylabel(title)
+    panel.legend(frameon=False, labelcolor="linecolor", fontsize=9)
     _soften(panel)
-    return _svg(figure)
+
+
+def _has(point: Point, name: str) -> bool:
+    return name == "loss" or name in point.get("parts", {})
+
+
+def _value(point: Point, name: str) -> float:
+    return float(point["loss"] if name == "loss" else point["parts"][name])
 
 
 def _logarithmic(panel: Any) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from kamerton.core.errors import EvaluationError
 from kamerton.core.files import write_atomically
 from kamerton.evaluation.checks import check_answers, check_labels
-from kamerton.evaluation.plots import loss_plot
+from kamerton.evaluation.plots import training_plot
 from kamerton.evaluation.results import Comparison
 from kamerton.evaluation.settings import Check, ExactCheck
 from kamerton.evaluation.table import cost_cells, cost_heads, p_text, value_text
@@ -43,8 +43,9 @@ def write_report(
         items: The questions.
         answers: One per variant, in the comparison's order.
         checks: Those of the comparison's settings; the first decides which examples are shown.
-        loss_curve: `step` and `loss` per optimiser step; empty leaves the plot out.
-        holdout_curve: `step` and `loss` per measurement on the holdout.
+        loss_curve: `step`, `loss` and perhaps `parts` per optimiser step; empty leaves the plot
+            out.
+        holdout_curve: The same per measurement on the holdout.
         title: Of the page.
         facts: Name and value of what was compared, such as base and data.
 
@@ -67,7 +68,7 @@ def write_report(
         lstrip_blocks=True,
     )
     environment.filters |= {"value": value_text, "p": p_text, "tone": tone, "percent": _percent}
-    curves = Markup(loss_plot(loss_curve, holdout_curve)) if loss_curve or holdout_curve else ""
+    curves = Markup(training_plot(loss_curve, holdout_curve)) if loss_curve or holdout_curve else ""
     page = environment.get_template("report.html.j2").render(
         title=title,
         facts=facts,
@@ -77,7 +78,8 @@ def write_report(
         metrics=_metrics(comparison),
         short=in_short(comparison),
         # Drawn by us, and holds nothing from outside but numbers.
-        losses=curves,
+        curves=curves,
+        per_token=not any(point.get("parts") for point in (*loss_curve, *holdout_curve)),
         sections=_sections(items, answers, checks, comparison),
         tests=sorted({difference.test for difference in comparison.differences}),
         grouped=comparison.num_groups < comparison.num_items,

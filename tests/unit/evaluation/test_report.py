@@ -13,6 +13,7 @@ from rich.console import Console
 
 from kamerton.core.errors import EvaluationError
 from kamerton.evaluation.comparison import compare
+from kamerton.evaluation.plots import training_plot
 from kamerton.evaluation.report import write_report
 from kamerton.evaluation.results import Comparison
 from kamerton.evaluation.table import markdown_table, p_text, terminal_table
@@ -147,6 +148,23 @@ def test_the_report_is_one_whole_page(tmp_path: Path) -> None:
     write_report(path, comparison, items, answers)
     assert path.read_bytes() == first
     assert b"loss per token" not in first
+
+
+def test_preferences_and_rewards_are_drawn_with_their_own_numbers() -> None:
+    pairs = [
+        {"step": n, "loss": 0.5, "parts": {"chosen_change": -n, "rejected_change": -2 * n}}
+        for n in (1, 2)
+    ]
+    drawn = training_plot(pairs, pairs[:1])
+    assert {"log-probability, change", "chosen", "rejected", "loss"} <= _texts(drawn)
+    assert not {"reward", "loss per token"} & _texts(drawn)
+    written = [{"step": n, "loss": -0.5, "parts": {"reward": 1.0, "kl": n}} for n in (1, 2)]
+    assert {"reward", "distance in nats"} <= _texts(training_plot(written))
+    assert "loss" not in _texts(training_plot(written))
+
+
+def _texts(svg: str) -> set[str]:
+    return set(re.findall(r">([^<>]+)</text>", svg))
 
 
 def test_nothing_from_outside_becomes_markup(tmp_path: Path) -> None:

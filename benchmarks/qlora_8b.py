@@ -1,16 +1,19 @@
 """QLoRA on an 8-billion-parameter Llama shape: loaded layer by layer, trained for some steps.
 
     python benchmarks/qlora_8b.py write --work DIR     # 16 GB of random weights in 34 shards
-    python benchmarks/qlora_8b.py run --work DIR
+    python benchmarks/qlora_8b.py run --work DIR [--trl-python .venv-trl/bin/python]
 
-Weights are random, so losses say nothing; time and memory are those of a real base. The prediction
-adds up what must be there: packed weights, what stays dense, LoRA with its gradient and two
-moments, the largest layer while it is dense, what a row keeps for the backward pass, and libraries.
+With `--trl-python`, TRL + PEFT + bitsandbytes (installed there) train the same shape first, in
+a process of their own, with rows of the same size. Weights are random, so losses say nothing; time
+and memory are those of a real base. The prediction adds up what must be there: packed weights,
+what stays dense, LoRA with its gradient and two moments, the largest layer while it is dense, what
+a row keeps for the backward pass, and libraries.
 """
 
 import argparse
 import json
 import resource
+import subprocess
 import time
 from pathlib import Path
 
@@ -35,6 +38,8 @@ CONFIG = LlamaConfig(
 RANK = 16
 NF4_BITS = 4.13
 TOKENS = 512
+ROW, BATCH = 82, 5
+"""Of TRL's rows: as long and as many in a step as ours come out."""
 
 
 def main() -> None:
@@ -42,11 +47,14 @@ def main() -> None:
     parser.add_argument("part", choices=("write", "run"))
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--trl-python", type=Path)
     arguments = parser.parse_args()
     if arguments.part == "write":
-        write(arguments.work / "base")
+        write(arguments.work / "model")
     else:
-        run(arguments.work, arguments.steps)
+        python = arguments.trl_python
+        theirs = with_trl(arguments.work, arguments.steps, python) if python else None
+        run(arguments.work, arguments.steps, theirs)
 
 
 def layer_sizes() -> dict[str, tuple[int, int]]:
@@ -96,7 +104,27 @@ def write(folder: Path) -> None:
     AutoTokenizer.from_pretrained(find_base("builtin:nano")).save_pretrained(folder)
 
 
-def run(work: Path, steps: int) -> None:
+def with_trl(work: Path, steps: int, python: Path) -> dict[str, float]:
+    """Train the same shape with TRL + PEFT + bitsandbytes; the first step only warms up."""
+    generator = torch.Generator().manual_seed(0)
+    trained = [place >= ROW - ROW // 4 for place in range(ROW)]
+    rows = [
+        {"ids": torch.randint(8, 1000, (ROW,), generator=generator).tolist(), "trained": trained}
+        for _ in range(BATCH * (steps + 1))
+    ]
+    (work / "rows.json").write_text(json.dumps(rows))
+    command = [
+        str(python), str(Path(__file__).with_name("trl_side.py")), str(work), "--nf4",
+        "--steps", str(steps + 1), "--batch", str(BATCH), "--rank", str(RANK),
+        "--threads", str(torch.get_num_threads()),
+    ]  # fmt: skip
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    print(f"TRL: {found}", flush=True)
+    return found
+
+
+def run(work: Path, steps: int, theirs: dict[str, float] | None) -> None:
     """Train for some steps and write down what it took."""
     rows = [
         {
@@ -109,7 +137,7 @@ def run(work: Path, steps: int) -> None:
     recipe = Recipe.parse(
         {
             "name": "qlora",
-            "base": {"id": str(work / "base"), "dtype": "bfloat16", "quantise": "nf4"},
+            "base": {"id": str(work / "model"), "dtype": "bfloat16", "quantise": "nf4"},
             "data": {"train": str(work / "data.jsonl"), "holdout": 0.02},
             "adapter": {"kind": "lora", "rank": RANK, "alpha": 32.0},
             "train": {
@@ -144,8 +172,21 @@ def run(work: Path, steps: int) -> None:
         f"({checked[1] / 2**30:.2f} GiB resident)\n"
         f"- {len(done)} steps of {tokens / len(done):.0f} tokens: {seconds / len(done):.1f} s "
         f"each, {tokens / seconds:.1f} tokens/s\n"
-        f"- peak memory {peak:.2f} GiB, predicted {sum(parts.values()):.2f}\n\n"
+        f"- peak memory {peak:.2f} GiB, predicted {sum(parts.values()):.2f}\n"
+        + (beside(theirs, tokens / seconds, peak) if theirs else "")
+        + "\n"
         f"| predicted part | GiB |\n| --- | ---: |\n{lines}",
+    )
+
+
+def beside(theirs: dict[str, float], speed: float, peak: float) -> str:
+    """One line on TRL's side."""
+    their_speed, their_peak = theirs["tokens"] / theirs["seconds"], theirs["peak_rss_mib"] / 1024
+    return (
+        f"- TRL + PEFT + bitsandbytes, with checkpointing as TRL does by itself: loaded after "
+        f"{theirs['load_seconds']:.0f} s, {their_speed:.2f} tokens/s, peak memory {their_peak:.2f} "
+        f"GiB: {speed / their_speed:.1f} times as fast here, with {peak / their_peak:.2f} of the "
+        "memory\n"
     )
 
 

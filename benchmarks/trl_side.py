@@ -13,7 +13,12 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    TrainerCallback,
+)
 from trl import SFTConfig, SFTTrainer
 
 
@@ -35,6 +40,7 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--nf4", action="store_true", help="4 bits, by bitsandbytes")
     parser.add_argument("--no-checkpointing", action="store_true", help="TRL checkpoints by itself")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -44,7 +50,16 @@ def main() -> None:
         [{"input_ids": row["ids"], "completion_mask": row["trained"]} for row in used]
     )
     dtype = getattr(torch, arguments.dtype)
-    model = AutoModelForCausalLM.from_pretrained(arguments.folder / "model", dtype=dtype)
+    quantised = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )  # fmt: skip
+    began = time.perf_counter()
+    model = AutoModelForCausalLM.from_pretrained(
+        arguments.folder / "model", dtype=dtype,
+        quantization_config=quantised if arguments.nf4 else None,
+    )  # fmt: skip
+    loaded = time.perf_counter() - began
     tokenizer = AutoTokenizer.from_pretrained(arguments.folder / "model")
     config = SFTConfig(
         output_dir=str(arguments.folder / "trl"),
@@ -83,6 +98,7 @@ def main() -> None:
                 "labelled": sum(sum(row["trained"]) for row in timed),
                 "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
                 "rss_before_mib": before / 1024,
+                "load_seconds": loaded,
                 "losses": losses,
             }
         )

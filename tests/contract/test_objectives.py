@@ -14,7 +14,8 @@ from kamerton.core.settings import Settings
 from kamerton.objectives.catalogue import ObjectiveSettings, make_objective
 from kamerton.objectives.dpo import DpoSettings
 from kamerton.objectives.grpo import GrpoSettings
-from kamerton.objectives.objective import Experience, Objective, Online, Scored, Written
+from kamerton.objectives.objective import Context, Experience, Objective, Online, Scored, Written
+from kamerton.objectives.orpo import OrpoSettings
 from kamerton.objectives.ppo import PpoSettings, PpoValue
 from kamerton.objectives.reward import RewardSettings
 
@@ -34,6 +35,7 @@ FORMS: tuple[Settings, ...] = (
     DpoSettings(nll=0.5),
     DpoSettings(robustness="dr-dpo", temperature=0.7),
     DpoSettings(robustness="kldpo", temperature=0.7),
+    OrpoSettings(nll_over="everything"),
     RewardSettings(margin=0.5, centre=0.0),
     RewardSettings(model="general"),
     settings_of(GrpoSettings, beta=0.0, scale=False),
@@ -102,6 +104,9 @@ def scored_of(
         else None,
         scores,
         experience=Experience(old, old.flip(0), advantages, noise[1], old) if learned else None,
+        context=Context(logprobs.flip(0), answers // 2 * 2)
+        if objective.reads == "everything"
+        else None,
     )
 
 
@@ -117,6 +122,8 @@ def batch(objective: Objective) -> Scored:
 
 def read(objective: Objective, scored: Scored) -> Tensor:
     """What the loss has a slope at."""
+    if scored.context is not None:
+        return torch.cat([scored.logprobs, scored.context.logprobs])
     found = scored.logprobs if objective.reads == "logprobs" else scored.scores
     assert found is not None
     return found
@@ -129,7 +136,12 @@ def some(objective: Objective, scored: Scored, first: int, stop: int, moved: Ten
     if experience is not None:
         parts = [getattr(experience, one.name) for one in fields(Experience)]
         experience = Experience(*(part[mine] for part in parts))
-    places = {"logprobs": None, "scores": slice(first, stop), "values": mine}[objective.reads]
+    context = scored.context
+    if context is not None:
+        moved, around = moved.split([len(scored.logprobs), len(context.logprobs)])
+        near = (context.answers >= first) & (context.answers < stop)
+        context = Context(around[near], context.answers[near] - first)
+    places = {"scores": slice(first, stop), "values": mine}.get(objective.reads)
     return Scored(
         moved[mine] if places is None else moved[:0, 0],
         scored.answers[mine] - first,
@@ -138,6 +150,7 @@ def some(objective: Objective, scored: Scored, first: int, stop: int, moved: Ten
         None if scored.good is None else scored.good[first:stop],
         None if places is None else moved[places],
         experience=experience,
+        context=context,
     )
 
 
@@ -179,11 +192,14 @@ def test_fp32_has_the_slopes_of_fp64(objective: Objective) -> None:
     if exact.experience is not None:
         told = [getattr(exact.experience, one.name).float() for one in fields(Experience)]
         parts["experience"] = Experience(*told)
+    if (context := exact.context) is not None:
+        parts["context"] = Context(context.logprobs.float(), context.answers)
     floats = ("logprobs", "references", "scores")
     parts |= {key: parts[key].float() for key in floats if parts[key] is not None}
     rounded = Scored(**parts)
     at = read(objective, rounded).requires_grad_()
-    (found,) = torch.autograd.grad(objective.loss(rounded, num_units(objective)).value, at)
+    share = objective.loss(some(objective, rounded, 0, len(LENGTHS), at), num_units(objective))
+    (found,) = torch.autograd.grad(share.value, at)
     torch.testing.assert_close(found.double(), slope(objective), rtol=1e-4, atol=1e-6)
 
 
@@ -241,7 +257,7 @@ def test_extremes_are_finite(objective: Objective, extreme: str, length: int) ->
     logprobs, lengths = torch.cat([strange, plain, plain, strange]), (length, 3, 3, length)
     scored = scored_of(objective, logprobs, lengths, torch.zeros(4), -1e4 - logprobs)
     at = read(objective, scored).requires_grad_()
-    found = objective.loss(scored, num_units(objective, lengths))
+    found = objective.loss(some(objective, scored, 0, 4, at), num_units(objective, lengths))
     (gradient,) = torch.autograd.grad(found.value, at)
     assert torch.isfinite(found.value)
     assert torch.isfinite(gradient).all()

@@ -5,18 +5,26 @@ settings, so that TRL's arithmetic runs without a model.
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
+from statistics import fmean
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
+from kamerton.data.rendered import RenderedPair
 from kamerton.objectives.dpo import Dpo, DpoSettings
 from kamerton.objectives.kto import Kto, KtoSettings
 from kamerton.objectives.objective import Objective, Scored
 from kamerton.objectives.orpo import Orpo, OrpoSettings
 from kamerton.objectives.simpo import Simpo, SimpoSettings
+from kamerton.training.scoring import measure
+from tests.shapes import plain_model, tiny_base
+from tests.unit.training.test_pairs import pairs
 
 NUM_PAIRS, LONGEST, PROMPT = 5, 7, 3
 BETA = 0.3
@@ -152,10 +160,57 @@ def test_orpo_has_their_odds_ratio_and_the_answers_own_likelihood(batch: Batch) 
     means = batch.sums / batch.lengths
     losses, *_ = ORPOTrainer.odds_ratio_loss(stand_in(), means[:, 0], means[:, 1])
     found = Orpo(OrpoSettings(weight=BETA)).loss(batch.scored(), NUM_PAIRS)
-    # Theirs is added to the likelihood of prompt and answer; ours counts the answer only.
+    # Theirs is added to the likelihood of prompt and answer; ours counts the answer unless asked.
     nll = -float(means[:, 0].mean())
     assert found.parts["nll"] == pytest.approx(nll, rel=1e-5)
     assert float(found.value.detach()) == pytest.approx(nll - float(losses.mean()), rel=1e-5)
+
+
+def theirs_orpo(model: Any, some: Sequence[RenderedPair]) -> tuple[float, float]:
+    """TRL's whole ORPO, forward pass and all: the loss, and its negative log-likelihood."""
+    from trl.experimental.orpo import ORPOTrainer
+
+    trainer = stand_in(is_encoder_decoder=False, padding_value=0)
+    for name in ("concatenated_inputs", "get_batch_logps"):
+        setattr(trainer, name, getattr(ORPOTrainer, name))
+    for name in ("concatenated_forward", "odds_ratio_loss"):
+        setattr(trainer, name, partial(getattr(ORPOTrainer, name), trainer))
+    inputs = {}
+    for side, number in (("chosen", 0), ("rejected", 1)):
+        rows = [pair.answers[number] for pair in some]
+        ids = [torch.from_numpy(row.ids).long() for row in rows]
+        labels = [
+            torch.where(torch.from_numpy(row.trained), i, -100)
+            for i, row in zip(ids, rows, strict=True)
+        ]
+        inputs |= {
+            f"{side}_input_ids": pad_sequence(ids, batch_first=True),
+            f"{side}_attention_mask": pad_sequence(
+                [torch.ones_like(i) for i in ids], batch_first=True
+            ),
+            f"{side}_labels": pad_sequence(labels, batch_first=True, padding_value=-100),
+        }
+    with torch.no_grad():
+        loss, metrics = ORPOTrainer.get_batch_loss_metrics(trainer, model, inputs)
+    return float(loss), float(metrics["nll_loss"])
+
+
+def test_orpo_over_everything_is_theirs_but_for_the_weight_of_long_pairs() -> None:
+    some = [pair for pair in pairs(4) if isinstance(pair, RenderedPair)]
+    base, model = tiny_base("llama"), plain_model("llama")
+    objective = Orpo(OrpoSettings(weight=BETA, nll_over="everything"))
+    found = [measure(objective, base, [pair]) for pair in some]
+    for (loss, parts), pair in zip(found, some, strict=True):
+        assert (loss, parts["nll"]) == pytest.approx(theirs_orpo(model, [pair]), rel=1e-5)
+    # Of several pairs they take the mean over all tokens, we over pairs.
+    loss, parts = measure(objective, base, some)
+    assert parts["nll"] == pytest.approx(fmean(each["nll"] for _, each in found), rel=1e-5)
+    lengths = [len(pair.chosen.ids) - 1 for pair in some]
+    by_token = fmean((each["nll"] for _, each in found), weights=lengths)
+    their_loss, their_nll = theirs_orpo(model, some)
+    assert their_nll == pytest.approx(by_token, rel=1e-5)
+    assert their_loss - their_nll == pytest.approx(loss - parts["nll"], rel=1e-4)
+    assert len(set(lengths)) > 1
 
 
 def test_their_odds_ratio_is_infinite_for_a_sure_thing() -> None:

@@ -318,7 +318,7 @@ def _metrics(task: Task, outcome: Outcome) -> dict[str, float]:
             with task.rollouts.reference():
                 _, before = task.measure()
             metrics["holdout_reward_before"] = before["reward"]
-        elif task.objective.reads == "logprobs":
+        elif task.objective.reads in ("logprobs", "everything"):
             with task.adapter.disabled():
                 metrics["holdout_loss_base"], _ = task.measure()
         _, parts = task.measure()

@@ -11,6 +11,7 @@ from torch import Tensor
 from kamerton.objectives.online import OnlineSettings
 
 __all__ = [
+    "Context",
     "Experience",
     "Loss",
     "Objective",
@@ -29,9 +30,24 @@ Takes = Literal["texts", "pairs", "feedback", "prompts", "prompts-with-pairs"]
 """What an example is: a text, a better and a worse answer, an answer with a verdict, or a prompt
 that the model answers itself, alone or beside a better and a worse answer."""
 
-Reads = Literal["logprobs", "scores", "values"]
-"""What of the model a loss is about: log-probabilities of tokens, or what a score head says at the
-end of each answer, or before each token."""
+Reads = Literal["logprobs", "everything", "scores", "values"]
+"""What of the model a loss is about: log-probabilities of the answers' tokens, or with them those
+of all that stands around an example's first answer, or what a score head says at the end of each
+answer, or before each token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Log-probabilities of what stands around answers: their prompts, and turns of others.
+
+    Attributes:
+        logprobs: [M] natural logs, fp32, with a gradient; a text's first token has none.
+        answers: [M] around which answer each token stands, from 0: of several answers to one
+            prompt the first.
+    """
+
+    logprobs: Tensor
+    answers: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +112,7 @@ class Scored:
         margins: [A / 2] by how much the better answer of each pair should be ahead; None where
             examples do not say.
         experience: Of answers that the model wrote itself; None for others.
+        context: What stands around the answers; None unless everything is read.
     """
 
     logprobs: Tensor
@@ -106,6 +123,7 @@ class Scored:
     scores: Tensor | None = None
     margins: Tensor | None = None
     experience: Experience | None = None
+    context: Context | None = None
 
     @cached_property
     def sums(self) -> Tensor:

@@ -26,27 +26,32 @@ class OrpoSettings(Settings):
     weight: float = Field(default=0.1, ge=0)
     """Weight of the odds ratio beside the better answer's negative log-likelihood (lambda in the
     paper, beta or alpha elsewhere). 0 or more."""
+    nll_over: Literal["answer", "everything"] = "answer"
+    """What the negative log-likelihood is a mean over: the better "answer" alone, or "everything",
+    its prompt too, as in the paper's code. The odds ratio is of the answers either way."""
 
 
 class Orpo:
     """The mean over pairs of nll(better) - weight * log s(log-odds(better) - log-odds(worse)).
 
     Log-odds are log(p / (1 - p)) with p the geometric mean of an answer's token probabilities
-    (equations 4 to 7). The negative log-likelihood is the mean over the better answer's tokens;
-    the paper's code counts the prompt's tokens too.
+    (equations 4 to 7). The negative log-likelihood is the mean over the better answer's tokens, or
+    over all tokens of its conversation but the first. The paper's code and TRL do the latter, but
+    take one mean over a batch's tokens, so that long conversations count more; here each pair
+    counts the same, whatever stands beside it.
 
     Args:
         settings: How.
     """
 
     takes: Takes = "pairs"
-    reads: Reads = "logprobs"
     unit: Unit = "example"
     needs_reference = False
     whole_batch = False
 
     def __init__(self, settings: OrpoSettings) -> None:
         self.settings = settings
+        self.reads: Reads = "logprobs" if settings.nll_over == "answer" else "everything"
 
     def loss(self, scored: Scored, num_units: int) -> Loss:
         """Compute the loss of pairs.
@@ -58,6 +63,7 @@ class Orpo:
         Returns:
             The share of the mean over pairs.
         """
+        assert (scored.context is None) == (self.reads == "logprobs"), "read as asked"
         means = scored.sums / scored.lengths
         odds = log_odds(means)
         nll = nll_of_chosen(scored).sum() / num_units

@@ -49,9 +49,13 @@ def nll_of_chosen(scored: Scored) -> Tensor:
         scored: Of pairs.
 
     Returns:
-        [B] mean over each answer's tokens.
+        [B] mean over each answer's tokens, and over those around it where everything was read.
     """
-    return -Sides.of(scored.sums / scored.lengths).chosen
+    sums, lengths = scored.sums, scored.lengths
+    if (context := scored.context) is not None:
+        sums = sums.index_add(0, context.answers, context.logprobs)
+        lengths = lengths.index_add(0, context.answers, torch.ones_like(context.logprobs))
+    return -Sides.of(sums / lengths).chosen
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """Memory of a step: measured on a small row, then scaled; and what to do when it is short."""
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -115,7 +116,9 @@ def recompute_blocks(base: Base, count: int) -> None:
         module.gradient_checkpointing = number < count
         # Only the block itself counts as training; the dropout modules below it do not.
         module.training = number < count
-        module._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+        module._gradient_checkpointing_func = partial(
+            checkpoint, use_reentrant=False, context_fn=partial(_same_attention, base)
+        )
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
@@ -131,3 +134,10 @@ def is_out_of_memory(error: RuntimeError) -> bool:
         return True
     text = str(error)
     return "DefaultCPUAllocator" in text or "not enough memory" in text
+
+
+def _same_attention(
+    base: Base,
+) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """What a block runs in, and is recomputed in: padded rows end before their backward pass."""
+    return nullcontext(), base.attention(base.model.config._attn_implementation)

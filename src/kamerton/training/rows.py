@@ -1,7 +1,7 @@
 """Rows: rendered examples packed for the model, with the positions whose prediction counts."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -12,7 +12,22 @@ from kamerton.data.rendered import Trainable
 from kamerton.models.layout import Layout, Segment
 from kamerton.training.plan import pack
 
-__all__ = ["Row", "make_row", "make_rows", "num_labelled", "num_tokens"]
+__all__ = ["Labels", "Row", "make_row", "make_rows", "num_labelled", "num_tokens"]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Labels:
+    """Tokens of a row to be predicted.
+
+    Attributes:
+        at: [M] positions whose next token is predicted.
+        targets: [M] those next tokens.
+        answers: [M] which answer of the row each belongs to, from 0.
+    """
+
+    at: Tensor
+    targets: Tensor
+    answers: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +46,8 @@ class Row:
         ends: [A] position of each answer's last labelled token.
         members: Numbers of the row's examples among those it was made of.
         num_answers: Answers in the row.
+        context: What stands around each example's first answer, all but the first token; None
+            unless it was asked for.
     """
 
     ids: Tensor
@@ -41,15 +58,44 @@ class Row:
     ends: Tensor
     members: tuple[int, ...]
     num_answers: int
+    context: Labels | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A segment to be: its tokens, which of them are labelled, and how far back its parent is."""
+    """A segment to be: its tokens, which of them are labelled, how far back its parent is, and
+    whether the first answer's conversation goes through it."""
 
     ids: NDArray[np.int32]
     trained: NDArray[np.bool_]
     back: int = 0
+    leads: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Labels that are being collected, by piece."""
+
+    at: list[NDArray[np.int64]] = field(default_factory=list)
+    targets: list[NDArray[np.int64]] = field(default_factory=list)
+    answers: list[NDArray[np.int64]] = field(default_factory=list)
+
+    def add(
+        self, piece: _Piece, chosen: NDArray[np.int64], segments: Sequence[Segment], answer: int
+    ) -> None:
+        """Add tokens of a piece; its segment is the last."""
+        segment = segments[-1]
+        before = segment.start + chosen - 1
+        if segment.parent >= 0:
+            # The first token of an answer is predicted at the last position of its prompt.
+            before[chosen == 0] = segments[segment.parent].stop - 1
+        self.at.append(before)
+        self.targets.append(piece.ids[chosen].astype(np.int64))
+        self.answers.append(np.full(len(chosen), answer))
+
+    def labels(self, device: torch.device) -> Labels:
+        columns = (self.at, self.targets, self.answers)
+        return Labels(*(torch.from_numpy(np.concatenate(parts)).to(device) for parts in columns))
 
 
 def make_row(
@@ -58,6 +104,7 @@ def make_row(
     members: Sequence[int] | None = None,
     *,
     shared: bool = True,
+    everything: bool = False,
 ) -> Row:
     """Concatenate examples into a row.
 
@@ -66,45 +113,49 @@ def make_row(
         device: Where the row goes.
         members: The examples' numbers in a longer list; counted from 0 when left out.
         shared: Compute the prompt of several answers once; else each answer repeats it.
+        everything: Label what stands around each example's first answer too, apart.
 
     Returns:
         The row; its labelled tokens stand in the same order whether prompts are shared or not.
     """
     pieces = [piece for example in examples for piece in _pieces(example, shared)]
-    segments, at, targets, owners = [], list[NDArray[np.int64]](), list[NDArray[np.int64]](), []
-    ends = []
+    segments, ends = list[Segment](), list[int]()
+    labelled, around = _Found(), _Found()
     start = 0
     for index, piece in enumerate(pieces):
         parent = index - piece.back if piece.back else -1
         segments.append(Segment(start, start + len(piece.ids), parent))
-        labelled = np.flatnonzero(piece.trained)
-        before = start + labelled - 1
-        if parent >= 0:
-            # The first token of an answer is predicted at the last position of its prompt.
-            before[labelled == 0] = segments[parent].stop - 1
-        at.append(before)
-        targets.append(piece.ids[labelled].astype(np.int64))
-        owners.append(len(labelled))
-        ends += [start + int(place) for place in labelled[-1:]]
+        chosen = np.flatnonzero(piece.trained)
+        if everything and piece.leads:
+            others = np.flatnonzero(~piece.trained)
+            # Nothing predicts the first token of a text.
+            around.add(piece, others[others > 0] if parent < 0 else others, segments, len(ends))
+        labelled.add(piece, chosen, segments, len(ends))
+        ends += [start + int(place) for place in chosen[-1:]]
         start += len(piece.ids)
     num_answers = sum(len(example.answers) for example in examples)
-    counts = np.array([count for count in owners if count])
-    assert len(counts) == num_answers, "every answer has a labelled token, and no prompt has one"
+    assert len(ends) == num_answers, "every answer has a labelled token, and no prompt has one"
+    labels = labelled.labels(device)
     ids = np.concatenate([piece.ids for piece in pieces]).astype(np.int64)
     return Row(
         ids=torch.from_numpy(ids).to(device),
         layout=Layout(tuple(segments)),
-        at=torch.from_numpy(np.concatenate(at)).to(device),
-        targets=torch.from_numpy(np.concatenate(targets)).to(device),
-        answers=torch.from_numpy(np.repeat(np.arange(num_answers), counts)).to(device),
+        at=labels.at,
+        targets=labels.targets,
+        answers=labels.answers,
         ends=torch.tensor(ends, device=device),
         members=tuple(range(len(examples)) if members is None else members),
         num_answers=num_answers,
+        context=around.labels(device) if everything else None,
     )
 
 
 def make_rows(
-    examples: Sequence[Trainable], tokens_per_row: int, device: torch.device
+    examples: Sequence[Trainable],
+    tokens_per_row: int,
+    device: torch.device,
+    *,
+    everything: bool = False,
 ) -> list[Row]:
     """Pack examples into rows.
 
@@ -112,12 +163,16 @@ def make_rows(
         examples: The examples of a step.
         tokens_per_row: Size of a row in tokens.
         device: Where the rows go.
+        everything: Label what stands around each example's first answer too.
 
     Returns:
         The rows, in a fixed order.
     """
     groups = pack([num_tokens(example) for example in examples], tokens_per_row)
-    return [make_row([examples[index] for index in group], device, group) for group in groups]
+    return [
+        make_row([examples[index] for index in group], device, group, everything=everything)
+        for group in groups
+    ]
 
 
 def num_tokens(example: Trainable) -> int:
@@ -149,9 +204,10 @@ def num_labelled(examples: Sequence[Trainable]) -> int:
 def _pieces(example: Trainable, shared: bool) -> Iterator[_Piece]:
     cut = example.num_prompt
     if not cut or not shared:
-        yield from (_Piece(row.ids, row.trained) for row in example.answers)
+        for number, row in enumerate(example.answers):
+            yield _Piece(row.ids, row.trained, leads=not number)
         return
     first = example.answers[0]
     yield _Piece(first.ids[:cut], np.zeros(cut, np.bool_))
     for back, row in enumerate(example.answers, 1):
-        yield _Piece(row.ids[cut:], row.trained[cut:], back)
+        yield _Piece(row.ids[cut:], row.trained[cut:], back, leads=back == 1)

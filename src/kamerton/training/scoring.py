@@ -9,7 +9,7 @@ from torch import Tensor
 from kamerton.data.rendered import RenderedPair, Trainable
 from kamerton.models.base import Base
 from kamerton.models.heads import token_logprobs
-from kamerton.objectives.objective import Experience, Loss, Objective, Reads, Scored
+from kamerton.objectives.objective import Context, Experience, Loss, Objective, Reads, Scored
 from kamerton.training.rows import Row, make_rows, num_labelled
 
 __all__ = [
@@ -51,15 +51,20 @@ def read(base: Base, row: Row, reads: Reads) -> Tensor:
     Args:
         base: With whatever adapter is attached; with a score head unless log-probabilities are
             read.
-        row: The row.
+        row: The row, with its context where everything is read.
         reads: What.
 
     Returns:
-        fp32: [N] log-probabilities, [A, D] scores at the ends of answers, or [N, D] before every
-        labelled token.
+        fp32: [N] log-probabilities, or [N + M] with those of the context after them; [A, D] scores
+        at the ends of answers, or [N, D] before every labelled token.
     """
     if reads == "logprobs":
         return logprobs_of(base, row)
+    if reads == "everything":
+        assert row.context is not None, "the row must be made with everything"
+        hidden, context = base.hidden(row.ids, row.layout), row.context
+        at, targets = torch.cat([row.at, context.at]), torch.cat([row.targets, context.targets])
+        return token_logprobs(hidden[at], targets, base.head)
     assert base.score_head is not None, "only a score head gives scores"
     hidden = base.hidden(row.ids, row.layout)
     return base.score_head.scores(hidden[row.ends if reads == "scores" else row.at])
@@ -99,8 +104,16 @@ def scored_of(
         margins = torch.tensor([margin or 0.0 for margin in given], device=found.device)
     if experiences is not None:
         experience = Experience.joined([experiences[member] for member in row.members])
-    logprobs, scores = (found, None) if reads == "logprobs" else (found.new_empty(0), found)
-    return Scored(logprobs, row.answers, row.num_answers, sums, good, scores, margins, experience)
+    logprobs, scores, context = found, None, None
+    if reads == "everything":
+        assert row.context is not None, "the row must be made with everything"
+        logprobs, others = found.split([len(row.at), len(row.context.at)])
+        context = Context(others, row.context.answers)
+    elif reads != "logprobs":
+        logprobs, scores = found.new_empty(0), found
+    return Scored(
+        logprobs, row.answers, row.num_answers, sums, good, scores, margins, experience, context
+    )
 
 
 def num_units(objective: Objective, examples: Sequence[Trainable]) -> int:
@@ -158,7 +171,7 @@ def add_gradient(
     Returns:
         The loss and its parts.
     """
-    rows = make_rows(examples, tokens_per_row, base.device)
+    rows = _rows(objective, base, examples, tokens_per_row)
     units = num_units(objective, examples)
     total = _Sum()
     if objective.whole_batch and len(rows) > 1:
@@ -197,7 +210,7 @@ def measure(
     Returns:
         The loss over all of them, a mean over the objective's units, and its parts.
     """
-    rows = make_rows(examples, tokens_per_row, base.device)
+    rows = _rows(objective, base, examples, tokens_per_row)
     units = num_units(objective, examples)
     if objective.whole_batch:
         loss, _ = _whole(objective, base, rows, examples, references, lambda number: None)
@@ -258,6 +271,14 @@ def reference_sums(
             found[member] = tuple(sums[at : at + count])
             at += count
     return [found[number] for number in range(len(examples))]
+
+
+def _rows(
+    objective: Objective, base: Base, examples: Sequence[Trainable], tokens_per_row: int
+) -> list[Row]:
+    """Rows with as many labels as the objective reads."""
+    everything = objective.reads == "everything"
+    return make_rows(examples, tokens_per_row, base.device, everything=everything)
 
 
 def _whole(

@@ -107,11 +107,17 @@ def test_preference_accuracy_is_compared(project: Project, desk: Made) -> None:
     assert asked.answers[0].kind == "generated"
 
 
-@pytest.mark.parametrize("kind", ["simpo", "orpo"])
-def test_others_need_no_reference(project: Project, kind: str) -> None:
+@pytest.mark.parametrize(
+    "objective",
+    [{"kind": "simpo"}, {"kind": "orpo"}, {"kind": "orpo", "nll_over": "everything"}],
+    ids=lambda objective: "-".join(objective.values()),
+)
+def test_others_need_no_reference(project: Project, objective: dict[str, Any]) -> None:
     before = set(project.workspace.references.glob("*"))
-    made = project.make(kind, "pairs", {"kind": kind})
-    assert made.variant.manifest.metrics["holdout_accuracy"] > 0.8
+    made = project.make("-".join(objective.values()), "pairs", objective)
+    metrics = made.variant.manifest.metrics
+    assert metrics["holdout_accuracy"] > 0.8
+    assert metrics["holdout_loss"] < metrics["holdout_loss_base"]
     assert set(project.workspace.references.glob("*")) == before
 
 

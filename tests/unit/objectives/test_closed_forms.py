@@ -1,6 +1,7 @@
 """Losses and slopes against formulas written down by hand, in fp64."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from kamerton.objectives.dpo import Dpo, DpoSettings
 from kamerton.objectives.kto import Kto, KtoSettings
-from kamerton.objectives.objective import Scored
+from kamerton.objectives.objective import Context, Scored
 from kamerton.objectives.orpo import Orpo, OrpoSettings, log_odds
 from kamerton.objectives.sft import Sft
 from kamerton.objectives.simpo import Simpo, SimpoSettings
@@ -148,6 +149,23 @@ def test_orpo() -> None:
     loss = Orpo(OrpoSettings(weight=0.25)).loss(batch, 2)
     assert float(loss.value.detach()) == pytest.approx(expected)
     assert loss.parts["odds_ratio"] == pytest.approx(sum(ratio) / 2)
+
+
+def test_orpo_over_everything_counts_what_stands_around_the_better_answers() -> None:
+    batch = scored(references=False)
+    around = torch.tensor([-3.0, -0.5, -1.0, -2.0, -0.1], dtype=torch.float64, requires_grad=True)
+    owners = torch.tensor([0, 0, 0, 2, 2])
+    whole = replace(batch, context=Context(around, owners))
+    sums = sums_of(batch)
+    nll = -((sums[0] - 4.5) / (2 + 3) + (sums[2] - 2.1) / (4 + 2)) / 2
+    ratio = Orpo(OrpoSettings()).loss(batch, 2).parts["odds_ratio"]
+    loss = Orpo(OrpoSettings(weight=0.25, nll_over="everything")).loss(whole, 2)
+    assert loss.parts["nll"] == pytest.approx(nll)
+    assert loss.parts["odds_ratio"] == ratio
+    assert float(loss.value.detach()) == pytest.approx(nll + 0.25 * ratio)
+    loss.value.backward()
+    expected = torch.tensor([-1 / 10] * 3 + [-1 / 12] * 2, dtype=torch.float64)
+    torch.testing.assert_close(around.grad, expected)
 
 
 @pytest.mark.parametrize("logprob", [-1e-5, -1e-3, -0.5, -math.log(2), -0.7, -3.0, -80.0])

@@ -235,10 +235,10 @@ def test_out_of_memory_shrinks_the_rows_only(runs: Runs, tmp_path: Path, monkeyp
     (tmp_path / CHECKPOINT_FILE).unlink()
     real, limit = scoring.make_rows, 40
 
-    def tight(rendered, tokens_per_row, device):
+    def tight(rendered, tokens_per_row, device, **asked):
         if tokens_per_row > limit and sum(len(r.ids) for r in rendered) > limit:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(rendered, tokens_per_row, device)
+        return real(rendered, tokens_per_row, device, **asked)
 
     monkeypatch.setattr(scoring, "make_rows", tight)
     runs(SMALL)
@@ -250,7 +250,7 @@ def test_out_of_memory_shrinks_the_rows_only(runs: Runs, tmp_path: Path, monkeyp
 
 
 def test_hopeless_memory_is_an_error(runs: Runs, monkeypatch) -> None:
-    def never(rendered, tokens_per_row, device):
+    def never(rendered, tokens_per_row, device, **asked):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(scoring, "make_rows", never)

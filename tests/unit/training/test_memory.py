@@ -7,8 +7,10 @@ import torch
 
 from kamerton.adapters.lora import attach_lora
 from kamerton.adapters.lora_settings import LoraSettings
-from kamerton.training.memory import saved_bytes_per_token
+from kamerton.objectives.sft import Sft
+from kamerton.training.memory import recompute_blocks, saved_bytes_per_token
 from kamerton.training.rows import make_row
+from kamerton.training.scoring import add_gradient
 from tests.shapes import tiny_base
 from tests.unit.training.test_loop import examples
 
@@ -32,3 +34,17 @@ def test_measuring_keeps_nothing_itself() -> None:
     # Some states of 64 numbers in each of 3 blocks.
     assert 3 * 8 * 64 * 4 < measured < 3 * 30 * 64 * 4
     assert live_bytes() - before < 0.1 * measured * len(row.ids)
+
+
+def test_padded_rows_are_recomputed_with_their_own_attention() -> None:
+    """After a failed self-check: the model's attention is another when the backward pass runs."""
+    slopes = []
+    for recomputed in (0, 3):
+        base = tiny_base("llama")
+        lora = attach_lora(base, LoraSettings(rank=4), seed=0)
+        base.ragged = False
+        recompute_blocks(base, recomputed)
+        add_gradient(Sft(), base, examples(8), None, 1000, lambda row: None)
+        slopes.append([parameter.grad for parameter in lora.parameters().values()])
+    for one, other in zip(*slopes, strict=True):
+        torch.testing.assert_close(one, other)

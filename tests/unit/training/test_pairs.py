@@ -6,25 +6,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import logsigmoid
 
+from kamerton.adapters.full import attach_full
 from kamerton.adapters.lora import LoraSettings, attach_lora
 from kamerton.core.errors import InterruptedRun, TrainingError
 from kamerton.core.events import Event, HoldoutMeasured, StepDone
 from kamerton.data.examples import Place
 from kamerton.data.rendered import Rendered, RenderedFeedback, RenderedPair, Trainable
+from kamerton.models.base import Base
 from kamerton.objectives.catalogue import ObjectiveSettings, make_objective
 from kamerton.objectives.dpo import DpoSettings
 from kamerton.objectives.kto import KtoSettings
 from kamerton.objectives.orpo import OrpoSettings
 from kamerton.objectives.simpo import SimpoSettings
 from kamerton.training.loop import Task, train
+from kamerton.training.memory import recompute_blocks
 from kamerton.training.rows import make_row, num_labelled, num_tokens
-from kamerton.training.scoring import add_gradient, logprobs_of, reference_sums
+from kamerton.training.scoring import add_gradient, logprobs_of, measure, reference_sums
 from kamerton.training.settings import TrainSettings
 from tests.shapes import CONFIGS, VOCABULARY, tiny_base
 
 ALL: tuple[ObjectiveSettings, ...] = (
-    DpoSettings(), DpoSettings(robustness="dr-dpo"), SimpoSettings(), OrpoSettings(), KtoSettings(),
+    DpoSettings(), DpoSettings(robustness="dr-dpo"), SimpoSettings(), OrpoSettings(),
+    OrpoSettings(nll_over="everything"), KtoSettings(),
 )  # fmt: skip
 SMALL = TrainSettings(
     epochs=4, tokens_per_step=96, learning_rate=1e-2, threads=1, checkpoint_every_s=0
@@ -53,6 +58,11 @@ def feedback(count: int) -> list[Trainable]:
         assert isinstance(pair, RenderedPair)
         found.append(RenderedFeedback(pair.num_prompt, *pair.answers, good=number % 2 == 0))
     return found
+
+
+def name(settings: ObjectiveSettings) -> str:
+    plain = settings.model_dump(exclude_defaults=True, exclude={"kind"})
+    return "-".join([settings.kind, *map(str, plain.values())])
 
 
 def examples(settings: ObjectiveSettings, count: int = 12) -> list[Trainable]:
@@ -105,7 +115,7 @@ def test_labelled_tokens_are_the_answers() -> None:
         assert 0 <= int(owner) < 8
 
 
-@pytest.mark.parametrize("settings", ALL, ids=lambda s: f"{s.kind}-{getattr(s, 'robustness', '')}")
+@pytest.mark.parametrize("settings", ALL, ids=name)
 def test_small_rows_lead_to_the_same_gradient(settings: ObjectiveSettings) -> None:
     """Also where the loss weighs the examples of the whole batch against each other."""
     base = tiny_base("llama")
@@ -125,6 +135,80 @@ def test_small_rows_lead_to_the_same_gradient(settings: ObjectiveSettings) -> No
     assert any(slope.abs().max() > 1e-4 for slope in slopes[0])
     for one, other in zip(*slopes, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
+
+
+def turns(seed: int = 9) -> RenderedPair:
+    """A pair whose better answer asks back and goes on after another turn."""
+    (pair,) = pairs(1, seed)
+    assert isinstance(pair, RenderedPair)
+    answer = np.arange(3, 12, dtype=np.int32)
+    ids = np.concatenate([pair.prompt_ids, answer])
+    trained = np.arange(len(ids)) >= pair.num_prompt
+    trained[pair.num_prompt + 3 : pair.num_prompt + 6] = False
+    return RenderedPair(pair.num_prompt, Rendered(ids, trained), pair.rejected)
+
+
+def test_everything_is_labelled_apart_and_only_when_asked() -> None:
+    some = [*pairs(3), turns(), *pairs(1, 5)]
+    device = torch.device("cpu")
+    plain = make_row(some, device)
+    assert plain.context is None
+    for shared in (True, False):
+        row = make_row(some, device, shared=shared, everything=True)
+        assert row.context is not None
+        assert torch.equal(row.targets, plain.targets)
+        assert torch.equal(row.answers, plain.answers)
+        expected = [(pair.answers[0].ids[1:], pair.answers[0].trained[1:]) for pair in some]
+        assert row.context.targets.tolist() == [
+            token for ids, trained in expected for token in ids[~trained].tolist()
+        ]
+        owners = [2 * n for n, (_, trained) in enumerate(expected) for _ in range((~trained).sum())]
+        assert row.context.answers.tolist() == owners
+        for position, target in zip(row.context.at, row.context.targets, strict=True):
+            assert row.ids[position + 1] == target
+
+
+def plain_orpo(base: Base, some: list[Trainable], weight: float) -> torch.Tensor:
+    """ORPO over everything, one whole conversation after another through the model's own head."""
+    total = torch.zeros(())
+    with base.attention("sdpa"):
+        for pair in some:
+            odds, nll = [], []
+            for row in pair.answers:
+                ids = torch.from_numpy(row.ids).long()
+                said = base.model(input_ids=ids[None], use_cache=False).logits[0, :-1]
+                logprobs = said.log_softmax(-1).gather(1, ids[1:, None]).squeeze(1)
+                mean = logprobs[torch.from_numpy(row.trained[1:])].mean()
+                odds.append(mean - torch.log(-torch.expm1(mean)))
+                nll.append(-logprobs.mean())
+            total = total + nll[0] - weight * logsigmoid(odds[0] - odds[1])
+    return total / len(some)
+
+
+@pytest.mark.parametrize("way", ["shared", "rows", "padded", "recomputed", "padded and recomputed"])
+@pytest.mark.parametrize("learns", ["lora", "full"])
+def test_orpo_over_everything_equals_the_plain_computation(way: str, learns: str) -> None:
+    base = tiny_base("llama")
+    adapter = attach_lora(base, LoraSettings(rank=4), 0) if learns == "lora" else attach_full(base)
+    parameters = list(adapter.parameters().values())
+    for number, parameter in enumerate(parameters):
+        noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
+        parameter.data += 0.05 * noise
+    some: list[Trainable] = [*pairs(5), turns()]
+    expected = plain_orpo(base, some, 0.5)
+    slopes = torch.autograd.grad(expected, parameters)
+    base.ragged = "padded" not in way
+    if "recomputed" in way:
+        recompute_blocks(base, base.num_layers)
+    objective = make_objective(OrpoSettings(weight=0.5, nll_over="everything"))
+    tokens_per_row = 40 if way == "rows" else 10_000
+    loss, _ = add_gradient(objective, base, some, None, tokens_per_row, lambda row: None)
+    assert loss == pytest.approx(float(expected.detach()), rel=1e-5)
+    for parameter, slope in zip(parameters, slopes, strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(parameter.grad, slope, rtol=1e-3, atol=1e-6)
+    again, _ = measure(objective, base, some, None, tokens_per_row)
+    assert again == pytest.approx(loss, rel=1e-5)
 
 
 class Run:
@@ -161,7 +245,7 @@ def run(tmp_path: Path) -> Run:
     return Run(tmp_path)
 
 
-@pytest.mark.parametrize("settings", ALL, ids=lambda s: f"{s.kind}-{getattr(s, 'robustness', '')}")
+@pytest.mark.parametrize("settings", ALL, ids=name)
 def test_the_better_answers_are_learned(run: Run, settings: ObjectiveSettings) -> None:
     longer = SMALL.model_copy(update={"epochs": 25, "checkpoint_every_s": 99})
     run(settings, longer)

@@ -177,7 +177,7 @@ class RenderedPrompt:
     ids: NDArray[np.int32]
     messages: Chat
     extra: Mapping[str, Any]
-    place: Place
+    place: Place | None
     reference: str = ""
     given: tuple[Rendered, ...] = ()
     texts: tuple[str, ...] = ()

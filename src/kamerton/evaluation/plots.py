@@ -12,6 +12,7 @@ _GREY = "#808080"
 _PANELS = (
     ("reward", ("reward",)),
     ("distance in nats", ("kl",)),
+    ("distance in nats", ("distance",)),
     ("accuracy", ("accuracy",)),
     ("margin", ("margin",)),
     ("log-probability, change", ("chosen_change", "rejected_change")),

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from kamerton import __version__
 from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.catalogue import NoAdapterSettings, attach, load
+from kamerton.adapters.full import FullSettings
 from kamerton.adapters.headed import Headed, with_head
 from kamerton.core.errors import AdapterError, InterruptedRun, SettingsError, TrainingError
 from kamerton.core.events import Notice, Sink, fan_out
@@ -30,7 +31,7 @@ from kamerton.flows.references import cached_references
 from kamerton.flows.rewards import function_hashes, read_judges
 from kamerton.flows.start import ensure_same_base, read_members, read_start, taken_over
 from kamerton.flows.workspace import Workspace
-from kamerton.inference.engine import context_of
+from kamerton.inference.engine import EmbeddedEngine, context_of
 from kamerton.models.base import Base
 from kamerton.models.layout import Layout
 from kamerton.models.load import load_base
@@ -44,6 +45,7 @@ from kamerton.store.manifest import BaseRecord, DataRecord, VariantManifest
 from kamerton.store.sink import record_run
 from kamerton.store.variants import Variant, write_variant
 from kamerton.training.loop import CHECKPOINT_FILE, Outcome, Task, train
+from kamerton.training.rollouts import Distance, at_start
 from kamerton.training.sinks import jsonl_sink, tensorboard_sink
 
 __all__ = ["EVENTS_FILE", "Made", "make_variant"]
@@ -230,7 +232,7 @@ def _make_task(
     _check_room(base, [*train_rows, *held_rows])
     folder = workspace.runs / recipe.name
     folder.mkdir(parents=True, exist_ok=True)
-    references, rollouts = None, None
+    references, rollouts, distance = None, None, None
     if isinstance(objective, Online):
         rollouts, adapter = make_rollouts(
             recipe, objective, base, adapter, renderer, parts.judges, parts.folder
@@ -242,6 +244,11 @@ def _make_task(
         references = (
             ask(train_rows, content, kept, sink), ask(held_rows, content, kept, sink)
         )  # fmt: skip
+        if not (start and isinstance(recipe.adapter, FullSettings)):
+            # Of all weights there would be a second copy.
+            reference = at_start(adapter) if start else adapter.disabled
+            engine = EmbeddedEngine(base, renderer)
+            distance = Distance(base, engine, reference, recipe.evaluate.max_tokens)
     return Task(
         name=recipe.name,
         base=base,
@@ -255,6 +262,7 @@ def _make_task(
         references=references,
         starts_as_reference=start is not None or adapter.capabilities.identity_at_start,
         rollouts=rollouts,
+        distance=distance,
     )
 
 
@@ -320,7 +328,7 @@ def _metrics(task: Task, outcome: Outcome) -> dict[str, float]:
             metrics["holdout_reward_before"] = before["reward"]
         elif task.objective.reads in ("logprobs", "everything"):
             with task.adapter.disabled():
-                metrics["holdout_loss_base"], _ = task.measure()
+                metrics["holdout_loss_base"], _ = replace(task, distance=None).measure()
         _, parts = task.measure()
         metrics |= {f"holdout_{name}": value for name, value in parts.items()}
     return metrics

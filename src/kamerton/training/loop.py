@@ -45,7 +45,7 @@ from kamerton.training.memory import (
 )
 from kamerton.training.optimiser import make_optimiser
 from kamerton.training.plan import epoch_ends, learning_rate_at, plan_run
-from kamerton.training.rollouts import Rollouts
+from kamerton.training.rollouts import Distance, Rollouts
 from kamerton.training.rows import make_row, num_labelled, num_tokens
 from kamerton.training.scoring import References, add_gradient, measure
 from kamerton.training.selfcheck import TOLERANCE, check_ragged, check_reference
@@ -75,6 +75,7 @@ class Task:
         references: For `train` and `holdout`, where the objective needs a reference.
         starts_as_reference: Whether the model before the first step is the reference.
         rollouts: Where the examples are prompts that the model answers itself.
+        distance: Says how far the model went, where a reference should hold it.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Task:
     references: tuple[References, References] | None = None
     starts_as_reference: bool = True
     rollouts: Rollouts | None = None
+    distance: Distance | None = None
 
     def measure(self, tokens_per_row: int = 4096) -> tuple[float, dict[str, float]]:
         """Measure the model as it is on the holdout.
@@ -102,7 +104,10 @@ class Task:
         if self.rollouts is not None:
             return self.rollouts.measure(self.holdout)
         references = self.references and self.references[1]
-        return measure(self.objective, self.base, self.holdout, references, tokens_per_row)
+        found = measure(self.objective, self.base, self.holdout, references, tokens_per_row)
+        if self.distance is not None:
+            found[1]["distance"] = self.distance.measure(self.holdout)
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,9 @@ from kamerton.objectives.objective import Experience, Objective, Online, Written
 from kamerton.objectives.preference_model import preference
 from kamerton.training.scoring import tokens_of
 
-__all__ = ["Answered", "Collected", "Critic", "Rollouts", "at_start"]
+__all__ = ["Answered", "Collected", "Critic", "Distance", "Rollouts", "at_start"]
 
+_FEW_PROMPTS = 32
 Context = Callable[[], AbstractContextManager[None]]
 
 
@@ -223,6 +224,47 @@ class Rollouts:
             "ended": fmean(sample.ended for sample in flat),
             "rollout_gap": max(gaps),
         }
+
+
+@dataclass(frozen=True, eq=False)
+class Distance:
+    """Says how far a model went from its reference, by answers that it writes.
+
+    Attributes:
+        base: With the adapter attached.
+        engine: Writes with it.
+        reference: Has the reference on the base for a while.
+        max_tokens: Longest answer.
+    """
+
+    base: Base
+    engine: EmbeddedEngine
+    reference: Context
+    max_tokens: int
+
+    @torch.no_grad()
+    def measure(self, examples: Sequence[Trainable]) -> float:
+        """Answer prompts once each, always with the same seed.
+
+        Args:
+            examples: At least one, each with a prompt; a few are taken, evenly.
+
+        Returns:
+            KL divergence of whole answers, in nats an answer: an estimate of the mean log-ratio of
+            model and reference.
+        """
+        few = examples[:: -(-len(examples) // _FEW_PROMPTS)]
+        prompts = [example.answers[0].ids[: example.num_prompt] for example in few]
+        generation = Generation(max_tokens=self.max_tokens, temperature=1.0, seed=0)
+        samples = self.engine.sample([ids.tolist() for ids in prompts], generation)
+        groups = [
+            RenderedPrompt(ids, (), {}, example.place).answered([sample.ids])
+            for example, ids, sample in zip(few, prompts, samples, strict=True)
+        ]
+        ours = torch.cat(tokens_of(self.base, groups)).sum()
+        with self.reference():
+            theirs = torch.cat(tokens_of(self.base, groups)).sum()
+        return float(ours - theirs) / len(groups)
 
 
 def _owners(group: RenderedGroup, device: torch.device) -> Tensor:

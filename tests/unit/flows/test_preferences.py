@@ -87,6 +87,7 @@ def test_a_variant_goes_on_from_another_and_is_held_near_it(project: Project, de
     assert metrics["holdout_accuracy"] > 0.9
     assert metrics["holdout_margin"] > 0
     assert project.of(HoldoutMeasured)[-1].parts["accuracy"] > 0.9
+    assert metrics["holdout_distance"] > 0.1
     kept = list(project.workspace.references.iterdir())
     assert len(kept) == 2
     # Another objective over the same pairs asks the same reference.

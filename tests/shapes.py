@@ -21,6 +21,7 @@ from transformers import (
     Qwen3Config,
 )
 
+from kamerton.data.rendering import Renderer, RenderSettings, make_renderer
 from kamerton.models.base import Base, BaseIdentity
 from kamerton.models.load import prepare_model
 from kamerton.models.quantise import count_parameters, quantise_model
@@ -106,6 +107,14 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(WordLevel(words, unk_token="w0"))
     tokenizer.pre_tokenizer = Whitespace()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="w0")
+
+
+def tiny_renderer(base: Base) -> Renderer:
+    """Make the renderer of a tiny base: messages stand one after another, "w2" ends an answer."""
+    base.tokenizer.add_special_tokens({"eos_token": "w2"})
+    ended = "{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}"
+    base.tokenizer.chat_template = "{% for m in messages %}{{ m.content }}" + ended + "{% endfor %}"
+    return make_renderer(base.tokenizer, RenderSettings(), vocab_size=VOCABULARY)
 
 
 def plain_model(shape: str) -> Any:

@@ -22,7 +22,7 @@ class Residents:
     """
 
     def __init__(self, home: Adapter) -> None:
-        self._home = home
+        self._on = home
         self._away: dict[int, ExitStack] = {}
 
     def admit(self, make: Callable[[], _Adapter]) -> _Adapter:
@@ -34,7 +34,7 @@ class Residents:
         Returns:
             The adapter.
         """
-        with _aside(self._home):
+        with _aside(self._on):
             adapter = make()
             self._away[id(adapter)] = _aside(adapter)
         return adapter
@@ -45,11 +45,11 @@ class Residents:
         Returns:
             A context.
         """
-        return self._home.disabled()
+        return self._on.disabled()
 
     @contextmanager
     def using(self, adapter: Adapter) -> Iterator[None]:
-        """Have another adapter on for a while, in the place of the one at home.
+        """Have another adapter on for a while, in the place of the one that is on.
 
         Args:
             adapter: As `admit` gave it.
@@ -57,11 +57,15 @@ class Residents:
         Yields:
             Nothing.
         """
-        with _aside(self._home):
-            self._away[id(adapter)].close()
+        assert id(adapter) in self._away, "an adapter can only come when it is away"
+        before = self._on
+        with _aside(before):
+            self._away.pop(id(adapter)).close()
+            self._on = adapter
             try:
                 yield
             finally:
+                self._on = before
                 self._away[id(adapter)] = _aside(adapter)
 
 

@@ -2,7 +2,8 @@
 
 Answers are written by the engine over the very weights that learn. Log-probabilities that are
 learned from are computed once more as training computes them, so that the ratio of the first
-update is exactly 1; how far both ways differ is reported.
+update is exactly 1 (up to rounding where the head itself learns; dropout moves it); how far both
+ways differ is reported.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -188,7 +189,8 @@ class Rollouts:
         )
         if not torch.isfinite(judged).all():
             raise TrainingError("the reward of an answer is not a finite number")
-        judged = judged.to(self.base.device)
+        # A judge may keep its numbers: penalties go into a copy.
+        judged = judged.to(self.base.device, copy=True)
         rewards = list(judged.split([len(group.answers) for group in groups]))
         if judged.shape[1] == 1:
             for numbers, (prompt, own) in zip(rewards, pairs, strict=True):

@@ -1,0 +1,105 @@
+"""Which examples an objective over own answers takes, and what becomes of those that do not fit."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from kamerton.core.errors import DataError
+from kamerton.core.events import Event, Notice
+from kamerton.data.examples import (
+    ChatExample,
+    ClassificationExample,
+    Example,
+    FeedbackExample,
+    Place,
+    PreferenceExample,
+    TextExample,
+)
+from kamerton.data.rendered import RenderedPrompt
+from kamerton.flows.prepare import render_all
+from kamerton.flows.trainable import makers_of
+from kamerton.objectives.objective import Takes
+from kamerton.prompting.prompt import Prompt
+from tests.unit.data.rendering_chats import message, renderer_of
+
+ASKED = (message("user", "Is it open?"),)
+YES, NO = (message("assistant", "Yes."),), (message("assistant", "No."),)
+
+
+def at(line: int) -> Place:
+    return Place("data.jsonl", line)
+
+
+CHAT = ChatExample(at(1), (*ASKED, *YES))
+CLASS = ClassificationExample(at(2), "Is it open?", "hours")
+PAIR = PreferenceExample(at(3), ASKED, YES, NO, extra={"stars": 5})
+FEEDBACK = FeedbackExample(at(4), ASKED, NO, False)
+TEXT = TextExample(at(5), "It is open.")
+
+
+def rendered(
+    takes: Takes, examples: Sequence[Example], max_tokens: int = 1024, max_unusable: float = 1.0
+) -> tuple[list[RenderedPrompt], list[str]]:
+    events: list[Event] = []
+    found = render_all(
+        renderer_of("chatml", max_tokens=max_tokens), Prompt(system="Be kind."), examples,
+        events.append, "training examples", max_unusable, takes=takes, kind="grpo",
+    )  # fmt: skip
+    assert all(isinstance(one, RenderedPrompt) for one in found)
+    return found, [event.message for event in events if isinstance(event, Notice)]
+
+
+def test_prompts_are_made_of_all_that_asks() -> None:
+    examples = [CHAT, CLASS, PAIR, FEEDBACK]
+    found, said = rendered("prompts", examples)
+    assert [one.place for one in found] == [example.place for example in examples]
+    assert [one.reference for one in found] == ["Yes.", "hours", "Yes.", "No."]
+    expected = renderer_of("chatml").prompt_ids((message("system", "Be kind."), *ASKED))
+    assert [one.ids.tolist() for one in found] == [expected] * 4
+    # The answers of a pair are forgotten, its other columns are not.
+    assert not any(one.given or one.texts for one in found)
+    assert found[2].extra == {"stars": 5}
+    assert not said
+
+
+def test_examples_may_be_rendered_later() -> None:
+    makers = list(makers_of(renderer_of("chatml"), Prompt(), [CLASS, CHAT], "prompts", "grpo"))
+    assert [make()[0].place for make in makers] == [at(2), at(1)]
+
+
+def test_pairs_come_along_where_they_are_learned_from() -> None:
+    (found,), _ = rendered("prompts-with-pairs", [PAIR])
+    assert found.texts == ("Yes.", "No.")
+    assert len(found.given) == 2
+
+
+@pytest.mark.parametrize(
+    ("takes", "example", "wanted"),
+    [
+        ("prompts", TEXT, "questions"),
+        *(
+            ("prompts-with-pairs", example, "prompts with a better and a worse answer")
+            for example in (TEXT, CHAT, CLASS, FEEDBACK)
+        ),
+    ],
+)
+def test_other_kinds_are_refused(takes: Takes, example: Example, wanted: str) -> None:
+    with pytest.raises(DataError) as raised:
+        rendered(takes, [PAIR, example])
+    assert raised.value.message == (
+        f"{example.place}: objective.kind = 'grpo' learns from {wanted}, found another kind of row"
+    )
+    assert raised.value.hint is not None
+    assert ("or chats" in raised.value.hint) == (takes == "prompts")
+
+
+def test_prompts_that_are_too_long_are_left_out_and_named() -> None:
+    long = ChatExample(at(9), (message("user", "Is it open? " * 30), *YES))
+    found, said = rendered("prompts", [CHAT, long, CLASS], max_tokens=60)
+    assert [one.place for one in found] == [at(1), at(2)]
+    (notice,) = said
+    assert notice.startswith("1 of 3 training examples cannot be used: data.jsonl:9: a row must ")
+    with pytest.raises(DataError, match=r"data.max_unusable is 10.0%"):
+        rendered("prompts", [CHAT, long, CLASS], max_tokens=60, max_unusable=0.1)
+    with pytest.raises(DataError, match="1 of 1 training examples cannot be used"):
+        rendered("prompts", [long], max_tokens=60)

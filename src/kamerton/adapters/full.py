@@ -139,13 +139,13 @@ class Full:
         Yields:
             Nothing.
         """
+        before = self._enabled
         self._take_off()
         try:
             yield
         finally:
-            if not self._originals:
-                self._enabled = True
-                self._put()
+            self._enabled = before
+            self._put()
 
     @torch.no_grad()
     def detach(self) -> None:

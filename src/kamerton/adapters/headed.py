@@ -72,12 +72,12 @@ class Headed:
         Yields:
             Nothing.
         """
-        self._base.score_head = None
+        before, self._base.score_head = self._base.score_head, None
         try:
             with self._inner.disabled():
                 yield
         finally:
-            self._base.score_head = self.head
+            self._base.score_head = before
 
     def detach(self) -> None:
         """Take both off."""

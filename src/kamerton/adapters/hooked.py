@@ -46,13 +46,14 @@ class Hooked(ABC):
         Yields:
             Nothing.
         """
-        for part in self.switches():
+        before = [(part, part.enabled) for part in self.switches()]
+        for part, _ in before:
             part.enabled = False
         try:
             yield
         finally:
-            for part in self.switches():
-                part.enabled = True
+            for part, enabled in before:
+                part.enabled = enabled
 
     def as_plain_model(self) -> AbstractContextManager[None]:
         """Do as `disabled` does: the model itself was never changed.

@@ -147,13 +147,14 @@ class Ia3:
         Yields:
             Nothing.
         """
-        for layer in self._layers.values():
+        before = [(layer, layer.enabled) for layer in self._layers.values()]
+        for layer, _ in before:
             layer.enabled = False
         try:
             yield
         finally:
-            for layer in self._layers.values():
-                layer.enabled = True
+            for layer, enabled in before:
+                layer.enabled = enabled
 
     @contextmanager
     def as_plain_model(self) -> Iterator[None]:

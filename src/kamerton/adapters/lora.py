@@ -176,13 +176,14 @@ class Lora:
         """
         parts: list[LoraLayer | TokenRows] = [*self.layers.values()]
         parts += [self.rows] if self.rows is not None else []
+        before = [(part, part.enabled) for part in parts]
         for part in parts:
             part.enabled = False
         try:
             yield
         finally:
-            for part in parts:
-                part.enabled = True
+            for part, enabled in before:
+                part.enabled = enabled
 
     @contextmanager
     def as_plain_model(self) -> Iterator[None]:

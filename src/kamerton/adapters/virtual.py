@@ -88,11 +88,11 @@ class Virtual:
         Yields:
             Nothing.
         """
-        self._base.prefix = None
+        before, self._base.prefix = self._base.prefix, None
         try:
             yield
         finally:
-            self._base.prefix = self._trained
+            self._base.prefix = before
 
     def detach(self) -> None:
         """Take the virtual tokens off; no weight was touched."""

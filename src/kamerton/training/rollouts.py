@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kamerton.adapters.adapter import Adapter, load_tensors
+from kamerton.adapters.adapter import Adapter
 from kamerton.core.errors import TrainingError
 from kamerton.core.protocols import Chat, Generation, Sample
 from kamerton.core.seeds import derive_seed
@@ -284,15 +284,22 @@ def at_start(adapter: Adapter) -> Context:
     Returns:
         Makes a context in which the adapter has the values of now.
     """
-    start = {name: p.detach().clone() for name, p in adapter.parameters().items()}
+    kept = {name: p.detach().clone() for name, p in adapter.parameters().items()}
+
+    @torch.no_grad()
+    def exchange() -> None:
+        # One tensor after another: no third copy of all.
+        for name, parameter in adapter.parameters().items():
+            now = parameter.clone()
+            parameter.copy_(kept[name])
+            kept[name].copy_(now)
 
     @contextmanager
     def context() -> Iterator[None]:
-        now = {name: p.detach().clone() for name, p in adapter.parameters().items()}
-        load_tensors(adapter, start)
+        exchange()
         try:
             yield
         finally:
-            load_tensors(adapter, now)
+            exchange()
 
     return context

@@ -103,13 +103,16 @@ class Assembler:
         prompt = self.writer.prompt(chat, tools)
         return self._checked(self._prompt(prompt, self._turns(chat, tools, ()))[0])
 
-    def answers(self, messages: Chat, texts: Sequence[str], tools: Tools) -> list[list[int]]:
+    def answers(
+        self, messages: Chat, texts: Sequence[str], tools: Tools, *, as_written: bool = False
+    ) -> list[list[int]]:
         """Assemble several answers to one prompt, which is written only once.
 
         Args:
             messages: Up to the answer.
             texts: The answers.
             tools: Schemas.
+            as_written: Take answers that the template would refuse as they are.
 
         Returns:
             Of each answer the ids up to the one that ends it.
@@ -120,7 +123,12 @@ class Assembler:
             chat = self.writer.normalise([*messages, {"role": "assistant", "content": text}])
             if known is None or known[0] != chat[:-1]:
                 known = chat[:-1], self.writer.prompt(chat[:-1], tools)
-            turn = self.writer.turn(chat, tools, prompt=known[1])
+            try:
+                turn = self.writer.turn(chat, tools, prompt=known[1])
+            except RenderingError:
+                if not as_written:
+                    raise
+                turn = Turn(len(chat) - 1, known[1], str(chat[-1]["content"]), closed=False)
             found.append(self._checked(self._answer(turn)))
         return found
 

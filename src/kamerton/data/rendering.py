@@ -287,7 +287,7 @@ class Renderer:
         return prompt, answers[0]
 
     def answers_ids(
-        self, messages: Chat, answers: Sequence[str], tools: Tools = ()
+        self, messages: Chat, answers: Sequence[str], tools: Tools = (), *, as_written: bool = False
     ) -> tuple[list[int], list[list[int]]]:
         """Make the ids of a prompt and of several answers to it, for scoring labels.
 
@@ -295,11 +295,14 @@ class Renderer:
             messages: Up to the answer.
             answers: Their texts.
             tools: Schemas for the template.
+            as_written: Take answers that the template would refuse as they are: models write empty
+                ones too.
 
         Returns:
             As `answer_ids`, for each.
         """
-        return self.prompt_ids(messages, tools), self._assembler.answers(messages, answers, tools)
+        found = self._assembler.answers(messages, answers, tools, as_written=as_written)
+        return self.prompt_ids(messages, tools), found
 
     @property
     def tokenizer(self) -> Any:

@@ -3,6 +3,7 @@
 import importlib.util
 import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -59,7 +60,7 @@ def read_judges(recipe: Recipe, workspace: Workspace) -> list[Variant]:
 
     Raises:
         VariantError: If one is missing, damaged, or cannot judge.
-        SettingsError: If a general preference model stands where rewards are needed.
+        SettingsError: If a general preference model stands where rewards are needed, or is weighed.
     """
     if not isinstance(recipe.objective, OnlineSettings):
         return []
@@ -67,7 +68,7 @@ def read_judges(recipe: Recipe, workspace: Workspace) -> list[Variant]:
     for source in recipe.objective.rewards:
         if isinstance(source, VariantReward):
             variant = find_variant(source.variant, workspace.variants)
-            _ensure_judges(variant, recipe)
+            _ensure_judges(variant, recipe, source.weight)
             found.append(variant)
         elif isinstance(source, JudgeReward) and source.variant:
             variant = find_variant(source.variant, workspace.variants)
@@ -143,7 +144,7 @@ def make_reward(
     return total
 
 
-def _ensure_judges(variant: Variant, recipe: Recipe) -> None:
+def _ensure_judges(variant: Variant, recipe: Recipe, weight: float) -> None:
     """Refuse what is no reward model, and a general preference model but for DRPO."""
     made = recipe_of(variant).objective
     if not isinstance(made, RewardSettings):
@@ -160,6 +161,12 @@ def _ensure_judges(variant: Variant, recipe: Recipe) -> None:
             f"objective.rewards: '{variant.name}' is a general preference model, which compares "
             'pairs: it can only be the one source of objective.kind = "drpo"',
             hint='train a reward model with objective.model = "bradley-terry"',
+        )
+    if made.model == "general" and weight != 1.0:
+        # Its numbers are scaled to length 1, so that a factor would change nothing.
+        raise SettingsError(
+            f"objective.rewards: '{variant.name}' is a general preference model, whose weight must "
+            f"be 1, got {weight}"
         )
 
 
@@ -267,9 +274,12 @@ def _run(path: Path) -> ModuleType:
     assert spec is not None, "a .py file has a loader"
     assert spec.loader is not None, "a .py file has a loader"
     module = importlib.util.module_from_spec(spec)
+    # Dataclasses look for their module there.
+    sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
     except Exception as error:
+        del sys.modules[spec.name]
         raise SettingsError(
             f"objective.rewards: {path} cannot be run: {type(error).__name__}: {error}"
         ) from error

@@ -88,7 +88,8 @@ class RewardEngine:
 
         Args:
             chats: Each ends with the turn to be answered.
-            answers: Candidates of each chat, one or more.
+            answers: Candidates of each chat, one or more; a model may have written them, so they
+                may be empty.
 
         Returns:
             For each chat [candidates, D] in fp32.
@@ -97,7 +98,7 @@ class RewardEngine:
             ModelError: If an answer does not fit into the base's context.
         """
         families = [
-            self._renderer.answers_ids(self._prompt.apply(chat), candidates)
+            self._renderer.answers_ids(self._prompt.apply(chat), candidates, as_written=True)
             for chat, candidates in zip(chats, answers, strict=True)
         ]
         limit = context_of(self._base.model.config)

@@ -55,6 +55,21 @@ def test_what_is_learned_of_an_answer_is_what_would_be_learned_of_the_row(name: 
     assert made.trained[-1]
 
 
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("text", ["", " \n", "a</think>b</think>c", "<|im_end|></s>"])
+def test_whatever_a_model_writes_can_be_judged(name: str, text: str) -> None:
+    renderer = renderer_of(name)
+    prompt, (usual, odd) = renderer.answers_ids(CHAT[:-1], [LAST, text], as_written=True)
+    assert (prompt, usual) == renderer.answer_ids(CHAT[:-1], LAST)
+    assert odd[-1] in renderer.stop_ids
+    # Control tokens are never made of text.
+    assert not renderer.stop_ids & set(odd[:-1])
+    if not text.strip():
+        assert len(odd) <= len(usual)
+        with pytest.raises(RenderingError, match="must not be empty"):
+            renderer.answer_ids(CHAT[:-1], text)
+
+
 @pytest.mark.parametrize("name", ["chatml", "llama3", "gemma", "mistral"])
 def test_the_prompt_of_the_recipe_stands_before_but_judges_do_not_see_it(name: str) -> None:
     renderer = renderer_of(name)

@@ -4,23 +4,122 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.headed import with_head
 from kamerton.adapters.lora import attach_lora
 from kamerton.adapters.lora_settings import LoraSettings
 from kamerton.adapters.residents import ActorCritic, Residents
+from kamerton.core.errors import EvaluationError, SettingsError
+from kamerton.core.events import Notice, Sink
 from kamerton.core.seeds import derive_seed
+from kamerton.data.rendered import RenderedPrompt, Trainable
 from kamerton.data.rendering import Renderer
+from kamerton.evaluation.checks import check_answers, worth_of
+from kamerton.evaluation.task import Item
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.rewards import make_reward
-from kamerton.inference.engine import EmbeddedEngine
+from kamerton.inference.engine import EmbeddedEngine, context_of
 from kamerton.models.base import Base
 from kamerton.objectives.objective import Online
+from kamerton.objectives.online import CheckReward, OnlineSettings
 from kamerton.objectives.ppo import PpoSettings, PpoValue
 from kamerton.store.variants import Variant
 from kamerton.training.rollouts import Critic, Rollouts, at_start
 
-__all__ = ["make_rollouts"]
+__all__ = ["examine_online", "make_rollouts"]
+
+
+def examine_online(
+    recipe: Recipe,
+    settings: OnlineSettings,
+    prompts: Sequence[Trainable],
+    judges: Sequence[Variant],
+    base: Base,
+    sink: Sink,
+) -> None:
+    """Refuse what cannot work, and warn of what will hardly.
+
+    Args:
+        recipe: The recipe.
+        settings: Of its objective.
+        prompts: To learn from.
+        judges: Variants that give rewards.
+        base: The base.
+        sink: Receives notices.
+
+    Raises:
+        SettingsError: If answers do not fit into the base's context, or a check counts no question.
+    """
+    for source in settings.rewards:
+        if isinstance(source, CheckReward):
+            _examine_check(source, prompts, sink)
+    for judge in judges:
+        if (made := judge.manifest.base.quantise) != base.identity.quantise:
+            judged = f"'{judge.name}' was made over a base with base.quantise = \"{made}\""
+            here = f'and judges over one with "{base.identity.quantise}": measure it there'
+            sink(Notice(f"objective.rewards: {judged}, {here}", "warning"))
+    if getattr(recipe.adapter, "dropout", 0):
+        sink(Notice("adapter.dropout is off: answers are learned as they were drawn"))
+    _examine_room(recipe, settings, prompts, base, sink)
+
+
+def _examine_check(source: CheckReward, prompts: Sequence[Trainable], sink: Sink) -> None:
+    items = [
+        Item(id="", chat=prompt.messages, reference=prompt.reference, extra=prompt.extra)
+        for prompt in prompts
+        if isinstance(prompt, RenderedPrompt)
+    ]
+    try:
+        check_answers(source.check, items, [""] * len(items))
+    except EvaluationError as error:
+        raise SettingsError(f"objective.rewards: {error.message}", hint=error.hint) from error
+    left_out = int(np.isnan(worth_of(source.check, items, [""] * len(items))).sum())
+    if left_out:
+        sink(
+            Notice(
+                f"objective.rewards: check '{source.check.title}' does not count {left_out} of "
+                f"{len(items)} questions, whose answers are worth 0 by it",
+                "warning",
+            )
+        )
+
+
+def _examine_room(
+    recipe: Recipe,
+    settings: OnlineSettings,
+    prompts: Sequence[Trainable],
+    base: Base,
+    sink: Sink,
+) -> None:
+    longest = max(prompt.num_prompt for prompt in prompts)
+    context = context_of(base.model.config)
+    room = None if context is None else context - base.num_virtual
+    if room is not None and settings.max_tokens >= room:
+        raise SettingsError(
+            f"objective.max_tokens: answers of {settings.max_tokens:,} tokens do not fit into the "
+            f"base's context of {context:,}",
+            hint="leave room for the questions too",
+        )
+    if room is not None and longest + settings.max_tokens > room:
+        sink(
+            Notice(
+                f"the longest question of {longest} tokens leaves {room - longest} of the base's "
+                f"context: answers are cut before objective.max_tokens = {settings.max_tokens}",
+                "warning",
+            )
+        )
+    needed = longest + settings.samples * settings.max_tokens
+    if needed > recipe.train.tokens_per_step:
+        sink(
+            Notice(
+                f"a question with its answers takes up to {needed:,} tokens, and a step has "
+                f"train.tokens_per_step = {recipe.train.tokens_per_step:,}: one question a step, "
+                "which is a noisy step",
+                "warning",
+            )
+        )
 
 
 def make_rollouts(
@@ -70,6 +169,5 @@ def make_rollouts(
         reward=reward,
         reference=reference,
         critic=critic,
-        tokens_per_row=recipe.train.tokens_per_row,
     )
     return rollouts, trained

@@ -1,23 +1,17 @@
 """Rewards: what an answer is worth, from a reward variant, a function, a check or a judge."""
 
-import importlib.util
-import math
 import re
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from kamerton.adapters.catalogue import load
 from kamerton.adapters.residents import Residents
-from kamerton.core.errors import SettingsError, TrainingError, VariantError
+from kamerton.core.errors import ModelError, SettingsError, TrainingError, VariantError
 from kamerton.core.protocols import Engine
 from kamerton.data.rendered import RenderSettings
 from kamerton.evaluation.checks import worth_of
@@ -25,6 +19,7 @@ from kamerton.evaluation.settings import Check
 from kamerton.evaluation.task import Item
 from kamerton.flows.prepare import renderer_of
 from kamerton.flows.recipe import Recipe
+from kamerton.flows.reward_functions import function_reward
 from kamerton.flows.start import ensure_same_base
 from kamerton.flows.variants import ensure_writes, prompt_of, recipe_of
 from kamerton.flows.workspace import Workspace
@@ -43,7 +38,7 @@ from kamerton.objectives.reward import RewardSettings
 from kamerton.store.variants import Variant, find_variant
 from kamerton.training.rollouts import Answered, Reward
 
-__all__ = ["function_hashes", "make_reward", "read_judges"]
+__all__ = ["make_reward", "read_judges"]
 
 _SLOT = re.compile(r"\{(prompt|answer)\}")
 
@@ -77,26 +72,6 @@ def read_judges(recipe: Recipe, workspace: Workspace) -> list[Variant]:
     return found
 
 
-def function_hashes(settings: OnlineSettings, folder: Path) -> list[str]:
-    """Hash the files of reward functions.
-
-    Args:
-        settings: Name them.
-        folder: What paths are relative to.
-
-    Returns:
-        In order.
-
-    Raises:
-        SettingsError: If a file does not exist.
-    """
-    return [
-        sha256(_function_path(source, folder).read_bytes()).hexdigest()
-        for source in settings.rewards
-        if isinstance(source, FunctionReward)
-    ]
-
-
 def make_reward(
     settings: OnlineSettings,
     variants: Sequence[Variant],
@@ -127,7 +102,7 @@ def make_reward(
             case VariantReward():
                 made = _of_variant(next(waiting), base, residents)
             case FunctionReward():
-                made = _of_function(_find_function(source, folder), source.function)
+                made = function_reward(source, folder)
             case CheckReward():
                 made = partial(_of_check, source.check)
             case JudgeReward():
@@ -186,28 +161,6 @@ def _of_variant(variant: Variant, base: Base, residents: Residents) -> Reward:
     return judge
 
 
-def _of_function(function: Callable[..., Any], name: str) -> Reward:
-    def judge(answered: Sequence[Answered]) -> Tensor:
-        found = []
-        for one in answered:
-            for text in one.texts:
-                try:
-                    value = float(function(list(one.messages), text, dict(one.extra)))
-                except Exception as error:
-                    raise TrainingError(
-                        f"objective.rewards: {name} failed for the answer {text!r}: "
-                        f"{type(error).__name__}: {error}"
-                    ) from error
-                if not math.isfinite(value):
-                    raise TrainingError(
-                        f"objective.rewards: {name} gave {value} for the answer {text!r}"
-                    )
-                found.append(value)
-        return torch.tensor(found)[:, None]
-
-    return judge
-
-
 def _of_check(check: Check, answered: Sequence[Answered]) -> Tensor:
     items = [
         Item(id="", chat=one.messages, reference=one.reference, extra=one.extra)
@@ -236,8 +189,14 @@ def _of_judge(
 
     def judge(answered: Sequence[Answered]) -> Tensor:
         chats = [_question(source.question, one, text) for one in answered for text in one.texts]
-        with on():
-            scores = engine.score(chats, [(source.yes, source.no)] * len(chats))
+        try:
+            with on():
+                scores = engine.score(chats, [(source.yes, source.no)] * len(chats))
+        except ModelError as error:
+            raise TrainingError(
+                f"objective.rewards: the judge cannot be asked about an answer: {error.message}",
+                hint="lower objective.max_tokens, or shorten the judge's question",
+            ) from error
         logits = torch.tensor([[score.logprob for score in row] for row in scores])
         return logits.softmax(1)[:, :1]
 
@@ -248,47 +207,3 @@ def _question(template: str, answered: Answered, text: str) -> list[dict[str, st
     asked = str(answered.messages[-1].get("content", ""))
     filled = _SLOT.sub(lambda slot: {"prompt": asked, "answer": text}[slot[1]], template)
     return [{"role": "user", "content": filled}]
-
-
-def _function_path(source: FunctionReward, folder: Path) -> Path:
-    path = folder / source.function.rpartition(":")[0]
-    if not path.is_file():
-        raise SettingsError(f"objective.rewards: {path} does not exist")
-    return path
-
-
-def _find_function(source: FunctionReward, folder: Path) -> Callable[..., Any]:
-    module = _run(_function_path(source, folder))
-    attribute = source.function.rpartition(":")[2]
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        raise SettingsError(
-            f"objective.rewards: {source.function} names no function",
-            hint=f"it has {', '.join(_functions(module)) or 'none'}",
-        )
-    return function  # type: ignore[no-any-return]
-
-
-def _run(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"kamerton_rewards_{path.stem}", path)
-    assert spec is not None, "a .py file has a loader"
-    assert spec.loader is not None, "a .py file has a loader"
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look for their module there.
-    sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[spec.name]
-        raise SettingsError(
-            f"objective.rewards: {path} cannot be run: {type(error).__name__}: {error}"
-        ) from error
-    return module
-
-
-def _functions(module: ModuleType) -> Iterable[str]:
-    return (
-        name
-        for name, value in vars(module).items()
-        if callable(value) and getattr(value, "__module__", "") == module.__name__
-    )

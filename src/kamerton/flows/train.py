@@ -24,11 +24,12 @@ from kamerton.core.events import Notice, Sink, fan_out
 from kamerton.data.dataset import Prepared
 from kamerton.data.examples import ClassificationExample, Example
 from kamerton.data.rendered import RenderedPrompt, Trainable
-from kamerton.flows.online import make_rollouts
+from kamerton.flows.online import examine_online, make_rollouts
 from kamerton.flows.prepare import make_prompt, read_examples, render_all, renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.references import cached_references
-from kamerton.flows.rewards import function_hashes, read_judges
+from kamerton.flows.reward_functions import function_hashes
+from kamerton.flows.rewards import read_judges
 from kamerton.flows.start import ensure_same_base, read_members, read_start, taken_over
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import EmbeddedEngine, context_of
@@ -234,6 +235,7 @@ def _make_task(
     folder.mkdir(parents=True, exist_ok=True)
     references, rollouts, distance = None, None, None
     if isinstance(objective, Online):
+        examine_online(recipe, objective.settings, train_rows, parts.judges, base, sink)
         rollouts, adapter = make_rollouts(
             recipe, objective, base, adapter, renderer, parts.judges, parts.folder
         )
@@ -357,14 +359,15 @@ def _explain_reward(metrics: Mapping[str, float], sink: Sink) -> None:
         Notice(
             f"mean reward of held-out answers: {metrics['holdout_reward_before']:.3f} before, "
             f"{metrics['holdout_reward']:.3f} now, {metrics['holdout_kl']:.1f} nats an answer away "
-            "from the reference. A reward can rise without the answers getting better: read some"
+            "from the reference. Rewards do not say whether answers got better: read some"
         )
     )
     if metrics["holdout_ended"] < _MOSTLY:
         sink(
             Notice(
                 f"{100 * (1 - metrics['holdout_ended']):.0f} % of the held-out answers were cut at "
-                "objective.max_tokens: raise it, or objective.missing_end_penalty",
+                "objective.max_tokens, or at the end of the base's context: raise it, or "
+                "objective.missing_end_penalty",
                 "warning",
             )
         )
@@ -391,10 +394,11 @@ def _identity(recipe: Recipe, examples: Prepared, base: Base, parts: _Parts) -> 
         "quantise": identity.quantise,
         "dtype": str(base.dtype),
     }
-    parents = [*([parts.start] if parts.start else []), *parts.members, *parts.judges]
+    parents = [*([parts.start] if parts.start else []), *parts.members]
     made_of["start"] = ", ".join(parent.manifest.content_hash for parent in parents)
     if isinstance(recipe.objective, OnlineSettings):
-        made_of["rewards"] = function_hashes(recipe.objective, parts.folder)
+        judges = {judge.name: judge.manifest.content_hash[:12] for judge in parts.judges}
+        made_of["rewards"] = judges | function_hashes(recipe.objective, parts.folder)
     made_of["machine"] = {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),

@@ -62,6 +62,7 @@ class RewardEngine:
             "measure it with kamerton evaluate on pairs",
         )
 
+    @torch.no_grad()
     def score(self, chats: Sequence[Chat], answers: Sequence[Sequence[str]]) -> list[list[Score]]:
         """Give rewards in the place of log-probabilities: of two answers the better has the larger.
 
@@ -78,9 +79,16 @@ class RewardEngine:
         Raises:
             ModelError: If an answer does not fit into the base's context.
         """
-        return [
-            [Score(worth, 1) for worth in _worth(numbers)] for numbers in self.judge(chats, answers)
-        ]
+        families = self._families(chats, answers)
+        longest = max((len(p) + max(map(len, a)) for p, a in families), default=0)
+        if self._room is not None and longest > self._room:
+            raise ModelError(
+                f"a prompt and an answer of {longest} tokens leave the base's context of "
+                f"{self._room + self._base.num_virtual}",
+                hint="shorten the answers",
+            )
+        judged = self._judge(families)
+        return [[Score(worth, 1) for worth in _worth(numbers)] for numbers in judged]
 
     @torch.no_grad()
     def judge(self, chats: Sequence[Chat], answers: Sequence[Sequence[str]]) -> list[Tensor]:
@@ -88,26 +96,40 @@ class RewardEngine:
 
         Args:
             chats: Each ends with the turn to be answered.
-            answers: Candidates of each chat, one or more; a model may have written them, so they
-                may be empty.
+            answers: Candidates of each chat, one or more, as a model wrote them: they may be empty,
+                and what does not fit into the base's context is judged without its end.
 
         Returns:
             For each chat [candidates, D] in fp32.
 
         Raises:
-            ModelError: If an answer does not fit into the base's context.
+            ModelError: If a prompt leaves no room for an answer.
         """
-        families = [
+        families, room = self._families(chats, answers), self._room
+        if room is None:
+            return self._judge(families)
+        longest = max((len(prompt) for prompt, _ in families), default=0)
+        if longest >= room:
+            raise ModelError(
+                f"a prompt of {longest} tokens, the judge's own included, leaves no room for an "
+                f"answer in the base's context of {room + self._base.num_virtual}",
+                hint="set render.max_tokens lower, so that long questions are left out",
+            )
+        return self._judge([(p, [a[: room - len(p)] for a in answers]) for p, answers in families])
+
+    @property
+    def _room(self) -> int | None:
+        """Tokens that the base can see besides the prefix; None when it does not say."""
+        context = context_of(self._base.model.config)
+        return None if context is None else context - self._base.num_virtual
+
+    def _families(self, chats: Sequence[Chat], answers: Sequence[Sequence[str]]) -> list[_Family]:
+        return [
             self._renderer.answers_ids(self._prompt.apply(chat), candidates, as_written=True)
             for chat, candidates in zip(chats, answers, strict=True)
         ]
-        limit = context_of(self._base.model.config)
-        longest = max((len(p) + max(map(len, a)) for p, a in families), default=0)
-        if limit is not None and longest > limit - self._base.num_virtual:
-            raise ModelError(
-                f"a prompt and an answer of {longest} tokens leave the base's context of {limit}",
-                hint="shorten the answers",
-            )
+
+    def _judge(self, families: Sequence[_Family]) -> list[Tensor]:
         judged: list[Tensor] = []
         row: list[_Family] = []
         for family in families:

@@ -109,8 +109,8 @@ class Scored:
         scores: What a score head says, fp32, with a gradient: [A, D] at the ends of the answers, or
             [N, D] before every labelled token. None where log-probabilities are read; else those
             are empty.
-        margins: [A / 2] by how much the better answer of each pair should be ahead; None where
-            examples do not say.
+        margins: [A / 2] by how much the better answer of each pair should be ahead, NaN where its
+            example does not say; None where none does.
         experience: Of answers that the model wrote itself; None for others.
         context: What stands around the answers; None unless everything is read.
     """

@@ -5,9 +5,9 @@ learned are the very ones that answers were drawn with, and the distance to the 
 distorted (it came out negative where others cut the vocabulary).
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from kamerton.core.settings import Settings
 from kamerton.evaluation.settings import Check
@@ -26,9 +26,16 @@ __all__ = [
 class _Source(Settings):
     """What every source of rewards has."""
 
-    weight: float = 1.0
+    weight: float = Field(default=1.0, allow_inf_nan=False)
     """Factor on what this source says; rewards of several sources are added. Negative for what
-    shall become rarer."""
+    shall become rarer; not 0."""
+
+    @field_validator("weight")
+    @classmethod
+    def _counts(cls, value: float) -> float:
+        if value == 0:
+            raise ValueError("must not be 0: leave the source out")
+        return value
 
 
 class VariantReward(_Source):
@@ -82,6 +89,19 @@ class JudgeReward(_Source):
     no: str = "no"
     """The word for a bad one."""
 
+    @field_validator("question")
+    @classmethod
+    def _asks(cls, value: str) -> str:
+        if "{answer}" not in value:
+            raise ValueError(f"must hold {{answer}}, where the answer shall stand, got {value!r}")
+        return value
+
+    @model_validator(mode="after")
+    def _decides(self) -> Self:
+        if not self.yes.strip() or not self.no.strip() or self.yes.strip() == self.no.strip():
+            raise ValueError(f"yes and no must be two words, got {self.yes!r} and {self.no!r}")
+        return self
+
 
 RewardSource = Annotated[
     VariantReward | FunctionReward | CheckReward | JudgeReward, Field(discriminator="kind")
@@ -91,8 +111,8 @@ RewardSource = Annotated[
 class OnlineSettings(Settings):
     """How answers are written and what they are worth."""
 
-    rewards: tuple[RewardSource, ...] = Field(min_length=1)
-    """What an answer is worth: the sum of these."""
+    rewards: tuple[RewardSource, ...]
+    """What an answer is worth: the sum of these; at least one."""
     samples: int = Field(default=4, ge=1, le=256)
     """Answers that are written to each prompt of a step."""
     max_tokens: int = Field(default=128, ge=1)
@@ -101,6 +121,13 @@ class OnlineSettings(Settings):
     """Taken off the reward of an answer that did not end within `max_tokens`. 0 or more."""
     beta: float = Field(default=0.05, ge=0)
     """Weight of the distance to the reference. 0 or more; 0 lets the model drift anywhere."""
+
+    @field_validator("rewards")
+    @classmethod
+    def _some(cls, value: tuple[RewardSource, ...]) -> tuple[RewardSource, ...]:
+        if not value:
+            raise ValueError("must name at least one source, such as a reward variant")
+        return value
 
     @property
     def num_updates(self) -> int:

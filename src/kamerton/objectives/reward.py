@@ -60,13 +60,14 @@ class Reward:
             num_units: Pairs of the whole effective batch.
 
         Returns:
-            The share of the mean over pairs; `accuracy` (a tie counts half), `brier`, the squared
-            distance of the better answer's probability from 1, and with one number per answer
-            `margin` and `chosen_reward`.
+            The share of the mean over pairs; `accuracy` (a tie counts half), `confidence`, how
+            probable the side that it takes is, `brier`, the squared distance of the better answer's
+            probability from 1, and with one number per answer `margin` and `chosen_reward`.
         """
         assert scored.scores is not None, "a reward is what a score head says"
         sides = Sides.of(scored.scores)
-        margin = self.settings.margin if scored.margins is None else scored.margins
+        usual, told = self.settings.margin, scored.margins
+        margin = usual if told is None else told.nan_to_num(nan=usual)
         losses = -log_preference(sides.chosen, sides.rejected, margin)
         if self.settings.model == "bradley-terry":
             losses = losses + self.settings.centre * (sides.chosen + sides.rejected).squeeze(1) ** 2

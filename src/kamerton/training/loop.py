@@ -8,13 +8,15 @@ a checkpoint ends with the same bits as one that was never stopped.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from kamerton.adapters.adapter import Adapter, load_tensors, trainable_share
-from kamerton.core.errors import InterruptedRun, NotFiniteError, TrainingError
+from kamerton.core.errors import InterruptedRun, KamertonError, NotFiniteError, TrainingError
 from kamerton.core.events import (
     CheckpointSaved,
     HoldoutMeasured,
@@ -54,6 +56,7 @@ from kamerton.training.settings import TrainSettings
 __all__ = ["CHECKPOINT_FILE", "Outcome", "Task", "train"]
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
+_Result = TypeVar("_Result")
 _CHECK_TOKENS = 512
 _FEW_STEPS = 20
 
@@ -102,7 +105,7 @@ class Task:
             The loss, a mean over the objective's units, and its parts.
         """
         if self.rollouts is not None:
-            return self.rollouts.measure(self.holdout)
+            return self.rollouts.measure(self.holdout, tokens_per_row)
         references = self.references and self.references[1]
         found = measure(self.objective, self.base, self.holdout, references, tokens_per_row)
         if self.distance is not None:
@@ -251,17 +254,10 @@ class _Run:
         if self.task.rollouts is None:
             facts["labelled"] = num_labelled(self.task.train)
         else:
-            collected = self.task.rollouts.collect(examples, settings.seed)
-            examples, gap = collected.groups, collected.parts["rollout_gap"]
-            facts["rollout_gap"] = gap
-            if gap > TOLERANCE[base.dtype]:
-                self.sink(
-                    Notice(
-                        f"answers are written with log-probabilities that differ by {gap:.3g} from "
-                        f"those that are learned (tolerance {TOLERANCE[base.dtype]:.3g})",
-                        "warning",
-                    )
-                )
+            collected = self.task.rollouts.collect(examples, settings.seed, settings.tokens_per_row)
+            examples = collected.groups
+            facts["rollout_gap"] = collected.parts["rollout_gap"]
+            self._check_answers(collected.parts)
         row = make_row(examples, base.device)
         if base.notice is not None:
             self.sink(Notice(f"padded rows: {base.notice}", "warning"))
@@ -296,6 +292,26 @@ class _Run:
         facts["tokens"] = sum(self._lengths)
         return facts
 
+    def _check_answers(self, parts: Mapping[str, float]) -> None:
+        """Warn of answers that are written otherwise than learned, or all worth the same."""
+        gap, tolerance = parts["rollout_gap"], TOLERANCE[self.task.base.dtype]
+        if gap > tolerance:
+            self.sink(
+                Notice(
+                    f"answers are written with log-probabilities that differ by {gap:.3g} from "
+                    f"those that are learned (tolerance {tolerance:.3g})",
+                    "warning",
+                )
+            )
+        if parts["reward_spread"] == 0:
+            self.sink(
+                Notice(
+                    f"the first answers are all worth the same, {parts['reward']:.3g}: nothing can "
+                    "be learned from such. Look at objective.rewards, or raise objective.samples",
+                    "warning",
+                )
+            )
+
     def _few(self) -> list[int]:
         """Choose examples of the first step for the checks before it."""
         chosen: list[int] = []
@@ -311,12 +327,14 @@ class _Run:
         """One step of the plan: an update of the weights, or several from the same answers."""
         started = time.monotonic()
         number = self.counters.step
-        batch = self._batch(number)
+        batch = self._fitting(
+            lambda: self._batch(number), [self.task.train[index] for index in self.plan[number]]
+        )
         rate = learning_rate_at(number, len(self.plan), self.settings)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["factor"]
         for update in range(batch.updates):
-            loss, parts = self._fitting_gradient(batch, update)
+            loss, parts = self._fitting(partial(self._gradient, batch, update), batch.examples)
             grad_norm = self._guard(loss, number)
             self.optimiser.step()
         seconds = time.monotonic() - started
@@ -345,7 +363,12 @@ class _Run:
             references = task.references and [task.references[0][index] for index in numbers]
             return _Batch(examples, references)
         seed = derive_seed(self.settings.seed, "answers", number)
-        collected = task.rollouts.collect(examples, seed)
+        try:
+            collected = task.rollouts.collect(examples, seed, self.counters.tokens_per_row)
+        except KamertonError:
+            # A judge or a function of somebody's failed: what was learned before is not lost.
+            self._save()
+            raise
         return _Batch(
             collected.groups,
             experiences=collected.experiences,
@@ -353,15 +376,15 @@ class _Run:
             updates=task.rollouts.objective.settings.num_updates,
         )
 
-    def _fitting_gradient(self, batch: _Batch, update: int) -> tuple[float, dict[str, float]]:
-        """Add the gradient up; shrink the rows and try again when memory runs out."""
+    def _fitting(self, compute: Callable[[], _Result], examples: Sequence[Trainable]) -> _Result:
+        """Compute something; shrink the rows and try again when memory runs out."""
         while True:
             try:
-                return self._gradient(batch, update)
+                return compute()
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-                self._shrink(batch.examples, error)
+                self._shrink(examples, error)
 
     def _gradient(self, batch: _Batch, update: int) -> tuple[float, dict[str, float]]:
         """Add up the gradient of the effective batch, row by row."""
@@ -378,7 +401,8 @@ class _Run:
                 self.counters.tokens_per_row, seed, batch.experiences,
             )  # fmt: skip
 
-        task.adapter.train(True)
+        # Own answers were drawn without dropout, and are learned as they were drawn.
+        task.adapter.train(task.rollouts is None)
         try:
             loss, parts = add(task.objective)
             if task.rollouts is not None and task.rollouts.critic is not None:

@@ -2,14 +2,14 @@
 
 Answers are written by the engine over the very weights that learn. Log-probabilities that are
 learned from are computed once more as training computes them, so that the ratio of the first
-update is exactly 1 (up to rounding where the head itself learns; dropout moves it); how far both
-ways differ is reported.
+update is exactly 1 (up to rounding where the head itself learns); so dropout stays off. How far
+both ways differ is reported.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, pstdev
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from kamerton.core.errors import TrainingError
 from kamerton.core.protocols import Chat, Generation, Sample
 from kamerton.core.seeds import derive_seed
 from kamerton.data.rendered import RenderedGroup, RenderedPrompt, Trainable
-from kamerton.inference.engine import EmbeddedEngine
+from kamerton.inference.engine import EmbeddedEngine, context_of
 from kamerton.models.base import Base
 from kamerton.objectives.objective import Experience, Objective, Online, Written
 from kamerton.objectives.preference_model import preference
@@ -29,6 +29,7 @@ from kamerton.training.scoring import tokens_of
 __all__ = ["Answered", "Collected", "Critic", "Distance", "Rollouts", "at_start"]
 
 _FEW_PROMPTS = 32
+_TOKENS_PER_ROW = 4096
 Context = Callable[[], AbstractContextManager[None]]
 
 
@@ -101,7 +102,6 @@ class Rollouts:
         reward: Judges them.
         reference: Has the reference on the base for a while.
         critic: Of PPO.
-        tokens_per_row: Tokens computed at once.
     """
 
     base: Base
@@ -110,7 +110,6 @@ class Rollouts:
     reward: Reward
     reference: Context
     critic: Critic | None = None
-    tokens_per_row: int = 4096
 
     def num_tokens(self, prompt: Trainable) -> int:
         """Say how many tokens a prompt may become.
@@ -123,15 +122,21 @@ class Rollouts:
         """
         settings = self.objective.settings
         given = sum(len(row.ids) - prompt.num_prompt for row in prompt.answers)
-        return prompt.num_prompt + given + settings.samples * settings.max_tokens
+        longest = settings.max_tokens
+        if (context := context_of(self.base.model.config)) is not None:
+            longest = min(longest, context - self.base.num_virtual - prompt.num_prompt)
+        return prompt.num_prompt + given + settings.samples * longest
 
     @torch.no_grad()
-    def collect(self, prompts: Sequence[Trainable], seed: int) -> Collected:
+    def collect(
+        self, prompts: Sequence[Trainable], seed: int, tokens_per_row: int = _TOKENS_PER_ROW
+    ) -> Collected:
         """Answer prompts and say what is to be learned.
 
         Args:
             prompts: `RenderedPrompt`s.
             seed: Of the answers.
+            tokens_per_row: Size of a row.
 
         Returns:
             Answers, experience, and numbers for the log.
@@ -139,11 +144,11 @@ class Rollouts:
         Raises:
             TrainingError: If a reward is not finite.
         """
-        judged = self._judge(prompts, self.objective.settings.samples, seed)
+        judged = self._answer(prompts, self.objective.settings.samples, seed, tokens_per_row)
         values: Sequence[Tensor | None] = [None] * len(judged.groups)
         if self.critic is not None:
             with self.critic.on():
-                read = tokens_of(self.base, judged.groups, "values", self.tokens_per_row)
+                read = tokens_of(self.base, judged.groups, "values", tokens_per_row)
             values = [numbers.squeeze(1) for numbers in read]
         written = [
             Written(old, reference, _owners(group, old.device), rewards, value)
@@ -155,20 +160,26 @@ class Rollouts:
         return Collected(judged.groups, experiences, self._parts(judged))
 
     @torch.no_grad()
-    def measure(self, prompts: Sequence[Trainable]) -> tuple[float, dict[str, float]]:
+    def measure(
+        self, prompts: Sequence[Trainable], tokens_per_row: int = _TOKENS_PER_ROW
+    ) -> tuple[float, dict[str, float]]:
         """Answer prompts once each, always with the same seed.
 
         Args:
             prompts: Held-out `RenderedPrompt`s.
+            tokens_per_row: Size of a row.
 
         Returns:
             The negative of the mean reward less beta times the distance to the reference; and
             numbers for the log.
         """
-        parts = self._parts(self._judge(prompts, 1, 0))
+        parts = self._parts(self._answer(prompts, 1, 0, tokens_per_row))
         return self.objective.settings.beta * parts["kl"] - parts["reward"], parts
 
-    def _judge(self, prompts: Sequence[Trainable], count: int, seed: int) -> _Judged:
+    def _answer(
+        self, prompts: Sequence[Trainable], count: int, seed: int, tokens_per_row: int
+    ) -> _Judged:
+        """Write answers, have them judged, and read them under model and reference."""
         settings = self.objective.settings
         asked = [prompt for prompt in prompts if isinstance(prompt, RenderedPrompt)]
         repeated = [prompt.ids.tolist() for prompt in asked for _ in range(count)]
@@ -177,8 +188,21 @@ class Rollouts:
         )
         flat = self.engine.sample(repeated, generation)
         samples = [flat[first : first + count] for first in range(0, len(flat), count)]
+        groups = [
+            prompt.answered([sample.ids for sample in own])
+            for prompt, own in zip(asked, samples, strict=True)
+        ]
+        rewards = self._rewards(asked, samples)
+        old = tokens_of(self.base, groups, tokens_per_row=tokens_per_row)
+        with self.reference():
+            reference = tokens_of(self.base, groups, tokens_per_row=tokens_per_row)
+        return _Judged(groups, samples, rewards, old, reference)
+
+    def _rewards(
+        self, asked: Sequence[RenderedPrompt], samples: Sequence[Sequence[Sample]]
+    ) -> list[Tensor]:
+        """By prompt [A, D] what its answers are worth, less the penalty for those that were cut."""
         pairs = list(zip(asked, samples, strict=True))
-        groups = [prompt.answered([sample.ids for sample in own]) for prompt, own in pairs]
         judged = self.reward(
             [
                 Answered(
@@ -191,36 +215,39 @@ class Rollouts:
             raise TrainingError("the reward of an answer is not a finite number")
         # A judge may keep its numbers: penalties go into a copy.
         judged = judged.to(self.base.device, copy=True)
-        rewards = list(judged.split([len(group.answers) for group in groups]))
+        rewards = list(judged.split([len(p.given) + len(own) for p, own in pairs]))
         if judged.shape[1] == 1:
+            penalty = self.objective.settings.missing_end_penalty
             for numbers, (prompt, own) in zip(rewards, pairs, strict=True):
                 cut = torch.tensor([not sample.ended for sample in own], device=numbers.device)
-                numbers[len(prompt.given) :, 0] -= settings.missing_end_penalty * cut
-        old = tokens_of(self.base, groups, tokens_per_row=self.tokens_per_row)
-        with self.reference():
-            reference = tokens_of(self.base, groups, tokens_per_row=self.tokens_per_row)
-        return _Judged(groups, samples, rewards, old, reference)
+                numbers[len(prompt.given) :, 0] -= penalty * cut
+        return rewards
 
     def _parts(self, judged: _Judged) -> dict[str, float]:
-        """Mean reward, distance to the reference, length, share that ended, and agreement."""
-        worth, distances, gaps = [], [], []
+        """Mean reward, its spread among answers that are compared, distance, length, agreement."""
+        worth: list[list[float]] = []
+        distances, gaps = [], []
         for own, rewards, old, reference in zip(
             judged.samples, judged.rewards, judged.old, judged.reference, strict=True
         ):
             given = len(rewards) - len(own)
             if rewards.shape[1] == 1:
-                worth += rewards[given:, 0].tolist()
+                worth.append(rewards[given:, 0].tolist())
             else:
                 others = preference(rewards[given:, None], rewards[None, :given])
-                worth += others.mean(1).tolist()
+                worth.append(others.mean(1).tolist())
             # Given answers come first: the model's own tokens are the last.
             tail = sum(len(sample.ids) for sample in own)
             distances.append(float((old - reference)[-tail:].sum()) / len(own))
             told = torch.tensor([x for s in own for x in s.logprobs], device=old.device)
             gaps.append(float((told - old[-tail:]).abs().max()))
+        every = [number for numbers in worth for number in numbers]
+        # One answer a question is compared with those to others.
+        compared = worth if len(worth[0]) > 1 else [every]
         flat = [sample for own in judged.samples for sample in own]
         return {
-            "reward": fmean(worth),
+            "reward": fmean(every),
+            "reward_spread": fmean(pstdev(numbers) for numbers in compared),
             "kl": fmean(distances),
             "length": fmean(len(sample.ids) for sample in flat),
             "ended": fmean(sample.ended for sample in flat),

@@ -1,5 +1,6 @@
 """From rows to what objectives take, and from an objective back to gradients."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -101,7 +102,8 @@ def scored_of(
         good = torch.tensor(verdicts, device=found.device)
     given = [example.margin for example in mine if isinstance(example, RenderedPair)]
     if any(margin is not None for margin in given):
-        margins = torch.tensor([margin or 0.0 for margin in given], device=found.device)
+        told = [math.nan if margin is None else margin for margin in given]
+        margins = torch.tensor(told, device=found.device)
     if experiences is not None:
         experience = Experience.joined([experiences[member] for member in row.members])
     logprobs, scores, context = found, None, None

@@ -169,6 +169,17 @@ def test_a_changed_reward_function_is_another_run(project: Project, desk: Made) 
             "chats", own("rloo", rewards=[{"kind": "variant", "variant": "desk"}]),
             VariantError, "is no reward model",
         ),
+        ("chats", own("rloo", max_tokens=5000), SettingsError, "objective.max_tokens"),
+        ("chats", own("rloo", rewards=[{**BLUE, "weight": 0}]), SettingsError, "leave the source"),
+        (
+            "chats", own("rloo", rewards=[{"kind": "judge", "question": "Is it good?"}]),
+            SettingsError, "must hold {answer}",
+        ),
+        (
+            "chats",
+            own("rloo", rewards=[{"kind": "check", "check": {"kind": "contains", "field": "x"}}]),
+            SettingsError, "column 'x'",
+        ),
         (
             "chats", own("rloo", rewards=[{"kind": "function", "function": "rewards.py"}]),
             SettingsError, "rewards.py:score",
@@ -181,3 +192,54 @@ def test_mistakes(
     with pytest.raises(error) as raised:
         project.make("wrong", data, objective, start="desk", train=TRAIN)
     assert said in f"{raised.value.message} {raised.value.hint}"
+
+
+def test_dropout_of_the_start_stays_off(project: Project) -> None:
+    adapter = {"kind": "lora", "rank": 8, "dropout": 0.3}
+    train = {**TRAIN, "max_steps": 2}
+    project.make("dropping", "chats", {"kind": "sft"}, adapter=adapter, train=train)
+    project.make("own", "chats", own("rloo"), start="dropping", train=train)
+    assert project.of(StepDone)[0].parts["clipped"] == 0.0
+    assert any("adapter.dropout is off" in event.message for event in project.of(Notice))
+
+
+def test_what_can_teach_nothing_is_warned_of(project: Project, desk: Made) -> None:
+    rewards = [{"kind": "check", "check": {"kind": "json"}}]
+    train = {**TRAIN, "max_steps": 1, "tokens_per_step": 30}
+    project.make("flat", "chats", own("rloo", rewards=rewards), start="desk", train=train)
+    said = [event.message for event in project.of(Notice) if event.level == "warning"]
+    assert any("the first answers are all worth the same, 0:" in message for message in said)
+    assert any("one question a step" in message for message in said)
+
+
+def test_a_failing_reward_loses_no_step(project: Project, desk: Made) -> None:
+    path = project.folder / "failing.py"
+    path.write_text(
+        "calls = []\n"
+        "def score(messages, answer, row):\n"
+        "    calls.append(answer)\n"
+        "    return float(len(answer)) if len(calls) < 100 else 1 / 0\n"
+    )
+    rewards = [{"kind": "function", "function": "failing.py:score"}]
+    recipe = {"start": "desk", "train": {**TRAIN, "max_steps": 6}}
+    with pytest.raises(TrainingError, match="ZeroDivisionError"):
+        project.make("failing", "chats", own("rloo", rewards=rewards), **recipe)
+    done = project.of(StepDone)[-1].step
+    with pytest.raises(TrainingError, match="ZeroDivisionError"):
+        project.make("failing", "chats", own("rloo", rewards=rewards), **recipe)
+    assert project.of(RunStarted)[0].first_step == done > 0
+
+
+def test_a_reward_function_gets_copies(project: Project, desk: Made) -> None:
+    (project.folder / "greedy.py").write_text(
+        "seen = set()\n"
+        "def score(messages, answer, row):\n"
+        "    seen.add(messages[0]['content'])\n"
+        "    messages[0]['content'] = 'mine'\n"
+        "    assert 'mine' not in seen\n"
+        "    return float(len(answer))\n"
+    )
+    rewards = [{"kind": "function", "function": "greedy.py:score"}]
+    train = {**TRAIN, "max_steps": 2}
+    project.make("greedy", "chats", own("rloo", rewards=rewards), start="desk", train=train)
+    assert len(project.of(StepDone)) == 2

@@ -24,7 +24,8 @@ from kamerton.core.protocols import Engine
 from kamerton.data.rendered import RenderSettings
 from kamerton.flows.prepare import renderer_of
 from kamerton.flows.recipe import Recipe
-from kamerton.flows.rewards import function_hashes, make_reward, read_judges
+from kamerton.flows.reward_functions import function_hashes
+from kamerton.flows.rewards import make_reward, read_judges
 from kamerton.flows.train import Made, make_variant
 from kamerton.flows.variants import base_of, make_ready
 from kamerton.inference.engine import EmbeddedEngine
@@ -193,7 +194,7 @@ def test_a_function_cannot_spoil_what_others_see(policy: Policy) -> None:
         ("fails", "fails failed for the answer 'Box 0 is red.': KeyError: 'stars'"),
         ("strange", "strange gave nan for the answer 'Box 0 is red.'"),
         ("endless", "endless gave inf for the answer 'Box 0 is red.'"),
-        ("words", "words failed for the answer 'Box 0 is red.': ValueError: could not convert"),
+        ("words", "words gave 'good' for the answer 'Box 0 is red.'"),
         ("silent", "silent failed for the answer 'Box 0 is red.': TypeError: "),
     ],
 )
@@ -334,7 +335,7 @@ def test_weights_add_up(policy: Policy, judge: Made, desk: Made) -> None:
         function("length", weight=0.25),
         variant("judge", weight=2.0),
         {"kind": "check", "check": {"kind": "json"}, "weight": 10.0},
-        {"kind": "judge", "question": QUESTION, "weight": 0.0},
+        {"kind": "judge", "question": QUESTION, "weight": 0.5},
     ]
     apart = [
         source["weight"] * policy.reward({**source, "weight": 1.0})(ANSWERED) for source in sources
@@ -428,12 +429,13 @@ def test_functions_are_known_by_their_bytes(policy: Policy, tmp_path: Path) -> N
     (tmp_path / "a.py").write_text("def score(messages, answer, row): return 0\n")
     (tmp_path / "b.py").write_text("def score(messages, answer, row): return 1\n")
     first = function_hashes(settings, tmp_path)
-    assert len(set(first)) == 2
+    assert list(first) == ["a.py:score", "b.py:score"]
+    assert len(set(first.values())) == 2
     assert function_hashes(settings, tmp_path) == first
     (tmp_path / "b.py").write_text("def score(messages, answer, row): return 2\n")
     second = function_hashes(settings, tmp_path)
-    assert second[0] == first[0]
-    assert second[1] != first[1]
+    assert second["a.py:score"] == first["a.py:score"]
+    assert second["b.py:score"] != first["b.py:score"]
     (tmp_path / "a.py").unlink()
     with pytest.raises(SettingsError, match=r"a\.py does not exist"):
         function_hashes(settings, tmp_path)
@@ -483,7 +485,7 @@ def test_a_stopped_run_goes_on_with_the_same_function_only(project: Project) -> 
     path.write_text("def score(messages, answer, row):\n    return len(answer) % 5\n")
     with pytest.raises(TrainingError, match="other settings, data or base") as raised:
         run(source, name="own")
-    assert "\n  rewards: " in raised.value.message
+    assert "\n  rewards.own.py:score: " in raised.value.message
     assert "--fresh" in (raised.value.hint or "")
     path.write_text(before)
     run(source, name="own")

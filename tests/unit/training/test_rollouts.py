@@ -125,7 +125,7 @@ def test_what_is_remembered_is_what_training_sees(shape: str, settings: AdapterS
     base = tiny_base(shape)
     adapter = changed(attach(base, settings, 1), 0.05)
     objective = Keeps()
-    rollouts = rollouts_of(base, adapter, objective, tokens_per_row=60)
+    rollouts = rollouts_of(base, adapter, objective)
     found = rollouts.collect(prompts(5), 7)
     assert found.parts["rollout_gap"] < 1e-4
     for number, (group, written) in enumerate(zip(found.groups, objective.written, strict=True)):

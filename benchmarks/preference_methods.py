@@ -1,0 +1,173 @@
+"""What `preferences.py` compares: tasks, objectives with the rates that are tried, and recipes."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kamerton.core.settings import read_toml
+from kamerton.flows.recipe import Recipe
+
+BASE = "builtin:nano"
+SEEDS = (0, 1, 2)
+NUM_SAMPLES, MAX_TOKENS = 4, 64
+NOISE = (0, 10, 20, 30)
+"""Percent of the training pairs that are turned round."""
+
+_HERE = Path(__file__).resolve().parent
+_RECIPES = _HERE.parent / "recipes"
+_ONLINE_STEPS, _TRIED_STEPS = 30, 10
+START, REWARD = "start", "reward"
+
+
+@dataclass(frozen=True)
+class Method:
+    """An objective with the learning rates that are tried.
+
+    Attributes:
+        objective: As in a recipe; empty for the start as it is.
+        rates: Tried; a rate that is alone is taken as it is.
+        epochs: Passes over the pairs, where answers are given.
+        start: The variant that it goes on from; empty begins with the base.
+        train: Which file of pairs it learns from.
+    """
+
+    objective: Mapping[str, Any] = field(default_factory=dict)
+    rates: tuple[float, ...] = ()
+    epochs: int = 3
+    start: str = START
+    train: str = "pairs"
+
+    @property
+    def online(self) -> bool:
+        """Whether it learns from its own answers."""
+        return "rewards" in self.objective
+
+    @property
+    def judges(self) -> bool:
+        """Whether it is a reward model, which writes nothing."""
+        return self.objective.get("kind") == "reward"
+
+    def needs(self, task: str) -> tuple[str, ...]:
+        """Variants that must be there before it: all answers of the desk are judged too."""
+        rewards = self.objective.get("rewards", ())
+        judges = [one["variant"] for one in rewards if one["kind"] == "variant"]
+        if task == "desk":
+            judges.append(REWARD)
+        return (START, *dict.fromkeys(judges))
+
+
+def _online(kind: str, judge: str = REWARD, **settings: Any) -> dict[str, Any]:
+    rewards = [{"kind": "variant", "variant": judge}]
+    return {"kind": kind, "rewards": rewards, "max_tokens": MAX_TOKENS, **settings}
+
+
+_FUNCTION = {"kind": "function", "function": f"{_HERE / 'exploitable_reward.py'}:pleasing"}
+_OFFLINE, _FRESH, _OWN = (1e-4, 3e-4, 1e-3), (1e-3, 3e-3, 1e-2), (3e-4, 1e-3)
+
+_DESK = {
+    "SFT only": Method(),
+    "DPO": Method({"kind": "dpo"}, _OFFLINE),
+    "SimPO": Method({"kind": "simpo"}, _OFFLINE),
+    "ORPO": Method({"kind": "orpo", "weight": 0.5}, _OFFLINE),
+    "ORPO from the base": Method({"kind": "orpo", "weight": 0.5}, _FRESH, epochs=8, start=""),
+    "KTO": Method({"kind": "kto"}, _OFFLINE),
+    "reward model": Method({"kind": "reward"}, (3e-4, 1e-3, 3e-3), start=""),
+    "PPO": Method(_online("ppo", samples=NUM_SAMPLES, updates=2), _OWN),
+    "RLOO": Method(_online("rloo", samples=NUM_SAMPLES), _OWN),
+    "GRPO": Method(_online("grpo", samples=NUM_SAMPLES), _OWN),
+    "DRPO": Method(_online("drpo"), _OWN),
+    "RLOO, exploitable reward": Method(
+        _online("rloo", samples=NUM_SAMPLES, rewards=[_FUNCTION]), _OWN
+    ),
+}
+
+_HARMLESS = {
+    "SFT only": Method(),
+    **{
+        name: Method(_DESK[name].objective, (3e-5, 1e-4, 3e-4), epochs=1)
+        for name in ("DPO", "SimPO", "ORPO", "KTO")
+    },
+}
+
+
+def _noisy() -> dict[str, Method]:
+    """Rates are the middle ones: what is compared is how methods bear noise."""
+    found = {}
+    for share in NOISE:
+        train, judge = f"flipped-{share}", f"{REWARD}-{share}"
+        objectives: dict[str, dict[str, Any]] = {"DPO": {"kind": "dpo"}}
+        if share:
+            objectives["robust DPO"] = {
+                "kind": "dpo", "form": "robust", "label_smoothing": share / 100,
+            }  # fmt: skip
+        objectives["Dr. DPO"] = {"kind": "dpo", "robustness": "dr-dpo"}
+        objectives["DRPO"] = _online("drpo", judge)
+        for name, objective in objectives.items():
+            found[noisy_name(name, share)] = Method(objective, (3e-4,), train=train)
+    return found
+
+
+def noisy_name(method: str, share: int) -> str:
+    """Name a method at a share of turned pairs."""
+    return f"{method}, {share} %"
+
+
+TASKS: dict[str, dict[str, Method]] = {
+    "desk": _DESK,
+    "hh_harmless": _HARMLESS,
+    "noise": _noisy(),
+}
+
+
+def recipe_of(task: str, method: str, rate: float, seed: int, tried: bool, folder: Path) -> Recipe:
+    """Make the recipe of a run.
+
+    Args:
+        task: Of `TASKS`.
+        method: Of the task.
+        rate: Learning rate.
+        seed: Of training.
+        tried: Whether the run only tries the rate: shorter, and without the tuning pairs.
+        folder: Of the task's files.
+    """
+    made = TASKS[task][method]
+    train: dict[str, Any] = {"epochs": 1 if tried else made.epochs}
+    if made.online:
+        train = {"epochs": 3, "max_steps": _TRIED_STEPS if tried else _ONLINE_STEPS}
+    what = f"rate-{rate:g}" if tried else f"seed-{seed}"
+    # A tried run is measured where it was not trained; others are only measured by their answers.
+    data = {"train": f"{made.train}-tried.jsonl" if tried else f"{made.train}.jsonl"}
+    held = {"holdout": str(folder / "tune.jsonl") if tried and made.online else 0.0}
+    return Recipe.parse(
+        {
+            "name": re.sub(r"\W+", "-", f"{method} {what}").lower(),
+            "base": {"id": BASE, "dtype": "float32"},
+            "start": made.start,
+            "data": {"train": str(folder / data["train"]), **held},
+            "objective": dict(made.objective),
+            "train": {
+                "learning_rate": rate, "seed": seed, "tokens_per_step": 2048, "keep": "last",
+                "evaluate_every": 10**6, **train,
+            },
+        }
+    )  # fmt: skip
+
+
+def recipe_before(task: str, name: str, folder: Path) -> Recipe:
+    """Make the recipe of a variant that others need: the start, or a reward model."""
+    if name == START:
+        values = read_toml(_RECIPES / "preference-start.toml")
+        train = "start.jsonl"
+        if task == "hh_harmless":
+            values["train"] |= {"epochs": 2}
+    else:
+        values = read_toml(_RECIPES / "reward.toml")
+        train = "pairs.jsonl" if name == REWARD else f"{name.replace(REWARD, 'flipped')}.jsonl"
+    values |= {
+        "name": name,
+        "base": {"id": BASE, "dtype": "float32"},
+        "data": {"train": str(folder / train), "holdout": 0.0},
+    }
+    return Recipe.parse(values)

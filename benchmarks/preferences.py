@@ -6,8 +6,8 @@
 
 `quality` trains and measures; it keeps what it did in `--work`, goes on after a cut, and may run in
 several processes that share the folder (one thread each, unless OMP_NUM_THREADS says otherwise:
-more threads than cores wait for each other). `cost` measures time and memory beside TRL: let nothing
-else run. `table` writes the result file from what is in `--work`.
+more threads than cores wait for each other). `cost` measures time and memory beside TRL: nothing
+else should run. `table` writes the result file from what is in `--work`.
 
 All start from one variant that keeps the desk's rules every second time. A method has learning
 rates, a factor of about three apart. On the training pairs without their last fifth, one epoch

@@ -123,10 +123,10 @@ def test_pairs_without_a_margin_have_that_of_the_recipe(project: Project) -> Non
     rows = [{**row, **({"margin": 0.0} if n % 2 else {})} for n, row in enumerate(pair_rows(40))]
     project.write("some-margins", rows)
     objective = {"kind": "reward", "margin": 2.0}
-    train = {"max_steps": 1, "learning_rate": 1e-3, "tokens_per_step": 400}
+    train = {"max_steps": 3, "learning_rate": 1e-3, "tokens_per_step": 400}
     project.make("some-margins", "some-margins", objective, train=train)
     # Halfway between -log sigmoid(0) and -log sigmoid(-2), however the pairs are packed.
-    (first,) = project.of(StepDone)
+    first = project.of(StepDone)[0]
     assert 0.8 < first.loss < 2.0
     project.make("packed", "some-margins", objective, train={**train, "tokens_per_row": 60})
     assert project.of(StepDone)[0].loss == pytest.approx(first.loss, abs=1e-4)

@@ -68,6 +68,16 @@ def test_a_recipe_is_checked_as_it_would_be_trained(project: Path) -> None:
     assert "examples would be dropped" in short.stdout
 
 
+def test_where_the_model_answers_nothing_is_shown_as_trained(project: Path) -> None:
+    reward = '[{kind="function",function="rewards.py:f"}]'
+    options = ("--set", "objective.kind=rloo", "--set", f"objective.rewards={reward}")
+    done = kamerton("check", "recipe.toml", "--show", "1", *options, cwd=project)
+    assert "none trained: answered by the model" in done.stdout
+    assert "other columns for rewards: none" in " ".join(done.stdout.split())
+    assert "⟦" not in done.stdout
+    assert "trained tokens:" not in done.stdout
+
+
 def test_variants_are_listed_shown_verified_and_merged(project: Path) -> None:
     assert "desk" in kamerton("variant", "list", cwd=project).stdout
     shown = json.loads(kamerton("variant", "show", "desk", cwd=project).stdout)

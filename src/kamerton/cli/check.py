@@ -14,7 +14,7 @@ from kamerton.cli.options import set_option
 from kamerton.cli.places import short_place
 
 if TYPE_CHECKING:
-    from kamerton.flows.check import Shown
+    from kamerton.flows.shown import Shown
 
 __all__ = ["check"]
 
@@ -59,8 +59,9 @@ def check(
     if as_json and show:
         raise click.UsageError("--json and --show cannot be used together")
     with busy("starting"):
-        from kamerton.flows.check import check_data, show_examples
+        from kamerton.flows.check import check_data
         from kamerton.flows.checked import read_checked
+        from kamerton.flows.shown import show_examples
 
     wanted = read_checked(data, overrides)
     if redact is not None:
@@ -81,10 +82,12 @@ def check(
         print_audit(data_console(), checked.audit)
     if (show or base or wanted.base) and not as_json:
         with busy("loading the tokenizer"):
-            apply = wanted.prompt(checked.train).apply
+            prompt = wanted.prompt(checked.train)
             model = base or wanted.base or "builtin:nano"
-            words = wanted.new_tokens
-            shown = show_examples(checked.loaded, model, wanted.render, show, apply, words)
+            shown = show_examples(
+                checked.loaded, model, wanted.render, show, prompt, wanted.new_tokens,
+                None if wanted.recipe is None else wanted.recipe.objective,
+            )  # fmt: skip
         _print_shown(*shown)
     if strict and checked.audit.rejections:
         sys.exit(1)
@@ -113,8 +116,15 @@ def _print_shown(facts: list[tuple[str, str]], notices: list[str], shown: "list[
                 mine = f"{opened}{mine}{closed}"
             text.append(mine, style="bold green" if span.trained else "dim")
         out.print(text)
-        out.print(
-            f"{example.num_tokens} tokens, {example.num_trained} trained ({how}); "
-            f"BOS {example.num_bos}, trained ends {example.num_ends}",
-            style="cyan",
-        )
+        if example.columns is None:
+            counts = (
+                f"{example.num_tokens} tokens, {example.num_trained} trained ({how}); "
+                f"BOS {example.num_bos}, trained ends {example.num_ends}"
+            )
+        else:
+            names = ", ".join(map(harmless, example.columns)) or "none"
+            counts = (
+                f"{example.num_tokens} tokens, none trained: answered by the model; "
+                f"BOS {example.num_bos}; other columns for rewards: {names}"
+            )
+        out.print(counts, style="cyan")

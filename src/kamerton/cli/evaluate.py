@@ -26,7 +26,7 @@ def evaluate(
     project: Path,
     as_json: bool,
 ) -> None:
-    """Compare VARIANTS with each other, and with zero-shot and few-shot prompting.
+    """Compare VARIANTS with zero-shot and few-shot prompting, and with what they went on from.
 
     --set evaluate.KEY=VALUE changes how, as in a recipe.
     """

@@ -1,14 +1,22 @@
 """`kamerton evaluate`: compare variants with prompting on held-out examples.
 
 Zero-shot and few-shot prompts on the same base stand in every comparison; demonstrations come
-from the examples the first variant learned from, never from those it is measured on.
+from the examples the first variant learned from, never from those it is measured on. A variant
+that went on from another is compared with that one too.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from graphlib import TopologicalSorter
 from pathlib import Path
 
-from kamerton.core.errors import EvaluationError, RenderingError, SettingsError, StoreError
+from kamerton.core.errors import (
+    EvaluationError,
+    RenderingError,
+    SettingsError,
+    StoreError,
+    VariantError,
+)
 from kamerton.core.events import Notice, Progress, Sink
 from kamerton.core.files import hash_json
 from kamerton.core.settings import apply_overrides
@@ -30,7 +38,7 @@ from kamerton.models.base import Base
 from kamerton.models.load import DType
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.database import open_store
-from kamerton.store.variants import Variant, add_metrics
+from kamerton.store.variants import Variant, add_metrics, find_variant
 from kamerton.training.measure import mean_loss
 from kamerton.training.rows import num_labelled
 
@@ -73,8 +81,9 @@ def evaluate_variants(
     """Compare variants with each other and with prompting alone.
 
     Args:
-        variants: At least one; all on the same base and answering the same kind of examples.
-        workspace: Where the result is recorded.
+        variants: At least one; all on the same base and answering the same kind of examples. The
+            variants that they went on from are added.
+        workspace: Where those are, and where the result is recorded.
         sink: Receives progress and notices.
         data: File to measure on; the first variant's own holdout when None.
         settings: How to measure; the first variant's recipe decides when None.
@@ -89,6 +98,8 @@ def evaluate_variants(
     recipe = recipe_of(first)
     settings = settings or recipe.evaluate
     _ensure_comparable(variants)
+    starts = _starts(variants, workspace, sink)
+    stored = [*starts, *(variant for variant in variants if variant not in starts)]
     prepared = read_examples(recipe, Path(first.manifest.recipe_folder), sink)
     if prepared.loaded.fingerprint != first.manifest.data.fingerprint:
         sink(Notice(f"{recipe.data.train} has changed since {first.name} was trained", "warning"))
@@ -99,15 +110,15 @@ def evaluate_variants(
         found = f"only {len(held)} held-out example{'s' * (len(held) != 1)}"
         sink(Notice(f"{found}: the intervals will be wide", "warning"))
     labels = _labels(prepared.train, held, sink)
-    base = base_of(first, dtype=_dtype(variants))
+    base = base_of(first, dtype=_dtype(stored))
     renderer = _renderer(base, recipe, recipe, adapted=False)
     contestants = []
-    for shots in dict.fromkeys((0, settings.shots)):
+    for prompt in _prompts(recipe, prepared.train, settings.shots, sink):
+        shots = len(prompt.demonstrations)
         name = f"{shots}-shot" if shots else "zero-shot"
-        prompt = make_prompt(recipe, prepared.train, shots)
         contestants.append(_Contestant(name, renderer, _shortened(prompt)))
-    baselines = [one.name for one in contestants]
-    for variant in variants:
+    baselines = [*(one.name for one in contestants), *(start.name for start in starts)]
+    for variant in stored:
         renderer = _renderer(base, recipe_of(variant), recipe)
         contestants.append(_Contestant(variant.name, renderer, (prompt_of(variant),), variant))
     held, asked = _render(contestants, held, labels, sink)
@@ -127,8 +138,8 @@ def evaluate_variants(
         ("base", f"{base.identity.id} ({base.identity.num_parameters:,} parameters)"),
         ("measured on", f"{data or aside}, {len(items)} held-out examples"),
         ("learned from", f"{len(prepared.train)} examples"),
-        ("demonstrations", f"{settings.shots}, from the training examples"),
-        ("content hash", ", ".join(v.manifest.content_hash[:12] for v in variants)),
+        ("demonstrations", f"{shots}, from the training examples"),
+        ("content hash", ", ".join(v.manifest.content_hash[:12] for v in stored)),
     ]
     return Evaluated(comparison, items, answers, settings.checks, facts)
 
@@ -193,6 +204,19 @@ class _Contestant:
         return self.renderer.render_rows(example, prompt.apply)
 
 
+def _prompts(recipe: Recipe, train: Sequence[Example], shots: int, sink: Sink) -> list[Prompt]:
+    """Make the prompts that need no training: without worked examples, and with those there are."""
+    prompts = [make_prompt(recipe, train, 0)]
+    if shots:
+        prompt = make_prompt(recipe, train, shots)
+        if prompt.demonstrations:
+            prompts.append(prompt)
+        else:
+            none = "no training example can be shown as a worked example: few-shot is left out"
+            sink(Notice(none, "warning"))
+    return prompts
+
+
 def _shortened(prompt: Prompt) -> tuple[Prompt, ...]:
     """List a prompt and what is left of it as worked examples are taken from its front."""
     shown = prompt.demonstrations
@@ -209,16 +233,61 @@ def _ensure_comparable(variants: Sequence[Variant]) -> None:
         raise EvaluationError(
             f"variants of a comparison must have different names, got {twice} twice"
         )
-    first = variants[0].manifest
+    first = variants[0]
     for variant in variants[1:]:
-        mine, other = variant.manifest.base, first.base
-        decides = ("weight_hash", "tokenizer_hash", "template_hash", "quantise")
-        if any(getattr(mine, name) != getattr(other, name) for name in decides):
+        if not _same_base(variant, first):
             raise EvaluationError(
                 f"variants of one comparison must have one base, held alike; {variant.name} has "
                 f"another than {first.name}",
                 hint="compare those of each base, and of each base.quantise, by themselves",
             )
+
+
+def _same_base(variant: Variant, other: Variant) -> bool:
+    decides = ("weight_hash", "tokenizer_hash", "template_hash", "quantise")
+    mine, its = variant.manifest.base, other.manifest.base
+    return all(getattr(mine, name) == getattr(its, name) for name in decides)
+
+
+def _starts(variants: Sequence[Variant], workspace: Workspace, sink: Sink) -> list[Variant]:
+    """List what variants went on from; what went on from another of these comes after it."""
+    found: dict[str, Variant] = {}
+    for variant in variants:
+        # A combination has the recipe of its first part, but did not go on from that one's start.
+        if not (name := recipe_of(variant).start) or variant.manifest.combination:
+            continue
+        start = _start(name, variant, variants, workspace)
+        if isinstance(start, str):
+            missing = f"{variant.name} went on from '{name}', and is not compared with it: {start}"
+            sink(Notice(missing, "warning"))
+        else:
+            found[start.manifest.content_hash] = start
+    before = {
+        key: [parent for parent in start.manifest.parents if parent in found and parent != key]
+        for key, start in found.items()
+    }
+    return [found[key] for key in TopologicalSorter(before).static_order()]
+
+
+def _start(
+    name: str, variant: Variant, variants: Sequence[Variant], workspace: Workspace
+) -> Variant | str:
+    """Find the very variant that another went on from, or say why it cannot be compared."""
+    content = variant.manifest.parents[:1]
+    others = [one for one in variants if one is not variant]
+    for other in others:
+        if [other.manifest.content_hash] == content:
+            return other
+    try:
+        start = find_variant(name, workspace.variants)
+        recipe_of(start)
+    except (SettingsError, VariantError) as error:
+        return error.message
+    if [start.manifest.content_hash] != content:
+        return f"'{name}' is another variant now than it was then"
+    if any(other.name == start.name for other in others):
+        return "another variant of that name is compared"
+    return start if _same_base(start, variant) else "its base was held in other bits"
 
 
 def _dtype(variants: Sequence[Variant]) -> DType | None:

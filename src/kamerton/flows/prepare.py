@@ -10,7 +10,13 @@ from kamerton.adapters.lora_settings import LoraSettings
 from kamerton.core.errors import DataError, RenderingError
 from kamerton.core.events import Notice, Progress, Sink
 from kamerton.data.dataset import Prepared, prepare
-from kamerton.data.examples import ChatExample, ClassificationExample, Example
+from kamerton.data.examples import (
+    ChatExample,
+    ClassificationExample,
+    Example,
+    FeedbackExample,
+    PreferenceExample,
+)
 from kamerton.data.rendered import Trainable
 from kamerton.data.rendering import Renderer, RenderSettings, chat_of, make_renderer
 from kamerton.data.settings import DataSettings
@@ -77,7 +83,8 @@ def make_prompt(recipe: Recipe, train: Sequence[Example], shots: int | None = No
 
     Args:
         recipe: Gives system text and the number of demonstrations.
-        train: Where demonstrations come from.
+        train: Where demonstrations come from; of pairs the better answers are shown, of feedback
+            those that were liked.
         shots: Another number of demonstrations than the recipe's.
 
     Returns:
@@ -86,13 +93,27 @@ def make_prompt(recipe: Recipe, train: Sequence[Example], shots: int | None = No
     count = recipe.prompt.demonstrations if shots is None else shots
     if not count:
         return Prompt(system=recipe.prompt.system or None)
-    candidates = [
-        Candidate(chat_of(example)[0], example.label)
-        for example in train
-        if isinstance(example, ChatExample | ClassificationExample)
-    ]
-    chosen = choose_demonstrations(candidates, count, seed=recipe.train.seed)
+    chosen = choose_demonstrations(_candidates(train), count, seed=recipe.train.seed)
     return Prompt(system=recipe.prompt.system or None, demonstrations=chosen)
+
+
+def _candidates(train: Sequence[Example]) -> list[Candidate]:
+    """List what could be shown: an answer that was rejected or disliked anywhere is no model."""
+    found, bad = [], set()
+    for example in train:
+        match example:
+            case ChatExample() | ClassificationExample():
+                found.append(Candidate(chat_of(example)[0], example.label))
+            case PreferenceExample():
+                found.append(Candidate((*example.prompt, *example.chosen)))
+                bad.add(Candidate((*example.prompt, *example.rejected)).content_hash)
+            case FeedbackExample():
+                candidate = Candidate((*example.prompt, *example.completion))
+                if example.good:
+                    found.append(candidate)
+                else:
+                    bad.add(candidate.content_hash)
+    return [candidate for candidate in found if candidate.content_hash not in bad]
 
 
 def tokenizer_of(base: Base, adapter: AdapterSettings) -> Any:

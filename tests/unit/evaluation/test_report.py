@@ -17,7 +17,14 @@ from kamerton.evaluation.plots import training_plot
 from kamerton.evaluation.report import write_report
 from kamerton.evaluation.results import Comparison
 from kamerton.evaluation.table import markdown_table, p_text, terminal_table
-from tests.unit.evaluation.compared import SETTINGS, answered, spoken, three_variants
+from tests.unit.evaluation.compared import (
+    SETTINGS,
+    answered,
+    guess,
+    labelled,
+    spoken,
+    three_variants,
+)
 
 LONG = (
     "company-support-base-without-anything",
@@ -72,6 +79,18 @@ def test_tables_of_usual_names_keep_to_one_line_a_row_at_80_columns() -> None:
     assert rows[0] == [
         "support-lora", "100.0", "[96.9,", "100.0]", "+100.0", "p<0.001", "+100.0", "p<0.001"
     ]  # fmt: skip
+
+
+def test_a_third_baseline_fits_80_columns_too() -> None:
+    names = ("zero-shot", "4-shot", "desk", "desk-rloo")
+    items = labelled()
+    rights = (lambda n: n % 3 == 0, lambda n: n % 2 == 0, lambda n: n % 4, lambda n: n % 10)
+    answers = [answered(items, guess(r), n) for n, r in zip(names, rights, strict=True)]
+    comparison = compare(items, answers, SETTINGS, against=names[:3])
+    lines = printed(comparison, 80).splitlines()
+    assert max(map(cell_len, lines)) <= 80
+    row = next(line for line in lines if line.strip().startswith("desk-rloo"))
+    assert row.split()[-6:] == ["+56.7", "p<0.001", "+40.0", "p<0.001", "+15.6", "p=0.022"]
 
 
 def test_names_in_brackets_stay() -> None:

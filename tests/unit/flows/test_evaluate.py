@@ -131,6 +131,20 @@ def test_plain_text_has_nothing_to_ask(project: Project) -> None:
     assert "CARD.md" in str(caught.value.hint)
 
 
+def test_what_few_shot_shows_is_said_as_it_is(project: Project) -> None:
+    pairs = [{"prompt": f"Q{n}", "chosen": f"good {n}", "rejected": "bad"} for n in range(3)]
+    (project.folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
+    variant = project.make(classified(1), classified(3))
+    found = project.evaluate(variant)
+    assert found.comparison.variants == ("zero-shot", "1-shot", "desk")
+    assert ("demonstrations", "1, from the training examples") in found.facts
+    disliked = [{"prompt": f"Q{n}", "completion": "bad", "label": False} for n in range(3)]
+    variant = project.make(disliked, disliked[:1])
+    found = project.evaluate(variant, data=str(project.folder / "pairs.jsonl"))
+    assert found.comparison.variants == ("zero-shot", "desk")
+    assert any("few-shot is left out" in notice for notice in project.notices)
+
+
 def test_the_same_variant_twice_is_refused_before_any_work(project: Project) -> None:
     variant = project.make(classified(6), classified(3))
     with pytest.raises(EvaluationError, match="different names"):

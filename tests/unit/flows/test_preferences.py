@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import pytest
 
 from kamerton.core.errors import DataError, SettingsError, VariantError
 from kamerton.core.events import Event, HoldoutMeasured, Notice, StepDone
+from kamerton.evaluation.results import Comparison
 from kamerton.flows.evaluate import evaluate_variants
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import Made, make_variant
 from kamerton.flows.workspace import Workspace
+from kamerton.store.variants import Variant, read_variant
 
 COLOURS = ("red", "blue", "green", "white")
 
@@ -106,6 +109,80 @@ def test_preference_accuracy_is_compared(project: Project, desk: Made) -> None:
     ).evaluate
     asked = evaluate_variants([better], project.workspace, lambda event: None, settings=free)
     assert asked.answers[0].kind == "generated"
+
+
+def test_a_variant_is_compared_with_what_it_went_on_from(project: Project, desk: Made) -> None:
+    start = desk.variant
+    better = project.make("better", "pairs", {"kind": "dpo"}, start="desk").variant
+    best = project.make("best", "pairs", {"kind": "simpo"}, start="better").variant
+    before = read_variant(start.folder).manifest
+
+    def compared(*variants: Variant) -> Comparison:
+        project.events = []
+        return evaluate_variants(variants, project.workspace, project.events.append).comparison
+
+    alone = compared(better)
+    assert alone.variants == ("zero-shot", "1-shot", "desk", "better")
+    assert alone.against == ("zero-shot", "1-shot", "desk")
+    found = alone.difference("preference accuracy", "better", "desk")
+    assert found is not None
+    values = [alone.measure("preference accuracy", name).value for name in ("better", "desk")]
+    assert found.value == pytest.approx(values[0] - values[1])
+    assert found.low <= found.value <= found.high
+    assert found.p_value <= found.p_corrected
+    # Of what was not asked for nothing is written down.
+    assert read_variant(start.folder).manifest == before
+    # Named or added, and in whatever order, what others went on from stands before them.
+    for named in ((best, better), (better, best), (best, start, better)):
+        assert compared(*named).variants[2:] == ("desk", "better", "best")
+        assert compared(*named).against[2:] == ("desk", "better")
+    assert not [e for e in project.of(Notice) if "went on from" in e.message]
+
+
+def test_a_start_that_is_gone_or_another_now_is_not_compared(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    brief = {"train": {"max_steps": 2, "learning_rate": 1e-3, "tokens_per_step": 400}}
+    desk = project.make("desk", "chats", {"kind": "sft"}, **brief).variant
+    better = project.make("better", "pairs", {"kind": "dpo"}, start="desk", **brief).variant
+
+    def notice() -> str:
+        project.events = []
+        found = evaluate_variants([better], project.workspace, project.events.append)
+        assert found.comparison.against == ("zero-shot", "1-shot")
+        (said,) = (e.message for e in project.of(Notice) if "went on from 'desk'" in e.message)
+        return said
+
+    desk.folder.rename(tmp_path / "aside")
+    assert "there is no variant 'desk'" in notice()
+    shutil.rmtree(project.workspace.runs)
+    other = {"train": {**brief["train"], "seed": 5}}
+    project.make("desk", "chats", {"kind": "sft"}, **other)
+    assert "is another variant now" in notice()
+    # The one that it did go on from may be named.
+    kept = read_variant(tmp_path / "aside")
+    found = evaluate_variants([better, kept], project.workspace, project.events.append)
+    assert found.comparison.against == ("zero-shot", "1-shot", "desk")
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"), [("pairs", "dpo"), ("verdicts", "kto"), ("pairs", "reward")]
+)
+def test_preferences_have_worked_examples_too(project: Project, data: str, kind: str) -> None:
+    made = project.make(
+        f"shown-{kind}", data, {"kind": kind}, prompt={"demonstrations": 3},
+        train={"max_steps": 3, "learning_rate": 1e-3, "tokens_per_step": 1000},
+    )  # fmt: skip
+    demonstrations = made.variant.manifest.prompt["demonstrations"]
+    assert len(demonstrations) == 3
+    assert all(answer["content"].startswith("Box ") for _, answer in demonstrations)
+    # Of a reward model's baselines, the more probable answer counts as the preferred one.
+    found = evaluate_variants(
+        [made.variant], project.workspace, lambda event: None,
+        data=str(project.folder / "pairs.jsonl"),
+    ).comparison  # fmt: skip
+    zero, few, _ = found.costs
+    assert found.variants == ("zero-shot", "1-shot", f"shown-{kind}")
+    assert zero.holdout_loss != few.holdout_loss
 
 
 @pytest.mark.parametrize(

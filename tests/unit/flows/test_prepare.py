@@ -1,0 +1,58 @@
+"""What stands before every example: demonstrations from all kinds of examples."""
+
+from kamerton.data.examples import (
+    Example,
+    FeedbackExample,
+    Message,
+    Place,
+    PreferenceExample,
+    TextExample,
+)
+from kamerton.flows.prepare import make_prompt
+from kamerton.flows.recipe import Recipe
+
+HERE = Place("rows.jsonl", 1)
+
+
+def said(role: str, text: str) -> tuple[Message, ...]:
+    return ({"role": role, "content": text},)
+
+
+def pair(question: str, better: str, worse: str) -> Example:
+    return PreferenceExample(
+        HERE, said("user", question), said("assistant", better), said("assistant", worse)
+    )
+
+
+def feedback(question: str, answer: str, good: bool) -> Example:
+    return FeedbackExample(HERE, said("user", question), said("assistant", answer), good)
+
+
+def shown(train: list[Example], count: int = 4) -> list[tuple[str, ...]]:
+    recipe = Recipe.parse({"name": "x", "data": {"train": "x"}})
+    prompt = make_prompt(recipe, train, count)
+    # As they were written: without marks of what is trained.
+    assert all(m.keys() == {"role", "content"} for chat in prompt.demonstrations for m in chat)
+    return sorted(tuple(m["content"] for m in chat) for chat in prompt.demonstrations)
+
+
+def test_of_pairs_the_better_answers_are_shown() -> None:
+    assert shown([pair("Q1", "good", "bad"), pair("Q2", "kind", "rude")]) == [
+        ("Q1", "good"), ("Q2", "kind"),
+    ]  # fmt: skip
+    assert len(shown([pair(f"Q{n}", f"good {n}", "bad") for n in range(9)])) == 4
+
+
+def test_of_feedback_what_was_liked_is_shown() -> None:
+    rows = [feedback("Q1", "good", True), feedback("Q2", "bad", False)]
+    assert shown(rows) == [("Q1", "good")]
+
+
+def test_what_was_rejected_anywhere_is_not_shown() -> None:
+    ranking = [pair("Q", "best", "middle"), pair("Q", "middle", "worst")]
+    assert shown(ranking) == [("Q", "best")]
+    assert shown([feedback("Q", "moot", True), feedback("Q", "moot", False)]) == []
+
+
+def test_plain_text_shows_nothing() -> None:
+    assert shown([TextExample(HERE, "It was the year 1.")]) == []

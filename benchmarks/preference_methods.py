@@ -133,7 +133,7 @@ def recipe_of(task: str, method: str, rate: float, seed: int, tried: bool, folde
         folder: Of the task's files.
     """
     made = TASKS[task][method]
-    train: dict[str, Any] = {"epochs": 1 if tried else made.epochs}
+    train: dict[str, Any] = {"epochs": made.epochs}
     if made.online:
         train = {"epochs": 3, "max_steps": _TRIED_STEPS if tried else _ONLINE_STEPS}
     what = f"rate-{rate:g}" if tried else f"seed-{seed}"

@@ -10,8 +10,8 @@ more threads than cores wait for each other). `cost` measures time and memory be
 else should run. `table` writes the result file from what is in `--work`.
 
 All start from one variant that keeps the desk's rules every second time. A method has learning
-rates, a factor of about three apart. On the training pairs without their last fifth, one epoch
-(or ten steps of own answers) tries each of them. The best preference accuracy on that fifth
+rates, a factor of about three apart. On the training pairs without their last fifth, as many epochs
+as later (or ten steps of own answers) try each of them. The best preference accuracy on that fifth
 decides (per token: as whole answers, the shorter and better one is the more probable already), or
 the best mean reward less beta times the distance where answers are the model's own; of equals the
 smallest, and no rate whose answers are more than 20 nats from the start. Then three seeds learn

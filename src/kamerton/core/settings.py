@@ -121,12 +121,13 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
     return merged
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
+def suggestion(name: str, known: Iterable[str], most: int | None = None) -> str:
     """Word a "did you mean" for a mistyped name.
 
     Args:
         name: What was written.
         known: What could have been meant.
+        most: Most names to list; None lists all.
 
     Returns:
         `; did you mean 'x'?`, or the known names when nothing is near, or an empty string.
@@ -135,7 +136,8 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if near:
         return f"; did you mean '{near[0]}'?"
-    return f"; known: {', '.join(names)}" if names else ""
+    more = f" and {len(names) - most} more" if most is not None and len(names) > most else ""
+    return f"; known: {', '.join(names[:most])}{more}" if names else ""
 
 
 def _copy(values: Mapping[str, Any]) -> dict[str, Any]:

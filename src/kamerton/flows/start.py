@@ -31,7 +31,7 @@ def read_start(recipe: Recipe, workspace: Workspace) -> Variant | None:
             f"start: '{recipe.start}' is the recipe's own name, and would be replaced",
             hint="give the new variant another name",
         )
-    variant = find_variant(recipe.start, workspace.variants)
+    variant = find_variant(recipe.start, workspace.variants, key="start")
     if recipe.objective.kind != "reward":
         ensure_writes(variant, "gone on from")
     if not variant.manifest.files:
@@ -61,7 +61,7 @@ def read_members(recipe: Recipe, workspace: Workspace) -> list[Variant]:
             "adapter.variants: names must be different, and none the recipe's own, got "
             f"{', '.join(names)}"
         )
-    members = [find_variant(name, workspace.variants) for name in names]
+    members = [find_variant(name, workspace.variants, key="adapter.variants") for name in names]
     for member in members:
         ensure_writes(member, "made a part of another")
     return members

@@ -53,11 +53,16 @@ def makers_of(
 def _texts(renderer: Renderer, prompt: Prompt, examples: Sequence[Example]) -> Iterator[Make]:
     for example in examples:
         if isinstance(example, PreferenceExample | FeedbackExample):
-            kinds = '"dpo", "simpo" or "orpo"' if _is_pair(example) else '"kto"'
+            kinds = (
+                '"dpo", "simpo" or "orpo", to "reward" for a model that judges, or to "rloo", '
+                '"grpo", "ppo" or "drpo" where the model shall answer itself'
+                if _is_pair(example)
+                else '"kto", or to "rloo", "grpo" or "ppo" where the model shall answer itself'
+            )
             raise DataError(
                 f"{example.place}: preference and feedback rows cannot be learned with "
                 'objective.kind = "sft"',
-                hint=f"set objective.kind to {kinds}, or bring chats, prompt/completion rows, "
+                hint=f"set objective.kind to {kinds}; or bring chats, prompt/completion rows, "
                 "classified texts or plain text",
             )
         yield lambda example=example: renderer.render_rows(example, prompt.apply)  # type: ignore[misc]

@@ -34,6 +34,7 @@ __all__ = [
 
 MANIFEST_FILE = "variant.json"
 CARD_FILE = "CARD.md"
+_MOST_NAMED = 5
 _SAFE_NAME = re.compile(r"[^\W_][\w.-]{0,99}")
 
 
@@ -255,26 +256,31 @@ def list_variants(folder: Path) -> tuple[list[Variant], list[str]]:
     return found, damaged
 
 
-def find_variant(name: str, folder: Path) -> Variant:
+def find_variant(name: str, folder: Path, *, key: str = "") -> Variant:
     """Find a variant by name or path.
 
     Args:
         name: A name within `folder`, or the path of a variant's folder.
         folder: Usually `variants`.
+        key: Of a recipe, where the name stands; empty when it was given by hand.
 
     Returns:
         The variant.
 
     Raises:
-        VariantError: If there is none, with the nearest name.
+        VariantError: If there is none, with the nearest name or a few of those that there are.
     """
     if (folder / name / MANIFEST_FILE).is_file() and is_variant_name(name):
         return read_variant(folder / name)
     if (Path(name) / MANIFEST_FILE).is_file():
         return read_variant(Path(name))
     known = [path.parent.name for path in folder.glob(f"*/{MANIFEST_FILE}")]
+    near = suggestion(name, known, _MOST_NAMED)
     hint = None if known else "kamerton train RECIPE makes one"
-    raise VariantError(f"there is no variant '{name}'{suggestion(name, known)}", hint=hint)
+    if len(known) > _MOST_NAMED and near.startswith("; known"):
+        hint = "kamerton variant list shows all"
+    place = f"{key}: " if key else ""
+    raise VariantError(f"{place}there is no variant '{name}'{near}", hint=hint)
 
 
 def _to_json(manifest: VariantManifest) -> str:

@@ -226,9 +226,18 @@ def test_answers_that_become_less_probable_are_explained(project: Project, desk:
     ("data", "objective", "sections", "error", "said"),
     [
         ("chats", {"kind": "dpo"}, {}, DataError, "a better and a worse answer"),
-        ("pairs", {"kind": "sft"}, {}, DataError, '"dpo", "simpo" or "orpo"'),
+        ("pairs", {"kind": "sft"}, {}, DataError, '"dpo", "simpo" or "orpo", to "reward"'),
+        ("pairs", {"kind": "sft"}, {}, DataError, '"rloo", "grpo", "ppo" or "drpo"'),
+        ("verdicts", {"kind": "sft"}, {}, DataError, '"kto", or to "rloo", "grpo" or "ppo"'),
         ("chats", {"kind": "kto"}, {}, DataError, "answers with a verdict"),
-        ("pairs", {"kind": "dpo"}, {"start": "dsk"}, VariantError, "did you mean 'desk'"),
+        (
+            "pairs", {"kind": "dpo"}, {"start": "dsk"}, VariantError,
+            "start: there is no variant 'dsk'; did you mean 'desk'",
+        ),
+        (
+            "pairs", {"kind": "dpo"}, {"adapter": {"kind": "fusion", "variants": ["dsk", "desk"]}},
+            VariantError, "adapter.variants: there is no variant 'dsk'",
+        ),
         ("pairs", {"kind": "dpo"}, {"start": "wrong"}, VariantError, "the recipe's own name"),
         (
             "pairs", {"kind": "dpo"}, {"start": "desk", "adapter": {"kind": "ia3"}},

@@ -222,6 +222,22 @@ def test_finding(tmp_path: Path) -> None:
     assert find_variant(str(tmp_path / "support-lora"), tmp_path / "none").name == "support-lora"
     with pytest.raises(VariantError, match="did you mean 'support-lora'"):
         find_variant("suport-lora", tmp_path)
+    with pytest.raises(
+        VariantError, match=r"^start: there is no variant 'x'; known: support-lora$"
+    ):
+        find_variant("x", tmp_path, key="start")
+
+
+def test_of_many_variants_a_handful_is_named(tmp_path: Path) -> None:
+    for n in range(7):
+        write_variant(tmp_path / f"desk-{n}", manifest(name=f"desk-{n}"), FILES)
+    with pytest.raises(VariantError) as caught:
+        find_variant("zzz", tmp_path)
+    assert caught.value.message.endswith("known: desk-0, desk-1, desk-2, desk-3, desk-4 and 2 more")
+    assert caught.value.hint == "kamerton variant list shows all"
+    with pytest.raises(VariantError, match="did you mean 'desk-6'") as caught:
+        find_variant("desk_6", tmp_path)
+    assert caught.value.hint is None
 
 
 def test_metrics_do_not_change_identity(tmp_path: Path) -> None:

@@ -29,8 +29,9 @@ from kamerton.core.events import Event, StepDone
 from kamerton.data.rendering import Rendered
 from kamerton.models.load import load_base
 from kamerton.objectives.sft import Sft
-from kamerton.training.loop import Task, train
+from kamerton.training.loop import train
 from kamerton.training.settings import TrainSettings
+from kamerton.training.task import Task
 
 SIZES = {
     "110M": {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12},

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from kamerton.core.errors import InterruptedRun
 from kamerton.objectives.sft import Sft
-from kamerton.training.loop import Task, train
+from kamerton.training.loop import train
 from kamerton.training.memory import recompute_blocks
 from kamerton.training.settings import TrainSettings
+from kamerton.training.task import Task
 from tests.contract.test_adapters import METHODS, attach_to, gradient, same, trained
 from tests.shapes import tiny_base
 from tests.unit.training.test_loop import examples

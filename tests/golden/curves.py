@@ -20,8 +20,9 @@ from kamerton.data.examples import Place
 from kamerton.data.rendering import Rendered
 from kamerton.models.base import Base
 from kamerton.objectives.sft import Sft
-from kamerton.training.loop import Task, train
+from kamerton.training.loop import train
 from kamerton.training.settings import TrainSettings
+from kamerton.training.task import Task
 from tests.shapes import VOCABULARY, tiny_base
 
 FILE = Path(__file__).with_name("curves.json")

@@ -62,11 +62,11 @@ def read_judges(recipe: Recipe, workspace: Workspace) -> list[Variant]:
     found = []
     for source in recipe.objective.rewards:
         if isinstance(source, VariantReward):
-            variant = find_variant(source.variant, workspace.variants)
+            variant = find_variant(source.variant, workspace.variants, key="objective.rewards")
             _ensure_judges(variant, recipe, source.weight)
             found.append(variant)
         elif isinstance(source, JudgeReward) and source.variant:
-            variant = find_variant(source.variant, workspace.variants)
+            variant = find_variant(source.variant, workspace.variants, key="objective.rewards")
             ensure_writes(variant, "asked a question")
             found.append(variant)
     return found

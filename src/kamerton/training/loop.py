@@ -9,13 +9,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from kamerton.adapters.adapter import Adapter, load_tensors, trainable_share
+from kamerton.adapters.adapter import load_tensors, trainable_share
 from kamerton.core.errors import InterruptedRun, KamertonError, NotFiniteError, TrainingError
 from kamerton.core.events import (
     CheckpointSaved,
@@ -28,7 +27,7 @@ from kamerton.core.events import (
 )
 from kamerton.core.seeds import derive_seed
 from kamerton.data.rendered import Trainable
-from kamerton.models.base import Base, compile_blocks
+from kamerton.models.base import compile_blocks
 from kamerton.objectives.objective import Experience, Objective
 from kamerton.training.checkpoint import (
     Checkpoint,
@@ -47,70 +46,17 @@ from kamerton.training.memory import (
 )
 from kamerton.training.optimiser import make_optimiser
 from kamerton.training.plan import epoch_ends, learning_rate_at, plan_run
-from kamerton.training.rollouts import Distance, Rollouts
 from kamerton.training.rows import make_row, num_labelled, num_tokens
-from kamerton.training.scoring import References, add_gradient, measure
-from kamerton.training.selfcheck import TOLERANCE, check_ragged, check_reference
-from kamerton.training.settings import TrainSettings
+from kamerton.training.scoring import References, add_gradient
+from kamerton.training.selfcheck import answers_at_odds, check_ragged, check_reference
+from kamerton.training.task import Outcome, Task
 
-__all__ = ["CHECKPOINT_FILE", "Outcome", "Task", "train"]
+__all__ = ["CHECKPOINT_FILE", "train"]
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 _Result = TypeVar("_Result")
 _CHECK_TOKENS = 512
 _FEW_STEPS = 20
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """What to train.
-
-    Attributes:
-        name: Of the run.
-        base: With the adapter attached.
-        adapter: What learns.
-        objective: What it minimises.
-        train: Examples to learn from, of the kind that the objective takes.
-        holdout: Examples to measure on; may be empty.
-        settings: How.
-        folder: Where checkpoints go.
-        identity: All that must be equal for a checkpoint to be gone on from, as JSON.
-        references: For `train` and `holdout`, where the objective needs a reference.
-        starts_as_reference: Whether the model before the first step is the reference.
-        rollouts: Where the examples are prompts that the model answers itself.
-        distance: Says how far the model went, where a reference should hold it.
-    """
-
-    name: str
-    base: Base
-    adapter: Adapter
-    objective: Objective
-    train: Sequence[Trainable]
-    holdout: Sequence[Trainable]
-    settings: TrainSettings
-    folder: Path
-    identity: str
-    references: tuple[References, References] | None = None
-    starts_as_reference: bool = True
-    rollouts: Rollouts | None = None
-    distance: Distance | None = None
-
-    def measure(self, tokens_per_row: int = 4096) -> tuple[float, dict[str, float]]:
-        """Measure the model as it is on the holdout.
-
-        Args:
-            tokens_per_row: Size of a row.
-
-        Returns:
-            The loss, a mean over the objective's units, and its parts.
-        """
-        if self.rollouts is not None:
-            return self.rollouts.measure(self.holdout, tokens_per_row)
-        references = self.references and self.references[1]
-        found = measure(self.objective, self.base, self.holdout, references, tokens_per_row)
-        if self.distance is not None:
-            found[1]["distance"] = self.distance.measure(self.holdout)
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,26 +68,6 @@ class _Batch:
     experiences: Sequence[Experience] | None = None
     parts: Mapping[str, float] = field(default_factory=dict)
     updates: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a run ended; the adapter holds the kept weights.
-
-    Attributes:
-        num_steps: Steps done.
-        kept_step: Step whose weights were kept.
-        holdout_loss: Held-out loss of the kept weights, a mean over the objective's units; None
-            without holdout.
-        reason: `done` or `early stop`.
-        seconds: Time spent in steps.
-    """
-
-    num_steps: int
-    kept_step: int
-    holdout_loss: float | None
-    reason: str
-    seconds: float
 
 
 def train(task: Task, sink: Sink, should_stop: Callable[[], bool] = lambda: False) -> Outcome:
@@ -257,7 +183,8 @@ class _Run:
             collected = self.task.rollouts.collect(examples, settings.seed, settings.tokens_per_row)
             examples = collected.groups
             facts["rollout_gap"] = collected.parts["rollout_gap"]
-            self._check_answers(collected.parts)
+            for warning in answers_at_odds(collected.parts, base.dtype):
+                self.sink(Notice(warning, "warning"))
         row = make_row(examples, base.device)
         if base.notice is not None:
             self.sink(Notice(f"padded rows: {base.notice}", "warning"))
@@ -291,26 +218,6 @@ class _Run:
         facts["dtype"] = str(base.dtype).removeprefix("torch.")
         facts["tokens"] = sum(self._lengths)
         return facts
-
-    def _check_answers(self, parts: Mapping[str, float]) -> None:
-        """Warn of answers that are written otherwise than learned, or all worth the same."""
-        gap, tolerance = parts["rollout_gap"], TOLERANCE[self.task.base.dtype]
-        if gap > tolerance:
-            self.sink(
-                Notice(
-                    f"answers are written with log-probabilities that differ by {gap:.3g} from "
-                    f"those that are learned (tolerance {tolerance:.3g})",
-                    "warning",
-                )
-            )
-        if parts["reward_spread"] == 0:
-            self.sink(
-                Notice(
-                    f"the first answers are all worth the same, {parts['reward']:.3g}: nothing can "
-                    "be learned from such. Look at objective.rewards, or raise objective.samples",
-                    "warning",
-                )
-            )
 
     def _few(self) -> list[int]:
         """Choose examples of the first step for the checks before it."""

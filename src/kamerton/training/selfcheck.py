@@ -1,7 +1,7 @@
 """The first-batch self-checks: packed rows must say what plain Transformers rows say, and a model
 that has not learned yet must say what its reference says."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,10 +14,10 @@ from kamerton.objectives.objective import Scored
 from kamerton.training.rows import Row
 from kamerton.training.scoring import logprobs_of
 
-__all__ = ["TOLERANCE", "SelfCheck", "check_ragged", "check_reference"]
+__all__ = ["SelfCheck", "answers_at_odds", "check_ragged", "check_reference"]
 
-TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
-"""Largest difference of a log-probability that rounding explains, by dtype of the computation."""
+# Largest difference of a log-probability that rounding explains, by dtype of the computation.
+_TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def check_ragged(base: Base, row: Row, apart: Row | None = None) -> SelfCheck:
     Raises:
         ModelError: If our head differs from the model's even on the same padded rows.
     """
-    tolerance = TOLERANCE[base.dtype]
+    tolerance = _TOLERANCE[base.dtype]
     apart = apart or row
     plain_hidden = base.plain_hidden(apart.ids, apart.layout)
     own_head = token_logprobs(plain_hidden[apart.at], apart.targets, base.head)
@@ -85,7 +85,7 @@ def check_reference(base: Base, row: Row, references: Sequence[Sequence[float]])
     scored = Scored(logprobs_of(base, row), row.answers, row.num_answers)
     expected = torch.tensor([value for sums in references for value in sums], device=base.device)
     # Errors of single tokens are independent: they add up as the root of their number.
-    allowed = TOLERANCE[base.dtype] * scored.lengths.sqrt()
+    allowed = _TOLERANCE[base.dtype] * scored.lengths.sqrt()
     excess = (scored.sums - expected).abs()
     if not bool((excess <= allowed).all()):
         worst = float(excess.nan_to_num(nan=float("inf")).max())
@@ -94,6 +94,30 @@ def check_reference(base: Base, row: Row, references: Sequence[Sequence[float]])
             f"log-probability differs by {worst:.3g}",
             hint="delete the folder of cached references in the workspace; if it happens again, "
             "please report it",
+        )
+
+
+def answers_at_odds(parts: Mapping[str, float], dtype: torch.dtype) -> Iterator[str]:
+    """Look at the first answers that a model wrote to learn from.
+
+    Args:
+        parts: What `Rollouts.collect` says of them.
+        dtype: Of the computation.
+
+    Yields:
+        A warning, if they are written otherwise than they are learned, or if all are worth the
+        same.
+    """
+    gap, tolerance = parts["rollout_gap"], _TOLERANCE[dtype]
+    if gap > tolerance:
+        yield (
+            f"answers are written with log-probabilities that differ by {gap:.3g} from those that "
+            f"are learned (tolerance {tolerance:.3g})"
+        )
+    if parts["reward_spread"] == 0:
+        yield (
+            f"the first answers are all worth the same, {parts['reward']:.3g}: nothing can be "
+            "learned from such. Look at objective.rewards, or raise objective.samples"
         )
 
 

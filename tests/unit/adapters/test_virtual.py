@@ -15,11 +15,12 @@ from kamerton.core.errors import AdapterError, InterruptedRun, ModelError
 from kamerton.models.base import Base
 from kamerton.models.layout import Layout, Segment
 from kamerton.objectives.sft import Sft
-from kamerton.training.loop import Outcome, Task, train
+from kamerton.training.loop import train
 from kamerton.training.memory import recompute_blocks
 from kamerton.training.rows import make_row
 from kamerton.training.selfcheck import check_ragged
 from kamerton.training.settings import TrainSettings
+from kamerton.training.task import Outcome, Task
 from tests.parity.test_ragged_rows import random_ids
 from tests.shapes import CONFIGS, tiny_base
 from tests.unit.training.test_loop import examples

@@ -16,9 +16,10 @@ from kamerton.data.rendering import Rendered
 from kamerton.models.base import Base
 from kamerton.objectives.sft import Sft
 from kamerton.training import scoring
-from kamerton.training.loop import CHECKPOINT_FILE, Outcome, Task, train
+from kamerton.training.loop import CHECKPOINT_FILE, train
 from kamerton.training.plan import plan_epoch
 from kamerton.training.settings import TrainSettings
+from kamerton.training.task import Outcome, Task
 from tests.shapes import VOCABULARY, tiny_base
 
 

@@ -12,9 +12,10 @@ from kamerton.adapters.full import attach_full
 from kamerton.core.errors import InterruptedRun, MissingExtraError, SettingsError
 from kamerton.objectives.sft import Sft
 from kamerton.training.apollo import Apollo
-from kamerton.training.loop import Task, train
+from kamerton.training.loop import train
 from kamerton.training.optimiser import make_optimiser
 from kamerton.training.settings import TrainSettings
+from kamerton.training.task import Task
 from tests.shapes import tiny_base
 from tests.unit.training.test_loop import examples
 

@@ -20,11 +20,12 @@ from kamerton.objectives.dpo import DpoSettings
 from kamerton.objectives.kto import KtoSettings
 from kamerton.objectives.orpo import OrpoSettings
 from kamerton.objectives.simpo import SimpoSettings
-from kamerton.training.loop import Task, train
+from kamerton.training.loop import train
 from kamerton.training.memory import recompute_blocks
 from kamerton.training.rows import make_row, num_labelled, num_tokens
 from kamerton.training.scoring import add_gradient, logprobs_of, measure, reference_sums
 from kamerton.training.settings import TrainSettings
+from kamerton.training.task import Task
 from tests.shapes import CONFIGS, VOCABULARY, tiny_base
 
 ALL: tuple[ObjectiveSettings, ...] = (

@@ -1,0 +1,100 @@
+"""What is said about a run: how many examples it has, and what its numbers mean."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from kamerton.core.events import Notice, Sink
+from kamerton.data.dataset import Prepared
+from kamerton.data.examples import ClassificationExample
+from kamerton.training.task import Outcome, Task
+
+__all__ = ["explain", "metrics_of", "say_counts"]
+
+_FEW_HELD = 20
+_LESS_PROBABLE = -1.0
+_MOSTLY = 0.9
+
+
+def say_counts(examples: Prepared, sink: Sink) -> None:
+    """Say how many examples are learned from and measured on, and warn when those are few.
+
+    Args:
+        examples: Both.
+        sink: Receives notices.
+    """
+    held = len(examples.holdout)
+    counts = f"{len(examples.train)} examples to learn from, {held} held out"
+    few = f"; fewer than {_FEW_HELD} held out say little: raise data.holdout, or give it a file"
+    sink(Notice(counts + few, "warning") if held < _FEW_HELD else Notice(counts))
+    labels = {e.label for e in examples.train if isinstance(e, ClassificationExample)}
+    if len(labels) == 1:
+        only = f"all examples have one label, '{labels.pop()}': there is nothing to tell apart"
+        sink(Notice(only, "warning"))
+
+
+def metrics_of(task: Task, outcome: Outcome) -> dict[str, float]:
+    """Sum training up; the base's own loss on the holdout says what was gained.
+
+    Args:
+        task: With the kept weights.
+        outcome: How training ended.
+
+    Returns:
+        By name, for the variant's manifest.
+    """
+    metrics = {"steps": float(outcome.kept_step), "train_seconds": outcome.seconds}
+    if outcome.holdout_loss is not None:
+        metrics["holdout_loss"] = outcome.holdout_loss
+        if task.rollouts is not None:
+            with task.rollouts.reference():
+                _, before = task.measure()
+            metrics["holdout_reward_before"] = before["reward"]
+        elif task.objective.reads in ("logprobs", "everything"):
+            with task.adapter.disabled():
+                metrics["holdout_loss_base"], _ = replace(task, distance=None).measure()
+        _, parts = task.measure()
+        metrics |= {f"holdout_{name}": value for name, value in parts.items()}
+    return metrics
+
+
+def explain(metrics: Mapping[str, float], sink: Sink) -> None:
+    """Say what numbers mean that would alarm, or escape, whoever sees them first.
+
+    Args:
+        metrics: As `metrics_of` gives them.
+        sink: Receives notices.
+    """
+    _explain_reward(metrics, sink)
+    change = metrics.get("holdout_chosen_change", 0.0)
+    if change < _LESS_PROBABLE:
+        sink(
+            Notice(
+                f"the better answers became less probable too, by {-change:.1f} nats an answer: "
+                "preferences only look at differences, and the worse answers fell by "
+                f"{-metrics['holdout_rejected_change']:.1f}. To hold the better ones, set "
+                "objective.nll = 0.1 or more, a larger objective.beta, or a smaller rate",
+                "warning",
+            )
+        )
+
+
+def _explain_reward(metrics: Mapping[str, float], sink: Sink) -> None:
+    """Say how far rewards came, and at what distance."""
+    if "holdout_reward" not in metrics:
+        return
+    sink(
+        Notice(
+            f"mean reward of held-out answers: {metrics['holdout_reward_before']:.3f} before, "
+            f"{metrics['holdout_reward']:.3f} now, {metrics['holdout_kl']:.1f} nats an answer away "
+            "from the reference. Rewards do not say whether answers got better: read some"
+        )
+    )
+    if metrics["holdout_ended"] < _MOSTLY:
+        sink(
+            Notice(
+                f"{100 * (1 - metrics['holdout_ended']):.0f} % of the held-out answers were cut at "
+                "objective.max_tokens, or at the end of the base's context: raise it, or "
+                "objective.missing_end_penalty",
+                "warning",
+            )
+        )

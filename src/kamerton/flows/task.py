@@ -1,0 +1,234 @@
+"""From a recipe, examples and a base to what the training loop takes."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kamerton.adapters.adapter import Adapter
+from kamerton.adapters.catalogue import attach, load
+from kamerton.adapters.full import FullSettings
+from kamerton.adapters.headed import Headed, with_head
+from kamerton.core.errors import AdapterError, SettingsError
+from kamerton.core.events import Notice, Sink
+from kamerton.data.dataset import Prepared
+from kamerton.data.examples import Example
+from kamerton.data.rendered import RenderedPrompt, Trainable
+from kamerton.data.rendering import Renderer
+from kamerton.flows.online import examine_online, make_rollouts
+from kamerton.flows.prepare import render_all, renderer_of
+from kamerton.flows.recipe import Recipe
+from kamerton.flows.references import cached_references
+from kamerton.flows.reward_functions import function_hashes
+from kamerton.flows.start import ensure_same_base
+from kamerton.flows.workspace import Workspace
+from kamerton.inference.engine import EmbeddedEngine, context_of
+from kamerton.models.base import Base
+from kamerton.objectives.catalogue import make_objective
+from kamerton.objectives.objective import Online
+from kamerton.objectives.online import OnlineSettings
+from kamerton.objectives.reward import RewardSettings
+from kamerton.prompting.prompt import Prompt
+from kamerton.store.variants import Variant
+from kamerton.training.rollouts import Distance, at_start
+from kamerton.training.task import Task
+
+__all__ = ["Parts", "first_ids", "make_task"]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Parts:
+    """What a new variant is made with.
+
+    Attributes:
+        start: The variant that it goes on from; None begins afresh.
+        members: Variants that it joins.
+        judges: Variants that judge what it writes.
+        folder: What the recipe's paths are relative to.
+    """
+
+    start: Variant | None
+    members: Sequence[Variant]
+    judges: Sequence[Variant]
+    folder: Path
+
+    @property
+    def parents(self) -> list[Variant]:
+        """All of them."""
+        return [*([self.start] if self.start else []), *self.members, *self.judges]
+
+
+def make_task(
+    recipe: Recipe,
+    examples: Prepared,
+    base: Base,
+    prompt: Prompt,
+    parts: Parts,
+    workspace: Workspace,
+    sink: Sink,
+) -> Task:
+    """Render the examples and attach an adapter: a fresh one, or that of the starting variant.
+
+    Args:
+        recipe: What to make.
+        examples: To learn from and to measure on.
+        base: Without an adapter.
+        prompt: Put before every conversation.
+        parts: Variants that the new one is made with.
+        workspace: Where runs and references are.
+        sink: Receives notices and progress.
+
+    Returns:
+        What the loop takes.
+
+    Raises:
+        KamertonError: As its parts raise: data, adapter, settings, variants.
+    """
+    start = parts.start
+    objective = make_objective(recipe.objective)
+    renderer = renderer_of(base, recipe.render, recipe.adapter)
+    for notice in renderer.facts.notices:
+        sink(Notice(notice))
+
+    def render(some: Sequence[Example], what: str) -> list[Trainable]:
+        return render_all(
+            renderer, prompt, some, sink, what, recipe.data.max_unusable,
+            takes=objective.takes, kind=recipe.objective.kind,
+        )  # fmt: skip
+
+    train_rows = render(examples.train, "training examples")
+    held_rows = render(examples.holdout, "held-out examples")
+    adapter = _attached(recipe, base, parts, train_rows[0])
+    _check_room(base, [*train_rows, *held_rows])
+    folder = workspace.runs / recipe.name
+    folder.mkdir(parents=True, exist_ok=True)
+    references, rollouts, distance = None, None, None
+    if isinstance(objective, Online):
+        examine_online(recipe, objective.settings, train_rows, parts.judges, base, sink)
+        rollouts, adapter = make_rollouts(
+            recipe, objective, base, adapter, renderer, parts.judges, parts.folder
+        )
+    if objective.needs_reference:
+        ask = partial(
+            cached_references, base, adapter, start=start.manifest.content_hash if start else "",
+            folder=workspace.references, sink=sink,
+        )  # fmt: skip
+        references = (ask(train_rows), ask(held_rows))
+        distance = _distance(recipe, base, adapter, renderer)
+    return Task(
+        name=recipe.name,
+        base=base,
+        adapter=adapter,
+        objective=objective,
+        train=train_rows,
+        holdout=held_rows,
+        settings=recipe.train,
+        folder=folder,
+        identity=_identity(recipe, examples, base, parts),
+        references=references,
+        starts_as_reference=start is not None or adapter.capabilities.identity_at_start,
+        rollouts=rollouts,
+        distance=distance,
+    )
+
+
+def first_ids(example: Trainable) -> NDArray[np.int32]:
+    """Say what an example begins with: a text, or a prompt that is not answered yet.
+
+    Args:
+        example: One.
+
+    Returns:
+        [T] token ids.
+    """
+    return example.ids if isinstance(example, RenderedPrompt) else example.answers[0].ids
+
+
+def _attached(recipe: Recipe, base: Base, parts: Parts, first: Trainable) -> Adapter:
+    """The adapter that learns, on the base."""
+    if parts.start is None:
+        for member in parts.members:
+            ensure_same_base(member, base)
+        files = [member.files() for member in parts.members]
+        opening = first_ids(first).tolist()
+        adapter = attach(base, recipe.adapter, recipe.train.seed, opening, files)
+    else:
+        ensure_same_base(parts.start, base)
+        adapter = load(base, parts.start.manifest.method, parts.start.files())
+    if isinstance(recipe.objective, RewardSettings):
+        adapter = _judging(base, adapter, recipe.objective.num_scores, recipe.train.seed)
+    return adapter
+
+
+def _distance(recipe: Recipe, base: Base, adapter: Adapter, renderer: Renderer) -> Distance | None:
+    """What says how far the model goes from its reference."""
+    if recipe.start and isinstance(recipe.adapter, FullSettings):
+        # Of all weights there would be a second copy.
+        return None
+    reference = at_start(adapter) if recipe.start else adapter.disabled
+    return Distance(base, EmbeddedEngine(base, renderer), reference, recipe.evaluate.max_tokens)
+
+
+def _judging(base: Base, adapter: Adapter, num_scores: int, seed: int) -> Headed:
+    """Put a score head beside an adapter that has none."""
+    if not isinstance(adapter, Headed):
+        return with_head(base, adapter, num_scores, seed)
+    if adapter.head.num_scores != num_scores:
+        raise SettingsError(
+            f"objective.model: the starting variant gives {adapter.head.num_scores} numbers an "
+            f"answer, the recipe wants {num_scores}"
+        )
+    return adapter
+
+
+def _check_room(base: Base, rows: Sequence[Trainable]) -> None:
+    """Refuse virtual tokens that leave too little of the base's context to an example."""
+    context = context_of(base.model.config)
+    longest = max(
+        max((len(answer.ids) for answer in row.answers), default=row.num_prompt) for row in rows
+    )
+    if context is not None and base.num_virtual and base.num_virtual + longest > context:
+        raise AdapterError(
+            f"adapter.num_tokens: {base.num_virtual} virtual tokens and the longest example of "
+            f"{longest} tokens do not fit into the base's context of {context}",
+            hint=f"set render.max_tokens = {context - base.num_virtual}, or fewer virtual tokens",
+        )
+
+
+def _identity(recipe: Recipe, examples: Prepared, base: Base, parts: Parts) -> str:
+    """List everything that must be the same for a checkpoint to lead to the same weights."""
+    made_of = recipe.model_dump(
+        mode="json", exclude={"name", "purpose", "evaluate", "log", "data", "base"}
+    )
+    # When to save is no part of what is computed; how rows are packed is, by its rounding.
+    del made_of["train"]["checkpoint_every_s"]
+    held = examples.loaded_holdout
+    made_of["data"] = {
+        "examples": examples.loaded.fingerprint[:12],
+        "holdout": held.fingerprint[:12] if held else recipe.data.holdout,
+        "seed": recipe.data.seed,
+    }
+    identity = base.identity
+    made_of["base"] = {
+        "weights": identity.weight_hash,
+        "tokenizer": identity.tokenizer_hash,
+        "template": identity.template_hash,
+        "quantise": identity.quantise,
+        "dtype": str(base.dtype),
+    }
+    parents = [*([parts.start] if parts.start else []), *parts.members]
+    made_of["start"] = ", ".join(parent.manifest.content_hash for parent in parents)
+    if isinstance(recipe.objective, OnlineSettings):
+        judges = {judge.name: judge.manifest.content_hash[:12] for judge in parts.judges}
+        made_of["rewards"] = judges | function_hashes(recipe.objective, parts.folder)
+    made_of["machine"] = {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "device": str(base.device),
+    }
+    return json.dumps(made_of, sort_keys=True)

@@ -1,0 +1,87 @@
+"""What the training loop is given, and what it gives back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kamerton.adapters.adapter import Adapter
+from kamerton.data.rendered import Trainable
+from kamerton.models.base import Base
+from kamerton.objectives.objective import Objective
+from kamerton.training.rollouts import Distance, Rollouts
+from kamerton.training.scoring import References, measure
+from kamerton.training.settings import TrainSettings
+
+__all__ = ["Outcome", "Task"]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What to train.
+
+    Attributes:
+        name: Of the run.
+        base: With the adapter attached.
+        adapter: What learns.
+        objective: What it minimises.
+        train: Examples to learn from, of the kind that the objective takes.
+        holdout: Examples to measure on; may be empty.
+        settings: How.
+        folder: Where checkpoints go.
+        identity: All that must be equal for a checkpoint to be gone on from, as JSON.
+        references: For `train` and `holdout`, where the objective needs a reference.
+        starts_as_reference: Whether the model before the first step is the reference.
+        rollouts: Where the examples are prompts that the model answers itself.
+        distance: Says how far the model went, where a reference should hold it.
+    """
+
+    name: str
+    base: Base
+    adapter: Adapter
+    objective: Objective
+    train: Sequence[Trainable]
+    holdout: Sequence[Trainable]
+    settings: TrainSettings
+    folder: Path
+    identity: str
+    references: tuple[References, References] | None = None
+    starts_as_reference: bool = True
+    rollouts: Rollouts | None = None
+    distance: Distance | None = None
+
+    def measure(self, tokens_per_row: int = 4096) -> tuple[float, dict[str, float]]:
+        """Measure the model as it is on the holdout.
+
+        Args:
+            tokens_per_row: Size of a row.
+
+        Returns:
+            The loss, a mean over the objective's units, and its parts.
+        """
+        if self.rollouts is not None:
+            return self.rollouts.measure(self.holdout, tokens_per_row)
+        references = self.references and self.references[1]
+        found = measure(self.objective, self.base, self.holdout, references, tokens_per_row)
+        if self.distance is not None:
+            found[1]["distance"] = self.distance.measure(self.holdout)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended; the adapter holds the kept weights.
+
+    Attributes:
+        num_steps: Steps done.
+        kept_step: Step whose weights were kept.
+        holdout_loss: Held-out loss of the kept weights, a mean over the objective's units; None
+            without holdout.
+        reason: `done` or `early stop`.
+        seconds: Time spent in steps.
+    """
+
+    num_steps: int
+    kept_step: int
+    holdout_loss: float | None
+    reason: str
+    seconds: float

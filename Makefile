@@ -64,12 +64,13 @@ docs: $(STAMP) ## regenerate the reference pages and the file trees
 
 tree: docs
 
-bench: $(STAMP) ## SFT + LoRA beside TRL + PEFT (makes an environment for TRL), and growth
+bench: $(STAMP) ## SFT and preferences beside TRL + PEFT (makes an environment for TRL), and growth
 	@test -x .venv-trl/bin/python || ( $(PYTHON) -m venv .venv-trl \
 		&& .venv-trl/bin/python -m pip install --quiet torch==2.13.0 \
 		&& .venv-trl/bin/python -m pip install --quiet trl peft datasets )
 	$(BIN)/python benchmarks/sft_speed.py compare --trl-python .venv-trl/bin/python
 	$(BIN)/python benchmarks/sft_speed.py growth
+	$(BIN)/python benchmarks/preferences.py cost --trl-python .venv-trl/bin/python
 
 clean: ## remove what the targets made, but not .venv
 	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -19,6 +19,8 @@ from kamerton.models.load import load_base
 NUM_HELD, NUM_TUNE = 500, 200
 _TUNE_SHARE = 5
 _LONGEST = 384
+_TRIED_EVERY = 3
+"""Published pairs are long: rates are tried on a third of them."""
 _SEED = 0
 
 
@@ -87,8 +89,8 @@ def _write_harmless(folder: Path, source: Path) -> None:
     )  # fmt: skip
     _write(folder / "start.jsonl", ({"messages": [*r["prompt"], *r["chosen"]]} for r in train))
     _write(folder / "tune.jsonl", tune)
-    for name in ("pairs", "pairs-tried"):
-        _write(folder / f"{name}.jsonl", train)
+    _write(folder / "pairs.jsonl", train)
+    _write(folder / "pairs-tried.jsonl", train[::_TRIED_EVERY])
     _write(folder / "held.jsonl", held)
 
 

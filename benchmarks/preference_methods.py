@@ -64,7 +64,7 @@ def _online(kind: str, judge: str = REWARD, **settings: Any) -> dict[str, Any]:
 
 
 _FUNCTION = {"kind": "function", "function": f"{_HERE / 'exploitable_reward.py'}:pleasing"}
-_OFFLINE, _FRESH, _OWN = (1e-4, 3e-4, 1e-3), (1e-3, 3e-3, 1e-2), (3e-4, 1e-3)
+_OFFLINE, _FRESH, _OWN = (3e-5, 1e-4, 3e-4), (1e-3, 3e-3, 1e-2), (3e-4, 1e-3)
 
 _DESK = {
     "SFT only": Method(),
@@ -72,7 +72,7 @@ _DESK = {
     "SimPO": Method({"kind": "simpo"}, _OFFLINE),
     "ORPO": Method({"kind": "orpo", "weight": 0.5}, _OFFLINE),
     "ORPO from the base": Method({"kind": "orpo", "weight": 0.5}, _FRESH, epochs=8, start=""),
-    "KTO": Method({"kind": "kto"}, _OFFLINE),
+    "KTO": Method({"kind": "kto"}, (1e-4, 3e-4, 1e-3)),
     "reward model": Method({"kind": "reward"}, (3e-4, 1e-3, 3e-3), start=""),
     "PPO": Method(_online("ppo", samples=NUM_SAMPLES, updates=2), _OWN),
     "RLOO": Method(_online("rloo", samples=NUM_SAMPLES), _OWN),
@@ -83,17 +83,20 @@ _DESK = {
     ),
 }
 
+_NOISY_RATES = (1e-4, 3e-4)
+"""Of given answers, and of own ones."""
+
 _HARMLESS = {
     "SFT only": Method(),
     **{
-        name: Method(_DESK[name].objective, (3e-5, 1e-4, 3e-4), epochs=1)
+        name: Method(_DESK[name].objective, _OFFLINE, epochs=1)
         for name in ("DPO", "SimPO", "ORPO", "KTO")
     },
 }
 
 
 def _noisy() -> dict[str, Method]:
-    """Rates are the middle ones: what is compared is how methods bear noise."""
+    """No rates are tried: what is compared is how methods bear noise."""
     found = {}
     for share in NOISE:
         train, judge = f"flipped-{share}", f"{REWARD}-{share}"
@@ -105,7 +108,8 @@ def _noisy() -> dict[str, Method]:
         objectives["Dr. DPO"] = {"kind": "dpo", "robustness": "dr-dpo"}
         objectives["DRPO"] = _online("drpo", judge)
         for name, objective in objectives.items():
-            found[noisy_name(name, share)] = Method(objective, (3e-4,), train=train)
+            rate = _NOISY_RATES["rewards" in objective]
+            found[noisy_name(name, share)] = Method(objective, (rate,), train=train)
     return found
 
 
@@ -129,7 +133,8 @@ def recipe_of(task: str, method: str, rate: float, seed: int, tried: bool, folde
         method: Of the task.
         rate: Learning rate.
         seed: Of training.
-        tried: Whether the run only tries the rate: shorter, and without the tuning pairs.
+        tried: Whether the run only tries the rate: without the tuning pairs, and shorter where
+            answers are its own.
         folder: Of the task's files.
     """
     made = TASKS[task][method]

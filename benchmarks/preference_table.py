@@ -254,8 +254,8 @@ def _noise(folder: Path) -> list[str]:
         )
     return [
         "\n## Pairs that are the wrong way round\n\nA share of the training pairs is turned round; "
-        "held-out pairs are right. All at the rate 3e-4; DRPO's reward model learned from the same "
-        "turned pairs. Preferred per token:\n",
+        "held-out pairs are right. DPO and its forms share a rate; DRPO's reward model learned "
+        "from the same turned pairs. Preferred per token:\n",
         *_table(columns, accuracy),
         "\nRule kept, sampled:\n",
         *_table(columns, rule),

@@ -5,22 +5,23 @@
     python benchmarks/preferences.py table --work DIR
 
 `quality` trains and measures; it keeps what it did in `--work`, goes on after a cut, and may run in
-several processes that share the folder (one thread each, unless OMP_NUM_THREADS says otherwise:
-more threads than cores wait for each other). `cost` measures time and memory beside TRL: nothing
-else should run. `table` writes the result file from what is in `--work`.
+several processes that share the folder, each with one thread unless OMP_NUM_THREADS says otherwise:
+more threads than cores wait for each other. `cost` measures time and memory beside TRL: let nothing
+else run. `table` writes the result file from what is in `--work`.
 
 All start from one variant that keeps the desk's rules every second time. A method has learning
-rates, a factor of about three apart. On the training pairs without their last fifth, as many epochs
-as later (or ten steps of own answers) try each of them. The best preference accuracy on that fifth
-decides (per token: as whole answers, the shorter and better one is the more probable already), or
-the best mean reward less beta times the distance where answers are the model's own; of equals the
-smallest, and no rate whose answers are more than 20 nats from the start. Then three seeds learn
-from all pairs, three epochs or thirty steps of own answers: the latter are slow, so they have two
-rates. Only then the held-out pairs are looked at.
+rates, a factor of about three apart. Each is tried on the training pairs without their last fifth.
+The best preference accuracy on that fifth decides (per token: as whole answers, the shorter and
+better one is the more probable already), or the best mean reward less beta times the distance
+where answers are the model's own; of equals the smallest, and no rate whose answers are more than
+20 nats from the start. Then three seeds learn from all pairs. Only then the held-out pairs are
+looked at. Given answers are learned for three epochs, also when a rate is tried: what holds for
+one epoch may fall apart in three. Own answers are slow: two rates, ten steps to try them, thirty
+to learn.
 
 Task `noise` turns shares of the training pairs round, its reward models' too, and tries no rates.
-`hh_harmless` has published pairs and no rule: only preferences are measured. Every training is a
-process of its own, so that peak memory is its own.
+`hh_harmless` has published pairs and no rule: only preferences are measured, and rates are tried on
+every third pair. Every training is a process of its own, so that peak memory is its own.
 """
 
 import argparse

@@ -378,9 +378,10 @@ class Renderer:
         """Render, leaving the oldest turns out where that is allowed and needed."""
         try:
             return self._chat(messages, tools, place, train_on)
-        except _OverlongError:
+        except _OverlongError as error:
             if self.settings.overlong == "drop":
-                raise
+                hint = f"{error.hint}, or set render.overlong = 'shorten'"
+                raise _OverlongError(error.message, hint=hint) from None
         system = [message for message in messages if message["role"] == "system"]
         rest = [message for message in messages if message["role"] != "system"]
         last = max(i for i, message in enumerate(rest) if message["role"] == "assistant")
@@ -417,7 +418,7 @@ class Renderer:
         way = "raise render.max_tokens" if raisable else "take a base with a longer context"
         return _OverlongError(
             f"a row must have at most {self.max_tokens} tokens ({self._limit}), {found}",
-            hint=f"{way}, shorten the text, or set render.overlong = 'shorten'",
+            hint=f"{way}, or shorten the text",
         )
 
 

@@ -6,32 +6,31 @@ that went on from another is compared with that one too.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 from kamerton.core.errors import (
     EvaluationError,
-    RenderingError,
     SettingsError,
     StoreError,
     VariantError,
 )
-from kamerton.core.events import Notice, Progress, Sink
+from kamerton.core.events import Notice, Sink
 from kamerton.core.files import hash_json
 from kamerton.core.settings import apply_overrides
 from kamerton.data.dataset import ensure_usable, load_examples
 from kamerton.data.examples import ChatExample, ClassificationExample, Example, PreferenceExample
-from kamerton.data.rendering import Rendered, Renderer
+from kamerton.data.rendering import Renderer
 from kamerton.data.settings import DataSettings
 from kamerton.evaluation.comparison import Comparison, compare
 from kamerton.evaluation.settings import Check, EvaluationSettings
 from kamerton.evaluation.table import markdown_table
-from kamerton.evaluation.task import Answers, Item, make_items, run_items, spread
-from kamerton.flows.measure import measure_general_loss
+from kamerton.evaluation.task import Answers, Item, make_items, spread
+from kamerton.flows.contestants import Contestant, Measurable, render_questions
 from kamerton.flows.prepare import make_prompt, read_examples, renderer_of
 from kamerton.flows.recipe import Recipe
-from kamerton.flows.variants import base_of, engine_of, make_ready, prompt_of, recipe_of
+from kamerton.flows.variants import base_of, prompt_of, recipe_of
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import context_of
 from kamerton.models.base import Base
@@ -39,16 +38,11 @@ from kamerton.models.load import DType
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.database import open_store
 from kamerton.store.variants import Variant, add_metrics, find_variant
-from kamerton.training.measure import mean_loss
-from kamerton.training.rows import num_labelled
 
 __all__ = ["Evaluated", "evaluate_variants", "evaluation_settings"]
 
 _NO_LIMIT = 1 << 20
 _FEW_HELD = 20
-
-Measurable = ChatExample | ClassificationExample | PreferenceExample
-"""What has a question and a right answer."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -116,15 +110,15 @@ def evaluate_variants(
     for prompt in _prompts(recipe, prepared.train, settings.shots, sink):
         shots = len(prompt.demonstrations)
         name = f"{shots}-shot" if shots else "zero-shot"
-        contestants.append(_Contestant(name, renderer, _shortened(prompt)))
+        contestants.append(Contestant(name, renderer, _shortened(prompt)))
     baselines = [*(one.name for one in contestants), *(start.name for start in starts)]
     for variant in stored:
         renderer = _renderer(base, recipe_of(variant), recipe)
-        contestants.append(_Contestant(variant.name, renderer, (prompt_of(variant),), variant))
-    held, asked = _render(contestants, held, labels, sink)
+        contestants.append(Contestant(variant.name, renderer, (prompt_of(variant),), variant))
+    held, asked = render_questions(contestants, held, labels, sink)
     items = make_items(held, labels=labels or None)
     answers = [
-        _answer(one, base, items, own, settings, sink)
+        one.answer(base, items, own, settings, sink)
         for one, own in zip(contestants, asked, strict=True)
     ]
     comparison = compare(items, answers, settings, against=baselines)
@@ -163,45 +157,6 @@ def evaluation_settings(variant: Variant, overrides: Sequence[str]) -> Evaluatio
     if unknown:
         raise SettingsError(f"--set {unknown[0]}: only evaluate.* can be set here")
     return EvaluationSettings.parse(values["evaluate"], source="--set evaluate")
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Asked:
-    """An example as one contestant is asked: the prompt before it, and its rows for the loss."""
-
-    prompt: Prompt
-    rows: tuple[Rendered, ...]
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Contestant:
-    """A prompt or a variant that is measured; of several prompts the first that fits is used."""
-
-    name: str
-    renderer: Renderer
-    prompts: tuple[Prompt, ...]
-    variant: Variant | None = None
-
-    def ask(self, example: Measurable, labels: Sequence[str]) -> _Asked:
-        """Render an example, its answer included, so that every label would fit as well."""
-        *longer, last = self.prompts
-        for prompt in longer:
-            try:
-                return _Asked(prompt, self._rows(prompt, example, labels))
-            except RenderingError:
-                continue
-        return _Asked(last, self._rows(last, example, labels))
-
-    def _rows(
-        self, prompt: Prompt, example: Measurable, labels: Sequence[str]
-    ) -> tuple[Rendered, ...]:
-        if isinstance(example, ClassificationExample):
-            # The label with the most characters stands for the one with the most tokens.
-            longest = replace(example, label=max(labels, key=len))
-            self.renderer.render_rows(longest, prompt.apply)
-        if isinstance(example, PreferenceExample):
-            self.renderer.render_pair(example, prompt.apply)
-        return self.renderer.render_rows(example, prompt.apply)
 
 
 def _prompts(recipe: Recipe, train: Sequence[Example], shots: int, sink: Sink) -> list[Prompt]:
@@ -347,78 +302,6 @@ def _labels(train: Sequence[Example], held: Sequence[Measurable], sink: Sink) ->
             )
         )
     return sorted(known | asked) if asked else []
-
-
-def _render(
-    contestants: Sequence[_Contestant],
-    held: Sequence[Measurable],
-    labels: Sequence[str],
-    sink: Sink,
-) -> tuple[list[Measurable], list[list[_Asked]]]:
-    """Render what is measured for every contestant; what one of them cannot take, none is asked."""
-    asked: list[list[_Asked]] = [[] for _ in contestants]
-    kept: list[Measurable] = []
-    problems: list[str] = []
-    for number, example in enumerate(held, 1):
-        try:
-            made = [one.ask(example, labels) for one in contestants]
-        except RenderingError as error:
-            problems.append(error.message)
-        else:
-            kept.append(example)
-            for own, new in zip(asked, made, strict=True):
-                own.append(new)
-        sink(Progress("rendering questions", number, len(held), "questions"))
-    if not kept:
-        raise EvaluationError(f"none of the {len(held)} examples can be asked: {problems[0]}")
-    if problems:
-        found = f"{len(problems)} of {len(held)} examples are not asked: {problems[0]}"
-        sink(Notice(found, "warning"))
-    for one, own in zip(contestants, asked, strict=True):
-        if fewer := sum(each.prompt is not one.prompts[0] for each in own):
-            sink(
-                Notice(
-                    f"{one.name}: {fewer} of {len(own)} questions leave room for fewer worked "
-                    "examples in the base's context",
-                    "warning",
-                )
-            )
-    return kept, asked
-
-
-def _answer(
-    contestant: _Contestant,
-    base: Base,
-    items: Sequence[Item],
-    asked: Sequence[_Asked],
-    settings: EvaluationSettings,
-    sink: Sink,
-) -> Answers:
-    """Ask one contestant, its adapter attached for that while."""
-
-    def report(done: int, total: int) -> None:
-        sink(Progress(f"asking {contestant.name}", done, total, "questions"))
-
-    report(0, len(items))
-    adapter = make_ready(contestant.variant, base).adapter if contestant.variant else None
-    # Each question brings its own prompt.
-    engine = engine_of(base, contestant.renderer)
-    prompted = [
-        replace(item, chat=each.prompt.apply(item.chat))
-        for item, each in zip(items, asked, strict=True)
-    ]
-    answers = run_items(engine, contestant.name, prompted, settings, report)
-    if base.score_head is None:
-        rows = [row for each in asked for row in each.rows]
-        answers = replace(
-            answers,
-            holdout_loss=mean_loss(base, rows),
-            holdout_tokens=num_labelled(rows),
-            general_loss=measure_general_loss(base, contestant.renderer),
-        )
-    if adapter is not None:
-        adapter.detach()
-    return answers
 
 
 def _record(

@@ -52,7 +52,7 @@ def metrics_of(task: Task, outcome: Outcome) -> dict[str, float]:
         elif task.objective.reads in ("logprobs", "everything"):
             with task.adapter.disabled():
                 metrics["holdout_loss_base"], _ = replace(task, distance=None).measure()
-        _, parts = task.measure()
+        parts = outcome.parts if outcome.parts is not None else task.measure()[1]
         metrics |= {f"holdout_{name}": value for name, value in parts.items()}
     return metrics
 

@@ -183,7 +183,9 @@ def _ensure_effect(base: Base, adapter: Adapter, example: Trainable) -> None:
     trained = base.hidden(ids, layout)
     with adapter.disabled():
         plain = base.hidden(ids, layout)
-    if torch.equal(trained, plain):
+    # A head that learned judges even where the hidden states are still the base's.
+    judges = base.score_head is not None and bool(base.score_head.weight.any())
+    if torch.equal(trained, plain) and not judges:
         raise AdapterError(
             "the trained adapter leaves the base's answers unchanged",
             hint="raise train.learning_rate or train.epochs",

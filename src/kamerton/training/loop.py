@@ -103,6 +103,7 @@ class _Run:
         self.plan = plan_run(self._lengths, self.settings)
         self.optimiser = make_optimiser(task.adapter, self.settings)
         self.best: dict[str, Tensor] = {}
+        self.parts: dict[int, Mapping[str, float]] = {}
         self.counters = Counters(tokens_per_row=self.settings.tokens_per_row)
         self.path = task.folder / CHECKPOINT_FILE
 
@@ -113,11 +114,11 @@ class _Run:
         if resumed and (self.counters.step == len(self.plan) or self._given_up()):
             self.sink(Notice("this run is finished: nothing is left to train"))
         elif not resumed and len(self.plan) < _FEW_STEPS:
+            steps = f"only {len(self.plan)} optimiser step{'s' * (len(self.plan) > 1)}"
             self.sink(
                 Notice(
-                    f"only {len(self.plan)} optimiser steps, which teach little: raise "
-                    "train.epochs, or lower train.tokens_per_step "
-                    f"({self.settings.tokens_per_step:,})",
+                    f"{steps}, which teach little: raise train.epochs, or lower "
+                    f"train.tokens_per_step ({self.settings.tokens_per_step:,})",
                     "warning",
                 )
             )
@@ -360,6 +361,7 @@ class _Run:
     def _measure(self) -> None:
         """Held-out loss, mean over the objective's units."""
         loss, parts = self.task.measure(self.counters.tokens_per_row)
+        self.parts[self.counters.step] = parts
         self.counters = replace(self.counters, last_loss=loss)
         better = loss < self.counters.best_loss
         if better:
@@ -392,4 +394,5 @@ class _Run:
             kept, loss = counters.best_step, counters.best_loss
         metrics = {} if loss is None else {"holdout_loss": loss}
         self.sink(RunFinished(self.task.name, counters.step, reason, metrics))
-        return Outcome(counters.step, kept, loss, reason, counters.seconds)
+        parts = self.parts.get(kept)
+        return Outcome(counters.step, kept, loss, reason, counters.seconds, parts)

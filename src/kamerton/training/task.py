@@ -1,6 +1,6 @@
 """What the training loop is given, and what it gives back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +78,7 @@ class Outcome:
             without holdout.
         reason: `done` or `early stop`.
         seconds: Time spent in steps.
+        parts: Of the held-out loss; None if it was measured before an interruption, or not at all.
     """
 
     num_steps: int
@@ -85,3 +86,4 @@ class Outcome:
     holdout_loss: float | None
     reason: str
     seconds: float
+    parts: Mapping[str, float] | None = None

@@ -119,6 +119,16 @@ def test_overlong_examples_can_lose_their_oldest_turns() -> None:
         renderer_of("chatml", max_tokens=8, overlong="shorten").render(chat(CHAT))
 
 
+def test_shortening_is_advised_only_where_it_helps() -> None:
+    renderer = renderer_of("chatml", max_tokens=30)
+    with pytest.raises(RenderingError) as caught:
+        renderer.render(chat(CHAT))
+    assert "render.overlong" in str(caught.value.hint)
+    with pytest.raises(RenderingError) as caught:
+        renderer.render_prompt(chat(CHAT))
+    assert "render.overlong" not in str(caught.value.hint)
+
+
 def test_plain_text_is_trained_from_its_first_token_to_eos() -> None:
     renderer, tokenizer = renderer_of("llama3"), tokenizer_of(CASES["llama3"])
     row = renderer.render(TextExample(PLACE, "Да. <|eot_id|>"))

@@ -52,6 +52,12 @@ def test_its_preference_accuracy_stands_beside_prompting(project: Project, judge
     assert found.comparison.cost("judge").holdout_loss is None
 
 
+def test_after_one_step_only_the_head_has_learned(project: Project) -> None:
+    settings = {"epochs": 1, "learning_rate": 1e-3, "tokens_per_step": 400, "max_steps": 1}
+    made = project.make("one-step", "pairs", {"kind": "reward"}, train=settings)
+    assert made.variant.manifest.metrics["steps"] == 1
+
+
 def test_the_engine_judges_as_training_does(project: Project, judge: Made) -> None:
     base = base_of(judge.variant)
     ready = make_ready(judge.variant, base)

@@ -1,0 +1,181 @@
+"""Contestants of a comparison: prompts and variants, each asked the same questions in its way."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from kamerton.core.errors import EvaluationError, RenderingError
+from kamerton.core.events import Notice, Progress, Sink
+from kamerton.data.examples import ChatExample, ClassificationExample, PreferenceExample
+from kamerton.data.rendered import Rendered
+from kamerton.data.rendering import Renderer
+from kamerton.evaluation.settings import EvaluationSettings
+from kamerton.evaluation.task import Answers, Item, run_items
+from kamerton.flows.measure import measure_general_loss
+from kamerton.flows.variants import engine_of, make_ready
+from kamerton.models.base import Base
+from kamerton.prompting.prompt import Prompt
+from kamerton.store.variants import Variant
+from kamerton.training.measure import mean_loss
+from kamerton.training.rows import num_labelled
+
+__all__ = ["Asked", "Contestant", "Measurable", "render_questions"]
+
+Measurable = ChatExample | ClassificationExample | PreferenceExample
+"""What has a question and a right answer."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Asked:
+    """An example as one contestant is asked.
+
+    Attributes:
+        prompt: Before it.
+        rows: With the right answer, for the loss.
+    """
+
+    prompt: Prompt
+    rows: tuple[Rendered, ...]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Contestant:
+    """A prompt or a variant that is measured.
+
+    Attributes:
+        name: In the comparison.
+        renderer: Of what it is asked.
+        prompts: Of several the first that fits is used.
+        variant: None for a prompt alone.
+    """
+
+    name: str
+    renderer: Renderer
+    prompts: tuple[Prompt, ...]
+    variant: Variant | None = None
+
+    def ask(self, example: Measurable, labels: Sequence[str]) -> Asked:
+        """Render an example, its answer included, so that every label would fit as well.
+
+        Args:
+            example: A question.
+            labels: To choose from, of a classification.
+
+        Returns:
+            What is asked.
+
+        Raises:
+            RenderingError: If it cannot be asked.
+        """
+        *longer, last = self.prompts
+        for prompt in longer:
+            try:
+                return Asked(prompt, self._rows(prompt, example, labels))
+            except RenderingError:
+                continue
+        return Asked(last, self._rows(last, example, labels))
+
+    def answer(
+        self,
+        base: Base,
+        items: Sequence[Item],
+        asked: Sequence[Asked],
+        settings: EvaluationSettings,
+        sink: Sink,
+    ) -> Answers:
+        """Answer the questions, the variant's adapter attached for that while.
+
+        Args:
+            base: Without an adapter.
+            items: The questions.
+            asked: The same, as `ask` gave them.
+            settings: How to measure.
+            sink: Receives progress.
+
+        Returns:
+            The answers and what they cost.
+        """
+
+        def report(done: int, total: int) -> None:
+            sink(Progress(f"asking {self.name}", done, total, "questions"))
+
+        report(0, len(items))
+        adapter = make_ready(self.variant, base).adapter if self.variant else None
+        # Each question brings its own prompt.
+        engine = engine_of(base, self.renderer)
+        prompted = [
+            replace(item, chat=each.prompt.apply(item.chat))
+            for item, each in zip(items, asked, strict=True)
+        ]
+        answers = run_items(engine, self.name, prompted, settings, report)
+        if base.score_head is None:
+            rows = [row for each in asked for row in each.rows]
+            answers = replace(
+                answers,
+                holdout_loss=mean_loss(base, rows),
+                holdout_tokens=num_labelled(rows),
+                general_loss=measure_general_loss(base, self.renderer),
+            )
+        if adapter is not None:
+            adapter.detach()
+        return answers
+
+    def _rows(
+        self, prompt: Prompt, example: Measurable, labels: Sequence[str]
+    ) -> tuple[Rendered, ...]:
+        if isinstance(example, ClassificationExample):
+            # The label with the most characters stands for the one with the most tokens.
+            longest = replace(example, label=max(labels, key=len))
+            self.renderer.render_rows(longest, prompt.apply)
+        if isinstance(example, PreferenceExample):
+            self.renderer.render_pair(example, prompt.apply)
+        return self.renderer.render_rows(example, prompt.apply)
+
+
+def render_questions(
+    contestants: Sequence[Contestant],
+    held: Sequence[Measurable],
+    labels: Sequence[str],
+    sink: Sink,
+) -> tuple[list[Measurable], list[list[Asked]]]:
+    """Render what is measured for every contestant; what one of them cannot take, none is asked.
+
+    Args:
+        contestants: Who is asked.
+        held: The questions.
+        labels: To choose from, of classifications.
+        sink: Receives progress, and warnings of what is left out.
+
+    Returns:
+        The questions that are asked, and by contestant how.
+
+    Raises:
+        EvaluationError: If none can be asked.
+    """
+    asked: list[list[Asked]] = [[] for _ in contestants]
+    kept: list[Measurable] = []
+    problems: list[str] = []
+    for number, example in enumerate(held, 1):
+        try:
+            made = [one.ask(example, labels) for one in contestants]
+        except RenderingError as error:
+            problems.append(error.message)
+        else:
+            kept.append(example)
+            for own, new in zip(asked, made, strict=True):
+                own.append(new)
+        sink(Progress("rendering questions", number, len(held), "questions"))
+    if not kept:
+        raise EvaluationError(f"none of the {len(held)} examples can be asked: {problems[0]}")
+    if problems:
+        found = f"{len(problems)} of {len(held)} examples are not asked: {problems[0]}"
+        sink(Notice(found, "warning"))
+    for one, own in zip(contestants, asked, strict=True):
+        if fewer := sum(each.prompt is not one.prompts[0] for each in own):
+            sink(
+                Notice(
+                    f"{one.name}: {fewer} of {len(own)} questions leave room for fewer worked "
+                    "examples in the base's context",
+                    "warning",
+                )
+            )
+    return kept, asked

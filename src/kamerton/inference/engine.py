@@ -20,7 +20,7 @@ from kamerton.core.protocols import Chat, Generation, Sample, Score, TokenEvent
 from kamerton.core.sequences import shared_prefix
 from kamerton.data.rendering import Renderer
 from kamerton.inference.detokenise import TextStream
-from kamerton.inference.sampling import Sampler
+from kamerton.inference.sampling import choose_tokens, random_stream
 from kamerton.models.base import Base
 from kamerton.models.cache import KVCache
 from kamerton.models.heads import token_logprobs
@@ -51,7 +51,7 @@ class _Answer:
 
     index: int
     prompt: list[int]
-    sampler: Sampler
+    random: torch.Generator
     text: TextStream
     slot: int = 0
     length: int = 0
@@ -106,7 +106,7 @@ class EmbeddedEngine:
             _Answer(
                 index,
                 self._renderer.prompt_ids(self._prompt.apply(chat)),
-                Sampler(generation, index),
+                random_stream(generation, index),
                 TextStream(self._renderer.tokenizer, generation.stop),
             )
             for index, chat in enumerate(chats)
@@ -134,7 +134,11 @@ class EmbeddedEngine:
         tokenizer = self._renderer.tokenizer
         answers = [
             _Answer(
-                index, list(prompt), Sampler(generation, index), TextStream(tokenizer), logprobs=[]
+                index,
+                list(prompt),
+                random_stream(generation, index),
+                TextStream(tokenizer),
+                logprobs=[],
             )
             for index, prompt in enumerate(prompts)
         ]
@@ -201,8 +205,9 @@ class EmbeddedEngine:
         active = answers
         while True:
             going = []
-            for answer, row in zip(active, logits, strict=True):
-                event = self._advance(answer, row, generation)
+            self._choose(active, logits, generation)
+            for answer in active:
+                event = self._advance(answer, generation)
                 yield event
                 if event.finish_reason is None:
                     going.append(answer)
@@ -215,13 +220,22 @@ class EmbeddedEngine:
             active = going
             logits = self._decode(active, cache)
 
-    def _advance(self, answer: _Answer, logits: Tensor, generation: Generation) -> TokenEvent:
-        """Choose the next token of an answer and say what it adds."""
-        answer.token = answer.sampler.choose(logits)
-        answer.ids.append(answer.token)
-        if answer.logprobs is not None:
-            # Of all that could be said, whatever temperature and cuts it was chosen with.
-            answer.logprobs.append(float(logits[answer.token] - logits.logsumexp(-1)))
+    def _choose(self, answers: list[_Answer], logits: Tensor, generation: Generation) -> None:
+        """Choose the next token of every answer; the device is asked once for all."""
+        tokens = choose_tokens(logits, generation, [answer.random for answer in answers])
+        for answer, token in zip(answers, tokens.tolist(), strict=True):
+            answer.token = token
+            answer.ids.append(token)
+        if answers[0].logprobs is None:
+            return
+        # Of all that could be said, whatever temperature and cuts it was chosen with.
+        chosen = logits.gather(-1, tokens[:, None]).squeeze(-1) - logits.logsumexp(-1)
+        for answer, logprob in zip(answers, chosen.tolist(), strict=True):
+            assert answer.logprobs is not None, "all answers of a wave are asked for alike"
+            answer.logprobs.append(logprob)
+
+    def _advance(self, answer: _Answer, generation: Generation) -> TokenEvent:
+        """Say what the newest token adds to an answer."""
         if answer.token in self._renderer.stop_ids:
             return TokenEvent(answer.index, answer.text.finish(), "stop")
         text = answer.text.add(answer.token)

@@ -1,46 +1,68 @@
-"""Choosing the next token."""
+"""Choosing the next token of several answers at once."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from kamerton.core.errors import ModelError
 from kamerton.core.protocols import Generation
 from kamerton.core.seeds import derive_seed
 
-__all__ = ["Sampler"]
+__all__ = ["choose_tokens", "random_stream"]
 
 
-class Sampler:
-    """Chooses tokens for one answer; its draws do not depend on who else is in the batch.
+def random_stream(generation: Generation, index: int) -> torch.Generator:
+    """Begin the random numbers of one answer: they do not depend on who else is in the batch.
 
     Args:
-        generation: How to choose.
-        index: Number of the answer; gives it its own random stream.
+        generation: Has the seed.
+        index: Number of the answer.
+
+    Returns:
+        A generator on the CPU.
     """
+    return torch.Generator().manual_seed(derive_seed(generation.seed, "sample", index))
 
-    def __init__(self, generation: Generation, index: int) -> None:
-        self._generation = generation
-        self._random = torch.Generator().manual_seed(derive_seed(generation.seed, "sample", index))
 
-    def choose(self, logits: Tensor) -> int:
-        """Choose the next token.
+def choose_tokens(
+    logits: Tensor, generation: Generation, streams: Sequence[torch.Generator]
+) -> Tensor:
+    """Choose the next token of each answer.
 
-        Args:
-            logits: [V] in fp32.
+    Args:
+        logits: [n, V] in fp32.
+        generation: How to choose: the most probable at temperature 0, else drawn from what
+            `top_k` and then `top_p` leave.
+        streams: n; each gives one number, by which the sum of probabilities is cut.
 
-        Returns:
-            A token id.
-        """
-        wanted = self._generation
-        if wanted.temperature == 0:
-            return int(logits.argmax())
-        values = logits.detach().cpu() / wanted.temperature
-        if wanted.top_k:
-            kept = values.topk(min(wanted.top_k, len(values))).values[-1]
-            values = values.masked_fill(values < kept, float("-inf"))
-        probabilities = values.softmax(-1)
-        if wanted.top_p < 1:
-            ordered, order = probabilities.sort(descending=True)
-            # A token stays when the mass before it is below top_p: the first always does.
-            dropped = order[ordered.cumsum(0) - ordered >= wanted.top_p]
-            probabilities[dropped] = 0
-        return int(torch.multinomial(probabilities, 1, generator=self._random))
+    Returns:
+        [n] token ids, on the logits' device.
+
+    Raises:
+        ModelError: If the probabilities are not finite.
+    """
+    if generation.temperature == 0:
+        return logits.argmax(-1)
+    values = logits / generation.temperature
+    if generation.top_k:
+        kept = values.topk(min(generation.top_k, values.shape[-1])).values[:, -1:]
+        values = values.masked_fill(values < kept, float("-inf"))
+    probabilities = values.softmax(-1)
+    if generation.top_p < 1:
+        ordered, order = probabilities.sort(descending=True)
+        # A token stays when the mass before it is below top_p: the first always does.
+        dropped = ordered.cumsum(-1) - ordered >= generation.top_p
+        probabilities = probabilities.scatter(-1, order, ordered.masked_fill(dropped, 0))
+    # Single precision would lose the rarest of a large vocabulary.
+    mass = probabilities.cumsum(-1, dtype=torch.float64)
+    if not torch.isfinite(mass[:, -1]).all():
+        raise ModelError(
+            "the model's probabilities are not finite: no token can be drawn",
+            hint="compute in float32 (base.dtype)",
+        )
+    drawn = [torch.rand(1, generator=stream, dtype=torch.float64) for stream in streams]
+    wanted = torch.cat(drawn).to(mass.device)[:, None] * mass[:, -1:]
+    # The first token whose mass ends above what was drawn: never one of probability 0.
+    found = torch.searchsorted(mass, wanted, right=True).squeeze(-1)
+    return found.clamp(max=logits.shape[-1] - 1)

@@ -12,7 +12,7 @@ from kamerton.data.rendered import RenderSettings
 from kamerton.data.rendering import make_renderer
 from kamerton.inference.detokenise import TextStream
 from kamerton.inference.engine import EmbeddedEngine
-from kamerton.inference.sampling import Sampler
+from kamerton.inference.sampling import choose_tokens, random_stream
 from kamerton.models.base import Base
 from kamerton.models.load import load_base
 from kamerton.prompting.prompt import Prompt
@@ -138,15 +138,27 @@ def test_text_streams_never_cut_a_character(base: Base) -> None:
     assert not any("\ufffd" in piece for piece in pieces)
 
 
+def draw(logits: list[float], times: int, **wanted: float) -> list[int]:
+    generation = Generation(temperature=1.0, **wanted)
+    streams = [random_stream(generation, index) for index in range(times)]
+    return choose_tokens(torch.tensor([logits] * times), generation, streams).tolist()
+
+
 def test_sampling_limits() -> None:
-    logits = torch.tensor([3.0, 2.0, 1.0, -5.0])
-    only_first = Sampler(Generation(temperature=1.0, top_k=1), 0)
-    assert {only_first.choose(logits) for _ in range(20)} == {0}
-    nucleus = Sampler(Generation(temperature=1.0, top_p=0.7), 0)
-    assert {nucleus.choose(logits) for _ in range(60)} == {0, 1}
-    free = Sampler(Generation(temperature=1.0), 0)
-    counts = torch.bincount(torch.tensor([free.choose(logits) for _ in range(3000)]), minlength=4)
-    torch.testing.assert_close(counts / 3000, logits.softmax(0), atol=0.04, rtol=0)
+    logits = [3.0, -5.0, 2.0, 1.0]
+    assert set(draw(logits, 20, top_k=1)) == {0}
+    assert set(draw(logits, 60, top_k=3)) == {0, 2, 3}
+    assert set(draw(logits, 60, top_p=0.7)) == {0, 2}
+    assert set(draw([1.0, 2.0, 2.0, 0.0], 60, top_k=1)) == {1, 2}
+    assert set(draw([1.0, float("-inf"), 1.0], 60)) == {0, 2}
+    counts = torch.bincount(torch.tensor(draw(logits, 3000)), minlength=4)
+    expected = torch.tensor(logits).softmax(0)
+    torch.testing.assert_close(counts / 3000, expected, atol=0.04, rtol=0)
+
+
+def test_no_token_is_drawn_from_what_is_not_finite() -> None:
+    with pytest.raises(ModelError, match="not finite"):
+        draw([1.0, float("nan")], 1)
 
 
 @pytest.mark.parametrize("settings", [PrefixSettings(text=TEXT), PromptTuningSettings(text=TEXT)])

@@ -398,7 +398,7 @@ def test_a_critic_values_every_token_before_it_is_said() -> None:
             assert base.score_head is not None
             hidden = [by_transformers(base, row, group.num_prompt)[1] for row in group.answers]
             expected = base.score_head.scores(torch.cat(hidden))[:, 0]
-        assert_close(experience.values, expected)
+        torch.testing.assert_close(experience.values, expected, atol=3e-4, rtol=1e-4)
         # What the policy remembers is its own, not the critic's.
         told = [by_transformers(base, row, group.num_prompt)[0] for row in group.answers]
         assert_close(experience.old, torch.cat(told))

@@ -449,8 +449,8 @@ def test_a_prompt_may_become_so_many_tokens(num_given: int) -> None:
 @pytest.mark.parametrize(
     "objective",
     [
-        Rloo(RlooSettings(rewards=RULE, samples=3, max_tokens=8)),
-        Drpo(DrpoSettings(rewards=RULE, samples=3, max_tokens=8)),
+        Rloo(RlooSettings(rewards=RULE, samples=3, max_tokens=8, missing_end_penalty=0)),
+        Drpo(DrpoSettings(rewards=RULE, samples=3, max_tokens=8, missing_end_penalty=0)),
     ],
 )
 def test_a_better_answer_is_learned_from(objective: Any) -> None:

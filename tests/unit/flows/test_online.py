@@ -51,8 +51,8 @@ def test_rewards_rise(project: Project, desk: Made, kind: str, rate: float) -> N
     train = {**TRAIN, "learning_rate": rate}
     made = project.make(f"desk-{kind}", "chats", own(kind), start="desk", train=train)
     metrics = made.variant.manifest.metrics
-    assert metrics["holdout_reward_before"] < 0.6
-    assert metrics["holdout_reward"] > 0.8
+    assert metrics["holdout_reward_before"] < 0.3
+    assert metrics["holdout_reward"] > 0.6
     assert metrics["holdout_kl"] > 0
     first, *_, last = project.of(StepDone)
     assert first.parts["kl"] == pytest.approx(0.0, abs=1e-3)

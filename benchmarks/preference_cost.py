@@ -82,6 +82,7 @@ def add_to(verbs: Any) -> None:
     cost = verbs.add_parser("cost")
     cost.add_argument("--trl-python", help="an interpreter with TRL, PEFT and datasets")
     cost.add_argument("--shape", choices=SHAPES, default="small")
+    cost.add_argument("--varied", action="store_true", help="lengths as varied as real ones")
     cost.add_argument("--repeats", type=int, default=3)
     cost.set_defaults(run=measure_cost)
     side = verbs.add_parser("cost-side", help="one measurement, by `cost`")
@@ -101,7 +102,7 @@ def measure_cost(arguments: argparse.Namespace) -> None:
     here = Path(__file__).resolve()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_pairs(folder, arguments.shape, arguments.batch * arguments.steps)
+        write_pairs(folder, arguments.shape, arguments.batch * arguments.steps, arguments.varied)
         own = [sys.executable, str(here.with_name("preferences.py")), "cost-side", name, "--side"]
         commands = {title: [*own, side] for side, title in SIDES.items()}
         if arguments.trl_python:
@@ -122,16 +123,20 @@ def measure_cost(arguments: argparse.Namespace) -> None:
         found = output_of([arguments.trl_python, "-c", ask, *TRL_LIBRARIES]).split()
         versions = ", ".join(map(" ".join, zip(TRL_LIBRARIES, found, strict=True)))
         text += f"TRL's environment: {versions}. "
+    lengths = f"a prompt of {NUM_PROMPT} tokens and answers of {NUM_ANSWER}"
+    if arguments.varied:
+        lengths += " on average, between a quarter and seven quarters of it"
     text += (
         f"{parameters:,} parameters, random weights, bf16, LoRA of rank 16 on all linear layers; "
-        f"{arguments.batch} pairs a step, a prompt of {NUM_PROMPT} tokens and answers of "
-        f"{NUM_ANSWER}; medians of {arguments.repeats} processes, sides in turn.\n\n"
+        f"{arguments.batch} pairs a step, {lengths}; medians of {arguments.repeats} processes, "
+        "sides in turn.\n\n"
     )
-    record.write("preference_cost", text + table(runs, arguments.batch))
+    theme = f"preference_cost_{arguments.shape}" + ("_varied" if arguments.varied else "")
+    record.write(theme, text + table(runs, arguments.batch))
 
 
-def write_pairs(folder: Path, shape: str, num_pairs: int) -> None:
-    """Write a random Llama, a tokenizer of whole words, and pairs of fixed lengths."""
+def write_pairs(folder: Path, shape: str, num_pairs: int, varied: bool) -> None:
+    """Write a random Llama, a tokenizer of whole words, and pairs of fixed or varied lengths."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -146,7 +151,8 @@ def write_pairs(folder: Path, shape: str, num_pairs: int) -> None:
     ).save_pretrained(folder / "model")  # fmt: skip
     random = np.random.default_rng(0)
 
-    def words_of(count: int) -> str:
+    def words_of(mean: int) -> str:
+        count = random.integers(mean // 4, 2 * mean - mean // 4 + 1) if varied else mean
         return "".join(f" w{number}" for number in random.integers(4, VOCABULARY, count))
 
     # TRL puts the end behind each answer by itself.
@@ -172,8 +178,8 @@ def cost_of(arguments: argparse.Namespace) -> dict[str, Any]:
         for row in rows[: arguments.batch * arguments.steps]
     ]
     settings = TrainSettings(
-        epochs=1, tokens_per_step=arguments.batch * num_tokens(pairs[0]), learning_rate=1e-4,
-        tokens_per_row=2048, checkpoint_every_s=1e9, recompute="none",
+        epochs=1, tokens_per_step=sum(map(num_tokens, pairs)) // arguments.steps,
+        learning_rate=1e-4, tokens_per_row=2048, checkpoint_every_s=1e9, recompute="none",
     )  # fmt: skip
     objective = _objective(arguments.side)
     references: tuple[References, References] | None = None
@@ -198,8 +204,10 @@ def cost_of(arguments: argparse.Namespace) -> dict[str, Any]:
             "bench", base, adapter, objective, pairs, (), settings, Path(name), "b", references
         )
         train(task, sink)
+    # The first step is not counted; the others may hold more or fewer tokens than the mean one.
+    share = sum(step.num_tokens for step in steps[1:]) / sum(map(num_tokens, pairs))
     return {
-        "seconds": (marks[-1] - marks[0]) / (len(marks) - 1),
+        "seconds": (marks[-1] - marks[0]) / share / arguments.steps,
         "asking": asking,
         "peak_rss_mib": peak_mib(),
         "losses": [step.loss for step in steps],

@@ -33,7 +33,7 @@ NUM_TUNE = 150
 _TUNED, _TESTED = "tune", "test"
 _LONGEST = 150
 """Characters of both sides: one base reads characters, and sees 256."""
-_PREFIX_RATES, _LORA_RATES = (0.01, 0.03, 0.1, 0.3), (3e-4, 1e-3, 3e-3, 1e-2)
+_PREFIX_RATES, _LORA_RATES = (0.01, 0.03, 0.1, 0.3, 1.0), (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 
 
 def _prefix(init: str) -> tuple[dict[str, Any], tuple[float, ...]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from peft import LoraConfig
+from torch.utils.data import SequentialSampler
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
@@ -70,18 +71,17 @@ def main() -> None:
         model=model, args=config, train_dataset=data, processing_class=tokenizer,
         peft_config=lora, callbacks=[clock],
     )  # fmt: skip
+    # In the order of the file, so that it is known which examples a step has.
+    trainer._get_train_sampler = lambda *_, **__: SequentialSampler(trainer.train_dataset)
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    # All examples are of one length, so any of them tell how many tokens a step has.
-    lengths = {
-        name: len(trainer.train_dataset[0][f"{name}_ids"])
-        for name in ("prompt", "chosen", "rejected")
-    }
+    tokens = [sum(len(text.split()) for text in row.values()) for row in data]
+    # The first step is not counted; the others may hold more or fewer tokens than the mean one.
+    share = sum(tokens[arguments.batch :]) / sum(tokens)
     print(
         json.dumps(
             {
-                "seconds": (clock.marks[-1] - clock.marks[0]) / (len(clock.marks) - 1),
-                "lengths": lengths,
+                "seconds": (clock.marks[-1] - clock.marks[0]) / share / arguments.steps,
                 "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
                 "losses": losses,
             }

@@ -29,11 +29,12 @@ from kamerton.objectives.objective import Objective
 from kamerton.objectives.orpo import Orpo, OrpoSettings
 from kamerton.objectives.sft import Sft
 from kamerton.objectives.simpo import Simpo, SimpoSettings
-from kamerton.training.loop import Task, train
+from kamerton.training.loop import train
 from kamerton.training.plan import plan_run
 from kamerton.training.rows import num_tokens
 from kamerton.training.scoring import References, reference_sums
 from kamerton.training.settings import TrainSettings
+from kamerton.training.task import Task
 
 SHAPES = {"small": "110M", "nano": "12M"}
 NUM_PROMPT, NUM_ANSWER = 256, 64

@@ -92,6 +92,8 @@ _HARMLESS = {
         name: Method(_DESK[name].objective, _OFFLINE, epochs=1)
         for name in ("DPO", "SimPO", "ORPO", "KTO")
     },
+    "reward model": Method({"kind": "reward"}, (1e-4, 3e-4, 1e-3), epochs=1, start=""),
+    "RLOO": Method(_online("rloo", samples=NUM_SAMPLES), (3e-4,)),
 }
 
 

@@ -206,12 +206,18 @@ def _judge_text(desk: _Desk) -> str:
     if not runs:
         return f"Reward model: {_MISSING}."
     sure = np.array([run["judged"] for run in runs])
-    right = _percent((sure > 0.5) + (sure == 0.5) / 2).replace("<br>", ", seeds ")
+    right = _percent(_judged(runs)).replace("<br>", ", seeds ")
     return (
         f"Reward model on the held-out pairs: accuracy {right} %, Brier score "
         f"{((1 - sure) ** 2).mean():.4f}, mean stated probability of the side it prefers "
         f"{np.maximum(sure, 1 - sure).mean():.3f}."
     )
+
+
+def _judged(runs: Sequence[Found]) -> Floats:
+    """[seeds, pairs] 1 where a reward model prefers the better answer, 0.5 for a tie."""
+    sure = np.array([run["judged"] for run in runs])
+    return np.asarray((sure > 0.5) + (sure == 0.5) / 2)
 
 
 def _gap_text(desk: _Desk) -> str:
@@ -270,12 +276,17 @@ def _harmless(folder: Path) -> list[str]:
         if not runs:
             rows.append([method, _MISSING])
             continue
-        both = [np.array([preferred(r, per_token) for r in runs]) for per_token in (False, True)]
-        rows.append([_short_of_seeds(method, runs), *map(_percent, both), _rates(folder / method)])
+        cells = (
+            [_percent(_judged(runs)), ""]
+            if TASKS["hh_harmless"][method].judges
+            else [_percent(np.array([preferred(r, each) for r in runs])) for each in (False, True)]
+        )
+        rows.append([_short_of_seeds(method, runs), *cells, _rates(folder / method)])
     return [
         "\n## Published pairs\n\nhh_harmless (Anthropic's harmlessness pairs, their test file), "
         "500 pairs held out by prompt, one epoch on the others that are at most 384 tokens long, "
-        "after two epochs of fine-tuning on their better answers. No answers are judged.\n",
+        "after two epochs of fine-tuning on their better answers. No answers are judged by a rule. "
+        "RLOO learns from a reward model of the same pairs, at one rate, for 30 steps.\n",
         *_table(["method", "preferred", "preferred per token", "rates tried"], rows),
     ]
 

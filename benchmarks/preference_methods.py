@@ -93,7 +93,11 @@ _HARMLESS = {
         for name in ("DPO", "SimPO", "ORPO", "KTO")
     },
     "reward model": Method({"kind": "reward"}, (1e-4, 3e-4, 1e-3), epochs=1, start=""),
-    "RLOO": Method(_online("rloo", samples=NUM_SAMPLES), (3e-4,)),
+    # Own answers: at the rate that the desk chose.
+    **{
+        name: Method(_DESK[name].objective, (rate,))
+        for name, rate in (("PPO", 3e-4), ("RLOO", 3e-4), ("GRPO", 1e-3), ("DRPO", 1e-3))
+    },
 }
 
 

@@ -21,8 +21,8 @@ to learn.
 
 Task `noise` turns shares of the training pairs round, its reward models' too, and tries no rates.
 `hh_harmless` has published pairs and no rule: only preferences are measured, and rates are tried on
-every third pair; of own answers only RLOO learns there, at one rate. Every training is a process
-of its own, so that peak memory is its own.
+every third pair; what learns from own answers takes the rate that the desk chose. Every training is
+a process of its own, so that peak memory is its own.
 """
 
 import argparse

@@ -286,8 +286,8 @@ def _harmless(folder: Path) -> list[str]:
         "\n## Published pairs\n\nhh_harmless (Anthropic's harmlessness pairs, their test file), "
         "500 pairs held out by prompt, one epoch on the others that are at most 384 tokens long, "
         "after two epochs of fine-tuning on their better answers. No answers are judged by a rule. "
-        "PPO, RLOO, GRPO and DRPO learn from a reward model of the same pairs, 30 steps at the rate "
-        "that the desk chose.\n",
+        "PPO, RLOO, GRPO and DRPO learn from a reward model of the same pairs, 30 steps at the "
+        "rate that the desk chose.\n",
         *_table(["method", "preferred", "preferred per token", "rates tried"], rows),
     ]
 

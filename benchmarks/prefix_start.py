@@ -148,16 +148,22 @@ def write_table(work: Path) -> None:
         for count in EPOCHS:
             cells, alone = [], "not measured"
             for method in METHODS:
-                runs = _finished(work, name, count, method, _TESTED)
+                tuned = {
+                    rate: found
+                    for rate in METHODS[method][1]
+                    if (found := _read(work, name, count, method, rate, _TUNED, 0))
+                }
+                best = min(tuned, key=lambda rate: tuned[rate]["holdout_loss"], default=0.0)
+                tested = (_read(work, name, count, method, best, _TESTED, one) for one in SEEDS)
+                runs = [found for found in tested if found]
                 if not runs:
                     cells.append("not measured")
                     continue
-                losses = [metrics["holdout_loss"] for _, metrics in runs]
-                alone = f"{runs[0][1]['holdout_loss_base']:.3f}"
+                losses = [metrics["holdout_loss"] for metrics in runs]
+                alone = f"{runs[0]['holdout_loss_base']:.3f}"
                 cells.append(f"{fmean(losses):.3f}<br>{min(losses):.3f} to {max(losses):.3f}")
-                tried = sorted(_finished(work, name, count, method, _TUNED), key=lambda r: r[0])
-                told = ", ".join(f"{rate:g} {found['holdout_loss']:.3f}" for rate, found in tried)
-                rates.append(f"- {name}, {count}, {method}: {told}")
+                told = [f"{rate:g} {found['holdout_loss']:.3f}" for rate, found in tuned.items()]
+                rates.append(f"- {name}, {count}, {method}: {', '.join(told)}")
             lines.append(f"| {name} | {count} | {alone} | {' | '.join(cells)} |")
     text = (
         f"positive_frames, rows of at most {_LONGEST} characters; loss in nats a token on the "
@@ -174,16 +180,12 @@ def write_table(work: Path) -> None:
     )
 
 
-def _finished(
-    work: Path, name: str, count: int, method: str, held: str
-) -> list[tuple[float, dict[str, float]]]:
-    """Runs with their rate."""
-    found = []
-    for rate in METHODS[method][1]:
-        for seed in SEEDS:
-            known = work / f"{_run(name, count, method, rate, held, seed)}.json"
-            if known.exists():
-                found.append((rate, json.loads(known.read_text())))
+def _read(
+    work: Path, name: str, count: int, method: str, rate: float, held: str, seed: int
+) -> dict[str, float]:
+    """What a run found; nothing where it was not made."""
+    known = work / f"{_run(name, count, method, rate, held, seed)}.json"
+    found: dict[str, float] = json.loads(known.read_text()) if known.exists() else {}
     return found
 
 

@@ -129,11 +129,11 @@ def measure_cost(arguments: argparse.Namespace) -> None:
         lengths += " on average, between a quarter and seven quarters of it"
     text += (
         f"{parameters:,} parameters, random weights, bf16, LoRA of rank 16 on all linear layers; "
-        f"{arguments.batch} pairs a step, {lengths}; medians of {arguments.repeats} processes, "
-        "sides in turn.\n\n"
+        f"{arguments.batch} pairs a step on average, {lengths}; medians of {arguments.repeats} "
+        "processes, sides in turn.\n\n"
     )
     theme = f"preference_cost_{arguments.shape}" + ("_varied" if arguments.varied else "")
-    record.write(theme, text + table(runs, arguments.batch))
+    record.write(theme, text + table(runs))
 
 
 def write_pairs(folder: Path, shape: str, num_pairs: int, varied: bool) -> None:
@@ -209,6 +209,7 @@ def cost_of(arguments: argparse.Namespace) -> dict[str, Any]:
     share = sum(step.num_tokens for step in steps[1:]) / sum(map(num_tokens, pairs))
     return {
         "seconds": (marks[-1] - marks[0]) / share / arguments.steps,
+        "tokens": sum(map(num_tokens, pairs)) / arguments.steps,
         "asking": asking,
         "peak_rss_mib": peak_mib(),
         "losses": [step.loss for step in steps],
@@ -245,10 +246,10 @@ def _rendered(prompt: list[int], answer: list[int]) -> Rendered:
     return Rendered(ids, np.arange(len(ids)) >= len(prompt))
 
 
-def table(runs: dict[str, list[dict[str, Any]]], batch: int) -> str:
+def table(runs: dict[str, list[dict[str, Any]]]) -> str:
     """Medians with their spread, and ratios to DPO with a kept reference."""
-    tokens = batch * (NUM_PROMPT + 2 * NUM_ANSWER)
     first = SIDES["dpo"]
+    tokens = runs[first][0]["tokens"]
     seconds = {title: sorted(run["seconds"] for run in found) for title, found in runs.items()}
     middle = {title: statistics.median(found) for title, found in seconds.items()}
     peaks = {

@@ -124,7 +124,7 @@ def _desk(folder: Path) -> list[str]:
     return [
         text,
         *_table(columns, [_desk_row(desk, method, p_values) for method in methods]),
-        "\nBy rule, sampled and greedy, percent:\n",
+        "\nBy rule, percent: kept when sampled, kept when greedy, preferred:\n",
         *_table(["method", *RULES], [_rules_row(desk, method) for method in methods]),
         "\nSteps alone, without loading, reference and measuring (machines share their cores with "
         "others: only the order of magnitude counts), the training process's peak, and copies of "
@@ -168,7 +168,9 @@ def _rules_row(desk: _Desk, method: str) -> list[str]:
     cells = []
     for rule in RULES:
         mine = np.array([one == rule for one in desk.rules])
-        cells.append(f"{kept[:, mine].mean():.1%}, {greedy[:, mine].mean():.1%}")
+        ordered = np.mean([preferred(run)[mine] for run in desk.runs(method)])
+        shares = (kept[:, mine].mean(), greedy[:, mine].mean(), ordered)
+        cells.append(", ".join(f"{100 * share:.1f}" for share in shares))
     return [method, *cells]
 
 
@@ -195,10 +197,12 @@ def _rates(folder: Path) -> str:
         float(path.stem.removeprefix("rate-")): json.loads(path.read_text())
         for path in folder.glob("rate-*.json")
     }
-    return "; ".join(
-        f"{rate:g}: " + (tried[rate].get("failed") or f"{tried[rate]['score']:.3f}")
-        for rate in sorted(tried)
-    )
+    return "; ".join(f"{rate:g}: {_tried(found)}" for rate, found in sorted(tried.items()))
+
+
+def _tried(found: Found) -> str:
+    score = [f"{found['score']:.3f}"] if "score" in found else []
+    return ", but ".join([*score, *([found["failed"]] if "failed" in found else [])])
 
 
 def _judge_text(desk: _Desk) -> str:

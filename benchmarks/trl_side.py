@@ -4,44 +4,20 @@ Reads a folder with a model and `rows.json` (token ids and completion masks), tr
 of steps and writes seconds and peak memory as JSON to stdout.
 """
 
-import argparse
 import json
 import resource
 import time
-from pathlib import Path
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    BitsAndBytesConfig,
-    TrainerCallback,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from trl import SFTConfig, SFTTrainer
-
-
-class Clock(TrainerCallback):
-    """Times the steps after the first, which pays for warming up."""
-
-    def __init__(self) -> None:
-        self.marks: list[float] = []
-
-    def on_step_end(self, args, state, control, **kwargs) -> None:
-        self.marks.append(time.perf_counter())
+from trl_common import Clock, lora_of, parser_of, training_settings
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, required=True)
-    parser.add_argument("--batch", type=int, required=True)
-    parser.add_argument("--rank", type=int, default=16)
-    parser.add_argument("--dtype", default="bfloat16")
-    parser.add_argument("--threads", type=int, default=2)
+    parser = parser_of(__doc__)
     parser.add_argument("--nf4", action="store_true", help="4 bits, by bitsandbytes")
-    parser.add_argument("--no-checkpointing", action="store_true", help="TRL checkpoints by itself")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     rows = json.loads((arguments.folder / "rows.json").read_text())
@@ -62,29 +38,12 @@ def main() -> None:
     loaded = time.perf_counter() - began
     tokenizer = AutoTokenizer.from_pretrained(arguments.folder / "model")
     config = SFTConfig(
-        output_dir=str(arguments.folder / "trl"),
-        per_device_train_batch_size=arguments.batch,
-        max_steps=arguments.steps,
-        learning_rate=2e-4,
-        bf16=arguments.dtype == "bfloat16",
-        use_cpu=True,
-        gradient_checkpointing=not arguments.no_checkpointing,
-        max_length=None,
-        completion_only_loss=True,
-        report_to=[],
-        save_strategy="no",
-        logging_steps=1,
-        disable_tqdm=True,
-        dataloader_num_workers=0,
+        **training_settings(arguments), learning_rate=2e-4, completion_only_loss=True
     )
-    lora = LoraConfig(
-        r=arguments.rank, lora_alpha=2 * arguments.rank, target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )  # fmt: skip
     clock = Clock()
     trainer = SFTTrainer(
         model=model, args=config, train_dataset=data, processing_class=tokenizer,
-        peft_config=lora, callbacks=[clock],
+        peft_config=lora_of(arguments), callbacks=[clock],
     )  # fmt: skip
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     trainer.train()
@@ -93,7 +52,7 @@ def main() -> None:
     print(
         json.dumps(
             {
-                "seconds": clock.marks[-1] - clock.marks[0],
+                "seconds": clock.seconds,
                 "tokens": sum(len(row["ids"]) for row in timed),
                 "labelled": sum(sum(row["trained"]) for row in timed),
                 "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,

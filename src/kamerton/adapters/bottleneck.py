@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from kamerton.adapters.adapter import Capabilities, load_tensors
 from kamerton.adapters.bottleneck_layer import Activation, BottleneckLayer
-from kamerton.adapters.hooked import Hooked, Switch
+from kamerton.adapters.hooked import Hooked
 from kamerton.adapters.places import Sublayer, named_places, sublayer_ends, width_of
 from kamerton.adapters.stored import (
     check_tensors,
@@ -25,6 +25,7 @@ from kamerton.adapters.stored import (
     read_tensors,
     tensor_bytes,
 )
+from kamerton.adapters.switches import Switch
 from kamerton.adapters.targets import layer_numbers, module_at
 from kamerton.core.errors import AdapterError, SettingsError
 from kamerton.core.seeds import derive_seed

@@ -15,8 +15,9 @@ from kamerton.adapters.bottleneck import (
     Bottleneck,
     load_bottleneck,
 )
-from kamerton.adapters.hooked import Hooked, Switch
+from kamerton.adapters.hooked import Hooked
 from kamerton.adapters.stored import json_bytes, read_json, read_tensors, tensor_bytes
+from kamerton.adapters.switches import Switch
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base
 

@@ -22,7 +22,7 @@ from kamerton.adapters.adapter import Capabilities
 from kamerton.adapters.bottleneck import load_bottleneck
 from kamerton.adapters.bottleneck_layer import BottleneckLayer
 from kamerton.adapters.bottleneck_stack import is_stack
-from kamerton.adapters.hooked import Hooked, Switch
+from kamerton.adapters.hooked import Hooked
 from kamerton.adapters.stored import (
     check_tensors,
     json_bytes,
@@ -30,6 +30,7 @@ from kamerton.adapters.stored import (
     read_tensors,
     tensor_bytes,
 )
+from kamerton.adapters.switches import Switch
 from kamerton.core.errors import AdapterError
 from kamerton.core.settings import Settings
 from kamerton.models.base import Base

@@ -1,23 +1,13 @@
 """What adapters share that change modules' outputs by hooks: switching off, and no merging."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
+from kamerton.adapters.switches import Switch, switched_off
 from kamerton.core.errors import AdapterError
 
-__all__ = ["Hooked", "Switch"]
-
-
-class Switch(Protocol):
-    """A part that can be switched off.
-
-    Attributes:
-        enabled: Whether it does anything.
-    """
-
-    enabled: bool
+__all__ = ["Hooked"]
 
 
 class Hooked(ABC):
@@ -39,21 +29,13 @@ class Hooked(ABC):
         """
         del mode
 
-    @contextmanager
-    def disabled(self) -> Iterator[None]:
+    def disabled(self) -> AbstractContextManager[None]:
         """Answer as the base alone for a while.
 
-        Yields:
-            Nothing.
+        Returns:
+            A context.
         """
-        before = [(part, part.enabled) for part in self.switches()]
-        for part, _ in before:
-            part.enabled = False
-        try:
-            yield
-        finally:
-            for part, enabled in before:
-                part.enabled = enabled
+        return switched_off(self.switches())
 
     def as_plain_model(self) -> AbstractContextManager[None]:
         """Do as `disabled` does: the model itself was never changed.

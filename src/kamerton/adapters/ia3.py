@@ -8,7 +8,7 @@ move by less than a quarter of a per cent. A merged scale costs nothing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Literal
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from kamerton.adapters.adapter import Capabilities, load_tensors
 from kamerton.adapters.ia3_format import PREFIX, SUFFIX, read_ia3, write_ia3
 from kamerton.adapters.stored import check_tensors
+from kamerton.adapters.switches import switched_off
 from kamerton.adapters.targets import layer_numbers, target_paths
 from kamerton.core.errors import AdapterError
 from kamerton.core.settings import Settings
@@ -140,21 +141,13 @@ class Ia3:
             mode: Ignored.
         """
 
-    @contextmanager
-    def disabled(self) -> Iterator[None]:
+    def disabled(self) -> AbstractContextManager[None]:
         """Answer as the base alone for a while.
 
-        Yields:
-            Nothing.
+        Returns:
+            A context.
         """
-        before = [(layer, layer.enabled) for layer in self._layers.values()]
-        for layer, _ in before:
-            layer.enabled = False
-        try:
-            yield
-        finally:
-            for layer, enabled in before:
-                layer.enabled = enabled
+        return switched_off(list(self._layers.values()))
 
     @contextmanager
     def as_plain_model(self) -> Iterator[None]:

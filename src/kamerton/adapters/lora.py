@@ -1,7 +1,7 @@
 """LoRA: low-rank updates of frozen linear layers (arXiv 2106.09685; rank-stabilised 2312.03732)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -20,6 +20,7 @@ from kamerton.adapters.peft_format import (
     write_lora,
 )
 from kamerton.adapters.pissa import principal, stretch
+from kamerton.adapters.switches import switched_off
 from kamerton.adapters.targets import check_patterns, target_paths, token_paths
 from kamerton.adapters.token_rows import TokenRows, attach_rows
 from kamerton.core.errors import AdapterError, KamertonError, ModelError
@@ -167,23 +168,14 @@ class Lora:
         for layer in self.layers.values():
             layer.training = mode
 
-    @contextmanager
-    def disabled(self) -> Iterator[None]:
+    def disabled(self) -> AbstractContextManager[None]:
         """Answer as the base alone for a while.
 
-        Yields:
-            Nothing.
+        Returns:
+            A context.
         """
         parts: list[LoraLayer | TokenRows] = [*self.layers.values()]
-        parts += [self.rows] if self.rows is not None else []
-        before = [(part, part.enabled) for part in parts]
-        for part in parts:
-            part.enabled = False
-        try:
-            yield
-        finally:
-            for part, enabled in before:
-                part.enabled = enabled
+        return switched_off([*parts, self.rows] if self.rows is not None else parts)
 
     @contextmanager
     def as_plain_model(self) -> Iterator[None]:

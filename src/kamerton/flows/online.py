@@ -16,19 +16,19 @@ from kamerton.core.events import Notice, Sink
 from kamerton.core.seeds import derive_seed
 from kamerton.data.rendered import RenderedPrompt, Trainable
 from kamerton.data.rendering import Renderer
-from kamerton.evaluation.checks import check_answers, worth_of
+from kamerton.evaluation.checks import check_answers
 from kamerton.evaluation.task import Item
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.rewards import make_reward
-from kamerton.inference.engine import EmbeddedEngine, context_of
+from kamerton.inference.engine import EmbeddedEngine, room_of
 from kamerton.models.base import Base
 from kamerton.objectives.objective import Online
 from kamerton.objectives.online import CheckReward, OnlineSettings
 from kamerton.objectives.ppo import PpoSettings, PpoValue
 from kamerton.store.variants import Variant
-from kamerton.training.rollouts import Critic, Rollouts, at_start
+from kamerton.training.rollouts import Context, Critic, Rollouts, at_start
 
-__all__ = ["examine_online", "make_rollouts"]
+__all__ = ["examine_online", "make_rollouts", "reference_of"]
 
 
 def examine_online(
@@ -72,10 +72,10 @@ def _examine_check(source: CheckReward, prompts: Sequence[Trainable], sink: Sink
         if isinstance(prompt, RenderedPrompt)
     ]
     try:
-        check_answers(source.check, items, [""] * len(items))
+        values = check_answers(source.check, items, [""] * len(items)).values
     except EvaluationError as error:
         raise SettingsError(f"objective.rewards: {error.message}", hint=error.hint) from error
-    left_out = int(np.isnan(worth_of(source.check, items, [""] * len(items))).sum())
+    left_out = int(np.isnan(values).sum())
     if left_out:
         sink(
             Notice(
@@ -94,12 +94,11 @@ def _examine_room(
     sink: Sink,
 ) -> None:
     longest = max(prompt.num_prompt for prompt in prompts)
-    context = context_of(base.model.config)
-    room = None if context is None else context - base.num_virtual
+    room = room_of(base)
     if room is not None and settings.max_tokens >= room:
         raise SettingsError(
             f"objective.max_tokens: answers of {settings.max_tokens:,} tokens do not fit into the "
-            f"base's context of {context:,}",
+            f"base's context of {room + base.num_virtual:,}",
             hint="leave room for the questions too",
         )
     if room is not None and longest + settings.max_tokens > room:
@@ -120,6 +119,19 @@ def _examine_room(
                 "warning",
             )
         )
+
+
+def reference_of(recipe: Recipe, adapter: Adapter) -> Context:
+    """Say what a model is held near: the variant that it goes on from, or the bare base.
+
+    Args:
+        recipe: Names the start, if there is one.
+        adapter: As it is before the first step.
+
+    Returns:
+        Has the reference on the base for a while.
+    """
+    return at_start(adapter) if recipe.start else adapter.disabled
 
 
 def make_rollouts(
@@ -154,7 +166,7 @@ def make_rollouts(
     settings = objective.settings
     residents = Residents(adapter)
     reward = make_reward(settings, judges, base, residents, folder)
-    reference = at_start(adapter) if recipe.start else adapter.disabled
+    reference = reference_of(recipe, adapter)
     critic, trained = None, adapter
     if isinstance(settings, PpoSettings):
         lora = LoraSettings(rank=settings.value_rank, alpha=2.0 * settings.value_rank)

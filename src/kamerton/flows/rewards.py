@@ -1,8 +1,7 @@
 """Rewards: what an answer is worth, from a reward variant, a function, a check or a judge."""
 
 import re
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,8 +11,8 @@ from torch import Tensor
 from kamerton.adapters.catalogue import load
 from kamerton.adapters.residents import Residents
 from kamerton.core.errors import ModelError, SettingsError, TrainingError, VariantError
-from kamerton.core.protocols import Engine
 from kamerton.data.rendered import RenderSettings
+from kamerton.data.rendering import Renderer
 from kamerton.evaluation.checks import worth_of
 from kamerton.evaluation.settings import Check
 from kamerton.evaluation.task import Item
@@ -36,7 +35,7 @@ from kamerton.objectives.online import (
 )
 from kamerton.objectives.reward import RewardSettings
 from kamerton.store.variants import Variant, find_variant
-from kamerton.training.rollouts import Answered, Reward
+from kamerton.training.rollouts import Answered, Context, Reward
 
 __all__ = ["make_reward", "read_judges"]
 
@@ -145,16 +144,21 @@ def _ensure_judges(variant: Variant, recipe: Recipe, weight: float) -> None:
         )
 
 
-def _of_variant(variant: Variant, base: Base, residents: Residents) -> Reward:
+def _admitted(variant: Variant, base: Base, residents: Residents) -> tuple[Renderer, Context]:
+    """Load a variant beside the policy: how it reads, and what has it on for a while."""
     ensure_same_base(variant, base)
     recipe = recipe_of(variant)
     adapter = residents.admit(lambda: load(base, variant.manifest.method, variant.files()))
-    engine = RewardEngine(
-        base, renderer_of(base, recipe.render, recipe.adapter), prompt_of(variant)
-    )
+    renderer = renderer_of(base, recipe.render, recipe.adapter)
+    return renderer, partial(residents.using, adapter)
+
+
+def _of_variant(variant: Variant, base: Base, residents: Residents) -> Reward:
+    renderer, on = _admitted(variant, base, residents)
+    engine = RewardEngine(base, renderer, prompt_of(variant))
 
     def judge(answered: Sequence[Answered]) -> Tensor:
-        with residents.using(adapter):
+        with on():
             judged = engine.judge([one.messages for one in answered], [a.texts for a in answered])
         return torch.cat(judged).cpu()
 
@@ -175,17 +179,12 @@ def _of_check(check: Check, answered: Sequence[Answered]) -> Tensor:
 def _of_judge(
     source: JudgeReward, variant: Variant | None, base: Base, residents: Residents
 ) -> Reward:
-    engine: Engine
-    on: Callable[[], AbstractContextManager[None]]
+    on: Context
     if variant is None:
         engine, on = EmbeddedEngine(base, renderer_of(base, RenderSettings())), residents.bare
     else:
-        ensure_same_base(variant, base)
-        recipe = recipe_of(variant)
-        adapter = residents.admit(lambda: load(base, variant.manifest.method, variant.files()))
-        renderer = renderer_of(base, recipe.render, recipe.adapter)
+        renderer, on = _admitted(variant, base, residents)
         engine = EmbeddedEngine(base, renderer, prompt_of(variant))
-        on = partial(residents.using, adapter)
 
     def judge(answered: Sequence[Answered]) -> Tensor:
         chats = [_question(source.question, one, text) for one in answered for text in one.texts]

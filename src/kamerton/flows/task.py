@@ -20,14 +20,14 @@ from kamerton.data.dataset import Prepared
 from kamerton.data.examples import Example
 from kamerton.data.rendered import RenderedPrompt, Trainable
 from kamerton.data.rendering import Renderer
-from kamerton.flows.online import examine_online, make_rollouts
+from kamerton.flows.online import examine_online, make_rollouts, reference_of
 from kamerton.flows.prepare import render_all, renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.references import cached_references
 from kamerton.flows.reward_functions import function_hashes
 from kamerton.flows.start import ensure_same_base
 from kamerton.flows.workspace import Workspace
-from kamerton.inference.engine import EmbeddedEngine, context_of
+from kamerton.inference.engine import EmbeddedEngine, room_of
 from kamerton.models.base import Base
 from kamerton.objectives.catalogue import make_objective
 from kamerton.objectives.objective import Online
@@ -35,7 +35,7 @@ from kamerton.objectives.online import OnlineSettings
 from kamerton.objectives.reward import RewardSettings
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.variants import Variant
-from kamerton.training.rollouts import Distance, at_start
+from kamerton.training.rollouts import Distance
 from kamerton.training.task import Task
 
 __all__ = ["Parts", "first_ids", "make_task"]
@@ -170,8 +170,8 @@ def _distance(recipe: Recipe, base: Base, adapter: Adapter, renderer: Renderer) 
     if recipe.start and isinstance(recipe.adapter, FullSettings):
         # Of all weights there would be a second copy.
         return None
-    reference = at_start(adapter) if recipe.start else adapter.disabled
-    return Distance(base, EmbeddedEngine(base, renderer), reference, recipe.evaluate.max_tokens)
+    engine, reference = EmbeddedEngine(base, renderer), reference_of(recipe, adapter)
+    return Distance(base, engine, reference, recipe.evaluate.max_tokens)
 
 
 def _judging(base: Base, adapter: Adapter, num_scores: int, seed: int) -> Headed:
@@ -188,15 +188,15 @@ def _judging(base: Base, adapter: Adapter, num_scores: int, seed: int) -> Headed
 
 def _check_room(base: Base, rows: Sequence[Trainable]) -> None:
     """Refuse virtual tokens that leave too little of the base's context to an example."""
-    context = context_of(base.model.config)
+    room = room_of(base)
     longest = max(
         max((len(answer.ids) for answer in row.answers), default=row.num_prompt) for row in rows
     )
-    if context is not None and base.num_virtual and base.num_virtual + longest > context:
+    if room is not None and base.num_virtual and longest > room:
         raise AdapterError(
             f"adapter.num_tokens: {base.num_virtual} virtual tokens and the longest example of "
-            f"{longest} tokens do not fit into the base's context of {context}",
-            hint=f"set render.max_tokens = {context - base.num_virtual}, or fewer virtual tokens",
+            f"{longest} tokens do not fit into the base's context of {room + base.num_virtual}",
+            hint=f"set render.max_tokens = {room}, or fewer virtual tokens",
         )
 
 

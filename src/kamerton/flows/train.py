@@ -183,8 +183,9 @@ def _ensure_effect(base: Base, adapter: Adapter, example: Trainable) -> None:
     trained = base.hidden(ids, layout)
     with adapter.disabled():
         plain = base.hidden(ids, layout)
-    # A head that learned judges even where the hidden states are still the base's.
-    judges = base.score_head is not None and bool(base.score_head.weight.any())
+    # One number begins as 0 everywhere: its head learns before the hidden states do.
+    head = base.score_head
+    judges = head is not None and head.num_scores == 1 and bool(head.weight.any())
     if torch.equal(trained, plain) and not judges:
         raise AdapterError(
             "the trained adapter leaves the base's answers unchanged",

@@ -27,7 +27,7 @@ from kamerton.models.heads import token_logprobs
 from kamerton.models.layout import Layout, Segment
 from kamerton.prompting.prompt import Prompt
 
-__all__ = ["EmbeddedEngine", "context_of"]
+__all__ = ["EmbeddedEngine", "context_of", "room_of"]
 
 _SHARED_MINIMUM = 8
 
@@ -45,6 +45,19 @@ def context_of(config: Any) -> int | None:
     return int(limit) if limit else None
 
 
+def room_of(base: Base) -> int | None:
+    """Say how many tokens a base can see besides its virtual ones.
+
+    Args:
+        base: With whatever adapter is attached.
+
+    Returns:
+        Prompt and answer together; None when its configuration does not say.
+    """
+    context = context_of(base.model.config)
+    return None if context is None else context - base.num_virtual
+
+
 @dataclass(eq=False)
 class _Answer:
     """One answer being generated."""
@@ -55,6 +68,8 @@ class _Answer:
     text: TextStream
     slot: int = 0
     length: int = 0
+    longest: int = 0
+    """Most tokens it may have, by what was asked for and by the base's context."""
     token: int = -1
     ids: list[int] = field(default_factory=list)
     """What was written, with the token that ended it."""
@@ -87,7 +102,6 @@ class EmbeddedEngine:
         self._prompt = prompt or Prompt()
         self._max_batch = max_batch
         self._tokens_per_row = tokens_per_row
-        self._context = context_of(base.model.config)
 
     def stream(self, chats: Sequence[Chat], generation: Generation) -> Iterator[TokenEvent]:
         """Answer chats together.
@@ -178,22 +192,12 @@ class EmbeddedEngine:
             row.append(family)
         return scores + (self._score_row(row) if row else [])
 
-    @property
-    def _room(self) -> int | None:
-        """Tokens that the base can see besides the prefix; None when it does not say."""
-        return None if self._context is None else self._context - self._base.num_virtual
-
-    def _check_room(self, num_prompt: int) -> None:
-        limit = self._room
-        if limit is not None and num_prompt >= limit:
-            raise ModelError(
-                f"a prompt of {num_prompt} tokens leaves no room in the base's context of {limit}",
-                hint="shorten the system text, the demonstrations or the question",
-            )
-
     def _waves(self, answers: list[_Answer], generation: Generation) -> Iterator[TokenEvent]:
+        room = room_of(self._base)
         for answer in answers:
-            self._check_room(len(answer.prompt))
+            _ensure_room(len(answer.prompt), room)
+            left = generation.max_tokens if room is None else room - len(answer.prompt)
+            answer.longest = min(generation.max_tokens, left)
         # Prompts of similar length read and finish together.
         ordered = sorted(answers, key=lambda answer: len(answer.prompt))
         for first in range(0, len(ordered), self._max_batch):
@@ -207,7 +211,7 @@ class EmbeddedEngine:
             going = []
             self._choose(active, logits, generation)
             for answer in active:
-                event = self._advance(answer, generation)
+                event = self._advance(answer)
                 yield event
                 if event.finish_reason is None:
                     going.append(answer)
@@ -221,7 +225,7 @@ class EmbeddedEngine:
             logits = self._decode(active, cache)
 
     def _choose(self, answers: list[_Answer], logits: Tensor, generation: Generation) -> None:
-        """Choose the next token of every answer; the device is asked once for all."""
+        """Choose the next token of every answer by its [n, V] logits, all at once."""
         tokens = choose_tokens(logits, generation, [answer.random for answer in answers])
         for answer, token in zip(answers, tokens.tolist(), strict=True):
             answer.token = token
@@ -234,15 +238,14 @@ class EmbeddedEngine:
             assert answer.logprobs is not None, "all answers of a wave are asked for alike"
             answer.logprobs.append(logprob)
 
-    def _advance(self, answer: _Answer, generation: Generation) -> TokenEvent:
+    def _advance(self, answer: _Answer) -> TokenEvent:
         """Say what the newest token adds to an answer."""
         if answer.token in self._renderer.stop_ids:
             return TokenEvent(answer.index, answer.text.finish(), "stop")
         text = answer.text.add(answer.token)
         if answer.text.stopped:
             return TokenEvent(answer.index, text, "stop")
-        full = self._room is not None and len(answer.prompt) + len(answer.ids) >= self._room
-        if len(answer.ids) >= generation.max_tokens or full:
+        if len(answer.ids) >= answer.longest:
             return TokenEvent(answer.index, text + answer.text.finish(), "length")
         return TokenEvent(answer.index, text)
 
@@ -311,7 +314,8 @@ class EmbeddedEngine:
 
     def _family(self, chat: Chat, candidates: Sequence[str]) -> "_Family":
         prompt, answers = self._renderer.answers_ids(self._prompt.apply(chat), candidates)
-        self._check_room(len(prompt) + max(map(len, answers), default=0) - 1)
+        longest = max(map(len, answers), default=0)
+        _ensure_room(len(prompt) + longest - 1, room_of(self._base))
         return _Family(prompt, answers)
 
     def _score_row(self, families: list["_Family"]) -> list[list[Score]]:
@@ -351,6 +355,14 @@ class EmbeddedEngine:
                 offset += length
             scores.append([found[place] for place in range(len(found))])
         return scores
+
+
+def _ensure_room(num_prompt: int, room: int | None) -> None:
+    if room is not None and num_prompt >= room:
+        raise ModelError(
+            f"a prompt of {num_prompt} tokens leaves no room in the base's context of {room}",
+            hint="shorten the system text, the demonstrations or the question",
+        )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 from kamerton.core.errors import ModelError
 from kamerton.core.protocols import Chat, Generation, Score, TokenEvent
 from kamerton.data.rendering import Renderer
-from kamerton.inference.engine import context_of
+from kamerton.inference.engine import room_of
 from kamerton.models.base import Base
 from kamerton.models.layout import Layout, Segment
 from kamerton.objectives.preference_model import preference
@@ -79,12 +79,12 @@ class RewardEngine:
         Raises:
             ModelError: If an answer does not fit into the base's context.
         """
-        families = self._families(chats, answers)
+        families, room = self._families(chats, answers), room_of(self._base)
         longest = max((len(p) + max(map(len, a)) for p, a in families), default=0)
-        if self._room is not None and longest > self._room:
+        if room is not None and longest > room:
             raise ModelError(
                 f"a prompt and an answer of {longest} tokens leave the base's context of "
-                f"{self._room + self._base.num_virtual}",
+                f"{room + self._base.num_virtual}",
                 hint="shorten the answers",
             )
         judged = self._judge(families)
@@ -105,7 +105,7 @@ class RewardEngine:
         Raises:
             ModelError: If a prompt leaves no room for an answer.
         """
-        families, room = self._families(chats, answers), self._room
+        families, room = self._families(chats, answers), room_of(self._base)
         if room is None:
             return self._judge(families)
         longest = max((len(prompt) for prompt, _ in families), default=0)
@@ -116,12 +116,6 @@ class RewardEngine:
                 hint="set render.max_tokens lower, so that long questions are left out",
             )
         return self._judge([(p, [a[: room - len(p)] for a in answers]) for p, answers in families])
-
-    @property
-    def _room(self) -> int | None:
-        """Tokens that the base can see besides the prefix; None when it does not say."""
-        context = context_of(self._base.model.config)
-        return None if context is None else context - self._base.num_virtual
 
     def _families(self, chats: Sequence[Chat], answers: Sequence[Sequence[str]]) -> list[_Family]:
         return [

@@ -45,6 +45,9 @@ def choose_tokens(
     if generation.temperature == 0:
         return logits.argmax(-1)
     values = logits / generation.temperature
+    if values.device.type == "mps":
+        # It has no double precision.
+        values = values.cpu()
     if generation.top_k:
         kept = values.topk(min(generation.top_k, values.shape[-1])).values[:, -1:]
         values = values.masked_fill(values < kept, float("-inf"))
@@ -65,4 +68,4 @@ def choose_tokens(
     wanted = torch.cat(drawn).to(mass.device)[:, None] * mass[:, -1:]
     # The first token whose mass ends above what was drawn: never one of probability 0.
     found = torch.searchsorted(mass, wanted, right=True).squeeze(-1)
-    return found.clamp(max=logits.shape[-1] - 1)
+    return found.to(logits.device)

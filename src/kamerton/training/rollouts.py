@@ -20,13 +20,13 @@ from kamerton.core.errors import TrainingError
 from kamerton.core.protocols import Chat, Generation, Sample
 from kamerton.core.seeds import derive_seed
 from kamerton.data.rendered import RenderedGroup, RenderedPrompt, Trainable
-from kamerton.inference.engine import EmbeddedEngine, context_of
+from kamerton.inference.engine import EmbeddedEngine, room_of
 from kamerton.models.base import Base
 from kamerton.objectives.objective import Experience, Objective, Online, Written
 from kamerton.objectives.preference_model import preference
 from kamerton.training.scoring import tokens_of
 
-__all__ = ["Answered", "Collected", "Critic", "Distance", "Rollouts", "at_start"]
+__all__ = ["Answered", "Collected", "Context", "Critic", "Distance", "Rollouts", "at_start"]
 
 _FEW_PROMPTS = 32
 _TOKENS_PER_ROW = 4096
@@ -123,8 +123,8 @@ class Rollouts:
         settings = self.objective.settings
         given = sum(len(row.ids) - prompt.num_prompt for row in prompt.answers)
         longest = settings.max_tokens
-        if (context := context_of(self.base.model.config)) is not None:
-            longest = min(longest, context - self.base.num_virtual - prompt.num_prompt)
+        if (room := room_of(self.base)) is not None:
+            longest = min(longest, room - prompt.num_prompt)
         return prompt.num_prompt + given + settings.samples * longest
 
     @torch.no_grad()

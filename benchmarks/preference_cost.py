@@ -41,6 +41,7 @@ NUM_PROMPT, NUM_ANSWER = 256, 64
 SIDES = {
     "sft": "SFT on the same tokens",
     "dpo": "DPO, reference kept",
+    "dpo-compiled": "DPO, reference kept, `train.compile`",
     "dpo-live": "DPO, reference asked in every step",
     "dpo-apart": "DPO, reference kept, prompt computed twice",
     "simpo": "SimPO",
@@ -181,6 +182,7 @@ def cost_of(arguments: argparse.Namespace) -> dict[str, Any]:
     settings = TrainSettings(
         epochs=1, tokens_per_step=sum(map(num_tokens, pairs)) // arguments.steps,
         learning_rate=1e-4, tokens_per_row=2048, checkpoint_every_s=1e9, recompute="none",
+        compile=arguments.side == "dpo-compiled",
     )  # fmt: skip
     objective = _objective(arguments.side)
     references: tuple[References, References] | None = None

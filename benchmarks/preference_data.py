@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from preference_methods import BASE, NOISE
+from preference_methods import BASE, BETTER, NOISE
 
 from kamerton.core.errors import RenderingError
 from kamerton.data.dataset import load_examples
@@ -43,11 +43,16 @@ def write_data(task: str, folder: Path, material: Path | None) -> None:
     kept_aside = set(prompts[-(len(prompts) // _TUNE_SHARE) :])
     _write(folder / "start.jsonl", _read(DESK / "mixed.jsonl"))
     _write(folder / "tune.jsonl", (row for row in pairs if _prompt(row) in kept_aside))
-    for name, rows in _flipped(pairs).items() if task == "noise" else [("pairs", pairs)]:
+    sets = _flipped(pairs) if task == "noise" else {"pairs": pairs, BETTER: _better(pairs)}
+    for name, rows in sets.items():
         _write(folder / f"{name}.jsonl", rows)
         left = (row for row in rows if _prompt(row) not in kept_aside)
         _write(folder / f"{name}-tried.jsonl", left)
     _write(folder / "held.jsonl", _read(DESK / "pairs_holdout.jsonl"))
+
+
+def _better(pairs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [{"prompt": row["prompt"], "completion": row["chosen"]} for row in pairs]
 
 
 def _flipped(pairs: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:

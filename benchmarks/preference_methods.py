@@ -19,6 +19,8 @@ _HERE = Path(__file__).resolve().parent
 _RECIPES = _HERE.parent / "recipes"
 _ONLINE_STEPS, _TRIED_STEPS = 30, 10
 START, REWARD = "start", "reward"
+BETTER = "better"
+"""The pairs' better answers, without the worse ones."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +67,16 @@ def _online(kind: str, judge: str = REWARD, **settings: Any) -> dict[str, Any]:
 
 _FUNCTION = {"kind": "function", "function": f"{_HERE / 'exploitable_reward.py'}:pleasing"}
 _OFFLINE, _FRESH, _OWN = (3e-5, 1e-4, 3e-4), (1e-3, 3e-3, 1e-2), (3e-4, 1e-3)
+_NEAR = (1e-4, 3e-4, 1e-3)
 
 _DESK = {
     "SFT only": Method(),
+    "SFT on the better answers": Method({"kind": "sft"}, _NEAR, train=BETTER),
     "DPO": Method({"kind": "dpo"}, _OFFLINE),
     "SimPO": Method({"kind": "simpo"}, _OFFLINE),
     "ORPO": Method({"kind": "orpo", "weight": 0.5}, _OFFLINE),
     "ORPO from the base": Method({"kind": "orpo", "weight": 0.5}, _FRESH, epochs=8, start=""),
-    "KTO": Method({"kind": "kto"}, (1e-4, 3e-4, 1e-3)),
+    "KTO": Method({"kind": "kto"}, _NEAR),
     "reward model": Method({"kind": "reward"}, (3e-4, 1e-3, 3e-3), start=""),
     "PPO": Method(_online("ppo", samples=NUM_SAMPLES, updates=2), _OWN),
     "RLOO": Method(_online("rloo", samples=NUM_SAMPLES), _OWN),

@@ -25,6 +25,7 @@ Found = Mapping[str, Any]
 _MISSING = "not measured"
 _RESAMPLES = 10_000
 _SFT = "SFT only"
+_CONTROL = "SFT on the better answers"
 _JUDGE = "reward model"
 _EXPLOITED = "RLOO, exploitable reward"
 
@@ -124,6 +125,7 @@ def _desk(folder: Path) -> list[str]:
     return [
         text,
         *_table(columns, [_desk_row(desk, method, p_values) for method in methods]),
+        *_beside_control(desk, compared),
         "\nBy rule, percent: kept when sampled, kept when greedy, preferred:\n",
         *_table(["method", *RULES], [_rules_row(desk, method) for method in methods]),
         "\nSteps alone, without loading, reference and measuring (machines share their cores with "
@@ -135,6 +137,23 @@ def _desk(folder: Path) -> list[str]:
         ),
         "\n" + _judge_text(desk),
         "\n" + _gap_text(desk),
+    ]
+
+
+def _beside_control(desk: _Desk, compared: Sequence[str]) -> list[str]:
+    """What the worse answers add: each method beside one that never sees them."""
+    control, others = desk.kept(_CONTROL), [name for name in compared if name != _CONTROL]
+    if control is None or not others:
+        return []
+    p_values = _p_values(desk, others, _CONTROL)
+    rows = []
+    for name in others:
+        kept = desk.kept(name)
+        assert kept is not None
+        rows.append([name, _difference(kept, control), _p(p_values[name])])
+    return [
+        f"\nBeside {_CONTROL} for as many epochs, rule kept when sampled, in points:\n",
+        *_table(["method", "difference", "p"], rows),
     ]
 
 
@@ -335,9 +354,9 @@ def _difference(kept: Floats, start: Floats) -> str:
     return f"{100 * value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 
-def _p_values(desk: _Desk, compared: Sequence[str]) -> dict[str, float]:
-    """Corrected for all methods that are compared with SFT."""
-    start = desk.kept(_SFT)
+def _p_values(desk: _Desk, compared: Sequence[str], other: str = _SFT) -> dict[str, float]:
+    """Of each method's difference to the other, corrected for all that are compared."""
+    start = desk.kept(other)
     if start is None:
         return {}
     found = []

@@ -92,7 +92,7 @@ def _write_harmless(folder: Path, source: Path) -> None:
     held, tune, train = (
         chosen[:NUM_HELD], chosen[NUM_HELD : NUM_HELD + NUM_TUNE], chosen[NUM_HELD + NUM_TUNE :],
     )  # fmt: skip
-    _write(folder / "start.jsonl", ({"messages": [*r["prompt"], *r["chosen"]]} for r in train))
+    _write(folder / "start.jsonl", _better(train))
     _write(folder / "tune.jsonl", tune)
     _write(folder / "pairs.jsonl", train)
     _write(folder / "pairs-tried.jsonl", train[::_TRIED_EVERY])

@@ -152,7 +152,7 @@ def _beside_control(desk: _Desk, compared: Sequence[str]) -> list[str]:
         assert kept is not None
         rows.append([name, _difference(kept, control), _p(p_values[name])])
     return [
-        f"\nBeside {_CONTROL} for as many epochs, rule kept when sampled, in points:\n",
+        f"\nBeside {_CONTROL}, rule kept when sampled, in points:\n",
         *_table(["method", "difference", "p"], rows),
     ]
 

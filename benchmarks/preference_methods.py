@@ -20,7 +20,8 @@ _RECIPES = _HERE.parent / "recipes"
 _ONLINE_STEPS, _TRIED_STEPS = 30, 10
 START, REWARD = "start", "reward"
 BETTER = "better"
-"""The pairs' better answers, without the worse ones."""
+"""The pairs' better answers, without the worse ones, and a variant that learned from them."""
+_BETTER_RATE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Method:
         judges = [one["variant"] for one in rewards if one["kind"] == "variant"]
         if task == "desk":
             judges.append(REWARD)
-        return (START, *dict.fromkeys(judges))
+        return (START, *dict.fromkeys([*judges, self.start or START]))
 
 
 def _online(kind: str, judge: str = REWARD, **settings: Any) -> dict[str, Any]:
@@ -69,12 +70,18 @@ _FUNCTION = {"kind": "function", "function": f"{_HERE / 'exploitable_reward.py'}
 _OFFLINE, _FRESH, _OWN = (3e-5, 1e-4, 3e-4), (1e-3, 3e-3, 1e-2), (3e-4, 1e-3)
 _NEAR = (1e-4, 3e-4, 1e-3)
 
+_BETTER_SFT = Method({"kind": "sft"}, _NEAR, train=BETTER)
+
 _DESK = {
     "SFT only": Method(),
-    "SFT on the better answers": Method({"kind": "sft"}, _NEAR, train=BETTER),
+    "SFT on the better answers": _BETTER_SFT,
+    "SFT on the better answers at 3e-4": Method({"kind": "sft"}, (3e-4,), train=BETTER),
     "DPO": Method({"kind": "dpo"}, _OFFLINE),
+    # At DPO's own rate: its start has seen the pairs that rates are tried on.
+    "DPO after the better answers": Method({"kind": "dpo"}, (1e-4,), start=BETTER),
     "SimPO": Method({"kind": "simpo"}, _OFFLINE),
     "ORPO": Method({"kind": "orpo", "weight": 0.5}, _OFFLINE),
+    "ORPO at 1e-3": Method({"kind": "orpo", "weight": 0.5}, (1e-3,)),
     "ORPO from the base": Method({"kind": "orpo", "weight": 0.5}, _FRESH, epochs=8, start=""),
     "KTO": Method({"kind": "kto"}, _NEAR),
     "reward model": Method({"kind": "reward"}, (3e-4, 1e-3, 3e-3), start=""),
@@ -171,7 +178,10 @@ def recipe_of(task: str, method: str, rate: float, seed: int, tried: bool, folde
 
 
 def recipe_before(task: str, name: str, folder: Path) -> Recipe:
-    """Make the recipe of a variant that others need: the start, or a reward model."""
+    """Make the recipe of a variant that others need: a start, or a reward model."""
+    if name == BETTER:
+        made = recipe_of(task, "SFT on the better answers", _BETTER_RATE, 0, False, folder)
+        return made.model_copy(update={"name": name})
     if name == START:
         values = read_toml(_RECIPES / "preference-start.toml")
         train = "start.jsonl"

@@ -48,13 +48,17 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--trl-python", type=Path)
+    parser.add_argument(
+        "--dtype", choices=("bfloat16", "float32"), default="bfloat16",
+        help="of computation; float32 where the CPU has no instructions for bf16",
+    )  # fmt: skip
+    parser.add_argument("--recompute", choices=("auto", "none", "all"), default="auto")
     arguments = parser.parse_args()
     if arguments.part == "write":
         write(arguments.work / "model")
     else:
-        python = arguments.trl_python
-        theirs = with_trl(arguments.work, arguments.steps, python) if python else None
-        run(arguments.work, arguments.steps, theirs)
+        theirs = with_trl(arguments) if arguments.trl_python else None
+        run(arguments, theirs)
 
 
 def layer_sizes() -> dict[str, tuple[int, int]]:
@@ -104,8 +108,9 @@ def write(folder: Path) -> None:
     AutoTokenizer.from_pretrained(find_base("builtin:nano")).save_pretrained(folder)
 
 
-def with_trl(work: Path, steps: int, python: Path) -> dict[str, float]:
+def with_trl(arguments: argparse.Namespace) -> dict[str, float]:
     """Train the same shape with TRL + PEFT + bitsandbytes; the first step only warms up."""
+    work, steps = arguments.work, arguments.steps
     generator = torch.Generator().manual_seed(0)
     trained = [place >= ROW - ROW // 4 for place in range(ROW)]
     rows = [
@@ -114,9 +119,9 @@ def with_trl(work: Path, steps: int, python: Path) -> dict[str, float]:
     ]
     (work / "rows.json").write_text(json.dumps(rows))
     command = [
-        str(python), str(Path(__file__).with_name("trl_side.py")), str(work), "--nf4",
+        str(arguments.trl_python), str(Path(__file__).with_name("trl_side.py")), str(work), "--nf4",
         "--steps", str(steps + 1), "--batch", str(BATCH), "--rank", str(RANK),
-        "--threads", str(torch.get_num_threads()),
+        "--dtype", arguments.dtype, "--threads", str(torch.get_num_threads()),
     ]  # fmt: skip
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -124,8 +129,9 @@ def with_trl(work: Path, steps: int, python: Path) -> dict[str, float]:
     return found
 
 
-def run(work: Path, steps: int, theirs: dict[str, float] | None) -> None:
+def run(arguments: argparse.Namespace, theirs: dict[str, float] | None) -> None:
     """Train for some steps and write down what it took."""
+    work, steps = arguments.work, arguments.steps
     rows = [
         {
             "prompt": f"Question {number}: " + "why is my order late? " * 8,
@@ -137,13 +143,14 @@ def run(work: Path, steps: int, theirs: dict[str, float] | None) -> None:
     recipe = Recipe.parse(
         {
             "name": "qlora",
-            "base": {"id": str(work / "model"), "dtype": "bfloat16", "quantise": "nf4"},
+            "base": {"id": str(work / "model"), "dtype": arguments.dtype, "quantise": "nf4"},
             "data": {"train": str(work / "data.jsonl"), "holdout": 0.02},
             "adapter": {"kind": "lora", "rank": RANK, "alpha": 32.0},
             "train": {
                 "max_steps": steps, "epochs": 100, "tokens_per_step": TOKENS,
                 "tokens_per_row": TOKENS, "keep": "last", "evaluate_every": 10**6,
                 "checkpoint_every_s": 10**6,
+                "recompute": arguments.recompute,
             },
         }
     )  # fmt: skip
@@ -161,13 +168,14 @@ def run(work: Path, steps: int, theirs: dict[str, float] | None) -> None:
     done = [event for _, event, _ in seen if isinstance(event, StepDone)]
     checked = next((at, memory) for at, event, memory in seen if isinstance(event, RunStarted))
     tokens, seconds = sum(e.num_tokens for e in done), sum(e.seconds for e in done)
-    parts = predicted()
+    parts = predicted(getattr(torch, arguments.dtype).itemsize, arguments.recompute == "all")
     lines = "".join(f"| {name} | {size:.2f} |\n" for name, size in parts.items())
     record.write(
         "qlora_8b",
         record.header("QLoRA on an 8-billion-parameter Llama shape")
         + f"Random weights in 34 shards, NF4 with double quantisation, LoRA rank {RANK} on all "
-        f"linear layers, rows of {TOKENS} tokens, computed in bf16.\n\n"
+        f"linear layers, rows of {TOKENS} tokens, computed in {arguments.dtype}"
+        f"{', all blocks recomputed' if arguments.recompute == 'all' else ''}.\n\n"
         f"- loaded, hashed, quantised and self-checked after {checked[0]:.0f} s "
         f"({checked[1] / 2**30:.2f} GiB resident)\n"
         f"- {len(done)} steps of {tokens / len(done):.0f} tokens: {seconds / len(done):.1f} s "
@@ -190,21 +198,25 @@ def beside(theirs: dict[str, float], speed: float, peak: float) -> str:
     )
 
 
-def predicted() -> dict[str, float]:
-    """What must be in memory at once, in GiB."""
+def predicted(itemsize: int, recomputed: bool) -> dict[str, float]:
+    """What must be in memory at once, in GiB; numbers of the computation take `itemsize` bytes."""
     sizes = list(layer_sizes().values())
     packed = CONFIG.num_hidden_layers * sum(out * inner for out, inner in sizes)
     dense = 2 * CONFIG.vocab_size * CONFIG.hidden_size
     lora = CONFIG.num_hidden_layers * sum(RANK * (out + inner) for out, inner in sizes)
     widest = max(out * inner for out, inner in sizes)
-    # Kept by a block in bf16: what its layers read, what attention and the gates make of it.
-    kept = CONFIG.num_hidden_layers * (8 * CONFIG.hidden_size + 4 * CONFIG.intermediate_size)
+    # Kept by a block: what its layers read, what attention and the gates make of it.
+    kept = 8 * CONFIG.hidden_size + 4 * CONFIG.intermediate_size
+    if recomputed:
+        kept += CONFIG.num_hidden_layers * CONFIG.hidden_size
+    else:
+        kept *= CONFIG.num_hidden_layers
     parts = {
         "packed weights": packed * NF4_BITS / 8,
-        "embeddings and head": dense * 2,
+        "embeddings and head": dense * itemsize,
         "LoRA, gradient, two moments": lora * 16,
-        "one dense layer, forward or backward": widest * 2,
-        f"kept for {TOKENS} tokens": TOKENS * kept * 2,
+        "one dense layer, forward or backward": widest * itemsize,
+        f"kept for {TOKENS} tokens": TOKENS * kept * itemsize,
         "Python and libraries": 0.45 * 2**30,
     }
     return {name: size / 2**30 for name, size in parts.items()}

@@ -379,13 +379,14 @@ class Renderer:
         try:
             return self._chat(messages, tools, place, train_on)
         except _OverlongError as error:
-            if self.settings.overlong == "drop":
-                hint = f"{error.hint}, or set render.overlong = 'shorten'"
-                raise _OverlongError(error.message, hint=hint) from None
+            overlong = error
         system = [message for message in messages if message["role"] == "system"]
         rest = [message for message in messages if message["role"] != "system"]
         last = max(i for i, message in enumerate(rest) if message["role"] == "assistant")
         starts = [i for i in range(1, last) if rest[i]["role"] == "user"]
+        if self.settings.overlong == "drop":
+            way = ", or set render.overlong = 'shorten'" if starts else ""
+            raise _OverlongError(overlong.message, hint=f"{overlong.hint}{way}")
         for start in starts:
             try:
                 rows = self._chat([*system, *rest[start:]], tools, place, train_on)

@@ -6,9 +6,11 @@ from dataclasses import replace
 from kamerton.core.events import Notice, Sink
 from kamerton.data.dataset import Prepared
 from kamerton.data.examples import ClassificationExample
+from kamerton.models.base import Base
+from kamerton.models.load import has_fast_bf16
 from kamerton.training.task import Outcome, Task
 
-__all__ = ["explain", "metrics_of", "say_counts"]
+__all__ = ["explain", "metrics_of", "say_counts", "say_slow_dtype"]
 
 _FEW_HELD = 20
 _LESS_PROBABLE = -1.0
@@ -30,6 +32,24 @@ def say_counts(examples: Prepared, sink: Sink) -> None:
     if len(labels) == 1:
         only = f"all examples have one label, '{labels.pop()}': there is nothing to tell apart"
         sink(Notice(only, "warning"))
+
+
+def say_slow_dtype(base: Base, sink: Sink) -> None:
+    """Warn where 16 bits were asked for on a CPU that can only compute in 32.
+
+    Args:
+        base: As it was loaded.
+        sink: Receives notices.
+    """
+    if base.device.type == "cpu" and base.dtype.itemsize == 2 and not has_fast_bf16(base.device):
+        name = str(base.dtype).removeprefix("torch.")
+        sink(
+            Notice(
+                f'base.dtype = "{name}": this CPU has no instructions for it, and training is many '
+                'times slower than in "float32"; if that does not fit, add base.quantise = "int8"',
+                "warning",
+            )
+        )
 
 
 def metrics_of(task: Task, outcome: Outcome) -> dict[str, float]:

@@ -127,6 +127,9 @@ def test_shortening_is_advised_only_where_it_helps() -> None:
     with pytest.raises(RenderingError) as caught:
         renderer.render_prompt(chat(CHAT))
     assert "render.overlong" not in str(caught.value.hint)
+    with pytest.raises(RenderingError) as caught:
+        renderer_of("chatml", max_tokens=8).render(chat(CHAT[:3]))
+    assert "render.overlong" not in str(caught.value.hint)
 
 
 def test_plain_text_is_trained_from_its_first_token_to_eos() -> None:

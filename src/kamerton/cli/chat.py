@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kamerton.cli.answers import print_side_by_side
+from kamerton.cli.booth import Booth
 from kamerton.cli.console import busy, data_console, harmless, messages
 from kamerton.cli.options import project_option
 
@@ -42,6 +43,13 @@ __all__ = ["chat"]
     type=click.IntRange(min=0),
     help="Makes sampled answers repeatable.",
 )
+@click.option(
+    "--votes",
+    default=None,
+    show_default="votes.jsonl in the project",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where votes on two answers are added, as rows to learn from.",
+)
 @project_option
 def chat(
     variants: tuple[str, ...],
@@ -49,6 +57,7 @@ def chat(
     temperature: float,
     max_tokens: int | None,
     seed: int | None,
+    votes: Path | None,
     project: Path,
 ) -> None:
     """Talk to one of VARIANTS, or to two side by side.
@@ -56,9 +65,14 @@ def chat(
     A name stands for a variant of the project; a base such as builtin:nano, or the folder of a
     Transformers model such as a merged variant, answers as it is.
     Empty input or Ctrl-D ends; /new begins a new conversation.
+
+    Of two you see the answers without names and say which is better. Votes become pairs for
+    objective.kind = "dpo" and its like, and both go on from the better answer.
     """
     if len(variants) > 2:
         raise click.UsageError("at most two variants can be talked to at once")
+    if len(variants) < 2 and votes:
+        raise click.UsageError("votes are about the answers of two variants")
     with busy("loading PyTorch"):
         from kamerton.core.errors import ModelError
         from kamerton.core.protocols import Generation
@@ -76,6 +90,9 @@ def chat(
     if message is not None:
         _answer(conversation, message)
         return
+    booth = None
+    if len(variants) == 2 and (votes or sys.stdin.isatty()):
+        booth = Booth(conversation, votes or project / "votes.jsonl", chosen)
     if sys.stdin.isatty():
         messages.print("empty input or Ctrl-D ends, /new begins a new conversation", style="dim")
     while True:
@@ -91,10 +108,15 @@ def chat(
             break
         else:
             try:
-                _answer(conversation, said)
+                if booth:
+                    booth.ask(said)
+                else:
+                    _answer(conversation, said)
             except ModelError as error:
                 messages.print(error.message, style="yellow")
                 messages.print(f"hint: {error.hint}", style="dim")
+    if booth:
+        booth.close()
 
 
 def _answer(conversation: "Conversation", said: str) -> None:

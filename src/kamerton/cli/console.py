@@ -129,7 +129,7 @@ def progress_sink() -> Iterator[Sink]:
         yield _Bars(bars, announce=not live)
 
 
-_SHOWN = ("accuracy", "margin", "reward", "kl", "distance")
+_SHOWN = ("accuracy", "confidence", "brier", "margin", "reward", "kl", "distance")
 """Parts of a held-out loss that are printed; the others are in the events."""
 
 

@@ -44,8 +44,9 @@ def train(
     variant, outcome = made.variant, made.outcome
     if outcome is not None:
         loss = "" if outcome.holdout_loss is None else f", held-out loss {outcome.holdout_loss:.4f}"
+        steps = f"{outcome.num_steps} step{'s' * (outcome.num_steps != 1)}"
         messages.print(
-            f"{outcome.reason} after {outcome.num_steps} steps in {outcome.seconds:.0f} s; "
+            f"{outcome.reason} after {steps} in {outcome.seconds:.0f} s; "
             f"kept step {outcome.kept_step}{loss}"
         )
     messages.print(f"next: kamerton evaluate {variant.name}", style="dim")

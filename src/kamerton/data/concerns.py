@@ -79,14 +79,16 @@ def _of_labels(found: Audit) -> Iterator[str]:
 
 def _of_answers(found: Audit) -> Iterator[str]:
     if found.contradictions.number:
-        yield (
-            f"{found.contradictions.number} questions have different answers in different rows, "
-            f"one at {found.contradictions.places[0]}"
-        )
+        # Of pairs and of feedback only what is judged both ways contradicts.
+        what = {
+            "preference": "pairs stand the other way round in another row",
+            "feedback": "answers are liked in one row and disliked in another",
+        }.get(found.format, "questions have different answers in different rows")
+        yield f"{found.contradictions.number} {what}, one at {found.contradictions.places[0]}"
     if found.identical_pairs.number:
         yield (
             f"{found.identical_pairs.number} pairs have the same answer as better and worse, "
-            f"the first at {found.identical_pairs.places[0]}: they teach nothing"
+            f"the first at {found.identical_pairs.places[0]}: training leaves them out"
         )
     if found.chosen_longer is not None and found.chosen_longer >= _LONGER:
         yield (

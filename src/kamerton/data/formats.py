@@ -184,11 +184,13 @@ def settle_schema(
                 hint=f"data.columns may name {', '.join(sorted(_fields(format)))}",
             )
     if chosen is None:
+        empty = [path for path in found if all(value_at(row, path) is None for row in sample)]
+        without = f"; empty in every row: {_listed(empty)}" if empty else ""
         raise DataError(
-            f"{name}: cannot tell what the rows are; columns found: {_listed(found)}",
+            f"{name}: cannot tell what the rows are; columns found: {_listed(found)}{without}",
             hint="name them in the recipe, such as "
-            'data.columns = { prompt = "question", completion = "reply" } '
-            'or { text = "sentence", label = "topic" }',
+            'data.columns = { prompt = "question", completion = "reply" }, '
+            '{ text = "sentence", label = "topic" } or { chosen = "good", rejected = "bad" }',
         )
     sources = _sources(sample, chosen, columns)
     return Schema(chosen, sources, group=group, explicit=format != "auto", pairs=pairs)

@@ -14,7 +14,6 @@ chat goes on (Qwen3 deletes its thinking). Such an answer is not trained in the 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from math import inf
 from typing import Any
 
 import numpy as np
@@ -212,6 +211,8 @@ class Renderer:
     ) -> RenderedFeedback:
         """Render a judged answer, and another prompt's answer as if it were given here.
 
+        The other one is only compared with: it is cut where it would be too long.
+
         Args:
             example: Its completion begins with the assistant's turn.
             other: The other answer.
@@ -224,9 +225,10 @@ class Renderer:
             RenderingError: If they cannot be rendered, with place and reason.
         """
         with _at(example.place):
-            answers = (example.completion, other)
-            num_prompt, rows = self._answers(example.prompt, answers, example.place, apply)
-        return RenderedFeedback(num_prompt, rows[0], rows[1], example.good)
+            prompt, place = example.prompt, example.place
+            num_prompt, (own,) = self._answers(prompt, (example.completion,), place, apply)
+            _, (compared,) = self._answers(prompt, (other,), place, apply, cut=True)
+        return RenderedFeedback(num_prompt, own, compared, example.good)
 
     def render_prompt(self, example: Example, apply: Apply | None = None) -> RenderedPrompt:
         """Render what stands before an example's last answer, to be answered by the model.
@@ -338,7 +340,7 @@ class Renderer:
         num_prompt, rows = self._answers(example.prompt, answers, example.place, apply)
         if np.array_equal(rows[0].ids, rows[1].ids):
             raise RenderingError("chosen and rejected must differ, found the same tokens")
-        return RenderedPair(num_prompt, rows[0], rows[1], _margin(example))
+        return RenderedPair(num_prompt, rows[0], rows[1])
 
     def _answers(
         self,
@@ -346,11 +348,15 @@ class Renderer:
         answers: Sequence[Sequence[Message]],
         place: Place,
         apply: Apply | None,
+        *,
+        cut: bool = False,
     ) -> tuple[int, list[Rendered]]:
         """Render answers to one prompt, and count the tokens that their rows share."""
         before = untrained(apply(tuple(prompt)) if apply else prompt)
         shared = self.prompt_ids(before)
-        rows = [self._chat([*before, *answer], (), place, "assistant")[0] for answer in answers]
+        rows = [
+            self._chat([*before, *answer], (), place, "assistant", cut=cut)[0] for answer in answers
+        ]
         for row in rows:
             if row.ids[: len(shared)].tolist() != shared or len(row.ids) == len(shared):
                 raise RenderingError(
@@ -397,21 +403,27 @@ class Renderer:
         raise self._overlong()
 
     def _chat(
-        self, messages: Chat, tools: Tools, place: Place | None, train_on: TrainOn
+        self,
+        messages: Chat,
+        tools: Tools,
+        place: Place | None,
+        train_on: TrainOn,
+        *,
+        cut: bool = False,
     ) -> list[Rendered]:
         assemblies = self._assembler.chat(messages, tools, train_on)
-        return [self._row(assembly, place) for assembly in assemblies]
+        return [self._row(assembly, place, cut=cut) for assembly in assemblies]
 
-    def _row(self, assembly: Assembly, place: Place | None) -> Rendered:
-        num_tokens = len(assembly.ids)
-        if num_tokens > self.max_tokens:
-            raise self._overlong(num_tokens)
-        trained = np.zeros(num_tokens, dtype=np.bool_)
+    def _row(self, assembly: Assembly, place: Place | None, *, cut: bool = False) -> Rendered:
+        if len(assembly.ids) > self.max_tokens and not cut:
+            raise self._overlong(len(assembly.ids))
+        ids = np.array(assembly.ids[: self.max_tokens], dtype=np.int32)
+        trained = np.zeros(len(ids), dtype=np.bool_)
         for first, end in assembly.trained:
             trained[first:end] = True
         if not trained.any():
             raise RenderingError("a row must have a token to train, found none")
-        return Rendered(np.array(assembly.ids, dtype=np.int32), trained, place)
+        return Rendered(ids, trained, place)
 
     def _overlong(self, num_tokens: int | None = None) -> "_OverlongError":
         found = "even its last turn is longer" if num_tokens is None else f"found {num_tokens}"
@@ -441,16 +453,6 @@ def _only_text(answer: Sequence[Message]) -> str:
     if len(answer) != 1 or not isinstance(text, str) or answer[0].get("tool_calls"):
         raise RenderingError("answers of a pair must be one text each to be judged")
     return text
-
-
-def _margin(example: PreferenceExample) -> float | None:
-    """Read how much better the better answer is, where a column says so."""
-    value = example.extra.get("margin")
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < inf:
-        raise RenderingError(f"margin must be a number of 0 or more, got {value!r}")
-    return float(value)
 
 
 class _OverlongError(RenderingError):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from kamerton.core.errors import ModelError, VariantError
 from kamerton.core.protocols import Engine, Generation
@@ -103,6 +104,33 @@ class Conversation:
     def reset(self) -> None:
         """Forget what was said."""
         self.turns = {}
+
+    def vote(self, better: str) -> dict[str, Any]:
+        """Take one of the last two answers as the better one.
+
+        Args:
+            better: Whose it is.
+
+        Returns:
+            A row to learn from: prompt, chosen and rejected, and by whom they were.
+        """
+        (worse,) = self.engines.keys() - {better}
+        *prompt, answer = self.turns[better]
+        return {
+            "prompt": prompt,
+            "chosen": answer["content"],
+            "rejected": self.turns[worse][-1]["content"],
+            "better": better,
+            "worse": worse,
+        }
+
+    def go_on_with(self, name: str) -> None:
+        """Let all go on from one variant's answers, so that they are asked the same.
+
+        Args:
+            name: Whose.
+        """
+        self.turns = {each: list(self.turns[name]) for each in self.engines}
 
     def _answer(self, name: str, message: str) -> Iterator[str]:
         turns = self.turns.setdefault(name, [])

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from kamerton.core.events import Notice, Sink
 from kamerton.data.dataset import Prepared
-from kamerton.data.examples import ClassificationExample
+from kamerton.data.examples import ClassificationExample, FeedbackExample
 from kamerton.models.base import Base
 from kamerton.models.load import has_fast_bf16
 from kamerton.training.task import Outcome, Task
@@ -28,6 +28,10 @@ def say_counts(examples: Prepared, sink: Sink) -> None:
     counts = f"{len(examples.train)} examples to learn from, {held} held out"
     few = f"; fewer than {_FEW_HELD} held out say little: raise data.holdout, or give it a file"
     sink(Notice(counts + few, "warning") if held < _FEW_HELD else Notice(counts))
+    verdicts = {e.good for e in examples.train if isinstance(e, FeedbackExample)}
+    if len(verdicts) == 1:
+        only = f"all answers are {'liked' if verdicts.pop() else 'disliked'}"
+        sink(Notice(f"{only}: there is nothing to tell apart", "warning"))
     labels = {e.label for e in examples.train if isinstance(e, ClassificationExample)}
     if len(labels) == 1:
         only = f"all examples have one label, '{labels.pop()}': there is nothing to tell apart"
@@ -106,7 +110,8 @@ def _explain_reward(metrics: Mapping[str, float], sink: Sink) -> None:
         Notice(
             f"mean reward of held-out answers: {metrics['holdout_reward_before']:.3f} before, "
             f"{metrics['holdout_reward']:.3f} now, {metrics['holdout_kl']:.1f} nats an answer away "
-            "from the reference. Rewards do not say whether answers got better: read some"
+            "from the reference (an estimate). Rewards do not say whether answers got better: read "
+            "some"
         )
     )
     if metrics["holdout_ended"] < _MOSTLY:

@@ -26,7 +26,7 @@ from kamerton.objectives.objective import Online
 from kamerton.objectives.online import CheckReward, OnlineSettings
 from kamerton.objectives.ppo import PpoSettings, PpoValue
 from kamerton.store.variants import Variant
-from kamerton.training.rollouts import Context, Critic, Rollouts, at_start
+from kamerton.training.rollouts import Critic, Rollouts, Visit, at_start, tokens_with_answers
 
 __all__ = ["examine_online", "make_rollouts", "reference_of"]
 
@@ -109,7 +109,7 @@ def _examine_room(
                 "warning",
             )
         )
-    needed = longest + settings.samples * settings.max_tokens
+    needed = max(tokens_with_answers(prompt, settings, base) for prompt in prompts)
     if needed > recipe.train.tokens_per_step:
         sink(
             Notice(
@@ -121,7 +121,7 @@ def _examine_room(
         )
 
 
-def reference_of(recipe: Recipe, adapter: Adapter) -> Context:
+def reference_of(recipe: Recipe, adapter: Adapter) -> Visit:
     """Say what a model is held near: the variant that it goes on from, or the bare base.
 
     Args:

@@ -31,6 +31,7 @@ from kamerton.prompting.prompt import Prompt
 
 __all__ = [
     "make_prompt",
+    "new_tokens_of",
     "read_examples",
     "relative_to",
     "render_all",
@@ -116,6 +117,18 @@ def _candidates(train: Sequence[Example]) -> list[Candidate]:
     return [candidate for candidate in found if candidate.content_hash not in bad]
 
 
+def new_tokens_of(adapter: AdapterSettings) -> tuple[str, ...]:
+    """Give the words that an adapter adds to the tokenizer.
+
+    Args:
+        adapter: Its settings.
+
+    Returns:
+        Often none.
+    """
+    return adapter.new_tokens if isinstance(adapter, LoraSettings) else ()
+
+
 def tokenizer_of(base: Base, adapter: AdapterSettings) -> Any:
     """Give the tokenizer that an adapter's texts are read with.
 
@@ -126,7 +139,7 @@ def tokenizer_of(base: Base, adapter: AdapterSettings) -> Any:
     Returns:
         The base's, or a copy that knows those too.
     """
-    tokens = adapter.new_tokens if isinstance(adapter, LoraSettings) else ()
+    tokens = new_tokens_of(adapter)
     return tokenizer_with(base.tokenizer, tokens)
 
 
@@ -187,7 +200,7 @@ def render_all(
     """
     rows: list[Trainable] = []
     problems: list[str] = []
-    notes: Counter[str] = Counter()
+    notes, hints = Counter[str](), Counter[str]()
     for number, make in enumerate(makers_of(renderer, prompt, examples, takes, kind), 1):
         try:
             made = make()
@@ -195,6 +208,7 @@ def render_all(
             notes.update(note for answer in made[0].answers for note in answer.notes)
         except RenderingError as error:
             problems.append(error.message)
+            hints.update([error.hint] if error.hint else [])
         if number % 200 == 0 or number == len(examples):
             sink(Progress(f"rendering {what}", number, len(examples), "examples"))
     for note, count in notes.most_common(_SHOWN_REASONS):
@@ -207,8 +221,9 @@ def render_all(
     if not rows or len(problems) > max_unusable * len(examples):
         raise DataError(
             f"{found} (data.max_unusable is {max_unusable:.1%})" if rows else found,
-            hint="mend them, raise render.max_tokens or set render.overlong, or raise "
-            "data.max_unusable; kamerton check DATA --show 3 shows what happens to them",
+            hint=(hints.most_common(1)[0][0] if hints else "mend them")
+            + (", or raise data.max_unusable" if rows else "")
+            + "; kamerton check DATA --show 3 shows what happens to them",
         )
     sink(Notice(found, "warning"))
     return rows

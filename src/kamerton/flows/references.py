@@ -25,6 +25,7 @@ def cached_references(
     adapter: Adapter,
     examples: Sequence[Trainable],
     start: str,
+    new_tokens: Sequence[str],
     folder: Path,
     sink: Sink,
 ) -> References:
@@ -38,16 +39,19 @@ def cached_references(
         adapter: That of the starting variant, or a fresh one.
         examples: In any number, also none.
         start: Content hash of the starting variant; empty without one.
+        new_tokens: That a fresh adapter brings along: their texts say what their rows begin as.
         folder: Where results are kept, under a hash of all that they depend on.
         sink: Receives progress.
 
     Returns:
         By example, the sums of its answers.
     """
+    if not examples:
+        return []
     identity = base.identity
     made_of = [
         _digest(examples), identity.weight_hash, identity.quantise, str(base.dtype),
-        base.device.type, start,
+        base.device.type, start, list(new_tokens),
     ]  # fmt: skip
     path = folder / f"{hash_json(made_of)[:32]}.json"
     if (known := _read(path, examples)) is not None:

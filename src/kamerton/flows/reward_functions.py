@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kamerton.core.errors import SettingsError, TrainingError
 from kamerton.objectives.online import FunctionReward, OnlineSettings
-from kamerton.training.rollouts import Answered, Reward
+from kamerton.training.rollouts import Answered, Judge
 
 __all__ = ["function_hashes", "function_reward"]
 
@@ -42,7 +42,7 @@ def function_hashes(settings: OnlineSettings, folder: Path) -> dict[str, str]:
     }
 
 
-def function_reward(source: FunctionReward, folder: Path) -> Reward:
+def function_reward(source: FunctionReward, folder: Path) -> Judge:
     """Make a reward of a function.
 
     Args:

@@ -35,7 +35,7 @@ from kamerton.objectives.online import (
 )
 from kamerton.objectives.reward import RewardSettings
 from kamerton.store.variants import Variant, find_variant
-from kamerton.training.rollouts import Answered, Context, Reward
+from kamerton.training.rollouts import Answered, Judge, Visit
 
 __all__ = ["make_reward", "read_judges"]
 
@@ -77,7 +77,7 @@ def make_reward(
     base: Base,
     residents: Residents,
     folder: Path,
-) -> Reward:
+) -> Judge:
     """Put the sources of rewards together.
 
     Args:
@@ -95,7 +95,7 @@ def make_reward(
         VariantError: If a variant was made for another base.
     """
     waiting = iter(variants)
-    sources: list[tuple[float, Reward]] = []
+    sources: list[tuple[float, Judge]] = []
     for source in settings.rewards:
         match source:
             case VariantReward():
@@ -144,7 +144,7 @@ def _ensure_judges(variant: Variant, recipe: Recipe, weight: float) -> None:
         )
 
 
-def _admitted(variant: Variant, base: Base, residents: Residents) -> tuple[Renderer, Context]:
+def _admitted(variant: Variant, base: Base, residents: Residents) -> tuple[Renderer, Visit]:
     """Load a variant beside the policy: how it reads, and what has it on for a while."""
     ensure_same_base(variant, base)
     recipe = recipe_of(variant)
@@ -153,7 +153,7 @@ def _admitted(variant: Variant, base: Base, residents: Residents) -> tuple[Rende
     return renderer, partial(residents.using, adapter)
 
 
-def _of_variant(variant: Variant, base: Base, residents: Residents) -> Reward:
+def _of_variant(variant: Variant, base: Base, residents: Residents) -> Judge:
     renderer, on = _admitted(variant, base, residents)
     engine = RewardEngine(base, renderer, prompt_of(variant))
 
@@ -178,8 +178,8 @@ def _of_check(check: Check, answered: Sequence[Answered]) -> Tensor:
 
 def _of_judge(
     source: JudgeReward, variant: Variant | None, base: Base, residents: Residents
-) -> Reward:
-    on: Context
+) -> Judge:
+    on: Visit
     if variant is None:
         engine, on = EmbeddedEngine(base, renderer_of(base, RenderSettings())), residents.bare
     else:

@@ -107,6 +107,7 @@ def ensure_same_base(start: Variant, base: Base) -> None:
     identity = base.identity
     check_base(
         start.manifest,
+        base=identity.id,
         weight_hash=identity.weight_hash,
         tokenizer_hash=identity.tokenizer_hash,
         template_hash=identity.template_hash,

@@ -21,7 +21,7 @@ from kamerton.data.examples import Example
 from kamerton.data.rendered import RenderedPrompt, Trainable
 from kamerton.data.rendering import Renderer
 from kamerton.flows.online import examine_online, make_rollouts, reference_of
-from kamerton.flows.prepare import render_all, renderer_of
+from kamerton.flows.prepare import new_tokens_of, render_all, renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.references import cached_references
 from kamerton.flows.reward_functions import function_hashes
@@ -116,9 +116,12 @@ def make_task(
     if objective.needs_reference:
         ask = partial(
             cached_references, base, adapter, start=start.manifest.content_hash if start else "",
-            folder=workspace.references, sink=sink,
+            new_tokens=new_tokens_of(recipe.adapter), folder=workspace.references, sink=sink,
         )  # fmt: skip
         references = (ask(train_rows), ask(held_rows))
+    # Without a reference that holds it, a model may still leave the variant that it began as.
+    writes = objective.takes in ("pairs", "feedback") and objective.reads != "scores"
+    if writes and (objective.needs_reference or start is not None):
         distance = _distance(recipe, base, adapter, renderer)
     return Task(
         name=recipe.name,
@@ -189,8 +192,9 @@ def _judging(base: Base, adapter: Adapter, num_scores: int, seed: int) -> Headed
 def _check_room(base: Base, rows: Sequence[Trainable]) -> None:
     """Refuse virtual tokens that leave too little of the base's context to an example."""
     room = room_of(base)
+    # A prompt without an answer needs room for one.
     longest = max(
-        max((len(answer.ids) for answer in row.answers), default=row.num_prompt) for row in rows
+        max((len(answer.ids) for answer in row.answers), default=row.num_prompt + 1) for row in rows
     )
     if room is not None and base.num_virtual and longest > room:
         raise AdapterError(

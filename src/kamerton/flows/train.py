@@ -113,8 +113,10 @@ def _make_alone(
         if fresh:
             (task.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
         outcome = _follow(task, recipe, workspace, sink, should_stop)
-        _ensure_effect(base, task.adapter, task.train[0])
         files, metrics = dict(task.adapter.files()), metrics_of(task, outcome)
+        if start is not None and files == start.files():
+            raise _no_effect(f"leaves '{start.name}' as it was")
+        _ensure_effect(base, task.adapter, task.train[0])
         explain(metrics, sink)
     manifest = _manifest(recipe, folder, examples, base, prompt, metrics, parts.parents)
 
@@ -188,10 +190,13 @@ def _ensure_effect(base: Base, adapter: Adapter, example: Trainable) -> None:
     head = base.score_head
     judges = head is not None and head.num_scores == 1 and bool(head.weight.any())
     if torch.equal(trained, plain) and not judges:
-        raise AdapterError(
-            "the trained adapter leaves the base's answers unchanged",
-            hint="raise train.learning_rate or train.epochs",
-        )
+        raise _no_effect("leaves the base's answers unchanged")
+
+
+def _no_effect(what: str) -> AdapterError:
+    return AdapterError(
+        f"the trained adapter {what}", hint="raise train.learning_rate or train.epochs"
+    )
 
 
 def _manifest(

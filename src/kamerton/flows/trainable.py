@@ -1,8 +1,10 @@
 """From examples to what an objective learns from: texts, pairs, or answers with a verdict."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 
-from kamerton.core.errors import DataError
+from kamerton.core.errors import DataError, RenderingError
 from kamerton.data.examples import (
     Example,
     FeedbackExample,
@@ -10,7 +12,9 @@ from kamerton.data.examples import (
     PreferenceExample,
     TextExample,
 )
-from kamerton.data.rendered import Trainable
+from kamerton.data.messages import Unusable
+from kamerton.data.rankings import number_of
+from kamerton.data.rendered import RenderedFeedback, RenderedPair, RenderedPrompt, Trainable
 from kamerton.data.rendering import Renderer
 from kamerton.objectives.objective import Takes
 from kamerton.prompting.prompt import Prompt
@@ -56,7 +60,7 @@ def _texts(renderer: Renderer, prompt: Prompt, examples: Sequence[Example]) -> I
             kinds = (
                 '"dpo", "simpo" or "orpo", to "reward" for a model that judges, or to "rloo", '
                 '"grpo", "ppo" or "drpo" where the model shall answer itself'
-                if _is_pair(example)
+                if isinstance(example, PreferenceExample)
                 else '"kto", or to "rloo", "grpo" or "ppo" where the model shall answer itself'
             )
             raise DataError(
@@ -65,7 +69,7 @@ def _texts(renderer: Renderer, prompt: Prompt, examples: Sequence[Example]) -> I
                 hint=f"set objective.kind to {kinds}; or bring chats, prompt/completion rows, "
                 "classified texts or plain text",
             )
-        yield lambda example=example: renderer.render_rows(example, prompt.apply)  # type: ignore[misc]
+        yield partial(renderer.render_rows, example, prompt.apply)
 
 
 def _pairs(
@@ -80,7 +84,7 @@ def _pairs(
                 'answers; rows of one answer and its score need data.format = "rating", those with '
                 'a yes or no objective.kind = "kto"',
             )
-        yield lambda example=example: [renderer.render_pair(example, prompt.apply)]  # type: ignore[misc]
+        yield partial(_pair, renderer, prompt, example, kind == "reward")
 
 
 def _feedback(
@@ -89,14 +93,13 @@ def _feedback(
     judged = [one for example in examples for one in _verdicts(example, kind)]
     for number, example in enumerate(judged):
         other = _other(judged, number)
-        yield lambda example=example, other=other: [  # type: ignore[misc]
-            renderer.render_feedback(example, other, prompt.apply)
-        ]
+        yield partial(_judged, renderer, prompt, example, other)
 
 
 def _prompts(
     renderer: Renderer, prompt: Prompt, examples: Sequence[Example], kind: str, *, pairs: bool
 ) -> Iterator[Make]:
+    asked = set[str]()
     for example in examples:
         if isinstance(example, TextExample) or (
             pairs and not isinstance(example, PreferenceExample)
@@ -109,7 +112,44 @@ def _prompts(
                 + ("" if pairs else ", or chats"),
             )
         made = example if pairs else _question(example)
-        yield lambda made=made: [renderer.render_prompt(made, prompt.apply)]  # type: ignore[misc]
+        if isinstance(made, FeedbackExample):
+            # Several answers to one question are one question, and weigh as one.
+            question = repr((made.prompt, made.extra))
+            if question in asked:
+                continue
+            asked.add(question)
+        yield partial(_prompt, renderer, prompt, made)
+
+
+def _pair(
+    renderer: Renderer, prompt: Prompt, example: PreferenceExample, with_margin: bool
+) -> list[RenderedPair]:
+    pair = renderer.render_pair(example, prompt.apply)
+    return [replace(pair, margin=_margin(example))] if with_margin else [pair]
+
+
+def _margin(example: PreferenceExample) -> float | None:
+    """Read how much better the better answer is, where a column says so."""
+    value = example.extra.get("margin")
+    if value is None or value == "":
+        return None
+    try:
+        margin = number_of(value, "margin")
+    except Unusable as error:
+        raise RenderingError(f"{example.place}: margin {error.reason}") from None
+    if margin < 0:
+        raise RenderingError(f"{example.place}: margin must be 0 or more, got {margin:g}")
+    return margin
+
+
+def _judged(
+    renderer: Renderer, prompt: Prompt, example: FeedbackExample, other: Sequence[Message]
+) -> list[RenderedFeedback]:
+    return [renderer.render_feedback(example, other, prompt.apply)]
+
+
+def _prompt(renderer: Renderer, prompt: Prompt, example: Example) -> list[RenderedPrompt]:
+    return [renderer.render_prompt(example, prompt.apply)]
 
 
 def _question(example: Example) -> Example:
@@ -138,8 +178,13 @@ def _verdicts(example: Example, kind: str) -> list[FeedbackExample]:
 
 
 def _other(judged: Sequence[FeedbackExample], number: int) -> Sequence[Message]:
-    """Take the answer of the next example with another prompt."""
-    for step in range(1, len(judged)):
+    """Take an answer to another prompt.
+
+    The search begins half way round: answers to one prompt stand together, a liked one at the same
+    place of each, and all of them shall be taken.
+    """
+    half = len(judged) // 2
+    for step in range(half, half + len(judged)):
         other = judged[(number + step) % len(judged)]
         if other.prompt != judged[number].prompt:
             return other.completion
@@ -147,7 +192,3 @@ def _other(judged: Sequence[FeedbackExample], number: int) -> Sequence[Message]:
         "objective.kind = 'kto' needs answers to at least two different prompts, found one",
         hint="bring more examples",
     )
-
-
-def _is_pair(example: Example) -> bool:
-    return isinstance(example, PreferenceExample)

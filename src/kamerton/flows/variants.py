@@ -107,6 +107,7 @@ def base_of(
     )
     check_base(
         variant.manifest,
+        base=recipe.base.id,
         weight_hash=base.identity.weight_hash,
         tokenizer_hash=base.identity.tokenizer_hash,
         template_hash=base.identity.template_hash,

@@ -83,8 +83,8 @@ class RewardEngine:
         longest = max((len(p) + max(map(len, a)) for p, a in families), default=0)
         if room is not None and longest > room:
             raise ModelError(
-                f"a prompt and an answer of {longest} tokens leave the base's context of "
-                f"{room + self._base.num_virtual}",
+                f"a prompt and an answer must fit into the base's context of "
+                f"{room + self._base.num_virtual} tokens, found {longest}",
                 hint="shorten the answers",
             )
         judged = self._judge(families)

@@ -9,12 +9,12 @@ from torch.nn.functional import logsigmoid
 
 from kamerton.core.settings import Settings
 from kamerton.objectives.objective import Loss, Reads, Scored, Takes, Unit
-from kamerton.objectives.pairs import Sides, nll_of_chosen, pair_parts
+from kamerton.objectives.pairs import Sides, logistic_loss, pair_parts, with_nll
 
 __all__ = ["Dpo", "DpoSettings"]
 
-# KLDPO's weights are cut here, so that one pair cannot be the whole batch.
-_LARGEST_LOG_WEIGHT = 10.0
+# As in the authors' code, so that one pair cannot be the whole batch.
+_LARGEST_WEIGHT = 10.0
 
 
 class DpoSettings(Settings):
@@ -47,6 +47,8 @@ class DpoSettings(Settings):
             raise ValueError('form = "robust" needs label_smoothing, the share of flipped pairs')
         if self.form in ("hinge", "ipo") and self.label_smoothing:
             raise ValueError(f'form = "{self.form}" has no label_smoothing')
+        if self.temperature != 1 and self.robustness == "none":
+            raise ValueError('temperature belongs to robustness = "dr-dpo" or "kldpo"')
         return self
 
 
@@ -89,12 +91,8 @@ class Dpo:
         ratios = scored.ratios / scored.lengths if means else scored.ratios
         losses = _losses(Sides.of(ratios).gap, settings)
         value = _mean(losses, settings, num_units)
-        parts = dict(pair_parts(scored, settings.beta * ratios, num_units))
-        if settings.nll:
-            nll = nll_of_chosen(scored).sum() / num_units
-            value = value + settings.nll * nll
-            parts["nll"] = float(nll.detach())
-        return Loss(value, parts)
+        parts = pair_parts(scored, settings.beta * ratios, num_units)
+        return with_nll(Loss(value, parts), scored, settings.nll, num_units)
 
 
 def _losses(gap: Tensor, settings: DpoSettings) -> Tensor:
@@ -112,7 +110,7 @@ def _losses(gap: Tensor, settings: DpoSettings) -> Tensor:
                 1 - 2 * share
             )
         case _:
-            return -(1 - share) * logsigmoid(logits) - share * logsigmoid(-logits)
+            return logistic_loss(logits, share)
 
 
 def _mean(losses: Tensor, settings: DpoSettings, num_units: int) -> Tensor:
@@ -127,7 +125,6 @@ def _mean(losses: Tensor, settings: DpoSettings, num_units: int) -> Tensor:
             torch.logsumexp(-losses / settings.temperature, dim=0) - count
         )
     with torch.no_grad():
-        excess = (losses - losses.mean()) / settings.temperature
-        weights = excess.clamp(max=_LARGEST_LOG_WEIGHT).exp()
-        weights /= weights.sum()
-    return (weights * losses).sum()
+        above = (losses - losses.mean()) / settings.temperature
+        weights = above.exp().clamp(max=_LARGEST_WEIGHT)
+    return (weights * losses).sum() / num_units

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from kamerton.objectives.objective import Experience, Loss, Reads, Scored, Takes, Unit, Written
 from kamerton.objectives.online import OnlineSettings
-from kamerton.objectives.own_answers import excess, leave_one_out
+from kamerton.objectives.own_answers import k3, leave_one_out
 from kamerton.objectives.preference_model import preference
 
 __all__ = ["Drpo", "DrpoSettings"]
@@ -84,7 +84,7 @@ class Drpo:
 
         Returns:
             The share of the mean over prompts; `ratio_clipped` is the share of the pairs' answers
-            whose ratio was limited.
+            whose ratio was limited, `k3` the estimate of the distance, nats an answer.
         """
         experience = scored.experience
         assert experience is not None, "DRPO learns from answers of its own"
@@ -97,11 +97,11 @@ class Drpo:
         signed = ratios.clamp(-limit, limit).exp() * ratios.new_tensor([1.0, -1.0])
         pair = -(signed * weights[:, :2] * sums[:, :2]).sum(1)
         own = -(weights[:, 2:] * sums[:, 2:]).mean(1)
-        distance = scored.per_answer(excess(scored.logprobs, experience.reference))
+        distance = scored.per_answer(k3(scored.logprobs, experience.reference))
         distance = distance.view(-1, per_prompt)[:, 2:].mean(1)
         losses = pair + own + self.settings.beta * distance
         parts = {
             "ratio_clipped": float((ratios.abs() > limit).float().mean(1).sum()) / num_units,
-            "distance": float(distance.detach().sum()) / num_units,
+            "k3": float(distance.detach().sum()) / num_units,
         }
         return Loss(losses.sum() / num_units, parts)

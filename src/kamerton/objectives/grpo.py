@@ -7,7 +7,7 @@ from pydantic import Field
 
 from kamerton.objectives.objective import Experience, Loss, Reads, Scored, Takes, Unit, Written
 from kamerton.objectives.online import ClippedSettings
-from kamerton.objectives.own_answers import clipped, excess
+from kamerton.objectives.own_answers import clipped, k3
 
 __all__ = ["Grpo", "GrpoSettings"]
 
@@ -81,5 +81,5 @@ class Grpo:
         change = scored.logprobs - experience.old
         losses, cut = clipped(change, experience.advantages, self.settings.clip)
         if self.settings.beta:
-            losses = losses + self.settings.beta * excess(scored.logprobs, experience.reference)
+            losses = losses + self.settings.beta * k3(scored.logprobs, experience.reference)
         return Loss(losses.sum() / num_units, {"clipped": float(cut.sum()) / num_units})

@@ -65,8 +65,10 @@ class Kto:
         change = ratios.detach()
         parts = {
             "kl": float(kl),
-            "good_change": float(change[good].mean()) if good.any() else 0.0,
-            "bad_change": float(change[~good].mean()) if not good.all() else 0.0,
             "accuracy": float((torch.where(good, change - kl, kl - change) > 0).float().mean()),
         }
+        # A batch of one kind says nothing about the other.
+        for name, which in (("good_change", good), ("bad_change", ~good)):
+            if which.any():
+                parts[name] = float(change[which].mean())
         return Loss(losses.sum() / num_units, parts)

@@ -68,8 +68,8 @@ class Orpo:
         odds = log_odds(means)
         nll = nll_of_chosen(scored).sum() / num_units
         ratio = -logsigmoid(Sides.of(odds).gap).sum() / num_units
-        parts = dict(pair_parts(scored, odds, num_units))
-        parts |= {"nll": float(nll.detach()), "odds_ratio": float(ratio.detach())}
+        own = {"nll": float(nll.detach()), "odds_ratio": float(ratio.detach())}
+        parts = {**pair_parts(scored, odds, num_units), **own}
         return Loss(nll + self.settings.weight * ratio, parts)
 
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["clipped", "excess", "leave_one_out"]
+__all__ = ["clipped", "k3", "leave_one_out"]
 
 _STEEPEST = 20.0
 """Above this log-ratio exp goes on as a straight line: exp(89) is infinite in fp32, and infinity
@@ -41,12 +41,12 @@ def clipped(change: Tensor, advantages: Tensor, clip: float) -> tuple[Tensor, Te
     return -torch.minimum(plain, cut), (cut < plain).detach()
 
 
-def excess(logprobs: Tensor, reference: Tensor) -> Tensor:
+def k3(logprobs: Tensor, reference: Tensor) -> Tensor:
     """Estimate the distance to the reference from tokens that the model wrote.
 
-    It is k3 = exp(q) - q - 1, with q the log-ratio of reference and model: never negative. On
-    average it is KL(model, reference), but has the slope of KL(reference, model): it pulls back
-    what the reference would say, as in GRPO's paper and in TRL.
+    It is exp(q) - q - 1, with q the log-ratio of reference and model: never negative. On average it
+    is KL(model, reference), but has the slope of KL(reference, model): it pulls back what the
+    reference would say, as in GRPO's paper and in TRL.
 
     Args:
         logprobs: [N] under the model, with a gradient.

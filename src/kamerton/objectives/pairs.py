@@ -6,10 +6,11 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
-from kamerton.objectives.objective import Scored
+from kamerton.objectives.objective import Loss, Scored
 
-__all__ = ["Sides", "nll_of_chosen", "pair_parts"]
+__all__ = ["Sides", "logistic_loss", "nll_of_chosen", "pair_parts", "with_nll"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,19 @@ class Sides:
         return self.chosen - self.rejected
 
 
+def logistic_loss(logits: Tensor, smoothing: float) -> Tensor:
+    """Compute -log s(x), smoothed towards the other label.
+
+    Args:
+        logits: x, of any shape.
+        smoothing: Share of pairs believed to be the wrong way round.
+
+    Returns:
+        In the same shape.
+    """
+    return -(1 - smoothing) * logsigmoid(logits) - smoothing * logsigmoid(-logits)
+
+
 def nll_of_chosen(scored: Scored) -> Tensor:
     """Compute the negative log-likelihood of the better answers.
 
@@ -56,6 +70,24 @@ def nll_of_chosen(scored: Scored) -> Tensor:
         sums = sums.index_add(0, context.answers, context.logprobs)
         lengths = lengths.index_add(0, context.answers, torch.ones_like(context.logprobs))
     return -Sides.of(sums / lengths).chosen
+
+
+def with_nll(loss: Loss, scored: Scored, weight: float, num_units: int) -> Loss:
+    """Add the negative log-likelihood of the better answers to a loss.
+
+    Args:
+        loss: Of pairs.
+        scored: The same pairs.
+        weight: Factor; 0 leaves the loss as it is.
+        num_units: Pairs of the whole effective batch.
+
+    Returns:
+        The sum, with a part `nll`.
+    """
+    if not weight:
+        return loss
+    nll = nll_of_chosen(scored).sum() / num_units
+    return Loss(loss.value + weight * nll, {**loss.parts, "nll": float(nll.detach())})
 
 
 @torch.no_grad()

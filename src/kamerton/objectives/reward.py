@@ -1,10 +1,10 @@
 """Reward models: a number per answer that orders answers as people did (arXiv 2203.02155)."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kamerton.core.settings import Settings
 from kamerton.objectives.objective import Loss, Reads, Scored, Takes, Unit
@@ -29,6 +29,13 @@ class RewardSettings(Settings):
     centre: float = Field(default=0.01, ge=0)
     """Weight of the squared sum of both rewards, which keeps them around 0 (arXiv 2312.09244).
     0 or more."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        alien = "centre" if self.model == "general" else "dimensions"
+        if getattr(self, alien) != type(self).model_fields[alien].default:
+            raise ValueError(f'model = "{self.model}" has no {alien}')
+        return self
 
     @property
     def num_scores(self) -> int:

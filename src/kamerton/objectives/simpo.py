@@ -3,11 +3,10 @@
 from typing import Literal
 
 from pydantic import Field
-from torch.nn.functional import logsigmoid
 
 from kamerton.core.settings import Settings
 from kamerton.objectives.objective import Loss, Reads, Scored, Takes, Unit
-from kamerton.objectives.pairs import Sides, nll_of_chosen, pair_parts
+from kamerton.objectives.pairs import Sides, logistic_loss, pair_parts, with_nll
 
 __all__ = ["Simpo", "SimpoSettings"]
 
@@ -60,12 +59,6 @@ class Simpo:
         settings = self.settings
         means = scored.sums / scored.lengths
         logits = settings.beta * (Sides.of(means).gap - settings.gamma_beta_ratio)
-        share = settings.label_smoothing
-        losses = -(1 - share) * logsigmoid(logits) - share * logsigmoid(-logits)
-        value = losses.sum() / num_units
-        parts = dict(pair_parts(scored, settings.beta * means, num_units))
-        if settings.nll:
-            nll = nll_of_chosen(scored).sum() / num_units
-            value = value + settings.nll * nll
-            parts["nll"] = float(nll.detach())
-        return Loss(value, parts)
+        value = logistic_loss(logits, settings.label_smoothing).sum() / num_units
+        parts = pair_parts(scored, settings.beta * means, num_units)
+        return with_nll(Loss(value, parts), scored, settings.nll, num_units)

@@ -209,15 +209,21 @@ def add_metrics(variant: Variant, comparison: str, metrics: Mapping[str, float])
 
 
 def check_base(
-    manifest: VariantManifest, *, weight_hash: str, tokenizer_hash: str, template_hash: str
+    manifest: VariantManifest,
+    *,
+    base: str,
+    weight_hash: str,
+    tokenizer_hash: str,
+    template_hash: str,
 ) -> None:
     """Refuse a base that the variant was not made for.
 
     Args:
         manifest: The variant's.
-        weight_hash: Of the base at hand.
-        tokenizer_hash: Of its tokenizer.
-        template_hash: Of its chat template.
+        base: Name of the base at hand.
+        weight_hash: Its weights'.
+        tokenizer_hash: Its tokenizer's.
+        template_hash: Its chat template's.
 
     Raises:
         VariantError: If anything differs, saying what.
@@ -230,8 +236,8 @@ def check_base(
     other = [what for what, (made_for, here) in found.items() if made_for != here]
     if other:
         raise VariantError(
-            f"{manifest.name} was made for other {' and '.join(other)} than "
-            f"{manifest.base.id} has here",
+            f"'{manifest.name}' was made for {manifest.base.id} with other "
+            f"{' and '.join(other)} than {base} has here",
             hint="use the very base it was trained on, or train it again",
         )
 

@@ -29,6 +29,7 @@ __all__ = [
 
 _INT = ":int"
 _CHANGES_SHOWN = 8
+_REWARDS = "rewards."
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,11 @@ class Counters:
         best_step: Step of the best held-out loss, or -1.
         best_loss: That loss.
         last_loss: The latest held-out loss.
+        measured: Step at which it was measured.
         since_best: Measurements without a new best.
         seconds: Time spent in steps.
         ragged: Whether rows go through ragged attention.
+        failed: Whether a judge or a function failed then: it may be mended since.
     """
 
     step: int = 0
@@ -53,9 +56,11 @@ class Counters:
     best_step: int = -1
     best_loss: float = float("inf")
     last_loss: float = float("inf")
+    measured: int = 0
     since_best: int = 0
     seconds: float = 0.0
     ragged: bool = True
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +127,11 @@ def load_checkpoint(path: Path, identity: str) -> Checkpoint | None:
         raise TrainingError(
             f"{path}: the checkpoint is damaged: {error}", hint="delete it to start anew"
         ) from None
-    if metadata["identity"] != identity:
-        changes = _changes(metadata["identity"], identity)
+    changed = _changes(metadata["identity"], identity)
+    mended = numbers.get("failed") and all(key.startswith(_REWARDS) for key in changed)
+    if changed and not mended:
         raise TrainingError(
-            f"{path} belongs to a run with other settings, data or base{changes}",
+            f"{path} belongs to a run with other settings, data or base{_told(changed)}",
             hint="give the recipe another name, or start over with --fresh",
         )
     for name in ("best_loss", "last_loss"):
@@ -133,16 +139,22 @@ def load_checkpoint(path: Path, identity: str) -> Checkpoint | None:
     return Checkpoint(identity, Counters(**numbers), **parts)
 
 
-def _changes(before: str, now: str) -> str:
-    """Say what differs between two identities."""
+def _changes(before: str, now: str) -> dict[str, tuple[Any, Any]]:
+    """Find what differs between two identities: by name, what it was and what it is now."""
+    if before == now:
+        return {}
     try:
         old, new = _flat(json.loads(before)), _flat(json.loads(now))
     except ValueError:
-        return ""
-    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-    lines = [f"\n  {key}: {old.get(key)}, now {new.get(key)}" for key in changed[:_CHANGES_SHOWN]]
-    more = len(changed) - len(lines)
-    return ":" + "".join(lines) + (f"\n  and {more} more" if more else "")
+        return {"identity": (before, now)}
+    both = {key: (old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys())}
+    return {key: (was, now) for key, (was, now) in both.items() if was != now}
+
+
+def _told(changed: Mapping[str, tuple[Any, Any]]) -> str:
+    lines = [f"\n  {key}: {was}, now {now}" for key, (was, now) in changed.items()]
+    more = len(lines) - _CHANGES_SHOWN
+    return ":" + "".join(lines[:_CHANGES_SHOWN]) + (f"\n  and {more} more" if more > 0 else "")
 
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:

@@ -6,7 +6,8 @@ a checkpoint ends with the same bits as one that was never stopped.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
@@ -111,13 +112,17 @@ class _Run:
         """Prepare or restore, then step to the end."""
         resumed = self._restore()
         facts = {} if resumed else self._prepare()
-        if resumed and (self.counters.step == len(self.plan) or self._given_up()):
+        ends = self._measured_at() if self.task.holdout else set()
+        # Of a restored run, the measurement that was due may have failed.
+        due = self.counters.step in ends and self.counters.measured < self.counters.step
+        if resumed and not due and (self.counters.step == len(self.plan) or self._given_up()):
             self.sink(Notice("this run is finished: nothing is left to train"))
         elif not resumed and len(self.plan) < _FEW_STEPS:
-            steps = f"only {len(self.plan)} optimiser step{'s' * (len(self.plan) > 1)}"
+            few = len(self.plan)
+            steps = f"{few} optimiser steps teach" if few > 1 else "1 optimiser step teaches"
             self.sink(
                 Notice(
-                    f"{steps}, which teach little: raise train.epochs, or lower "
+                    f"{steps} little: raise train.epochs, or lower "
                     f"train.tokens_per_step ({self.settings.tokens_per_step:,})",
                     "warning",
                 )
@@ -129,12 +134,13 @@ class _Run:
         self.sink(
             RunStarted(self.task.name, self.task.name, len(self.plan), self.counters.step, facts)
         )
-        ends = self._measured_at()
+        if due:
+            self._measure()
         saved_at = time.monotonic()
         while self.counters.step < len(self.plan) and not self._given_up():
             self._step()
             step = self.counters.step
-            if self.task.holdout and step in ends:
+            if step in ends:
                 self._measure()
             interrupted = should_stop()
             if interrupted or time.monotonic() - saved_at >= self.settings.checkpoint_every_s:
@@ -166,7 +172,7 @@ class _Run:
         load_tensors(self.task.adapter, checkpoint.adapter)
         restore_optimiser(self.optimiser, self.parameters, checkpoint.optimiser)
         self.best = dict(checkpoint.best)
-        self.counters = checkpoint.counters
+        self.counters = replace(checkpoint.counters, failed=False)
         self.task.base.ragged = self.task.base.ragged and checkpoint.counters.ragged
         return True
 
@@ -181,7 +187,11 @@ class _Run:
         if self.task.rollouts is None:
             facts["labelled"] = num_labelled(self.task.train)
         else:
-            collected = self.task.rollouts.collect(examples, settings.seed, settings.tokens_per_row)
+            rollouts = self.task.rollouts
+            collected = self._fitting(
+                lambda: rollouts.collect(examples, settings.seed, self.counters.tokens_per_row),
+                [self._lengths[index] for index in few],
+            )
             examples = collected.groups
             facts["rollout_gap"] = collected.parts["rollout_gap"]
             for warning in answers_at_odds(collected.parts, base.dtype):
@@ -223,9 +233,11 @@ class _Run:
     def _few(self) -> list[int]:
         """Choose examples of the first step for the checks before it."""
         chosen: list[int] = []
+        # One answer to a question is compared with those to others.
+        least = 1 if self.task.rollouts is None else 2
         tokens = 0
         for index in self.plan[0]:
-            if chosen and tokens >= _CHECK_TOKENS:
+            if len(chosen) >= least and tokens >= _CHECK_TOKENS:
                 break
             chosen.append(index)
             tokens += self._lengths[index]
@@ -235,14 +247,14 @@ class _Run:
         """One step of the plan: an update of the weights, or several from the same answers."""
         started = time.monotonic()
         number = self.counters.step
-        batch = self._fitting(
-            lambda: self._batch(number), [self.task.train[index] for index in self.plan[number]]
-        )
+        planned = [self._lengths[index] for index in self.plan[number]]
+        batch = self._fitting(lambda: self._batch(number), planned)
+        lengths = list(map(num_tokens, batch.examples))
         rate = learning_rate_at(number, len(self.plan), self.settings)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["factor"]
         for update in range(batch.updates):
-            loss, parts = self._fitting(partial(self._gradient, batch, update), batch.examples)
+            loss, parts = self._fitting(partial(self._gradient, batch, update), lengths)
             grad_norm = self._guard(loss, number)
             self.optimiser.step()
         seconds = time.monotonic() - started
@@ -256,7 +268,7 @@ class _Run:
                 loss=loss,
                 learning_rate=rate,
                 grad_norm=grad_norm,
-                num_tokens=sum(map(num_tokens, batch.examples)),
+                num_tokens=sum(lengths),
                 num_labelled=num_labelled(batch.examples),
                 seconds=seconds,
                 parts={**batch.parts, **parts},
@@ -271,12 +283,8 @@ class _Run:
             references = task.references and [task.references[0][index] for index in numbers]
             return _Batch(examples, references)
         seed = derive_seed(self.settings.seed, "answers", number)
-        try:
+        with self._kept_if_it_fails():
             collected = task.rollouts.collect(examples, seed, self.counters.tokens_per_row)
-        except KamertonError:
-            # A judge or a function of somebody's failed: what was learned before is not lost.
-            self._save()
-            raise
         return _Batch(
             collected.groups,
             experiences=collected.experiences,
@@ -284,7 +292,23 @@ class _Run:
             updates=task.rollouts.objective.settings.num_updates,
         )
 
-    def _fitting(self, compute: Callable[[], _Result], examples: Sequence[Trainable]) -> _Result:
+    @contextmanager
+    def _kept_if_it_fails(self) -> Iterator[None]:
+        """Save what was learned when a judge or a function of somebody's fails."""
+        try:
+            yield
+        except KamertonError:
+            self.counters = replace(self.counters, failed=True)
+            self._save()
+            self.sink(
+                Notice(
+                    f"the state after step {self.counters.step} is saved: the same command goes on "
+                    "from there, also once a reward is mended"
+                )
+            )
+            raise
+
+    def _fitting(self, compute: Callable[[], _Result], lengths: Sequence[int]) -> _Result:
         """Compute something; shrink the rows and try again when memory runs out."""
         while True:
             try:
@@ -292,7 +316,7 @@ class _Run:
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-                self._shrink(examples, error)
+                self._shrink(lengths, error)
 
     def _gradient(self, batch: _Batch, update: int) -> tuple[float, dict[str, float]]:
         """Add up the gradient of the effective batch, row by row."""
@@ -335,14 +359,17 @@ class _Run:
             )
         return norm
 
-    def _shrink(self, examples: Sequence[Trainable], error: RuntimeError) -> None:
-        """Halve the rows; when they cannot get smaller, recompute blocks; else give up."""
+    def _shrink(self, lengths: Sequence[int], error: RuntimeError) -> None:
+        """Halve the rows; when they cannot get smaller, recompute blocks; else give up.
+
+        `lengths` counts the tokens of the examples that rows are made of.
+        """
         self.optimiser.zero_grad(set_to_none=True)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        longest = max(map(num_tokens, examples))
+        longest = max(lengths)
         blocks = self.task.base.num_layers
-        now = min(self.counters.tokens_per_row, sum(map(num_tokens, examples)))
+        now = min(self.counters.tokens_per_row, sum(lengths))
         if now > longest:
             smaller = max(longest, now // 2)
             self.counters = replace(self.counters, tokens_per_row=smaller)
@@ -354,15 +381,18 @@ class _Run:
         else:
             raise TrainingError(
                 f"out of memory with one example of {longest} tokens in a row",
-                hint="lower render.max_tokens, or take a smaller base",
+                hint="lower render.max_tokens, or take a smaller base"
+                if self.task.rollouts is None
+                else "lower objective.max_tokens or objective.samples, or take a smaller base",
             ) from error
         self.sink(Notice(f"{message}; the effective batch stays the same", "warning"))
 
     def _measure(self) -> None:
         """Held-out loss, mean over the objective's units."""
-        loss, parts = self.task.measure(self.counters.tokens_per_row)
+        with self._kept_if_it_fails():
+            loss, parts = self.task.measure(self.counters.tokens_per_row)
         self.parts[self.counters.step] = parts
-        self.counters = replace(self.counters, last_loss=loss)
+        self.counters = replace(self.counters, last_loss=loss, measured=self.counters.step)
         better = loss < self.counters.best_loss
         if better:
             self.best = {name: p.detach().clone() for name, p in self.parameters.items()}

@@ -23,14 +23,24 @@ from kamerton.data.rendered import RenderedGroup, RenderedPrompt, Trainable
 from kamerton.inference.engine import EmbeddedEngine, room_of
 from kamerton.models.base import Base
 from kamerton.objectives.objective import Experience, Objective, Online, Written
+from kamerton.objectives.online import OnlineSettings
 from kamerton.objectives.preference_model import preference
 from kamerton.training.scoring import tokens_of
 
-__all__ = ["Answered", "Collected", "Context", "Critic", "Distance", "Rollouts", "at_start"]
+__all__ = [
+    "Answered",
+    "Collected",
+    "Critic",
+    "Distance",
+    "Rollouts",
+    "Visit",
+    "at_start",
+    "tokens_with_answers",
+]
 
 _FEW_PROMPTS = 32
 _TOKENS_PER_ROW = 4096
-Context = Callable[[], AbstractContextManager[None]]
+Visit = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +60,7 @@ class Answered:
     texts: tuple[str, ...]
 
 
-Reward = Callable[[Sequence[Answered]], Tensor]
+Judge = Callable[[Sequence[Answered]], Tensor]
 """Judges all answers of all prompts, in order: [A, D]."""
 
 
@@ -64,7 +74,7 @@ class Critic:
     """
 
     objective: Objective
-    on: Context
+    on: Visit
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +117,8 @@ class Rollouts:
     base: Base
     engine: EmbeddedEngine
     objective: Online
-    reward: Reward
-    reference: Context
+    reward: Judge
+    reference: Visit
     critic: Critic | None = None
 
     def num_tokens(self, prompt: Trainable) -> int:
@@ -120,12 +130,7 @@ class Rollouts:
         Returns:
             Its own, and those of the longest answers.
         """
-        settings = self.objective.settings
-        given = sum(len(row.ids) - prompt.num_prompt for row in prompt.answers)
-        longest = settings.max_tokens
-        if (room := room_of(self.base)) is not None:
-            longest = min(longest, room - prompt.num_prompt)
-        return prompt.num_prompt + given + settings.samples * longest
+        return tokens_with_answers(prompt, self.objective.settings, self.base)
 
     @torch.no_grad()
     def collect(
@@ -244,10 +249,13 @@ class Rollouts:
         every = [number for numbers in worth for number in numbers]
         # One answer a question is compared with those to others.
         compared = worth if len(worth[0]) > 1 else [every]
+        spread = {}
+        if len(compared[0]) > 1:
+            spread["reward_spread"] = fmean(pstdev(numbers) for numbers in compared)
         flat = [sample for own in judged.samples for sample in own]
         return {
             "reward": fmean(every),
-            "reward_spread": fmean(pstdev(numbers) for numbers in compared),
+            **spread,
             "kl": fmean(distances),
             "length": fmean(len(sample.ids) for sample in flat),
             "ended": fmean(sample.ended for sample in flat),
@@ -268,7 +276,7 @@ class Distance:
 
     base: Base
     engine: EmbeddedEngine
-    reference: Context
+    reference: Visit
     max_tokens: int
 
     @torch.no_grad()
@@ -296,13 +304,31 @@ class Distance:
         return float(ours - theirs) / len(groups)
 
 
+def tokens_with_answers(prompt: Trainable, settings: OnlineSettings, base: Base) -> int:
+    """Say how many tokens a prompt may become.
+
+    Args:
+        prompt: With the answers that are given, if any.
+        settings: How many answers are written, and how long.
+        base: Whose context may cut them.
+
+    Returns:
+        Its own, and those of the longest answers.
+    """
+    given = sum(len(row.ids) - prompt.num_prompt for row in prompt.answers)
+    longest = settings.max_tokens
+    if (room := room_of(base)) is not None:
+        longest = min(longest, room - prompt.num_prompt)
+    return prompt.num_prompt + given + settings.samples * longest
+
+
 def _owners(group: RenderedGroup, device: torch.device) -> Tensor:
     """[N] which answer each labelled token belongs to."""
     counts = torch.tensor([int(row.trained.sum()) for row in group.answers])
     return torch.repeat_interleave(torch.arange(len(counts)), counts).to(device)
 
 
-def at_start(adapter: Adapter) -> Context:
+def at_start(adapter: Adapter) -> Visit:
     """Remember an adapter's values, to have them back for a while.
 
     Args:
@@ -312,6 +338,7 @@ def at_start(adapter: Adapter) -> Context:
         Makes a context in which the adapter has the values of now.
     """
     kept = {name: p.detach().clone() for name, p in adapter.parameters().items()}
+    visits = 0
 
     @torch.no_grad()
     def exchange() -> None:
@@ -322,11 +349,16 @@ def at_start(adapter: Adapter) -> Context:
             kept[name].copy_(now)
 
     @contextmanager
-    def context() -> Iterator[None]:
-        exchange()
+    def visit() -> Iterator[None]:
+        nonlocal visits
+        visits += 1
+        if visits == 1:
+            exchange()
         try:
             yield
         finally:
-            exchange()
+            visits -= 1
+            if not visits:
+                exchange()
 
-    return context
+    return visit

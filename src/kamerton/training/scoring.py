@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -114,8 +114,9 @@ def scored_of(
     elif reads != "logprobs":
         logprobs, scores = found.new_empty(0), found
     return Scored(
-        logprobs, row.answers, row.num_answers, sums, good, scores, margins, experience, context
-    )
+        logprobs, row.answers, row.num_answers, references=sums, good=good, scores=scores,
+        margins=margins, experience=experience, context=context,
+    )  # fmt: skip
 
 
 def num_units(objective: Objective, examples: Sequence[Trainable]) -> int:
@@ -136,9 +137,7 @@ class _Sum:
     """A loss that adds up."""
 
     value: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.parts: dict[str, float] = {}
+    parts: dict[str, float] = field(default_factory=dict)
 
     def add(self, loss: Loss) -> None:
         self.value += float(loss.value.detach())
@@ -320,6 +319,6 @@ def _joined(parts: Sequence[Scored]) -> Scored:
         torch.cat([part.logprobs for part in parts]),
         torch.cat(answers),
         before,
-        torch.cat(references) if references else None,
-        torch.cat(good) if good else None,
+        references=torch.cat(references) if references else None,
+        good=torch.cat(good) if good else None,
     )

@@ -86,9 +86,9 @@ def check_reference(base: Base, row: Row, references: Sequence[Sequence[float]])
     expected = torch.tensor([value for sums in references for value in sums], device=base.device)
     # Errors of single tokens are independent: they add up as the root of their number.
     allowed = _TOLERANCE[base.dtype] * scored.lengths.sqrt()
-    excess = (scored.sums - expected).abs()
-    if not bool((excess <= allowed).all()):
-        worst = float(excess.nan_to_num(nan=float("inf")).max())
+    gap = (scored.sums - expected).abs()
+    if not bool((gap <= allowed).all()):
+        worst = float(gap.nan_to_num(nan=float("inf")).max())
         raise TrainingError(
             "before the first step the model must equal its reference, but an answer's "
             f"log-probability differs by {worst:.3g}",
@@ -114,7 +114,7 @@ def answers_at_odds(parts: Mapping[str, float], dtype: torch.dtype) -> Iterator[
             f"answers are written with log-probabilities that differ by {gap:.3g} from those that "
             f"are learned (tolerance {tolerance:.3g})"
         )
-    if parts["reward_spread"] == 0:
+    if parts.get("reward_spread") == 0:
         yield (
             f"the first answers are all worth the same, {parts['reward']:.3g}: nothing can be "
             "learned from such. Look at objective.rewards, or raise objective.samples"

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from kamerton.core.errors import (
+    AdapterError,
     DataError,
     InterruptedRun,
     SettingsError,
@@ -87,7 +88,7 @@ def test_drpo_learns_from_pairs_and_from_own_answers(project: Project, model: st
     made = project.make(f"drpo-{model}", "pairs", objective, start="talker", train=train)
     first, *_, last = project.of(StepDone)
     assert first.parts["ratio_clipped"] == 0.0
-    assert {"reward", "distance"} <= last.parts.keys()
+    assert {"reward", "k3"} <= last.parts.keys()
     metrics = made.variant.manifest.metrics
     assert metrics["holdout_reward"] > metrics["holdout_reward_before"]
     assert metrics["holdout_kl"] > 0
@@ -210,7 +211,8 @@ def test_dropout_of_the_start_stays_off(project: Project) -> None:
 def test_what_can_teach_nothing_is_warned_of(project: Project, desk: Made) -> None:
     rewards = [{"kind": "check", "check": {"kind": "json"}}]
     train = {**TRAIN, "max_steps": 1, "tokens_per_step": 30}
-    project.make("flat", "chats", own("rloo", rewards=rewards), start="desk", train=train)
+    with pytest.raises(AdapterError, match="leaves 'desk' as it was"):
+        project.make("flat", "chats", own("rloo", rewards=rewards), start="desk", train=train)
     said = [event.message for event in project.of(Notice) if event.level == "warning"]
     assert any("the first answers are all worth the same, 0:" in message for message in said)
     assert any("one question a step" in message for message in said)
@@ -232,6 +234,54 @@ def test_a_failing_reward_loses_no_step(project: Project, desk: Made) -> None:
     with pytest.raises(TrainingError, match="ZeroDivisionError"):
         project.make("failing", "chats", own("rloo", rewards=rewards), **recipe)
     assert project.of(RunStarted)[0].first_step == done > 0
+    done = project.of(StepDone)[-1].step
+    assert f"the state after step {done} is saved" in project.of(Notice)[-1].message
+    path.write_text(path.read_text().replace(" else 1 / 0", " else 0.0"))
+    project.make("failing", "chats", own("rloo", rewards=rewards), **recipe)
+    assert project.of(RunStarted)[0].first_step == done
+    assert project.of(StepDone)[-1].step == 6
+
+
+def test_a_reward_that_fails_on_the_holdout_loses_no_step(project: Project, desk: Made) -> None:
+    (project.folder / "held.py").write_text(
+        "from pathlib import Path\n"
+        "def score(messages, answer, row):\n"
+        "    assert Path(__file__).with_name('works').exists() or not row['held']\n"
+        "    return float(len(answer))\n"
+    )
+    for name, held in (("learned", False), ("measured", True)):
+        rows = [
+            {"prompt": f"Box {n + 8 * held}?", "completion": "Red.", "held": held} for n in range(8)
+        ]
+        project.write(name, rows)
+    data = {"train": "learned.jsonl", "holdout": "measured.jsonl"}
+    recipe = {"start": "desk", "train": {**TRAIN, "max_steps": 2, "epochs": 9}}
+    rewards = [{"kind": "function", "function": "held.py:score"}]
+
+    def make() -> None:
+        project.make("held", data, own("rloo", rewards=rewards), **recipe)
+
+    with pytest.raises(TrainingError, match="AssertionError"):
+        make()
+    assert [event.step for event in project.of(StepDone)] == [1]
+    (project.folder / "works").touch()
+    make()
+    assert [event.step for event in project.of(StepDone)] == [2]
+    assert [event.step for event in project.of(HoldoutMeasured)] == [1, 2]
+
+
+def test_one_long_answer_a_question_is_compared_with_those_to_others(
+    project: Project, desk: Made
+) -> None:
+    train = {**TRAIN, "max_steps": 1, "tokens_per_step": 4000}
+    objective = own("ppo", samples=1, max_tokens=700)
+    objective["rewards"] = [{"kind": "function", "function": "numbers.py:score"}]
+    (project.folder / "numbers.py").write_text(
+        "def score(messages, answer, row):\n"
+        "    return float(messages[-1]['content'].split()[-1][:-1])\n"
+    )
+    project.make("long", "chats", objective, start="desk", train=train)
+    assert not [e for e in project.of(Notice) if "worth the same" in e.message]
 
 
 def test_a_reward_function_gets_copies(project: Project, desk: Made) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kamerton.core.errors import DataError, SettingsError, VariantError
+from kamerton.core.errors import AdapterError, DataError, SettingsError, VariantError
 from kamerton.core.events import Event, HoldoutMeasured, Notice, StepDone
 from kamerton.evaluation.results import Comparison
 from kamerton.flows.evaluate import evaluate_variants
@@ -51,11 +51,14 @@ class Project:
         text = "".join(json.dumps(row) + "\n" for row in rows)
         (self.folder / f"{name}.jsonl").write_text(text)
 
-    def make(self, name: str, data: str, objective: dict[str, Any], **sections: Any) -> Made:
+    def make(
+        self, name: str, data: str | dict[str, Any], objective: dict[str, Any], **sections: Any
+    ) -> Made:
+        files = {"train": f"{data}.jsonl", "holdout": 0.2} if isinstance(data, str) else data
         recipe = {
             "name": name,
             "base": {"id": "builtin:nano", "dtype": "float32"},
-            "data": {"train": f"{data}.jsonl", "holdout": 0.2},
+            "data": files,
             "objective": objective,
             "train": {"epochs": 2, "learning_rate": 1e-3, "tokens_per_step": 400},
             "evaluate": {"max_tokens": 8, "shots": 1, "resamples": 100},
@@ -206,6 +209,31 @@ def test_kto_learns_from_verdicts_and_from_pairs(project: Project, data: str) ->
     assert metrics["holdout_good_change"] > metrics["holdout_bad_change"]
 
 
+def test_new_tokens_that_begin_otherwise_have_another_reference(project: Project) -> None:
+    """Their ids are the same, their texts are not."""
+    brief = {"train": {"max_steps": 1, "tokens_per_step": 400}}
+    project.write("named", [{**r, "chosen": f"{r['chosen']} <a><b>"} for r in pair_rows(20)])
+    for words in (["<a>", "<b>"], ["<b>", "<a>"]):
+        adapter = {"kind": "lora", "rank": 4, "new_tokens": words}
+        project.make(words[0].strip("<>"), "named", {"kind": "dpo"}, adapter=adapter, **brief)
+        assert project.of(StepDone)[0].loss == pytest.approx(math.log(2), abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["dpo", "simpo", "orpo"])
+def test_how_far_it_went_from_its_start_is_measured(
+    project: Project, desk: Made, kind: str
+) -> None:
+    brief = {"train": {"max_steps": 3, "learning_rate": 1e-3, "tokens_per_step": 400}}
+    made = project.make(f"far-{kind}", "pairs", {"kind": kind}, start="desk", **brief)
+    assert made.variant.manifest.metrics["holdout_distance"] > 0
+
+
+def test_a_run_that_leaves_its_start_as_it_was_is_an_error(project: Project, desk: Made) -> None:
+    still = {"train": {"max_steps": 2, "learning_rate": 1e-30, "tokens_per_step": 400}}
+    with pytest.raises(AdapterError, match="leaves 'desk' as it was"):
+        project.make("still", "pairs", {"kind": "dpo"}, start="desk", **still)
+
+
 def test_a_damaged_cache_is_computed_again(project: Project, desk: Made) -> None:
     project.make("again", "pairs", {"kind": "dpo"}, start="desk")
     for path in project.workspace.references.iterdir():
@@ -255,6 +283,9 @@ def test_impossible_forms_are_refused() -> None:
     for objective, said in (
         ({"form": "robust"}, "needs label_smoothing"),
         ({"form": "ipo", "label_smoothing": 0.1}, "has no label_smoothing"),
+        ({"temperature": 5}, 'temperature belongs to robustness = "dr-dpo"'),
+        ({"kind": "reward", "dimensions": 4}, 'model = "bradley-terry" has no dimensions'),
+        ({"kind": "reward", "model": "general", "centre": 3}, 'model = "general" has no centre'),
     ):
         recipe = {"name": "x", "data": {"train": "x"}, "objective": {"kind": "dpo", **objective}}
         with pytest.raises(SettingsError, match=said):

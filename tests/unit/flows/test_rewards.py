@@ -121,8 +121,22 @@ def test_margins_come_from_a_column(project: Project) -> None:
     # -log sigmoid(0 - 2)
     assert project.of(StepDone)[0].loss == pytest.approx(2.1269, abs=1e-3)
     project.write("strange", [{**row, "margin": "much"} for row in pair_rows(40)])
-    with pytest.raises(DataError, match="margin must be a number of 0 or more, got 'much'"):
+    with pytest.raises(DataError, match="margin must be a number, got 'much'"):
         project.make("strange", "strange", {"kind": "reward"})
+    project.write("negative", [{**row, "margin": -1} for row in pair_rows(40)])
+    with pytest.raises(DataError, match="margin must be 0 or more, got -1"):
+        project.make("negative", "negative", {"kind": "reward"})
+    # Others do not read the column.
+    project.make("others", "strange", {"kind": "simpo"}, train={"max_steps": 1})
+
+
+def test_margins_come_from_tables_too(project: Project) -> None:
+    rows = ["prompt,chosen,rejected,margin"]
+    rows += [f"{r['prompt']},{r['chosen']},{r['rejected']},2.0" for r in pair_rows(40)]
+    (project.folder / "margins.csv").write_text("\n".join(rows))
+    data = {"train": "margins.csv", "holdout": 0.2}
+    project.make("table", data, {"kind": "reward"}, train={"max_steps": 1})
+    assert project.of(StepDone)[0].loss == pytest.approx(2.1269, abs=1e-3)
 
 
 def test_pairs_without_a_margin_have_that_of_the_recipe(project: Project) -> None:

@@ -1,10 +1,11 @@
 """Which examples an objective over own answers takes, and what becomes of those that do not fit."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
-from kamerton.core.errors import DataError
+from kamerton.core.errors import DataError, RenderingError
 from kamerton.core.events import Event, Notice
 from kamerton.data.examples import (
     ChatExample,
@@ -15,7 +16,7 @@ from kamerton.data.examples import (
     PreferenceExample,
     TextExample,
 )
-from kamerton.data.rendered import RenderedPrompt
+from kamerton.data.rendered import RenderedFeedback, RenderedPrompt
 from kamerton.flows.prepare import render_all
 from kamerton.flows.trainable import makers_of
 from kamerton.objectives.objective import Takes
@@ -65,6 +66,52 @@ def test_prompts_are_made_of_all_that_asks() -> None:
 def test_examples_may_be_rendered_later() -> None:
     makers = list(makers_of(renderer_of("chatml"), Prompt(), [CLASS, CHAT], "prompts", "grpo"))
     assert [make()[0].place for make in makers] == [at(2), at(1)]
+
+
+def test_a_question_with_several_pairs_is_asked_once() -> None:
+    ranked = [replace(PAIR, rejected=(message("assistant", text),)) for text in ("No.", "Hm.")]
+    found, _ = rendered("prompts", [*ranked, replace(PAIR, extra={"stars": 4}), CHAT, CHAT])
+    assert [one.extra.get("stars") for one in found] == [5, 4, None, None]
+    assert len(rendered("prompts-with-pairs", ranked)[0]) == 2
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 9])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_feedback_is_compared_with_all_answers_to_other_prompts(count: int, grouped: bool) -> None:
+    """Each is taken once, liked or not; so none stands there twice."""
+    renderer = renderer_of("chatml")
+    examples: list[Example] = [
+        FeedbackExample(
+            at(n), (message("user", f"Is {n // 2} open?"),),
+            (message("assistant", f"{n} is {'open' if n % 2 else 'shut'}."),), bool(n % 2),
+        )
+        for n in range(2 * count)
+    ]  # fmt: skip
+    if grouped:
+        examples = [*examples[0::2], *examples[1::2]]
+    makers = list(makers_of(renderer, Prompt(), examples, "feedback", "kto"))
+    rows = [row for make in makers for row in make()]
+    assert all(isinstance(row, RenderedFeedback) for row in rows)
+    texts = [renderer.show(row.answers[1])[-1].text for row in rows]
+    assert len({text.split()[0] for text in texts}) == len(examples)
+
+
+def test_a_long_answer_to_another_prompt_is_cut() -> None:
+    long = FeedbackExample(
+        at(6), (message("user", "Why?"),), (message("assistant", "So it is. " * 99),), True
+    )
+    renderer = renderer_of("chatml", max_tokens=60)
+    first, second = makers_of(renderer, Prompt(), [FEEDBACK, long], "feedback", "kto")
+    (row,) = first()
+    assert [len(answer.ids) for answer in row.answers] == [len(row.answers[0].ids), 60]
+    assert row.answers[1].trained.sum() == 60 - row.num_prompt
+    with pytest.raises(RenderingError, match=r"data.jsonl:6: a row must have at most 60"):
+        second()
+
+
+def test_one_prompt_has_nothing_to_compare_with() -> None:
+    with pytest.raises(DataError, match="at least two different prompts"):
+        list(makers_of(renderer_of("chatml"), Prompt(), [PAIR], "feedback", "kto"))
 
 
 def test_pairs_come_along_where_they_are_learned_from() -> None:

@@ -124,10 +124,14 @@ def test_robust_weights_push_in_opposite_directions() -> None:
     assert float(dr.detach()) == pytest.approx(
         -0.5 * math.log(sum(math.exp(-loss / 0.5) for loss in losses) / 2)
     )
-    kl = Dpo(DpoSettings(robustness="kldpo", temperature=0.5)).loss(batch, 2).value
-    weights = [math.exp(loss / 0.5) for loss in losses]
-    expected = sum(w * x for w, x in zip(weights, losses, strict=True)) / sum(weights)
-    assert float(kl.detach()) == pytest.approx(expected)
+    # The weights of the second are cut at 10.
+    for temperature in (0.5, 1e-3):
+        settings = DpoSettings(robustness="kldpo", temperature=temperature)
+        weights = [min(math.exp((x - sum(losses) / 2) / temperature), 10) for x in losses]
+        expected = sum(w * x for w, x in zip(weights, losses, strict=True)) / 2
+        found = Dpo(settings).loss(batch, 2).value
+        assert float(found.detach()) == pytest.approx(expected)
+    assert max(weights) == 10
 
 
 def test_simpo_takes_the_ratio_and_not_the_gap() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from kamerton.objectives.drpo import Drpo, DrpoSettings
 from kamerton.objectives.grpo import Grpo, GrpoSettings
 from kamerton.objectives.objective import Experience, Scored, Written
-from kamerton.objectives.own_answers import clipped, excess, leave_one_out
+from kamerton.objectives.own_answers import clipped, k3, leave_one_out
 from kamerton.objectives.ppo import Ppo, PpoSettings, PpoValue, generalised_advantages
 from kamerton.objectives.preference_model import TEMPERATURE
 from kamerton.objectives.rloo import Rloo, RlooSettings
@@ -169,18 +169,18 @@ class TestExcess:
     def test_it_is_never_negative_and_0_at_the_reference(self) -> None:
         behind = torch.linspace(-30, 30, 601, dtype=torch.float64)
         zero = torch.zeros_like(behind)
-        assert (excess(-behind, zero) >= 0).all()
-        assert not excess(zero, zero).any()
+        assert (k3(-behind, zero) >= 0).all()
+        assert not k3(zero, zero).any()
 
     @pytest.mark.parametrize("behind", [1e-4, -1e-4, 1e-2])
     def test_it_keeps_its_digits_near_the_reference_in_fp32(self, behind: float) -> None:
         exact = behind**2 / 2 + behind**3 / 6 + behind**4 / 24
-        found = excess(torch.zeros(1), torch.tensor([behind]))
+        found = k3(torch.zeros(1), torch.tensor([behind]))
         assert float(found) == pytest.approx(exact, rel=2e-3)
 
     def test_its_slope_keeps_its_digits_in_fp32(self) -> None:
         logprobs = torch.tensor([-0.5, 1e-3, 0.0, 2.0], requires_grad=True)
-        (found,) = torch.autograd.grad(excess(logprobs, torch.zeros(4)).sum(), logprobs)
+        (found,) = torch.autograd.grad(k3(logprobs, torch.zeros(4)).sum(), logprobs)
         expected = [1 - math.exp(-x) for x in logprobs.tolist()]
         assert found.tolist() == pytest.approx(expected, abs=1e-7)
 
@@ -188,14 +188,14 @@ class TestExcess:
         """Over all tokens, weighed by their probability. Both are 0 at the reference only."""
         logits = LOGITS.clone().requires_grad_()
         model, reference = logits.log_softmax(0), REFERENCE.log_softmax(0)
-        found = (model.exp().detach() * excess(model, reference)).sum()
+        found = (model.exp().detach() * k3(model, reference)).sum()
         torch.testing.assert_close(found, (model.exp() * (model - reference)).sum())
         (slopes,) = torch.autograd.grad(found, logits)
         torch.testing.assert_close(slopes, LOGITS.softmax(0) - REFERENCE.softmax(0))
 
     def test_it_goes_on_as_a_straight_line(self) -> None:
         logprobs = torch.tensor([-20.0, -21.0, -1e4], dtype=torch.float64, requires_grad=True)
-        found = excess(logprobs, torch.zeros_like(logprobs))
+        found = k3(logprobs, torch.zeros_like(logprobs))
         (slopes,) = torch.autograd.grad(found.sum(), logprobs)
         steepest = math.exp(20)
         assert slopes.tolist() == pytest.approx([1 - steepest] * 3)

@@ -210,9 +210,10 @@ def test_unsafe_names_are_refused(tmp_path: Path, name: str) -> None:
 
 def test_another_base_is_refused() -> None:
     hashes = {"weight_hash": "w" * 64, "tokenizer_hash": "t" * 64, "template_hash": "c" * 64}
+    hashes["base"] = "models/other"
     check_base(manifest(), **hashes)
     for key, word in (("weight_hash", "weights"), ("template_hash", "chat template")):
-        with pytest.raises(VariantError, match=word):
+        with pytest.raises(VariantError, match=f"with other {word} than models/other has here"):
             check_base(manifest(), **{**hashes, key: "0" * 64})
 
 

@@ -174,7 +174,7 @@ def test_the_holdout_is_measured_at_the_ends_of_epochs(runs: Runs) -> None:
 
 def test_few_steps_are_said(runs: Runs, tmp_path: Path) -> None:
     runs(SMALL.model_copy(update={"max_steps": 3, "checkpoint_every_s": 99}))
-    assert any("only 3 optimiser steps" in event.message for event in runs.of(Notice))
+    assert any("3 optimiser steps teach little" in event.message for event in runs.of(Notice))
     (tmp_path / CHECKPOINT_FILE).unlink()
     runs(SMALL.model_copy(update={"epochs": 9, "checkpoint_every_s": 99}))
     assert not any("optimiser steps" in event.message for event in runs.of(Notice))

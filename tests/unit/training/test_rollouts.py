@@ -30,7 +30,7 @@ from kamerton.objectives.online import OnlineSettings
 from kamerton.objectives.ppo import Ppo, PpoSettings, PpoValue
 from kamerton.objectives.preference_model import preference
 from kamerton.objectives.rloo import Rloo, RlooSettings
-from kamerton.training.rollouts import Answered, Collected, Critic, Reward, Rollouts, at_start
+from kamerton.training.rollouts import Answered, Collected, Critic, Judge, Rollouts, at_start
 from kamerton.training.rows import make_rows
 from kamerton.training.scoring import read, scored_of
 from tests.shapes import VOCABULARY, tiny_base, tiny_renderer
@@ -97,7 +97,7 @@ def changed(adapter: Adapter, scale: float = 0.2) -> Adapter:
 
 
 def rollouts_of(
-    base: Base, adapter: Adapter, objective: Any, reward: Reward = nothing, **more: Any
+    base: Base, adapter: Adapter, objective: Any, reward: Judge = nothing, **more: Any
 ) -> Rollouts:
     engine = EmbeddedEngine(base, tiny_renderer(base))
     more = {"reference": adapter.disabled, **more}
@@ -250,6 +250,16 @@ def test_the_numbers_for_the_log() -> None:
     )
     assert found.parts["kl"] == pytest.approx(distance / 12, rel=1e-4)
     assert abs(distance) > 0.1
+    assert found.parts["reward_spread"] == pytest.approx(
+        float(torch.stack(rewards).std(1, correction=0).mean())
+    )
+
+
+def test_one_answer_alone_has_no_spread() -> None:
+    base = tiny_base("llama")
+    rollouts = rollouts_of(base, attach(base, LORA, 1), Keeps(samples=1, missing_end_penalty=0))
+    assert "reward_spread" not in rollouts.collect(prompts(1), 7).parts
+    assert rollouts.collect(prompts(2), 7).parts["reward_spread"] == 0
 
 
 def test_under_a_general_model_the_reward_is_how_often_the_given_are_beaten() -> None:
@@ -352,6 +362,9 @@ def test_the_start_is_back_bit_for_bit_and_leaves_again(
     assert not any(map(torch.equal, start, now))
     for _ in range(2):
         with context():
+            assert same(state(), start)
+            with context():
+                assert same(state(), start)
             assert same(state(), start)
         assert same(state(), now)
     with pytest.raises(RuntimeError, match="out of memory"), context():

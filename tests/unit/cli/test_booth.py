@@ -1,0 +1,86 @@
+"""Votes on two answers: hidden names, rows that are pairs, one conversation afterwards."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from kamerton.cli.booth import Booth
+from kamerton.core.protocols import Chat, Generation
+from kamerton.data.dataset import load_examples
+from kamerton.data.examples import PreferenceExample
+from kamerton.flows.chat import Conversation
+from kamerton.testing import FakeEngine
+
+
+def says(text: str) -> FakeEngine:
+    def answer(chat: Chat) -> str:
+        return text and f"{text} {len(chat)}"
+
+    return FakeEngine(answer)
+
+
+@pytest.fixture
+def conversation() -> Conversation:
+    engines = {"dpo": says("good"), "sft": says("bad")}
+    return Conversation(engines, Generation(max_tokens=50))
+
+
+def voted(
+    conversation: Conversation,
+    path: Path,
+    typed: str,
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int = 0,
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+    booth = Booth(conversation, path, seed)
+    for question in ("first?", "second?", "third?"):
+        booth.ask(question)
+    booth.close()
+
+
+def test_votes_are_pairs_with_one_prompt(
+    conversation: Conversation, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    path = tmp_path / "votes.jsonl"
+    voted(conversation, path, "1\n2\n=\n", monkeypatch)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [len(row["prompt"]) for row in rows] == [1, 3]
+    # What was better goes on in both.
+    assert rows[1]["prompt"][1] == {"role": "assistant", "content": rows[0]["chosen"]}
+    assert conversation.turns["dpo"] == conversation.turns["sft"]
+    assert {rows[0]["better"], rows[0]["worse"]} == {"dpo", "sft"}
+    assert rows[0]["chosen"].startswith({"dpo": "good", "sft": "bad"}[rows[0]["better"]])
+    examples = load_examples(path).examples
+    assert all(isinstance(example, PreferenceExample) for example in examples)
+    said = capsys.readouterr()
+    assert "dpo" not in said.out
+    wins = [sum(row["better"] == name for row in rows) for name in ("dpo", "sft")]
+    assert f"better: dpo {wins[0]}, sft {wins[1]}, alike 1" in said.err
+
+
+def test_the_order_is_drawn(conversation: Conversation, tmp_path: Path, monkeypatch) -> None:
+    first = set()
+    for seed in range(8):
+        path = tmp_path / f"{seed}.jsonl"
+        voted(conversation, path, "1\n\n\n", monkeypatch, seed)
+        first.add(json.loads(path.read_text())["better"])
+    assert first == {"dpo", "sft"}
+
+
+@pytest.mark.parametrize("typed", ["\n\n\n", "", "=\n=\n=\n"])
+def test_no_vote_is_no_row(
+    conversation: Conversation, tmp_path: Path, monkeypatch, typed: str
+) -> None:
+    voted(conversation, tmp_path / "votes.jsonl", typed, monkeypatch)
+    assert not (tmp_path / "votes.jsonl").exists()
+
+
+@pytest.mark.parametrize(("one", "other"), [("same", "same"), ("good", "")])
+def test_nothing_to_learn_from_is_no_row(one: str, other: str, tmp_path: Path, monkeypatch) -> None:
+    conversation = Conversation({"a": says(one), "b": says(other)}, Generation(max_tokens=50))
+    voted(conversation, tmp_path / "votes.jsonl", "1\n1\n1\n", monkeypatch)
+    assert not (tmp_path / "votes.jsonl").exists()

@@ -237,10 +237,10 @@ def _accuracy(found: Mapping[str, Any]) -> float:
     return float(preference_table.preferred(found, per_token=True).mean())
 
 
-def _within(found: Mapping[str, Any], scored: dict[str, Any]) -> dict[str, Any]:
-    if found["kl"] > _FARTHEST_NATS:
-        scored["failed"] = f"answers are {found['kl']:.1f} nats from the start"
-    return scored
+def _within(found: Mapping[str, Any], scored: Mapping[str, Any]) -> dict[str, Any]:
+    if found["kl"] <= _FARTHEST_NATS:
+        return dict(scored)
+    return {**scored, "failed": f"answers are {found['kl']:.1f} nats from the start"}
 
 
 if __name__ == "__main__":

@@ -37,9 +37,8 @@ CONFIG = LlamaConfig(
 )  # fmt: skip
 RANK = 16
 NF4_BITS = 4.13
-TOKENS = 512
-ROW, BATCH = 82, 5
-"""Of TRL's rows: as long and as many in a step as ours come out."""
+ROW = 82
+"""Tokens of an example, as ours come out."""
 
 
 def main() -> None:
@@ -47,6 +46,7 @@ def main() -> None:
     parser.add_argument("part", choices=("write", "run"))
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=5, help="examples in a step")
     parser.add_argument("--trl-python", type=Path)
     parser.add_argument(
         "--dtype", choices=("bfloat16", "float32"), default="bfloat16",
@@ -115,12 +115,12 @@ def with_trl(arguments: argparse.Namespace) -> dict[str, float]:
     trained = [place >= ROW - ROW // 4 for place in range(ROW)]
     rows = [
         {"ids": torch.randint(8, 1000, (ROW,), generator=generator).tolist(), "trained": trained}
-        for _ in range(BATCH * (steps + 1))
+        for _ in range(arguments.batch * (steps + 1))
     ]
     (work / "rows.json").write_text(json.dumps(rows))
     command = [
         str(arguments.trl_python), str(Path(__file__).with_name("trl_side.py")), str(work), "--nf4",
-        "--steps", str(steps + 1), "--batch", str(BATCH), "--rank", str(RANK),
+        "--steps", str(steps + 1), "--batch", str(arguments.batch), "--rank", str(RANK),
         "--dtype", arguments.dtype, "--threads", str(torch.get_num_threads()),
     ]  # fmt: skip
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -132,6 +132,7 @@ def with_trl(arguments: argparse.Namespace) -> dict[str, float]:
 def run(arguments: argparse.Namespace, theirs: dict[str, float] | None) -> None:
     """Train for some steps and write down what it took."""
     work, steps = arguments.work, arguments.steps
+    room = arguments.batch * 102 + 2  # examples come out a little longer or shorter
     rows = [
         {
             "prompt": f"Question {number}: " + "why is my order late? " * 8,
@@ -147,8 +148,8 @@ def run(arguments: argparse.Namespace, theirs: dict[str, float] | None) -> None:
             "data": {"train": str(work / "data.jsonl"), "holdout": 0.02},
             "adapter": {"kind": "lora", "rank": RANK, "alpha": 32.0},
             "train": {
-                "max_steps": steps, "epochs": 100, "tokens_per_step": TOKENS,
-                "tokens_per_row": TOKENS, "keep": "last", "evaluate_every": 10**6,
+                "max_steps": steps, "epochs": 100, "tokens_per_step": room,
+                "tokens_per_row": room, "keep": "last", "evaluate_every": 10**6,
                 "checkpoint_every_s": 10**6,
                 "recompute": arguments.recompute,
             },
@@ -168,13 +169,13 @@ def run(arguments: argparse.Namespace, theirs: dict[str, float] | None) -> None:
     done = [event for _, event, _ in seen if isinstance(event, StepDone)]
     checked = next((at, memory) for at, event, memory in seen if isinstance(event, RunStarted))
     tokens, seconds = sum(e.num_tokens for e in done), sum(e.seconds for e in done)
-    parts = predicted(getattr(torch, arguments.dtype).itemsize, arguments.recompute == "all")
+    parts = predicted(room, getattr(torch, arguments.dtype).itemsize, arguments.recompute == "all")
     lines = "".join(f"| {name} | {size:.2f} |\n" for name, size in parts.items())
     record.write(
         "qlora_8b",
         record.header("QLoRA on an 8-billion-parameter Llama shape")
         + f"Random weights in 34 shards, NF4 with double quantisation, LoRA rank {RANK} on all "
-        f"linear layers, rows of {TOKENS} tokens, computed in {arguments.dtype}"
+        f"linear layers, rows of at most {room} tokens, computed in {arguments.dtype}"
         f"{', all blocks recomputed' if arguments.recompute == 'all' else ''}.\n\n"
         f"- loaded, hashed, quantised and self-checked after {checked[0]:.0f} s "
         f"({checked[1] / 2**30:.2f} GiB resident)\n"
@@ -198,7 +199,7 @@ def beside(theirs: dict[str, float], speed: float, peak: float) -> str:
     )
 
 
-def predicted(itemsize: int, recomputed: bool) -> dict[str, float]:
+def predicted(room: int, itemsize: int, recomputed: bool) -> dict[str, float]:
     """What must be in memory at once, in GiB; numbers of the computation take `itemsize` bytes."""
     sizes = list(layer_sizes().values())
     packed = CONFIG.num_hidden_layers * sum(out * inner for out, inner in sizes)
@@ -216,7 +217,7 @@ def predicted(itemsize: int, recomputed: bool) -> dict[str, float]:
         "embeddings and head": dense * itemsize,
         "LoRA, gradient, two moments": lora * 16,
         "one dense layer, forward or backward": widest * itemsize,
-        f"kept for {TOKENS} tokens": TOKENS * kept * itemsize,
+        f"kept for {room} tokens": room * kept * itemsize,
         "Python and libraries": 0.45 * 2**30,
     }
     return {name: size / 2**30 for name, size in parts.items()}

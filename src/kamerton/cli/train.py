@@ -7,6 +7,7 @@ import click
 
 from kamerton.cli.console import busy, messages, progress_sink, stop_flag
 from kamerton.cli.options import project_option, set_option
+from kamerton.core.settings import read_toml
 
 __all__ = ["train"]
 
@@ -26,6 +27,7 @@ def train(
 
     A run that was stopped goes on with the same command, and ends with the same bits.
     """
+    read_toml(recipe)  # what is wrong with the file is said before PyTorch is loaded
     with busy("loading PyTorch"):
         from kamerton.flows.recipe import Recipe
         from kamerton.flows.train import make_variant

@@ -9,6 +9,9 @@ Generation markers of a template are not needed for that; where there are some, 
 once with what is trained (see `RenderFacts`). A template may rewrite an earlier answer when the
 chat goes on (Qwen3 deletes its thinking). Such an answer is not trained in the row of a later one:
 `render_rows` gives it a row of its own, in which it stands as it would be generated.
+
+The file is long because all kinds of rows share one limit, one way to name what is wrong, and one
+way to write a turn.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

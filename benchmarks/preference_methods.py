@@ -77,8 +77,9 @@ _DESK = {
     "SFT on the better answers": _BETTER_SFT,
     "SFT on the better answers at 3e-4": Method({"kind": "sft"}, (3e-4,), train=BETTER),
     "DPO": Method({"kind": "dpo"}, _OFFLINE),
-    # At DPO's own rate: its start has seen the pairs that rates are tried on.
+    # At DPO's own rate, and a third of it: its start has seen the pairs that rates are tried on.
     "DPO after the better answers": Method({"kind": "dpo"}, (1e-4,), start=BETTER),
+    "DPO after the better answers at 3e-5": Method({"kind": "dpo"}, (3e-5,), start=BETTER),
     "SimPO": Method({"kind": "simpo"}, _OFFLINE),
     "ORPO": Method({"kind": "orpo", "weight": 0.5}, _OFFLINE),
     "ORPO at 1e-3": Method({"kind": "orpo", "weight": 0.5}, (1e-3,)),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save, save_file
 from transformers import AutoModelForCausalLM
 
 from kamerton.adapters.adapterhub_format import read_adapterhub, write_adapterhub
@@ -135,4 +135,9 @@ def test_what_only_one_side_can_is_refused() -> None:
     for damaged in (b"", b"x", pickled["pytorch_adapter.bin"][:200]):
         with pytest.raises(AdapterError):
             read_adapterhub(base, {**pickled, "pytorch_adapter.bin": damaged})
+    tensors = load(files["adapter.safetensors"])
+    fewer = {name: tensor for name, tensor in tensors.items() if ".1." not in name}
+    assert 0 < len(fewer) < len(tensors)
+    with pytest.raises(AdapterError, match="no bottleneck in block 1"):
+        read_adapterhub(base, {**files, "adapter.safetensors": save(fewer)})
     assert read_adapterhub(base, files).layers.keys() == {"model.layers.0", "model.layers.1"}

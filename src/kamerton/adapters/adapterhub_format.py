@@ -155,6 +155,14 @@ def read_adapterhub(base: Base, files: Mapping[str, bytes]) -> Bottleneck:
     if not tensors:
         raise AdapterError("adapter: the file holds no tensors")
     here = [path for path in places if f"{path}.down.weight" in tensors]
+    left_out = config.get("leave_out") or []
+    meant = {number for number in range(base.num_layers) if number not in left_out}
+    if lacking := sorted(meant - {places[path].block for path in here}):
+        raise AdapterError(
+            f"adapter: the file has no bottleneck in block {lacking[0]}, which its leave_out does "
+            "not name",
+            hint="the adapter was made for another base, or tensors are missing",
+        )
     return attach_tensors(base, _settings(config), here, tensors, WEIGHTS_FILE)
 
 

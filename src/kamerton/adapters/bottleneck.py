@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from kamerton.adapters.adapter import Capabilities, load_tensors
@@ -26,13 +26,15 @@ from kamerton.adapters.stored import (
     tensor_bytes,
 )
 from kamerton.adapters.switches import Switch
-from kamerton.adapters.targets import layer_numbers, module_at
+from kamerton.adapters.targets import Layers, module_at
 from kamerton.core.errors import AdapterError, SettingsError
 from kamerton.core.seeds import derive_seed
 from kamerton.core.settings import Settings
 from kamerton.models.base import Base
 
 __all__ = [
+    "CONFIG_FILE",
+    "WEIGHTS_FILE",
     "Bottleneck",
     "BottleneckSettings",
     "attach_bottleneck",
@@ -60,14 +62,8 @@ class BottleneckSettings(Settings):
     modules: tuple[str, ...] = ()
     """Names of modules in each block that the adapters stand after (or beside, with "parallel"),
     such as "mlp"; empty means found by the block's structure."""
-    layers: str = "all"
+    layers: Layers = "all"
     """Which decoder blocks, from 0: "all", "8-15", "0,2,4-7"."""
-
-    @field_validator("layers")
-    @classmethod
-    def _layers_parse(cls, value: str) -> str:
-        layer_numbers(value, 10**6)
-        return value
 
     @property
     def factor(self) -> float:

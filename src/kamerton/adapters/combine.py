@@ -44,7 +44,7 @@ class CombineSettings(Settings):
     """sum, average, ties, dare, or cat (the exact sum, with the ranks added up); of bottlenecks
     average or stack."""
     weights: tuple[float, ...] = ()
-    """Factor of each update; empty means 1 each."""
+    """Factor of each update, in ties its share beside the others; empty means 1 each."""
     density: float = Field(default=0.0, ge=0, le=1)
     """Share of each update that ties and dare keep; 0 means 0.2 for ties and 0.5 for dare."""
     rank: int = Field(default=0, ge=0, le=1024)
@@ -187,6 +187,12 @@ def _updates(stored: LoraFile) -> dict[str, _Update]:
         raise AdapterError(
             "combine: DoRA rescales weights, and such changes do not add up",
             hint="combine variants without adapter.decompose",
+        )
+    if stored.rounding or stored.principal:
+        kind = "LoftQ" if stored.rounding else "PiSSA that is not converted"
+        raise AdapterError(
+            f"combine: {kind} counts from a start of its own, and such starts do not add up",
+            hint='combine variants made with adapter.init = "random" or "pissa"',
         )
     if stored.token_ids:
         raise AdapterError("combine: rows of single tokens (adapter.new_tokens) do not add up")

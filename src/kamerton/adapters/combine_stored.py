@@ -80,24 +80,25 @@ def combine_stored(
         return _average(parents, normalised(settings, len(parents)))
     if settings.weights:
         raise AdapterError(f"combine: virtual tokens of '{method}' have no weights")
-    return _one_after_the_other(parents)
+    return _one_after_the_other(parents, method)
 
 
-def _one_after_the_other(parents: Sequence[Mapping[str, bytes]]) -> Stored:
+def _one_after_the_other(parents: Sequence[Mapping[str, bytes]], method: str) -> Stored:
     """Concatenate [P, W] virtual tokens; networks that computed them are left behind."""
     tokens = [read_tensors(files, _WEIGHTS)[_TOKENS] for files in parents]
     counts = [len(each) for each in tokens]
     config = read_json(parents[0], _CONFIG)
-    config |= {
-        "num_virtual_tokens": sum(counts),
-        "prefix_projection": False,
-        "encoder_hidden_size": None,
+    config["num_virtual_tokens"] = sum(counts)
+    if method == "prefix":
+        config |= {"prefix_projection": False, "encoder_hidden_size": None}
+    moved = {
+        "prefix": "keep the positions they learned at, and every answer attends to all of them",
+        "prompt": "are read at other positions than they learned at, after the first ones",
     }
     notes = [
         f"{' + '.join(map(str, counts))} virtual tokens stand before every text and take as much "
         "of the base's context",
-        "each was trained to stand at the beginning alone: the later ones keep the positions they "
-        "learned at, and every answer now attends to all of them",
+        f"each was trained to stand at the beginning alone: the later ones {moved[method]}",
     ]
     files = {_CONFIG: json_bytes(config), _WEIGHTS: tensor_bytes({_TOKENS: torch.cat(tokens)})}
     return Stored(files, {"num_tokens": sum(counts)}, notes)

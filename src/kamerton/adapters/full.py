@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from kamerton.adapters.adapter import Capabilities, load_tensors
-from kamerton.adapters.stored import check_tensors, read_tensors
+from kamerton.adapters.stored import check_tensors, metadata_of, read_tensors
 from kamerton.core.errors import AdapterError
 from kamerton.core.settings import Settings
 from kamerton.models.base import Base, decoder_blocks
@@ -225,8 +225,7 @@ def load_full(base: Base, files: Mapping[str, bytes]) -> Full:
 
 def _described(content: bytes) -> tuple[tuple[str, ...], str]:
     """Parts and architecture from the file's metadata; files without are of all weights."""
-    length = int.from_bytes(content[:8], "little")
-    metadata = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
+    metadata = metadata_of(content)
     if _DESCRIBED not in metadata:
         return _ALL, ""
     try:

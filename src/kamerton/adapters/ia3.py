@@ -12,14 +12,13 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Literal
 
 import torch
-from pydantic import field_validator
 from torch import Tensor, nn
 
 from kamerton.adapters.adapter import Capabilities, load_tensors
 from kamerton.adapters.ia3_format import PREFIX, SUFFIX, read_ia3, write_ia3
 from kamerton.adapters.stored import check_tensors
 from kamerton.adapters.switches import switched_off
-from kamerton.adapters.targets import layer_numbers, target_paths
+from kamerton.adapters.targets import Layers, target_paths
 from kamerton.core.errors import AdapterError
 from kamerton.core.settings import Settings
 from kamerton.models.base import Base, decoder_blocks
@@ -43,14 +42,8 @@ class Ia3Settings(Settings):
     and values."""
     feedforward: tuple[str, ...] = _AUTO
     """Linear layers whose inputs are scaled; "auto": the down-projections."""
-    layers: str = "all"
+    layers: Layers = "all"
     """Which decoder blocks, from 0: "all", "8-15", "0,2,4-7"."""
-
-    @field_validator("layers")
-    @classmethod
-    def _layers_parse(cls, value: str) -> str:
-        layer_numbers(value, 10**6)
-        return value
 
 
 class Ia3Linear(nn.Module):

@@ -23,12 +23,12 @@ from kamerton.adapters.pissa import principal, stretch
 from kamerton.adapters.switches import switched_off
 from kamerton.adapters.targets import check_patterns, target_paths, token_paths
 from kamerton.adapters.token_rows import TokenRows, attach_rows
-from kamerton.core.errors import AdapterError, KamertonError, ModelError
+from kamerton.core.errors import AdapterError
 from kamerton.core.seeds import derive_seed
 from kamerton.models.base import Base
 from kamerton.models.linear import dense, frozen_weight, is_linear, is_transposed, linear_size
 
-__all__ = ["PEFT_PREFIX", "Lora", "LoraSettings", "attach_lora", "wrap_layers"]
+__all__ = ["Lora", "LoraSettings", "attach_lora", "wrap_layers"]
 
 _Value = TypeVar("_Value", int, float)
 
@@ -286,12 +286,19 @@ def attach_lora(base: Base, settings: LoraSettings, seed: int) -> Lora:
     check_patterns(base, "rank_pattern", settings.rank_pattern, paths)
     check_patterns(base, "alpha_pattern", settings.alpha_pattern, paths)
     lora = wrap_layers(base, settings, paths)
-    if settings.new_tokens:
-        try:
+    try:
+        if settings.new_tokens:
             lora = Lora(base, settings, lora.layers, attach_rows(base, settings.new_tokens))
-        except KamertonError:
-            lora.detach()
-            raise
+        _begin(base, lora, seed)
+    except BaseException:
+        lora.detach()
+        raise
+    return lora
+
+
+def _begin(base: Base, lora: Lora, seed: int) -> None:
+    """Give a fresh LoRA the values that it begins with."""
+    settings = lora.settings
     for path, layer in lora.layers.items():
         own_seed = derive_seed(seed, "lora", path)
         if isinstance(layer, LoraEmbedding):
@@ -312,15 +319,10 @@ def attach_lora(base: Base, settings: LoraSettings, seed: int) -> Lora:
                 own_seed if settings.init == "pissa-fast" else None,
             )
     if settings.init == "loftq":
-        try:
-            for layer, start in rounding_parts(base, lora.layers, seed):
-                layer.a.data.copy_(start[0])
-                layer.b.data.copy_(start[1])
-                layer.rounding = start
-        except ModelError:
-            lora.detach()
-            raise
-    return lora
+        for layer, start in rounding_parts(base, lora.layers, seed):
+            layer.a.data.copy_(start[0])
+            layer.b.data.copy_(start[1])
+            layer.rounding = start
 
 
 def wrap_layers(base: Base, settings: LoraSettings, paths: Sequence[str]) -> Lora:
@@ -335,7 +337,7 @@ def wrap_layers(base: Base, settings: LoraSettings, paths: Sequence[str]) -> Lor
         The adapter, with A and B zero.
 
     Raises:
-        AdapterError: If a layer has an update already, or a decomposition has no such rank.
+        AdapterError: If a layer has an update already, or the rank is above its smaller side.
     """
     layers: dict[str, LoraLayer] = {}
     for path in paths:

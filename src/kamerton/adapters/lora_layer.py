@@ -139,7 +139,8 @@ class LoraLinear(LoraLayer):
             return output
         keep = None
         if self.dropout and self.training:
-            keep = torch.rand(x.shape[-2:], device=x.device).ge_(self.dropout).to(x.dtype)
+            shape = x.numel() // x.shape[-1], x.shape[-1]
+            keep = torch.rand(shape, device=x.device).ge_(self.dropout).to(x.dtype)
             keep /= 1 - self.dropout
         frozen = frozen_weight(self.layer)
         bias: Tensor | None = self.layer.bias  # type: ignore[assignment]
@@ -171,5 +172,8 @@ class LoraLinear(LoraLayer):
         a, b = self.factors()
         updated = self.weight.float() + (b @ a) * self.scaling
         if self.magnitude is not None:
-            updated *= (self.magnitude / torch.linalg.vector_norm(updated, dim=1))[:, None]
+            # A row of zeros has no direction and stays one, as in `row_norms`.
+            least = torch.finfo(torch.float32).tiny ** 0.5
+            norms = torch.linalg.vector_norm(updated, dim=1).clamp_min(least)
+            updated *= (self.magnitude / norms)[:, None]
         return updated

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from kamerton.adapters.targets import ends_with, layer_numbers
+from kamerton.adapters.targets import Layers, ends_with
 from kamerton.core.settings import Settings
 
 __all__ = ["LoraSettings"]
@@ -37,7 +37,7 @@ class LoraSettings(Settings):
     targets: tuple[str, ...] = Field(default=("all-linear",), min_length=1)
     """Names of linear layers such as "q_proj", or "all-linear": all of the decoder blocks; also
     "embeddings" and "head", for words and languages that the base hardly knows."""
-    layers: str = "all"
+    layers: Layers = "all"
     """Which decoder blocks, from 0: "all", "8-15", "0,2,4-7"."""
     new_tokens: tuple[str, ...] = ()
     """Words such as product names that each become one token, with rows of embeddings and head of
@@ -47,12 +47,6 @@ class LoraSettings(Settings):
     several match, the longest counts."""
     alpha_pattern: dict[str, Annotated[float, Field(gt=0)]] = {}
     """Other alphas by name of layer, as for `rank_pattern`."""
-
-    @field_validator("layers")
-    @classmethod
-    def _layers_parse(cls, value: str) -> str:
-        layer_numbers(value, 10**6)
-        return value
 
     @field_validator("new_tokens")
     @classmethod

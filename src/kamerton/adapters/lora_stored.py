@@ -18,7 +18,7 @@ from kamerton.adapters.peft_format import (
     row_name,
 )
 from kamerton.adapters.pissa import changes, principal, stretch
-from kamerton.adapters.targets import module_at, token_paths
+from kamerton.adapters.targets import ends_with, module_at, token_paths
 from kamerton.adapters.token_rows import rows_at
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base
@@ -44,6 +44,7 @@ def load_lora(base: Base, files: Mapping[str, bytes]) -> Lora:
     stored = read_lora(files)
     settings = _settings(stored, rounded=base.identity.quantise != "none")
     _check_modules(base, settings)
+    _check_complete(base, stored, settings)
     _check_shapes(base, stored, settings)
     _check_frozen(base, stored)
     rows = _rows_of(base, stored)
@@ -171,6 +172,22 @@ def _check_modules(base: Base, settings: LoraSettings) -> None:
             f"adapter: {len(unknown)} of {len(settings.targets)} modules are not linear layers of "
             f"{base.identity.architecture}, the first is {unknown[0]}",
             hint="the adapter was made for another base",
+        )
+
+
+def _check_complete(base: Base, stored: LoraFile, settings: LoraSettings) -> None:
+    """Refuse a file that lacks modules which its settings name."""
+    lacking = [
+        path
+        for path, module in base.model.named_modules()
+        if _can_be_updated(module)
+        and path not in settings.targets
+        and any(ends_with(path, target) for target in stored.targets)
+    ]
+    if lacking:
+        raise AdapterError(
+            f"adapter: target_modules name {lacking[0]}, which has no tensors in the file",
+            hint="tensors are missing, or the adapter was made for another base",
         )
 
 

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from kamerton.adapters.stored import metadata_of
 from kamerton.core.errors import AdapterError
 
 __all__ = [
@@ -47,6 +48,12 @@ _UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
     "modules_to_save": (None, []),
     "alora_invocation_tokens": (None, []),
     "lora_bias": (False, None),
+    "layer_replication": (None, []),
+    "arrow_config": (None,),
+    "kasa_config": (None,),
+    "monteclora_config": (None,),
+    "use_qalora": (False, None),
+    "use_bdlora": (None, False),
 }
 
 
@@ -178,7 +185,7 @@ def read_lora(files: Mapping[str, bytes]) -> LoraFile:
     try:
         config = json.loads(files[CONFIG_FILE])
         tensors = load(files[WEIGHTS_FILE])
-        kept = _metadata(files[WEIGHTS_FILE])
+        kept = metadata_of(files[WEIGHTS_FILE])
         paired = START_FILE in files or _START_KEY in kept
         start = load(files[START_FILE]) if paired else {}
         rounded = ROUNDING_FILE in files or _ROUNDING_KEY in kept
@@ -201,6 +208,8 @@ def read_lora(files: Mapping[str, bytes]) -> LoraFile:
         raise AdapterError(
             f"adapter: {CONFIG_FILE} uses {', '.join(used)}, which is not supported yet"
         )
+    if rounding and config.get("use_dora"):
+        raise AdapterError(f"adapter: {ROUNDING_FILE} and use_dora do not go together")
     frozen = {name: tensors.pop(name) for name in list(tensors) if name.endswith(_FROZEN)}
     decompose = bool(config.get("use_dora"))
     known = (*_PARTS, _ROWS, *([_MAGNITUDE] if decompose else []))
@@ -229,7 +238,15 @@ def read_lora(files: Mapping[str, bytes]) -> LoraFile:
         },
         rounding=rounding,
         start=start,
+        targets=_targets(config),
     )
+
+
+def _targets(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Ends of the paths of all modules that are adapted; none where PEFT chooses among them."""
+    targets = config.get("target_modules")
+    chosen = config.get("layers_to_transform") or config.get("exclude_modules")
+    return tuple(map(str, targets)) if isinstance(targets, list) and not chosen else ()
 
 
 def _token_ids(stored: Any) -> dict[str, tuple[int, ...]]:
@@ -301,12 +318,6 @@ def resolve(pattern: Mapping[str, _Value], paths: Sequence[str]) -> dict[str, _V
 
 def _sorted(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensors[name].contiguous() for name in sorted(tensors)}
-
-
-def _metadata(content: bytes) -> dict[str, str]:
-    """Read the metadata of a safetensors file: a length, then a header in JSON."""
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    return dict(header.get("__metadata__") or {})
 
 
 def _whole(value: float) -> float:

@@ -8,7 +8,7 @@ the last module before the sum.
 from collections.abc import Sequence
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from kamerton.adapters.targets import layer_numbers
 from kamerton.core.errors import AdapterError
@@ -97,11 +97,20 @@ def width_of(base: Base, path: str) -> tuple[int, int]:
 
     Returns:
         out, in.
+
+    Raises:
+        AdapterError: If it has another width.
     """
     module = base.model.get_submodule(path)
     if is_linear(module):
         return linear_size(module)
+    weight = getattr(module, "weight", None)
     hidden = int(base.model.config.get_text_config().hidden_size)
+    if isinstance(weight, Tensor) and weight.shape != (hidden,):
+        raise AdapterError(
+            f"adapter.modules: {path} must be a linear layer, or as wide as the hidden states "
+            f"({hidden}), its weight is {tuple(weight.shape)}"
+        )
     return hidden, hidden
 
 

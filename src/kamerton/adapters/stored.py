@@ -10,7 +10,14 @@ from torch import Tensor
 
 from kamerton.core.errors import AdapterError
 
-__all__ = ["check_tensors", "json_bytes", "read_json", "read_tensors", "tensor_bytes"]
+__all__ = [
+    "check_tensors",
+    "json_bytes",
+    "metadata_of",
+    "read_json",
+    "read_tensors",
+    "tensor_bytes",
+]
 
 
 def read_json(files: Mapping[str, bytes], name: str) -> dict[str, Any]:
@@ -56,6 +63,22 @@ def read_tensors(files: Mapping[str, bytes], name: str) -> dict[str, Tensor]:
         raise AdapterError(f"adapter: {name} is missing") from None
     except SafetensorError as error:
         raise AdapterError(f"adapter: {name} is damaged: {error}") from None
+
+
+def metadata_of(content: bytes) -> dict[str, str]:
+    """Read the metadata of a safetensors file.
+
+    Args:
+        content: The file: a length, a header in JSON, tensors.
+
+    Returns:
+        Texts by name; often none.
+
+    Raises:
+        ValueError: If the header is damaged.
+    """
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return dict(header.get("__metadata__") or {})
 
 
 def check_tensors(

@@ -1,7 +1,9 @@
 """Which linear layers of a base an adapter goes to: by name and by decoder block."""
 
 from collections.abc import Iterable, Sequence
+from typing import Annotated
 
+from pydantic import AfterValidator
 from torch import nn
 
 from kamerton.core.errors import AdapterError
@@ -10,6 +12,7 @@ from kamerton.models.base import Base, decoder_blocks
 from kamerton.models.linear import is_linear
 
 __all__ = [
+    "Layers",
     "check_patterns",
     "ends_with",
     "layer_numbers",
@@ -156,14 +159,32 @@ def layer_numbers(text: str, num_layers: int) -> list[int]:
     """
     if text.strip() == "all":
         return list(range(num_layers))
-    chosen: set[int] = set()
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            raise ValueError(f'must look like "all", "8-15" or "0,2,4-7", got {text!r}')
-        chosen |= set(range(int(first), int(last or first) + 1))
-    if not chosen or max(chosen) >= num_layers:
+    ranges = _ranges(text)
+    if max(last for _, last in ranges) >= num_layers:
         raise AdapterError(
             f"adapter.layers: {text} must name blocks within 0-{num_layers - 1} of the base"
         )
-    return sorted(chosen)
+    return sorted({number for first, last in ranges for number in range(first, last + 1)})
+
+
+def _ranges(text: str) -> list[tuple[int, int]]:
+    """Read first and last of each part."""
+    found = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise ValueError(f'must look like "all", "8-15" or "0,2,4-7", got {text!r}')
+        found.append((int(first), int(last or first)))
+        if found[-1][1] < found[-1][0]:
+            raise ValueError(f"must name blocks from small to large, got {text!r}")
+    return found
+
+
+def _readable(text: str) -> str:
+    if text.strip() != "all":
+        _ranges(text)
+    return text
+
+
+Layers = Annotated[str, AfterValidator(_readable)]
+"""Which decoder blocks, as `layer_numbers` reads it."""

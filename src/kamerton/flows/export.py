@@ -23,6 +23,7 @@ from kamerton.adapters.bottleneck import Bottleneck
 from kamerton.adapters.catalogue import load
 from kamerton.adapters.gguf_lora import read_gguf_lora, write_gguf_lora
 from kamerton.adapters.lora import Lora
+from kamerton.adapters.stored import metadata_of
 from kamerton.core.errors import VariantError
 from kamerton.core.files import atomic_folder
 from kamerton.data.rendering import Renderer
@@ -260,7 +261,7 @@ def _cast(content: bytes, dtype: DType) -> bytes:
         return content
     tensors = load_tensors(content)
     cast = {name: tensor.to(_DTYPES[dtype]) for name, tensor in tensors.items()}
-    return save(cast, {"format": "pt"})
+    return save(cast, {"format": "pt", **metadata_of(content)})
 
 
 def _dtypes(content: bytes) -> str:

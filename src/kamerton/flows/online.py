@@ -18,6 +18,7 @@ from kamerton.data.rendered import RenderedPrompt, Trainable
 from kamerton.data.rendering import Renderer
 from kamerton.evaluation.checks import check_answers
 from kamerton.evaluation.task import Item
+from kamerton.flows.prepare import new_tokens_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.rewards import make_reward
 from kamerton.inference.engine import EmbeddedEngine, room_of
@@ -169,7 +170,11 @@ def make_rollouts(
     reference = reference_of(recipe, adapter)
     critic, trained = None, adapter
     if isinstance(settings, PpoSettings):
-        lora = LoraSettings(rank=settings.value_rank, alpha=2.0 * settings.value_rank)
+        lora = LoraSettings(
+            rank=settings.value_rank,
+            alpha=2.0 * settings.value_rank,
+            new_tokens=new_tokens_of(recipe.adapter),  # it reads what the policy wrote
+        )
         seed = derive_seed(recipe.train.seed, "critic")
         value = residents.admit(lambda: with_head(base, attach_lora(base, lora, seed), 1, seed))
         critic = Critic(PpoValue(settings), partial(residents.using, value))

@@ -8,7 +8,7 @@ from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
 from kamerton.store.variants import Variant, check_base, find_variant
 
-__all__ = ["ensure_same_base", "read_members", "read_start", "taken_over"]
+__all__ = ["ensure_held_alike", "ensure_same_base", "read_members", "read_start", "taken_over"]
 
 
 def read_start(recipe: Recipe, workspace: Workspace) -> Variant | None:
@@ -112,3 +112,22 @@ def ensure_same_base(start: Variant, base: Base) -> None:
         tokenizer_hash=identity.tokenizer_hash,
         template_hash=identity.template_hash,
     )
+
+
+def ensure_held_alike(start: Variant, base: Base) -> None:
+    """Refuse to learn over a base that is rounded otherwise than that of the starting variant.
+
+    Args:
+        start: The starting variant.
+        base: As it was loaded.
+
+    Raises:
+        VariantError: If `base.quantise` differs.
+    """
+    made, here = start.manifest.base.quantise, base.identity.quantise
+    if made != here:
+        raise VariantError(
+            f"'{start.name}' was made over a base with base.quantise = \"{made}\", the recipe has "
+            f'"{here}"',
+            hint=f'set base.quantise = "{made}"',
+        )

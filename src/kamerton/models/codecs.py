@@ -14,6 +14,7 @@ from torch import Tensor
 
 __all__ = [
     "CODECS",
+    "NF4_BLOCK",
     "NF4_LEVELS",
     "Codec",
     "Quantisation",
@@ -26,7 +27,7 @@ __all__ = [
 
 Quantisation = Literal["none", "nf4", "int8"]
 
-_BLOCK = 64  # weights that share a scale
+NF4_BLOCK = 64  # weights that share a scale
 _NESTED = 256  # scales that share a scale
 _PART = 1 << 17  # numbers handled at once
 
@@ -63,16 +64,16 @@ def pack_nf4(weight: Tensor) -> dict[str, Tensor]:
         indices into the levels of `dynamic_levels`; `nested` fp32 per 256 scales; `offset` fp32.
     """
     flat = weight.reshape(-1)
-    num_blocks = -(-flat.numel() // _BLOCK)
-    codes = torch.zeros(num_blocks * _BLOCK // 2, dtype=torch.uint8, device=weight.device)
+    num_blocks = -(-flat.numel() // NF4_BLOCK)
+    codes = torch.zeros(num_blocks * NF4_BLOCK // 2, dtype=torch.uint8, device=weight.device)
     scales = torch.empty(num_blocks, device=weight.device)
     levels = torch.tensor(NF4_LEVELS)
     middles = ((levels[1:] + levels[:-1]) / 2).tolist()
     for start in range(0, flat.numel(), _PART):
         part = flat[start : start + _PART].float()
-        rows = torch.nn.functional.pad(part, (0, -part.numel() % _BLOCK)).view(-1, _BLOCK)
+        rows = torch.nn.functional.pad(part, (0, -part.numel() % NF4_BLOCK)).view(-1, NF4_BLOCK)
         largest = rows.abs().amax(1)
-        first = start // _BLOCK
+        first = start // NF4_BLOCK
         scales[first : first + len(rows)] = largest
         scaled = rows / largest.clamp(min=torch.finfo(torch.float32).tiny)[:, None]
         index = _nearest(scaled, middles).view(-1, 2)
@@ -102,10 +103,10 @@ def unpack_nf4(tensors: Mapping[str, Tensor], shape: tuple[int, int], dtype: tor
         some = codes[start // 2 : (start + part) // 2]
         index[: len(some)] = some
         torch.index_select(pairs, 0, index[: len(some)], out=work[: len(some)])
-        rows = work[: len(some)].view(torch.float32).view(-1, _BLOCK)
-        first = start // _BLOCK
+        rows = work[: len(some)].view(torch.float32).view(-1, NF4_BLOCK)
+        first = start // NF4_BLOCK
         rows.mul_(scales[first : first + len(rows), None])
-        dense[start : start + part].view(-1, _BLOCK).copy_(rows)
+        dense[start : start + part].view(-1, NF4_BLOCK).copy_(rows)
     return dense[: shape[0] * shape[1]].view(shape)
 
 

@@ -52,11 +52,19 @@ def add_tokenizer(writer: Any, tokenizer: Any, num_rows: int) -> None:
         writer.add_tokenizer_pre("default")
         # SentencePiece joins what makes the token of the highest score; characters need none.
         writer.add_token_scores([-float(ranks.get(token, len(merges))) for token in tokens])
-        writer.add_add_space_prefix('"Prepend"' in json.dumps(described["normalizer"]))
+        writer.add_add_space_prefix(_begins_with_space(described))
     _add_special(writer, tokenizer)
     template = template_of(tokenizer)
     # llama.cpp does not know these marks; comments trim the spaces beside them as they did.
     writer.add_chat_template(_GENERATION.sub(r"{#\1 \2#}", template))
+
+
+def _begins_with_space(described: Mapping[str, Any]) -> bool:
+    """Whether a text is read as if a space stood before it: by its normaliser or its splitting."""
+    return '"Prepend"' in json.dumps(described["normalizer"]) or any(
+        part["type"] == "Metaspace" and part.get("prepend_scheme") != "never"
+        for part in _parts(described)
+    )
 
 
 def splits_otherwise(tokenizer: Any) -> bool:

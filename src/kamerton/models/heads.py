@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["Head", "UpdatedHead", "token_logprobs", "top_logits", "with_rows"]
+__all__ = ["Head", "UpdatedHead", "token_logprobs", "with_rows"]
 
 # Logits of one chunk stay within the processor's cache or a small part of GPU memory.
 _CHUNK_LOGITS = 1 << 22
@@ -143,20 +143,6 @@ def token_logprobs(hidden: Tensor, targets: Tensor, head: Head) -> Tensor:
         logprobs: Tensor = _TokenLogprobs.apply(hidden, targets, head)  # type: ignore[no-untyped-call]
         return logprobs
     return _chunks(hidden, targets, head, None)
-
-
-def top_logits(hidden: Tensor, head: Head) -> Tensor:
-    """Most probable token of every position, without keeping logits.
-
-    Args:
-        hidden: [N, E].
-        head: The head.
-
-    Returns:
-        [N] token ids.
-    """
-    size = _chunk_size(head)
-    return torch.cat([head.logits(part).argmax(-1) for part in hidden.split(size)])
 
 
 def _plain_logprobs(hidden: Tensor, targets: Tensor, head: Head) -> Tensor:

@@ -115,6 +115,8 @@ def original_weights(
     Raises:
         ModelError: If the checkpoint has no such weights under the model's names.
     """
+    if not folder.is_dir():
+        raise ModelError(f"the base's original weights are needed, and {folder} is gone")
     left = set(layers)
     for name, tensor in _tensors(folder):
         short = name.removesuffix(".weight")

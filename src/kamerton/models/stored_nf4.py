@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kamerton.core.errors import ModelError
-from kamerton.models.codecs import CODECS, NF4_LEVELS, dynamic_levels
+from kamerton.models.codecs import CODECS, NF4_BLOCK, NF4_LEVELS, dynamic_levels
 from kamerton.models.linear import is_transposed, linear_size
 from kamerton.models.quantise import QuantisedLinear
 
@@ -97,11 +97,14 @@ class NestedParts:
         size = linear_size(layer)
         right = (
             facts.get("quant_type") == "nf4"
-            and facts.get("blocksize") == 64
+            and facts.get("blocksize") == NF4_BLOCK
             and tuple(facts.get("shape", ())) == size
             and _same(parts["quant_map"], torch.tensor(NF4_LEVELS))
         )
-        packed = {"codes": parts["weight"].reshape(-1), "scales": parts["absmax"]}
+        # It pads to whole bytes, we to whole blocks.
+        codes, scales = parts["weight"].reshape(-1), parts["absmax"]
+        codes = torch.nn.functional.pad(codes, (0, NF4_BLOCK // 2 * len(scales) - len(codes)))
+        packed = {"codes": codes, "scales": scales}
         if nested:
             right = (
                 right

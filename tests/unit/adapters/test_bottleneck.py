@@ -130,6 +130,8 @@ def test_modules_by_name() -> None:
     # Beside a linear layer of another width: reads 64, writes 32.
     assert adapter.parameters()["model.layers.0.self_attn.k_proj.up.weight"].shape == (32, 8)
     base.hidden(random_ids(33), LAYOUT)
+    with pytest.raises(AdapterError, match=r"q_norm must be a linear layer, or as wide"):
+        attach_bottleneck(tiny_base("qwen3"), BottleneckSettings(modules=("q_norm",)), seed=0)
     with pytest.raises(AdapterError, match="did you mean 'mlp'"):
         attach_bottleneck(base, BottleneckSettings(modules=("mpl",)), seed=0)
     with pytest.raises(AdapterError, match="blocks within 0-2"):

@@ -1,6 +1,8 @@
 """Combining LoRA updates: what each way means, and what it refuses."""
 
+import json
 from collections.abc import Mapping
+from functools import partial
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from kamerton.adapters.catalogue import load
 from kamerton.adapters.combine import CombineSettings, _ties, _truncate, combine_loras
 from kamerton.adapters.lora import LoraSettings, attach_lora
 from kamerton.core.errors import AdapterError, SettingsError
-from tests.contract.test_adapters import logits
+from tests.contract.test_adapters import logits, trained
 from tests.shapes import tiny_base
 
 FORMS = [
@@ -208,6 +210,13 @@ def test_what_cannot_be_added_is_refused() -> None:
     plain = stored(LoraSettings(rank=2), 0)
     with pytest.raises(AdapterError, match="DoRA"):
         combine_loras([plain, stored(LoraSettings(rank=2, decompose=True), 0)], CombineSettings())
+    rounded = trained(partial(LoraSettings, init="loftq"), "llama:nf4").adapter.files()
+    with pytest.raises(AdapterError, match="LoftQ counts from a start of its own"):
+        combine_loras([plain, rounded], CombineSettings())
+    config = json.loads(plain["adapter_config.json"]) | {"init_lora_weights": "pissa"}
+    other = {**plain, "adapter_config.json": json.dumps(config).encode()}
+    with pytest.raises(AdapterError, match="PiSSA that is not converted"):
+        combine_loras([plain, other], CombineSettings())
     with pytest.raises(AdapterError, match="other sizes"):
         combine_loras([plain, narrower(plain)], CombineSettings())
     large = stored(LoraSettings(rank=600, targets=("q_proj",)), 0)

@@ -90,6 +90,19 @@ def test_attach_merge_unmerge_detach(shape: str) -> None:
     assert torch.equal(states(base), start)
 
 
+def test_a_row_of_zeros_stays_one() -> None:
+    base = tiny_base("llama")
+    with torch.no_grad():
+        base.model.get_submodule("model.layers.0.self_attn.q_proj").weight[2] = 0
+    lora = attach_lora(base, LoraSettings(rank=4, decompose=True), seed=0)
+    for made in lora.layers.values():
+        torch.nn.init.constant_(made.magnitude, 1.5)
+    apart = states(base)
+    assert torch.isfinite(apart).all()
+    lora.merge()
+    torch.testing.assert_close(states(base), apart, rtol=1e-4, atol=1e-4)
+
+
 def test_parameter_count_equals_the_formula() -> None:
     settings = LoraSettings(rank=3, decompose=True, targets=("q_proj", "down_proj"))
     lora = attach_lora(tiny_base("llama"), settings, seed=0)

@@ -1,11 +1,15 @@
 """LoRA: identity at start, gradients, merge, detach, targets."""
 
+import json
+
 import pytest
 import torch
+from safetensors.torch import load, save
 from torch.nn.functional import linear
 
 from kamerton.adapters.lora import LoraSettings, attach_lora
 from kamerton.adapters.lora_layer import LoraFunction, LoraLinear
+from kamerton.adapters.lora_stored import load_lora
 from kamerton.core.errors import AdapterError, SettingsError
 from kamerton.models.layout import Layout
 from tests.parity.test_ragged_rows import random_ids
@@ -118,8 +122,9 @@ def test_an_unmatched_target_is_an_error(target: str) -> None:
 
 
 def test_layers_outside_the_model_are_an_error() -> None:
-    with pytest.raises(AdapterError, match="0-2"):
-        attach_lora(tiny_base("llama"), LoraSettings(layers="1-3"), seed=0)
+    for layers in ("1-3", "0-9999999999999"):
+        with pytest.raises(AdapterError, match="0-2"):
+            attach_lora(tiny_base("llama"), LoraSettings(layers=layers), seed=0)
 
 
 def test_settings_say_what_is_wrong() -> None:
@@ -127,6 +132,10 @@ def test_settings_say_what_is_wrong() -> None:
         LoraSettings.parse({"rank": 0, "dropot": 0.1, "layers": "first"}, source="r.toml")
     assert len(caught.value.problems) == 3
     assert "did you mean 'dropout'" in str(caught.value)
+    for layers in ("5-2", "0-", "²"):
+        with pytest.raises(SettingsError) as caught:
+            LoraSettings.parse({"rank": 0, "layers": layers}, source="r.toml")
+        assert len(caught.value.problems) == 2
 
 
 def test_dropout_acts_only_while_training() -> None:
@@ -139,6 +148,57 @@ def test_dropout_acts_only_while_training() -> None:
     assert not torch.equal(states(base), steady)
     lora.train(False)
     assert torch.equal(states(base), steady)
+
+
+def test_dropout_goes_over_padded_rows_too() -> None:
+    base = tiny_base("llama")
+    lora = attach_lora(base, LoraSettings(rank=4, dropout=0.5), seed=0)
+    perturb(lora)
+    base.ragged = False
+    layout = Layout.of_lengths([5, 9])
+    steady = base.hidden(random_ids(layout.num_tokens), layout)
+    lora.train(True)
+    dropped = base.hidden(random_ids(layout.num_tokens), layout)
+    assert dropped.shape == steady.shape
+    assert not torch.allclose(dropped, steady)
+    dropped.sum().backward()
+    assert all(p.grad is not None for p in lora.parameters().values())
+
+
+@pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt()])
+def test_an_error_while_attaching_leaves_the_base_as_it_was(error, monkeypatch) -> None:
+    base = tiny_base("llama")
+    before = states(base)
+
+    def fails(*given):
+        raise error
+
+    monkeypatch.setattr("kamerton.adapters.lora.principal", fails)
+    with pytest.raises(type(error)):
+        attach_lora(base, LoraSettings(rank=4, init="pissa"), seed=0)
+    assert torch.equal(states(base), before)
+    assert not any(isinstance(module, LoraLinear) for module in base.model.modules())
+
+
+def test_a_file_that_lacks_a_module_is_refused() -> None:
+    base = tiny_base("llama")
+    lora = attach_lora(base, LoraSettings(rank=4), seed=0)
+    files = lora.files()
+    lora.detach()
+    name = "adapter_model.safetensors"
+    tensors = {n: t for n, t in load(files[name]).items() if ".layers.1." not in n}
+    with pytest.raises(AdapterError, match=r"target_modules name model.layers.1\."):
+        load_lora(base, {**files, name: save(tensors)})
+    some = attach_lora(base, LoraSettings(rank=4, layers="0"), seed=0).files()
+    load_lora(tiny_base("llama"), some)
+
+
+@pytest.mark.parametrize("key", ["layer_replication", "arrow_config", "use_qalora"])
+def test_what_is_not_known_of_a_file_is_refused(key: str) -> None:
+    files = attach_lora(tiny_base("llama"), LoraSettings(rank=4), seed=0).files()
+    config = json.loads(files["adapter_config.json"]) | {key: [[0, 1]]}
+    with pytest.raises(AdapterError, match=f"uses {key}"):
+        load_lora(tiny_base("llama"), {**files, "adapter_config.json": json.dumps(config).encode()})
 
 
 def test_two_adapters_on_one_layer_are_refused() -> None:

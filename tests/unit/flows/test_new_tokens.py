@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from kamerton.core.events import Event, StepDone
 from kamerton.core.protocols import Generation
 from kamerton.flows.evaluate import evaluate_variants
 from kamerton.flows.export import export_variant
@@ -55,6 +56,22 @@ def test_a_word_is_one_token_and_is_answered(variant: Variant) -> None:
     assert any(word in text for word in WORDS)
     # The word came in one piece.
     assert any(word in event.text for event in events for word in WORDS)
+
+
+def test_a_value_model_reads_the_new_words_too(folder: Path) -> None:
+    (folder / "rewards.py").write_text("def score(messages, answer, row): return len(answer)\n")
+    options = (
+        "name=ppo",
+        f"adapter.new_tokens={json.dumps(WORDS, ensure_ascii=False)}",
+        'objective={kind="ppo", max_tokens=8,'
+        ' rewards=[{kind="function", function="rewards.py:score"}]}',
+        "train.max_steps=1",
+    )
+    recipe = Recipe.read(folder / "recipe.toml", options)
+    events: list[Event] = []
+    make_variant(recipe, folder, Workspace(folder), events.append)
+    (step,) = (event for event in events if isinstance(event, StepDone))
+    assert step.parts["value_error"] > 0
 
 
 def test_it_is_compared_with_the_base_that_has_no_such_words(

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from kamerton.core.errors import EvaluationError, VariantError
+from kamerton.adapters.peft_format import read_lora
+from kamerton.core.errors import AdapterError, EvaluationError, VariantError
 from kamerton.core.events import Event, HoldoutMeasured, Notice, RunStarted
 from kamerton.core.protocols import Generation
 from kamerton.flows.evaluate import evaluate_variants
@@ -70,6 +71,24 @@ def test_it_learns_and_says_what_it_stands_on(project: Project, nf4: Made) -> No
     assert nf4.variant.manifest.base.quantise == "nf4"
     assert "held in nf4" in (nf4.variant.folder / "CARD.md").read_text()
     assert read_variant(nf4.variant.folder).manifest.base.quantise == "nf4"
+
+
+def test_it_is_gone_on_from_over_the_same_rounding_only(project: Project, nf4: Made) -> None:
+    overrides = ("name=on", "start=nf4", "train.max_steps=1")
+    project.make("nf4", *overrides)
+    for other in ("int8", "none"):
+        with pytest.raises(VariantError, match='base.quantise = "nf4", the recipe has') as caught:
+            project.make(other, *overrides)
+        assert caught.value.hint == 'set base.quantise = "nf4"'
+
+
+def test_an_exported_loftq_keeps_its_start(project: Project, tmp_path: Path) -> None:
+    made = project.make("nf4", "name=loftq", "adapter.init=loftq", "train.max_steps=2")
+    export_variant(made.variant, tmp_path / "half", "peft", "bfloat16")
+    files = {path.name: path.read_bytes() for path in (tmp_path / "half").iterdir()}
+    del files["loftq_start.safetensors"]
+    with pytest.raises(AdapterError, match="loftq_start.safetensors is missing"):
+        read_lora(files)
 
 
 def test_how_the_base_is_held_is_part_of_what_a_variant_is(nf4: Made) -> None:

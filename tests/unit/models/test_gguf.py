@@ -9,6 +9,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import BPE, WordLevel
+from tokenizers.pre_tokenizers import Metaspace
 from transformers import (
     AutoModelForCausalLM,
     Gemma3TextConfig,
@@ -85,6 +86,18 @@ def test_another_reader_finds_the_same_model(shape: str, tmp_path: Path) -> None
         base.model = kept
     stretched = "rope_freqs.weight" in {tensor.name for tensor in gguf.GGUFReader(path).tensors}
     assert stretched == (shape == "llama-stretched")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "spaced"), [("first", True), ("always", True), ("never", False)]
+)
+def test_a_space_before_the_text_is_said(scheme: str, spaced: bool, tmp_path: Path) -> None:
+    """Llama-2's tokenizers of Transformers 5 put it there by their splitting."""
+    base, own = base_of("llama"), tokenizer()
+    own.backend_tokenizer.pre_tokenizer = Metaspace(prepend_scheme=scheme, split=False)
+    assert own.tokenize("ab")[0].startswith("▁") is spaced
+    write_gguf_model(base.model, own, tmp_path / "one.gguf", "one", "float32")
+    assert field(tmp_path / "one.gguf", "tokenizer.ggml.add_space_prefix") is spaced
 
 
 @pytest.mark.parametrize("shape", SHAPES)

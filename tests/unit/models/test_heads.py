@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kamerton.models import heads
-from kamerton.models.heads import Head, token_logprobs, top_logits
+from kamerton.models.heads import Head, token_logprobs
 
 
 def plain(hidden, targets, head):
@@ -31,7 +31,6 @@ def test_equals_the_plain_computation(bias, scale, softcap, chunk, monkeypatch) 
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(our_grad, their_grad, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(token_logprobs(hidden.detach(), targets, head), theirs.detach())
-    assert torch.equal(top_logits(hidden.detach(), head), head.logits(hidden).argmax(-1))
 
 
 def test_extreme_logits_stay_finite() -> None:

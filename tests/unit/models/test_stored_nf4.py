@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from kamerton.core.errors import ModelError
 from kamerton.models.codecs import CODECS, NF4_LEVELS, _unpack_scales, dynamic_levels
 from kamerton.models.load import _load_model
 from kamerton.models.quantise import linear_paths, quantise_model
+from kamerton.models.stored_nf4 import NestedParts
 from tests.shapes import plain_model
 
 CPU = torch.device("cpu")
@@ -32,6 +33,20 @@ def stored(weight: Tensor, nested: bool, **changes) -> dict[str, Tensor]:
     text = json.dumps(facts | changes).encode()
     parts["weight.quant_state.bitsandbytes__nf4"] = torch.tensor(list(text), dtype=torch.uint8)
     return parts
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_codes_may_end_with_their_last_byte(nested: bool) -> None:
+    """As bitsandbytes pads them, where ours end with a block."""
+    layer, parts = nn.Linear(7, 5, bias=False), {}
+    for name, tensor in stored(layer.weight.detach(), nested).items():
+        parts[f"one.{name}"] = tensor[:18] if name == "weight" else tensor
+    found = NestedParts()
+    for name, tensor in parts.items():
+        found.take(name, tensor)
+    packed = found.pop_layer("one", layer, CPU)
+    exact = CODECS["nf4"].unpack(CODECS["nf4"].pack(layer.weight.detach()), (5, 7), torch.float32)
+    torch.testing.assert_close(packed.weight_for(torch.float32), exact)
 
 
 def checkpoint(folder: Path, nested: bool = True, kind: str = "nf4", **changes) -> None:

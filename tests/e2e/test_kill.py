@@ -65,6 +65,7 @@ def killed_at(
     return None if process.exitcode == 0 else len(steps_of(folder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seed", "checkpoint_every_s"), [(0, 0.0), (1, 0.0), (2, 0.1)])
 def test_killed_again_and_again_at_random_moments(
     undisturbed: Path, tmp_path: Path, seed: int, checkpoint_every_s: float
@@ -118,6 +119,7 @@ def test_a_killed_command_ends_with_the_same_bits(
     assert_same_result(tmp_path, undisturbed)
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_says_how_to_go_on(undisturbed: Path, tmp_path: Path) -> None:
     make_project(tmp_path)
     process = subprocess.Popen(

@@ -71,6 +71,7 @@ def test_ci_runs_the_make_targets_of_the_readmes() -> None:
     assert shown == {"make demo", "make test"}
 
 
+@pytest.mark.slow
 def test_the_commands_run_in_order(tmp_path: Path) -> None:
     """A project as the README says: its recipe, beside it the data that the recipe names."""
     (tmp_path / "recipe.toml").write_text(recipe_of("README.md"), encoding="utf-8")

@@ -110,7 +110,7 @@ OPTIONS = {
     "check": {"--set", "--show", "--base", "--redact", "--strict", "--json"},
     "train": {"--set", "--project", "--fresh", "--json"},
     "evaluate": {"--data", "--report", "--set", "--project", "--json"},
-    "chat": {"--message", "-m", "--temperature", "--max-tokens", "--seed", "--project"},
+    "chat": {"--message", "-m", "--temperature", "--max-tokens", "--seed", "--votes", "--project"},
     "variant list": {"--project", "--json"},
     "variant show": {"--project"},
     "variant verify": {"--project"},

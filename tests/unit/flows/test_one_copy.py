@@ -110,6 +110,7 @@ def test_adapters_learn_over_one_base(watch: Watch, data: str, objective: dict[s
     assert {*steps, *measured} == {1.0}
 
 
+@pytest.mark.slow
 def test_without_a_reference_all_weights_learn_as_in_fine_tuning(watch: Watch) -> None:
     steps, measured = watch("all-sft", "chats", {"kind": "sft"}, adapter=FULL)
     # The base, what learns, its gradient and two moments; then the best so far.

@@ -28,6 +28,10 @@ def blue(messages, answer, row):
 TRAIN = {"epochs": 3, "learning_rate": 3e-3, "tokens_per_step": 500}
 
 
+def slow(*values: Any) -> Any:
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def own(kind: str, **settings: Any) -> dict[str, Any]:
     return {"kind": kind, "rewards": [BLUE], "max_tokens": 12, "samples": 4, **settings}
 
@@ -47,7 +51,7 @@ def desk(project: Project) -> Made:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "rate"), [("rlhf", 3e-3), ("grpo", 3e-3), ("ppo", 1e-3)])
+@pytest.mark.parametrize(("kind", "rate"), [("rlhf", 3e-3), slow("grpo", 3e-3), slow("ppo", 1e-3)])
 def test_rewards_rise(project: Project, desk: Made, kind: str, rate: float) -> None:
     train = {**TRAIN, "learning_rate": rate}
     made = project.make(f"desk-{kind}", "chats", own(kind), start="desk", train=train)
@@ -71,7 +75,7 @@ def test_rewards_rise(project: Project, desk: Made, kind: str, rate: float) -> N
     assert all("critic" not in str(part) for part in made.variant.files().values())
 
 
-@pytest.mark.parametrize("model", ["bradley-terry", "general"])
+@pytest.mark.parametrize("model", ["bradley-terry", slow("general")])
 def test_drpo_learns_from_pairs_and_from_own_answers(project: Project, model: str) -> None:
     rows = [
         {"prompt": row["prompt"], "completion": row[side]}
@@ -107,6 +111,7 @@ def test_without_a_start_the_reference_is_the_base(project: Project) -> None:
     assert metrics["holdout_kl"] != 0
 
 
+@pytest.mark.slow
 def test_a_distance_that_costs_much_is_small(project: Project, desk: Made) -> None:
     train = {**TRAIN, "epochs": 1}
     near = project.make("near", "chats", own("rloo", beta=5.0), start="desk", train=train)
@@ -115,7 +120,7 @@ def test_a_distance_that_costs_much_is_small(project: Project, desk: Made) -> No
     assert metrics["holdout_kl"] < far.variant.manifest.metrics["holdout_kl"] / 2
 
 
-@pytest.mark.parametrize("kind", ["rloo", "ppo"])
+@pytest.mark.parametrize("kind", ["rloo", slow("ppo")])
 def test_a_stopped_run_ends_with_the_same_bits(
     project: Project, desk: Made, kind: str, tmp_path: Path
 ) -> None:

@@ -8,6 +8,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from kamerton.cli.main import VERBS
 from kamerton.flows.recipe import Recipe
 from tests.e2e.project import environment, make_project

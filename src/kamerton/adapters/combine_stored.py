@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kamerton.adapters import peft_format
 from kamerton.adapters.bottleneck import CONFIG_FILE, BottleneckSettings
 from kamerton.adapters.bottleneck_stack import members_of, stacked
 from kamerton.adapters.combine import CombineSettings, normalised
@@ -28,8 +29,6 @@ COMBINABLE = {
 """The ways in which each method is combined."""
 
 _TOKENS = "prompt_embeddings"
-_WEIGHTS = "adapter_model.safetensors"
-_CONFIG = "adapter_config.json"
 _UNLIKE = 0.2
 
 
@@ -85,9 +84,9 @@ def combine_stored(
 
 def _one_after_the_other(parents: Sequence[Mapping[str, bytes]], method: str) -> Stored:
     """Concatenate [P, W] virtual tokens; networks that computed them are left behind."""
-    tokens = [read_tensors(files, _WEIGHTS)[_TOKENS] for files in parents]
+    tokens = [read_tensors(files, peft_format.WEIGHTS_FILE)[_TOKENS] for files in parents]
     counts = [len(each) for each in tokens]
-    config = read_json(parents[0], _CONFIG)
+    config = read_json(parents[0], peft_format.CONFIG_FILE)
     config["num_virtual_tokens"] = sum(counts)
     if method == "prefix":
         config |= {"prefix_projection": False, "encoder_hidden_size": None}
@@ -100,7 +99,10 @@ def _one_after_the_other(parents: Sequence[Mapping[str, bytes]], method: str) ->
         "of the base's context",
         f"each was trained to stand at the beginning alone: the later ones {moved[method]}",
     ]
-    files = {_CONFIG: json_bytes(config), _WEIGHTS: tensor_bytes({_TOKENS: torch.cat(tokens)})}
+    files = {
+        peft_format.CONFIG_FILE: json_bytes(config),
+        peft_format.WEIGHTS_FILE: tensor_bytes({_TOKENS: torch.cat(tokens)}),
+    }
     return Stored(files, {"num_tokens": sum(counts)}, notes)
 
 

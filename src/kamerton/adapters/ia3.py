@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from kamerton.adapters.adapter import Capabilities, load_tensors
-from kamerton.adapters.ia3_format import PREFIX, SUFFIX, read_ia3, write_ia3
+from kamerton.adapters.ia3_format import SUFFIX, read_ia3, write_ia3
+from kamerton.adapters.peft_format import PEFT_PREFIX, WEIGHTS_FILE
 from kamerton.adapters.stored import check_tensors
 from kamerton.adapters.switches import switched_off
 from kamerton.adapters.targets import Layers, target_paths
@@ -116,7 +117,7 @@ class Ia3:
         Returns:
             One fp32 vector per layer.
         """
-        return {f"{PREFIX}{path}{SUFFIX}": layer.scale for path, layer in self._layers.items()}
+        return {f"{PEFT_PREFIX}{path}{SUFFIX}": layer.scale for path, layer in self._layers.items()}
 
     def files(self) -> dict[str, bytes]:
         """Write the adapter in PEFT's format.
@@ -230,8 +231,10 @@ def load_ia3(base: Base, files: Mapping[str, bytes]) -> Ia3:
     """
     stored = read_ia3(base, files)
     layers = _make_layers(base, stored.outputs, stored.inputs)
-    expected = {f"{PREFIX}{p}{SUFFIX}": tuple(layer.scale.shape) for p, layer in layers.items()}
-    check_tensors(stored.tensors, expected, "adapter_model.safetensors")
+    expected = {
+        f"{PEFT_PREFIX}{p}{SUFFIX}": tuple(layer.scale.shape) for p, layer in layers.items()
+    }
+    check_tensors(stored.tensors, expected, WEIGHTS_FILE)
     adapter = Ia3(base, layers)
     load_tensors(adapter, stored.tensors)
     return adapter

@@ -10,17 +10,15 @@ from typing import Any
 
 from torch import Tensor
 
+from kamerton.adapters.peft_format import CONFIG_FILE, PEFT_PREFIX, WEIGHTS_FILE
 from kamerton.adapters.stored import json_bytes, read_json, read_tensors, tensor_bytes
 from kamerton.adapters.targets import module_at
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base
 from kamerton.models.linear import is_linear, is_transposed
 
-__all__ = ["PREFIX", "SUFFIX", "Ia3File", "read_ia3", "write_ia3"]
+__all__ = ["SUFFIX", "Ia3File", "read_ia3", "write_ia3"]
 
-CONFIG_FILE = "adapter_config.json"
-WEIGHTS_FILE = "adapter_model.safetensors"
-PREFIX = "base_model.model."
 SUFFIX = ".ia3_l"
 
 
@@ -117,7 +115,7 @@ def read_ia3(base: Base, files: Mapping[str, bytes]) -> Ia3File:
 
 
 def _path_of(name: str) -> str:
-    return name.removeprefix(PREFIX).removesuffix(SUFFIX)
+    return name.removeprefix(PEFT_PREFIX).removesuffix(SUFFIX)
 
 
 def _meant(base: Base, targets: Any) -> set[str]:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -26,6 +26,7 @@ from kamerton.evaluation.task import Item
 
 __all__ = ["Checked", "check_answers", "check_labels", "is_json", "worth_of"]
 
+_NO_JSON = object()
 _FENCE = re.compile(r"\A```[\w-]*\n(.*)\n```\Z", re.DOTALL)
 
 
@@ -139,13 +140,37 @@ def is_json(text: str) -> bool:
     Returns:
         Whether it parses; NaN and Infinity are not JSON.
     """
+    return _json_of(text) is not _NO_JSON
+
+
+def _json_of(text: str) -> Any:
     text = text.strip()
     fenced = _FENCE.match(text)
     try:
-        json.loads(fenced[1] if fenced else text, parse_constant=_refuse)
+        return json.loads(fenced[1] if fenced else text, parse_constant=_refuse)
     except (ValueError, RecursionError):
-        return False
-    return True
+        return _NO_JSON
+
+
+def _follows(schema: Mapping[str, Any]) -> Callable[[str], bool]:
+    """Make what tells whether a text is JSON that follows a schema."""
+    from jsonschema.validators import validator_for
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+
+    validator = validator_for(schema)(schema, registry=Registry())
+
+    def follows(text: str) -> bool:
+        value = _json_of(text)
+        try:
+            return value is not _NO_JSON and bool(validator.is_valid(value))
+        except Unresolvable as error:
+            raise EvaluationError(
+                f"json_schema: {error.ref} is not in the schema",
+                hint="write what it refers to under $defs",
+            ) from None
+
+    return follows
 
 
 def _check_pattern(
@@ -188,6 +213,9 @@ def _judge(
         case RefusalCheck():
             wanted = check.expect is not False
             return lambda _item, text: is_refusal(text) == wanted
+        case JsonCheck() if check.json_schema:
+            follows = _follows(check.json_schema)
+            return lambda _item, text: follows(text)
         case JsonCheck():
             return lambda _item, text: is_json(text)
 

@@ -1,7 +1,7 @@
 """What is measured: checks over answers, and how certain the numbers have to be."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -129,6 +129,24 @@ class JsonCheck(_CheckSettings):
 
     kind: Literal["json"] = "json"
     """Selects this check."""
+    json_schema: dict[str, Any] = {}
+    """JSON Schema that it must follow too, such as { type = "object", required = ["topic"] }; needs
+    the extra `jsonschema`. References to other documents are not followed."""
+
+    @field_validator("json_schema")
+    @classmethod
+    def _is_schema(cls, schema: dict[str, Any]) -> dict[str, Any]:
+        if schema:
+            try:
+                from jsonschema.exceptions import SchemaError
+                from jsonschema.validators import validator_for
+            except ImportError:
+                raise ValueError("needs an extra: pip install 'kamerton[jsonschema]'") from None
+            try:
+                validator_for(schema).check_schema(schema)
+            except SchemaError as error:
+                raise ValueError(f"is no JSON Schema: {error.message}") from None
+        return schema
 
 
 Check = Annotated[

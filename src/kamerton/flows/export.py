@@ -23,6 +23,7 @@ from kamerton.adapters.bottleneck import Bottleneck
 from kamerton.adapters.catalogue import load
 from kamerton.adapters.gguf_lora import read_gguf_lora, write_gguf_lora
 from kamerton.adapters.lora import Lora
+from kamerton.adapters.peft_format import CONFIG_FILE, WEIGHTS_FILE
 from kamerton.adapters.stored import metadata_of
 from kamerton.core.errors import VariantError
 from kamerton.core.files import atomic_folder
@@ -47,8 +48,6 @@ __all__ = ["Exported", "Format", "export_variant"]
 
 Format = Literal["merged", "peft", "adapterhub", "gguf", "gguf-lora", "gguf-base"]
 
-_CONFIG = "adapter_config.json"
-_WEIGHTS = "adapter_model.safetensors"
 _DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16,
 }  # fmt: skip
@@ -190,7 +189,7 @@ def _write_peft(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, s
     if tokenizer is not base.tokenizer:
         tokenizer.save_pretrained(folder)
     load(base, variant.manifest.method, files)
-    return probe_logits(_renderer(variant, base), base), _dtypes(files[_WEIGHTS])
+    return probe_logits(_renderer(variant, base), base), _dtypes(files[WEIGHTS_FILE])
 
 
 def _write_gguf(
@@ -273,12 +272,12 @@ def _dtypes(content: bytes) -> str:
 def _peft_files(variant: Variant, dtype: DType) -> dict[str, bytes]:
     """Take the files PEFT knows, with tensors in another dtype if asked for."""
     files = variant.files()
-    kind = json.loads(files[_CONFIG]).get("peft_type") if _CONFIG in files else None
-    if kind is None or _WEIGHTS not in files:
+    kind = json.loads(files[CONFIG_FILE]).get("peft_type") if CONFIG_FILE in files else None
+    if kind is None or WEIGHTS_FILE not in files:
         raise VariantError(
             f"{variant.name} is '{variant.manifest.method}', which PEFT has no format for",
             hint="export it with --format merged if the method can be merged; bottlenecks with "
             "--format adapterhub",
         )
-    files[_WEIGHTS] = _cast(files[_WEIGHTS], dtype)
+    files[WEIGHTS_FILE] = _cast(files[WEIGHTS_FILE], dtype)
     return files

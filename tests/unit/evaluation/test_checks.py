@@ -1,5 +1,6 @@
 """Checks on English and Russian answers."""
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -130,6 +131,36 @@ def test_a_check_that_counts_nothing_names_the_columns() -> None:
 )
 def test_json(text: str, expected: bool) -> None:
     assert is_json(text) == expected
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"topic": {"enum": ["order", "refund"]}, "urgent": {"$ref": "#/$defs/flag"}},
+    "required": ["topic"],
+    "$defs": {"flag": {"type": "boolean"}},
+}
+
+
+def test_json_may_have_to_follow_a_schema() -> None:
+    right = ('{"topic": "order"}', '```json\n{"topic": "refund", "urgent": true}\n```')
+    wrong = (
+        '{"topic": "weather"}', '{"urgent": true}', '{"topic": "order", "urgent": "yes"}',
+        "[]", "null", "topic: order",
+    )  # fmt: skip
+    rows = [(text, "", {}) for text in (*right, *wrong)]
+    assert values(run({"kind": "json", "json_schema": SCHEMA}, *rows)) == [1, 1, *[0] * len(wrong)]
+
+
+def test_what_is_no_schema_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    check = {"kind": "json", "json_schema": {"type": "objekt"}}
+    with pytest.raises(SettingsError, match="is no JSON Schema: 'objekt' is not valid"):
+        EvaluationSettings.parse({"checks": [check]})
+    check["json_schema"] = {"$ref": "https://example.com/other.json"}
+    with pytest.raises(EvaluationError, match="other.json is not in the schema"):
+        run(check, ("1", "", {}))
+    monkeypatch.setitem(sys.modules, "jsonschema.exceptions", None)
+    with pytest.raises(SettingsError, match=r"pip install 'kamerton\[jsonschema\]'"):
+        EvaluationSettings.parse({"checks": [check]})
 
 
 REFUSALS = [

@@ -152,8 +152,8 @@ def test_json_may_have_to_follow_a_schema() -> None:
 
 
 def test_what_is_no_schema_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    check = {"kind": "json", "json_schema": {"type": "objekt"}}
-    with pytest.raises(SettingsError, match="is no JSON Schema: 'objekt' is not valid"):
+    check = {"kind": "json", "json_schema": {"type": "thing"}}
+    with pytest.raises(SettingsError, match="is no JSON Schema: 'thing' is not valid"):
         EvaluationSettings.parse({"checks": [check]})
     check["json_schema"] = {"$ref": "https://example.com/other.json"}
     with pytest.raises(EvaluationError, match="other.json is not in the schema"):

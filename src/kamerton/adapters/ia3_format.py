@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kamerton.adapters.peft_format import CONFIG_FILE, PEFT_PREFIX, WEIGHTS_FILE
 from kamerton.adapters.stored import json_bytes, read_json, read_tensors, tensor_bytes
-from kamerton.adapters.targets import module_at
+from kamerton.adapters.targets import ends_with, module_at
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base
 from kamerton.models.linear import is_linear, is_transposed
@@ -131,4 +131,4 @@ def _meant(base: Base, targets: Any) -> set[str]:
             raise AdapterError(f"adapter: {targets!r} is no pattern: {error}") from None
     if not isinstance(targets, list) or not all(isinstance(target, str) for target in targets):
         raise AdapterError(f"adapter: {CONFIG_FILE} must name its target_modules")
-    return {name for name in linears if any(f".{name}".endswith(f".{t}") for t in targets)}
+    return {name for name in linears if any(ends_with(name, t) for t in targets)}

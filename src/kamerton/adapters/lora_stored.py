@@ -49,12 +49,19 @@ def load_lora(base: Base, files: Mapping[str, bytes]) -> Lora:
     _check_frozen(base, stored)
     rows = _rows_of(base, stored)
     lora = wrap_layers(base, settings, settings.targets)
-    if rows is not None:
-        try:
+    try:
+        if rows is not None:
             lora = Lora(base, settings, lora.layers, rows_at(base, *rows))
-        except AdapterError:
-            lora.detach()
-            raise
+        _fill(lora, stored)
+    except BaseException:
+        lora.detach()
+        raise
+    return lora
+
+
+def _fill(lora: Lora, stored: LoraFile) -> None:
+    """Give layers the values of a file."""
+    settings = lora.settings
     for path, layer in lora.layers.items():
         names = factor_names(path, embedding=isinstance(layer, LoraEmbedding))
         a, b = (stored.tensors[name] for name in names)
@@ -80,7 +87,6 @@ def load_lora(base: Base, files: Mapping[str, bytes]) -> Lora:
         layer.b.data.copy_(b)
         if layer.magnitude is not None:
             layer.magnitude.data.copy_(stored.tensors[f"{PEFT_PREFIX}{path}.lora_magnitude_vector"])
-    return lora
 
 
 def _rows_of(base: Base, stored: LoraFile) -> tuple[Sequence[int], Tensor, Tensor] | None:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from kamerton.adapters.targets import layer_numbers
+from kamerton.adapters.targets import ends_with, layer_numbers
 from kamerton.core.errors import AdapterError
 from kamerton.core.settings import suggestion
 from kamerton.models.base import Base, decoder_blocks
@@ -78,7 +78,7 @@ def named_places(base: Base, modules: Sequence[str], layers: str) -> list[str]:
     }
     paths: list[str] = []
     for wanted in modules:
-        matched = [path for path, name in inside.items() if f".{name}".endswith(f".{wanted}")]
+        matched = [path for path, name in inside.items() if ends_with(name, wanted)]
         if not matched:
             raise AdapterError(
                 f"adapter.modules: '{wanted}' matches no module of "

@@ -3,6 +3,8 @@
 A step is: pack the step's examples into rows, add up the rows' shares of the loss, guard, clip,
 AdamW. Everything a step does is a function of the state and the seed, so a run that goes on from
 a checkpoint ends with the same bits as one that was never stopped.
+
+The file is long because all of a run's state is in one place, and every step reads and writes it.
 """
 
 import time

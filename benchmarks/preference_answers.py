@@ -23,7 +23,7 @@ from preference_methods import BASE, MAX_TOKENS, NUM_SAMPLES
 from kamerton.core.protocols import Generation, Sample
 from kamerton.data.dataset import load_examples
 from kamerton.data.examples import PreferenceExample
-from kamerton.data.rendered import RenderedPrompt
+from kamerton.data.rendering.rendered import RenderedPrompt
 from kamerton.flows.prepare import render_all
 from kamerton.flows.variants import Ready, make_ready
 from kamerton.inference.engine import EmbeddedEngine

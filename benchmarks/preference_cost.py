@@ -19,9 +19,9 @@ import torch
 from sft_speed import TRL_LIBRARIES, VOCABULARY, make_material, output_of, peak_mib, run_side
 
 from kamerton.adapters.adapter import Adapter
-from kamerton.adapters.lora import LoraSettings, attach_lora
+from kamerton.adapters.lora.lora import LoraSettings, attach_lora
 from kamerton.core.events import Event, StepDone
-from kamerton.data.rendered import Rendered, RenderedPair, Trainable
+from kamerton.data.rendering.rendered import Rendered, RenderedPair, Trainable
 from kamerton.models.base import Base
 from kamerton.models.load import load_base
 from kamerton.objectives.dpo import Dpo, DpoSettings

@@ -24,9 +24,9 @@ import numpy as np
 import record
 import torch
 
-from kamerton.adapters.lora import LoraSettings, attach_lora
+from kamerton.adapters.lora.lora import LoraSettings, attach_lora
 from kamerton.core.events import Event, StepDone
-from kamerton.data.rendering import Rendered
+from kamerton.data.rendering.renderer import Rendered
 from kamerton.models.load import load_base
 from kamerton.objectives.sft import Sft
 from kamerton.training.loop import train

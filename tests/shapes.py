@@ -21,7 +21,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from kamerton.data.rendering import Renderer, RenderSettings, make_renderer
+from kamerton.data.rendering.renderer import Renderer, RenderSettings, make_renderer
 from kamerton.models.base import Base, BaseIdentity
 from kamerton.models.load import prepare_model
 from kamerton.models.quantise import count_parameters, quantise_model

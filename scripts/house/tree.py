@@ -43,6 +43,8 @@ def tree() -> str:
     found = [path.parent for path in package.glob("*/__init__.py")]
     for folder in sorted(found, key=lambda path: order.get(path.name, 99)):
         lines.append(f"  {folder.name + '/':<14}{caption(folder / '__init__.py')}")
+        lines += [f"    {inner.parent.name + '/':<12}{caption(inner)}"
+                  for inner in sorted(folder.glob("*/__init__.py"))]  # fmt: skip
     for name, text in FOLDERS.items():
         shown = name.removeprefix("src/kamerton/")
         indent = "  " if shown != name else ""

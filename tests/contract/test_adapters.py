@@ -14,12 +14,12 @@ from torch import Tensor
 
 from kamerton.adapters import catalogue
 from kamerton.adapters.adapter import Adapter
-from kamerton.adapters.bottleneck import BottleneckSettings, attach_bottleneck
+from kamerton.adapters.bottleneck.bottleneck import BottleneckSettings, attach_bottleneck
+from kamerton.adapters.bottleneck.fusion import FusionSettings
 from kamerton.adapters.catalogue import AdapterSettings, NoAdapterSettings, attach, load
 from kamerton.adapters.full import FullSettings
-from kamerton.adapters.fusion import FusionSettings
-from kamerton.adapters.lora_settings import LoraSettings
-from kamerton.adapters.prefix import PrefixSettings
+from kamerton.adapters.lora.settings import LoraSettings
+from kamerton.adapters.virtual.prefix import PrefixSettings
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base
 from kamerton.models.heads import token_logprobs

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from kamerton.adapters.lora_settings import LoraSettings
+from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.core.errors import AdapterError
 from kamerton.models.codecs import CODECS
 from tests.contract import test_adapters as suite

@@ -14,10 +14,10 @@ import torch
 
 from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.full import attach_full
-from kamerton.adapters.lora import LoraSettings, attach_lora
+from kamerton.adapters.lora.lora import LoraSettings, attach_lora
 from kamerton.core.events import Event, HoldoutMeasured, StepDone
 from kamerton.data.examples import Place
-from kamerton.data.rendering import Rendered
+from kamerton.data.rendering.renderer import Rendered
 from kamerton.models.base import Base
 from kamerton.objectives.sft import Sft
 from kamerton.training.loop import train

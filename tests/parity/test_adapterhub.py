@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load, load_file, save, save_file
 from transformers import AutoModelForCausalLM
 
-from kamerton.adapters.adapterhub_format import read_adapterhub, write_adapterhub
-from kamerton.adapters.bottleneck import BottleneckSettings, attach_bottleneck
+from kamerton.adapters.bottleneck.bottleneck import BottleneckSettings, attach_bottleneck
+from kamerton.adapters.formats.adapterhub import read_adapterhub, write_adapterhub
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base, BaseIdentity
 from kamerton.models.layout import Layout

@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kamerton.adapters.gguf_lora import write_gguf_lora
-from kamerton.adapters.lora import attach_lora
-from kamerton.adapters.lora_settings import LoraSettings
+from kamerton.adapters.formats.gguf_lora import write_gguf_lora
+from kamerton.adapters.lora.lora import attach_lora
+from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.models.base import Base
 from kamerton.models.gguf_file import write_gguf_model
 from kamerton.models.layout import Layout

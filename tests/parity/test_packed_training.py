@@ -14,9 +14,9 @@ from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from kamerton.adapters.lora import LoraSettings, attach_lora
+from kamerton.adapters.lora.lora import LoraSettings, attach_lora
 from kamerton.data.examples import Place
-from kamerton.data.rendering import Rendered
+from kamerton.data.rendering.renderer import Rendered
 from kamerton.models.base import Base
 from kamerton.models.heads import token_logprobs
 from kamerton.objectives.objective import Scored

@@ -10,8 +10,8 @@ from peft import PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_mod
 from torch import Tensor
 
 from kamerton.adapters.catalogue import attach, load
-from kamerton.adapters.prefix import PrefixSettings
-from kamerton.adapters.prompt import PromptTuningSettings
+from kamerton.adapters.virtual.prefix import PrefixSettings
+from kamerton.adapters.virtual.prompt import PromptTuningSettings
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base
 from kamerton.models.heads import token_logprobs

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kamerton.adapters.lora import LoraSettings, attach_lora
+from kamerton.adapters.lora.lora import LoraSettings, attach_lora
 from kamerton.models.attention import ATTENTION_NAME
 from kamerton.models.base import Base
 from kamerton.models.cache import KVCache

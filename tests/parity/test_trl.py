@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from kamerton.data.rendered import RenderedPair
+from kamerton.data.rendering.rendered import RenderedPair
 from kamerton.objectives.dpo import Dpo, DpoSettings
 from kamerton.objectives.kto import Kto, KtoSettings
 from kamerton.objectives.objective import Objective, Scored

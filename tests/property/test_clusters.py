@@ -6,10 +6,10 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kamerton.data.audit.duplicates import find_duplicates, find_leakage
+from kamerton.data.audit.near import are_near
 from kamerton.data.clusters import Clusters
-from kamerton.data.duplicates import find_duplicates, find_leakage
 from kamerton.data.examples import ClassificationExample, Place
-from kamerton.data.near import are_near
 
 links = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=30)
 

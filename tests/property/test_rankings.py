@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kamerton.data.rankings import order_pairs
+from kamerton.data.formats.rankings import order_pairs
 
 worth = st.integers(-3, 3) | st.floats(-1e9, 1e9)
 worths_of_answers = st.lists(worth, max_size=12)

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from kamerton.core.errors import DataError
 from kamerton.data.dataset import load_examples
 from kamerton.data.examples import Place
-from kamerton.data.formats import settle_schema
+from kamerton.data.formats.detection import settle_schema
+from kamerton.data.formats.parsing import parse_row
 from kamerton.data.identity import content_hash
-from kamerton.data.parsing import parse_row
-from kamerton.data.readers import read_rows
-from kamerton.data.redaction import Redactor
+from kamerton.data.privacy.redaction import Redactor
+from kamerton.data.reading.readers import read_rows
 from kamerton.data.rows import Rejection, Row
 
 NAMES = ("a.jsonl", "a.json", "a.csv", "a.tsv", "a.txt", "a.parquet", "a", "a.jsonl.gz", "a.csv.gz")

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kamerton.data.examples import ChatExample, Place
-from kamerton.data.rendering import Renderer, RenderSettings, make_renderer
-from tests.unit.data.rendering_cases import CASES, tokenizer_of
+from kamerton.data.rendering.renderer import Renderer, RenderSettings, make_renderer
+from tests.unit.data.rendering.cases import CASES, tokenizer_of
 
 PLACE = Place("data.jsonl", 1)
 # Templates may trim, so texts have no white space at their ends; what else is in them is free.

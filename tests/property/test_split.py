@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from kamerton.data.examples import ChatExample, ClassificationExample, Place, PreferenceExample
 from kamerton.data.identity import input_text, normal_text
-from kamerton.data.redaction import Redactor
+from kamerton.data.privacy.redaction import Redactor
 from kamerton.data.split import split
 
 shares = st.floats(0.01, 0.5)

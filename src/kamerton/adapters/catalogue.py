@@ -4,16 +4,16 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from kamerton.adapters.adapter import Adapter
-from kamerton.adapters.bottleneck import BottleneckSettings, attach_bottleneck
-from kamerton.adapters.bottleneck_stack import load_bottlenecks
+from kamerton.adapters.bottleneck.bottleneck import BottleneckSettings, attach_bottleneck
+from kamerton.adapters.bottleneck.fusion import FusionSettings, attach_fusion, load_fusion
+from kamerton.adapters.bottleneck.stack import load_bottlenecks
 from kamerton.adapters.full import FullSettings, attach_full, load_full
-from kamerton.adapters.fusion import FusionSettings, attach_fusion, load_fusion
 from kamerton.adapters.headed import SCORE_HEAD_FILE, load_headed
 from kamerton.adapters.ia3 import Ia3Settings, attach_ia3, load_ia3
-from kamerton.adapters.lora import LoraSettings, attach_lora
-from kamerton.adapters.lora_stored import load_lora
-from kamerton.adapters.prefix import PrefixSettings, attach_prefix, load_prefix
-from kamerton.adapters.prompt import PromptTuningSettings, attach_prompt, load_prompt
+from kamerton.adapters.lora.lora import LoraSettings, attach_lora
+from kamerton.adapters.lora.stored import load_lora
+from kamerton.adapters.virtual.prefix import PrefixSettings, attach_prefix, load_prefix
+from kamerton.adapters.virtual.prompt import PromptTuningSettings, attach_prompt, load_prompt
 from kamerton.core.errors import AdapterError
 from kamerton.core.settings import Settings
 from kamerton.models.base import Base

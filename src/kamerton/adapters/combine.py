@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from kamerton.adapters.peft_format import (
+from kamerton.adapters.formats.peft_lora import (
     PEFT_PREFIX,
     LoraFile,
     factor_names,

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kamerton.adapters import peft_format
-from kamerton.adapters.bottleneck import CONFIG_FILE, BottleneckSettings
-from kamerton.adapters.bottleneck_stack import members_of, stacked
+from kamerton.adapters.bottleneck.bottleneck import CONFIG_FILE, BottleneckSettings
+from kamerton.adapters.bottleneck.stack import members_of, stacked
 from kamerton.adapters.combine import CombineSettings, normalised
+from kamerton.adapters.formats import peft_lora
 from kamerton.adapters.stored import json_bytes, read_json, read_tensors, tensor_bytes
 from kamerton.core.errors import AdapterError
 
@@ -84,9 +84,9 @@ def combine_stored(
 
 def _one_after_the_other(parents: Sequence[Mapping[str, bytes]], method: str) -> Stored:
     """Concatenate [P, W] virtual tokens; networks that computed them are left behind."""
-    tokens = [read_tensors(files, peft_format.WEIGHTS_FILE)[_TOKENS] for files in parents]
+    tokens = [read_tensors(files, peft_lora.WEIGHTS_FILE)[_TOKENS] for files in parents]
     counts = [len(each) for each in tokens]
-    config = read_json(parents[0], peft_format.CONFIG_FILE)
+    config = read_json(parents[0], peft_lora.CONFIG_FILE)
     config["num_virtual_tokens"] = sum(counts)
     if method == "prefix":
         config |= {"prefix_projection": False, "encoder_hidden_size": None}
@@ -100,8 +100,8 @@ def _one_after_the_other(parents: Sequence[Mapping[str, bytes]], method: str) ->
         f"each was trained to stand at the beginning alone: the later ones {moved[method]}",
     ]
     files = {
-        peft_format.CONFIG_FILE: json_bytes(config),
-        peft_format.WEIGHTS_FILE: tensor_bytes({_TOKENS: torch.cat(tokens)}),
+        peft_lora.CONFIG_FILE: json_bytes(config),
+        peft_lora.WEIGHTS_FILE: tensor_bytes({_TOKENS: torch.cat(tokens)}),
     }
     return Stored(files, {"num_tokens": sum(counts)}, notes)
 

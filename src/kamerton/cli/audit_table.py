@@ -10,7 +10,7 @@ from kamerton.cli.console import harmless, print_table
 from kamerton.cli.places import short_path, short_place, short_places
 
 if TYPE_CHECKING:
-    from kamerton.data.findings import Audit
+    from kamerton.data.audit.findings import Audit
 
 __all__ = ["print_audit"]
 

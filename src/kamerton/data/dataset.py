@@ -8,12 +8,12 @@ from pathlib import Path
 
 from kamerton.core.errors import DataError
 from kamerton.data.examples import Example, Place
-from kamerton.data.formats import Schema, detect_format, settle_schema
+from kamerton.data.formats.detection import Schema, detect_format, settle_schema
+from kamerton.data.formats.parsing import parse_row
+from kamerton.data.formats.ratings import RatedAnswer, RatedAnswers
 from kamerton.data.identity import content_hash
-from kamerton.data.parsing import parse_row
-from kamerton.data.ratings import RatedAnswer, RatedAnswers
-from kamerton.data.readers import read_rows
-from kamerton.data.redaction import Redactor
+from kamerton.data.privacy.redaction import Redactor
+from kamerton.data.reading.readers import read_rows
 from kamerton.data.rows import Rejection, ReportBytes, Row
 from kamerton.data.settings import DataSettings
 from kamerton.data.split import split

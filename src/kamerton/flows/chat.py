@@ -8,7 +8,7 @@ from typing import Any
 from kamerton.core.errors import ModelError, VariantError
 from kamerton.core.protocols import Engine, Generation
 from kamerton.core.seeds import derive_seed
-from kamerton.data.rendered import RenderSettings
+from kamerton.data.rendering.rendered import RenderSettings
 from kamerton.flows.prepare import renderer_of
 from kamerton.flows.variants import base_of, ensure_writes, make_ready
 from kamerton.flows.workspace import Workspace

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kamerton.core.events import Progress, Sink
-from kamerton.data.audit import Audit, audit
+from kamerton.data.audit.audit import Audit, audit
 from kamerton.data.dataset import Loaded, load_examples, load_holdout
 from kamerton.data.examples import Example
 from kamerton.data.settings import DataSettings

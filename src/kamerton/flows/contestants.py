@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from kamerton.core.errors import EvaluationError, RenderingError
 from kamerton.core.events import Notice, Progress, Sink
 from kamerton.data.examples import ChatExample, ClassificationExample, PreferenceExample
-from kamerton.data.rendered import Rendered
-from kamerton.data.rendering import Renderer
+from kamerton.data.rendering.rendered import Rendered
+from kamerton.data.rendering.renderer import Renderer
 from kamerton.evaluation.settings import EvaluationSettings
 from kamerton.evaluation.task import Answers, Item, run_items
 from kamerton.flows.measure import measure_general_loss

@@ -21,7 +21,7 @@ from kamerton.core.files import hash_json
 from kamerton.core.settings import apply_overrides
 from kamerton.data.dataset import ensure_usable, load_examples
 from kamerton.data.examples import ChatExample, ClassificationExample, Example, PreferenceExample
-from kamerton.data.rendering import Renderer
+from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.settings import DataSettings
 from kamerton.evaluation.comparison import Comparison, compare
 from kamerton.evaluation.settings import Check, EvaluationSettings

@@ -18,16 +18,16 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save
 from torch import Tensor
 
-from kamerton.adapters import adapterhub_format
-from kamerton.adapters.bottleneck import Bottleneck
+from kamerton.adapters.bottleneck.bottleneck import Bottleneck
 from kamerton.adapters.catalogue import load
-from kamerton.adapters.gguf_lora import read_gguf_lora, write_gguf_lora
-from kamerton.adapters.lora import Lora
-from kamerton.adapters.peft_format import CONFIG_FILE, WEIGHTS_FILE
+from kamerton.adapters.formats import adapterhub
+from kamerton.adapters.formats.gguf_lora import read_gguf_lora, write_gguf_lora
+from kamerton.adapters.formats.peft_lora import CONFIG_FILE, WEIGHTS_FILE
+from kamerton.adapters.lora.lora import Lora
 from kamerton.adapters.stored import metadata_of
 from kamerton.core.errors import VariantError
 from kamerton.core.files import atomic_folder
-from kamerton.data.rendering import Renderer
+from kamerton.data.rendering.renderer import Renderer
 from kamerton.flows.prepare import renderer_of, tokenizer_of
 from kamerton.flows.variants import (
     base_of,
@@ -239,13 +239,13 @@ def _write_adapterhub(variant: Variant, folder: Path, dtype: DType) -> tuple[Ten
             f"{variant.name} is '{variant.manifest.method}': AdapterHub's files hold bottlenecks",
             hint="export it with --format peft, or merged",
         )
-    files = adapterhub_format.write_adapterhub(base, adapter, variant.name.replace(".", "-"))
-    weights = adapterhub_format.WEIGHTS_FILE
+    files = adapterhub.write_adapterhub(base, adapter, variant.name.replace(".", "-"))
+    weights = adapterhub.WEIGHTS_FILE
     files[weights] = _cast(files[weights], dtype)
     for name, content in files.items():
         (folder / name).write_bytes(content)
     adapter.detach()
-    adapterhub_format.read_adapterhub(base, files)
+    adapterhub.read_adapterhub(base, files)
     return probe_logits(_renderer(variant, base), base), _dtypes(files[weights])
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 
 from kamerton.data.examples import Place, TextExample
-from kamerton.data.rendering import Renderer
+from kamerton.data.rendering.renderer import Renderer
 from kamerton.models.base import Base
 from kamerton.training.measure import mean_loss
 

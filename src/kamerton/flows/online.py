@@ -8,14 +8,14 @@ import numpy as np
 
 from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.headed import with_head
-from kamerton.adapters.lora import attach_lora
-from kamerton.adapters.lora_settings import LoraSettings
+from kamerton.adapters.lora.lora import attach_lora
+from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.adapters.residents import ActorCritic, Residents
 from kamerton.core.errors import EvaluationError, SettingsError
 from kamerton.core.events import Notice, Sink
 from kamerton.core.seeds import derive_seed
-from kamerton.data.rendered import RenderedPrompt, Trainable
-from kamerton.data.rendering import Renderer
+from kamerton.data.rendering.rendered import RenderedPrompt, Trainable
+from kamerton.data.rendering.renderer import Renderer
 from kamerton.evaluation.checks import check_answers
 from kamerton.evaluation.task import Item
 from kamerton.flows.prepare import new_tokens_of

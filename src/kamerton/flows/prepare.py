@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kamerton.adapters.catalogue import AdapterSettings
-from kamerton.adapters.lora_settings import LoraSettings
+from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.core.errors import DataError, RenderingError
 from kamerton.core.events import Notice, Progress, Sink
 from kamerton.data.dataset import Prepared, prepare
@@ -17,8 +17,8 @@ from kamerton.data.examples import (
     FeedbackExample,
     PreferenceExample,
 )
-from kamerton.data.rendered import Trainable
-from kamerton.data.rendering import Renderer, RenderSettings, chat_of, make_renderer
+from kamerton.data.rendering.rendered import Trainable
+from kamerton.data.rendering.renderer import Renderer, RenderSettings, chat_of, make_renderer
 from kamerton.data.settings import DataSettings
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.trainable import makers_of

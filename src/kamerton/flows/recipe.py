@@ -7,9 +7,9 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from kamerton.adapters.catalogue import AdapterSettings
-from kamerton.adapters.lora import LoraSettings
+from kamerton.adapters.lora.lora import LoraSettings
 from kamerton.core.settings import Settings, apply_overrides, read_toml
-from kamerton.data.rendering import RenderSettings
+from kamerton.data.rendering.renderer import RenderSettings
 from kamerton.data.settings import DataSettings
 from kamerton.evaluation.settings import EvaluationSettings
 from kamerton.models.codecs import Quantisation

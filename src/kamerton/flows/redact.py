@@ -7,8 +7,8 @@ from pathlib import Path
 from kamerton.core.errors import DataError
 from kamerton.core.events import Progress, Sink
 from kamerton.core.files import atomic_file
-from kamerton.data.readers import read_rows
-from kamerton.data.redaction import Redactor
+from kamerton.data.privacy.redaction import Redactor
+from kamerton.data.reading.readers import read_rows
 from kamerton.data.rows import Row
 from kamerton.data.settings import DataSettings
 

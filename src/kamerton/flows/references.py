@@ -11,7 +11,7 @@ import numpy as np
 from kamerton.adapters.adapter import Adapter
 from kamerton.core.events import Notice, Progress, Sink
 from kamerton.core.files import hash_json, write_atomically
-from kamerton.data.rendered import Trainable
+from kamerton.data.rendering.rendered import Trainable
 from kamerton.models.base import Base
 from kamerton.training.scoring import References, reference_sums
 

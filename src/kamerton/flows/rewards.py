@@ -11,8 +11,8 @@ from torch import Tensor
 from kamerton.adapters.catalogue import load
 from kamerton.adapters.residents import Residents
 from kamerton.core.errors import ModelError, SettingsError, TrainingError, VariantError
-from kamerton.data.rendered import RenderSettings
-from kamerton.data.rendering import Renderer
+from kamerton.data.rendering.rendered import RenderSettings
+from kamerton.data.rendering.renderer import Renderer
 from kamerton.evaluation.checks import worth_of
 from kamerton.evaluation.settings import Check
 from kamerton.evaluation.task import Item

@@ -10,10 +10,10 @@ import numpy as np
 from kamerton.core.errors import DataError
 from kamerton.data.dataset import Loaded
 from kamerton.data.examples import Example, PreferenceExample
-from kamerton.data.rendered import Rendered, RenderedPrompt, RenderSettings
-from kamerton.data.rendering import Renderer, make_renderer
+from kamerton.data.rendering.rendered import Rendered, RenderedPrompt, RenderSettings
+from kamerton.data.rendering.renderer import Renderer, make_renderer
+from kamerton.data.rendering.tokens import Span
 from kamerton.data.rows import Rejection
-from kamerton.data.tokens import Span
 from kamerton.evaluation.task import spread
 from kamerton.objectives.online import OnlineSettings
 from kamerton.prompting.prompt import Prompt

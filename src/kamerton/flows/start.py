@@ -1,6 +1,6 @@
 """Going on from a variant: its adapter and its prompt are where the new one begins."""
 
-from kamerton.adapters.fusion import FusionSettings
+from kamerton.adapters.bottleneck.fusion import FusionSettings
 from kamerton.core.errors import SettingsError, VariantError
 from kamerton.flows.recipe import PromptSettings, Recipe
 from kamerton.flows.variants import ensure_writes, recipe_of

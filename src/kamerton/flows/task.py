@@ -18,8 +18,8 @@ from kamerton.core.errors import AdapterError, SettingsError
 from kamerton.core.events import Notice, Sink
 from kamerton.data.dataset import Prepared
 from kamerton.data.examples import Example
-from kamerton.data.rendered import RenderedPrompt, Trainable
-from kamerton.data.rendering import Renderer
+from kamerton.data.rendering.rendered import RenderedPrompt, Trainable
+from kamerton.data.rendering.renderer import Renderer
 from kamerton.flows.online import examine_online, make_rollouts, reference_of
 from kamerton.flows.prepare import new_tokens_of, render_all, renderer_of
 from kamerton.flows.recipe import Recipe

@@ -16,7 +16,7 @@ from kamerton.adapters.catalogue import NoAdapterSettings
 from kamerton.core.errors import AdapterError, InterruptedRun, SettingsError, TrainingError
 from kamerton.core.events import Notice, Sink, fan_out
 from kamerton.data.dataset import Prepared
-from kamerton.data.rendered import Trainable
+from kamerton.data.rendering.rendered import Trainable
 from kamerton.flows.findings import explain, metrics_of, say_counts, say_slow_dtype
 from kamerton.flows.prepare import make_prompt, read_examples
 from kamerton.flows.recipe import Recipe

@@ -12,10 +12,15 @@ from kamerton.data.examples import (
     PreferenceExample,
     TextExample,
 )
-from kamerton.data.messages import Unusable
-from kamerton.data.rankings import number_of
-from kamerton.data.rendered import RenderedFeedback, RenderedPair, RenderedPrompt, Trainable
-from kamerton.data.rendering import Renderer
+from kamerton.data.formats.messages import Unusable
+from kamerton.data.formats.rankings import number_of
+from kamerton.data.rendering.rendered import (
+    RenderedFeedback,
+    RenderedPair,
+    RenderedPrompt,
+    Trainable,
+)
+from kamerton.data.rendering.renderer import Renderer
 from kamerton.objectives.objective import Takes
 from kamerton.prompting.prompt import Prompt
 

@@ -8,7 +8,7 @@ from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.catalogue import load
 from kamerton.core.errors import AdapterError, VariantError
 from kamerton.core.protocols import Engine
-from kamerton.data.rendering import Renderer
+from kamerton.data.rendering.renderer import Renderer
 from kamerton.flows.prepare import renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.inference.engine import EmbeddedEngine

@@ -18,7 +18,7 @@ from torch import Tensor
 from kamerton.core.errors import ModelError
 from kamerton.core.protocols import Chat, Generation, Sample, Score, TokenEvent
 from kamerton.core.sequences import shared_prefix
-from kamerton.data.rendering import Renderer
+from kamerton.data.rendering.renderer import Renderer
 from kamerton.inference.detokenise import TextStream
 from kamerton.inference.sampling import choose_tokens, random_stream
 from kamerton.models.base import Base

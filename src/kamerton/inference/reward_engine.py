@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kamerton.core.errors import ModelError
 from kamerton.core.protocols import Chat, Generation, Score, TokenEvent
-from kamerton.data.rendering import Renderer
+from kamerton.data.rendering.renderer import Renderer
 from kamerton.inference.engine import room_of
 from kamerton.models.base import Base
 from kamerton.models.layout import Layout, Segment

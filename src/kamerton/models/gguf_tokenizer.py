@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kamerton.core.errors import ModelError
-from kamerton.data.templates import template_of
+from kamerton.data.rendering.templates import template_of
 
 __all__ = ["add_tokenizer", "splits_otherwise"]
 

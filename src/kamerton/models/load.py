@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 
 from kamerton.core.errors import ModelError
 from kamerton.core.files import hash_file, hash_json, write_atomically
-from kamerton.data.templates import template_of, tokenizer_hash
+from kamerton.data.rendering.templates import template_of, tokenizer_hash
 from kamerton.models.base import Base, BaseIdentity, supports_ragged, use_ragged
 from kamerton.models.codecs import Quantisation
 from kamerton.models.fused import fuse_blocks

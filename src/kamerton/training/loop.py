@@ -29,7 +29,7 @@ from kamerton.core.events import (
     StepDone,
 )
 from kamerton.core.seeds import derive_seed
-from kamerton.data.rendered import Trainable
+from kamerton.data.rendering.rendered import Trainable
 from kamerton.models.base import compile_blocks
 from kamerton.objectives.objective import Experience, Objective
 from kamerton.training.checkpoint import (

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from kamerton.data.rendered import Trainable
+from kamerton.data.rendering.rendered import Trainable
 from kamerton.models.base import Base
 from kamerton.training.rows import make_rows, num_labelled
 from kamerton.training.scoring import logprobs_of

@@ -19,7 +19,7 @@ from kamerton.adapters.adapter import Adapter
 from kamerton.core.errors import TrainingError
 from kamerton.core.protocols import Chat, Generation, Sample
 from kamerton.core.seeds import derive_seed
-from kamerton.data.rendered import RenderedGroup, RenderedPrompt, Trainable
+from kamerton.data.rendering.rendered import RenderedGroup, RenderedPrompt, Trainable
 from kamerton.inference.engine import EmbeddedEngine, room_of
 from kamerton.models.base import Base
 from kamerton.objectives.objective import Experience, Objective, Online, Written

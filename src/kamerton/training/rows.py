@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kamerton.data.rendered import Trainable
+from kamerton.data.rendering.rendered import Trainable
 from kamerton.models.layout import Layout, Segment
 from kamerton.training.plan import pack
 

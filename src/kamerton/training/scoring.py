@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from kamerton.data.rendered import RenderedPair, Trainable
+from kamerton.data.rendering.rendered import RenderedPair, Trainable
 from kamerton.models.base import Base
 from kamerton.models.heads import token_logprobs
 from kamerton.objectives.objective import Context, Experience, Loss, Objective, Reads, Scored

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kamerton.adapters.adapter import Adapter
-from kamerton.data.rendered import Trainable
+from kamerton.data.rendering.rendered import Trainable
 from kamerton.models.base import Base
 from kamerton.objectives.objective import Objective
 from kamerton.training.rollouts import Distance, Rollouts

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kamerton.adapters.catalogue import load
 from kamerton.adapters.combine import CombineSettings, _ties, _truncate, combine_loras
-from kamerton.adapters.lora import LoraSettings, attach_lora
+from kamerton.adapters.lora.lora import LoraSettings, attach_lora
 from kamerton.core.errors import AdapterError, SettingsError
 from tests.contract.test_adapters import logits, trained
 from tests.shapes import tiny_base

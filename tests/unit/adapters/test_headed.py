@@ -5,7 +5,7 @@ import torch
 
 from kamerton.adapters.catalogue import attach, load
 from kamerton.adapters.headed import SCORE_HEAD_FILE, Headed, with_head
-from kamerton.adapters.lora_settings import LoraSettings
+from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.adapters.stored import tensor_bytes
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base

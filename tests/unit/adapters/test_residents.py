@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from kamerton.adapters.adapter import Adapter, rate_groups
-from kamerton.adapters.bottleneck import BottleneckSettings
+from kamerton.adapters.bottleneck.bottleneck import BottleneckSettings
 from kamerton.adapters.catalogue import AdapterSettings, attach
 from kamerton.adapters.full import FullSettings
 from kamerton.adapters.headed import with_head
 from kamerton.adapters.ia3 import Ia3Settings
-from kamerton.adapters.lora_settings import LoraSettings
-from kamerton.adapters.prefix import PrefixSettings
-from kamerton.adapters.prompt import PromptTuningSettings
+from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.adapters.residents import ActorCritic, Residents
+from kamerton.adapters.virtual.prefix import PrefixSettings
+from kamerton.adapters.virtual.prompt import PromptTuningSettings
 from kamerton.models.base import Base
 from kamerton.models.layout import Layout
 from tests.shapes import tiny_base

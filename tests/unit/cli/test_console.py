@@ -10,7 +10,7 @@ from kamerton.cli import console
 from kamerton.cli.audit_table import print_audit
 from kamerton.core.events import Notice, RunStarted, StepDone
 from kamerton.core.events import Progress as ProgressEvent
-from kamerton.data.audit import audit
+from kamerton.data.audit.audit import audit
 from kamerton.data.dataset import load_examples
 from kamerton.data.settings import DataSettings
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kamerton.data.dataset import Loaded, load_examples
-from kamerton.data.readers import read_rows
+from kamerton.data.reading.readers import read_rows
 from kamerton.data.rows import Rejection, Row
 from kamerton.data.settings import DataSettings
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from kamerton.adapters.peft_format import read_lora
+from kamerton.adapters.formats.peft_lora import read_lora
 from kamerton.core.errors import AdapterError, EvaluationError, VariantError
 from kamerton.core.events import Event, HoldoutMeasured, Notice, RunStarted
 from kamerton.core.protocols import Generation

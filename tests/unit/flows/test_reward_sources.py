@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kamerton.adapters.catalogue import attach
-from kamerton.adapters.lora_settings import LoraSettings
+from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.adapters.residents import Residents
 from kamerton.core.errors import (
     InterruptedRun,
@@ -21,7 +21,7 @@ from kamerton.core.errors import (
 )
 from kamerton.core.events import StepDone
 from kamerton.core.protocols import Engine
-from kamerton.data.rendered import RenderSettings
+from kamerton.data.rendering.rendered import RenderSettings
 from kamerton.flows.prepare import renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.reward_functions import function_hashes

@@ -8,7 +8,7 @@ import torch
 from kamerton.core.errors import DataError, ModelError, SettingsError, VariantError
 from kamerton.core.events import HoldoutMeasured, StepDone
 from kamerton.core.protocols import Generation
-from kamerton.data.rendered import RenderedPair
+from kamerton.data.rendering.rendered import RenderedPair
 from kamerton.flows.chat import Conversation
 from kamerton.flows.combine import combine_variants
 from kamerton.flows.evaluate import evaluate_variants

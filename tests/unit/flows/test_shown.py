@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kamerton.data.dataset import load_examples
-from kamerton.data.rendered import RenderSettings
+from kamerton.data.rendering.rendered import RenderSettings
 from kamerton.data.settings import DataSettings
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.shown import Shown, show_examples

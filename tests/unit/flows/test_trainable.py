@@ -16,12 +16,12 @@ from kamerton.data.examples import (
     PreferenceExample,
     TextExample,
 )
-from kamerton.data.rendered import RenderedFeedback, RenderedPrompt
+from kamerton.data.rendering.rendered import RenderedFeedback, RenderedPrompt
 from kamerton.flows.prepare import render_all
 from kamerton.flows.trainable import makers_of
 from kamerton.objectives.objective import Takes
 from kamerton.prompting.prompt import Prompt
-from tests.unit.data.rendering_chats import message, renderer_of
+from tests.unit.data.rendering.chats import message, renderer_of
 
 ASKED = (message("user", "Is it open?"),)
 YES, NO = (message("assistant", "Yes."),), (message("assistant", "No."),)

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from kamerton.adapters.catalogue import attach
-from kamerton.adapters.prefix import PrefixSettings
-from kamerton.adapters.prompt import PromptTuningSettings
+from kamerton.adapters.virtual.prefix import PrefixSettings
+from kamerton.adapters.virtual.prompt import PromptTuningSettings
 from kamerton.core.errors import ModelError
 from kamerton.core.protocols import Engine, Generation
-from kamerton.data.rendered import RenderSettings
-from kamerton.data.rendering import make_renderer
+from kamerton.data.rendering.rendered import RenderSettings
+from kamerton.data.rendering.renderer import make_renderer
 from kamerton.inference.detokenise import TextStream
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.inference.sampling import choose_tokens, random_stream

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.catalogue import AdapterSettings, attach
-from kamerton.adapters.lora_settings import LoraSettings
-from kamerton.adapters.prefix import PrefixSettings
+from kamerton.adapters.lora.settings import LoraSettings
+from kamerton.adapters.virtual.prefix import PrefixSettings
 from kamerton.core.errors import ModelError
 from kamerton.core.protocols import Generation, Sample
 from kamerton.data.examples import ChatExample, Place
-from kamerton.data.rendered import RenderSettings
-from kamerton.data.rendering import make_renderer
+from kamerton.data.rendering.rendered import RenderSettings
+from kamerton.data.rendering.renderer import make_renderer
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.base import Base
 from kamerton.models.layout import Layout

@@ -18,9 +18,9 @@ from transformers import (
     Qwen2Config,
 )
 
-from kamerton.adapters.gguf_lora import read_gguf_lora, write_gguf_lora
-from kamerton.adapters.lora import attach_lora
-from kamerton.adapters.lora_settings import LoraSettings
+from kamerton.adapters.formats.gguf_lora import read_gguf_lora, write_gguf_lora
+from kamerton.adapters.lora.lora import attach_lora
+from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.core.errors import AdapterError, ModelError
 from kamerton.models.base import Base
 from kamerton.models.gguf_file import read_gguf_model, write_gguf_model

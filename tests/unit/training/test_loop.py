@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from kamerton.adapters.lora import Lora, LoraSettings, attach_lora
+from kamerton.adapters.lora.lora import Lora, LoraSettings, attach_lora
 from kamerton.core.errors import InterruptedRun, NotFiniteError, TrainingError
 from kamerton.core.events import Event, HoldoutMeasured, Notice, RunStarted, StepDone
 from kamerton.data.examples import Place
-from kamerton.data.rendering import Rendered
+from kamerton.data.rendering.renderer import Rendered
 from kamerton.models.base import Base
 from kamerton.objectives.sft import Sft
 from kamerton.training import scoring

@@ -5,8 +5,8 @@ import warnings
 
 import torch
 
-from kamerton.adapters.lora import attach_lora
-from kamerton.adapters.lora_settings import LoraSettings
+from kamerton.adapters.lora.lora import attach_lora
+from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.objectives.sft import Sft
 from kamerton.training.memory import recompute_blocks, saved_bytes_per_token
 from kamerton.training.rows import make_row

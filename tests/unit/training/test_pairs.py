@@ -9,11 +9,11 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from kamerton.adapters.full import attach_full
-from kamerton.adapters.lora import LoraSettings, attach_lora
+from kamerton.adapters.lora.lora import LoraSettings, attach_lora
 from kamerton.core.errors import InterruptedRun, TrainingError
 from kamerton.core.events import Event, HoldoutMeasured, StepDone
 from kamerton.data.examples import Place
-from kamerton.data.rendered import Rendered, RenderedFeedback, RenderedPair, Trainable
+from kamerton.data.rendering.rendered import Rendered, RenderedFeedback, RenderedPair, Trainable
 from kamerton.models.base import Base
 from kamerton.objectives.catalogue import ObjectiveSettings, make_objective
 from kamerton.objectives.dpo import DpoSettings

@@ -14,13 +14,13 @@ from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.catalogue import AdapterSettings, attach
 from kamerton.adapters.full import FullSettings
 from kamerton.adapters.headed import with_head
-from kamerton.adapters.lora_settings import LoraSettings
-from kamerton.adapters.prefix import PrefixSettings
+from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.adapters.residents import Residents
+from kamerton.adapters.virtual.prefix import PrefixSettings
 from kamerton.core.errors import TrainingError
 from kamerton.core.protocols import Generation, Sample
 from kamerton.data.examples import Place
-from kamerton.data.rendered import Rendered, RenderedPrompt
+from kamerton.data.rendering.rendered import Rendered, RenderedPrompt
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.base import Base
 from kamerton.models.layout import Layout

@@ -1,0 +1,1 @@
+"""Bottleneck adapters, in a row and fused."""

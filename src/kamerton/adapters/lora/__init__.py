@@ -1,0 +1,1 @@
+"""The LoRA family: LoRA, rsLoRA, DoRA, LoRA+, PiSSA, LoftQ."""

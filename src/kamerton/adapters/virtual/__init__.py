@@ -1,0 +1,1 @@
+"""Virtual tokens before every text: prefix-tuning and prompt tuning."""

@@ -1,0 +1,165 @@
+"""Examine a data set before anything is trained on it."""
+
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from kamerton.data.audit.concerns import warnings_of
+from kamerton.data.audit.duplicates import (
+    Report,
+    counted,
+    find_contradictions,
+    find_duplicates,
+    find_leakage,
+)
+from kamerton.data.audit.findings import Audit, Count, Quantiles
+from kamerton.data.audit.languages import language_guesser
+from kamerton.data.dataset import Loaded
+from kamerton.data.examples import ChatExample, Example, PreferenceExample
+from kamerton.data.identity import answer_text, input_text, label_of, rejected_text, whole_text
+from kamerton.data.privacy.personal import KINDS, find_personal
+
+__all__ = ["Audit", "Count", "Quantiles", "audit"]
+
+_PLACES = 5
+_LANGUAGE_TEXTS = 500
+
+
+def audit(
+    loaded: Loaded,
+    holdout: Sequence[Example] | None = None,
+    *,
+    train: Sequence[Example] | None = None,
+    report: Report | None = None,
+) -> Audit:
+    """Examine a data set.
+
+    Args:
+        loaded: The data set.
+        holdout: What is kept aside for measuring.
+        train: What is learned from; all of the data set when None.
+        report: Told how far it is.
+
+    Returns:
+        What was found.
+    """
+    examples = loaded.examples
+    seen = _Seen(len(examples))
+    for example in counted(examples, "examining", report):
+        seen.add(example)
+    duplicates = find_duplicates(examples, report)
+    contradictions = find_contradictions(examples, report)
+    notices = [duplicates.notice]
+    leaked = nearly = None
+    if holdout is not None:
+        leakage = find_leakage(examples if train is None else train, holdout, report)
+        leaked = _places(holdout, [i for i, _ in leakage.exact])
+        nearly = _places(holdout, [i for i, _ in leakage.near])
+        notices.append(leakage.notice)
+    reasons = Counter(f"{r.field}: {r.reason}" if r.field else r.reason for r in loaded.rejections)
+    found = Audit(
+        source=loaded.source,
+        format=loaded.schema.format,
+        fingerprint=loaded.fingerprint,
+        num_rows=loaded.num_rows,
+        num_examples=len(examples),
+        num_other_splits=loaded.num_other_splits,
+        splits=loaded.splits,
+        columns=dict(loaded.schema.sources),
+        unused_columns=tuple(sorted(seen.other_columns)),
+        rejections=tuple(loaded.rejections),
+        reasons=dict(reasons.most_common()),
+        labels=dict(seen.labels.most_common()),
+        lengths={
+            part: {unit: _quantiles(sizes) for unit, sizes in units.items()}
+            for part, units in seen.lengths.items()
+        },
+        languages=dict(seen.languages.most_common()),
+        exact_duplicates=_places(examples, _repeats(duplicates.exact)),
+        near_duplicates=_places(examples, _repeats(duplicates.near)),
+        contradictions=_places(examples, [cluster[-1] for cluster in contradictions]),
+        identical_pairs=seen.count("identical"),
+        chosen_longer=seen.share_longer,
+        open_endings=seen.count("open"),
+        leaked=leaked,
+        nearly_leaked=nearly,
+        personal={kind: seen.count(kind) for kind in KINDS if seen.count(kind).number},
+        notices=tuple(dict.fromkeys(filter(None, notices))),
+    )
+    return replace(found, warnings=warnings_of(found))
+
+
+class _Seen:
+    """Adds up what single examples show, so that one pass over them is enough."""
+
+    def __init__(self, total: int) -> None:
+        self.other_columns: set[str] = set()
+        self.labels: Counter[str] = Counter()
+        self.languages: Counter[str] = Counter()
+        self.lengths = {
+            part: {unit: array("Q") for unit in ("characters", "words")}
+            for part in ("input", "answer")
+        }
+        self._numbers: Counter[str] = Counter()
+        self._first_places: dict[str, list[str]] = defaultdict(list)
+        self._guess = language_guesser()
+        self._language_step = max(1, total / _LANGUAGE_TEXTS)
+        self._num_examples = 0
+
+    def count(self, what: str) -> Count:
+        return Count(self._numbers[what], tuple(self._first_places[what]))
+
+    @property
+    def share_longer(self) -> float | None:
+        num_pairs = self._numbers["pair"]
+        return self._numbers["longer"] / num_pairs if num_pairs else None
+
+    def add(self, example: Example) -> None:
+        self.other_columns.update(map(str, example.extra))
+        label = label_of(example)
+        if label is not None:
+            self.labels[label] += 1
+        answer = answer_text(example)
+        for part, text in (("input", input_text(example)), ("answer", answer)):
+            self.lengths[part]["characters"].append(len(text))
+            self.lengths[part]["words"].append(len(text.split()))
+        text = whole_text(example)
+        # Languages of a few hundred examples, evenly spread over the data, tell enough.
+        if self._num_examples >= self.languages.total() * self._language_step:
+            self.languages[self._guess(text)] += 1
+        self._num_examples += 1
+        for kind in {found.kind for found in find_personal(text)}:
+            self._note(kind, example)
+        if isinstance(example, ChatExample) and example.messages[-1]["role"] != "assistant":
+            self._note("open", example)
+        if isinstance(example, PreferenceExample):
+            rejected = rejected_text(example)
+            self._note("pair", example)
+            if len(answer) > len(rejected):
+                self._note("longer", example)
+            elif answer == rejected:
+                self._note("identical", example)
+
+    def _note(self, what: str, example: Example) -> None:
+        self._numbers[what] += 1
+        if self._numbers[what] <= _PLACES:
+            self._first_places[what].append(str(example.place))
+
+
+def _repeats(clusters: Iterable[tuple[int, ...]]) -> list[int]:
+    return sorted(i for cluster in clusters for i in cluster[1:])
+
+
+def _places(examples: Sequence[Example], indices: Sequence[int]) -> Count:
+    return Count(len(indices), tuple(str(examples[i].place) for i in indices[:_PLACES]))
+
+
+def _quantiles(sizes: "array[int]") -> Quantiles:
+    if not sizes:
+        return Quantiles(0, 0, 0, 0)
+    ordered = np.sort(sizes)
+    median, p90, p99 = (int(ordered[int(q * len(ordered))]) for q in (0.5, 0.9, 0.99))
+    return Quantiles(median, p90, p99, int(ordered[-1]))

@@ -1,0 +1,120 @@
+"""What to mind about a data set, in words."""
+
+from collections.abc import Iterator
+
+from kamerton.data.audit.findings import Audit
+
+__all__ = ["warnings_of"]
+
+_ONE_LABEL = 0.9
+_FEW_OF_LABEL = 5
+_FEW_EXAMPLES = 50
+_MANY_NEAR = 0.05
+_SMALL_LANGUAGE = 0.1
+_LONGER = 0.7
+_LONG_CHARACTERS = 50_000
+_NAMED = 5
+
+
+def warnings_of(found: Audit) -> tuple[str, ...]:
+    """Say what to mind.
+
+    Args:
+        found: An audit, its own warnings aside.
+
+    Returns:
+        One sentence each, the gravest first; empty for a sound data set.
+    """
+    return (
+        *_of_rows(found),
+        *_of_split(found),
+        *_of_labels(found),
+        *_of_answers(found),
+        *_of_texts(found),
+    )
+
+
+def _of_rows(found: Audit) -> Iterator[str]:
+    if found.rejections:
+        share = len(found.rejections) / found.num_rows
+        yield f"{len(found.rejections)} of {found.num_rows} rows cannot be used ({share:.1%})"
+    if 0 < found.num_examples < _FEW_EXAMPLES:
+        yield f"only {found.num_examples} examples: results will vary a lot from seed to seed"
+    if len(found.splits) > 1 and not found.num_other_splits:
+        names = ", ".join(f"{name} ({number})" for name, number in found.splits.items())
+        yield f"the splits {names} are all used together; data.split chooses among them"
+    if found.exact_duplicates.number:
+        share = found.exact_duplicates.number / found.num_examples
+        yield f"{found.exact_duplicates.number} examples repeat an earlier one ({share:.1%})"
+    if found.near_duplicates.number > _MANY_NEAR * found.num_examples:
+        share = found.near_duplicates.number / found.num_examples
+        yield f"{found.near_duplicates.number} examples nearly repeat an earlier one ({share:.1%})"
+
+
+def _of_split(found: Audit) -> Iterator[str]:
+    if found.leaked and found.leaked.number:
+        yield (
+            f"{found.leaked.number} holdout examples ask what training asks, "
+            f"the first at {found.leaked.places[0]}: results on them are too good"
+        )
+    if found.nearly_leaked and found.nearly_leaked.number:
+        yield f"{found.nearly_leaked.number} holdout examples ask nearly what training asks"
+
+
+def _of_labels(found: Audit) -> Iterator[str]:
+    total = sum(found.labels.values())
+    if not total:
+        return
+    label, most = next(iter(found.labels.items()))
+    if len(found.labels) == 1:
+        yield f"all rows have one label, '{label}': there is nothing to tell apart"
+    elif most >= _ONE_LABEL * total:
+        yield f"{most / total:.0%} of rows share one label, '{label}'"
+    rare = [name for name, number in found.labels.items() if number < _FEW_OF_LABEL]
+    if rare:
+        names = ", ".join(f"'{name}'" for name in rare[:_NAMED])
+        more = f" and {len(rare) - _NAMED} more" if len(rare) > _NAMED else ""
+        yield f"fewer than {_FEW_OF_LABEL} rows have the label {names}{more}"
+
+
+def _of_answers(found: Audit) -> Iterator[str]:
+    if found.contradictions.number:
+        # Of pairs and of feedback only what is judged both ways contradicts.
+        what = {
+            "preference": "pairs stand the other way round in another row",
+            "feedback": "answers are liked in one row and disliked in another",
+        }.get(found.format, "questions have different answers in different rows")
+        yield f"{found.contradictions.number} {what}, one at {found.contradictions.places[0]}"
+    if found.identical_pairs.number:
+        yield (
+            f"{found.identical_pairs.number} pairs have the same answer as better and worse, "
+            f"the first at {found.identical_pairs.places[0]}: training leaves them out"
+        )
+    if found.chosen_longer is not None and found.chosen_longer >= _LONGER:
+        yield (
+            f"the better answer is the longer one in {found.chosen_longer:.0%} of pairs: "
+            "length itself may be learned"
+        )
+    if found.open_endings.number:
+        yield (
+            f"{found.open_endings.number} conversations end with a turn that nobody answers; "
+            "it trains nothing"
+        )
+
+
+def _of_texts(found: Audit) -> Iterator[str]:
+    for name, sizes in found.lengths.items():
+        longest = sizes["characters"].longest
+        if longest > _LONG_CHARACTERS:
+            yield f"the longest {name} has {longest:,} characters and may not fit the context"
+    num_texts = sum(found.languages.values())
+    small = [
+        f"{language} ({number})"
+        for language, number in found.languages.items()
+        if number < _SMALL_LANGUAGE * num_texts
+    ]
+    if small:
+        yield f"a few of {num_texts} examples seem to be in another language: {', '.join(small)}"
+    if found.personal:
+        kinds = ", ".join(f"{kind} ({count.number})" for kind, count in found.personal.items())
+        yield f"personal data in examples: {kinds}; data.redact = true masks it"

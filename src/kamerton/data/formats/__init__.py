@@ -1,0 +1,1 @@
+"""Rows as examples: what their fields mean, whoever named them."""

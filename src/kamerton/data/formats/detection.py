@@ -1,0 +1,281 @@
+"""Tell what rows are from the names of their fields, and where each field stands.
+
+A `Schema` is settled once per data set from its first rows; `kamerton.data.formats.parsing` then
+applies it to every row.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from kamerton.core.errors import DataError
+from kamerton.core.settings import suggestion
+from kamerton.data.settings import FormatName, PairsName
+from kamerton.data.values import paths_of, value_at
+
+__all__ = ["Schema", "detect_format", "settle_schema", "yes_or_no"]
+
+_PROMPT = ("prompt", "question", "query", "instruction", "input")
+_ANSWER = ("completion", "response", "answer", "output")
+_MESSAGES = ("messages", "conversations", "conversation", "turns", "dialogue", "dialog")
+_ANSWERS = ("answers", "responses", "completions", "candidates", "outputs")
+_SCORE = ("score", "rating", "overall_score", "reward")
+_RANKS_INSIDE = tuple(f"{answers}.rank" for answers in _ANSWERS)
+_SCORES_INSIDE = tuple(f"{answers}.{score}" for answers in _ANSWERS for score in _SCORE)
+
+_ALIASES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "preference": {
+        "prompt": (*_PROMPT, *_MESSAGES),
+        "chosen": ("chosen", "chosen_messages"),
+        "rejected": ("rejected", "rejected_messages"),
+    },
+    "ranking": {
+        "prompt": (*_PROMPT, *_MESSAGES),
+        "answers": _ANSWERS,
+        "ranks": ("ranks", "ranking", "rankings", *_RANKS_INSIDE),
+        "scores": ("scores", "ratings", "rewards", *_SCORES_INSIDE),
+    },
+    "rating": {"prompt": _PROMPT, "completion": _ANSWER, "score": _SCORE},
+    "feedback": {
+        "messages": _MESSAGES,
+        "prompt": _PROMPT,
+        "completion": _ANSWER,
+        "label": ("label", "kto_tag", "good"),
+    },
+    "chat": {"messages": _MESSAGES, "label": ("label",)},
+    "alpaca": {
+        "instruction": ("instruction",),
+        "input": ("input",),
+        "output": ("output", "response", "completion", "answer"),
+        "history": ("history",),
+        "label": ("label",),
+    },
+    "prompt": {"prompt": _PROMPT, "completion": _ANSWER, "label": ("label",)},
+    "classification": {
+        "text": ("text", "sentence", "utterance", *_PROMPT),
+        "label": ("label", "intent", "category", "class"),
+    },
+    "text": {"text": ("text", "content")},
+}
+"""Format, in the order they are tried, to our fields and the names they are found under."""
+
+_EVERYWHERE = {"system": ("system",), "tools": ("tools",)}
+
+_NEEDED: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "preference": (("chosen", "rejected"),),
+    "ranking": (("prompt", "answers"),),
+    "rating": (("prompt", "completion", "score"),),
+    "feedback": (("messages", "label"), ("prompt", "completion", "label")),
+    "chat": (("messages",),),
+    "alpaca": (("instruction", "output"),),
+    "prompt": (("prompt", "completion"),),
+    "classification": (("text", "label"),),
+    "text": (("text",),),
+}
+"""Format to the sets of fields of which one must be whole."""
+
+_NAMED = 20
+_YES = frozenset(("true", "1", "yes", "good", "up", "да"))
+_NO = frozenset(("false", "0", "no", "bad", "down", "нет"))
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What the rows of a data set are.
+
+    Attributes:
+        format: Their kind.
+        sources: Our field to their column.
+        group: Column that keeps rows on one side of a split; empty for none.
+        explicit: Whether the format was set rather than detected.
+        pairs: Which pairs several answers to one prompt give.
+    """
+
+    format: FormatName
+    sources: Mapping[str, str] = field(default_factory=dict)
+    group: str = ""
+    explicit: bool = False
+    pairs: PairsName = "all"
+
+    def missing(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
+        """Find what a row lacks.
+
+        Args:
+            fields: The row.
+
+        Returns:
+            Our names of the missing fields; empty when some set of needed fields is whole.
+        """
+        lacking = [
+            tuple(name for name in needed if self.value(fields, name) is None)
+            for needed in _NEEDED[self.format]
+        ]
+        return min(lacking, key=len)
+
+    def value(self, fields: Mapping[str, Any], name: str) -> Any:
+        """Give a value by our name.
+
+        Args:
+            fields: The row.
+            name: Our name of the field.
+
+        Returns:
+            The value, or None.
+        """
+        source = self.sources.get(name)
+        return None if source is None else value_at(fields, source)
+
+
+def detect_format(sample: Sequence[Mapping[str, Any]]) -> FormatName | None:
+    """Tell what rows are by the names of their fields.
+
+    Args:
+        sample: Some rows.
+
+    Returns:
+        The first format that most rows have the fields for, or None.
+    """
+    return _detect(sample, {})
+
+
+def settle_schema(
+    sample: Sequence[Mapping[str, Any]],
+    *,
+    name: str,
+    format: str = "auto",
+    columns: Mapping[str, str] | None = None,
+    group: str = "",
+    pairs: PairsName = "all",
+) -> Schema:
+    """Settle what the rows of a data set are.
+
+    Args:
+        sample: Its first rows.
+        name: How errors call it.
+        format: A format, or "auto".
+        columns: Our field to their column.
+        group: Column that keeps rows on one side of a split.
+        pairs: Which pairs several answers to one prompt give.
+
+    Returns:
+        The schema.
+
+    Raises:
+        DataError: If no format fits, or a named column is in no row.
+    """
+    columns = columns or {}
+    found = sorted(set().union(*(paths_of(fields) for fields in sample)))
+    for column in [*columns.values(), *([group] if group else [])]:
+        if all(value_at(fields, column) is None for fields in sample):
+            raise DataError(
+                f"{name}: no row has the column '{column}'{suggestion(column, found)}",
+                hint=f"columns found: {_listed(found)}",
+            )
+    chosen: FormatName | None
+    if format == "auto":
+        # Columns that the user named may be empty in most rows; those are then rejected.
+        chosen = _detect(sample, columns) or (_detect(sample, columns, 0.0) if columns else None)
+    else:
+        chosen = _as_format(format)
+        foreign = columns.keys() - _fields(format)
+        if foreign:
+            raise DataError(
+                f"{name}: rows of the format '{format}' have no field '{min(foreign)}'",
+                hint=f"data.columns may name {', '.join(sorted(_fields(format)))}",
+            )
+    if chosen is None:
+        empty = [path for path in found if all(value_at(row, path) is None for row in sample)]
+        without = f"; empty in every row: {_listed(empty)}" if empty else ""
+        raise DataError(
+            f"{name}: cannot tell what the rows are; columns found: {_listed(found)}{without}",
+            hint="name them in the recipe, such as "
+            'data.columns = { prompt = "question", completion = "reply" }, '
+            '{ text = "sentence", label = "topic" } or { chosen = "good", rejected = "bad" }',
+        )
+    sources = _sources(sample, chosen, columns)
+    return Schema(chosen, sources, group=group, explicit=format != "auto", pairs=pairs)
+
+
+def yes_or_no(value: Any) -> bool | None:
+    """Read a thumb up or down.
+
+    Args:
+        value: True or false, 1 or 0, or a word such as "yes", "bad", "up".
+
+    Returns:
+        Whether it is up; None when it is neither.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    word = str(value).strip().casefold() if isinstance(value, bool | int | str) else ""
+    return True if word in _YES else False if word in _NO else None
+
+
+def _detect(
+    sample: Sequence[Mapping[str, Any]], columns: Mapping[str, str], least_share: float = 0.5
+) -> FormatName | None:
+    """Find the first format that more than the least share of the rows fit."""
+    last: FormatName | None = None
+    for known in _ALIASES:
+        if columns.keys() - _fields(known):
+            continue
+        # A score beside an answer may be no more than a note: such rows are prompts with answers.
+        if known == "rating" and "score" not in columns:
+            continue
+        schema = Schema(_as_format(known), _sources(sample, known, columns))
+        fitting = [fields for fields in sample if not schema.missing(fields)]
+        if len(fitting) <= least_share * len(sample):
+            continue
+        if known == "feedback":
+            labels = [schema.value(fields, "label") for fields in fitting]
+            if any(yes_or_no(label) is None for label in labels):
+                continue
+        if known == "ranking":
+            if not all(_is_list(schema.value(fields, "answers")) for fields in fitting):
+                continue
+            if not schema.sources.keys() & {"ranks", "scores"}:
+                # A list alone may be anything; it is a ranking where nothing else fits.
+                last = schema.format
+                continue
+        return schema.format
+    return last
+
+
+def _sources(
+    sample: Sequence[Mapping[str, Any]], format: str, columns: Mapping[str, str]
+) -> dict[str, str]:
+    """Find under which name each field of a format stands in most rows."""
+    sources: dict[str, str] = {}
+    taken = set(columns.values())
+    for name, aliases in {**_ALIASES[format], **_EVERYWHERE}.items():
+        if name in columns:
+            sources[name] = columns[name]
+            continue
+        counts = {
+            alias: sum(value_at(fields, alias) is not None for fields in sample)
+            for alias in aliases
+            if alias not in taken
+        }
+        # The first alias wins a tie; max keeps it.
+        best = max(counts, key=lambda alias: counts[alias], default="")
+        if best and counts[best]:
+            sources[name] = best
+            taken.add(best)
+    return sources
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) or (isinstance(value, str) and value.lstrip().startswith("["))
+
+
+def _listed(columns: Sequence[str]) -> str:
+    more = f" and {len(columns) - _NAMED} more" if len(columns) > _NAMED else ""
+    return (", ".join(columns[:_NAMED]) or "none") + more
+
+
+def _fields(format: str) -> set[str]:
+    return {*_ALIASES[format], *_EVERYWHERE}
+
+
+def _as_format(name: str) -> FormatName:
+    return next(known for known in get_args(FormatName) if known == name)

@@ -1,0 +1,209 @@
+"""The fields of one row, read by our names for them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kamerton.data.examples import Message
+from kamerton.data.formats.detection import Schema
+from kamerton.data.formats.messages import Unusable, assistant, messages_of
+from kamerton.data.formats.transcripts import is_open, turns_of
+from kamerton.data.rows import Row
+from kamerton.data.values import kind_of, value_at
+
+__all__ = ["Fields", "Speak", "check_answer", "continuation", "said"]
+
+Speak = Callable[[str], Message]
+"""Makes a turn of a text: `user` or `assistant`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """A row and what its columns mean.
+
+    Attributes:
+        row: As read.
+        schema: What the rows of its data set are.
+    """
+
+    row: Row
+    schema: Schema
+
+    def value(self, name: str) -> Any:
+        """Give a value as it stands in the row.
+
+        Args:
+            name: Our name of the field.
+
+        Returns:
+            The value, or None.
+        """
+        return self.schema.value(self.row.fields, name)
+
+    def source(self, name: str) -> str:
+        """Name the column of a field, for messages.
+
+        Args:
+            name: Our name of the field.
+
+        Returns:
+            The column, or our name where there is none.
+        """
+        return self.schema.sources.get(name, name)
+
+    def text(self, name: str) -> str:
+        """Read a text that must be there.
+
+        Args:
+            name: Our name of the field.
+
+        Returns:
+            The text.
+
+        Raises:
+            Unusable: If it is no text or holds white space only.
+        """
+        return _text(self.value(name), self.source(name))
+
+    def optional_text(self, name: str) -> str:
+        """Read a text that may be missing.
+
+        Args:
+            name: Our name of the field.
+
+        Returns:
+            The text; empty where there is none.
+
+        Raises:
+            Unusable: If it is no text.
+        """
+        value = self.value(name)
+        if value is not None and not isinstance(value, str):
+            raise Unusable(self.source(name), f"must be text, got {kind_of(value)}")
+        return value or ""
+
+    def turns(self, name: str, speak: Speak) -> tuple[Message, ...]:
+        """Read a field that is plain text, a transcript or turns.
+
+        Args:
+            name: Our name of the field.
+            speak: Makes a turn of plain text.
+
+        Returns:
+            The turns; a prompt that is an open transcript is split, other transcripts are text.
+
+        Raises:
+            Unusable: If it is empty or a turn is broken.
+        """
+        value, source = self.value(name), self.source(name)
+        if name != "prompt":
+            return said(value, source, speak)
+        if isinstance(value, str):
+            if is_open(value):
+                return turns_of(value, source)
+            given = self.row.fields.get("input")
+            if source == "instruction" and isinstance(given, str) and given.strip():
+                value = f"{_text(value, source)}\n\n{given}"
+        return said(value, source, speak)
+
+    def system(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+        """Read the row's system text.
+
+        Args:
+            messages: That it is for.
+
+        Returns:
+            A system turn, or nothing where there is no text or the messages begin with their own.
+
+        Raises:
+            Unusable: If it is no text.
+        """
+        text = self.optional_text("system")
+        if not text.strip() or (messages and messages[0]["role"] == "system"):
+            return ()
+        return ({"role": "system", "content": text},)
+
+    @property
+    def group(self) -> str | None:
+        """What keeps the row on one side of a split with others; None for nothing."""
+        if not self.schema.group:
+            return None
+        value = value_at(self.row.fields, self.schema.group)
+        return None if value in (None, "") else str(value)
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """The other columns; a nested source keeps its whole column."""
+        used = set(self.schema.sources.values())
+        return {k: v for k, v in self.row.fields.items() if k not in used and v is not None}
+
+
+def said(value: Any, field: str, speak: Speak) -> tuple[Message, ...]:
+    """Read what is plain text or turns.
+
+    Args:
+        value: Text, a list of turns, one turn, or JSON text of turns as table cells hold it.
+        field: What errors call it.
+        speak: Makes a turn of plain text.
+
+    Returns:
+        The turns.
+
+    Raises:
+        Unusable: If it is empty or a turn is broken.
+    """
+    if isinstance(value, list | Mapping):
+        return messages_of(value, field)
+    text = _text(value, field)
+    return messages_of(text, field) if _is_turns(text) else (speak(text),)
+
+
+def continuation(
+    value: Any, field: str, asked: Any, prompt: tuple[Message, ...]
+) -> tuple[Message, ...]:
+    """Read an answer without the prompt, where it repeats that.
+
+    Args:
+        value: As `said` takes it.
+        field: What errors call it.
+        asked: The prompt as it stands in the row.
+        prompt: Its turns.
+
+    Returns:
+        The turns of the answer.
+
+    Raises:
+        Unusable: If it is empty or a turn is broken.
+    """
+    if isinstance(value, str) and isinstance(asked, str) and is_open(asked):
+        value = value.strip().removeprefix(asked.strip()).strip()
+    answer = said(value, field, assistant)
+    return answer[len(prompt) :] if answer[: len(prompt)] == prompt else answer
+
+
+def check_answer(answer: tuple[Message, ...], field: str) -> None:
+    """Refuse what is no answer to a prompt.
+
+    Args:
+        answer: Its turns.
+        field: What errors call it.
+
+    Raises:
+        Unusable: If it begins with the user, or does not end with the assistant.
+    """
+    if not answer or answer[0]["role"] == "user" or answer[-1]["role"] != "assistant":
+        raise Unusable(field, "must be the assistant's answer to the prompt")
+
+
+def _text(value: Any, field: str) -> str:
+    if not isinstance(value, str):
+        raise Unusable(field, f"must be text, got {kind_of(value)}")
+    if not value.strip():
+        raise Unusable(field, "is empty")
+    return value
+
+
+def _is_turns(text: str) -> bool:
+    """Tell turns stored as JSON text in a table cell from an answer that happens to be JSON."""
+    start = text.lstrip()[:200]
+    return start.startswith("[") and "{" in start[:4] and ('"role"' in start or '"from"' in start)

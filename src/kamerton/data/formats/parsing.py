@@ -1,0 +1,144 @@
+"""Rows become examples, one parser per format; a row with several answers becomes several pairs."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kamerton.data.examples import (
+    ChatExample,
+    ClassificationExample,
+    Example,
+    Message,
+    TextExample,
+)
+from kamerton.data.formats.detection import Schema
+from kamerton.data.formats.fields import Fields
+from kamerton.data.formats.messages import Unusable, assistant, messages_of, tools_of, user
+from kamerton.data.formats.preferences import feedback, preference
+from kamerton.data.formats.rankings import ranking
+from kamerton.data.formats.ratings import RatedAnswer, rated_answer
+from kamerton.data.rows import Rejection, Row
+from kamerton.data.values import broken_text, kind_of
+
+__all__ = ["parse_row"]
+
+
+def parse_row(row: Row, schema: Schema) -> tuple[Example, ...] | RatedAnswer | Rejection:
+    """Make examples of a row.
+
+    Args:
+        row: As read.
+        schema: What the rows of its data set are.
+
+    Returns:
+        The examples, nearly always one; an answer that waits for others to its prompt; or why the
+        row cannot be used.
+    """
+    try:
+        fault = broken_text(row.fields)
+        if fault:
+            raise Unusable(*fault)
+        missing = schema.missing(row.fields)
+        if missing:
+            name = schema.sources.get(missing[0], missing[0])
+            raise Unusable(name, "is missing or null")
+        fields = Fields(row, schema)
+        match schema.format:
+            case "ranking":
+                return ranking(fields)
+            case "rating":
+                return rated_answer(fields)
+            case _:
+                return (_PARSERS[schema.format](fields),)
+    except Unusable as error:
+        return Rejection(row.place, error.field, error.reason)
+
+
+def _chat(fields: Fields) -> Example:
+    source = fields.source("messages")
+    messages = messages_of(fields.value("messages"), source)
+    if not any(message["role"] == "assistant" for message in messages):
+        raise Unusable(source, "must have an assistant turn, found none to learn from")
+    return _chat_example(fields, (*fields.system(messages), *messages))
+
+
+def _prompt(fields: Fields) -> Example:
+    prompt = fields.turns("prompt", user)
+    answer = fields.turns("completion", assistant)
+    if not any(message["role"] == "assistant" for message in answer):
+        raise Unusable(fields.source("completion"), "must have an assistant turn")
+    if not prompt:
+        raise Unusable(fields.source("prompt"), "is empty")
+    return _chat_example(fields, (*fields.system(prompt), *prompt, *answer))
+
+
+def _alpaca(fields: Fields) -> Example:
+    instruction = fields.text("instruction")
+    given = fields.optional_text("input")
+    question = f"{instruction}\n\n{given}" if given.strip() else instruction
+    messages = (*_history(fields), user(question), assistant(fields.text("output")))
+    return _chat_example(fields, (*fields.system(messages), *messages))
+
+
+def _classification(fields: Fields) -> Example:
+    label = _label(fields.value("label"), fields.source("label"))
+    return ClassificationExample(
+        fields.row.place, fields.text("text"), label, fields.group, fields.extra
+    )
+
+
+def _plain(fields: Fields) -> Example:
+    return TextExample(fields.row.place, fields.text("text"), fields.group, fields.extra)
+
+
+_PARSERS: Mapping[str, Callable[[Fields], Example]] = {
+    "chat": _chat,
+    "prompt": _prompt,
+    "alpaca": _alpaca,
+    "classification": _classification,
+    "preference": preference,
+    "feedback": feedback,
+    "text": _plain,
+}
+
+
+def _chat_example(fields: Fields, messages: tuple[Message, ...]) -> ChatExample:
+    value = fields.value("label")
+    return ChatExample(
+        fields.row.place,
+        messages,
+        tools=tools_of(fields.value("tools"), fields.source("tools")),
+        group=fields.group,
+        label=None if value in (None, "") else _label(value, fields.source("label")),
+        extra=fields.extra,
+    )
+
+
+def _history(fields: Fields) -> tuple[Message, ...]:
+    value = fields.value("history")
+    if value is None or value == "":
+        return ()
+    field = fields.source("history")
+    if not isinstance(value, list):
+        raise Unusable(field, "must be a list of [question, answer]")
+    turns: list[Message] = []
+    for i, pair in enumerate(value):
+        if (
+            not isinstance(pair, list)
+            or len(pair) != 2
+            or not all(isinstance(text, str) and text.strip() for text in pair)
+        ):
+            raise Unusable(f"{field}.{i}", "must be [question, answer], two texts")
+        turns += [user(pair[0]), assistant(pair[1])]
+    return tuple(turns)
+
+
+def _label(value: Any, field: str) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return f"{value:g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, str):
+        raise Unusable(field, f"must be one class as text or a number, got {kind_of(value)}")
+    if not value.strip():
+        raise Unusable(field, "is empty")
+    return value.strip()

@@ -1,0 +1,1 @@
+"""Files and data sets of the Hub as rows."""

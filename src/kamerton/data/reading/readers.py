@@ -1,0 +1,123 @@
+"""Rows of any source: a file in one of many formats, or a data set of the Hub."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+from kamerton.core.errors import DataError
+from kamerton.data.examples import Place
+from kamerton.data.reading.hub import hub_source, read_hub
+from kamerton.data.reading.json_files import holds_lines, read_document, read_lines
+from kamerton.data.reading.parquet import read_parquet
+from kamerton.data.reading.tables import read_table
+from kamerton.data.reading.text_files import TextFile, lines_of, open_bytes, open_text, unreadable
+from kamerton.data.rows import ROW_LIMIT, Rejection, ReportBytes, Row
+
+__all__ = ["READABLE", "read_rows"]
+
+_JSON = (".json", ".jsonl", ".ndjson")
+_TABLE = (".csv", ".tsv", ".tab")
+_TEXT = (".txt", ".md")
+READABLE = (*_JSON, *_TABLE, *_TEXT, ".parquet")
+"""Extensions that say how to read a file; each may be followed by .gz."""
+
+
+def read_rows(
+    source: str | Path, *, encoding: str = "auto", report: ReportBytes | None = None
+) -> Iterator[Row | Rejection]:
+    """Read a data set row by row, without holding it.
+
+    Args:
+        source: A file, or a Hub id.
+        encoding: Of text files; "auto" finds out.
+        report: Told how far reading is, in bytes.
+
+    Yields:
+        Rows, and a rejection for every part that is no row, in order.
+
+    Raises:
+        DataError: If the source is missing, damaged or of an unknown kind.
+        MissingExtraError: If an optional package is needed for it.
+    """
+    name = str(source)
+    path = Path(source)
+    if not _exists(path):
+        # A name with a known extension is a file that is missing, whatever its slashes.
+        hub = hub_source(name)
+        if hub is None or (not name.startswith("hub:") and _suffix(path) in READABLE):
+            raise DataError(
+                f"{name}: no such file",
+                hint="give a path, or a data set of the Hub as hub:owner/name",
+            )
+        yield from read_hub(hub, report)
+        return
+    if path.is_dir():
+        raise DataError(
+            f"{name}: must be a file, found a folder", hint="name one file of the folder"
+        )
+    with unreadable(name):
+        kind = _kind(path, name)
+        if kind == ".parquet":
+            yield from read_parquet(path, name, report)
+        elif kind in _JSON:
+            with open_text(path, name, encoding, None) as file:
+                lines = holds_lines(file, kind)
+            with open_text(path, name, encoding, report) as file:
+                yield from read_lines(file, name) if lines else read_document(file, name)
+        else:
+            read = read_table if kind in _TABLE else _read_paragraphs
+            with open_text(path, name, encoding, report) as file:
+                yield from read(file, name)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        # Too long a name, or a NUL in it.
+        return False
+
+
+def _suffix(path: Path) -> str:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] == ".gz":
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def _kind(path: Path, name: str) -> str:
+    """Tell how to read a file: by its first bytes where they are sure, else by its extension."""
+    with open_bytes(path) as file:
+        head = file.read(4096)
+    if head.startswith(b"PAR1"):
+        return ".parquet"
+    suffix = _suffix(path)
+    if suffix in READABLE:
+        return suffix
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    if start in (b"{", b"["):
+        return ".json"
+    raise DataError(
+        f"{name}: unknown kind of file", hint=f"known: {', '.join(READABLE)}, each also with .gz"
+    )
+
+
+def _read_paragraphs(file: TextFile, name: str) -> Iterator[Row | Rejection]:
+    """Read plain text: blank lines stand between rows."""
+    paragraph: list[str] = []
+    first = size = 0
+    for number, line in itertools.chain(lines_of(file), [(0, "")]):
+        if line is None:
+            yield Rejection(
+                Place(name, number), "", f"line is longer than {ROW_LIMIT:,} characters"
+            )
+            continue
+        if line.strip() and size + len(line) <= ROW_LIMIT:
+            first = first or number
+            paragraph.append(line)
+            size += len(line)
+            continue
+        if paragraph:
+            yield Row(Place(name, first), {"text": "".join(paragraph).strip()})
+        paragraph = [line] if line.strip() else []
+        first, size = (number if paragraph else 0), len(line)

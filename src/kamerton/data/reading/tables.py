@@ -1,0 +1,206 @@
+"""CSV and TSV as rows, whatever the file's name says about the delimiter.
+
+Quoting is read strictly: a quote that opens and never closes would otherwise swallow the rest of
+the file as one cell. A line that cannot be read costs that line only.
+"""
+
+import csv
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from kamerton.core.errors import DataError
+from kamerton.data.examples import Place
+from kamerton.data.reading.text_files import TextFile, lines_of
+from kamerton.data.rows import ROW_LIMIT, Rejection, Row
+
+__all__ = ["Dialect", "dialect_of", "read_table"]
+
+_DELIMITERS = (",", "\t", ";", "|")
+_SAMPLE_LINES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How cells are written.
+
+    Attributes:
+        delimiter: Between cells.
+        quoting: `csv.QUOTE_MINIMAL`, or `csv.QUOTE_NONE` where quotes mean themselves.
+        escape: Character before a quote inside quotes; None when quotes are doubled.
+    """
+
+    delimiter: str
+    quoting: int = csv.QUOTE_MINIMAL
+    escape: str | None = None
+
+    def cells(self, lines: Iterator[str]) -> Iterator[list[str]]:
+        """Read records.
+
+        Args:
+            lines: Text lines with their ends.
+
+        Returns:
+            Lists of cells; raises `csv.Error` at a broken record.
+        """
+        return csv.reader(
+            lines,
+            delimiter=self.delimiter,
+            quoting=self.quoting,  # type: ignore[arg-type]
+            escapechar=self.escape,
+            doublequote=self.escape is None,
+            strict=True,
+        )
+
+
+# The unit separator stands in no text, so a file of one column keeps its commas.
+_ONE_COLUMN = Dialect("\x1f")
+
+
+def dialect_of(sample: Sequence[str]) -> Dialect:
+    """Tell how a table is written from its first lines.
+
+    Args:
+        sample: Lines with their ends.
+
+    Returns:
+        The dialect under which most records are as wide as the header.
+    """
+    fits = [(*_fit(sample, Dialect(delimiter)), -i) for i, delimiter in enumerate(_DELIMITERS)]
+    best = max(fits)
+    if not best[1]:
+        return _ONE_COLUMN
+    dialect = Dialect(_DELIMITERS[-best[2]])
+    if best[0] == 1:
+        return dialect
+    others = [Dialect(delimiter, csv.QUOTE_NONE) for delimiter in _DELIMITERS]
+    if any('\\"' in line for line in sample):
+        others.insert(0, Dialect(dialect.delimiter, escape="\\"))
+    # Another way of quoting must be clearly better, or one stray quote would turn quoting off.
+    better = max(others, key=lambda other: _fit(sample, other))
+    return better if _fit(sample, better)[0] > best[0] + 0.1 else dialect
+
+
+def read_table(file: TextFile, name: str) -> Iterator[Row | Rejection]:
+    """Read a table whose first line names the columns.
+
+    Args:
+        file: The open text.
+        name: What places call the file.
+
+    Yields:
+        Rows of text cells, and a rejection for every record that is no row.
+
+    Raises:
+        DataError: If two columns have one name.
+    """
+    # The module's only setting is global; its default of 131,072 is too small for documents.
+    csv.field_size_limit(ROW_LIMIT)
+    records = _Records(file)
+    header: list[str] | None = None
+    for number, last, cells in records:
+        place = Place(name, number)
+        if header is None:
+            if isinstance(cells, str):
+                raise DataError(f"{place}: the header cannot be read: {cells}")
+            header = _header(cells, place)
+        elif isinstance(cells, str):
+            yield Rejection(place, "", cells)
+        elif any(cells):
+            while len(cells) > len(header) and not cells[-1]:
+                cells.pop()
+            if len(cells) == len(header):
+                fields = dict(zip(header, cells, strict=True))
+                fields.pop("", None)
+                yield Row(place, fields)
+            else:
+                span = f" (lines {number} to {last})" if last > number else ""
+                yield Rejection(
+                    place, "", f"has {len(cells)} cells, the header {len(header)}{span}"
+                )
+
+
+def _header(cells: Sequence[str], place: Place) -> list[str]:
+    names = [cell.strip().removeprefix("\ufeff") for cell in cells]
+    while names and not names[-1]:
+        names.pop()
+    twice = [name for name, count in Counter(names).items() if name and count > 1]
+    if twice:
+        raise DataError(
+            f"{place}: two columns are named '{twice[0]}'",
+            hint="the first line must name every column once",
+        )
+    # pandas writes its index as a first column without a name, and reads it back as "Unnamed: 0".
+    return ["" if name == "Unnamed: 0" else name for name in names]
+
+
+def _fit(sample: Sequence[str], dialect: Dialect) -> tuple[float, int]:
+    """Share of records that are as wide as the first, and that width; (0, 0) below two columns."""
+    widths: list[int] = []
+    pending = deque(sample)
+    broken = 0
+    while pending:
+        taken: list[str] = []
+        try:
+            for cells in dialect.cells(_recorded(pending, taken)):
+                if cells:
+                    widths.append(len(cells))
+                taken.clear()
+        except csv.Error:
+            # An open quote at the end of the sample is no fault: its record goes on.
+            if not pending and widths and len(sample) >= _SAMPLE_LINES:
+                break
+            broken += 1
+            pending.extendleft(reversed(taken[1:]))
+    if not widths or widths[0] < 2:
+        return (0.0, 0)
+    return (sum(width == widths[0] for width in widths) / (len(widths) + broken), widths[0])
+
+
+def _recorded(pending: deque[str], taken: list[str]) -> Iterator[str]:
+    while pending:
+        line = pending.popleft()
+        taken.append(line)
+        yield line
+
+
+class _Records:
+    """Gives (first line, last line, cells), or a reason in place of cells."""
+
+    def __init__(self, file: TextFile) -> None:
+        self._lines = lines_of(file)
+        sample = [(n, line) for n, line in islice(self._lines, _SAMPLE_LINES)]
+        self._pending: deque[tuple[int, str | None]] = deque(sample)
+        self._dialect = dialect_of([line for _, line in sample if line is not None])
+        self._taken: list[tuple[int, str]] = []
+        self._too_long: int | None = None
+
+    def __iter__(self) -> Iterator[tuple[int, int, list[str] | str]]:
+        while True:
+            try:
+                for cells in self._dialect.cells(self._feed()):
+                    if self._taken:
+                        yield self._taken[0][0], self._taken[-1][0], cells
+                    self._taken.clear()
+            except csv.Error as error:
+                first = self._taken[0][0]
+                self._pending.extendleft(reversed(self._taken[1:]))
+                self._taken.clear()
+                yield first, first, f"quotes do not pair up ({error})"
+                continue
+            if self._too_long is None:
+                return
+            number, self._too_long = self._too_long, None
+            yield number, number, f"line is longer than {ROW_LIMIT:,} characters"
+
+    def _feed(self) -> Iterator[str]:
+        while self._too_long is None:
+            number, line = self._pending.popleft() if self._pending else next(self._lines, (0, ""))
+            if line is None:
+                self._too_long = number
+            elif not line:
+                return
+            else:
+                self._taken.append((number, line))
+                yield line

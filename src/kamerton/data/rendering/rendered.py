@@ -1,0 +1,277 @@
+"""What rendering takes and gives: its settings, rows, pairs, and examples as chats."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from kamerton.core.errors import RenderingError
+from kamerton.core.protocols import Chat
+from kamerton.core.settings import Settings
+from kamerton.data.examples import (
+    ChatExample,
+    ClassificationExample,
+    Example,
+    Message,
+    Place,
+    PreferenceExample,
+    TextExample,
+)
+from kamerton.data.rendering.assembly import TrainOn
+from kamerton.data.rendering.turns import Tools
+
+__all__ = [
+    "RenderSettings",
+    "Rendered",
+    "RenderedFeedback",
+    "RenderedGroup",
+    "RenderedPair",
+    "RenderedPrompt",
+    "Trainable",
+    "chat_of",
+    "untrained",
+]
+
+
+class RenderSettings(Settings):
+    """From examples to tokens."""
+
+    train_on: TrainOn = "assistant"
+    """Which tokens are learnt: every answer of the assistant, only the last one, or all text."""
+    max_tokens: int = Field(default=1024, ge=2)
+    """Longest example in tokens, prompt and answer together. 2 or more."""
+    overlong: Literal["drop", "shorten"] = "drop"
+    """What to do with longer ones: "drop" them, or "shorten" them by leaving out the oldest turns
+    (system text and the last answer stay). Both are reported."""
+    thinking: bool = False
+    """Let the model think before it answers, where its template has a switch for that. False puts
+    the closed, empty thinking block into the prompt; then answers must hold no reasoning."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Rendered:
+    """A row for training.
+
+    Attributes:
+        ids: [T] int32 token ids.
+        trained: [T] bool, True where the token at that position is a target of the loss; never at
+            position 0.
+        place: Where the example came from.
+        notes: What was left out or changed, one sentence each.
+    """
+
+    ids: NDArray[np.int32]
+    trained: NDArray[np.bool_]
+    place: Place | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def num_prompt(self) -> int:
+        """Tokens that several answers share: none, there is one text."""
+        return 0
+
+    @property
+    def answers(self) -> tuple["Rendered", ...]:
+        """The one text."""
+        return (self,)
+
+    @property
+    def good(self) -> bool | None:
+        """Whether users liked it: not known."""
+        return None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class RenderedPair:
+    """A better and a worse answer to one prompt.
+
+    Attributes:
+        num_prompt: Tokens at the start that both rows share: the prompt.
+        chosen: The prompt with the better answer.
+        rejected: The prompt with the worse answer.
+        margin: By how much the better answer should be ahead of the worse, for a reward model;
+            None when the data do not say.
+    """
+
+    num_prompt: int
+    chosen: Rendered
+    rejected: Rendered
+    margin: float | None = None
+
+    @property
+    def place(self) -> Place | None:
+        """Where the pair came from."""
+        return self.chosen.place
+
+    @property
+    def answers(self) -> tuple[Rendered, ...]:
+        """The better row, then the worse."""
+        return self.chosen, self.rejected
+
+    @property
+    def good(self) -> bool | None:
+        """A pair is judged as a pair."""
+        return None
+
+    @property
+    def prompt_ids(self) -> NDArray[np.int32]:
+        """The ids of the prompt, [P]."""
+        return self.chosen.ids[: self.num_prompt]
+
+    @property
+    def chosen_ids(self) -> NDArray[np.int32]:
+        """The ids of the better answer, [C]."""
+        return self.chosen.ids[self.num_prompt :]
+
+    @property
+    def rejected_ids(self) -> NDArray[np.int32]:
+        """The ids of the worse answer, [R]."""
+        return self.rejected.ids[self.num_prompt :]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class RenderedFeedback:
+    """An answer that was liked or not, and another prompt's answer to compare with.
+
+    Attributes:
+        num_prompt: Tokens at the start that both rows share: the prompt.
+        answer: The prompt with its own answer.
+        other: The prompt with an answer that belongs to another one.
+        good: Whether the own answer was liked.
+    """
+
+    num_prompt: int
+    answer: Rendered
+    other: Rendered
+    good: bool
+
+    @property
+    def place(self) -> Place | None:
+        """Where the feedback came from."""
+        return self.answer.place
+
+    @property
+    def answers(self) -> tuple[Rendered, ...]:
+        """The own row, then the other."""
+        return self.answer, self.other
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class RenderedPrompt:
+    """A prompt that the model answers itself.
+
+    Attributes:
+        ids: [P] int32 token ids of the prompt.
+        messages: The same as messages, without what the recipe puts before them.
+        extra: The row's other columns.
+        place: Where it came from.
+        reference: The answer that the row brings, as text; empty where there is none.
+        given: Answers to learn from beside the model's own, as rows: the better one, then the
+            worse; or none.
+        texts: The same as texts.
+    """
+
+    ids: NDArray[np.int32]
+    messages: Chat
+    extra: Mapping[str, Any]
+    place: Place | None
+    reference: str = ""
+    given: tuple[Rendered, ...] = ()
+    texts: tuple[str, ...] = ()
+
+    @property
+    def num_prompt(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.ids)
+
+    @property
+    def answers(self) -> tuple[Rendered, ...]:
+        """Those that are there before the model writes."""
+        return self.given
+
+    @property
+    def good(self) -> bool | None:
+        """Nobody has judged it."""
+        return None
+
+    def answered(self, answers: Sequence[Sequence[int]]) -> "RenderedGroup":
+        """Put answers behind the given ones.
+
+        Args:
+            answers: Token ids of each, up to their end.
+
+        Returns:
+            What can be learned from.
+        """
+        rows = list(self.given)
+        for answer in answers:
+            ids = np.concatenate([self.ids, np.array(answer, dtype=np.int32)])
+            rows.append(Rendered(ids, np.arange(len(ids)) >= len(self.ids), self.place))
+        return RenderedGroup(self.num_prompt, tuple(rows))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class RenderedGroup:
+    """Several answers to one prompt.
+
+    Attributes:
+        num_prompt: Tokens at the start that all rows share: the prompt.
+        answers: The prompt with each answer; at least one.
+    """
+
+    num_prompt: int
+    answers: tuple[Rendered, ...]
+
+    @property
+    def place(self) -> Place | None:
+        """Where the prompt came from."""
+        return self.answers[0].place
+
+    @property
+    def good(self) -> bool | None:
+        """Rewards judge it, not users."""
+        return None
+
+
+Trainable = Rendered | RenderedPair | RenderedFeedback | RenderedPrompt | RenderedGroup
+"""What a step of training is made of: one text, or one prompt with several answers."""
+
+
+def chat_of(example: Example) -> tuple[tuple[Message, ...], Tools]:
+    """Write any example but plain text as a chat.
+
+    Args:
+        example: A class becomes the answer to its text; of a preference the better answer counts.
+
+    Returns:
+        Messages, those answers marked with `weight` 0 that are no part of what is learnt; tools.
+
+    Raises:
+        RenderingError: If it is plain text.
+    """
+    if isinstance(example, ChatExample):
+        return example.messages, example.tools
+    if isinstance(example, ClassificationExample):
+        return (
+            {"role": "user", "content": example.text},
+            {"role": "assistant", "content": example.label},
+        ), ()
+    if isinstance(example, TextExample):
+        raise RenderingError("plain text is no chat: it has no question and no answer")
+    answer = example.chosen if isinstance(example, PreferenceExample) else example.completion
+    return (*untrained(example.prompt), *answer), ()
+
+
+def untrained(messages: Chat) -> tuple[Message, ...]:
+    """Mark messages as context.
+
+    Args:
+        messages: Any.
+
+    Returns:
+        Copies with `weight` 0, whose answers are not trained.
+    """
+    return tuple({**message, "weight": 0} for message in messages)

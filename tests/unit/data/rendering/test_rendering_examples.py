@@ -1,0 +1,197 @@
+"""Rendering: every kind of example, and those that cannot be trained."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kamerton.core.errors import RenderingError
+from kamerton.data.examples import (
+    ClassificationExample,
+    FeedbackExample,
+    PreferenceExample,
+    TextExample,
+)
+from kamerton.data.rendering.renderer import RenderSettings, chat_of, make_renderer
+from tests.unit.data.rendering.cases import CASES, tokenizer_of
+from tests.unit.data.rendering.chats import (
+    CHAT,
+    PLACE,
+    chat,
+    message,
+    renderer_of,
+    text_of,
+    trained_texts,
+)
+
+
+def test_weight_zero_leaves_an_answer_out() -> None:
+    messages = [*CHAT[:2], {**CHAT[2], "weight": 0}, *CHAT[3:]]
+    renderer = renderer_of("chatml")
+    assert trained_texts(renderer, renderer.render(chat(messages))) == ["Тоже 🙂<|im_end|>"]
+
+
+def test_text_after_the_last_answer_is_left_out() -> None:
+    renderer = renderer_of("chatml")
+    longer = renderer.render(chat([*CHAT, message("user", "Thanks!")]))
+    assert longer.ids.tolist() == renderer.render(chat(CHAT)).ids.tolist()
+
+
+def test_a_greeting_that_opens_the_chat_is_context() -> None:
+    renderer = renderer_of("chatml")
+    row = renderer.render(chat([message("assistant", "Hello, shop here."), *CHAT[1:3]]))
+    assert trained_texts(renderer, row) == ["Yes, until six.<|im_end|>"]
+    assert "Hello, shop here." in text_of(renderer, row)
+
+
+@pytest.mark.parametrize(
+    ("messages", "reason"),
+    [
+        (CHAT[:2], "must have an answer"),
+        ([message("assistant", "Hi")], "must have an answer"),
+        ([*CHAT[:2], message("assistant", "  ")], "answer must not be empty"),
+        ([*CHAT[:2], {**CHAT[2], "weight": 0}], "must have an answer"),
+        ([{"content": "Hi"}, CHAT[2]], "must have a role"),
+        ([message("user", [{"type": "image"}]), CHAT[2]], "text or text parts"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_cannot_be_trained_is_an_error(
+    messages: Sequence[dict[str, Any]], reason: str
+) -> None:
+    with pytest.raises(RenderingError, match=rf"data\.jsonl:7: .*{reason}"):
+        renderer_of("chatml").render(chat(messages))
+
+
+def test_text_parts_are_joined() -> None:
+    renderer = renderer_of("chatml")
+    parts = [{"type": "text", "text": "Is it "}, {"type": "text", "text": "open?"}]
+    row = renderer.render(chat([{"role": "user", "content": parts}, CHAT[2]]))
+    assert "user\nIs it open?<|im_end|>" in text_of(renderer, row)
+
+
+def test_ids_beyond_the_embedding_are_refused() -> None:
+    tokenizer = tokenizer_of(CASES["chatml"])
+    renderer = renderer_of("chatml", vocab_size=400)
+    assert any(str(len(tokenizer)) in notice for notice in renderer.facts.notices)
+    with pytest.raises(RenderingError, match="must be below 400"):
+        renderer.render(chat(CHAT))
+    with pytest.raises(RenderingError, match="must be below 400"):
+        renderer.prompt_ids(CHAT[:2])
+
+
+def test_an_embedding_larger_than_the_vocabulary_is_fine() -> None:
+    renderer = renderer_of("chatml", vocab_size=4096)
+    assert renderer.facts.notices == ()
+    assert renderer.render(chat(CHAT)).trained.any()
+
+
+def test_overlong_examples_are_dropped_and_reported() -> None:
+    renderer = renderer_of("chatml", max_tokens=30)
+    short = chat([message("user", "Hi"), message("assistant", "Yes")])
+    rows, dropped = renderer.render_all([chat(CHAT), short])
+    assert [row.place for row in rows] == [PLACE]
+    assert len(dropped) == 1
+    assert "data.jsonl:7: a row must have at most 30 tokens" in str(dropped[0])
+
+
+def test_no_row_is_longer_than_the_context() -> None:
+    whole = renderer_of("chatml").render(chat(CHAT))
+    tokenizer = tokenizer_of(CASES["chatml"])
+    renderer = make_renderer(tokenizer, RenderSettings(), context=len(whole.ids) - 1)
+    with pytest.raises(RenderingError, match=r"the base's context\), found") as caught:
+        renderer.render(chat(CHAT))
+    assert "longer context" in str(caught.value.hint)
+    make_renderer(tokenizer, RenderSettings(), context=len(whole.ids)).render(chat(CHAT))
+
+
+def test_overlong_examples_can_lose_their_oldest_turns() -> None:
+    whole = renderer_of("chatml").render(chat(CHAT))
+    renderer = renderer_of("chatml", max_tokens=len(whole.ids) - 1, overlong="shorten")
+    row = renderer.render(chat(CHAT))
+    limit = len(whole.ids) - 1
+    assert row.notes == (f"the 2 oldest messages are left out to fit {limit} tokens",)
+    assert trained_texts(renderer, row) == ["Тоже 🙂<|im_end|>"]
+    text = text_of(renderer, row)
+    assert "Be kind." in text
+    assert "Is it open?" not in text
+    with pytest.raises(RenderingError, match="even its last turn is longer"):
+        renderer_of("chatml", max_tokens=8, overlong="shorten").render(chat(CHAT))
+
+
+def test_shortening_is_advised_only_where_it_helps() -> None:
+    renderer = renderer_of("chatml", max_tokens=30)
+    with pytest.raises(RenderingError) as caught:
+        renderer.render(chat(CHAT))
+    assert "render.overlong" in str(caught.value.hint)
+    with pytest.raises(RenderingError) as caught:
+        renderer.render_prompt(chat(CHAT))
+    assert "render.overlong" not in str(caught.value.hint)
+    with pytest.raises(RenderingError) as caught:
+        renderer_of("chatml", max_tokens=8).render(chat(CHAT[:3]))
+    assert "render.overlong" not in str(caught.value.hint)
+
+
+def test_plain_text_is_trained_from_its_first_token_to_eos() -> None:
+    renderer, tokenizer = renderer_of("llama3"), tokenizer_of(CASES["llama3"])
+    row = renderer.render(TextExample(PLACE, "Да. <|eot_id|>"))
+    assert row.ids[0] == tokenizer.bos_token_id
+    assert row.ids[-1] == tokenizer.eos_token_id
+    assert row.trained.tolist() == [False] + [True] * (len(row.ids) - 1)
+    assert tokenizer.decode(row.ids[1:-1]) == "Да. <|eot_id|>"
+    with pytest.raises(RenderingError, match="at most 5 tokens"):
+        renderer_of("llama3", max_tokens=5).render(TextExample(PLACE, "A long text indeed."))
+
+
+def test_a_class_is_the_answer_to_its_text() -> None:
+    renderer = renderer_of("chatml")
+    row = renderer.render(ClassificationExample(PLACE, "My card is gone", "lost_card"))
+    assert trained_texts(renderer, row) == ["lost_card<|im_end|>"]
+
+
+def test_labels_are_scored_as_they_are_trained() -> None:
+    renderer = renderer_of("mistral")
+    labels = ["lost_card", "top_up"]
+    prompt, answers = renderer.answers_ids([message("user", "My card is gone")], labels)
+    for label, answer in zip(labels, answers, strict=True):
+        row = renderer.render(ClassificationExample(PLACE, "My card is gone", label))
+        assert row.ids.tolist() == prompt + answer
+
+
+def test_a_prompt_put_before_an_example_is_not_trained() -> None:
+    renderer = renderer_of("chatml")
+    shown = (CHAT[0], message("user", "Shown?"), message("assistant", "Shown."))
+    row = renderer.render(ClassificationExample(PLACE, "Hi", "greeting"), lambda m: (*shown, *m))
+    assert trained_texts(renderer, row) == ["greeting<|im_end|>"]
+    assert "Shown." in text_of(renderer, row)
+
+
+PAIR = PreferenceExample(PLACE, CHAT[:4], CHAT[4:], (message("assistant", "Go away."),))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_pairs_share_their_prompt(name: str) -> None:
+    renderer = renderer_of(name)
+    pair = renderer.render_pair(PAIR)
+    assert pair.prompt_ids.tolist() == renderer.prompt_ids(CHAT[:4])
+    for row, ids in ((pair.chosen, pair.chosen_ids), (pair.rejected, pair.rejected_ids)):
+        assert row.trained.tolist() == [False] * pair.num_prompt + [True] * len(ids)
+    assert trained_texts(renderer, pair.rejected) == [CASES[name].answer.format("Go away.")]
+    assert renderer.render(PAIR).ids.tolist() == pair.chosen.ids.tolist()
+
+
+def test_a_pair_of_equal_answers_is_an_error() -> None:
+    same = replace(PAIR, rejected=(message("assistant", " Тоже 🙂 "),))
+    with pytest.raises(RenderingError, match="must differ"):
+        renderer_of("llama3").render_pair(same)
+
+
+def test_of_feedback_only_the_judged_answer_is_trained() -> None:
+    renderer = renderer_of("chatml")
+    row = renderer.render(FeedbackExample(PLACE, CHAT[:4], CHAT[4:], good=False))
+    assert trained_texts(renderer, row) == ["Тоже 🙂<|im_end|>"]
+
+
+def test_plain_text_is_no_chat() -> None:
+    with pytest.raises(RenderingError, match="no chat"):
+        chat_of(TextExample(PLACE, "Once."))

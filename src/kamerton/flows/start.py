@@ -8,7 +8,7 @@ from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
 from kamerton.store.variants import Variant, check_base, find_variant
 
-__all__ = ["ensure_held_alike", "ensure_same_base", "read_members", "read_start", "taken_over"]
+__all__ = ["ensure_same_base", "ensure_same_weights", "read_members", "read_start", "taken_over"]
 
 
 def read_start(recipe: Recipe, workspace: Workspace) -> Variant | None:
@@ -94,19 +94,19 @@ def taken_over(recipe: Recipe, start: Variant | None) -> Recipe:
     return recipe.model_copy(update=changed)
 
 
-def ensure_same_base(start: Variant, base: Base) -> None:
-    """Refuse to go on over another base than the starting variant's.
+def ensure_same_base(variant: Variant, base: Base) -> None:
+    """Refuse to use a variant over another base than its own.
 
     Args:
-        start: The starting variant.
-        base: As it was loaded.
+        variant: The variant.
+        base: As it was loaded, in whatever rounding.
 
     Raises:
         VariantError: If they differ.
     """
     identity = base.identity
     check_base(
-        start.manifest,
+        variant.manifest,
         base=identity.id,
         weight_hash=identity.weight_hash,
         tokenizer_hash=identity.tokenizer_hash,
@@ -114,20 +114,21 @@ def ensure_same_base(start: Variant, base: Base) -> None:
     )
 
 
-def ensure_held_alike(start: Variant, base: Base) -> None:
-    """Refuse to learn over a base that is rounded otherwise than that of the starting variant.
+def ensure_same_weights(variant: Variant, base: Base) -> None:
+    """Refuse to learn from a variant over another base than its own, or one rounded otherwise.
 
     Args:
-        start: The starting variant.
+        variant: The starting variant, or a member of the new one.
         base: As it was loaded.
 
     Raises:
-        VariantError: If `base.quantise` differs.
+        VariantError: If the base or `base.quantise` differs.
     """
-    made, here = start.manifest.base.quantise, base.identity.quantise
+    ensure_same_base(variant, base)
+    made, here = variant.manifest.base.quantise, base.identity.quantise
     if made != here:
         raise VariantError(
-            f"'{start.name}' was made over a base with base.quantise = \"{made}\", the recipe has "
-            f'"{here}"',
+            f"'{variant.name}' was made over a base with base.quantise = \"{made}\", "
+            f'the recipe has "{here}"',
             hint=f'set base.quantise = "{made}"',
         )

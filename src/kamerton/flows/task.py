@@ -25,7 +25,7 @@ from kamerton.flows.prepare import new_tokens_of, render_all, renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.references import cached_references
 from kamerton.flows.reward_functions import function_hashes
-from kamerton.flows.start import ensure_held_alike, ensure_same_base
+from kamerton.flows.start import ensure_same_weights
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import EmbeddedEngine, room_of
 from kamerton.models.base import Base
@@ -156,14 +156,12 @@ def _attached(recipe: Recipe, base: Base, parts: Parts, first: Trainable) -> Ada
     """The adapter that learns, on the base."""
     if parts.start is None:
         for member in parts.members:
-            ensure_same_base(member, base)
-            ensure_held_alike(member, base)
+            ensure_same_weights(member, base)
         files = [member.files() for member in parts.members]
         opening = first_ids(first).tolist()
         adapter = attach(base, recipe.adapter, recipe.train.seed, opening, files)
     else:
-        ensure_same_base(parts.start, base)
-        ensure_held_alike(parts.start, base)
+        ensure_same_weights(parts.start, base)
         adapter = load(base, parts.start.manifest.method, parts.start.files())
     if isinstance(recipe.objective, RewardSettings):
         adapter = _judging(base, adapter, recipe.objective.num_scores, recipe.train.seed)

@@ -1,1 +1,1 @@
-"""Floor 4: adapters, one file per method: attach, train, merge, save, load."""
+"""Floor 4: adapters, one file per method, a folder per family: attach, train, merge, save, load."""

@@ -1,1 +1,1 @@
-"""Floor 1: formats, audit, rendering with loss masks, split, redaction. Never imports torch."""
+"""Floor 1: reading, formats, audit, rendering with loss masks, privacy. Never imports torch."""

@@ -51,7 +51,7 @@ METHODS: list[partial] = [
 LAYOUT = Layout.of_lengths([11, 3, 20, 11])
 OPENING = range(5, 16)
 """What training texts begin with, as ids."""
-SHAPES = ("llama", "gemma3", "gpt2")
+SHAPES = ("llama", "qwen3", "gemma3", "gpt2")
 
 pytestmark = pytest.mark.parametrize(
     "method", METHODS, ids=lambda m: "-".join([m().kind, *m.keywords])
@@ -273,7 +273,9 @@ def test_gradients_equal_finite_differences(method: partial, shape: str) -> None
         pairs = zip(grads, direction, strict=True)
         slope = float(torch.stack([(g * d).sum() for g, d in pairs]).sum()) / length
         assert slope > 0
-        step = 1e-3 / slope  # the loss changes by 2e-3: a thousand times its rounding
+        # The loss changes by 2e-3, a thousand times its rounding, unless that would be so far that
+        # the gates of a fusion bend on the way.
+        step = min(1e-3 / slope, 0.15)
         coarse, fine = (
             moved_loss(made.base, parameters, direction, by / length)
             - moved_loss(made.base, parameters, direction, -by / length)

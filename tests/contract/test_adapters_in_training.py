@@ -13,7 +13,7 @@ from kamerton.training.loop import train
 from kamerton.training.memory import recompute_blocks
 from kamerton.training.settings import TrainSettings
 from kamerton.training.task import Task
-from tests.contract.test_adapters import METHODS, attach_to, gradient, same, trained
+from tests.contract.test_adapters import METHODS, SHAPES, attach_to, gradient, same, trained
 from tests.shapes import tiny_base
 from tests.unit.training.test_loop import examples
 
@@ -60,7 +60,7 @@ def test_a_stopped_run_ends_with_the_same_bits(method: partial, tmp_path: Path) 
     assert same(weights(method, tmp_path / "parts", 2), whole)
 
 
-@pytest.mark.parametrize("shape", ["llama", "gemma3", "gpt2"])
+@pytest.mark.parametrize("shape", SHAPES)
 def test_recomputed_blocks_give_the_same_gradient(method: partial, shape: str) -> None:
     made = trained(method, shape)
     kept = gradient(made.base, made.adapter)

@@ -35,7 +35,7 @@ def name(method: partial) -> str:
 
 
 @pytest.mark.parametrize("kind", CODECS)
-@pytest.mark.parametrize("shape", ["llama", "qwen3", "gemma3", "gpt2"])
+@pytest.mark.parametrize("shape", suite.SHAPES)
 @pytest.mark.parametrize("method", DECLARED, ids=name)
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("test_"))
 def test_it_holds(check: Callable, method: partial, shape: str, kind: str) -> None:
@@ -53,7 +53,10 @@ def test_the_others_refuse(method: partial, kind: str) -> None:
 
 
 def test_the_suite_is_as_large_as_it_should_be() -> None:
-    assert len(CHECKS) >= 8
-    assert len(DECLARED) >= 6
-    assert OTHERS
+    assert suite.SHAPES == ("llama", "qwen3", "gemma3", "gpt2")
     assert set(CODECS) == {"nf4", "int8"}
+    assert {method().kind for method in suite.METHODS} == {kind().kind for kind in suite.KINDS}
+    dense = len(CHECKS) * len(suite.METHODS) * len(suite.SHAPES)
+    quantised = len(CHECKS) * len(DECLARED) * len(suite.SHAPES) * len(CODECS)
+    # A new method, form or check raises these; nothing else may lower them.
+    assert (dense, quantised) == (8 * 17 * 4, 8 * 15 * 4 * 2)

@@ -98,7 +98,8 @@ def _default(field: FieldInfo, is_table: bool) -> str:
         return "required"
     value = field.get_default(call_default_factory=True)
     if is_table or value is PydanticUndefined:
-        return ""
+        kind = getattr(value, "kind", None)
+        return f'`kind = "{kind}"`' if kind else ""
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, tuple):

@@ -45,10 +45,10 @@ class CombineSettings(Settings):
     average or stack."""
     weights: tuple[float, ...] = ()
     """Factor of each update, in ties its share beside the others; empty means 1 each."""
-    density: float = Field(default=0.0, ge=0, le=1)
-    """Share of each update that ties and dare keep; 0 means 0.2 for ties and 0.5 for dare."""
-    rank: int = Field(default=0, ge=0, le=1024)
-    """Rank of the result; 0 means the largest (sum, average) or the sum (ties, dare) of ranks."""
+    density: float | None = Field(default=None, gt=0, le=1)
+    """Share of each update that ties and dare keep; by default 0.2 for ties and 0.5 for dare."""
+    rank: int | None = Field(default=None, ge=1, le=1024)
+    """Rank of the result; by default the largest (sum, average) or the sum (ties, dare)."""
     seed: int = 0
     """For what dare drops."""
 

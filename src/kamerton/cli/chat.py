@@ -67,7 +67,8 @@ def chat(
     Empty input or Ctrl-D ends; /new begins a new conversation.
 
     Of two you see the answers without names and say which is better. Votes become pairs for
-    objective.kind = "dpo" and its like, and both go on from the better answer.
+    objective.kind = "dpo" and its like, and both go on from the better answer. Where input comes
+    from a file or a pipe, votes are only taken with --votes.
     """
     if len(variants) > 2:
         raise click.UsageError("at most two variants can be talked to at once")
@@ -93,6 +94,8 @@ def chat(
     booth = None
     if len(variants) == 2 and (votes or sys.stdin.isatty()):
         booth = Booth(conversation, votes or project / "votes.jsonl", chosen)
+    elif len(variants) == 2:
+        messages.print("input is no terminal: no votes are taken without --votes", style="dim")
     if sys.stdin.isatty():
         messages.print("empty input or Ctrl-D ends, /new begins a new conversation", style="dim")
     while True:

@@ -21,7 +21,7 @@ VERBS = {
     "train": "make a variant from a recipe; goes on after a crash",
     "evaluate": "compare variants with prompting, with intervals and p-values",
     "chat": "talk to a variant, or to two side by side",
-    "variant": "list, show, verify and merge variants",
+    "variant": "list, show, verify, combine, merge and export variants",
     "demo": "the whole way on bundled data, offline, in minutes",
 }
 """Every verb with its one-line help; a verb lives in `kamerton.cli.<verb>`."""

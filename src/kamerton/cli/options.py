@@ -1,12 +1,13 @@
 """Options that several verbs share."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-__all__ = ["project_option", "set_option"]
+__all__ = ["in_project", "project_option", "set_option"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -27,6 +28,18 @@ def project_option(command: _Command) -> _Command:
         show_default="here",
         help="Folder with variants, runs and the store.",
     )(command)
+
+
+def in_project(project: Path) -> str:
+    """Give the words that a command after this one needs to find the same project.
+
+    Args:
+        project: As given by `--project`.
+
+    Returns:
+        " --project FOLDER", or nothing where it is here.
+    """
+    return "" if project == Path() else f" --project {shlex.quote(str(project))}"
 
 
 def set_option(command: _Command) -> _Command:

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from kamerton.cli.console import busy, messages, progress_sink, stop_flag
-from kamerton.cli.options import project_option, set_option
+from kamerton.cli.options import in_project, project_option, set_option
 from kamerton.core.settings import read_toml
 
 __all__ = ["train"]
@@ -51,7 +51,7 @@ def train(
             f"{outcome.reason} after {steps} in {outcome.seconds:.0f} s; "
             f"kept step {outcome.kept_step}{loss}"
         )
-    messages.print(f"next: kamerton evaluate {variant.name}", style="dim")
+    messages.print(f"next: kamerton evaluate {variant.name}{in_project(project)}", style="dim")
     if as_json:
         click.echo(json.dumps(variant.manifest.model_dump(mode="json"), ensure_ascii=False))
     else:

@@ -8,7 +8,7 @@ import click
 from rich.table import Table
 
 from kamerton.cli.console import data_console, messages, print_table
-from kamerton.cli.options import project_option
+from kamerton.cli.options import in_project, project_option
 
 __all__ = ["variant"]
 
@@ -136,18 +136,18 @@ def export(name: str, format: str, dtype: str, folder: Path | None, project: Pat
 @click.option("--to", "target", required=True, metavar="NAME", help="Name of the new variant.")
 @click.option("--weight", "weights", type=float, multiple=True, help="One per variant, in order.")
 @click.option(
-    "--density", type=float, default=0.0, show_default="ties 0.2, dare 0.5",
-    help="Share of each update that is kept.",
+    "--density", type=float, default=None, show_default="ties 0.2, dare 0.5",
+    help="Share of each update that is kept, above 0, at most 1.",
 )  # fmt: skip
 @click.option(
-    "--rank", type=int, default=0, show_default="largest, or sum of ranks",
-    help="Of the result; not for cat.",
+    "--rank", type=int, default=None, show_default="largest, or sum of ranks",
+    help="Of the result, at least 1; not for cat.",
 )  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="For what dare drops.")
 @project_option
 def combine(
-    names: tuple[str, ...], how: str, target: str, weights: tuple[float, ...], density: float,
-    rank: int, seed: int, project: Path,
+    names: tuple[str, ...], how: str, target: str, weights: tuple[float, ...],
+    density: float | None, rank: int | None, seed: int, project: Path,
 ) -> None:  # fmt: skip
     """Combine the variants A, B... of one base and one method into the variant NAME.
 
@@ -165,7 +165,7 @@ def combine(
     made = combine_variants(found, target, workspace, settings)
     for note in made.manifest.combination["notes"]:
         messages.print(f"note: {note}")
-    messages.print(f"next: kamerton evaluate {' '.join(names)} {target}")
+    messages.print(f"next: kamerton evaluate {' '.join(names)} {target}{in_project(project)}")
     click.echo(made.folder)
 
 
@@ -176,10 +176,15 @@ def _export(name: str, format: Any, folder: Path, dtype: Any, project: Path) -> 
 
     found = find_variant(name, Workspace(project).variants)
     written = export_variant(found, folder, format, dtype)
+    other = (
+        "the base alone"
+        if format == "gguf-base"
+        else f"the variant, whose adapter moves them by up to {written.moved:.3g}"
+    )
     messages.print(
         f"written as {written.format} in {written.dtype} and read back: logits differ by at most "
-        f"{written.largest:.3g} from the variant, whose adapter moves them by up to "
-        f"{written.moved:.3g}; {written.same_top:.1%} of the likeliest tokens are the same"
+        f"{written.largest:.3g} from {other}; {written.same_top:.1%} of the likeliest tokens are "
+        "the same"
     )
     if written.note:
         messages.print(f"note: {written.note}", style="yellow")

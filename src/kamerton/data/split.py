@@ -4,8 +4,8 @@ Each cluster of examples gets a fixed point in [0, 1) from its content and the s
 when the point lies below the share. So a row's side depends on nothing but itself, with four
 exceptions, all of which keep small data sets usable:
 
-- of fewer than 100 clusters at least the share is held out, the lowest points first: chance alone
-  would leave one of 45 now and then. A new row can then move one other;
+- of fewer than 100 clusters just the share is held out, the lowest points: chance alone would now
+  and then take one of 45, or nine of 40. A new row can then move one other;
 - a label of five or more clusters always has one held out: the lowest point, when none is below
   the share. A new row of that label can take its place;
 - a label of two or more clusters never goes wholly to the holdout: the highest point stays;
@@ -64,7 +64,7 @@ def split(examples: Sequence[Example], holdout: float, seed: int) -> tuple[Picke
 
     held = distinct / 2**63 < holdout
     if len(distinct) < _FEW_CLUSTERS:
-        held[: round(holdout * len(distinct))] = True
+        held = np.arange(len(distinct)) < round(holdout * len(distinct))
     for _, members in sorted(of_label.items(), key=lambda item: str(item[0])):
         _keep_both_sides(held, np.unique(members), least=_CLUSTERS_PER_LABEL)
     _keep_both_sides(held, np.arange(len(distinct)), least=2)

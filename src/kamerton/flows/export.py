@@ -18,6 +18,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save
 from torch import Tensor
 
+from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.bottleneck.bottleneck import Bottleneck
 from kamerton.adapters.catalogue import load
 from kamerton.adapters.formats import adapterhub
@@ -54,6 +55,14 @@ _DTYPES: dict[str, torch.dtype] = {
 _GGUF_DTYPES: dict[torch.dtype, GgufDType] = {
     torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16",
 }  # fmt: skip
+_REFUSED: dict[Format, str] = {
+    "peft": "which PEFT has no format for",
+    "merged": "which cannot be merged",
+    "gguf": "which cannot be merged",
+    "gguf-lora": "and llama.cpp puts only LoRA on a model",
+    "gguf-base": "and llama.cpp puts only LoRA on a model",
+    "adapterhub": "and AdapterHub's files hold bottlenecks",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +112,33 @@ def export_variant(
     ensure_writes(variant, "exported")
     if not variant.manifest.files:
         raise VariantError(f"{variant.name} is a prompt only: it has no weights to export")
-    renderer, wanted, moved = _own_logits(variant, alone=format == "gguf-base")
+    base = base_of(variant)
+    ready = make_ready(variant, base)
+    assert ready.adapter is not None
+    _ensure_can(variant, ready.adapter, format)
+    wanted = probe_logits(ready.renderer, base)
+    with ready.adapter.disabled():
+        plain = probe_logits(ready.renderer, base)
+    moved = largest_change(wanted, plain)
+    if format == "gguf-base":
+        wanted = plain
     note = ""
+    if format in ("merged", "gguf") and variant.manifest.base.quantise != "none":
+        note = (
+            "merged into the original weights, not into the rounded ones that the variant learned "
+            "over: evaluate the merged model before you use it"
+        )
     with atomic_folder(folder) as temporary:
         if format == "merged":
             _write_merged(variant, temporary, dtype)
-            found, name = _merged_logits(variant, temporary, renderer)
+            found, name = _merged_logits(variant, temporary, ready.renderer)
         elif format == "peft":
             found, name = _write_peft(variant, temporary, dtype)
         elif format == "gguf-lora":
             found, name = _write_gguf_lora(variant, temporary, dtype)
         elif format.startswith("gguf"):
-            found, name, note = _write_gguf(variant, temporary, dtype, merged=format == "gguf")
+            found, name, other = _write_gguf(variant, temporary, dtype, merged=format == "gguf")
+            note = "; ".join(filter(None, (note, other)))
         else:
             found, name = _write_adapterhub(variant, temporary, dtype)
         if not torch.isfinite(found).all():
@@ -123,16 +147,25 @@ def export_variant(
     return Exported(format, name, largest_change(wanted, found), moved, float(same), note)
 
 
-def _own_logits(variant: Variant, alone: bool) -> tuple[Renderer, Tensor, float]:
-    """What the variant says, or its base alone, and how far its adapter moves that."""
-    base = base_of(variant)
-    ready = make_ready(variant, base)
-    assert ready.adapter is not None
-    wanted = probe_logits(ready.renderer, base)
-    with ready.adapter.disabled():
-        plain = probe_logits(ready.renderer, base)
-    moved = largest_change(wanted, plain)
-    return ready.renderer, plain if alone else wanted, moved
+def _ensure_can(variant: Variant, adapter: Adapter, format: Format) -> None:
+    """Refuse a format that does not hold such an adapter, and say which ones do."""
+    config = json.loads(variant.files().get(CONFIG_FILE, b"{}"))
+    can: dict[Format, bool] = {
+        "peft": "peft_type" in config,
+        "merged": adapter.capabilities.mergeable,
+        "gguf": adapter.capabilities.mergeable,
+        "gguf-lora": isinstance(adapter, Lora),
+        "gguf-base": isinstance(adapter, Lora),
+        "adapterhub": isinstance(adapter, Bottleneck),
+    }
+    if not can[format]:
+        others = [name for name in can if can[name]]
+        raise VariantError(
+            f"{variant.name} is '{variant.manifest.method}', {_REFUSED[format]}",
+            hint=f"export it with --format {' or '.join(others)}"
+            if others
+            else "no other program's format holds it",
+        )
 
 
 def _write_merged(variant: Variant, folder: Path, dtype: DType) -> None:
@@ -156,11 +189,7 @@ def _dense_base(variant: Variant, dtype: DType) -> Base:
 def _merged(variant: Variant, base: Base) -> Iterator[None]:
     """Merge into the original weights, rounding once to their dtype."""
     adapter = make_ready(variant, base).adapter
-    if adapter is None or not adapter.capabilities.mergeable:
-        raise VariantError(
-            f"{variant.name} is '{variant.manifest.method}', which cannot be merged",
-            hint="export it with --format peft, or --format adapterhub",
-        )
+    assert adapter is not None
     adapter.merge()
     with adapter.as_plain_model():
         yield
@@ -217,11 +246,7 @@ def _write_gguf_lora(variant: Variant, folder: Path, dtype: DType) -> tuple[Tens
     """Write a LoRA for llama.cpp and attach what was written to the original weights."""
     base = _dense_base(variant, "auto")
     adapter = make_ready(variant, base).adapter
-    if not isinstance(adapter, Lora):
-        raise VariantError(
-            f"{variant.name} is '{variant.manifest.method}': llama.cpp puts only LoRA on a model",
-            hint="methods that can be merged are exported with --format gguf",
-        )
+    assert isinstance(adapter, Lora)
     path = folder / f"{variant.name}-lora.gguf"
     kind = _GGUF_DTYPES[_DTYPES.get(dtype, torch.float32)]
     write_gguf_lora(base, adapter, path, variant.name, kind)
@@ -234,11 +259,7 @@ def _write_adapterhub(variant: Variant, folder: Path, dtype: DType) -> tuple[Ten
     """Write AdapterHub's files and attach them to the variant's base."""
     base = base_of(variant)
     adapter = make_ready(variant, base).adapter
-    if not isinstance(adapter, Bottleneck):
-        raise VariantError(
-            f"{variant.name} is '{variant.manifest.method}': AdapterHub's files hold bottlenecks",
-            hint="export it with --format peft, or merged",
-        )
+    assert isinstance(adapter, Bottleneck)
     files = adapterhub.write_adapterhub(base, adapter, variant.name.replace(".", "-"))
     weights = adapterhub.WEIGHTS_FILE
     files[weights] = _cast(files[weights], dtype)
@@ -272,12 +293,5 @@ def _dtypes(content: bytes) -> str:
 def _peft_files(variant: Variant, dtype: DType) -> dict[str, bytes]:
     """Take the files PEFT knows, with tensors in another dtype if asked for."""
     files = variant.files()
-    kind = json.loads(files[CONFIG_FILE]).get("peft_type") if CONFIG_FILE in files else None
-    if kind is None or WEIGHTS_FILE not in files:
-        raise VariantError(
-            f"{variant.name} is '{variant.manifest.method}', which PEFT has no format for",
-            hint="export it with --format merged if the method can be merged; bottlenecks with "
-            "--format adapterhub",
-        )
     files[WEIGHTS_FILE] = _cast(files[WEIGHTS_FILE], dtype)
     return files

@@ -186,6 +186,8 @@ def test_weights_that_mean_nothing(settings: dict, said: str) -> None:
     "values",
     [
         {"how": "sum", "density": 0.5},
+        {"how": "ties", "density": 0},
+        {"how": "sum", "rank": 0},
         {"how": "cat", "rank": 4},
         {"how": "mean"},
         {"weights": [1.0, float("nan")]},

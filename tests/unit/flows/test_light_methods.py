@@ -59,8 +59,11 @@ def test_bottlenecks_are_exported_for_adapterhub_only(
             export_variant(variants["bottleneck"], tmp_path / format, format)
         assert "--format adapterhub" in str(caught.value.hint)
         assert not (tmp_path / format).exists()
-    with pytest.raises(VariantError, match="hold bottlenecks"):
+    with pytest.raises(VariantError, match="hold bottlenecks") as caught:
         export_variant(variants["ia3"], tmp_path / "ia3", "adapterhub")
+    assert caught.value.hint == "export it with --format peft or merged or gguf"
+    with pytest.raises(VariantError, match="only LoRA"):
+        export_variant(variants["ia3"], tmp_path / "ia3", "gguf-base")
 
 
 def test_scales_and_parts_are_exported(variants: dict[str, Variant], tmp_path: Path) -> None:

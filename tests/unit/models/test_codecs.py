@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from kamerton.models.codecs import CODECS, _pack_scales, _unpack_scales, dynamic_levels
+from kamerton.models.codecs import (
+    CODECS,
+    NF4_LEVELS,
+    _nearest,
+    _pack_scales,
+    _unpack_scales,
+    dynamic_levels,
+)
 
 NF4 = CODECS["nf4"]
 INT8 = CODECS["int8"]
@@ -80,3 +87,13 @@ def test_scales_in_8_bits_are_nearly_exact() -> None:
     assert levels.unique().numel() == 256
     assert (levels == 0).sum() == 1
     assert levels.max() == 1
+
+
+def test_the_nearest_level_is_found_to_the_last_bit() -> None:
+    levels = torch.tensor(NF4_LEVELS)
+    middles = (levels[1:] + levels[:-1]) / 2
+    around = [torch.nextafter(middles, torch.tensor(to)) for to in (-2.0, 2.0)]
+    edges = torch.arange(65) / 32 - 1
+    values = torch.cat([middles, *around, levels, edges, torch.linspace(-1, 1, 100_001)])
+    expected = torch.searchsorted(middles, values).to(torch.uint8)
+    assert torch.equal(_nearest(values), expected)

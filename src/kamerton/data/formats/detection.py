@@ -75,6 +75,7 @@ _NEEDED: Mapping[str, tuple[tuple[str, ...], ...]] = {
 """Format to the sets of fields of which one must be whole."""
 
 _NAMED = 20
+_VERDICTS = 0.75  # share of labels that must be yes or no where rows are feedback
 _YES = frozenset(("true", "1", "yes", "good", "up", "да"))
 _NO = frozenset(("false", "0", "no", "bad", "down", "нет"))
 
@@ -184,6 +185,12 @@ def settle_schema(
                 hint=f"data.columns may name {', '.join(sorted(_fields(format)))}",
             )
     if chosen is None:
+        kinds = sorted({kind for row in sample if (kind := _detect([row], columns))})
+        if len(kinds) > 1:
+            raise DataError(
+                f"{name}: rows of several kinds in one file: {', '.join(kinds)}",
+                hint="put each kind into a file of its own",
+            )
         empty = [path for path in found if all(value_at(row, path) is None for row in sample)]
         without = f"; empty in every row: {_listed(empty)}" if empty else ""
         raise DataError(
@@ -227,8 +234,9 @@ def _detect(
         if len(fitting) <= least_share * len(sample):
             continue
         if known == "feedback":
-            labels = [schema.value(fields, "label") for fields in fitting]
-            if any(yes_or_no(label) is None for label in labels):
+            # A few other labels are mistakes: their rows are named, not taken for good answers.
+            labels = [yes_or_no(schema.value(fields, "label")) for fields in fitting]
+            if sum(label is not None for label in labels) <= _VERDICTS * len(labels):
                 continue
         if known == "ranking":
             if not all(_is_list(schema.value(fields, "answers")) for fields in fitting):

@@ -199,7 +199,10 @@ def _reason(error: Exception) -> str:
         return "nested too deeply"
     if isinstance(error, json.JSONDecodeError):
         reason = error.msg.lower().removesuffix(" at")
-        return f"not valid JSON: {reason} at character {error.colno}"
+        # A text that is cut short ends before its line break, not after it.
+        at = min(error.pos, len(error.doc.rstrip()))
+        column = at - error.doc.rfind("\n", 0, at)
+        return f"not valid JSON: {reason} at character {column}"
     return f"not valid JSON: {error}"
 
 

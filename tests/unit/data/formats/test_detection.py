@@ -188,6 +188,26 @@ def test_named_columns_decide_the_format():
     assert isinstance(parse({"text": "t", "label": "x"}, format="text"), TextExample)
 
 
+def test_a_few_wrong_verdicts_make_no_prompts_of_feedback():
+    def rows(labels):
+        return [{"prompt": "q", "completion": "a", "label": label} for label in labels]
+
+    assert detect_format(rows([True, False, True, "no", "maybe"])) == "feedback"
+    assert detect_format(rows(["yes", "no", "orders", "refunds"])) == "prompt"
+    assert detect_format(rows([0, 1, 2])) == "prompt"
+
+
+def test_a_mixture_is_called_one():
+    rows = [
+        {"prompt": "q", "chosen": "a", "rejected": "b"},
+        {"question": "q", "reply": "a"},
+        {"prompt": "q", "completion": "a"},
+        {"text": "t", "label": "x"},
+    ]
+    with pytest.raises(DataError, match="several kinds in one file: classification, pref.*prompt"):
+        settle_schema(rows, name="mixed.jsonl")
+
+
 @pytest.mark.parametrize(
     ("fields", "options", "problem"),
     [

@@ -69,6 +69,12 @@ def test_places_are_lines(tmp_path):
     assert [row.place.line for row in read_rows(lines)] == [2, 3]
 
 
+def test_a_line_that_was_cut_says_where(tmp_path):
+    path = write(tmp_path, "a.jsonl", LINES + '{"prompt": "x", "chosen": \n' + LINES)
+    (rejection,) = rejections_of(path)
+    assert rejection.reason == "not valid JSON: expecting value at character 26"
+
+
 def test_bad_lines_are_listed_and_cost_nothing_else(tmp_path):
     bad = ['{"text": "cut', "[1, 2]", "7", "null", "[" * 100_000, '{"n": ' + "9" * 5000 + "}"]
     path = write(tmp_path, "a.jsonl", LINES + "\n".join(bad) + "\n" + LINES)

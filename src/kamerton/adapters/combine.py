@@ -111,7 +111,8 @@ def normalised(settings: CombineSettings, count: int) -> tuple[float, ...]:
     weights = settings.weights or (1.0,) * count
     if len(weights) != count or not all(abs(w) < float("inf") and w for w in weights):
         raise AdapterError(
-            f"combine: weights must be {count} finite numbers other than 0, got {weights}"
+            f"combine: weights must be {count} finite numbers other than 0, one per variant, got "
+            + (", ".join(map(str, weights)) or "none")
         )
     if settings.how == "average":
         if sum(weights) == 0:

@@ -161,6 +161,11 @@ def _problem(model: type[BaseModel], detail: ErrorDetails, source: str) -> str:
         kinds = {kind for one in inside for kind in _tags(one)}
         found = str(detail["ctx"]["tag"])
         return f"{source}: {key}.kind: '{found}' is not known{suggestion(found, kinds)}"
+    if detail["type"] in ("model_type", "model_attributes_type"):
+        found = detail["input"]
+        meant = isinstance(found, str) and any(found in _tags(one) for one in inside)
+        way = f'; write {key}.kind = "{found}"' if meant else ""
+        return f"{source}: {key} must be a table, got {found!r}{way}"
     if detail["type"] == "missing":
         return f"{source}: '{key}' is required"
     message = detail["msg"].removeprefix("Value error, ")

@@ -62,3 +62,16 @@ def test_an_unknown_objective_is_answered_with_the_known_ones(tmp_path: Path) ->
         Recipe.read(path)
     with pytest.raises(SettingsError, match=r"'objective\.rewards' is required"):
         Recipe.parse({"name": "helper", "data": {"train": "a"}, "objective": {"kind": "ppo"}})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("adapter", "lora", "adapter must be a table, got 'lora'; write adapter.kind = \"lora\""),
+        ("data", "desk.jsonl", "data must be a table, got 'desk.jsonl'"),
+    ],
+)
+def test_a_word_where_a_table_belongs(key: str, value: str, said: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Recipe.parse({"name": "x", "data": {"train": "desk.jsonl"}, key: value})
+    assert str(caught.value) == f"settings: {said}"

@@ -8,6 +8,7 @@ import click
 from kamerton.cli.answers import answer_panel
 from kamerton.cli.audit_table import print_audit
 from kamerton.cli.console import busy, data_console, messages, print_table, progress_sink
+from kamerton.cli.options import in_project
 
 __all__ = ["demo"]
 
@@ -58,7 +59,7 @@ def demo(folder: Path) -> None:
         f"done in {seconds // 60:.0f} min {seconds % 60:.0f} s; report: {report}", soft_wrap=True
     )
     messages.print(
-        f"next: kamerton chat {made.variant.name} --project {folder}, then your own recipe",
+        f"next: kamerton chat {made.variant.name}{in_project(folder)}, then your own recipe",
         style="dim",
         soft_wrap=True,
     )

@@ -51,7 +51,8 @@ def train(
             f"{outcome.reason} after {steps} in {outcome.seconds:.0f} s; "
             f"kept step {outcome.kept_step}{loss}"
         )
-    messages.print(f"next: kamerton evaluate {variant.name}{in_project(project)}", style="dim")
+    following = f"next: kamerton evaluate {variant.name}{in_project(project)}"
+    messages.print(following, style="dim", soft_wrap=True)
     if as_json:
         click.echo(json.dumps(variant.manifest.model_dump(mode="json"), ensure_ascii=False))
     else:

@@ -165,7 +165,8 @@ def combine(
     made = combine_variants(found, target, workspace, settings)
     for note in made.manifest.combination["notes"]:
         messages.print(f"note: {note}")
-    messages.print(f"next: kamerton evaluate {' '.join(names)} {target}{in_project(project)}")
+    following = f"next: kamerton evaluate {' '.join(names)} {target}{in_project(project)}"
+    messages.print(following, soft_wrap=True)
     click.echo(made.folder)
 
 

@@ -149,7 +149,8 @@ def export_variant(
 
 def _ensure_can(variant: Variant, adapter: Adapter, format: Format) -> None:
     """Refuse a format that does not hold such an adapter, and say which ones do."""
-    config = json.loads(variant.files().get(CONFIG_FILE, b"{}"))
+    has_config = CONFIG_FILE in variant.manifest.files
+    config = json.loads((variant.folder / CONFIG_FILE).read_bytes()) if has_config else {}
     can: dict[Format, bool] = {
         "peft": "peft_type" in config,
         "merged": adapter.capabilities.mergeable,

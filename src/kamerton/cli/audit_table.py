@@ -52,7 +52,14 @@ def print_audit(out: Console, found: "Audit") -> None:
 
 
 def _lines(found: "Audit") -> list[tuple[str, str]]:
-    lines = []
+    taken = (c if c == name else f"{name} = {c}" for name, c in found.columns.items())
+    lines = [("columns", ", ".join(taken))] if found.columns else []
+    unused = ", ".join(found.unused_columns)
+    if found.unused_keys:
+        keys = ", ".join(f"{key} ({number})" for key, number in found.unused_keys.items())
+        unused += f"{'; ' if unused else ''}keys of turns: {keys}"
+    if unused:
+        lines.append(("not learned", unused))
     for part, units in found.lengths.items():
         said = "; ".join(
             f"{unit}: median {q.median}, 90 % to {q.p90}, 99 % to {q.p99}, longest {q.longest}"

@@ -38,10 +38,14 @@ COLUMN_NAMES = (
     "scores",
     "score",
     "system",
+    "context",
+    "reasoning",
     "history",
     "tools",
 )
 """Our names for the fields of all formats: the keys that `data.columns` may have."""
+
+_SIDE_NAMES = ("system", "context", "reasoning", "input", "history", "tools")
 
 
 class DataSettings(Settings):
@@ -72,7 +76,8 @@ class DataSettings(Settings):
     the score."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Our field to your column, as in { text = "sentence", label = "meta.intent" }; dots reach
-    into nested values, numbers into lists, names into each item of a list."""
+    into nested values, numbers into lists, names into each item of a list. An empty text leaves a
+    side field out: { context = "" }."""
     pairs: PairsName = "all"
     """Which pairs several ranked or rated answers to one prompt give: "all" (every better one with
     every worse one, so 6 of 4 answers, 21 of 7), "neighbours" (every one with one of the next
@@ -108,7 +113,7 @@ class DataSettings(Settings):
         for name, column in value.items():
             if name not in COLUMN_NAMES:
                 raise ValueError(f"unknown field '{name}'{suggestion(name, COLUMN_NAMES)}")
-            if not column:
+            if not column and name not in _SIDE_NAMES:
                 raise ValueError(f"'{name}' must name a column, got an empty text")
         return value
 

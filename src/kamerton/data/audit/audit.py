@@ -69,7 +69,9 @@ def audit(
         num_other_splits=loaded.num_other_splits,
         splits=loaded.splits,
         columns=dict(loaded.schema.sources),
-        unused_columns=tuple(sorted(seen.other_columns)),
+        unused_columns=_unused_columns(loaded, seen.other_columns),
+        unused_prose=loaded.unused.prose,
+        unused_keys=loaded.unused.keys,
         rejections=tuple(loaded.rejections),
         reasons=dict(reasons.most_common()),
         labels=dict(seen.labels.most_common()),
@@ -147,6 +149,17 @@ class _Seen:
         self._numbers[what] += 1
         if self._numbers[what] <= _PLACES:
             self._first_places[what].append(str(example.place))
+
+
+def _unused_columns(loaded: Loaded, others: Iterable[str]) -> tuple[str, ...]:
+    """Name texts by dotted paths, other columns whole; not those of which a part is used."""
+    texts = set(loaded.unused.columns)
+    known = {*texts, *loaded.schema.used, loaded.schema.group}
+    columns = (
+        name for name in others if not any(f"{one}.".startswith(f"{name}.") for one in known)
+    )
+    splits = {"split"} if loaded.splits else set()
+    return tuple(sorted({*texts, *columns} - splits))
 
 
 def _repeats(clusters: Iterable[tuple[int, ...]]) -> list[int]:

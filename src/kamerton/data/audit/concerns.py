@@ -1,6 +1,6 @@
 """What to mind about a data set, in words."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from kamerton.data.audit.findings import Audit
 
@@ -14,6 +14,7 @@ _SMALL_LANGUAGE = 0.1
 _LONGER = 0.7
 _LONG_CHARACTERS = 50_000
 _NAMED = 5
+_SPEAKERS = {"role", "speaker", "author", "from"}
 
 
 def warnings_of(found: Audit) -> tuple[str, ...]:
@@ -27,6 +28,7 @@ def warnings_of(found: Audit) -> tuple[str, ...]:
     """
     return (
         *_of_rows(found),
+        *_of_unused(found),
         *_of_split(found),
         *_of_labels(found),
         *_of_answers(found),
@@ -51,6 +53,18 @@ def _of_rows(found: Audit) -> Iterator[str]:
         yield f"{found.near_duplicates.number} examples nearly repeat an earlier one ({share:.1%})"
 
 
+def _of_unused(found: Audit) -> Iterator[str]:
+    if found.unused_prose:
+        yield f"nothing learns from the text in {_quoted(found.unused_prose)}"
+    if found.unused_keys:
+        yield f"nothing takes the keys {_quoted(tuple(found.unused_keys))} of turns"
+    if found.format == "text" and (said_by := set(found.unused_columns) & _SPEAKERS):
+        yield (
+            f"every row is a text of its own, but {_quoted(sorted(said_by))} says who speaks: "
+            "a conversation must be one row of messages"
+        )
+
+
 def _of_split(found: Audit) -> Iterator[str]:
     if found.leaked and found.leaked.number:
         yield (
@@ -72,9 +86,7 @@ def _of_labels(found: Audit) -> Iterator[str]:
         yield f"{most / total:.0%} of rows share one label, '{label}'"
     rare = [name for name, number in found.labels.items() if number < _FEW_OF_LABEL]
     if rare:
-        names = ", ".join(f"'{name}'" for name in rare[:_NAMED])
-        more = f" and {len(rare) - _NAMED} more" if len(rare) > _NAMED else ""
-        yield f"fewer than {_FEW_OF_LABEL} rows have the label {names}{more}"
+        yield f"fewer than {_FEW_OF_LABEL} rows have the label {_quoted(rare)}"
 
 
 def _of_answers(found: Audit) -> Iterator[str]:
@@ -118,3 +130,8 @@ def _of_texts(found: Audit) -> Iterator[str]:
     if found.personal:
         kinds = ", ".join(f"{kind} ({count.number})" for kind, count in found.personal.items())
         yield f"personal data in examples: {kinds}; data.redact = true masks it"
+
+
+def _quoted(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(f"'{name}'" for name in names[:_NAMED]) + more

@@ -52,7 +52,9 @@ class Audit:
         num_other_splits: Rows left out because `data.split` names other ones.
         splits: Rows per split, where the source holds several.
         columns: Our field to their column.
-        unused_columns: Columns that no field takes.
+        unused_columns: Columns that no field takes; dotted where text stands inside others.
+        unused_prose: Those of them that hold sentences rather than names.
+        unused_keys: Keys of turns that nothing takes, to the number of turns.
         rejections: All rows that cannot be used.
         reasons: Field and reason to number of rows, most frequent first.
         labels: Class (or good and bad) to number, most frequent first.
@@ -80,6 +82,8 @@ class Audit:
     splits: Mapping[str, int]
     columns: Mapping[str, str]
     unused_columns: tuple[str, ...]
+    unused_prose: tuple[str, ...]
+    unused_keys: Mapping[str, int]
     rejections: tuple[Rejection, ...]
     reasons: Mapping[str, int]
     labels: Mapping[str, int]

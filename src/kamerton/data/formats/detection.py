@@ -21,24 +21,30 @@ _MESSAGES = ("messages", "conversations", "conversation", "turns", "dialogue", "
 _ANSWERS = ("answers", "responses", "completions", "candidates", "outputs")
 _SCORE = ("score", "rating", "overall_score", "reward")
 _RANKS_INSIDE = tuple(f"{answers}.rank" for answers in _ANSWERS)
+# What a question is about: it stands beside the question, and is nothing without it.
+_CONTEXT = ("context", "passage", "document", "contexts", "passages", "documents")
+_REASONING = ("reasoning_content", "reasoning", "thinking")
 _SCORES_INSIDE = tuple(f"{answers}.{score}" for answers in _ANSWERS for score in _SCORE)
 
 _ALIASES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "preference": {
         "prompt": (*_PROMPT, *_MESSAGES),
+        "context": _CONTEXT,
         "chosen": ("chosen", "chosen_messages"),
         "rejected": ("rejected", "rejected_messages"),
     },
     "ranking": {
         "prompt": (*_PROMPT, *_MESSAGES),
+        "context": _CONTEXT,
         "answers": _ANSWERS,
         "ranks": ("ranks", "ranking", "rankings", *_RANKS_INSIDE),
         "scores": ("scores", "ratings", "rewards", *_SCORES_INSIDE),
     },
-    "rating": {"prompt": _PROMPT, "completion": _ANSWER, "score": _SCORE},
+    "rating": {"prompt": _PROMPT, "context": _CONTEXT, "completion": _ANSWER, "score": _SCORE},
     "feedback": {
         "messages": _MESSAGES,
         "prompt": _PROMPT,
+        "context": _CONTEXT,
         "completion": _ANSWER,
         "label": ("label", "kto_tag", "good"),
     },
@@ -46,20 +52,33 @@ _ALIASES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "alpaca": {
         "instruction": ("instruction",),
         "input": ("input",),
+        "context": _CONTEXT,
+        "reasoning": _REASONING,
         "output": ("output", "response", "completion", "answer"),
         "history": ("history",),
         "label": ("label",),
     },
-    "prompt": {"prompt": _PROMPT, "completion": _ANSWER, "label": ("label",)},
+    "prompt": {
+        "prompt": _PROMPT,
+        "context": _CONTEXT,
+        "reasoning": _REASONING,
+        "completion": _ANSWER,
+        "label": ("label",),
+    },
     "classification": {
         "text": ("text", "sentence", "utterance", *_PROMPT),
+        "context": _CONTEXT,
         "label": ("label", "intent", "category", "class"),
     },
     "text": {"text": ("text", "content")},
 }
 """Format, in the order they are tried, to our fields and the names they are found under."""
 
-_EVERYWHERE = {"system": ("system",), "tools": ("tools",)}
+_BESIDE_CHATS = {
+    "system": ("system", "system_prompt", "system_message"),
+    "tools": ("tools", "functions"),
+}
+_WITHOUT_CHATS = ("classification", "text")
 
 _NEEDED: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "preference": (("chosen", "rejected"),),
@@ -97,6 +116,13 @@ class Schema:
     group: str = ""
     explicit: bool = False
     pairs: PairsName = "all"
+
+    @property
+    def used(self) -> frozenset[str]:
+        """Columns that some field takes, as dotted paths."""
+        # An Alpaca row's `input` goes on where its instruction ends, in every format.
+        given = ("input",) if self.sources.get("prompt") == "instruction" else ()
+        return frozenset((*self.sources.values(), *given))
 
     def missing(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
         """Find what a row lacks.
@@ -166,7 +192,7 @@ def settle_schema(
     """
     columns = columns or {}
     found = sorted(set().union(*(paths_of(fields) for fields in sample)))
-    for column in [*columns.values(), *([group] if group else [])]:
+    for column in filter(None, [*columns.values(), group]):
         if all(value_at(fields, column) is None for fields in sample):
             raise DataError(
                 f"{name}: no row has the column '{column}'{suggestion(column, found)}",
@@ -255,12 +281,15 @@ def _sources(
     """Find under which name each field of a format stands in most rows."""
     sources: dict[str, str] = {}
     taken = set(columns.values())
-    for name, aliases in {**_ALIASES[format], **_EVERYWHERE}.items():
+    for name, aliases in _aliases(format).items():
         if name in columns:
-            sources[name] = columns[name]
+            # An empty name leaves the field out.
+            if columns[name]:
+                sources[name] = columns[name]
             continue
+        fits = _is_passage if name == "context" else _is_there
         counts = {
-            alias: sum(value_at(fields, alias) is not None for fields in sample)
+            alias: sum(fits(value_at(fields, alias)) for fields in sample)
             for alias in aliases
             if alias not in taken
         }
@@ -272,6 +301,17 @@ def _sources(
     return sources
 
 
+def _is_there(value: Any) -> bool:
+    return value is not None
+
+
+def _is_passage(value: Any) -> bool:
+    """Tell a text to read from the name or number of one."""
+    if isinstance(value, list):
+        return bool(value) and all(map(_is_passage, value))
+    return isinstance(value, str) and len(value.split()) > 1
+
+
 def _is_list(value: Any) -> bool:
     return isinstance(value, list) or (isinstance(value, str) and value.lstrip().startswith("["))
 
@@ -281,8 +321,13 @@ def _listed(columns: Sequence[str]) -> str:
     return (", ".join(columns[:_NAMED]) or "none") + more
 
 
+def _aliases(format: str) -> Mapping[str, tuple[str, ...]]:
+    beside = {} if format in _WITHOUT_CHATS else _BESIDE_CHATS
+    return {**_ALIASES[format], **beside}
+
+
 def _fields(format: str) -> set[str]:
-    return {*_ALIASES[format], *_EVERYWHERE}
+    return set(_aliases(format))
 
 
 def _as_format(name: str) -> FormatName:

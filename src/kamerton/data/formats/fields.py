@@ -106,6 +106,60 @@ class Fields:
                 value = f"{_text(value, source)}\n\n{given}"
         return said(value, source, speak)
 
+    def asked(self, prompt: tuple[Message, ...]) -> tuple[Message, ...]:
+        """Add what stands beside a prompt: system text before it, what it is about at its end.
+
+        Args:
+            prompt: Turns.
+
+        Returns:
+            The turns with a system turn, where the row has such text and the prompt no own one,
+            and with the row's context in the last user turn, where no turn holds that already.
+
+        Raises:
+            Unusable: If one is no text.
+        """
+        system, context = self.system(prompt), self._context
+        users = [i for i, message in enumerate(prompt) if message["role"] == "user"]
+        if not users or any(context.strip() in message["content"] for message in prompt):
+            return (*system, *prompt)
+        at, last = users[-1], prompt[users[-1]]
+        joined = {**last, "content": _joined(last["content"], context)}
+        return (*system, *prompt[:at], joined, *prompt[at + 1 :])
+
+    def question(self, *names: str) -> str:
+        """Join the texts of a question: the first must be there, the others may be missing.
+
+        Args:
+            *names: Our names of the fields.
+
+        Returns:
+            The texts with blank lines in between, and at the end what the question is about.
+
+        Raises:
+            Unusable: If one is no text, or the first holds white space only.
+        """
+        first, *others = names
+        texts = [self.text(first), *(self.optional_text(name) for name in others)]
+        return _joined("\n\n".join(text for text in texts if text.strip()), self._context)
+
+    def reasoned(self, answer: tuple[Message, ...]) -> tuple[Message, ...]:
+        """Add the row's reasoning to its answer.
+
+        Args:
+            answer: Turns; the last is the assistant's.
+
+        Returns:
+            The turns, as they were where there is no reasoning or the answer has its own.
+
+        Raises:
+            Unusable: If the reasoning is no text.
+        """
+        text, last = self.optional_text("reasoning"), answer[-1]
+        if not text.strip() or last.get("reasoning_content") or text.strip() in last["content"]:
+            return answer
+        return (*answer[:-1], {**last, "reasoning_content": text})
+
     def system(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
         """Read the row's system text.
 
@@ -132,9 +186,17 @@ class Fields:
         return None if value in (None, "") else str(value)
 
     @property
+    def _context(self) -> str:
+        """What a question is about; empty where there is nothing."""
+        value = self.value("context")
+        if isinstance(value, list) and all(isinstance(text, str) for text in value):
+            return "\n\n".join(text.strip() for text in value)
+        return self.optional_text("context")
+
+    @property
     def extra(self) -> dict[str, Any]:
         """The other columns; a nested source keeps its whole column."""
-        used = set(self.schema.sources.values())
+        used = self.schema.used
         return {k: v for k, v in self.row.fields.items() if k not in used and v is not None}
 
 
@@ -193,6 +255,11 @@ def check_answer(answer: tuple[Message, ...], field: str) -> None:
     """
     if not answer or answer[0]["role"] == "user" or answer[-1]["role"] != "assistant":
         raise Unusable(field, "must be the assistant's answer to the prompt")
+
+
+def _joined(question: str, context: str) -> str:
+    said_already = context.strip() in question
+    return question if said_already else f"{question}\n\n{context}"
 
 
 def _text(value: Any, field: str) -> str:

@@ -6,7 +6,15 @@ from typing import Any
 from kamerton.data.examples import Message
 from kamerton.data.values import JSON_DECODER, broken_text, kind_of
 
-__all__ = ["Unusable", "assistant", "decoded", "messages_of", "tools_of", "user"]
+__all__ = [
+    "Unusable",
+    "assistant",
+    "decoded",
+    "messages_of",
+    "tools_of",
+    "unused_keys",
+    "user",
+]
 
 _ROLES = {
     "system": ("system", "developer", "система"),
@@ -30,8 +38,15 @@ _ROLES = {
 }
 _ROLE_OF = {alias: role for role, aliases in _ROLES.items() for alias in aliases}
 _ROLE_KEYS = ("role", "from", "speaker", "author")
-_CONTENT_KEYS = ("content", "value", "text", "utterance")
-_KEPT_KEYS = ("name", "tool_call_id", "reasoning_content")
+_CONTENT_KEYS = ("content", "value", "text", "utterance", "phrase")
+_REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
+_PART_KEYS = ("text", "value", "thinking", "reasoning")
+_CALL_KEYS = ("tool_calls", "function_call")
+_KEPT_KEYS = ("name", "tool_call_id")
+_WEIGHT_KEYS = ("weight", "loss_weight")
+
+
+_EMPTY: tuple[Any, ...] = (None, "", [], {})
 
 
 class Unusable(Exception):
@@ -94,6 +109,26 @@ def messages_of(value: Any, field: str) -> tuple[Message, ...]:
     return tuple(_message(turn, f"{field}.{i}") for i, turn in enumerate(value))
 
 
+def unused_keys(turn: Mapping[str, Any]) -> list[str]:
+    """Name what a turn says and nothing takes.
+
+    Args:
+        turn: As it stands in a row; one that `messages_of` takes.
+
+    Returns:
+        Keys with a value that is neither null nor empty.
+    """
+    speaker = _key(turn, _ROLE_KEYS) or "role"
+    role = _ROLE_OF.get(str(turn.get(speaker)).strip().casefold())
+    said = _key(turn, _CONTENT_KEYS) or "content"
+    taken = {speaker, said, *_KEPT_KEYS}
+    # The same text under another name is not lost.
+    taken.update(key for key in _CONTENT_KEYS if turn.get(key) == turn.get(said))
+    if role not in ("system", "user", "tool"):
+        taken.update((*_REASONING_KEYS, *_CALL_KEYS, *_WEIGHT_KEYS))
+    return [str(key) for key, value in turn.items() if key not in taken and value not in _EMPTY]
+
+
 def tools_of(value: Any, field: str = "tools") -> tuple[Mapping[str, Any], ...]:
     """Normalise tool schemas.
 
@@ -151,17 +186,19 @@ def _message(turn: Any, field: str) -> Message:
     if not isinstance(turn, Mapping):
         raise Unusable(field, f"a turn must be an object, got {kind_of(turn)}")
     role = _role(turn, field)
-    key = next((key for key in _CONTENT_KEYS if turn.get(key) is not None), "content")
+    key = _key(turn, _CONTENT_KEYS) or "content"
     content, reasoning = _content(turn.get(key), f"{field}.{key}")
     message: dict[str, Any] = {"role": role, "content": content}
-    calls = turn.get("tool_calls") or turn.get("function_call")
+    calls = next((turn[key] for key in _CALL_KEYS if turn.get(key)), None)
     if role == "tool_call":
         message = {"role": "assistant", "content": ""}
         calls = decoded(content, f"{field}.{key}")
     if calls or role == "tool_call":
         message["tool_calls"] = _calls(calls, f"{field}.tool_calls")
-    if reasoning:
-        message["reasoning_content"] = reasoning
+    if reasoning and role != "assistant":
+        raise Unusable(f"{field}.{key}", f"reasoning must be the assistant's, found the {role}'s")
+    if role == "assistant" and (thoughts := _thoughts(turn, reasoning)):
+        message["reasoning_content"] = thoughts
     for kept in _KEPT_KEYS:
         if isinstance(turn.get(kept), str) and turn[kept]:
             message[kept] = turn[kept]
@@ -172,12 +209,27 @@ def _message(turn: Any, field: str) -> Message:
             raise Unusable(f"{field}.weight", f"must be 0 or 1, got {weight!r}")
         message["weight"] = 0
     if role in ("user", "assistant") and not content.strip() and not calls:
+        if key not in turn and unused_keys(turn):
+            found = ", ".join(map(str, turn))
+            raise Unusable(field, f"a turn must have content, found the keys {found}")
         raise Unusable(f"{field}.{key}", f"the {role} turn is empty")
     return message
 
 
+def _key(turn: Mapping[str, Any], keys: Sequence[str]) -> str | None:
+    """Find the first key that has a value; tables fill the others with null."""
+    return next((key for key in keys if turn.get(key) is not None), None)
+
+
+def _thoughts(turn: Mapping[str, Any], in_parts: str) -> str:
+    """Join what was thought before an answer; servers say the same under several names."""
+    found = [in_parts, *(turn.get(key) for key in _REASONING_KEYS)]
+    texts = [text for text in found if isinstance(text, str) and text.strip()]
+    return "\n\n".join(dict.fromkeys(texts))
+
+
 def _role(turn: Mapping[str, Any], field: str) -> str:
-    key = next((key for key in _ROLE_KEYS if key in turn), None)
+    key = _key(turn, _ROLE_KEYS)
     if key is None:
         raise Unusable(
             field, f"a turn must have a role, found the keys {', '.join(map(str, turn))}"
@@ -206,7 +258,9 @@ def _content(value: Any, field: str) -> tuple[str, str]:
     reasonings: list[str] = []
     for i, part in enumerate(value):
         kind = part.get("type", "text") if isinstance(part, Mapping) else None
-        text = part.get("text", part.get("value")) if isinstance(part, Mapping) else part
+        text = part
+        if isinstance(part, Mapping):
+            text = part.get(_key(part, _PART_KEYS) or "text")
         if kind not in (None, "text", "reasoning", "thinking"):
             raise Unusable(f"{field}.{i}", f"only text can be used, got a part of type '{kind}'")
         if not isinstance(text, str):

@@ -68,21 +68,22 @@ def _prompt(fields: Fields) -> Example:
         raise Unusable(fields.source("completion"), "must have an assistant turn")
     if not prompt:
         raise Unusable(fields.source("prompt"), "is empty")
-    return _chat_example(fields, (*fields.system(prompt), *prompt, *answer))
+    if answer[-1]["role"] == "assistant":
+        answer = fields.reasoned(answer)
+    return _chat_example(fields, (*fields.asked(prompt), *answer))
 
 
 def _alpaca(fields: Fields) -> Example:
-    instruction = fields.text("instruction")
-    given = fields.optional_text("input")
-    question = f"{instruction}\n\n{given}" if given.strip() else instruction
-    messages = (*_history(fields), user(question), assistant(fields.text("output")))
+    question = fields.question("instruction", "input")
+    answer = fields.reasoned((assistant(fields.text("output")),))
+    messages = (*_history(fields), user(question), *answer)
     return _chat_example(fields, (*fields.system(messages), *messages))
 
 
 def _classification(fields: Fields) -> Example:
     label = _label(fields.value("label"), fields.source("label"))
     return ClassificationExample(
-        fields.row.place, fields.text("text"), label, fields.group, fields.extra
+        fields.row.place, fields.question("text"), label, fields.group, fields.extra
     )
 
 

@@ -35,7 +35,7 @@ def preference(fields: Fields) -> PreferenceExample:
         given = fields.value("prompt") is not None
         reason = "is empty" if given else "is missing, and the answers share no prompt"
         raise Unusable(fields.source("prompt"), reason)
-    prompt = (*fields.system(prompt), *prompt)
+    prompt = fields.asked(prompt)
     return PreferenceExample(fields.row.place, prompt, chosen, rejected, fields.group, fields.extra)
 
 
@@ -67,7 +67,7 @@ def feedback(fields: Fields) -> FeedbackExample:
     check_answer(completion, source)
     if not prompt:
         raise Unusable(source, "no prompt before the answer")
-    prompt = (*fields.system(prompt), *prompt)
+    prompt = fields.asked(prompt)
     return FeedbackExample(fields.row.place, prompt, completion, good, fields.group, fields.extra)
 
 

@@ -50,7 +50,7 @@ def ranking(fields: Fields) -> tuple[PreferenceExample, ...]:
         answer = continuation(_content(value, field), field, fields.value("prompt"), prompt)
         check_answer(answer, field)
         answers.append(answer)
-    prompt = (*fields.system(prompt), *prompt)
+    prompt = fields.asked(prompt)
     pairs = pair_up(answers, worths, fields.schema.pairs, answered=source, judged_by=judged_by)
     group, extra = fields.group, fields.extra
     return tuple(

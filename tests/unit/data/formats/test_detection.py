@@ -93,6 +93,57 @@ def test_conversations(fields, messages):
     assert example.place == PLACE
 
 
+ABOUT = {**Q, "content": "q\n\nThe sheet."}
+THOUGHT = {**A, "reasoning_content": "hm"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "messages"),
+    [
+        ({"question": "q", "context": "The sheet.", "answer": "a"}, (ABOUT, A)),
+        ({"instruction": "q", "context": "The sheet.", "response": "a"}, (ABOUT, A)),
+        ({"prompt": [S, Q], "passage": "The sheet.", "completion": "a"}, (S, ABOUT, A)),
+        ({"prompt": [ABOUT, A, Q], "passage": "The sheet.", "completion": "a"}, (ABOUT, A, Q, A)),
+        (
+            {"query": "q", "documents": ["Sheet one.", "Sheet two. "], "answer": "a"},
+            ({**Q, "content": "q\n\nSheet one.\n\nSheet two."}, A),
+        ),
+        ({"question": "q", "document": "sheet.pdf", "answer": "a"}, (Q, A)),
+        ({"question": "q", "context": "", "answer": "a"}, (Q, A)),
+        ({"system_prompt": "s", "question": "q", "response": "a"}, (S, Q, A)),
+        ({"question": "q", "reasoning": "hm", "answer": "a"}, (Q, THOUGHT)),
+        ({"instruction": "q", "thinking": "hm", "output": "a"}, (Q, THOUGHT)),
+        ({"prompt": "q", "reasoning": "hm", "completion": "hm: a"}, (Q, {**A, "content": "hm: a"})),
+    ],
+)
+def test_what_stands_beside_a_question_joins_it(fields, messages):
+    assert parse(fields).messages == messages
+
+
+def test_judged_answers_get_the_context_too():
+    beside = {"prompt": "q", "context": "The sheet."}
+    for answers in (
+        {"chosen": [Q, A], "rejected": [Q, B]},
+        {"answers": ["a", "b"]},
+        {"completion": "a", "label": True},
+    ):
+        assert parse({**beside, **answers}).prompt == (ABOUT,)
+    assert parse({"query": "q", "context": "The sheet.", "label": "x"}).text == ABOUT["content"]
+
+
+def test_an_empty_column_name_leaves_a_field_out():
+    fields = {"question": "q", "context": "The sheet.", "system": "s", "answer": "a"}
+    example = parse(fields, columns={"context": "", "system": ""})
+    assert example.messages == (Q, A)
+    assert example.extra == {"context": "The sheet.", "system": "s"}
+
+
+def test_functions_are_tools():
+    schema = {"name": "f", "parameters": {}}
+    example = parse({"messages": [Q, A], "functions": [schema]})
+    assert example.tools == ({"type": "function", "function": schema},)
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [

@@ -67,6 +67,18 @@ WANTED_CALL = {"type": "function", "function": CALL}
             {"role": "assistant", "content": "a", "function_call": CALL},
             {"role": "assistant", "content": "a", "tool_calls": [WANTED_CALL]},
         ),
+        *(
+            (
+                {"role": "assistant", "content": "a", key: "hm", "reasoning_content": "hm"},
+                {"role": "assistant", "content": "a", "reasoning_content": "hm"},
+            )
+            for key in ("thinking", "reasoning")
+        ),
+        (
+            {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm"}, "a"]},
+            {"role": "assistant", "content": "a", "reasoning_content": "hm"},
+        ),
+        ({"speaker": "client", "phrase": "q"}, {"role": "user", "content": "q"}),
         (
             {"role": "assistant", "content": "a", "weight": 0},
             {"role": "assistant", "content": "a", "weight": 0},
@@ -97,6 +109,11 @@ def test_turns_are_normalised(turn, message):
         ([{"role": "user", "content": 3}], "messages.0.content: must be text, got a number"),
         ([{"role": "user", "content": " "}], "messages.0.content: the user turn is empty"),
         ([{"role": "assistant"}], "messages.0.content: the assistant turn is empty"),
+        ([{"role": "user", "words": "q"}], "messages.0: a turn must have content, found.* words"),
+        (
+            [{"role": "user", "content": [{"type": "thinking", "thinking": "hm"}]}],
+            "reasoning must be the assistant's, found the user's",
+        ),
         (
             [{"role": "user", "content": [{"type": "image_url"}]}],
             "messages.0.content.0: only text can be used, got a part of type 'image_url'",

@@ -26,6 +26,9 @@ __all__ = ["Audit", "Count", "Quantiles", "audit"]
 
 _PLACES = 5
 _LANGUAGE_TEXTS = 500
+# What programs write where a table has nothing; "none" may be a class that is meant.
+_EMPTY_LABELS = frozenset(("nan", "null", "<na>", "nat", "undefined"))
+_EMPTY_WORDS = _EMPTY_LABELS | {"none"}
 
 
 def audit(
@@ -86,6 +89,7 @@ def audit(
         identical_pairs=seen.count("identical"),
         chosen_longer=seen.share_longer,
         open_endings=seen.count("open"),
+        empty_words=seen.count("empty word"),
         leaked=leaked,
         nearly_leaked=nearly,
         personal={kind: seen.count(kind) for kind in KINDS if seen.count(kind).number},
@@ -125,7 +129,8 @@ class _Seen:
         if label is not None:
             self.labels[label] += 1
         answer = answer_text(example)
-        for part, text in (("input", input_text(example)), ("answer", answer)):
+        said = input_text(example)
+        for part, text in (("input", said), ("answer", answer)):
             self.lengths[part]["characters"].append(len(text))
             self.lengths[part]["words"].append(len(text.split()))
         text = whole_text(example)
@@ -135,6 +140,9 @@ class _Seen:
         self._num_examples += 1
         for kind in {found.kind for found in find_personal(text)}:
             self._note(kind, example)
+        words = _EMPTY_WORDS if label is None or label != answer else _EMPTY_LABELS
+        if answer.strip().casefold() in words or said.strip().casefold() in _EMPTY_WORDS:
+            self._note("empty word", example)
         if isinstance(example, ChatExample) and example.messages[-1]["role"] != "assistant":
             self._note("open", example)
         if isinstance(example, PreferenceExample):

@@ -1,8 +1,11 @@
 """What to mind about a data set, in words."""
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 from kamerton.data.audit.findings import Audit
+from kamerton.data.identity import normal_text
 
 __all__ = ["warnings_of"]
 
@@ -84,12 +87,29 @@ def _of_labels(found: Audit) -> Iterator[str]:
         yield f"all rows have one label, '{label}': there is nothing to tell apart"
     elif most >= _ONE_LABEL * total:
         yield f"{most / total:.0%} of rows share one label, '{label}'"
+    for names in _alike(found.labels):
+        yield f"labels differ only in case, spaces or a full stop: {', '.join(names)}"
     rare = [name for name, number in found.labels.items() if number < _FEW_OF_LABEL]
     if rare:
         yield f"fewer than {_FEW_OF_LABEL} rows have the label {_quoted(rare)}"
 
 
+def _alike(labels: Mapping[str, int]) -> Iterator[list[str]]:
+    """Give labels that mean the same class, with their numbers; odd spaces are spelled out."""
+    together: dict[str, list[str]] = defaultdict(list)
+    for label, number in labels.items():
+        shown = "".join(c if c == " " or c.isprintable() else ascii(c)[1:-1] for c in label)
+        key = normal_text(label).rstrip(". ")
+        together[key or label].append(f"'{shown}' ({number})")
+    yield from islice((names for names in together.values() if len(names) > 1), _NAMED)
+
+
 def _of_answers(found: Audit) -> Iterator[str]:
+    if found.empty_words.number:
+        yield (
+            f"{found.empty_words.number} examples ask or answer no more than 'nan', 'None' or "
+            f"'null', the first at {found.empty_words.places[0]}: are these empty cells?"
+        )
     if found.contradictions.number:
         # Of pairs and of feedback only what is judged both ways contradicts.
         what = {

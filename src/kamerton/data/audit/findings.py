@@ -66,6 +66,7 @@ class Audit:
         identical_pairs: Pairs whose better and worse answers are the same.
         chosen_longer: Share of pairs whose better answer is the longer one; None without pairs.
         open_endings: Conversations that end with a turn nobody answers; it trains nothing.
+        empty_words: Examples whose question or answer is no more than "nan", "None" or "null".
         leaked: Holdout examples that ask what training asks; None without a holdout.
         nearly_leaked: Holdout examples that ask nearly what training asks.
         personal: Kind to examples that hold such data.
@@ -95,6 +96,7 @@ class Audit:
     identical_pairs: Count
     chosen_longer: float | None
     open_endings: Count
+    empty_words: Count
     leaked: Count | None
     nearly_leaked: Count | None
     personal: Mapping[str, Count]

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kamerton.data.examples import Message
+from kamerton.data.formats.calls import without_nulls
 from kamerton.data.values import JSON_DECODER, broken_text, kind_of
 
 __all__ = [
@@ -137,7 +138,7 @@ def tools_of(value: Any, field: str = "tools") -> tuple[Mapping[str, Any], ...]:
         field: What errors call it.
 
     Returns:
-        Schemas as `{"type": "function", "function": {...}}`.
+        Schemas as `{"type": "function", "function": {...}}`, without keys that are null.
 
     Raises:
         Unusable: If it is neither.
@@ -149,8 +150,9 @@ def tools_of(value: Any, field: str = "tools") -> tuple[Mapping[str, Any], ...]:
         value = [value]
     if not isinstance(value, list) or not all(isinstance(tool, Mapping) for tool in value):
         raise Unusable(field, "must be a list of tool schemas")
+    schemas = map(without_nulls, value)
     return tuple(
-        tool if "function" in tool else {"type": "function", "function": tool} for tool in value
+        tool if "function" in tool else {"type": "function", "function": tool} for tool in schemas
     )
 
 
@@ -202,7 +204,7 @@ def _message(turn: Any, field: str) -> Message:
     for kept in _KEPT_KEYS:
         if isinstance(turn.get(kept), str) and turn[kept]:
             message[kept] = turn[kept]
-    weight = turn.get("weight", turn.get("loss_weight"))
+    weight = next((turn[key] for key in _WEIGHT_KEYS if turn.get(key) is not None), None)
     if message["role"] == "assistant" and weight is not None and weight != 1:
         # OpenAI's and LLaMA-Factory's way to leave a turn untrained.
         if weight != 0:
@@ -257,7 +259,7 @@ def _content(value: Any, field: str) -> tuple[str, str]:
     texts: list[str] = []
     reasonings: list[str] = []
     for i, part in enumerate(value):
-        kind = part.get("type", "text") if isinstance(part, Mapping) else None
+        kind = (part.get("type") or "text") if isinstance(part, Mapping) else None
         text = part
         if isinstance(part, Mapping):
             text = part.get(_key(part, _PART_KEYS) or "text")
@@ -275,10 +277,11 @@ def _calls(value: Any, field: str) -> list[dict[str, Any]]:
         raise Unusable(field, "must hold a tool call, found none")
     normal = []
     for i, call in enumerate(calls):
-        function = call.get("function", call) if isinstance(call, Mapping) else None
+        function = (call.get("function") or call) if isinstance(call, Mapping) else None
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
             raise Unusable(f"{field}.{i}", "a tool call must be an object with a name")
-        arguments = function.get("arguments", {})
+        arguments = function.get("arguments")
+        arguments = {} if arguments is None else arguments
         if isinstance(arguments, str):
             # Chat templates write arguments as JSON themselves; text would be escaped twice.
             arguments = decoded(arguments or "{}", f"{field}.{i}.arguments", always=True)

@@ -10,6 +10,7 @@ from kamerton.data.examples import (
     Message,
     TextExample,
 )
+from kamerton.data.formats.calls import with_meant_arguments
 from kamerton.data.formats.detection import Schema
 from kamerton.data.formats.fields import Fields
 from kamerton.data.formats.messages import Unusable, assistant, messages_of, tools_of, user
@@ -17,7 +18,7 @@ from kamerton.data.formats.preferences import feedback, preference
 from kamerton.data.formats.rankings import ranking
 from kamerton.data.formats.ratings import RatedAnswer, rated_answer
 from kamerton.data.rows import Rejection, Row
-from kamerton.data.values import broken_text, kind_of
+from kamerton.data.values import broken_text, kind_of, number_text
 
 __all__ = ["parse_row"]
 
@@ -42,13 +43,14 @@ def parse_row(row: Row, schema: Schema) -> tuple[Example, ...] | RatedAnswer | R
             name = schema.sources.get(missing[0], missing[0])
             raise Unusable(name, "is missing or null")
         fields = Fields(row, schema)
+        tools = tools_of(fields.value("tools"), fields.source("tools"))
         match schema.format:
             case "ranking":
-                return ranking(fields)
+                return tuple(with_meant_arguments(pair, tools) for pair in ranking(fields))
             case "rating":
-                return rated_answer(fields)
+                return with_meant_arguments(rated_answer(fields), tools)
             case _:
-                return (_PARSERS[schema.format](fields),)
+                return (with_meant_arguments(_PARSERS[schema.format](fields), tools),)
     except Unusable as error:
         return Rejection(row.place, error.field, error.reason)
 
@@ -134,10 +136,8 @@ def _history(fields: Fields) -> tuple[Message, ...]:
 
 
 def _label(value: Any, field: str) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
     if isinstance(value, int | float):
-        return f"{value:g}" if isinstance(value, float) else str(value)
+        return number_text(value)
     if not isinstance(value, str):
         raise Unusable(field, f"must be one class as text or a number, got {kind_of(value)}")
     if not value.strip():

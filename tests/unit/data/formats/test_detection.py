@@ -212,7 +212,18 @@ def test_judged_answer_is_all_after_the_last_user_turn():
     assert example.prompt == (Q, A, Q)
 
 
-@pytest.mark.parametrize(("label", "wanted"), [("x ", "x"), (3, "3"), (True, "true"), (0.5, "0.5")])
+@pytest.mark.parametrize(
+    ("label", "wanted"),
+    [
+        ("x ", "x"),
+        (3, "3"),
+        (True, "true"),
+        (0.5, "0.5"),
+        (12345601.0, "12345601"),
+        (0.12345678, "0.12345678"),
+        (2.0**60, "1.152921504606847e+18"),
+    ],
+)
 def test_classes_become_text(label, wanted):
     example = parse({"text": "t", "label": label})
     assert example == ClassificationExample(PLACE, "t", wanted)

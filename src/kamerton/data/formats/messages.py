@@ -5,7 +5,7 @@ from typing import Any
 
 from kamerton.data.examples import Message
 from kamerton.data.formats.calls import without_nulls
-from kamerton.data.values import JSON_DECODER, broken_text, kind_of
+from kamerton.data.values import JSON_DECODER, broken_text, kind_of, number_text
 
 __all__ = [
     "Unusable",
@@ -44,9 +44,12 @@ _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 _PART_KEYS = ("text", "value", "thinking", "reasoning")
 _CALL_KEYS = ("tool_calls", "function_call")
 _KEPT_KEYS = ("name", "tool_call_id")
+# OpenAI, LLaMA-Factory; ms-swift, Axolotl and others: whether a turn is trained.
 _WEIGHT_KEYS = ("weight", "loss_weight")
+_TRAIN_KEYS = (*_WEIGHT_KEYS, "loss", "train", "loss_mask", "trainable")
 
 
+_FLAGS = {"1": True, "true": True, "0": False, "false": False}
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
 
 
@@ -126,7 +129,8 @@ def unused_keys(turn: Mapping[str, Any]) -> list[str]:
     # The same text under another name is not lost.
     taken.update(key for key in _CONTENT_KEYS if turn.get(key) == turn.get(said))
     if role not in ("system", "user", "tool"):
-        taken.update((*_REASONING_KEYS, *_CALL_KEYS, *_WEIGHT_KEYS))
+        taken.update((*_REASONING_KEYS, *_CALL_KEYS))
+    taken.update(_TRAIN_KEYS)
     return [str(key) for key, value in turn.items() if key not in taken and value not in _EMPTY]
 
 
@@ -204,11 +208,7 @@ def _message(turn: Any, field: str) -> Message:
     for kept in _KEPT_KEYS:
         if isinstance(turn.get(kept), str) and turn[kept]:
             message[kept] = turn[kept]
-    weight = next((turn[key] for key in _WEIGHT_KEYS if turn.get(key) is not None), None)
-    if message["role"] == "assistant" and weight is not None and weight != 1:
-        # OpenAI's and LLaMA-Factory's way to leave a turn untrained.
-        if weight != 0:
-            raise Unusable(f"{field}.weight", f"must be 0 or 1, got {weight!r}")
+    if not _is_trained(turn, field, message["role"]):
         message["weight"] = 0
     if role in ("user", "assistant") and not content.strip() and not calls:
         if key not in turn and unused_keys(turn):
@@ -221,6 +221,28 @@ def _message(turn: Any, field: str) -> Message:
 def _key(turn: Mapping[str, Any], keys: Sequence[str]) -> str | None:
     """Find the first key that has a value; tables fill the others with null."""
     return next((key for key in keys if turn.get(key) is not None), None)
+
+
+def _is_trained(turn: Mapping[str, Any], field: str, role: str) -> bool:
+    """Read the author's flags; of a turn that is not the assistant's none may ask for training."""
+    flags = {key: turn[key] for key in _TRAIN_KEYS if turn.get(key) is not None}
+    read = {}
+    for key, value in flags.items():
+        word = number_text(value) if isinstance(value, int | float) else value
+        flag = _FLAGS.get(word.strip().casefold()) if isinstance(word, str) else None
+        if flag is None:
+            raise Unusable(f"{field}.{key}", f"must be 0 or 1, got {_shown(word)}")
+        read[key] = flag
+    if len(set(read.values())) > 1:
+        said = ", ".join(f"{key} = {str(flag).lower()}" for key, flag in read.items())
+        raise Unusable(field, f"flags must agree whether the turn is trained, found {said}")
+    # A weight of 1 says nothing; exports give it to every turn.
+    asking = next((key for key, flag in read.items() if flag and key not in _WEIGHT_KEYS), None)
+    if role != "assistant" and asking:
+        raise Unusable(
+            f"{field}.{asking}", f"must be false: the {role}'s turn is never an answer to learn"
+        )
+    return role != "assistant" or all(read.values())
 
 
 def _thoughts(turn: Mapping[str, Any], in_parts: str) -> str:

@@ -60,6 +60,7 @@ def _chat(fields: Fields) -> Example:
     messages = messages_of(fields.value("messages"), source)
     if not any(message["role"] == "assistant" for message in messages):
         raise Unusable(source, "must have an assistant turn, found none to learn from")
+    _check_trained(messages, source)
     return _chat_example(fields, (*fields.system(messages), *messages))
 
 
@@ -70,6 +71,7 @@ def _prompt(fields: Fields) -> Example:
         raise Unusable(fields.source("completion"), "must have an assistant turn")
     if not prompt:
         raise Unusable(fields.source("prompt"), "is empty")
+    _check_trained(answer, fields.source("completion"))
     if answer[-1]["role"] == "assistant":
         answer = fields.reasoned(answer)
     return _chat_example(fields, (*fields.asked(prompt), *answer))
@@ -114,6 +116,12 @@ def _chat_example(fields: Fields, messages: tuple[Message, ...]) -> ChatExample:
         label=None if value in (None, "") else _label(value, fields.source("label")),
         extra=fields.extra,
     )
+
+
+def _check_trained(messages: tuple[Message, ...], source: str) -> None:
+    answers = [message for message in messages if message["role"] == "assistant"]
+    if all(message.get("weight") == 0 for message in answers):
+        raise Unusable(source, "must have an assistant turn to train, all have the weight 0")
 
 
 def _history(fields: Fields) -> tuple[Message, ...]:

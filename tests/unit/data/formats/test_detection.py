@@ -306,6 +306,11 @@ for _ in range(200):
         ({"messages": [Q, A]}, {"messages": None}, "messages: is missing or null"),
         ({"messages": [Q, A]}, {"messages": [Q]}, "messages: must have an assistant turn"),
         ({"messages": [Q, A]}, {"messages": []}, "messages: must have an assistant turn"),
+        (
+            {"messages": [Q, A]},
+            {"messages": [Q, {**A, "loss": False}]},
+            "messages: must have an assistant turn to train, all have the weight 0",
+        ),
         ({"prompt": "q", "completion": "a"}, {"prompt": "q"}, "completion: is missing or null"),
         (
             {"prompt": "q", "completion": "a"},

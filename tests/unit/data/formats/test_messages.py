@@ -4,6 +4,7 @@ import pytest
 
 from kamerton.data.formats.messages import Unusable, messages_of, tools_of
 
+ANSWER = {"role": "assistant", "content": "a"}
 CALL = {"name": "search", "arguments": {"q": "tea"}}
 WANTED_CALL = {"type": "function", "function": CALL}
 
@@ -124,7 +125,20 @@ def test_turns_are_normalised(turn, message):
             [{"role": "tool_call", "content": '{"name": "f", "arguments": [1]}'}],
             "tool_calls.0.arguments: must be an object, got a list",
         ),
-        ([{"role": "assistant", "content": "a", "weight": 0.5}], "weight: must be 0 or 1, got 0.5"),
+        (
+            [{"role": "assistant", "content": "a", "weight": 0.5}],
+            "weight: must be 0 or 1, got '0.5'",
+        ),
+        ([{**ANSWER, "loss_mask": [0, 1]}], "loss_mask: must be 0 or 1, got a list"),
+        ([{**ANSWER, "train": "perhaps"}], "messages.0.train: must be 0 or 1, got 'perhaps'"),
+        (
+            [{**ANSWER, "weight": 1, "loss": False}],
+            "messages.0: flags must agree .* found weight = true, loss = false",
+        ),
+        (
+            [{"role": "user", "content": "q", "train": True}],
+            "messages.0.train: must be false: the user's turn is never an answer",
+        ),
     ],
 )
 def test_broken_turns_are_named(value, problem):
@@ -139,3 +153,20 @@ def test_tools():
     assert tools_of([schema]) == tools_of(json.dumps([wrapped])) == tools_of(schema) == (wrapped,)
     with pytest.raises(Unusable, match="must be a list of tool schemas"):
         tools_of(["search"])
+
+
+@pytest.mark.parametrize(
+    "key", ["weight", "loss_weight", "loss", "train", "loss_mask", "trainable"]
+)
+def test_authors_say_which_turns_are_trained(key):
+    for value in (0, 0.0, False, "0", " False"):
+        assert messages_of([{**ANSWER, key: value}], "messages") == ({**ANSWER, "weight": 0},)
+    for value in (1, 1.0, True, "true", None):
+        assert messages_of([{**ANSWER, key: value}], "messages") == (ANSWER,)
+    question = {"role": "user", "content": "q"}
+    assert messages_of([{**question, key: False}], "messages") == (question,)
+
+
+def test_a_weight_of_one_says_nothing_about_a_question():
+    question = {"role": "user", "content": "q"}
+    assert messages_of([{**question, "weight": 1.0}], "messages") == (question,)

@@ -67,14 +67,14 @@ def _with_meant(message: Message, tools: Tools) -> Message:
 def _meant(call: Mapping[str, Any], tools: Tools) -> dict[str, Any]:
     function = call["function"]
     schemas = (tool["function"] for tool in tools if isinstance(tool.get("function"), Mapping))
-    schema = next((one for one in schemas if one.get("name") == function["name"]), {})
+    schema = next((one for one in schemas if one.get("name") == function["name"]), None)
     arguments = _allowed(function["arguments"], _parameters(schema))
     return {**call, "function": {**function, "arguments": arguments}}
 
 
-def _parameters(schema: Mapping[str, Any]) -> Any:
+def _parameters(schema: Mapping[str, Any] | None) -> Any:
     """Give the schema of all arguments; some data sets leave out all but their names."""
-    parameters = schema.get("parameters")
+    parameters = schema.get("parameters") if schema else None
     plain = isinstance(parameters, Mapping) and not parameters.keys() & {"type", "properties"}
     return {"properties": parameters} if plain else parameters
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kamerton.data.examples import Message
+from kamerton.data.formats.cells import stored_turns
 from kamerton.data.formats.detection import Schema
 from kamerton.data.formats.messages import Unusable, assistant, messages_of
 from kamerton.data.formats.transcripts import is_open, turns_of
@@ -63,7 +64,8 @@ class Fields:
         Raises:
             Unusable: If it is no text or holds white space only.
         """
-        return _text(self.value(name), self.source(name))
+        value, source = self.value(name), self.source(name)
+        return _text(_filled(value, source), source)
 
     def optional_text(self, name: str) -> str:
         """Read a text that may be missing.
@@ -78,9 +80,7 @@ class Fields:
             Unusable: If it is no text.
         """
         value = self.value(name)
-        if value is not None and not isinstance(value, str):
-            raise Unusable(self.source(name), f"must be text, got {kind_of(value)}")
-        return value or ""
+        return "" if value is None or value == "" else _text(value, self.source(name))
 
     def turns(self, name: str, speak: Speak) -> tuple[Message, ...]:
         """Read a field that is plain text, a transcript or turns.
@@ -103,7 +103,7 @@ class Fields:
                 return turns_of(value, source)
             given = self.row.fields.get("input")
             if source == "instruction" and isinstance(given, str) and given.strip():
-                value = f"{_text(value, source)}\n\n{given}"
+                value = f"{_filled(value, source)}\n\n{given}"
         return said(value, source, speak)
 
     def asked(self, prompt: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -204,7 +204,7 @@ def said(value: Any, field: str, speak: Speak) -> tuple[Message, ...]:
     """Read what is plain text or turns.
 
     Args:
-        value: Text, a list of turns, one turn, or JSON text of turns as table cells hold it.
+        value: Text, a list of turns, one turn, or text of turns as table cells hold it.
         field: What errors call it.
         speak: Makes a turn of plain text.
 
@@ -216,8 +216,9 @@ def said(value: Any, field: str, speak: Speak) -> tuple[Message, ...]:
     """
     if isinstance(value, list | Mapping):
         return messages_of(value, field)
-    text = _text(value, field)
-    return messages_of(text, field) if _is_turns(text) else (speak(text),)
+    text = _filled(value, field)
+    turns = stored_turns(text, field)
+    return (speak(text),) if turns is None else messages_of(turns, field)
 
 
 def continuation(
@@ -265,12 +266,14 @@ def _joined(question: str, context: str) -> str:
 def _text(value: Any, field: str) -> str:
     if not isinstance(value, str):
         raise Unusable(field, f"must be text, got {kind_of(value)}")
-    if not value.strip():
-        raise Unusable(field, "is empty")
+    if stored_turns(value, field) is not None:
+        raise Unusable(field, f"must be text, got turns: data.columns = {{ messages = '{field}' }}")
     return value
 
 
-def _is_turns(text: str) -> bool:
-    """Tell turns stored as JSON text in a table cell from an answer that happens to be JSON."""
-    start = text.lstrip()[:200]
-    return start.startswith("[") and "{" in start[:4] and ('"role"' in start or '"from"' in start)
+def _filled(value: Any, field: str) -> str:
+    if not isinstance(value, str):
+        raise Unusable(field, f"must be text, got {kind_of(value)}")
+    if not value.strip():
+        raise Unusable(field, "is empty")
+    return value

@@ -1,16 +1,19 @@
 """Turns of a conversation in the form chat templates take, whoever wrote them down."""
 
+import ast
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kamerton.data.examples import Message
 from kamerton.data.formats.calls import without_nulls
-from kamerton.data.values import JSON_DECODER, broken_text, kind_of, number_text
+from kamerton.data.values import JSON_DECODER, broken_text, kind_of, number_text, plain_value
 
 __all__ = [
     "Unusable",
     "assistant",
     "decoded",
+    "is_role",
     "messages_of",
     "tools_of",
     "unused_keys",
@@ -49,6 +52,7 @@ _WEIGHT_KEYS = ("weight", "loss_weight")
 _TRAIN_KEYS = (*_WEIGHT_KEYS, "loss", "train", "loss_mask", "trainable")
 
 
+_PYTHON_LIMIT = 1 << 20
 _FLAGS = {"1": True, "true": True, "0": False, "false": False}
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
 
@@ -95,7 +99,8 @@ def messages_of(value: Any, field: str) -> tuple[Message, ...]:
     """Normalise a conversation.
 
     Args:
-        value: A list of turns, one turn, or JSON text of either (as table cells hold it).
+        value: A list of turns, one turn, or text of either (as table cells hold it); a turn in the
+            list may be such text too.
         field: What errors call it.
 
     Returns:
@@ -110,7 +115,21 @@ def messages_of(value: Any, field: str) -> tuple[Message, ...]:
         value = [value]
     if not isinstance(value, list):
         raise Unusable(field, f"must be a list of turns, got {kind_of(value)}")
-    return tuple(_message(turn, f"{field}.{i}") for i, turn in enumerate(value))
+    return tuple(
+        _message(_opened(turn, f"{field}.{i}"), f"{field}.{i}") for i, turn in enumerate(value)
+    )
+
+
+def is_role(name: Any) -> bool:
+    """Tell the name of a speaker in a conversation from other values.
+
+    Args:
+        name: Such as "user" or "gpt".
+
+    Returns:
+        Whether it is a known one.
+    """
+    return isinstance(name, str) and name.strip().casefold() in _ROLE_OF
 
 
 def unused_keys(turn: Mapping[str, Any]) -> list[str]:
@@ -161,18 +180,18 @@ def tools_of(value: Any, field: str = "tools") -> tuple[Mapping[str, Any], ...]:
 
 
 def decoded(value: Any, field: str, *, always: bool = False) -> Any:
-    """Decode JSON that was stored as text, as table cells hold it.
+    """Decode what was stored as text, as table cells hold it: JSON, or Python's way to write it.
 
     Args:
         value: Text is decoded, anything else stays as it is.
         field: What errors call it.
-        always: Whether text may be any JSON, not only a list or an object.
+        always: Whether text may be any value, not only a list or an object.
 
     Returns:
         The value.
 
     Raises:
-        Unusable: If text is not such JSON.
+        Unusable: If text is no such value.
     """
     if not isinstance(value, str):
         return value
@@ -180,12 +199,33 @@ def decoded(value: Any, field: str, *, always: bool = False) -> Any:
         try:
             found = JSON_DECODER.decode(value)
         except (ValueError, RecursionError):
-            raise Unusable(field, "must be JSON, cannot be decoded") from None
+            found = _of_python(value)
+            if found is None:
+                raise Unusable(field, "must be JSON, cannot be decoded") from None
         fault = broken_text({field: found})
         if fault:
             raise Unusable(*fault)
         return found
     raise Unusable(field, "must be a list or an object, or JSON text of one, got other text")
+
+
+def _of_python(text: str) -> Any:
+    """Decode literals in Python's notation, as `str` of a list writes them; None if it is none."""
+    if len(text) > _PYTHON_LIMIT:
+        return None
+    with warnings.catch_warnings():
+        # Backslashes that escape nothing are the author's own.
+        warnings.simplefilter("ignore")
+        try:
+            return plain_value(ast.literal_eval(text.strip()))
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return None
+
+
+def _opened(turn: Any, field: str) -> Any:
+    """Decode a turn that is stored as text in a list."""
+    is_object = isinstance(turn, str) and turn.lstrip().startswith("{")
+    return decoded(turn, field) if is_object else turn
 
 
 def _message(turn: Any, field: str) -> Message:

@@ -11,9 +11,10 @@ from kamerton.data.examples import (
     TextExample,
 )
 from kamerton.data.formats.calls import with_meant_arguments
+from kamerton.data.formats.cells import stored_turns
 from kamerton.data.formats.detection import Schema
 from kamerton.data.formats.fields import Fields
-from kamerton.data.formats.messages import Unusable, assistant, messages_of, tools_of, user
+from kamerton.data.formats.messages import Unusable, assistant, decoded, messages_of, tools_of, user
 from kamerton.data.formats.preferences import feedback, preference
 from kamerton.data.formats.rankings import ranking
 from kamerton.data.formats.ratings import RatedAnswer, rated_answer
@@ -129,6 +130,10 @@ def _history(fields: Fields) -> tuple[Message, ...]:
     if value is None or value == "":
         return ()
     field = fields.source("history")
+    if isinstance(value, str):
+        value = stored_turns(value, field) or decoded(value, field)
+    if isinstance(value, list) and value and all(isinstance(turn, Mapping) for turn in value):
+        return messages_of(value, field)
     if not isinstance(value, list):
         raise Unusable(field, "must be a list of [question, answer]")
     turns: list[Message] = []

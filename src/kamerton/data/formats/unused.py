@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kamerton.data.formats.cells import stored_turns
 from kamerton.data.formats.detection import Schema
 from kamerton.data.formats.messages import unused_keys
 
@@ -66,6 +67,7 @@ class UnusedTexts:
             self._words[path] += len(text.split())
         for name in _TURNS:
             turns = self._schema.value(fields, name)
+            turns = (stored_turns(turns, name) or turns) if isinstance(turns, str) else turns
             for turn in turns if isinstance(turns, list) else [turns]:
                 if isinstance(turn, Mapping):
                     self._keys.update(unused_keys(turn))

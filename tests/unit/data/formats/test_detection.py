@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from kamerton.core.errors import DataError
@@ -118,6 +120,63 @@ THOUGHT = {**A, "reasoning_content": "hm"}
 )
 def test_what_stands_beside_a_question_joins_it(fields, messages):
     assert parse(fields).messages == messages
+
+
+LONG = "word " * 200
+STORED = [{"content": LONG, "role": "user"}, {"content": "it's", "role": "assistant"}, Q]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(STORED),
+        f" {STORED!r}\n",
+        json.dumps([json.dumps(turn) for turn in STORED]),
+        repr([{"value": turn["content"], "from": turn["role"], "x": None} for turn in STORED]),
+    ],
+)
+def test_turns_stored_as_text_are_turns_in_every_column(text):
+    wanted = ({**Q, "content": LONG}, {**A, "content": "it's"}, Q)
+    assert parse({"messages": text}).messages == wanted
+    assert parse({"prompt": text, "completion": "a"}).messages == (*wanted, A)
+    assert parse({"prompt": text, "chosen": repr(A), "rejected": json.dumps(B)}).rejected == (B,)
+    assert parse({"instruction": "q", "output": "a", "history": text}).messages == (*wanted, Q, A)
+    for fields in (
+        {"text": text},
+        {"text": text, "label": "x"},
+        {"instruction": "q", "output": text},
+        {"prompt": "q", "completion": "a", "system": text},
+    ):
+        outcome = parse(fields)
+        assert isinstance(outcome, Rejection)
+        assert "must be text, got turns: data.columns = { messages = " in outcome.reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"from": "ann@x.org", "text": "Hello"}',
+        '[{"speaker": "Ann", "text": "Hello"}]',
+        '[{"role": "admin", "name": "Ann"}]',
+        "{'role': user} is how it begins",
+        "[{'role': 'admin', 'age': }]",
+        '{"role"',
+    ],
+)
+def test_answers_that_happen_to_be_data_stay_text(text):
+    assert parse({"prompt": "q", "completion": text}).messages == (Q, {**A, "content": text})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[{'role': 'user', 'content': 'q'}\n {'role': 'user'}]", '[{"role": "user", "content"}]'],
+)
+def test_turns_that_cannot_be_decoded_are_not_trained_as_text(text):
+    text = text.replace('"content"}', '"content": }')
+    for fields in ({"text": text}, {"prompt": "q", "completion": text}):
+        outcome = parse(fields)
+        assert isinstance(outcome, Rejection)
+        assert outcome.reason == "seems to hold turns, but is neither JSON nor a Python list"
 
 
 def test_judged_answers_get_the_context_too():

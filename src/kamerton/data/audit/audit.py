@@ -17,6 +17,7 @@ from kamerton.data.audit.duplicates import (
 )
 from kamerton.data.audit.findings import Audit, Count, Quantiles
 from kamerton.data.audit.languages import language_guesser
+from kamerton.data.audit.marks import StopTexts, find_mark
 from kamerton.data.dataset import Loaded
 from kamerton.data.examples import ChatExample, Example, PreferenceExample
 from kamerton.data.identity import answer_text, input_text, label_of, rejected_text, whole_text
@@ -90,6 +91,8 @@ def audit(
         chosen_longer=seen.share_longer,
         open_endings=seen.count("open"),
         empty_words=seen.count("empty word"),
+        template_marks=dict(seen.marks.most_common()),
+        stop_text=seen.stop_texts.found,
         leaked=leaked,
         nearly_leaked=nearly,
         personal={kind: seen.count(kind) for kind in KINDS if seen.count(kind).number},
@@ -109,6 +112,8 @@ class _Seen:
             part: {unit: array("Q") for unit in ("characters", "words")}
             for part in ("input", "answer")
         }
+        self.marks: Counter[str] = Counter()
+        self.stop_texts = StopTexts()
         self._numbers: Counter[str] = Counter()
         self._first_places: dict[str, list[str]] = defaultdict(list)
         self._guess = language_guesser()
@@ -138,6 +143,9 @@ class _Seen:
         if self._num_examples >= self.languages.total() * self._language_step:
             self.languages[self._guess(text)] += 1
         self._num_examples += 1
+        if mark := find_mark(text):
+            self.marks[mark] += 1
+        self.stop_texts.add(answer)
         for kind in {found.kind for found in find_personal(text)}:
             self._note(kind, example)
         words = _EMPTY_WORDS if label is None or label != answer else _EMPTY_LABELS

@@ -135,6 +135,18 @@ def _of_answers(found: Audit) -> Iterator[str]:
 
 
 def _of_texts(found: Audit) -> Iterator[str]:
+    if found.template_marks:
+        number = sum(found.template_marks.values())
+        yield (
+            f"{number} of {found.num_examples} examples hold turns that a chat template has "
+            f"written ({_quoted(tuple(found.template_marks))}): these are trained as plain text, "
+            "users' turns too; bring the turns as messages"
+        )
+    if found.stop_text:
+        yield (
+            f"nearly all answers end with '{found.stop_text}': is this the stop text of another "
+            "service? The model would write it; here an answer has an end of its own"
+        )
     for name, sizes in found.lengths.items():
         longest = sizes["characters"].longest
         if longest > _LONG_CHARACTERS:

@@ -67,6 +67,9 @@ class Audit:
         chosen_longer: Share of pairs whose better answer is the longer one; None without pairs.
         open_endings: Conversations that end with a turn nobody answers; it trains nothing.
         empty_words: Examples whose question or answer is no more than "nan", "None" or "null".
+        template_marks: Mark of a turn that a chat template has written, to the number of examples
+            that have it first.
+        stop_text: What ends nearly all answers, such as "END"; empty for nothing.
         leaked: Holdout examples that ask what training asks; None without a holdout.
         nearly_leaked: Holdout examples that ask nearly what training asks.
         personal: Kind to examples that hold such data.
@@ -97,6 +100,8 @@ class Audit:
     chosen_longer: float | None
     open_endings: Count
     empty_words: Count
+    template_marks: Mapping[str, int]
+    stop_text: str
     leaked: Count | None
     nearly_leaked: Count | None
     personal: Mapping[str, Count]

@@ -9,16 +9,41 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kamerton.data.examples import Message
+from kamerton.data.values import JSON_DECODER
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["Tools", "with_meant_arguments", "without_nulls"]
+__all__ = ["Tools", "holds_calls", "with_meant_arguments", "without_nulls"]
 
 Tools = Sequence[Mapping[str, Any]]
 """Schemas as `{"type": "function", "function": {...}}`."""
 
 _Kind = TypeVar("_Kind", bound="DataclassInstance")
+
+
+def holds_calls(value: Any) -> bool:
+    """Tell calls of tools from other answers.
+
+    Args:
+        value: A list of calls, or JSON text of one.
+
+    Returns:
+        Whether each has no more than a name, arguments and an id.
+    """
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = JSON_DECODER.decode(value)
+        except (ValueError, RecursionError):
+            return False
+    return isinstance(value, list) and bool(value) and all(map(_is_call, value))
+
+
+def _is_call(value: Any) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    named = isinstance(value.get("name"), str) and value.get("arguments") is not None
+    return named and value.keys() <= {"name", "arguments", "id", "type"}
 
 
 def without_nulls(value: Any) -> Any:

@@ -10,10 +10,12 @@ from typing import Any, get_args
 
 from kamerton.core.errors import DataError
 from kamerton.core.settings import suggestion
+from kamerton.data.formats.calls import holds_calls
+from kamerton.data.formats.verdicts import yes_or_no
 from kamerton.data.settings import FormatName, PairsName
-from kamerton.data.values import paths_of, value_at
+from kamerton.data.values import number_text, paths_of, value_at
 
-__all__ = ["Schema", "detect_format", "settle_schema", "yes_or_no"]
+__all__ = ["Schema", "detect_format", "settle_schema"]
 
 _PROMPT = ("prompt", "question", "query", "instruction", "input")
 _ANSWER = ("completion", "response", "answer", "output")
@@ -28,10 +30,10 @@ _SCORES_INSIDE = tuple(f"{answers}.{score}" for answers in _ANSWERS for score in
 
 _ALIASES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "preference": {
-        "prompt": (*_PROMPT, *_MESSAGES),
+        "prompt": ("input.messages", *_PROMPT, *_MESSAGES),
         "context": _CONTEXT,
-        "chosen": ("chosen", "chosen_messages"),
-        "rejected": ("rejected", "rejected_messages"),
+        "chosen": ("chosen", "chosen_messages", "preferred_output"),
+        "rejected": ("rejected", "rejected_messages", "non_preferred_output"),
     },
     "ranking": {
         "prompt": (*_PROMPT, *_MESSAGES),
@@ -76,7 +78,7 @@ _ALIASES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 
 _BESIDE_CHATS = {
     "system": ("system", "system_prompt", "system_message"),
-    "tools": ("tools", "functions"),
+    "tools": ("tools", "functions", "input.tools"),
 }
 _WITHOUT_CHATS = ("classification", "text")
 
@@ -95,8 +97,6 @@ _NEEDED: Mapping[str, tuple[tuple[str, ...], ...]] = {
 
 _NAMED = 20
 _VERDICTS = 0.75  # share of labels that must be yes or no where rows are feedback
-_YES = frozenset(("true", "1", "yes", "good", "up", "да"))
-_NO = frozenset(("false", "0", "no", "bad", "down", "нет"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,21 +229,6 @@ def settle_schema(
     return Schema(chosen, sources, group=group, explicit=format != "auto", pairs=pairs)
 
 
-def yes_or_no(value: Any) -> bool | None:
-    """Read a thumb up or down.
-
-    Args:
-        value: True or false, 1 or 0, or a word such as "yes", "bad", "up".
-
-    Returns:
-        Whether it is up; None when it is neither.
-    """
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    word = str(value).strip().casefold() if isinstance(value, bool | int | str) else ""
-    return True if word in _YES else False if word in _NO else None
-
-
 def _detect(
     sample: Sequence[Mapping[str, Any]], columns: Mapping[str, str], least_share: float = 0.5
 ) -> FormatName | None:
@@ -261,10 +246,14 @@ def _detect(
             continue
         if known == "feedback":
             # A few other labels are mistakes: their rows are named, not taken for good answers.
-            labels = [yes_or_no(schema.value(fields, "label")) for fields in fitting]
-            if sum(label is not None for label in labels) <= _VERDICTS * len(labels):
+            labels = [schema.value(fields, "label") for fields in fitting]
+            told = sum(yes_or_no(label) is not None for label in labels)
+            # With 0 and -1 there are three classes.
+            if told <= _VERDICTS * len(labels) or {"0", "-1"} <= set(map(_number, labels)):
                 continue
         if known == "ranking":
+            if all(holds_calls(schema.value(fields, "answers")) for fields in fitting):
+                continue
             if not all(_is_list(schema.value(fields, "answers")) for fields in fitting):
                 continue
             if not schema.sources.keys() & {"ranks", "scores"}:
@@ -282,6 +271,8 @@ def _sources(
     sources: dict[str, str] = {}
     taken = set(columns.values())
     for name, aliases in _aliases(format).items():
+        if format == "prompt" and name == "completion":
+            aliases = (*aliases, *(alias for alias in _ANSWERS if _all_calls(sample, alias)))
         if name in columns:
             # An empty name leaves the field out.
             if columns[name]:
@@ -299,6 +290,15 @@ def _sources(
             sources[name] = best
             taken.add(best)
     return sources
+
+
+def _all_calls(sample: Sequence[Mapping[str, Any]], column: str) -> bool:
+    values = [value for fields in sample if (value := value_at(fields, column)) is not None]
+    return bool(values) and all(map(holds_calls, values))
+
+
+def _number(label: Any) -> str:
+    return number_text(label) if isinstance(label, int | float) else str(label).strip()
 
 
 def _is_there(value: Any) -> bool:

@@ -44,6 +44,7 @@ _ROLE_OF = {alias: role for role, aliases in _ROLES.items() for alias in aliases
 _ROLE_KEYS = ("role", "from", "speaker", "author")
 _CONTENT_KEYS = ("content", "value", "text", "utterance", "phrase")
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
+_TEXT_PARTS = ("text", "input_text", "output_text")
 _PART_KEYS = ("text", "value", "thinking", "reasoning")
 _CALL_KEYS = ("tool_calls", "function_call")
 _KEPT_KEYS = ("name", "tool_call_id")
@@ -325,11 +326,11 @@ def _content(value: Any, field: str) -> tuple[str, str]:
         text = part
         if isinstance(part, Mapping):
             text = part.get(_key(part, _PART_KEYS) or "text")
-        if kind not in (None, "text", "reasoning", "thinking"):
+        if kind not in (None, *_TEXT_PARTS, "reasoning", "thinking"):
             raise Unusable(f"{field}.{i}", f"only text can be used, got a part of type '{kind}'")
         if not isinstance(text, str):
             raise Unusable(f"{field}.{i}", f"must be text, got {kind_of(text)}")
-        (texts if kind in (None, "text") else reasonings).append(text)
+        (texts if kind in (None, *_TEXT_PARTS) else reasonings).append(text)
     return "".join(texts), "".join(reasonings)
 
 

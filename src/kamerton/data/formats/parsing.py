@@ -10,7 +10,7 @@ from kamerton.data.examples import (
     Message,
     TextExample,
 )
-from kamerton.data.formats.calls import with_meant_arguments
+from kamerton.data.formats.calls import holds_calls, with_meant_arguments
 from kamerton.data.formats.cells import stored_turns
 from kamerton.data.formats.detection import Schema
 from kamerton.data.formats.fields import Fields
@@ -67,7 +67,7 @@ def _chat(fields: Fields) -> Example:
 
 def _prompt(fields: Fields) -> Example:
     prompt = fields.turns("prompt", user)
-    answer = fields.turns("completion", assistant)
+    answer = _called(fields) or fields.turns("completion", assistant)
     if not any(message["role"] == "assistant" for message in answer):
         raise Unusable(fields.source("completion"), "must have an assistant turn")
     if not prompt:
@@ -76,6 +76,20 @@ def _prompt(fields: Fields) -> Example:
     if answer[-1]["role"] == "assistant":
         answer = fields.reasoned(answer)
     return _chat_example(fields, (*fields.asked(prompt), *answer))
+
+
+def _called(fields: Fields) -> tuple[Message, ...]:
+    """Read an answer that is nothing but calls of the row's tools; other JSON is text."""
+    answer, source = fields.value("completion"), fields.source("completion")
+    if not holds_calls(answer):
+        return ()
+    tools = tools_of(fields.value("tools"), fields.source("tools"))
+    schemas = [tool["function"] for tool in tools]
+    known = {schema.get("name") for schema in schemas if isinstance(schema, Mapping)}
+    calls = decoded(answer, source)
+    if isinstance(answer, str) and not {call["name"] for call in calls} <= known:
+        return ()
+    return messages_of([{"role": "assistant", "tool_calls": calls}], source)
 
 
 def _alpaca(fields: Fields) -> Example:

@@ -1,10 +1,10 @@
 """Rows that judge answers: a better and a worse one, or one with a thumb up or down."""
 
 from kamerton.data.examples import FeedbackExample, Message, PreferenceExample
-from kamerton.data.formats.detection import yes_or_no
 from kamerton.data.formats.fields import Fields, check_answer, continuation, said
 from kamerton.data.formats.messages import Unusable, assistant, messages_of, user
 from kamerton.data.formats.transcripts import is_open, is_transcript, turns_of
+from kamerton.data.formats.verdicts import yes_or_no
 
 __all__ = ["feedback", "preference"]
 

@@ -37,7 +37,7 @@ def stop_text(*answers):
         ("\n\nHuman:", "Human:"),
         (" ###\n", "###"),
         (" </s>", "</s>"),
-        (". FINIS", "FINIS"),
+        (". FERTIG", "FERTIG"),
         (" left.", ""),
         (" USD", ""),
         (" - thanks!", ""),

@@ -11,8 +11,9 @@ from kamerton.data.examples import (
     PreferenceExample,
     TextExample,
 )
-from kamerton.data.formats.detection import detect_format, settle_schema, yes_or_no
+from kamerton.data.formats.detection import detect_format, settle_schema
 from kamerton.data.formats.parsing import parse_row
+from kamerton.data.formats.verdicts import yes_or_no
 from kamerton.data.rows import Rejection, Row
 
 PLACE = Place("a.jsonl", 1)
@@ -120,6 +121,30 @@ THOUGHT = {**A, "reasoning_content": "hm"}
 )
 def test_what_stands_beside_a_question_joins_it(fields, messages):
     assert parse(fields).messages == messages
+
+
+CALLS = [{"name": "f", "arguments": {"x": 1}}, {"name": "f", "arguments": {"x": 2}}]
+
+
+@pytest.mark.parametrize("answers", [CALLS, json.dumps(CALLS)])
+def test_answers_that_hold_calls_are_no_ranking(answers):
+    fields = {"query": "q", "tools": json.dumps([{"name": "f"}]), "answers": answers}
+    calls = [{"type": "function", "function": call} for call in CALLS]
+    for name in ("answers", "answer"):
+        row = {**fields, name: fields["answers"]}
+        assert parse(row).messages == (Q, {**A, "content": "", "tool_calls": calls})
+
+
+def test_json_that_calls_no_tool_of_the_row_is_text():
+    row = {"query": "q", "answer": json.dumps(CALLS)}
+    for tools in (None, [{"name": "g"}]):
+        assert parse({**row, "tools": tools}).messages == (Q, {**A, "content": row["answer"]})
+
+
+def test_pairs_of_a_service_are_read():
+    service = {"messages": [Q], "tools": [], "parallel_tool_calls": True}
+    example = parse({"input": service, "preferred_output": [A], "non_preferred_output": [B]})
+    assert (example.prompt, example.chosen, example.rejected) == ((Q,), (A,), (B,))
 
 
 LONG = "word " * 200
@@ -254,9 +279,19 @@ def test_pairs(fields, expected):
     assert (example.prompt, example.chosen, example.rejected) == expected
 
 
-@pytest.mark.parametrize("label", [True, False, 1, 0, 1.0, "true", "No", "good", "down", "да"])
-def test_feedback(label):
+@pytest.mark.parametrize(
+    ("label", "wanted"),
+    [
+        *(
+            (label, True)
+            for label in (True, 1, 1.0, "true", "good", "да", "thumbs_up", "Thumbs Up")
+        ),
+        *((label, False) for label in (False, 0, -1, "-1", "No", "down", "thumbs-down", "👎")),
+    ],
+)
+def test_feedback(label, wanted):
     good = yes_or_no(label)
+    assert good is wanted
     for fields in ({"prompt": "q", "completion": "a"}, {"messages": [Q, A]}):
         example = parse({**fields, "label": label})
         assert isinstance(example, FeedbackExample)
@@ -316,6 +351,8 @@ def test_a_few_wrong_verdicts_make_no_prompts_of_feedback():
     assert detect_format(rows([True, False, True, "no", "maybe"])) == "feedback"
     assert detect_format(rows(["yes", "no", "orders", "refunds"])) == "prompt"
     assert detect_format(rows([0, 1, 2])) == "prompt"
+    assert detect_format(rows([1, -1, "1", "-1"])) == "feedback"
+    assert detect_format(rows([1, -1, 0, 1])) == "prompt"
 
 
 def test_a_mixture_is_called_one():

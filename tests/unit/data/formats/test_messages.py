@@ -32,6 +32,13 @@ WANTED_CALL = {"type": "function", "function": CALL}
             {"role": "user", "content": [{"type": "text", "text": "a"}, {"value": "b"}]},
             {"role": "user", "content": "ab"},
         ),
+        *(
+            (
+                {"role": "user", "content": [{"type": kind, "text": "a", "annotations": []}]},
+                {"role": "user", "content": "a"},
+            )
+            for kind in ("input_text", "output_text")
+        ),
         (
             {
                 "role": "assistant",

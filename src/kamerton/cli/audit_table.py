@@ -52,7 +52,9 @@ def print_audit(out: Console, found: "Audit") -> None:
 
 
 def _lines(found: "Audit") -> list[tuple[str, str]]:
-    taken = (c if c == name else f"{name} = {c}" for name, c in found.columns.items())
+    # A template may hold line breaks, which would look like rows of the table.
+    sources = {name: source.replace("\n", "\\n") for name, source in found.columns.items()}
+    taken = (c if c == name else f"{name} = {c}" for name, c in sources.items())
     lines = [("columns", ", ".join(taken))] if found.columns else []
     unused = ", ".join(found.unused_columns)
     if found.unused_keys:

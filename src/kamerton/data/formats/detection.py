@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from kamerton.core.errors import DataError
 from kamerton.core.settings import suggestion
+from kamerton.data.columns import columns_of, read_column
 from kamerton.data.formats.calls import holds_calls
 from kamerton.data.formats.verdicts import yes_or_no
 from kamerton.data.settings import FormatName, PairsName
@@ -19,7 +20,10 @@ __all__ = ["Schema", "detect_format", "settle_schema"]
 
 _PROMPT = ("prompt", "question", "query", "instruction", "input")
 _ANSWER = ("completion", "response", "answer", "output")
-_MESSAGES = ("messages", "conversations", "conversation", "turns", "dialogue", "dialog")
+_MESSAGES = (
+    *("messages", "conversations", "conversation", "turns", "dialogue", "dialog"),
+    "utterances",
+)
 _ANSWERS = ("answers", "responses", "completions", "candidates", "outputs")
 _SCORE = ("score", "rating", "overall_score", "reward")
 _RANKS_INSIDE = tuple(f"{answers}.rank" for answers in _ANSWERS)
@@ -105,7 +109,7 @@ class Schema:
 
     Attributes:
         format: Their kind.
-        sources: Our field to their column.
+        sources: Our field to their column, or to a template that joins several.
         group: Column that keeps rows on one side of a split; empty for none.
         explicit: Whether the format was set rather than detected.
         pairs: Which pairs several answers to one prompt give.
@@ -122,7 +126,8 @@ class Schema:
         """Columns that some field takes, as dotted paths."""
         # An Alpaca row's `input` goes on where its instruction ends, in every format.
         given = ("input",) if self.sources.get("prompt") == "instruction" else ()
-        return frozenset((*self.sources.values(), *given))
+        named = (column for source in self.sources.values() for column in columns_of(source))
+        return frozenset((*named, *given))
 
     def missing(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
         """Find what a row lacks.
@@ -150,7 +155,7 @@ class Schema:
             The value, or None.
         """
         source = self.sources.get(name)
-        return None if source is None else value_at(fields, source)
+        return None if source is None else read_column(fields, source)
 
 
 def detect_format(sample: Sequence[Mapping[str, Any]]) -> FormatName | None:
@@ -192,7 +197,8 @@ def settle_schema(
     """
     columns = columns or {}
     found = sorted(set().union(*(paths_of(fields) for fields in sample)))
-    for column in filter(None, [*columns.values(), group]):
+    named = [column for source in columns.values() for column in columns_of(source)]
+    for column in filter(None, [*named, group]):
         if all(value_at(fields, column) is None for fields in sample):
             raise DataError(
                 f"{name}: no row has the column '{column}'{suggestion(column, found)}",
@@ -223,7 +229,8 @@ def settle_schema(
             f"{name}: cannot tell what the rows are; columns found: {_listed(found)}{without}",
             hint="name them in the recipe, such as "
             'data.columns = { prompt = "question", completion = "reply" }, '
-            '{ text = "sentence", label = "topic" } or { chosen = "good", rejected = "bad" }',
+            '{ text = "{subject}\\n{body}", label = "topic" } '
+            'or { chosen = "good", rejected = "bad" }',
         )
     sources = _sources(sample, chosen, columns)
     return Schema(chosen, sources, group=group, explicit=format != "auto", pairs=pairs)
@@ -269,7 +276,7 @@ def _sources(
 ) -> dict[str, str]:
     """Find under which name each field of a format stands in most rows."""
     sources: dict[str, str] = {}
-    taken = set(columns.values())
+    taken = {column for source in columns.values() for column in columns_of(source)}
     for name, aliases in _aliases(format).items():
         if format == "prompt" and name == "completion":
             aliases = (*aliases, *(alias for alias in _ANSWERS if _all_calls(sample, alias)))

@@ -166,8 +166,8 @@ def _container(value: Any, name: str, line: int) -> Iterator[Row | Rejection]:
         for number, cells in enumerate(zip(*columns.values(), strict=True), start=1):
             yield Row(Place(name, number), dict(zip(columns, cells, strict=True)))
     elif keyed:
-        for number, (key, row) in enumerate(keyed.items(), start=1):
-            yield Row(Place(name, number), {"id": key, **row})
+        for number, (key, fields) in enumerate(keyed.items(), start=1):
+            yield Row(Place(name, number), {"id": key, **fields})
     else:
         yield Row(Place(name, line), value)
 

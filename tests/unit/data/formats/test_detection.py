@@ -37,6 +37,7 @@ def parse(fields, **options):
     [
         ({"messages": [Q, A]}, "chat"),
         ({"conversations": [Q, A], "tools": "[]"}, "chat"),
+        ({"utterances": [{"speaker": "USER", "utterance": "q"}]}, "chat"),
         ({"messages": [Q, A], "label": "billing"}, "chat"),
         ({"messages": [Q, A], "label": True}, "feedback"),
         ({"prompt": "q", "completion": "a"}, "prompt"),

@@ -33,7 +33,8 @@ def read_column(fields: Mapping[str, Any], source: str) -> Any:
 
     Returns:
         The value of a column; of a template the text, in which columns without a value leave
-        nothing, "\\n" is a line break, and white space at both ends is taken off. None where no column has a value.
+        nothing, "\\n" is a line break, and white space at both ends is taken off. None where no
+        column has a value.
     """
     names = _NAME.findall(source)
     if not names or source in fields:

@@ -195,8 +195,11 @@ class Fields:
 
     @property
     def extra(self) -> dict[str, Any]:
-        """The other columns; a nested source keeps its whole column."""
-        used = self.schema.used
+        """The other columns; a nested source keeps its whole column.
+
+        Those with context and reasoning stay too: checks and rewards may compare answers with them.
+        """
+        used = self.schema.used - {self.source("context"), self.source("reasoning")}
         return {k: v for k, v in self.row.fields.items() if k not in used and v is not None}
 
 

@@ -216,6 +216,11 @@ def test_judged_answers_get_the_context_too():
     assert parse({"query": "q", "context": "The sheet.", "label": "x"}).text == ABOUT["content"]
 
 
+def test_checks_may_look_at_the_context():
+    fields = {"question": "q", "context": "The sheet.", "answer": "a", "thinking": "hm"}
+    assert parse(fields).extra == {"context": "The sheet.", "thinking": "hm"}
+
+
 def test_an_empty_column_name_leaves_a_field_out():
     fields = {"question": "q", "context": "The sheet.", "system": "s", "answer": "a"}
     example = parse(fields, columns={"context": "", "system": ""})

@@ -31,10 +31,12 @@ def find_mark(text: str) -> str | None:
     Returns:
         The first mark, such as "[INST]"; None where there is none.
     """
-    found = _MARK.search(text)
-    if found:
-        return found.group().strip()
-    transcript = _TRANSCRIPT.search(text)
+    # Most texts have none of these characters, and need no search.
+    if "[" in text or "<" in text or "###" in text:
+        found = _MARK.search(text)
+        if found:
+            return found.group().strip()
+    transcript = _TRANSCRIPT.search(text) if "\nAssistant: " in text else None
     return f"{transcript[1]}:" if transcript else None
 
 

@@ -53,6 +53,7 @@ _WEIGHT_KEYS = ("weight", "loss_weight")
 _TRAIN_KEYS = (*_WEIGHT_KEYS, "loss", "train", "loss_mask", "trainable")
 
 
+_PLAIN_KEYS = frozenset(("role", "content"))
 _PYTHON_LIMIT = 1 << 20
 _FLAGS = {"1": True, "true": True, "0": False, "false": False}
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
@@ -142,6 +143,8 @@ def unused_keys(turn: Mapping[str, Any]) -> list[str]:
     Returns:
         Keys with a value that is neither null nor empty.
     """
+    if turn.keys() <= _PLAIN_KEYS:
+        return []
     speaker = _key(turn, _ROLE_KEYS) or "role"
     role = _ROLE_OF.get(str(turn.get(speaker)).strip().casefold())
     said = _key(turn, _CONTENT_KEYS) or "content"
@@ -242,9 +245,10 @@ def _message(turn: Any, field: str) -> Message:
         calls = decoded(content, f"{field}.{key}")
     if calls or role == "tool_call":
         message["tool_calls"] = _calls(calls, f"{field}.tool_calls")
-    if reasoning and role != "assistant":
+    answers = message["role"] == "assistant"
+    if reasoning and not answers:
         raise Unusable(f"{field}.{key}", f"reasoning must be the assistant's, found the {role}'s")
-    if role == "assistant" and (thoughts := _thoughts(turn, reasoning)):
+    if answers and (thoughts := _thoughts(turn, reasoning)):
         message["reasoning_content"] = thoughts
     for kept in _KEPT_KEYS:
         if isinstance(turn.get(kept), str) and turn[kept]:
@@ -261,11 +265,16 @@ def _message(turn: Any, field: str) -> Message:
 
 def _key(turn: Mapping[str, Any], keys: Sequence[str]) -> str | None:
     """Find the first key that has a value; tables fill the others with null."""
-    return next((key for key in keys if turn.get(key) is not None), None)
+    for key in keys:
+        if turn.get(key) is not None:
+            return key
+    return None
 
 
 def _is_trained(turn: Mapping[str, Any], field: str, role: str) -> bool:
     """Read the author's flags; of a turn that is not the assistant's none may ask for training."""
+    if turn.keys() <= _PLAIN_KEYS:
+        return True
     flags = {key: turn[key] for key in _TRAIN_KEYS if turn.get(key) is not None}
     read = {}
     for key, value in flags.items():

@@ -51,6 +51,7 @@ class UnusedTexts:
     def __init__(self, schema: Schema) -> None:
         used = {*schema.used, schema.group, "split"} - {""}
         self._used = {_without_numbers(path) for path in used}
+        self._turns = [name for name in _TURNS if name in schema.sources]
         self._schema = schema
         self._columns: Counter[str] = Counter()
         self._words: Counter[str] = Counter()
@@ -65,7 +66,7 @@ class UnusedTexts:
         for path, text in dict(self._texts(fields, "", _DEPTH)).items():
             self._columns[path] += 1
             self._words[path] += len(text.split())
-        for name in _TURNS:
+        for name in self._turns:
             turns = self._schema.value(fields, name)
             turns = (stored_turns(turns, name) or turns) if isinstance(turns, str) else turns
             for turn in turns if isinstance(turns, list) else [turns]:
@@ -88,6 +89,8 @@ class UnusedTexts:
 
     def _is_overruled(self, fields: Mapping[str, Any]) -> bool:
         """Tell system text that gives way to the system turn with which the messages begin."""
+        if "system" not in self._schema.sources:
+            return False
         text = self._schema.value(fields, "system")
         turns = self._schema.value(fields, "messages") or self._schema.value(fields, "prompt")
         first = turns[0] if isinstance(turns, list) and turns else None

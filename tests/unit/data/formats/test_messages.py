@@ -86,6 +86,15 @@ WANTED_CALL = {"type": "function", "function": CALL}
             {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm"}, "a"]},
             {"role": "assistant", "content": "a", "reasoning_content": "hm"},
         ),
+        (
+            {"from": "function_call", "value": json.dumps(CALL), "thinking": "hm"},
+            {
+                "role": "assistant",
+                "content": "",
+                "tool_calls": [WANTED_CALL],
+                "reasoning_content": "hm",
+            },
+        ),
         ({"speaker": "client", "phrase": "q"}, {"role": "user", "content": "q"}),
         (
             {"role": "assistant", "content": "a", "weight": 0},

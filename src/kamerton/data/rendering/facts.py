@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from kamerton.core.errors import RenderingError
 from kamerton.core.files import hash_json
-from kamerton.data.rendering.chats import Traits
+from kamerton.data.rendering.chats import ReasoningKey, Traits
 from kamerton.data.rendering.templates import (
     Tokenizer,
     has_generation_markers,
@@ -120,6 +121,7 @@ def find_traits(writer: ChatWriter) -> Traits:
             _attempt(lambda: writer.write([ask, ask, reply], opening=False))
             and _attempt(lambda: writer.write([ask, reply, reply], opening=False))
         ),
+        reasoning=_reasoning(writer, ask, reply),
         tools="Qtool" in _attempt(lambda: writer.write([ask], [_TOOL], opening=True)),
         opening=prompt[len(base) :],
         header=full[len(base) : full.index(answer)] if full.startswith(base) else "",
@@ -131,6 +133,23 @@ def find_traits(writer: ChatWriter) -> Traits:
         if stops is not None:
             return replace(traits, calls=calls, stops=traits.stops + stops)
     return replace(traits, calls=None)
+
+
+def _reasoning(
+    writer: ChatWriter, ask: dict[str, Any], reply: dict[str, Any]
+) -> ReasoningKey | Literal["inline"] | None:
+    """Find where a template takes an answer's reasoning from."""
+    thinking = writer.with_thinking()
+    keys: tuple[ReasoningKey, ...] = ("reasoning_content", "reasoning", "thinking")
+    for key in keys:
+        chat = [ask, {**reply, key: "Qreason"}]
+        if "Qreason" in _attempt(partial(thinking.write, chat, opening=False)):
+            return key
+    if "think>" not in template_of(writer.tokenizer):
+        return None
+    inline = {**reply, "content": f"<think>\nQreason\n</think>\n\n{_ANSWER}"}
+    written = _attempt(lambda: thinking.write([ask, inline], opening=False))
+    return "inline" if "Qreason" in written else None
 
 
 def find_facts(writer: ChatWriter, vocab_size: int | None) -> RenderFacts:

@@ -33,6 +33,7 @@ from kamerton.data.examples import (
     PreferenceExample,
     TextExample,
 )
+from kamerton.data.rendering.answers import AnswerMarks, AnswerReader, find_marks, split_reasoning
 from kamerton.data.rendering.assembly import Assembler, Assembly, TrainOn
 from kamerton.data.rendering.facts import RenderFacts, find_facts, find_traits
 from kamerton.data.rendering.rendered import (
@@ -45,7 +46,7 @@ from kamerton.data.rendering.rendered import (
     untrained,
 )
 from kamerton.data.rendering.templates import Tokenizer
-from kamerton.data.rendering.tokens import Encoder, Span, spans
+from kamerton.data.rendering.tokens import Decoder, Encoder, Span, spans
 from kamerton.data.rendering.turns import ChatWriter, Tools
 from kamerton.data.rows import Rejection
 
@@ -88,7 +89,7 @@ def make_renderer(
     writer = ChatWriter(tokenizer, encoder, settings.thinking)
     writer = replace(writer, traits=find_traits(writer))
     assembler = Assembler(writer, find_facts(writer, vocab_size), vocab_size)
-    return Renderer(assembler, settings, context)
+    return Renderer(assembler, settings, context, find_marks(writer))
 
 
 class Renderer:
@@ -98,11 +99,17 @@ class Renderer:
         assembler: Turns chats into ids.
         settings: What to train and how long.
         context: Tokens the base can see, if known.
+        marks: What the template writes around answers.
     """
 
     def __init__(
-        self, assembler: Assembler, settings: RenderSettings, context: int | None = None
+        self,
+        assembler: Assembler,
+        settings: RenderSettings,
+        context: int | None = None,
+        marks: AnswerMarks | None = None,
     ) -> None:
+        self._marks = marks or AnswerMarks()
         self.settings = settings
         self.max_tokens = min(settings.max_tokens, context or settings.max_tokens)
         """Longest row: the setting, or the base's context where that is shorter."""
@@ -259,7 +266,7 @@ class Renderer:
             if len(ids) >= self.max_tokens:
                 raise self._overlong(len(ids) + 1)
             content = answer.get("content")
-            reference = content if isinstance(content, str) else ""
+            reference = split_reasoning(content).text if isinstance(content, str) else ""
             return RenderedPrompt(ids, messages, example.extra, example.place, reference)
 
     def prompt_ids(self, messages: Chat, tools: Tools = ()) -> list[int]:
@@ -313,6 +320,14 @@ class Renderer:
     def tokenizer(self) -> Any:
         """What texts are read with, and written with."""
         return self._assembler.writer.tokenizer
+
+    def decoder(self) -> Decoder:
+        """Give what turns the ids of one answer into text, for a reader."""
+        return Decoder(self.tokenizer, self._assembler.writer.encoder)
+
+    def reader(self) -> AnswerReader:
+        """Give what tells an answer from its reasoning and from what the template adds."""
+        return AnswerReader(self._marks)
 
     def count(self, rendered: Rendered) -> tuple[int, int]:
         """Count what must not be wrong.
@@ -455,7 +470,7 @@ def _only_text(answer: Sequence[Message]) -> str:
     text = answer[0].get("content")
     if len(answer) != 1 or not isinstance(text, str) or answer[0].get("tool_calls"):
         raise RenderingError("answers of a pair must be one text each to be judged")
-    return text
+    return split_reasoning(text).text
 
 
 class _OverlongError(RenderingError):

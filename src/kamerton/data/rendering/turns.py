@@ -7,7 +7,7 @@ follows from the construction and needs no search for the answer inside the whol
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +23,7 @@ Tools = Sequence[Mapping[str, Any]]
 """Schemas of the functions a model may call."""
 
 _OPEN_THINKING = re.compile(r"<think>\s*$")
+_CLOSED_THINKING = re.compile(r"</think>\s*$")
 _THINKING_TAGS = re.compile(r"</?think>")
 _THINKING_HINT = "if the answer holds reasoning, set render.thinking = true or remove it"
 
@@ -64,6 +65,10 @@ class ChatWriter:
     encoder: Encoder
     thinking: bool
     traits: Traits = field(default_factory=Traits)
+
+    def with_thinking(self) -> "ChatWriter":
+        """Give a writer that lets templates think, to see what they write then."""
+        return replace(self, thinking=True)
 
     def normalise(self, messages: Chat) -> list[dict[str, Any]]:
         """Bring messages into the form the template takes.
@@ -167,8 +172,13 @@ class ChatWriter:
             answer = full[len(prompt) :]
         else:
             answer = self._answer_after(prompt, full, message)
+        if _CLOSED_THINKING.search(prompt) and answer.lstrip().startswith("<think>"):
+            raise RenderingError(
+                "an answer must hold no reasoning where its prompt has closed the thinking block",
+                hint=_THINKING_HINT,
+            )
         answer, closed = self._close(answer)
-        _check_nothing_deleted(answer, message)
+        _check_nothing_deleted(answer, message, self._reasoning_of(message))
         return Turn(len(messages) - 1, prompt, answer, closed)
 
     def _answer_after(self, prompt: str, full: str, message: Mapping[str, Any]) -> str:
@@ -186,11 +196,14 @@ class ChatWriter:
         # The prompt has opened a block which the template leaves out of a finished answer.
         if answer.startswith("<think>"):
             return answer.removeprefix("<think>").lstrip("\n")
-        reasoning = str(message.get("reasoning_content") or "")
+        reasoning = self._reasoning_of(message)
         written = str(message["content"])
         if "</think>" in written and not reasoning:
             reasoning = written.rpartition("</think>")[0].rpartition("<think>")[2]
         return reasoning.strip("\n") + "\n</think>\n\n" + answer.lstrip("\n")
+
+    def _reasoning_of(self, message: Mapping[str, Any]) -> str:
+        return str(message.get(self.traits.reasoning or "reasoning_content") or "")
 
     @cached_property
     def _controls(self) -> tuple[str, ...]:
@@ -208,9 +221,9 @@ class ChatWriter:
         return (answer[:cut], True) if cut is not None else (answer.rstrip(), False)
 
 
-def _check_nothing_deleted(answer: str, message: Mapping[str, Any]) -> None:
+def _check_nothing_deleted(answer: str, message: Mapping[str, Any], reasoning: str) -> None:
     parts = _THINKING_TAGS.split(str(message["content"]))
-    parts += _THINKING_TAGS.split(str(message.get("reasoning_content") or ""))
+    parts += _THINKING_TAGS.split(reasoning)
     parts += [call["function"]["name"] for call in message.get("tool_calls") or ()]
     missing = next((part.strip() for part in parts if part.strip() not in answer), None)
     if missing is not None:

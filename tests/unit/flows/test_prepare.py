@@ -8,8 +8,10 @@ from kamerton.data.examples import (
     PreferenceExample,
     TextExample,
 )
-from kamerton.flows.prepare import make_prompt
+from kamerton.data.rendering.rendered import RenderSettings
+from kamerton.flows.prepare import make_prompt, renderer_of
 from kamerton.flows.recipe import Recipe
+from kamerton.models.load import load_base
 
 HERE = Place("rows.jsonl", 1)
 
@@ -56,3 +58,13 @@ def test_what_was_rejected_anywhere_is_not_shown() -> None:
 
 def test_plain_text_shows_nothing() -> None:
     assert shown([TextExample(HERE, "It was the year 1.")]) == []
+
+
+def test_all_ends_of_the_base_end_its_answers() -> None:
+    base = load_base("builtin:nano", dtype="float32", device="cpu")
+    assert base.ends == (1,)
+    usual = renderer_of(base, RenderSettings()).stop_ids
+    assert usual == {1}
+    base.model.generation_config.eos_token_id = [1, 7]
+    assert base.ends == (1, 7)
+    assert renderer_of(base, RenderSettings()).stop_ids == {1, 7}

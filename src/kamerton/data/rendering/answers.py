@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kamerton.core.errors import RenderingError
-from kamerton.data.rendering.tokens import Decoder, unwrapped
+from kamerton.data.rendering.tokens import Decoder, Encoder, unwrapped
 from kamerton.data.rendering.turns import ChatWriter, Turn
 
 __all__ = [
@@ -81,6 +81,19 @@ class AnswerMarks:
     opened: bool = False
     kept: frozenset[str] = frozenset()
     turn: str = ""
+
+    def inside(self, encoder: Encoder) -> frozenset[str]:
+        """List control tokens after which an answer goes on: none of them ends one.
+
+        Args:
+            encoder: Knows all control tokens.
+
+        Returns:
+            Their texts.
+        """
+        around = [self.opening, self.closing, self.turn]
+        around += [text for block in self.blocks for text in (block.start, block.end)]
+        return self.kept.union(text for text in encoder.control if text in "".join(around))
 
 
 def find_marks(writer: ChatWriter) -> AnswerMarks:
@@ -325,7 +338,10 @@ def _kept(writer: ChatWriter) -> frozenset[str]:
         )
     except RenderingError:
         return frozenset()
-    return frozenset(text for text in writer.encoder.control if text in turn.answer)
+    stops = writer.traits.stops
+    return frozenset(
+        text for text in writer.encoder.control if text in turn.answer and text not in stops
+    )
 
 
 def _last_tag(prompt: str) -> str:

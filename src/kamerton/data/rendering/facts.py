@@ -14,6 +14,7 @@ from kamerton.data.rendering.templates import (
     has_own_template,
     template_of,
     tokenizer_hash,
+    writes_date,
 )
 from kamerton.data.rendering.turns import ChatWriter
 
@@ -195,6 +196,11 @@ def find_facts(writer: ChatWriter, vocab_size: int | None) -> RenderFacts:
         tokenizer_hash=tokenizer_hash(tokenizer),
     )
     notices = _notices(facts, tokenizer, vocab_size)
+    if writes_date(tokenizer) and not writer.date:
+        notices.append(
+            "the template writes today's date: rows differ from day to day; render.date gives it "
+            "another, and a run keeps the date that it began with"
+        )
     if markers is not None and not agree:
         notices.append(
             f"the template marks {markers!r} as the model's own text, but an answer that "
@@ -221,8 +227,6 @@ def _notices(facts: RenderFacts, tokenizer: Tokenizer, vocab_size: int | None) -
         notices.append("the template has no system turn: system text goes into the first user turn")
     if facts.end_by == "added":
         notices.append(f"the template ends answers with no control token: {facts.end} is added")
-    if "strftime_now" in template_of(tokenizer):
-        notices.append("the template writes today's date: rows differ from day to day")
     if vocab_size is not None and len(tokenizer) > vocab_size:
         notices.append(
             f"the tokenizer has {len(tokenizer)} tokens but the embedding {vocab_size} rows: "
@@ -294,7 +298,7 @@ def _thinking(prompt: str) -> Literal["none", "opened by the prompt", "closed by
 
 def _marked(writer: ChatWriter) -> str | None:
     """Read what a template's generation markers cover; None when it has none that can be read."""
-    template = template_of(writer.tokenizer)
+    template = writer.template()
     if not has_generation_markers(template):
         return None
     try:
@@ -303,8 +307,7 @@ def _marked(writer: ChatWriter) -> str | None:
             chat_template=template,
             return_assistant_tokens_mask=True,
             return_dict=True,
-            enable_thinking=writer.thinking,
-            thinking=writer.thinking,
+            **writer.given,
         )
     # Tokenizers without offsets cannot say which tokens a marker covers.
     except (ValueError, NotImplementedError):

@@ -14,7 +14,7 @@ The file is long because all kinds of rows share one limit, one way to name what
 way to write a turn.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -45,7 +45,7 @@ from kamerton.data.rendering.rendered import (
     chat_of,
     untrained,
 )
-from kamerton.data.rendering.templates import Tokenizer
+from kamerton.data.rendering.templates import Tokenizer, reads_argument
 from kamerton.data.rendering.tokens import Decoder, Encoder, Span, spans
 from kamerton.data.rendering.turns import ChatWriter, Tools
 from kamerton.data.rows import Rejection
@@ -70,6 +70,7 @@ def make_renderer(
     *,
     vocab_size: int | None = None,
     context: int | None = None,
+    ends: Collection[int] = (),
 ) -> "Renderer":
     """Try a tokenizer's template out and make its renderer.
 
@@ -78,18 +79,37 @@ def make_renderer(
         settings: What to train, how long, thinking.
         vocab_size: Rows of the embedding; ids beyond it are refused.
         context: Tokens the base can see; longer rows are overlong whatever the settings allow.
+        ends: Tokens that end what the base generates, beside those that the template writes.
 
     Returns:
         The renderer; its `facts` say what was found.
 
     Raises:
-        RenderingError: If the template cannot write a chat or nothing can end an answer.
+        RenderingError: If the template cannot write a chat, nothing can end an answer, or the
+            template does not read an argument that it is to be given.
     """
     encoder = Encoder(tokenizer)
-    writer = ChatWriter(tokenizer, encoder, settings.thinking)
+    _ensure_read(tokenizer, settings.template_arguments)
+    writer = ChatWriter(
+        tokenizer,
+        encoder,
+        settings.thinking,
+        arguments=settings.template_arguments,
+        date=settings.date,
+    )
     writer = replace(writer, traits=find_traits(writer))
     assembler = Assembler(writer, find_facts(writer, vocab_size), vocab_size)
-    return Renderer(assembler, settings, context, find_marks(writer))
+    return Renderer(assembler, settings, context, find_marks(writer), ends)
+
+
+def _ensure_read(tokenizer: Tokenizer, arguments: Iterable[str]) -> None:
+    """Refuse arguments that change nothing."""
+    unread = [name for name in arguments if not reads_argument(tokenizer, name)]
+    if unread:
+        raise RenderingError(
+            f"render.template_arguments: the chat template does not read '{unread[0]}'",
+            hint="leave it out, or look into the base's chat template for its name",
+        )
 
 
 class Renderer:
@@ -100,6 +120,7 @@ class Renderer:
         settings: What to train and how long.
         context: Tokens the base can see, if known.
         marks: What the template writes around answers.
+        ends: Tokens that end what the base generates, beside those that the template writes.
     """
 
     def __init__(
@@ -108,6 +129,7 @@ class Renderer:
         settings: RenderSettings,
         context: int | None = None,
         marks: AnswerMarks | None = None,
+        ends: Collection[int] = (),
     ) -> None:
         self._marks = marks or AnswerMarks()
         self.settings = settings
@@ -117,8 +139,10 @@ class Renderer:
         self.facts: RenderFacts = assembler.facts
         """What was found out about the tokenizer and its template."""
         writer = assembler.writer
-        self.stop_ids = frozenset(writer.encoder.control[text] for text in writer.traits.stops)
-        """EOS and end-of-turn ids: each of them ends an answer."""
+        stops = {writer.encoder.control[text] for text in writer.traits.stops}
+        inside = {writer.encoder.control[text] for text in self._marks.inside(writer.encoder)}
+        self.stop_ids = frozenset(stops | (set(ends) - inside))
+        """EOS, end-of-turn ids and the base's own ends: each of them ends an answer."""
         self._assembler = assembler
 
     def render(self, example: Example, apply: Apply | None = None) -> Rendered:

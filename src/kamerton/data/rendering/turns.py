@@ -14,7 +14,7 @@ from typing import Any
 from kamerton.core.errors import RenderingError
 from kamerton.core.protocols import Chat
 from kamerton.data.rendering.chats import Traits, normalise, protect_all
-from kamerton.data.rendering.templates import Tokenizer, template_of
+from kamerton.data.rendering.templates import Tokenizer, template_of, with_date
 from kamerton.data.rendering.tokens import Encoder
 
 __all__ = ["ChatWriter", "Tools", "Turn"]
@@ -59,12 +59,33 @@ class ChatWriter:
         encoder: Hides control tokens that stand in messages.
         thinking: Passed to templates that have a thinking switch.
         traits: Of the template.
+        arguments: What else templates are given, by name.
+        date: What they take for today, such as "2026-11-30"; empty for the day that it is.
     """
 
     tokenizer: Tokenizer
     encoder: Encoder
     thinking: bool
     traits: Traits = field(default_factory=Traits)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    date: str = ""
+
+    def template(self, *, tools: bool = False) -> str:
+        """Give the chat template, with its date.
+
+        Args:
+            tools: Whether the chat offers tools.
+
+        Returns:
+            Jinja text.
+        """
+        template = template_of(self.tokenizer, tools=tools)
+        return with_date(template, self.date) if self.date else template
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What every call of the template is given beside messages."""
+        return {**self.arguments, "enable_thinking": self.thinking, "thinking": self.thinking}
 
     def with_thinking(self) -> "ChatWriter":
         """Give a writer that lets templates think, to see what they write then."""
@@ -101,11 +122,10 @@ class ChatWriter:
                 self.tokenizer.apply_chat_template(
                     plain,
                     tools=[protect_all(tool, self.encoder) for tool in tools] or None,
-                    chat_template=template_of(self.tokenizer, tools=bool(tools)),
+                    chat_template=self.template(tools=bool(tools)),
                     add_generation_prompt=opening,
                     tokenize=False,
-                    enable_thinking=self.thinking,
-                    thinking=self.thinking,
+                    **self.given,
                 )
             )
         # A template is somebody's program: anything may come out of it.

@@ -1,13 +1,16 @@
 """Rows become examples, one parser per format; a row with several answers becomes several pairs."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from kamerton.data.examples import (
     ChatExample,
     ClassificationExample,
     Example,
+    FeedbackExample,
     Message,
+    PreferenceExample,
     TextExample,
 )
 from kamerton.data.formats.detection import Schema
@@ -42,15 +45,23 @@ def parse_row(row: Row, schema: Schema) -> tuple[Example, ...] | RatedAnswer | R
             name = schema.sources.get(missing[0], missing[0])
             raise Unusable(name, "is missing or null")
         fields = Fields(row, schema)
+        tools = tools_of(fields.value("tools"), fields.source("tools"))
         match schema.format:
             case "ranking":
-                return ranking(fields)
+                return tuple(replace(pair, tools=tools) for pair in ranking(fields))
             case "rating":
-                return rated_answer(fields)
+                return replace(rated_answer(fields), tools=tools)
             case _:
-                return (_PARSERS[schema.format](fields),)
+                return (_with_tools(_PARSERS[schema.format](fields), tools),)
     except Unusable as error:
         return Rejection(row.place, error.field, error.reason)
+
+
+def _with_tools(example: Example, tools: tuple[Mapping[str, Any], ...]) -> Example:
+    """Show the tools of a row to whatever kind of example has a prompt to show them in."""
+    if isinstance(example, PreferenceExample | FeedbackExample):
+        return replace(example, tools=tools)
+    return example
 
 
 def _chat(fields: Fields) -> Example:

@@ -305,7 +305,7 @@ def chat_of(example: Example) -> tuple[tuple[Message, ...], Tools]:
     if isinstance(example, TextExample):
         raise RenderingError("plain text is no chat: it has no question and no answer")
     answer = example.chosen if isinstance(example, PreferenceExample) else example.completion
-    return (*untrained(example.prompt), *answer), ()
+    return (*untrained(example.prompt), *answer), example.tools
 
 
 def untrained(messages: Chat) -> tuple[Message, ...]:

@@ -259,9 +259,8 @@ class Renderer:
             RenderingError: If they cannot be rendered, with place and reason.
         """
         with _at(example.place):
-            prompt, place = example.prompt, example.place
-            num_prompt, (own,) = self._answers(prompt, (example.completion,), place, apply)
-            _, (compared,) = self._answers(prompt, (other,), place, apply, cut=True)
+            num_prompt, (own,) = self._answers(example, (example.completion,), apply)
+            _, (compared,) = self._answers(example, (other,), apply, cut=True)
         return RenderedFeedback(num_prompt, own, compared, example.good)
 
     def render_prompt(self, example: Example, apply: Apply | None = None) -> RenderedPrompt:
@@ -279,6 +278,7 @@ class Renderer:
         """
         with _at(example.place):
             if isinstance(example, PreferenceExample):
+                _refuse_tools(example.tools)
                 pair = self._pair(example, apply)
                 texts = tuple(map(_only_text, (example.chosen, example.rejected)))
                 return RenderedPrompt(
@@ -379,25 +379,26 @@ class Renderer:
 
     def _pair(self, example: PreferenceExample, apply: Apply | None) -> RenderedPair:
         answers = (example.chosen, example.rejected)
-        num_prompt, rows = self._answers(example.prompt, answers, example.place, apply)
+        num_prompt, rows = self._answers(example, answers, apply)
         if np.array_equal(rows[0].ids, rows[1].ids):
             raise RenderingError("chosen and rejected must differ, found the same tokens")
         return RenderedPair(num_prompt, rows[0], rows[1])
 
     def _answers(
         self,
-        prompt: Sequence[Message],
+        example: PreferenceExample | FeedbackExample,
         answers: Sequence[Sequence[Message]],
-        place: Place,
         apply: Apply | None,
         *,
         cut: bool = False,
     ) -> tuple[int, list[Rendered]]:
         """Render answers to one prompt, and count the tokens that their rows share."""
-        before = untrained(apply(tuple(prompt)) if apply else prompt)
-        shared = self.prompt_ids(before)
+        before = untrained(apply(example.prompt) if apply else example.prompt)
+        tools, place = example.tools, example.place
+        shared = self.prompt_ids(before, tools)
         rows = [
-            self._chat([*before, *answer], (), place, "assistant", cut=cut)[0] for answer in answers
+            self._chat([*before, *answer], tools, place, "assistant", cut=cut)[0]
+            for answer in answers
         ]
         for row in rows:
             if row.ids[: len(shared)].tolist() != shared or len(row.ids) == len(shared):
@@ -480,14 +481,19 @@ class Renderer:
 def _at_answer(example: Example) -> tuple[tuple[Message, ...], Message]:
     """Messages up to the last answer of an example that is no preference, and that answer."""
     if isinstance(example, FeedbackExample):
+        _refuse_tools(example.tools)
         return example.prompt, example.completion[0]
     messages, tools = chat_of(example)
-    if tools:
-        raise RenderingError("a chat with tools cannot be answered here: its answers are calls")
+    _refuse_tools(tools)
     last = max((n for n, one in enumerate(messages) if one["role"] == "assistant"), default=0)
     if not last:
         raise RenderingError("a chat must have a question before its answer")
     return messages[:last], messages[last]
+
+
+def _refuse_tools(tools: Tools) -> None:
+    if tools:
+        raise RenderingError("a chat with tools cannot be answered here: its answers are calls")
 
 
 def _only_text(answer: Sequence[Message]) -> str:

@@ -8,8 +8,9 @@ Control tokens reach the reader as `Decoder` wraps them, so that nobody forges o
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from kamerton.core.errors import RenderingError
 from kamerton.data.rendering.tokens import Decoder, Encoder, unwrapped
@@ -27,6 +28,13 @@ __all__ = [
 
 # Words that no template writes by itself.
 _ASK, _ANSWER, _REASON = "Qask", "Qanswer", "Qreason"
+_CALLING = {
+    "role": "assistant",
+    "content": "",
+    "tool_calls": [
+        {"id": "Qcallid01", "function": {"name": "Qtool", "arguments": {"Qkey": "Qvalue"}}}
+    ],
+}
 _THOUGHT = re.compile(r"\s*<think>(.*?)</think>\s*", re.DOTALL)
 _CONTROL_FIRST = re.compile(r"\s*(\ue0c2[^\ue0c3]*\ue0c3)")
 
@@ -108,27 +116,15 @@ def find_marks(writer: ChatWriter) -> AnswerMarks:
     ask, answer = {"role": "user", "content": _ASK}, {"role": "assistant", "content": _ANSWER}
     turn = writer.turn(writer.normalise([ask, answer]))
     opening, _, closing = _written(writer, turn).partition(_ANSWER)
-    prompt = turn.prompt.rstrip()
     blocks = [_THINK]
-    reason = {**answer, "reasoning_content": _REASON}
-    thinking = writer.with_thinking()
-    try:
-        thought = _written(thinking, thinking.turn(thinking.normalise([ask, reason])))
-    except RenderingError:
-        thought = ""
-    before, _, after = thought.partition(_REASON)
-    between = after.partition(_ANSWER)[0]
-    own = opening.strip()
-    if between.strip():
-        end = between.rstrip().removesuffix(own).rstrip() if own in between else between
-        tail = "" if own and own in between else between[len(between.rstrip()) :]
-        start = before.strip() or _last_tag(prompt)
-        if start and end.strip() and Block(start, end.strip(), tail) != _THINK:
-            blocks.insert(0, Block(start, end.strip(), tail))
+    own = _block_of(writer.with_thinking(), opening.strip())
+    if own is not None:
+        blocks.insert(0, own)
     # Where there is nothing to think about, templates may write an empty block.
     for block in blocks:
         if block.end in opening:
             opening = opening.rpartition(block.end)[2].removeprefix(block.tail)
+    prompt = turn.prompt.rstrip()
     opened = next((block for block in blocks if prompt.endswith(block.start)), None)
     if opened is not None:
         blocks.remove(opened)
@@ -322,26 +318,53 @@ def _wrapped(writer: ChatWriter, text: str) -> str:
     return "".join(decoder.add(token) for token in ids) + decoder.finish()
 
 
+def _block_of(writer: ChatWriter, opening: str) -> Block | None:
+    """Find what a template writes around reasoning, best before a text, else before a call."""
+    for answer in ({"role": "assistant", "content": _ANSWER}, _CALLING):
+        reason = {**answer, "reasoning_content": _REASON}
+        turn, thought = _attempt(writer, answer), _attempt(writer, reason)
+        if turn is None or thought is None:
+            continue
+        before, found, after = _written(writer, thought).partition(_REASON)
+        between, is_text, _ = after.partition(_ANSWER)
+        if not is_text:
+            between = after.removesuffix(_common_suffix(after, _written(writer, turn)))
+        end, tail = between.strip(), between[len(between.rstrip()) :]
+        if opening and end.endswith(opening):
+            end, tail = end.removesuffix(opening).rstrip(), ""
+        # A prompt may have opened the reasoning already.
+        start = before.strip() or _last_tag(thought.prompt.rstrip())
+        if found and start and end:
+            return Block(start, end, tail)
+    return None
+
+
 def _kept(writer: ChatWriter) -> frozenset[str]:
     """Find the control tokens that a call is written with."""
-    if not writer.traits.calls:
-        return frozenset()
-    call = {"id": "Qcallid01", "function": {"name": "Qtool", "arguments": {"Qkey": "Qvalue"}}}
-    try:
-        turn = writer.turn(
-            writer.normalise(
-                [
-                    {"role": "user", "content": _ASK},
-                    {"role": "assistant", "content": "", "tool_calls": [call]},
-                ]
-            )
-        )
-    except RenderingError:
-        return frozenset()
+    turn = _attempt(writer, _CALLING) if writer.traits.calls else None
     stops = writer.traits.stops
     return frozenset(
-        text for text in writer.encoder.control if text in turn.answer and text not in stops
+        text
+        for text in writer.encoder.control
+        if turn is not None and text in turn.answer and text not in stops
     )
+
+
+def _attempt(writer: ChatWriter, answer: Mapping[str, Any]) -> Turn | None:
+    """Split a chat with an answer; None where the template has no place for it."""
+    try:
+        return writer.turn(writer.normalise([{"role": "user", "content": _ASK}, answer]))
+    except RenderingError:
+        return None
+
+
+def _common_suffix(first: str, second: str) -> str:
+    same = 0
+    for left, right in zip(reversed(first), reversed(second), strict=False):
+        if left != right:
+            break
+        same += 1
+    return first[len(first) - same :]
 
 
 def _last_tag(prompt: str) -> str:

@@ -8,35 +8,25 @@ Control tokens reach the reader as `Decoder` wraps them, so that nobody forges o
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from kamerton.core.errors import RenderingError
-from kamerton.data.rendering.tokens import Decoder, Encoder, unwrapped
-from kamerton.data.rendering.turns import ChatWriter, Turn
+from kamerton.data.rendering.tokens import Encoder, unwrapped
 
 __all__ = [
+    "CONTROL_FIRST",
+    "THINK",
     "AnswerMarks",
     "AnswerReader",
     "Block",
     "Written",
-    "find_marks",
     "overlap",
     "split_reasoning",
 ]
 
-# Words that no template writes by itself.
-_ASK, _ANSWER, _REASON = "Qask", "Qanswer", "Qreason"
-_CALLING = {
-    "role": "assistant",
-    "content": "",
-    "tool_calls": [
-        {"id": "Qcallid01", "function": {"name": "Qtool", "arguments": {"Qkey": "Qvalue"}}}
-    ],
-}
 _THOUGHT = re.compile(r"\s*<think>(.*?)</think>\s*", re.DOTALL)
-_CONTROL_FIRST = re.compile(r"\s*(\ue0c2[^\ue0c3]*\ue0c3)")
+CONTROL_FIRST = re.compile(r"\s*(\ue0c2[^\ue0c3]*\ue0c3)")
+"""Matches a wrapped control token that a text begins with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +57,8 @@ class Block:
     tail: str = "\n\n"
 
 
-_THINK = Block("<think>", "</think>")
+THINK = Block("<think>", "</think>")
+"""Tags that models write whatever their template says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +76,7 @@ class AnswerMarks:
 
     opening: str = ""
     closing: str = ""
-    blocks: tuple[Block, ...] = (_THINK,)
+    blocks: tuple[Block, ...] = (THINK,)
     opened: bool = False
     kept: frozenset[str] = frozenset()
     turn: str = ""
@@ -102,42 +93,6 @@ class AnswerMarks:
         around = [self.opening, self.closing, self.turn]
         around += [text for block in self.blocks for text in (block.start, block.end)]
         return self.kept.union(text for text in encoder.control if text in "".join(around))
-
-
-def find_marks(writer: ChatWriter) -> AnswerMarks:
-    """Try out what a template writes around an answer and around reasoning.
-
-    Args:
-        writer: With its traits.
-
-    Returns:
-        The marks.
-    """
-    ask, answer = {"role": "user", "content": _ASK}, {"role": "assistant", "content": _ANSWER}
-    turn = writer.turn(writer.normalise([ask, answer]))
-    opening, _, closing = _written(writer, turn).partition(_ANSWER)
-    blocks = [_THINK]
-    own = _block_of(writer.with_thinking(), opening.strip())
-    if own is not None:
-        blocks.insert(0, own)
-    # Where there is nothing to think about, templates may write an empty block.
-    for block in blocks:
-        if block.end in opening:
-            opening = opening.rpartition(block.end)[2].removeprefix(block.tail)
-    prompt = turn.prompt.rstrip()
-    opened = next((block for block in blocks if prompt.endswith(block.start)), None)
-    if opened is not None:
-        blocks.remove(opened)
-        blocks.insert(0, opened)
-    channel = _CONTROL_FIRST.match(opening) is not None
-    return AnswerMarks(
-        opening=opening,
-        closing=closing,
-        blocks=tuple(blocks),
-        opened=opened is not None,
-        kept=_kept(writer),
-        turn=_wrapped(writer, writer.traits.opening.strip()) if channel else "",
-    )
 
 
 class AnswerReader:
@@ -222,7 +177,7 @@ class AnswerReader:
 
     def _other_channel(self, text: str) -> bool:
         """Take a channel that is not the answer's for reasoning, unless it calls a tool."""
-        first = _CONTROL_FIRST.match(self._marks.opening)
+        first = CONTROL_FIRST.match(self._marks.opening)
         if first is None or not text.startswith(first[1]):
             return False
         name, mark, rest = text[len(first[1]) :].partition("\ue0c2")
@@ -300,74 +255,3 @@ def overlap(text: str, mark: str) -> int:
         if mark.startswith(text[-length:]):
             return length
     return 0
-
-
-def _written(writer: ChatWriter, turn: Turn) -> str:
-    """Decode an answer as generation would, without the token that ends it."""
-    encoder = writer.encoder
-    ids = encoder.encode(turn.answer, after=turn.prompt)
-    if turn.closed:
-        ids = ids[:-1]
-    decoder = Decoder(writer.tokenizer, encoder)
-    return "".join(decoder.add(token) for token in ids) + decoder.finish()
-
-
-def _wrapped(writer: ChatWriter, text: str) -> str:
-    decoder = Decoder(writer.tokenizer, writer.encoder)
-    ids = writer.encoder.encode(text, after="\n")
-    return "".join(decoder.add(token) for token in ids) + decoder.finish()
-
-
-def _block_of(writer: ChatWriter, opening: str) -> Block | None:
-    """Find what a template writes around reasoning, best before a text, else before a call."""
-    for answer in ({"role": "assistant", "content": _ANSWER}, _CALLING):
-        reason = {**answer, "reasoning_content": _REASON}
-        turn, thought = _attempt(writer, answer), _attempt(writer, reason)
-        if turn is None or thought is None:
-            continue
-        before, found, after = _written(writer, thought).partition(_REASON)
-        between, is_text, _ = after.partition(_ANSWER)
-        if not is_text:
-            between = after.removesuffix(_common_suffix(after, _written(writer, turn)))
-        end, tail = between.strip(), between[len(between.rstrip()) :]
-        if opening and end.endswith(opening):
-            end, tail = end.removesuffix(opening).rstrip(), ""
-        # A prompt may have opened the reasoning already.
-        start = before.strip() or _last_tag(thought.prompt.rstrip())
-        if found and start and end:
-            return Block(start, end, tail)
-    return None
-
-
-def _kept(writer: ChatWriter) -> frozenset[str]:
-    """Find the control tokens that a call is written with."""
-    turn = _attempt(writer, _CALLING) if writer.traits.calls else None
-    stops = writer.traits.stops
-    return frozenset(
-        text
-        for text in writer.encoder.control
-        if turn is not None and text in turn.answer and text not in stops
-    )
-
-
-def _attempt(writer: ChatWriter, answer: Mapping[str, Any]) -> Turn | None:
-    """Split a chat with an answer; None where the template has no place for it."""
-    try:
-        return writer.turn(writer.normalise([{"role": "user", "content": _ASK}, answer]))
-    except RenderingError:
-        return None
-
-
-def _common_suffix(first: str, second: str) -> str:
-    same = 0
-    for left, right in zip(reversed(first), reversed(second), strict=False):
-        if left != right:
-            break
-        same += 1
-    return first[len(first) - same :]
-
-
-def _last_tag(prompt: str) -> str:
-    """Read the tag that a prompt ends with, which has opened the reasoning."""
-    found = re.search(r"[<\[][^<>\[\]\s]+[>\]]$", prompt)
-    return found[0] if found else ""

@@ -33,9 +33,10 @@ from kamerton.data.examples import (
     PreferenceExample,
     TextExample,
 )
-from kamerton.data.rendering.answers import AnswerMarks, AnswerReader, find_marks, split_reasoning
+from kamerton.data.rendering.answers import AnswerMarks, AnswerReader, split_reasoning
 from kamerton.data.rendering.assembly import Assembler, Assembly, TrainOn
 from kamerton.data.rendering.facts import RenderFacts, find_facts, find_traits
+from kamerton.data.rendering.marks import find_marks
 from kamerton.data.rendering.rendered import (
     Rendered,
     RenderedFeedback,

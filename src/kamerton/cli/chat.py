@@ -125,8 +125,17 @@ def chat(
 def _answer(conversation: "Conversation", said: str) -> None:
     """Print the answer as it comes, or those of two variants when both are whole."""
     if len(conversation.engines) == 1:
+        thought = False
         for piece in conversation.stream(said):
-            click.echo(harmless(piece), nl=False)
+            if piece.reasoning:
+                # Reasoning is no data: whoever keeps the answer does not keep it.
+                messages.print(harmless(piece.reasoning), style="dim", end="", soft_wrap=True)
+                thought = True
+            if piece.text:
+                if thought:
+                    messages.print("\n")
+                    thought = False
+                click.echo(harmless(piece.text), nl=False)
         click.echo()
         return
     with busy("waiting for both answers"):

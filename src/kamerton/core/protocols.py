@@ -42,8 +42,11 @@ class TokenEvent:
     index: int
     """Which of the given chats."""
     text: str
+    """More of the answer: neither reasoning nor what a chat template writes around it."""
     finish_reason: str | None = None
     """`stop`, `length`, or None while going on."""
+    reasoning: str = ""
+    """More of what the model thinks before it answers; no part of the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +67,16 @@ class Sample:
         ids: Its tokens, with the one that ended it.
         logprobs: Natural-log probability of each of `ids` among the whole vocabulary at
             temperature 1, as training computes it.
-        text: Its text, without special tokens.
+        text: Its text, without special tokens, reasoning and what the template writes around it.
         ended: Whether the model ended it; else it was cut at `max_tokens` or the context's end.
+        reasoning: What the model thought before it answered.
     """
 
     ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     text: str
     ended: bool
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,8 +46,10 @@ def content_hash(example: Example) -> str:
             content = ["classification", example.text, example.label]
         case PreferenceExample():
             content = ["preference", example.prompt, example.chosen, example.rejected]
+            content += [example.tools] if example.tools else []
         case FeedbackExample():
             content = ["feedback", example.prompt, example.completion, example.good]
+            content += [example.tools] if example.tools else []
         case _:
             content = ["text", example.text]
     return hash_json(content)

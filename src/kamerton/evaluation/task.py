@@ -9,6 +9,7 @@ from kamerton.core.errors import EvaluationError
 from kamerton.core.files import hash_json
 from kamerton.core.protocols import Chat, Engine, Generation, Score
 from kamerton.data.examples import ChatExample, ClassificationExample, Message, PreferenceExample
+from kamerton.data.rendering.answers import split_reasoning
 from kamerton.evaluation.settings import EvaluationSettings
 
 __all__ = ["Answers", "Item", "Progress", "make_items", "run_items", "spread"]
@@ -27,7 +28,8 @@ class Item:
     Attributes:
         id: Hash of question, reference and how often the same pair came before, in hex.
         chat: Messages up to the answer.
-        reference: The right answer: a label, or the text of the last assistant turn.
+        reference: The right answer: a label, or the text of the last assistant turn, without
+            reasoning that stands before it.
         labels: Candidates to score; empty when an answer is generated.
         extra: The row's other columns, for checks.
         group: Items of one group are not independent; None stands alone.
@@ -223,7 +225,7 @@ def _question(
             f"found a message of role '{last['role']}'",
             hint="cut the chat after its last assistant turn, or leave it out of the holdout",
         )
-    return tuple(chat), text, ()
+    return tuple(chat), split_reasoning(text).text, ()
 
 
 def _only_text(example: PreferenceExample, answer: Sequence[Message]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kamerton.core.errors import ModelError, VariantError
-from kamerton.core.protocols import Engine, Generation
+from kamerton.core.protocols import Engine, Generation, TokenEvent
 from kamerton.core.seeds import derive_seed
 from kamerton.data.rendering.rendered import RenderSettings
 from kamerton.flows.prepare import renderer_of
@@ -29,11 +29,13 @@ class Conversation:
         engines: By the name the user gave.
         generation: How to answer.
         turns: Messages so far, by name: each variant has its own answers.
+        reasoning: What each thought before its last answer; no part of the messages.
     """
 
     engines: dict[str, Engine]
     generation: Generation
     turns: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    reasoning: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def open(
@@ -87,23 +89,26 @@ class Conversation:
         Returns:
             Answers by name.
         """
-        return {name: "".join(self._answer(name, message)) for name in self.engines}
+        return {
+            name: "".join(piece.text for piece in self._answer(name, message))
+            for name in self.engines
+        }
 
-    def stream(self, message: str) -> Iterator[str]:
+    def stream(self, message: str) -> Iterator[TokenEvent]:
         """Ask the only variant and give its answer piece by piece.
 
         Args:
             message: What the user says.
 
         Yields:
-            Text as it comes.
+            Text and reasoning as they come.
         """
         (name,) = self.engines
         yield from self._answer(name, message)
 
     def reset(self) -> None:
         """Forget what was said."""
-        self.turns = {}
+        self.turns, self.reasoning = {}, {}
 
     def vote(self, better: str) -> dict[str, Any]:
         """Take one of the last two answers as the better one.
@@ -112,7 +117,8 @@ class Conversation:
             better: Whose it is.
 
         Returns:
-            A row to learn from: prompt, chosen and rejected, and by whom they were.
+            A row to learn from: prompt, chosen and rejected, and by whom they were; what was
+            thought before them has columns of its own, which are not learned.
         """
         (worse,) = self.engines.keys() - {better}
         *prompt, answer = self.turns[better]
@@ -122,6 +128,11 @@ class Conversation:
             "rejected": self.turns[worse][-1]["content"],
             "better": better,
             "worse": worse,
+            **{
+                f"{which}_reasoning": self.reasoning[name]
+                for which, name in (("chosen", better), ("rejected", worse))
+                if self.reasoning.get(name)
+            },
         }
 
     def go_on_with(self, name: str) -> None:
@@ -132,20 +143,22 @@ class Conversation:
         """
         self.turns = {each: list(self.turns[name]) for each in self.engines}
 
-    def _answer(self, name: str, message: str) -> Iterator[str]:
+    def _answer(self, name: str, message: str) -> Iterator[TokenEvent]:
         turns = self.turns.setdefault(name, [])
         asked = [*turns, {"role": "user", "content": message}]
         seed = derive_seed(self.generation.seed, "turn", len(turns))
-        pieces = []
+        pieces: list[TokenEvent] = []
         try:
             for event in self.engines[name].stream([asked], replace(self.generation, seed=seed)):
-                pieces.append(event.text)
-                yield event.text
+                pieces.append(event)
+                yield event
         except ModelError as error:
             if not turns:
                 raise
             raise ModelError(error.message, hint="/new begins a new conversation") from None
-        self.turns[name] = [*asked, {"role": "assistant", "content": "".join(pieces)}]
+        said = "".join(piece.text for piece in pieces)
+        self.turns[name] = [*asked, {"role": "assistant", "content": said}]
+        self.reasoning[name] = "".join(piece.reasoning for piece in pieces)
 
 
 def _is_base(name: str) -> bool:

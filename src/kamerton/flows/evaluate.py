@@ -286,7 +286,9 @@ def _asked_freely(example: Measurable) -> Measurable:
     if not isinstance(example, PreferenceExample):
         return example
     messages = (*example.prompt, *example.chosen)
-    return ChatExample(example.place, messages, group=example.group, extra=example.extra)
+    return ChatExample(
+        example.place, messages, tools=example.tools, group=example.group, extra=example.extra
+    )
 
 
 def _labels(train: Sequence[Example], held: Sequence[Measurable], sink: Sink) -> list[str]:

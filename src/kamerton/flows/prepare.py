@@ -167,6 +167,7 @@ def renderer_of(
         settings,
         vocab_size=rows_with(base.identity.vocab_size, base.tokenizer, tokenizer),
         context=context_of(base.model.config),
+        ends=base.ends,
     )
 
 

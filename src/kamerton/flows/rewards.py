@@ -77,6 +77,7 @@ def make_reward(
     base: Base,
     residents: Residents,
     folder: Path,
+    render: RenderSettings | None = None,
 ) -> Judge:
     """Put the sources of rewards together.
 
@@ -86,6 +87,7 @@ def make_reward(
         base: With the policy attached.
         residents: Where adapters of variants go.
         folder: What paths are relative to.
+        render: How the bare base is asked where it judges.
 
     Returns:
         Gives the weighted sum of all sources.
@@ -106,7 +108,7 @@ def make_reward(
                 made = partial(_of_check, source.check)
             case JudgeReward():
                 judge = next(waiting) if source.variant else None
-                made = _of_judge(source, judge, base, residents)
+                made = _of_judge(source, judge, base, residents, render or RenderSettings())
         sources.append((source.weight, made))
     if len(sources) == 1 and sources[0][0] == 1.0:
         return sources[0][1]
@@ -177,11 +179,15 @@ def _of_check(check: Check, answered: Sequence[Answered]) -> Tensor:
 
 
 def _of_judge(
-    source: JudgeReward, variant: Variant | None, base: Base, residents: Residents
+    source: JudgeReward,
+    variant: Variant | None,
+    base: Base,
+    residents: Residents,
+    render: RenderSettings,
 ) -> Judge:
     on: Visit
     if variant is None:
-        engine, on = EmbeddedEngine(base, renderer_of(base, RenderSettings())), residents.bare
+        engine, on = EmbeddedEngine(base, renderer_of(base, render)), residents.bare
     else:
         renderer, on = _admitted(variant, base, residents)
         engine = EmbeddedEngine(base, renderer, prompt_of(variant))

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +133,7 @@ def make_task(
         holdout=held_rows,
         settings=recipe.train,
         folder=folder,
-        identity=_identity(recipe, examples, base, parts),
+        identity=_identity(recipe, examples, base, parts, train_rows, held_rows),
         references=references,
         starts_as_reference=start is not None or adapter.capabilities.identity_at_start,
         rollouts=rollouts,
@@ -204,7 +205,14 @@ def _check_room(base: Base, rows: Sequence[Trainable]) -> None:
         )
 
 
-def _identity(recipe: Recipe, examples: Prepared, base: Base, parts: Parts) -> str:
+def _identity(
+    recipe: Recipe,
+    examples: Prepared,
+    base: Base,
+    parts: Parts,
+    train_rows: Sequence[Trainable],
+    held_rows: Sequence[Trainable],
+) -> str:
     """List everything that must be the same for a checkpoint to lead to the same weights."""
     made_of = recipe.model_dump(
         mode="json", exclude={"name", "purpose", "evaluate", "log", "data", "base"}
@@ -217,6 +225,8 @@ def _identity(recipe: Recipe, examples: Prepared, base: Base, parts: Parts) -> s
         "holdout": held.fingerprint[:12] if held else recipe.data.holdout,
         "seed": recipe.data.seed,
     }
+    # A template or a release of Kamerton may write the same examples in another way.
+    made_of["tokens"] = {"train": _rows_hash(train_rows), "holdout": _rows_hash(held_rows)}
     identity = base.identity
     made_of["base"] = {
         "weights": identity.weight_hash,
@@ -236,3 +246,16 @@ def _identity(recipe: Recipe, examples: Prepared, base: Base, parts: Parts) -> s
         "device": str(base.device),
     }
     return json.dumps(made_of, sort_keys=True)
+
+
+def _rows_hash(rows: Sequence[Trainable]) -> str:
+    """Hash token ids and what of them is learned."""
+    found = sha256()
+    for row in rows:
+        for answer in row.answers:
+            found.update(np.array([len(answer.ids), row.num_prompt]).tobytes())
+            found.update(answer.ids.tobytes())
+            found.update(answer.trained.tobytes())
+        if isinstance(row, RenderedPrompt):
+            found.update(row.ids.tobytes())
+    return found.hexdigest()[:12]

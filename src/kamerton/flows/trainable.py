@@ -162,8 +162,9 @@ def _question(example: Example) -> Example:
     if not isinstance(example, PreferenceExample):
         return example
     return FeedbackExample(
-        example.place, example.prompt, example.chosen, True, example.group, example.extra
-    )
+        example.place, example.prompt, example.chosen, True, example.group, example.extra,
+        example.tools,
+    )  # fmt: skip
 
 
 def _verdicts(example: Example, kind: str) -> list[FeedbackExample]:
@@ -177,7 +178,9 @@ def _verdicts(example: Example, kind: str) -> list[FeedbackExample]:
             hint="bring rows with prompt, completion and a yes-or-no column, or pairs",
         )
     return [
-        FeedbackExample(example.place, example.prompt, answer, good, example.group)
+        FeedbackExample(
+            example.place, example.prompt, answer, good, example.group, tools=example.tools
+        )
         for answer, good in ((example.chosen, True), (example.rejected, False))
     ]
 

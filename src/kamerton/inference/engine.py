@@ -18,6 +18,7 @@ from torch import Tensor
 from kamerton.core.errors import ModelError
 from kamerton.core.protocols import Chat, Generation, Sample, Score, TokenEvent
 from kamerton.core.sequences import shared_prefix
+from kamerton.data.rendering.answers import Written
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.inference.detokenise import TextStream
 from kamerton.inference.sampling import choose_tokens, random_stream
@@ -121,7 +122,7 @@ class EmbeddedEngine:
                 index,
                 self._renderer.prompt_ids(self._prompt.apply(chat)),
                 random_stream(generation, index),
-                TextStream(self._renderer.tokenizer, generation.stop),
+                TextStream(self._renderer, generation.stop),
             )
             for index, chat in enumerate(chats)
         ]
@@ -145,28 +146,29 @@ class EmbeddedEngine:
         """
         assert not generation.stop, "samples end with a token, not with a text"
         assert all(prompts), "without any token there is nothing to go on from"
-        tokenizer = self._renderer.tokenizer
         answers = [
             _Answer(
                 index,
                 list(prompt),
                 random_stream(generation, index),
-                TextStream(tokenizer),
+                TextStream(self._renderer),
                 logprobs=[],
             )
             for index, prompt in enumerate(prompts)
         ]
-        texts = [""] * len(answers)
+        texts, reasonings = [""] * len(answers), [""] * len(answers)
         for event in self._waves(answers, generation):
             texts[event.index] += event.text
+            reasonings[event.index] += event.reasoning
         return [
             Sample(
                 tuple(answer.ids),
                 tuple(answer.logprobs or ()),
                 text,
                 ended=answer.token in self._renderer.stop_ids,
+                reasoning=reasoning,
             )
-            for answer, text in zip(answers, texts, strict=True)
+            for answer, text, reasoning in zip(answers, texts, reasonings, strict=True)
         ]
 
     @torch.no_grad()
@@ -241,13 +243,15 @@ class EmbeddedEngine:
     def _advance(self, answer: _Answer) -> TokenEvent:
         """Say what the newest token adds to an answer."""
         if answer.token in self._renderer.stop_ids:
-            return TokenEvent(answer.index, answer.text.finish(), "stop")
-        text = answer.text.add(answer.token)
+            return _event(answer, answer.text.finish(), "stop")
+        written = answer.text.add(answer.token)
         if answer.text.stopped:
-            return TokenEvent(answer.index, text, "stop")
+            return _event(answer, written, "stop")
         if len(answer.ids) >= answer.longest:
-            return TokenEvent(answer.index, text + answer.text.finish(), "length")
-        return TokenEvent(answer.index, text)
+            last = answer.text.finish(ended=False)
+            whole = Written(written.text + last.text, written.reasoning + last.reasoning)
+            return _event(answer, whole, "length")
+        return _event(answer, written)
 
     @torch.no_grad()
     def _read(self, answers: list[_Answer], cache: KVCache) -> Tensor:
@@ -355,6 +359,10 @@ class EmbeddedEngine:
                 offset += length
             scores.append([found[place] for place in range(len(found))])
         return scores
+
+
+def _event(answer: _Answer, written: Written, finish_reason: str | None = None) -> TokenEvent:
+    return TokenEvent(answer.index, written.text, finish_reason, written.reasoning)
 
 
 def _ensure_room(num_prompt: int, room: int | None) -> None:

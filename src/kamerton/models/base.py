@@ -129,6 +129,15 @@ class Base:
         return int(self.model.config.get_text_config().num_hidden_layers)
 
     @property
+    def ends(self) -> tuple[int, ...]:
+        """Tokens that end what the base generates, as its generation configuration lists them."""
+        config = getattr(self.model, "generation_config", None) or self.model.config
+        found = getattr(config, "eos_token_id", None)
+        if found is None:
+            return ()
+        return tuple(map(int, found)) if isinstance(found, list | tuple) else (int(found),)
+
+    @property
     def num_virtual(self) -> int:
         """Positions that the prefix takes; 0 without one."""
         return 0 if self.prefix is None else self.prefix.num_tokens

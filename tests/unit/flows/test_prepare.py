@@ -11,8 +11,10 @@ from kamerton.data.examples import (
     PreferenceExample,
     TextExample,
 )
-from kamerton.flows.prepare import make_prompt, read_examples
+from kamerton.data.rendering.rendered import RenderSettings
+from kamerton.flows.prepare import make_prompt, read_examples, renderer_of
 from kamerton.flows.recipe import Recipe
+from kamerton.models.load import load_base
 from tests.unit.data.files import write_jsonl
 
 HERE = Place("rows.jsonl", 1)
@@ -71,3 +73,13 @@ def test_text_that_nothing_learns_from_is_named(tmp_path: Path) -> None:
     notices = [event.message for event in events if isinstance(event, Notice)]
     assert len(notices) == 1
     assert "nothing learns from the columns note and the keys of turns mood of" in notices[0]
+
+
+def test_all_ends_of_the_base_end_its_answers() -> None:
+    base = load_base("builtin:nano", dtype="float32", device="cpu")
+    assert base.ends == (1,)
+    usual = renderer_of(base, RenderSettings()).stop_ids
+    assert usual == {1}
+    base.model.generation_config.eos_token_id = [1, 7]
+    assert base.ends == (1, 7)
+    assert renderer_of(base, RenderSettings()).stop_ids == {1, 7}

@@ -1,13 +1,16 @@
 """Rows become examples, one parser per format; a row with several answers becomes several pairs."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from kamerton.data.examples import (
     ChatExample,
     ClassificationExample,
     Example,
+    FeedbackExample,
     Message,
+    PreferenceExample,
     TextExample,
 )
 from kamerton.data.formats.calls import holds_calls, with_meant_arguments
@@ -47,13 +50,24 @@ def parse_row(row: Row, schema: Schema) -> tuple[Example, ...] | RatedAnswer | R
         tools = tools_of(fields.value("tools"), fields.source("tools"))
         match schema.format:
             case "ranking":
-                return tuple(with_meant_arguments(pair, tools) for pair in ranking(fields))
+                pairs = ranking(fields)
+                return tuple(
+                    with_meant_arguments(replace(pair, tools=tools), tools) for pair in pairs
+                )
             case "rating":
-                return with_meant_arguments(rated_answer(fields), tools)
+                return with_meant_arguments(replace(rated_answer(fields), tools=tools), tools)
             case _:
-                return (with_meant_arguments(_PARSERS[schema.format](fields), tools),)
+                made = _with_tools(_PARSERS[schema.format](fields), tools)
+                return (with_meant_arguments(made, tools),)
     except Unusable as error:
         return Rejection(row.place, error.field, error.reason)
+
+
+def _with_tools(example: Example, tools: tuple[Mapping[str, Any], ...]) -> Example:
+    """Show the tools of a row to whatever kind of example has a prompt to show them in."""
+    if isinstance(example, PreferenceExample | FeedbackExample):
+        return replace(example, tools=tools)
+    return example
 
 
 def _chat(fields: Fields) -> Example:

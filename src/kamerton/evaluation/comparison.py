@@ -7,10 +7,10 @@ import numpy as np
 
 from kamerton.core.errors import EvaluationError
 from kamerton.core.seeds import derive_seed
-from kamerton.evaluation.checks import Checked, check_answers, check_labels
+from kamerton.evaluation.checks import Checked, check_answers, check_labels, checks_for
 from kamerton.evaluation.metrics import perplexity
 from kamerton.evaluation.results import Comparison, Cost, Difference, Measured
-from kamerton.evaluation.settings import EvaluationSettings, ExactCheck
+from kamerton.evaluation.settings import EvaluationSettings
 from kamerton.evaluation.statistics import (
     Floats,
     Interval,
@@ -194,8 +194,8 @@ def _checked(
 ) -> tuple[Checked, ...]:
     if answer.kind == "scored":
         return check_labels(items, answer.texts)
-    checks = settings.checks or (ExactCheck(),)
-    return tuple(check_answers(check, items, answer.texts) for check in checks)
+    checks = checks_for(settings.checks, items)
+    return tuple(check_answers(check, items, answer.texts, answer.calls) for check in checks)
 
 
 def _opponents(name: str, against: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,10 +9,10 @@ import numpy as np
 
 from kamerton.core.errors import EvaluationError
 from kamerton.core.files import write_atomically
-from kamerton.evaluation.checks import check_answers, check_labels
+from kamerton.evaluation.checks import check_answers, check_labels, checks_for
 from kamerton.evaluation.plots import training_plot
 from kamerton.evaluation.results import Comparison
-from kamerton.evaluation.settings import Check, ExactCheck
+from kamerton.evaluation.settings import Check
 from kamerton.evaluation.table import cost_cells, cost_heads, p_text, value_text
 from kamerton.evaluation.task import Answers, Item
 from kamerton.evaluation.verdicts import in_short, tone, verdict
@@ -158,7 +158,7 @@ def _sections(
 def _right(items: Sequence[Item], answer: Answers, checks: Sequence[Check]) -> Any:
     if answer.kind == "scored":
         return check_labels(items, answer.texts)[0].values
-    return check_answers(checks[0] if checks else ExactCheck(), items, answer.texts).values
+    return check_answers(checks_for(checks, items)[0], items, answer.texts, answer.calls).values
 
 
 def _example(
@@ -182,7 +182,7 @@ def _example(
 
 def _text(message: Mapping[str, Any]) -> str:
     content = message.get("content")
-    if isinstance(content, str):
+    if isinstance(content, str) and not message.get("tool_calls"):
         return content
     rest = {key: value for key, value in message.items() if key != "role" and value}
     return json.dumps(rest, ensure_ascii=False)

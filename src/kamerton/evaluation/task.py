@@ -7,14 +7,18 @@ from typing import Any, Literal, TypeVar
 
 from kamerton.core.errors import EvaluationError
 from kamerton.core.files import hash_json
-from kamerton.core.protocols import Chat, Engine, Generation, Score
+from kamerton.core.protocols import Chat, Engine, Generation, Score, ToolCall, ToolSchemas
 from kamerton.data.examples import ChatExample, ClassificationExample, Message, PreferenceExample
+from kamerton.data.rendering.tool_calls import calls_of
 from kamerton.evaluation.settings import EvaluationSettings
 
-__all__ = ["Answers", "Item", "Progress", "make_items", "run_items", "spread"]
+__all__ = ["Answers", "Item", "Progress", "ReadCalls", "make_items", "run_items", "spread"]
 
 _CHATS_PER_BATCH = 256
 _Any = TypeVar("_Any")
+
+ReadCalls = Callable[[str], tuple[ToolCall, ...]]
+"""Reads the calls of functions in a text that a model wrote."""
 
 Progress = Callable[[int, int], None]
 """Told how many items are done, and of how many."""
@@ -27,11 +31,13 @@ class Item:
     Attributes:
         id: Hash of question, reference and how often the same pair came before, in hex.
         chat: Messages up to the answer.
-        reference: The right answer: a label, or the text of the last assistant turn.
+        reference: The right answer: a label, or the text of the last assistant turn and its calls.
         labels: Candidates to score; empty when an answer is generated.
         extra: The row's other columns, for checks.
         group: Items of one group are not independent; None stands alone.
         pair: Whether the labels are the worse and the better answer of a pair.
+        tools: The functions that may be called.
+        calls: The right calls; empty where the right answer makes none.
     """
 
     id: str
@@ -41,6 +47,8 @@ class Item:
     extra: Mapping[str, Any] = field(default_factory=dict)
     group: str | None = None
     pair: bool = False
+    tools: ToolSchemas = ()
+    calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,7 @@ class Answers:
         holdout_loss: Mean over labelled tokens of the holdout; None when it was not measured.
         holdout_tokens: Labelled tokens that the loss is the mean of.
         general_loss: Mean over tokens of general text; None when it was not measured.
+        calls: The calls that stand in each text; empty when nobody read them.
     """
 
     variant: str
@@ -71,6 +80,7 @@ class Answers:
     holdout_loss: float | None = None
     holdout_tokens: int = 0
     general_loss: float | None = None
+    calls: tuple[tuple[ToolCall, ...], ...] = ()
 
 
 def spread(examples: Sequence[_Any], limit: int) -> list[_Any]:
@@ -104,7 +114,7 @@ def make_items(
 
     Raises:
         EvaluationError: If there are none, kinds are mixed, a chat does not end with an
-            assistant's text, or a label is no candidate.
+            assistant's turn, or a label is no candidate.
     """
     if not examples:
         raise EvaluationError(
@@ -120,7 +130,9 @@ def make_items(
     items = []
     for example in examples:
         chat, reference, choices = _question(example, candidates)
-        content = hash_json([list(map(dict, chat)), reference])
+        tools = example.tools if isinstance(example, ChatExample) else ()
+        told = [list(map(dict, tools))] if tools else []
+        content = hash_json([list(map(dict, chat)), reference, *told])
         number = seen[content] = seen.get(content, -1) + 1
         items.append(
             Item(
@@ -131,6 +143,8 @@ def make_items(
                 extra=example.extra,
                 group=example.group,
                 pair=isinstance(example, PreferenceExample),
+                tools=tools,
+                calls=calls_of(example.messages[-1]) if isinstance(example, ChatExample) else (),
             )
         )
     return items
@@ -142,6 +156,7 @@ def run_items(
     items: Sequence[Item],
     settings: EvaluationSettings,
     on_progress: Progress | None = None,
+    read_calls: ReadCalls | None = None,
 ) -> Answers:
     """Let an engine answer items: score their labels, or generate where there are none.
 
@@ -155,6 +170,7 @@ def run_items(
         settings: Length of answers and choice of labels.
         on_progress: Called after each written answer, or after each batch of at most 256 items
             whose labels are scored.
+        read_calls: Reads calls in the texts; needed where right answers make some.
 
     Returns:
         Its answers; `seconds` is a batch's wall time divided by the size of the batch.
@@ -196,6 +212,7 @@ def run_items(
         num_tokens=tuple(num_tokens),
         finish_reasons=tuple(reasons),
         item_ids=tuple(item.id for item in items),
+        calls=tuple(map(read_calls, texts)) if read_calls and not scored else (),
     )
 
 
@@ -216,14 +233,14 @@ def _question(
             )
         return ({"role": "user", "content": example.text},), example.label, candidates
     *chat, last = example.messages
-    text = last.get("content")
-    if last["role"] != "assistant" or not isinstance(text, str):
+    text, calls = last.get("content") or "", calls_of(last)
+    if last["role"] != "assistant" or not isinstance(text, str) or not (text or calls):
         raise EvaluationError(
-            f"{example.place}: the chat must end with an assistant's text to compare with, "
+            f"{example.place}: the chat must end with an assistant's answer to compare with, "
             f"found a message of role '{last['role']}'",
             hint="cut the chat after its last assistant turn, or leave it out of the holdout",
         )
-    return tuple(chat), text, ()
+    return tuple(chat), "\n".join(filter(None, (text, *map(str, calls)))), ()
 
 
 def _only_text(example: PreferenceExample, answer: Sequence[Message]) -> str:
@@ -246,7 +263,8 @@ def _choose(
         return score.logprob / max(score.num_tokens, 1) if length_normalised else score.logprob
 
     chosen = []
-    scores = engine.score([item.chat for item in items], [item.labels for item in items])
+    chats, labels = [item.chat for item in items], [item.labels for item in items]
+    scores = engine.score(chats, labels, [item.tools for item in items])
     for item, row in zip(items, scores, strict=True):
         best = max(range(len(row)), key=lambda place: worth(row[place]))
         chosen.append((item.labels[best], sum(score.num_tokens for score in row), "stop"))
@@ -264,7 +282,8 @@ def _generate(
     counts = [0] * len(items)
     num_done = 0
     reasons = ["length"] * len(items)
-    for event in engine.stream([item.chat for item in items], generation):
+    chats, tools = [item.chat for item in items], [item.tools for item in items]
+    for event in engine.stream(chats, generation, tools):
         pieces[event.index].append(event.text)
         counts[event.index] += 1
         if event.finish_reason is not None:

@@ -9,7 +9,7 @@ from kamerton.data.examples import ChatExample, ClassificationExample, Preferenc
 from kamerton.data.rendering.rendered import Rendered
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.evaluation.settings import EvaluationSettings
-from kamerton.evaluation.task import Answers, Item, run_items
+from kamerton.evaluation.task import Answers, Item, ReadCalls, run_items
 from kamerton.flows.measure import measure_general_loss
 from kamerton.flows.variants import engine_of, make_ready
 from kamerton.models.base import Base
@@ -81,6 +81,7 @@ class Contestant:
         asked: Sequence[Asked],
         settings: EvaluationSettings,
         sink: Sink,
+        read_calls: ReadCalls | None = None,
     ) -> Answers:
         """Answer the questions, the variant's adapter attached for that while.
 
@@ -90,6 +91,7 @@ class Contestant:
             asked: The same, as `ask` gave them.
             settings: How to measure.
             sink: Receives progress.
+            read_calls: Reads calls in its answers, where questions have to do with tools.
 
         Returns:
             The answers and what they cost.
@@ -106,7 +108,7 @@ class Contestant:
             replace(item, chat=each.prompt.apply(item.chat))
             for item, each in zip(items, asked, strict=True)
         ]
-        answers = run_items(engine, self.name, prompted, settings, report)
+        answers = run_items(engine, self.name, prompted, settings, report, read_calls)
         if base.score_head is None:
             rows = [row for each in asked for row in each.rows]
             answers = replace(

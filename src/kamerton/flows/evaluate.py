@@ -30,6 +30,7 @@ from kamerton.evaluation.task import Answers, Item, make_items, spread
 from kamerton.flows.contestants import Contestant, Measurable, render_questions
 from kamerton.flows.prepare import make_prompt, read_examples, renderer_of
 from kamerton.flows.recipe import Recipe
+from kamerton.flows.tool_calls import call_form_of, ensure_tools_shown, with_readable_calls
 from kamerton.flows.variants import base_of, prompt_of, recipe_of
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import context_of
@@ -105,7 +106,8 @@ def evaluate_variants(
         sink(Notice(f"{found}: the intervals will be wide", "warning"))
     labels = _labels(prepared.train, held, sink)
     base = base_of(first, dtype=_dtype(stored))
-    renderer = _renderer(base, recipe, recipe, adapted=False)
+    renderer = bare = _renderer(base, recipe, recipe, adapted=False)
+    ensure_tools_shown(bare, held, base.identity.id)
     contestants = []
     for prompt in _prompts(recipe, prepared.train, settings.shots, sink):
         shots = len(prompt.demonstrations)
@@ -117,8 +119,11 @@ def evaluate_variants(
         contestants.append(Contestant(variant.name, renderer, (prompt_of(variant),), variant))
     held, asked = render_questions(contestants, held, labels, sink)
     items = make_items(held, labels=labels or None)
+    form = call_form_of(bare, items)
+    if form is not None:
+        items = with_readable_calls(items, held, bare, form)
     answers = [
-        one.answer(base, items, own, settings, sink)
+        one.answer(base, items, own, settings, sink, form.read if form else None)
         for one, own in zip(contestants, asked, strict=True)
     ]
     comparison = compare(items, answers, settings, against=baselines)

@@ -24,9 +24,18 @@ from kamerton.evaluation.settings import (
     ToolCallsCheck,
 )
 from kamerton.evaluation.statistics import Finish, Floats
-from kamerton.evaluation.task import Item
+from kamerton.evaluation.task import Answers, Item
 
-__all__ = ["Checked", "check_answers", "check_labels", "checks_for", "is_json", "worth_of"]
+__all__ = [
+    "Checked",
+    "check_all",
+    "check_answers",
+    "check_labels",
+    "check_verdicts",
+    "checks_for",
+    "is_json",
+    "worth_of",
+]
 
 _NO_JSON = object()
 _FENCE = re.compile(r"\A```[\w-]*\n(.*)\n```\Z", re.DOTALL)
@@ -78,6 +87,61 @@ def check_labels(items: Sequence[Item], texts: Sequence[str]) -> tuple[Checked, 
         Checked("accuracy", values, metrics.mean_features(values), metrics.mean),
         Checked("macro-F1", values, features, metrics.macro_f1),
     )
+
+
+def check_all(
+    checks: Sequence[Check], items: Sequence[Item], answers: Answers
+) -> tuple[Checked, ...]:
+    """Measure all that there is to measure.
+
+    Args:
+        checks: What was asked for; only texts that were written are checked.
+        items: The questions.
+        answers: To them.
+
+    Returns:
+        The metrics.
+
+    Raises:
+        EvaluationError: If no item has what a check needs.
+    """
+    if answers.kind == "scored":
+        if items[0].good is not None:
+            return (check_verdicts(items, answers.worths),)
+        return check_labels(items, answers.texts)
+    return tuple(
+        check_answers(check, items, answers.texts, answers.calls)
+        for check in checks_for(checks, items)
+    )
+
+
+def check_verdicts(items: Sequence[Item], worths: Sequence[float]) -> Checked:
+    """Measure whether liked answers stand above disliked ones.
+
+    Args:
+        items: Each an answer with its verdict.
+        worths: What the variant takes each answer for.
+
+    Returns:
+        Over all pairs of a liked and a disliked answer, whatever their questions, the share in
+        which the liked one is worth more: the area under the ROC curve. An item is right when it
+        stands on the right side of most answers with the other verdict.
+
+    Raises:
+        EvaluationError: If all verdicts are the same.
+    """
+    good = np.array([bool(item.good) for item in items])
+    if good.all() or not good.any():
+        only = "liked" if good.all() else "disliked"
+        raise EvaluationError(
+            f"feedback is measured by liked answers beside disliked ones, found only {only} ones "
+            f"among {len(items)} held-out answers",
+            hint="keep more aside (data.holdout), or set evaluate.checks: then the questions are "
+            "asked and the written answers checked",
+        )
+    placed = metrics.placements(np.asarray(worths, dtype=np.float64), good)
+    values, features = (placed > 0.5).astype(np.float64), metrics.placement_features(placed, good)
+    return Checked("liked above disliked", values, features, metrics.balanced_mean)
 
 
 def checks_for(checks: Sequence[Check], items: Sequence[Item]) -> tuple[Check, ...]:
@@ -292,6 +356,9 @@ def _counts(check: Check, item: Item) -> bool:
         value = item.extra.get(check.only_if)
         if not (value.strip() if isinstance(value, str) else value):
             return False
+    if isinstance(check, ExactCheck) and item.good is False:
+        # What users disliked is no right answer.
+        return False
     if isinstance(check, ToolCallsCheck):
         return bool(item.tools or item.calls) if check.metric == "decision" else bool(item.calls)
     if not isinstance(check, ContainsCheck | PatternCheck):
@@ -302,6 +369,12 @@ def _counts(check: Check, item: Item) -> bool:
 
 
 def _complain(check: Check, items: Sequence[Item]) -> NoReturn:
+    if isinstance(check, ExactCheck) and check.only_if is None:
+        raise EvaluationError(
+            f"check '{check.title}' needs items with a right answer, found only answers that users "
+            "disliked",
+            hint='take a check that needs none, such as kind = "rules"',
+        )
     if isinstance(check, ToolCallsCheck) and check.only_if is None:
         raise EvaluationError(
             f"check '{check.title}' needs items whose right answer calls a function, found none "

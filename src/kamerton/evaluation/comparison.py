@@ -7,7 +7,7 @@ import numpy as np
 
 from kamerton.core.errors import EvaluationError
 from kamerton.core.seeds import derive_seed
-from kamerton.evaluation.checks import Checked, check_answers, check_labels, checks_for
+from kamerton.evaluation.checks import Checked, check_all
 from kamerton.evaluation.metrics import perplexity
 from kamerton.evaluation.results import Comparison, Cost, Difference, Measured
 from kamerton.evaluation.settings import EvaluationSettings
@@ -58,7 +58,7 @@ def compare(
     _verify(items, answers, against)
     names = tuple(answer.variant for answer in answers)
     groups = [item.group or f"\0{place}" for place, item in enumerate(items)]
-    table = [_checked(items, answer, settings) for answer in answers]
+    table = [check_all(settings.checks, items, answer) for answer in answers]
     measured: list[Measured] = []
     differences: list[Difference] = []
     pairs = [(v, b) for v in names for b in _opponents(v, against)]
@@ -187,15 +187,6 @@ def _verify(items: Sequence[Item], answers: Sequence[Answers], against: Sequence
             raise EvaluationError(
                 f"variants must all score labels or all generate; '{answer.variant}' differs"
             )
-
-
-def _checked(
-    items: Sequence[Item], answer: Answers, settings: EvaluationSettings
-) -> tuple[Checked, ...]:
-    if answer.kind == "scored":
-        return check_labels(items, answer.texts)
-    checks = checks_for(settings.checks, items)
-    return tuple(check_answers(check, items, answer.texts, answer.calls) for check in checks)
 
 
 def _opponents(name: str, against: tuple[str, ...]) -> tuple[str, ...]:

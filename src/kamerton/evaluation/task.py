@@ -8,13 +8,20 @@ from typing import Any, Literal, TypeVar
 from kamerton.core.errors import EvaluationError
 from kamerton.core.files import hash_json
 from kamerton.core.protocols import Chat, Engine, Generation, Score, ToolCall, ToolSchemas
-from kamerton.data.examples import ChatExample, ClassificationExample, Message, PreferenceExample
+from kamerton.data.examples import (
+    ChatExample,
+    ClassificationExample,
+    FeedbackExample,
+    Message,
+    PreferenceExample,
+)
 from kamerton.data.rendering.tool_calls import calls_of
 from kamerton.evaluation.settings import EvaluationSettings
 
 __all__ = ["Answers", "Item", "Progress", "ReadCalls", "make_items", "run_items", "spread"]
 
 _CHATS_PER_BATCH = 256
+_Example = ChatExample | ClassificationExample | PreferenceExample | FeedbackExample
 _Any = TypeVar("_Any")
 
 ReadCalls = Callable[[str], tuple[ToolCall, ...]]
@@ -38,6 +45,7 @@ class Item:
         pair: Whether the labels are the worse and the better answer of a pair.
         tools: The functions that may be called.
         calls: The right calls; empty where the right answer makes none.
+        good: Whether users liked the reference; None where there is no verdict.
     """
 
     id: str
@@ -49,6 +57,7 @@ class Item:
     pair: bool = False
     tools: ToolSchemas = ()
     calls: tuple[ToolCall, ...] = ()
+    good: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,8 @@ class Answers:
         holdout_tokens: Labelled tokens that the loss is the mean of.
         general_loss: Mean over tokens of general text; None when it was not measured.
         calls: The calls that stand in each text; empty when nobody read them.
+        worths: One per item: the mean log-probability of the chosen text's tokens, or its reward;
+            empty when text was written.
     """
 
     variant: str
@@ -81,6 +92,7 @@ class Answers:
     holdout_tokens: int = 0
     general_loss: float | None = None
     calls: tuple[tuple[ToolCall, ...], ...] = ()
+    worths: tuple[float, ...] = ()
 
 
 def spread(examples: Sequence[_Any], limit: int) -> list[_Any]:
@@ -99,8 +111,10 @@ def spread(examples: Sequence[_Any], limit: int) -> list[_Any]:
 
 
 def make_items(
-    examples: Sequence[ChatExample | ClassificationExample | PreferenceExample],
+    examples: Sequence[_Example],
     labels: Sequence[str] | None = None,
+    *,
+    asked: bool = False,
 ) -> list[Item]:
     """Make items of held-out examples.
 
@@ -108,6 +122,7 @@ def make_items(
         examples: All of one kind.
         labels: Candidates for classification, best those of the training examples too; the
             labels of the examples when left out.
+        asked: Whether the questions of judged answers are asked; else the answers are scored.
 
     Returns:
         One item per example, in order.
@@ -129,7 +144,7 @@ def make_items(
     seen: dict[str, int] = {}
     items = []
     for example in examples:
-        chat, reference, choices = _question(example, candidates)
+        chat, reference, choices = _question(example, candidates, asked)
         tools = example.tools if isinstance(example, ChatExample) else ()
         told = [list(map(dict, tools))] if tools else []
         content = hash_json([list(map(dict, chat)), reference, *told])
@@ -145,6 +160,7 @@ def make_items(
                 pair=isinstance(example, PreferenceExample),
                 tools=tools,
                 calls=calls_of(example.messages[-1]) if isinstance(example, ChatExample) else (),
+                good=example.good if isinstance(example, FeedbackExample) else None,
             )
         )
     return items
@@ -185,6 +201,7 @@ def run_items(
     seconds: list[float] = []
     num_tokens: list[int] = []
     reasons: list[str] = []
+    worths: list[float] = []
     for start in range(0, len(items), _CHATS_PER_BATCH):
         batch = items[start : start + _CHATS_PER_BATCH]
         began = time.perf_counter()
@@ -194,7 +211,8 @@ def run_items(
                 on_progress(before + done, len(items))
 
         if scored:
-            answered = _choose(engine, batch, settings.length_normalised)
+            answered, worth = _choose(engine, batch, settings.length_normalised)
+            worths += worth
             report(len(batch))
         else:
             generation = Generation(max_tokens=settings.max_tokens)
@@ -213,13 +231,17 @@ def run_items(
         finish_reasons=tuple(reasons),
         item_ids=tuple(item.id for item in items),
         calls=tuple(map(read_calls, texts)) if read_calls and not scored else (),
+        worths=tuple(worths),
     )
 
 
 def _question(
-    example: ChatExample | ClassificationExample | PreferenceExample, candidates: tuple[str, ...]
+    example: _Example, candidates: tuple[str, ...], asked: bool
 ) -> tuple[Chat, str, tuple[str, ...]]:
     """Chat, right answer, and what to choose from."""
+    if isinstance(example, FeedbackExample):
+        judged = _only_text(example, example.completion)
+        return example.prompt, judged, () if asked else (judged,)
     if isinstance(example, PreferenceExample):
         better, worse = (_only_text(example, side) for side in (example.chosen, example.rejected))
         # The first of equals is chosen: a tie is no preference.
@@ -243,11 +265,11 @@ def _question(
     return tuple(chat), "\n".join(filter(None, (text, *map(str, calls)))), ()
 
 
-def _only_text(example: PreferenceExample, answer: Sequence[Message]) -> str:
+def _only_text(example: PreferenceExample | FeedbackExample, answer: Sequence[Message]) -> str:
     text = answer[0].get("content")
     if len(answer) != 1 or not isinstance(text, str) or answer[0].get("tool_calls"):
         raise EvaluationError(
-            f"{example.place}: the answers of a pair must be one text each to be compared, found "
+            f"{example.place}: answers with a verdict must be one text each to be compared, found "
             f"{len(answer)} messages",
             hint="leave it out of the holdout",
         )
@@ -256,19 +278,24 @@ def _only_text(example: PreferenceExample, answer: Sequence[Message]) -> str:
 
 def _choose(
     engine: Engine, items: Sequence[Item], length_normalised: bool
-) -> list[tuple[str, int, str]]:
-    """Choose a label per item: text, tokens scored, finish reason."""
+) -> tuple[list[tuple[str, int, str]], list[float]]:
+    """Choose a label per item: text, tokens scored, finish reason; and what a token is worth."""
 
     def worth(score: Score) -> float:
-        return score.logprob / max(score.num_tokens, 1) if length_normalised else score.logprob
+        return _per_token(score) if length_normalised else score.logprob
 
-    chosen = []
+    chosen, worths = [], []
     chats, labels = [item.chat for item in items], [item.labels for item in items]
     scores = engine.score(chats, labels, [item.tools for item in items])
     for item, row in zip(items, scores, strict=True):
         best = max(range(len(row)), key=lambda place: worth(row[place]))
         chosen.append((item.labels[best], sum(score.num_tokens for score in row), "stop"))
-    return chosen
+        worths.append(_per_token(row[best]))
+    return chosen, worths
+
+
+def _per_token(score: Score) -> float:
+    return score.logprob / max(score.num_tokens, 1)
 
 
 def _generate(

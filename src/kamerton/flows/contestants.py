@@ -5,7 +5,12 @@ from dataclasses import dataclass, replace
 
 from kamerton.core.errors import EvaluationError, RenderingError
 from kamerton.core.events import Notice, Progress, Sink
-from kamerton.data.examples import ChatExample, ClassificationExample, PreferenceExample
+from kamerton.data.examples import (
+    ChatExample,
+    ClassificationExample,
+    FeedbackExample,
+    PreferenceExample,
+)
 from kamerton.data.rendering.rendered import Rendered
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.evaluation.settings import EvaluationSettings
@@ -20,7 +25,7 @@ from kamerton.training.rows import num_labelled
 
 __all__ = ["Asked", "Contestant", "Measurable", "render_questions"]
 
-Measurable = ChatExample | ClassificationExample | PreferenceExample
+Measurable = ChatExample | ClassificationExample | PreferenceExample | FeedbackExample
 """What has a question and a right answer."""
 
 
@@ -30,7 +35,7 @@ class Asked:
 
     Attributes:
         prompt: Before it.
-        rows: With the right answer, for the loss.
+        rows: With the right answer, for the loss; none where users disliked the answer.
     """
 
     prompt: Prompt
@@ -113,7 +118,7 @@ class Contestant:
             rows = [row for each in asked for row in each.rows]
             answers = replace(
                 answers,
-                holdout_loss=mean_loss(base, rows),
+                holdout_loss=mean_loss(base, rows) if rows else None,
                 holdout_tokens=num_labelled(rows),
                 general_loss=measure_general_loss(base, self.renderer),
             )
@@ -130,7 +135,8 @@ class Contestant:
             self.renderer.render_rows(longest, prompt.apply)
         if isinstance(example, PreferenceExample):
             self.renderer.render_pair(example, prompt.apply)
-        return self.renderer.render_rows(example, prompt.apply)
+        rows = self.renderer.render_rows(example, prompt.apply)
+        return () if isinstance(example, FeedbackExample) and not example.good else rows
 
 
 def render_questions(

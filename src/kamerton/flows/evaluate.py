@@ -20,7 +20,13 @@ from kamerton.core.events import Notice, Sink
 from kamerton.core.files import hash_json
 from kamerton.core.settings import apply_overrides
 from kamerton.data.dataset import ensure_usable, load_examples
-from kamerton.data.examples import ChatExample, ClassificationExample, Example, PreferenceExample
+from kamerton.data.examples import (
+    ChatExample,
+    ClassificationExample,
+    Example,
+    FeedbackExample,
+    PreferenceExample,
+)
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.settings import DataSettings
 from kamerton.evaluation.comparison import Comparison, compare
@@ -98,9 +104,10 @@ def evaluate_variants(
     prepared = read_examples(recipe, Path(first.manifest.recipe_folder), sink)
     if prepared.loaded.fingerprint != first.manifest.data.fingerprint:
         sink(Notice(f"{recipe.data.train} has changed since {first.name} was trained", "warning"))
-    held = spread(_measured_on(data, recipe.data, prepared.holdout), settings.limit)
+    held = _measured_on(data, recipe.data, prepared.holdout)
     if settings.checks:
-        held = [_asked_freely(example) for example in held]
+        held = _questions(held)
+    held = spread(held, settings.limit)
     if len(held) < _FEW_HELD:
         found = f"only {len(held)} held-out example{'s' * (len(held) != 1)}"
         sink(Notice(f"{found}: the intervals will be wide", "warning"))
@@ -118,7 +125,7 @@ def evaluate_variants(
         renderer = _renderer(base, recipe_of(variant), recipe)
         contestants.append(Contestant(variant.name, renderer, (prompt_of(variant),), variant))
     held, asked = render_questions(contestants, held, labels, sink)
-    items = make_items(held, labels=labels or None)
+    items = make_items(held, labels=labels or None, asked=bool(settings.checks))
     form = call_form_of(bare, items)
     if form is not None:
         items = with_readable_calls(items, held, bare, form)
@@ -280,18 +287,27 @@ def _measured_on(
     usable = [e for e in examples if isinstance(e, Measurable)]
     if len(usable) < len(examples):
         raise EvaluationError(
-            "only chats, classified texts and pairs have questions to ask, found other examples",
+            "plain text has no questions to ask, and among the examples is some",
             hint="the held-out loss of plain text stands in the variant's CARD.md",
         )
     return usable
 
 
-def _asked_freely(example: Measurable) -> Measurable:
-    """Where answers are checked, a pair's prompt is a question like any other."""
-    if not isinstance(example, PreferenceExample):
-        return example
-    messages = (*example.prompt, *example.chosen)
-    return ChatExample(example.place, messages, group=example.group, extra=example.extra)
+def _questions(held: Sequence[Measurable]) -> list[Measurable]:
+    """Where answers are checked, every question is asked once, and its best answer is right."""
+    found: dict[str, Measurable] = {}
+    for number, example in enumerate(held):
+        key = str(number)
+        if isinstance(example, PreferenceExample):
+            messages = (*example.prompt, *example.chosen)
+            example = ChatExample(example.place, messages, group=example.group, extra=example.extra)
+        elif isinstance(example, FeedbackExample):
+            key = repr((example.prompt, example.extra))
+            before = found.get(key)
+            if isinstance(before, FeedbackExample) and (before.good or not example.good):
+                continue
+        found[key] = example
+    return list(found.values())
 
 
 def _labels(train: Sequence[Example], held: Sequence[Measurable], sink: Sink) -> list[str]:

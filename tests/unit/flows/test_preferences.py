@@ -207,6 +207,26 @@ def test_kto_learns_from_verdicts_and_from_pairs(project: Project, data: str) ->
     made = project.make(f"kto-{data}", data, {"kind": "kto"})
     metrics = made.variant.manifest.metrics
     assert metrics["holdout_good_change"] > metrics["holdout_bad_change"]
+    # What `next:` names after training.
+    found = evaluate_variants([made.variant], project.workspace, lambda event: None).comparison
+    metric = "liked above disliked" if data == "verdicts" else "preference accuracy"
+    assert found.metrics == (metric,)
+    assert found.measure(metric, made.variant.name).value > 0.9
+    assert found.cost(made.variant.name).holdout_loss is not None
+
+
+def test_questions_of_feedback_are_asked_once(project: Project) -> None:
+    brief = {"train": {"max_steps": 1, "tokens_per_step": 400, "learning_rate": 1e-3}}
+    variant = project.make("kto-asked", "verdicts", {"kind": "kto"}, **brief).variant
+    checks = [{"kind": "refusal"}, {"kind": "exact"}]
+    free = Recipe.parse(
+        {**variant.manifest.recipe, "evaluate": {"checks": checks, "max_tokens": 4, "shots": 0}}
+    ).evaluate
+    asked = evaluate_variants([variant], project.workspace, lambda event: None, settings=free)
+    chats = [repr(item.chat) for item in asked.items]
+    assert len(set(chats)) == len(chats) < variant.manifest.data.num_holdout
+    assert all(item.good for item in asked.items)
+    assert asked.comparison.metrics == ("refusal", "exact")
 
 
 def test_new_tokens_that_begin_otherwise_have_another_reference(project: Project) -> None:

@@ -205,4 +205,5 @@ def _cost(answer: Answers) -> Cost:
         perplexity=None if loss is None else perplexity(loss),
         holdout_tokens=answer.holdout_tokens,
         general_loss=answer.general_loss,
+        reward_accuracy=answer.reward_accuracy,
     )

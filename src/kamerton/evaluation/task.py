@@ -1,5 +1,6 @@
 """Asking: held-out examples become items, and an engine's reactions become answers."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -79,6 +80,10 @@ class Answers:
         calls: The calls that stand in each text; empty when nobody read them.
         worths: One per item: the mean log-probability of the chosen text's tokens, or its reward;
             empty when text was written.
+        gaps: One per pair: by how much its better answer is above the worse in log-probability,
+            summed over tokens, or in reward; empty when no pairs were scored.
+        reward_accuracy: Share of pairs whose gap is larger than under the reference that the
+            variant went away from, ties half; None when there are no pairs or no reference.
     """
 
     variant: str
@@ -93,6 +98,24 @@ class Answers:
     general_loss: float | None = None
     calls: tuple[tuple[ToolCall, ...], ...] = ()
     worths: tuple[float, ...] = ()
+    gaps: tuple[float, ...] = ()
+    reward_accuracy: float | None = None
+
+    def relative_to(self, reference: "Answers") -> "Answers":
+        """Say how many pairs moved the right way from a reference.
+
+        Args:
+            reference: Its answers to the same pairs.
+
+        Returns:
+            The same answers with `reward_accuracy`.
+        """
+        moved = [
+            float(own > other) + 0.5 * (own == other)
+            for own, other in zip(self.gaps, reference.gaps, strict=True)
+        ]
+        share = sum(moved) / len(moved) if moved else None
+        return dataclasses.replace(self, reward_accuracy=share)
 
 
 def spread(examples: Sequence[_Any], limit: int) -> list[_Any]:
@@ -202,6 +225,7 @@ def run_items(
     num_tokens: list[int] = []
     reasons: list[str] = []
     worths: list[float] = []
+    gaps: list[float] = []
     for start in range(0, len(items), _CHATS_PER_BATCH):
         batch = items[start : start + _CHATS_PER_BATCH]
         began = time.perf_counter()
@@ -211,8 +235,9 @@ def run_items(
                 on_progress(before + done, len(items))
 
         if scored:
-            answered, worth = _choose(engine, batch, settings.length_normalised)
+            answered, worth, gap = _choose(engine, batch, settings.length_normalised)
             worths += worth
+            gaps += gap
             report(len(batch))
         else:
             generation = Generation(max_tokens=settings.max_tokens)
@@ -232,6 +257,7 @@ def run_items(
         item_ids=tuple(item.id for item in items),
         calls=tuple(map(read_calls, texts)) if read_calls and not scored else (),
         worths=tuple(worths),
+        gaps=tuple(gaps),
     )
 
 
@@ -278,20 +304,23 @@ def _only_text(example: PreferenceExample | FeedbackExample, answer: Sequence[Me
 
 def _choose(
     engine: Engine, items: Sequence[Item], length_normalised: bool
-) -> tuple[list[tuple[str, int, str]], list[float]]:
-    """Choose a label per item: text, tokens scored, finish reason; and what a token is worth."""
+) -> tuple[list[tuple[str, int, str]], list[float], list[float]]:
+    """Choose a label per item: text, tokens scored, finish reason; its worth; the gap of a pair."""
 
     def worth(score: Score) -> float:
         return _per_token(score) if length_normalised else score.logprob
 
-    chosen, worths = [], []
+    chosen, worths, gaps = [], [], []
     chats, labels = [item.chat for item in items], [item.labels for item in items]
     scores = engine.score(chats, labels, [item.tools for item in items])
     for item, row in zip(items, scores, strict=True):
         best = max(range(len(row)), key=lambda place: worth(row[place]))
         chosen.append((item.labels[best], sum(score.num_tokens for score in row), "stop"))
         worths.append(_per_token(row[best]))
-    return chosen, worths
+        if item.pair:
+            worse, better = row
+            gaps.append(better.logprob - worse.logprob)
+    return chosen, worths, gaps
 
 
 def _per_token(score: Score) -> float:

@@ -36,6 +36,7 @@ from kamerton.evaluation.task import Answers, Item, make_items, spread
 from kamerton.flows.contestants import Contestant, Measurable, render_questions
 from kamerton.flows.prepare import make_prompt, read_examples, renderer_of
 from kamerton.flows.recipe import Recipe
+from kamerton.flows.reward_accuracy import with_reward_accuracy
 from kamerton.flows.tool_calls import call_form_of, ensure_tools_shown, with_readable_calls
 from kamerton.flows.variants import base_of, prompt_of, recipe_of
 from kamerton.flows.workspace import Workspace
@@ -133,6 +134,7 @@ def evaluate_variants(
         one.answer(base, items, own, settings, sink, form.read if form else None)
         for one, own in zip(contestants, asked, strict=True)
     ]
+    answers = with_reward_accuracy(answers, stored)
     comparison = compare(items, answers, settings, against=baselines)
     try:
         _record(variants, comparison, items, workspace)

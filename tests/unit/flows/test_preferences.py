@@ -90,9 +90,9 @@ def test_a_variant_goes_on_from_another_and_is_held_near_it(project: Project, de
     assert manifest.objective == "dpo"
     metrics = manifest.metrics
     assert metrics["holdout_loss"] < math.log(2)
-    assert metrics["holdout_accuracy"] > 0.9
+    assert metrics["holdout_reward_accuracy"] > 0.9
     assert metrics["holdout_margin"] > 0
-    assert project.of(HoldoutMeasured)[-1].parts["accuracy"] > 0.9
+    assert project.of(HoldoutMeasured)[-1].parts["reward_accuracy"] > 0.9
     assert metrics["holdout_distance"] > 0.1
     kept = list(project.workspace.references.iterdir())
     assert len(kept) == 2
@@ -107,6 +107,13 @@ def test_preference_accuracy_is_compared(project: Project, desk: Made) -> None:
     found = evaluate_variants([better], project.workspace, lambda event: None).comparison
     assert found.metrics == ("preference accuracy",)
     assert found.measure("preference accuracy", "better").value > 0.9
+    # Training and evaluation give both numbers, and the same ones.
+    metrics = better.manifest.metrics
+    measured = found.measure("preference accuracy", "better").value
+    assert measured == pytest.approx(metrics["holdout_preference_accuracy"])
+    rewarded = found.cost("better").reward_accuracy
+    assert rewarded == pytest.approx(metrics["holdout_reward_accuracy"])
+    assert found.cost("zero-shot").reward_accuracy is None
     free = Recipe.parse(
         {**better.manifest.recipe, "evaluate": {"checks": [{"kind": "refusal"}], "max_tokens": 4}}
     ).evaluate
@@ -197,7 +204,7 @@ def test_others_need_no_reference(project: Project, objective: dict[str, Any]) -
     before = set(project.workspace.references.glob("*"))
     made = project.make("-".join(objective.values()), "pairs", objective)
     metrics = made.variant.manifest.metrics
-    assert metrics["holdout_accuracy"] > 0.8
+    assert metrics["holdout_reward_accuracy"] > 0.8
     assert metrics["holdout_loss"] < metrics["holdout_loss_base"]
     assert set(project.workspace.references.glob("*")) == before
 
@@ -211,7 +218,10 @@ def test_kto_learns_from_verdicts_and_from_pairs(project: Project, data: str) ->
     found = evaluate_variants([made.variant], project.workspace, lambda event: None).comparison
     metric = "liked above disliked" if data == "verdicts" else "preference accuracy"
     assert found.metrics == (metric,)
-    assert found.measure(metric, made.variant.name).value > 0.9
+    measured = found.measure(metric, made.variant.name).value
+    assert measured > 0.9
+    if data == "verdicts":
+        assert measured == pytest.approx(metrics["holdout_liked_above_disliked"], abs=1e-6)
     assert found.cost(made.variant.name).holdout_loss is not None
 
 

@@ -106,7 +106,8 @@ def evaluate_variants(
     if prepared.loaded.fingerprint != first.manifest.data.fingerprint:
         sink(Notice(f"{recipe.data.train} has changed since {first.name} was trained", "warning"))
     held = _measured_on(data, recipe.data, prepared.holdout)
-    if settings.checks:
+    asked_freely = bool(settings.checks) or _say_only_liked(held, sink)
+    if asked_freely:
         held = _questions(held)
     held = spread(held, settings.limit)
     if len(held) < _FEW_HELD:
@@ -126,7 +127,7 @@ def evaluate_variants(
         renderer = _renderer(base, recipe_of(variant), recipe)
         contestants.append(Contestant(variant.name, renderer, (prompt_of(variant),), variant))
     held, asked = render_questions(contestants, held, labels, sink)
-    items = make_items(held, labels=labels or None, asked=bool(settings.checks))
+    items = make_items(held, labels=labels or None, asked=asked_freely)
     form = call_form_of(bare, items)
     if form is not None:
         items = with_readable_calls(items, held, bare, form)
@@ -293,6 +294,15 @@ def _measured_on(
             hint="the held-out loss of plain text stands in the variant's CARD.md",
         )
     return usable
+
+
+def _say_only_liked(held: Sequence[Measurable], sink: Sink) -> bool:
+    """Tell whether all are answers that users liked: then there is nothing to tell apart."""
+    if not all(isinstance(one, FeedbackExample) and one.good for one in held):
+        return False
+    only = "all held-out answers are liked: their questions are asked, and the liked answers right"
+    sink(Notice(only, "warning"))
+    return True
 
 
 def _questions(held: Sequence[Measurable]) -> list[Measurable]:

@@ -225,6 +225,22 @@ def test_kto_learns_from_verdicts_and_from_pairs(project: Project, data: str) ->
     assert found.cost(made.variant.name).holdout_loss is not None
 
 
+def test_kto_measures_on_a_holdout_of_one_liked_prompt(project: Project) -> None:
+    """Of twelve questions with five liked answers each, the holdout holds one question."""
+    rows = [
+        {"prompt": f"Is box {n % 12} here?", "completion": f"Yes, {n} left.", "label": True}
+        for n in range(60)
+    ]
+    project.write("liked", rows)
+    brief = {"train": {"max_steps": 1, "tokens_per_step": 400, "learning_rate": 1e-3}}
+    made = project.make("liked", "liked", {"kind": "kto"}, **brief)
+    assert "holdout_good_change" in made.variant.manifest.metrics
+    notices: list[Event] = []
+    found = evaluate_variants([made.variant], project.workspace, notices.append)
+    assert found.comparison.metrics == ("exact",)
+    assert any("all held-out answers are liked" in str(event) for event in notices)
+
+
 def test_questions_of_feedback_are_asked_once(project: Project) -> None:
     brief = {"train": {"max_steps": 1, "tokens_per_step": 400, "learning_rate": 1e-3}}
     variant = project.make("kto-asked", "verdicts", {"kind": "kto"}, **brief).variant

@@ -5,7 +5,7 @@ applies it to every row.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from kamerton.core.errors import DataError
@@ -53,7 +53,7 @@ _ALIASES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "prompt": {"prompt": _PROMPT, "completion": _ANSWER, "label": ("label",)},
     "classification": {
         "text": ("text", "sentence", "utterance", *_PROMPT),
-        "label": ("label", "intent", "category", "class"),
+        "label": ("label", "intent", "category", "class", "labels", "intents"),
     },
     "text": {"text": ("text", "content")},
 }
@@ -90,6 +90,7 @@ class Schema:
         group: Column that keeps rows on one side of a split; empty for none.
         explicit: Whether the format was set rather than detected.
         pairs: Which pairs several answers to one prompt give.
+        several_classes: Whether the labels of a classification are lists of classes.
     """
 
     format: FormatName
@@ -97,6 +98,7 @@ class Schema:
     group: str = ""
     explicit: bool = False
     pairs: PairsName = "all"
+    several_classes: bool = False
 
     def missing(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
         """Find what a row lacks.
@@ -200,7 +202,10 @@ def settle_schema(
             '{ text = "sentence", label = "topic" } or { chosen = "good", rejected = "bad" }',
         )
     sources = _sources(sample, chosen, columns)
-    return Schema(chosen, sources, group=group, explicit=format != "auto", pairs=pairs)
+    schema = Schema(chosen, sources, group=group, explicit=format != "auto", pairs=pairs)
+    labels = [schema.value(fields, "label") for fields in sample]
+    lists = sum(isinstance(label, list) for label in labels)
+    return replace(schema, several_classes=2 * lists > len(labels) - labels.count(None))
 
 
 def yes_or_no(value: Any) -> bool | None:

@@ -159,7 +159,9 @@ class _Judged:
 
 
 def _constant(samples: Floats) -> bool:
-    return bool((samples == samples[0]).all())
+    # A resample without any item of a class says nothing.
+    known = samples[~np.isnan(samples)]
+    return bool((known == known[:1]).all())
 
 
 def _verify(items: Sequence[Item], answers: Sequence[Answers], against: Sequence[str]) -> None:

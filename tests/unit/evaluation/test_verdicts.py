@@ -46,6 +46,8 @@ def test_answers_are_scored_by_the_mean_over_their_tokens() -> None:
     assert comparison.metrics == ("liked above disliked",)
     assert comparison.measure("liked above disliked", "shy").value == 1.0
     assert comparison.measure("liked above disliked", "sour").value == 0.0
+    # Of five answers a side no resample differs: that is no certainty.
+    assert comparison.measure("liked above disliked", "shy").low < 0.8
     found = comparison.difference("liked above disliked", "sour", "shy")
     assert found is not None
     assert (found.value, found.test) == (-1.0, "permutation")

@@ -129,7 +129,18 @@ def progress_sink() -> Iterator[Sink]:
         yield _Bars(bars, announce=not live)
 
 
-_SHOWN = ("accuracy", "confidence", "brier", "margin", "reward", "kl", "distance")
+_SHOWN = (
+    "accuracy",
+    "reward_accuracy",
+    "preference_accuracy",
+    "liked_above_disliked",
+    "confidence",
+    "brier",
+    "margin",
+    "reward",
+    "kl",
+    "distance",
+)
 """Parts of a held-out loss that are printed; the others are in the events."""
 
 
@@ -162,7 +173,9 @@ class _Bars:
             case HoldoutMeasured():
                 mark = "  best so far" if event.best else ""
                 shown = "".join(
-                    f", {name} {event.parts[name]:.3f}" for name in _SHOWN if name in event.parts
+                    f", {name.replace('_', ' ')} {event.parts[name]:.3f}"
+                    for name in _SHOWN
+                    if name in event.parts
                 )
                 self._bars.console.print(
                     f"step {event.step}: held-out loss {event.loss:.4f}{shown}{mark}", style="dim"

@@ -51,7 +51,9 @@ def train(
             f"{outcome.reason} after {steps} in {outcome.seconds:.0f} s; "
             f"kept step {outcome.kept_step}{loss}"
         )
-    following = f"next: kamerton evaluate {variant.name}{in_project(project)}"
+    # Without examples kept aside there is nothing to evaluate on.
+    verb = "evaluate" if variant.manifest.data.num_holdout else "chat"
+    following = f"next: kamerton {verb} {variant.name}{in_project(project)}"
     messages.print(following, style="dim", soft_wrap=True)
     if as_json:
         click.echo(json.dumps(variant.manifest.model_dump(mode="json"), ensure_ascii=False))

@@ -5,11 +5,16 @@ from dataclasses import dataclass, replace
 
 from kamerton.core.errors import EvaluationError, RenderingError
 from kamerton.core.events import Notice, Progress, Sink
-from kamerton.data.examples import ChatExample, ClassificationExample, PreferenceExample
+from kamerton.data.examples import (
+    ChatExample,
+    ClassificationExample,
+    FeedbackExample,
+    PreferenceExample,
+)
 from kamerton.data.rendering.rendered import Rendered
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.evaluation.settings import EvaluationSettings
-from kamerton.evaluation.task import Answers, Item, run_items
+from kamerton.evaluation.task import Answers, Item, ReadCalls, run_items
 from kamerton.flows.measure import measure_general_loss
 from kamerton.flows.variants import engine_of, make_ready
 from kamerton.models.base import Base
@@ -20,7 +25,7 @@ from kamerton.training.rows import num_labelled
 
 __all__ = ["Asked", "Contestant", "Measurable", "render_questions"]
 
-Measurable = ChatExample | ClassificationExample | PreferenceExample
+Measurable = ChatExample | ClassificationExample | PreferenceExample | FeedbackExample
 """What has a question and a right answer."""
 
 
@@ -30,7 +35,7 @@ class Asked:
 
     Attributes:
         prompt: Before it.
-        rows: With the right answer, for the loss.
+        rows: With the right answer, for the loss; none where users disliked the answer.
     """
 
     prompt: Prompt
@@ -81,6 +86,7 @@ class Contestant:
         asked: Sequence[Asked],
         settings: EvaluationSettings,
         sink: Sink,
+        read_calls: ReadCalls | None = None,
     ) -> Answers:
         """Answer the questions, the variant's adapter attached for that while.
 
@@ -90,6 +96,7 @@ class Contestant:
             asked: The same, as `ask` gave them.
             settings: How to measure.
             sink: Receives progress.
+            read_calls: Reads calls in its answers, where questions have to do with tools.
 
         Returns:
             The answers and what they cost.
@@ -106,12 +113,12 @@ class Contestant:
             replace(item, chat=each.prompt.apply(item.chat))
             for item, each in zip(items, asked, strict=True)
         ]
-        answers = run_items(engine, self.name, prompted, settings, report)
+        answers = run_items(engine, self.name, prompted, settings, report, read_calls)
         if base.score_head is None:
             rows = [row for each in asked for row in each.rows]
             answers = replace(
                 answers,
-                holdout_loss=mean_loss(base, rows),
+                holdout_loss=mean_loss(base, rows) if rows else None,
                 holdout_tokens=num_labelled(rows),
                 general_loss=measure_general_loss(base, self.renderer),
             )
@@ -128,7 +135,8 @@ class Contestant:
             self.renderer.render_rows(longest, prompt.apply)
         if isinstance(example, PreferenceExample):
             self.renderer.render_pair(example, prompt.apply)
-        return self.renderer.render_rows(example, prompt.apply)
+        rows = self.renderer.render_rows(example, prompt.apply)
+        return () if isinstance(example, FeedbackExample) and not example.good else rows
 
 
 def render_questions(

@@ -20,7 +20,13 @@ from kamerton.core.events import Notice, Sink
 from kamerton.core.files import hash_json
 from kamerton.core.settings import apply_overrides
 from kamerton.data.dataset import ensure_usable, load_examples
-from kamerton.data.examples import ChatExample, ClassificationExample, Example, PreferenceExample
+from kamerton.data.examples import (
+    ChatExample,
+    ClassificationExample,
+    Example,
+    FeedbackExample,
+    PreferenceExample,
+)
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.settings import DataSettings
 from kamerton.evaluation.comparison import Comparison, compare
@@ -30,6 +36,8 @@ from kamerton.evaluation.task import Answers, Item, make_items, spread
 from kamerton.flows.contestants import Contestant, Measurable, render_questions
 from kamerton.flows.prepare import make_prompt, read_examples, renderer_of
 from kamerton.flows.recipe import Recipe
+from kamerton.flows.reward_accuracy import with_reward_accuracy
+from kamerton.flows.tool_calls import call_form_of, ensure_tools_shown, with_readable_calls
 from kamerton.flows.variants import base_of, prompt_of, recipe_of
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import context_of
@@ -97,15 +105,18 @@ def evaluate_variants(
     prepared = read_examples(recipe, Path(first.manifest.recipe_folder), sink)
     if prepared.loaded.fingerprint != first.manifest.data.fingerprint:
         sink(Notice(f"{recipe.data.train} has changed since {first.name} was trained", "warning"))
-    held = spread(_measured_on(data, recipe.data, prepared.holdout), settings.limit)
-    if settings.checks:
-        held = [_asked_freely(example) for example in held]
+    held = _measured_on(data, recipe.data, prepared.holdout)
+    asked_freely = bool(settings.checks) or _say_only_liked(held, sink)
+    if asked_freely:
+        held = _questions(held)
+    held = spread(held, settings.limit)
     if len(held) < _FEW_HELD:
         found = f"only {len(held)} held-out example{'s' * (len(held) != 1)}"
         sink(Notice(f"{found}: the intervals will be wide", "warning"))
     labels = _labels(prepared.train, held, sink)
     base = base_of(first, dtype=_dtype(stored))
-    renderer = _renderer(base, recipe, recipe, adapted=False)
+    renderer = bare = _renderer(base, recipe, recipe, adapted=False)
+    ensure_tools_shown(bare, held, base.identity.id)
     contestants = []
     for prompt in _prompts(recipe, prepared.train, settings.shots, sink):
         shots = len(prompt.demonstrations)
@@ -116,11 +127,15 @@ def evaluate_variants(
         renderer = _renderer(base, recipe_of(variant), recipe)
         contestants.append(Contestant(variant.name, renderer, (prompt_of(variant),), variant))
     held, asked = render_questions(contestants, held, labels, sink)
-    items = make_items(held, labels=labels or None)
+    items = make_items(held, labels=labels or None, asked=asked_freely)
+    form = call_form_of(bare, items)
+    if form is not None:
+        items = with_readable_calls(items, held, bare, form)
     answers = [
-        one.answer(base, items, own, settings, sink)
+        one.answer(base, items, own, settings, sink, form.read if form else None)
         for one, own in zip(contestants, asked, strict=True)
     ]
+    answers = with_reward_accuracy(answers, stored)
     comparison = compare(items, answers, settings, against=baselines)
     try:
         _record(variants, comparison, items, workspace)
@@ -275,20 +290,39 @@ def _measured_on(
     usable = [e for e in examples if isinstance(e, Measurable)]
     if len(usable) < len(examples):
         raise EvaluationError(
-            "only chats, classified texts and pairs have questions to ask, found other examples",
+            "plain text has no questions to ask, and among the examples is some",
             hint="the held-out loss of plain text stands in the variant's CARD.md",
         )
     return usable
 
 
-def _asked_freely(example: Measurable) -> Measurable:
-    """Where answers are checked, a pair's prompt is a question like any other."""
-    if not isinstance(example, PreferenceExample):
-        return example
-    messages = (*example.prompt, *example.chosen)
-    return ChatExample(
-        example.place, messages, tools=example.tools, group=example.group, extra=example.extra
-    )
+def _say_only_liked(held: Sequence[Measurable], sink: Sink) -> bool:
+    """Tell whether all are answers that users liked: then there is nothing to tell apart."""
+    if not all(isinstance(one, FeedbackExample) and one.good for one in held):
+        return False
+    only = "all held-out answers are liked: their questions are asked, and the liked answers right"
+    sink(Notice(only, "warning"))
+    return True
+
+
+def _questions(held: Sequence[Measurable]) -> list[Measurable]:
+    """Where answers are checked, every question is asked once, and its best answer is right."""
+    found: dict[str, Measurable] = {}
+    for number, example in enumerate(held):
+        key = str(number)
+        if isinstance(example, PreferenceExample):
+            messages = (*example.prompt, *example.chosen)
+            example = ChatExample(
+                example.place, messages, tools=example.tools, group=example.group,
+                extra=example.extra,
+            )  # fmt: skip
+        elif isinstance(example, FeedbackExample):
+            key = repr((example.prompt, example.tools, example.extra))
+            before = found.get(key)
+            if isinstance(before, FeedbackExample) and (before.good or not example.good):
+                continue
+        found[key] = example
+    return list(found.values())
 
 
 def _labels(train: Sequence[Example], held: Sequence[Measurable], sink: Sink) -> list[str]:

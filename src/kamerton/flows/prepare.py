@@ -181,6 +181,7 @@ def render_all(
     *,
     takes: Takes = "texts",
     kind: str = "sft",
+    learned: Sequence[Example] = (),
 ) -> list[Trainable]:
     """Turn examples into tokens and masks; say which could not be and why.
 
@@ -193,6 +194,7 @@ def render_all(
         max_unusable: Largest share that may be dropped, 0 to 1.
         takes: What the objective learns from.
         kind: How the recipe calls the objective.
+        learned: Training examples, where those to render are only measured on.
 
     Returns:
         What can be learned, in the order of the examples.
@@ -204,7 +206,8 @@ def render_all(
     rows: list[Trainable] = []
     problems: list[str] = []
     notes, hints = Counter[str](), Counter[str]()
-    for number, make in enumerate(makers_of(renderer, prompt, examples, takes, kind), 1):
+    makers = makers_of(renderer, prompt, examples, takes, kind, what=what, learned=learned)
+    for number, make in enumerate(makers, 1):
         try:
             made = make()
             rows += made

@@ -96,14 +96,16 @@ def make_task(
     for notice in renderer.facts.notices:
         sink(Notice(notice))
 
-    def render(some: Sequence[Example], what: str) -> list[Trainable]:
+    def render(
+        some: Sequence[Example], what: str, learned: Sequence[Example] = ()
+    ) -> list[Trainable]:
         return render_all(
             renderer, prompt, some, sink, what, recipe.data.max_unusable,
-            takes=objective.takes, kind=recipe.objective.kind,
+            takes=objective.takes, kind=recipe.objective.kind, learned=learned,
         )  # fmt: skip
 
     train_rows = render(examples.train, "training examples")
-    held_rows = render(examples.holdout, "held-out examples")
+    held_rows = render(examples.holdout, "held-out examples", examples.train)
     adapter = _attached(recipe, base, parts, train_rows[0])
     _check_room(base, [*train_rows, *held_rows])
     folder = workspace.runs / recipe.name

@@ -24,6 +24,7 @@ from kamerton.flows.recipe import Recipe
 from kamerton.flows.rewards import read_judges
 from kamerton.flows.start import read_members, read_start, taken_over
 from kamerton.flows.task import Parts, first_ids, make_task
+from kamerton.flows.ties import say_ties
 from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
 from kamerton.models.layout import Layout
@@ -99,6 +100,7 @@ def _make_alone(
     judges = read_judges(recipe, workspace)
     examples = read_examples(recipe, folder, sink)
     say_counts(examples, sink)
+    say_ties(examples, recipe.data, sink)
     base = load_base(
         recipe.base.id,
         dtype=recipe.base.dtype,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from kamerton.core.errors import ModelError
-from kamerton.core.protocols import Chat, Generation, Sample, Score, TokenEvent
+from kamerton.core.protocols import Chat, Generation, Sample, Score, TokenEvent, ToolSchemas
 from kamerton.core.sequences import shared_prefix
 from kamerton.data.rendering.answers import Written
 from kamerton.data.rendering.renderer import Renderer
@@ -28,7 +28,7 @@ from kamerton.models.heads import token_logprobs
 from kamerton.models.layout import Layout, Segment
 from kamerton.prompting.prompt import Prompt
 
-__all__ = ["EmbeddedEngine", "context_of", "room_of"]
+__all__ = ["EmbeddedEngine", "context_of", "room_of", "tools_each"]
 
 _SHARED_MINIMUM = 8
 
@@ -44,6 +44,19 @@ def context_of(config: Any) -> int | None:
     """
     limit = getattr(config.get_text_config(), "max_position_embeddings", None)
     return int(limit) if limit else None
+
+
+def tools_each(chats: Sequence[Chat], tools: Sequence[ToolSchemas]) -> Sequence[ToolSchemas]:
+    """Give the functions that each chat may call.
+
+    Args:
+        chats: The chats.
+        tools: One per chat, or empty.
+
+    Returns:
+        One per chat.
+    """
+    return tools or [()] * len(chats)
 
 
 def room_of(base: Base) -> int | None:
@@ -104,12 +117,15 @@ class EmbeddedEngine:
         self._max_batch = max_batch
         self._tokens_per_row = tokens_per_row
 
-    def stream(self, chats: Sequence[Chat], generation: Generation) -> Iterator[TokenEvent]:
+    def stream(
+        self, chats: Sequence[Chat], generation: Generation, tools: Sequence[ToolSchemas] = ()
+    ) -> Iterator[TokenEvent]:
         """Answer chats together.
 
         Args:
             chats: Each ends with the turn to be answered.
             generation: How to generate.
+            tools: The functions that each chat may call; empty when none may call any.
 
         Yields:
             One event per token and chat, the last of a chat with its finish reason.
@@ -120,11 +136,11 @@ class EmbeddedEngine:
         answers = [
             _Answer(
                 index,
-                self._renderer.prompt_ids(self._prompt.apply(chat)),
+                self._renderer.prompt_ids(self._prompt.apply(chat), own),
                 random_stream(generation, index),
                 TextStream(self._renderer, generation.stop),
             )
-            for index, chat in enumerate(chats)
+            for index, (chat, own) in enumerate(zip(chats, tools_each(chats, tools), strict=True))
         ]
         yield from self._waves(answers, generation)
 
@@ -172,18 +188,25 @@ class EmbeddedEngine:
         ]
 
     @torch.no_grad()
-    def score(self, chats: Sequence[Chat], answers: Sequence[Sequence[str]]) -> list[list[Score]]:
+    def score(
+        self,
+        chats: Sequence[Chat],
+        answers: Sequence[Sequence[str]],
+        tools: Sequence[ToolSchemas] = (),
+    ) -> list[list[Score]]:
         """Score candidate answers; the prompt of a chat is computed once for all of them.
 
         Args:
             chats: Each ends with the turn to be answered.
             answers: Candidates of each chat.
+            tools: The functions that each chat may call; empty when none may call any.
 
         Returns:
             For each chat and candidate the summed log-probability of the answer and its end.
         """
         families = [
-            self._family(chat, candidates) for chat, candidates in zip(chats, answers, strict=True)
+            self._family(chat, candidates, own)
+            for chat, candidates, own in zip(chats, answers, tools_each(chats, tools), strict=True)
         ]
         scores: list[list[Score]] = []
         row: list[_Family] = []
@@ -316,8 +339,8 @@ class EmbeddedEngine:
         tensor = torch.tensor(ids, device=self._base.device)
         return self._base.hidden(tensor, Layout(segments, cache))
 
-    def _family(self, chat: Chat, candidates: Sequence[str]) -> "_Family":
-        prompt, answers = self._renderer.answers_ids(self._prompt.apply(chat), candidates)
+    def _family(self, chat: Chat, candidates: Sequence[str], tools: ToolSchemas) -> "_Family":
+        prompt, answers = self._renderer.answers_ids(self._prompt.apply(chat), candidates, tools)
         longest = max(map(len, answers), default=0)
         _ensure_room(len(prompt) + longest - 1, room_of(self._base))
         return _Family(prompt, answers)

@@ -5,7 +5,7 @@ applies it to every row.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from kamerton.core.errors import DataError
@@ -74,7 +74,7 @@ _ALIASES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "classification": {
         "text": ("text", "sentence", "utterance", *_PROMPT),
         "context": _CONTEXT,
-        "label": ("label", "intent", "category", "class"),
+        "label": ("label", "intent", "category", "class", "labels", "intents"),
     },
     "text": {"text": ("text", "content")},
 }
@@ -113,6 +113,7 @@ class Schema:
         group: Column that keeps rows on one side of a split; empty for none.
         explicit: Whether the format was set rather than detected.
         pairs: Which pairs several answers to one prompt give.
+        several_classes: Whether the labels of a classification are lists of classes.
     """
 
     format: FormatName
@@ -120,6 +121,7 @@ class Schema:
     group: str = ""
     explicit: bool = False
     pairs: PairsName = "all"
+    several_classes: bool = False
 
     @property
     def used(self) -> frozenset[str]:
@@ -233,7 +235,10 @@ def settle_schema(
             'or { chosen = "good", rejected = "bad" }',
         )
     sources = _sources(sample, chosen, columns)
-    return Schema(chosen, sources, group=group, explicit=format != "auto", pairs=pairs)
+    schema = Schema(chosen, sources, group=group, explicit=format != "auto", pairs=pairs)
+    labels = [schema.value(fields, "label") for fields in sample]
+    lists = sum(isinstance(label, list) for label in labels)
+    return replace(schema, several_classes=2 * lists > len(labels) - labels.count(None))
 
 
 def _detect(

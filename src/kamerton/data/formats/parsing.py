@@ -1,5 +1,6 @@
 """Rows become examples, one parser per format; a row with several answers becomes several pairs."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -114,7 +115,17 @@ def _alpaca(fields: Fields) -> Example:
 
 
 def _classification(fields: Fields) -> Example:
-    label = _label(fields.value("label"), fields.source("label"))
+    value, source = fields.value("label"), fields.source("label")
+    if fields.schema.several_classes:
+        # Several classes of one text are an answer of their own: a list of them.
+        listed = value if isinstance(value, list) else [value]
+        classes = [_label(one, f"{source}.{place}") for place, one in enumerate(listed)]
+        answer = json.dumps(classes, ensure_ascii=False)
+        messages = (user(fields.text("text")), assistant(answer))
+        return ChatExample(
+            fields.row.place, messages, group=fields.group, label=answer, extra=fields.extra
+        )
+    label = _label(value, source)
     return ClassificationExample(
         fields.row.place, fields.question("text"), label, fields.group, fields.extra
     )

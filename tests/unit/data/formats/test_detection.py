@@ -502,3 +502,33 @@ def test_transcripts_that_differ_early_are_rejected():
     outcome = parse({"chosen": first, "rejected": second})
     assert isinstance(outcome, Rejection)
     assert outcome.reason == "has another prompt than the chosen answer"
+
+
+@pytest.mark.parametrize("column", ["label", "labels"])
+def test_several_classes_of_one_text_are_a_list_as_the_answer(column):
+    example = parse({"text": "late and broken", column: ["delivery", "возврат"]})
+    assert isinstance(example, ChatExample)
+    assert [message["content"] for message in example.messages] == [
+        "late and broken",
+        '["delivery", "возврат"]',
+    ]
+    assert example.label == '["delivery", "возврат"]'
+    assert example.extra == {}
+    empty = parse({"text": "hello", column: []})
+    assert empty.messages[-1]["content"] == "[]"
+    (wrong,) = [parse({"text": "hello", column: ["a", {"b": 1}]})]
+    assert isinstance(wrong, Rejection)
+    assert wrong.field == f"{column}.1"
+
+
+def test_rows_of_one_and_of_several_classes_are_read_alike():
+    rows = [{"text": "a", "label": ["x", "y"]}, {"text": "b", "label": ["x"]}, {"text": "c"}]
+    schema = settle_schema(rows, name="a")
+    (single,) = parse_row(Row(PLACE, {"text": "d", "label": "x"}), schema)
+    assert single.messages[-1]["content"] == '["x"]'
+
+
+def test_one_class_under_labels_is_a_class():
+    example = parse({"text": "late", "labels": "delivery"})
+    assert isinstance(example, ClassificationExample)
+    assert example.label == "delivery"

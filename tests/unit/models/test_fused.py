@@ -80,9 +80,39 @@ def test_what_computes_something_else_stays() -> None:
     class OddMLP(LlamaMLP):
         pass
 
+    class ScaledMLP(LlamaMLP):
+        def forward(self, x):
+            return self.down_proj(self.act_fn(self.gate_proj(x) * 0.98) * self.up_proj(x))
+
+    class ClampedMLP(LlamaMLP):
+        def forward(self, x):
+            gate = self.gate_proj(x).clamp(max=7)
+            return self.down_proj(self.act_fn(gate) * self.up_proj(x))
+
     odd = OddMLP(CONFIG)
     odd.act_fn = nn.GELU()
-    for part in (norm(OddRMSNorm), odd, nn.LayerNorm(24)):
+    parts = norm(OddRMSNorm), odd, ScaledMLP(CONFIG), ClampedMLP(CONFIG), nn.LayerNorm(24)
+    for part in (*parts, *(copy.deepcopy(part).bfloat16() for part in parts)):
         block = Block(part)
         assert fuse_blocks(block) == 0
         assert block.part is part
+
+
+@pytest.mark.parametrize(("kind", "offset"), [(LlamaRMSNorm, 0.0), (Gemma3RMSNorm, 1.0)])
+@pytest.mark.parametrize("size", [0.3, 25.0, 400.0])
+def test_large_weights_do_not_hide_the_offset_in_bf16(kind, offset, size) -> None:
+    """Gemma 3 has norms with weights of 25 and more: one more or less is 4 % of the output."""
+    torch.manual_seed(0)
+    original = kind(24, eps=1e-6)
+    nn.init.normal_(original.weight, mean=size, std=size / 10)
+    block = Block(original.bfloat16())
+    assert fuse_blocks(block) == 1
+    assert block.part.offset == offset
+
+
+def test_a_norm_that_would_give_another_dtype_stays() -> None:
+    """Llama's norm with fp32 weights gives fp32 for bf16, a blockwise one what it is given."""
+    block = Block(norm(LlamaRMSNorm))
+    block.first = nn.Parameter(torch.zeros(1, dtype=torch.bfloat16))
+    assert next(block.parameters()).dtype == torch.bfloat16
+    assert fuse_blocks(block) == 0

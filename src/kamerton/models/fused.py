@@ -2,7 +2,8 @@
 
 Written with whole-tensor operations they pass over memory a dozen times and keep fp32 copies for
 the backward pass. Here every block is read once, computed in fp32 and written once, and only the
-inputs are kept. Modules are recognised by what they compute: one that differs stays as it is.
+inputs are kept. Modules are recognised by what they compute: one that differs stays as it is, and
+one that was replaced can compute as before for a while, to be compared with.
 
 Shapes: N tokens (times heads, where a norm is per head), E features, F inner size.
 """
@@ -10,13 +11,14 @@ Shapes: N tokens (times heads, where a norm is per head), E features, F inner si
 import copy
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from operator import itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["fuse_blocks"]
+__all__ = ["fuse_blocks", "original_modules", "use_original_modules"]
 
 # Numbers of fp32 in a block: a quarter of a megabyte each, and there are a few of them.
 _BLOCK = 1 << 16
@@ -58,15 +60,47 @@ def fuse_blocks(model: nn.Module) -> int:
     return replaced
 
 
+def use_original_modules(model: nn.Module, wanted: bool = True) -> None:
+    """Let every replaced module compute as the one that it stands for, or blockwise again.
+
+    Args:
+        model: Any; without replaced modules nothing happens.
+        wanted: False returns to blockwise computation.
+    """
+    for module in model.modules():
+        if isinstance(module, _Fused):
+            module.as_before = wanted
+
+
+@contextmanager
+def original_modules(model: nn.Module) -> Iterator[None]:
+    """Let replaced modules compute as before for a while, whatever is attached to them.
+
+    Args:
+        model: Any.
+
+    Yields:
+        Nothing.
+    """
+    blockwise = [m for m in model.modules() if isinstance(m, _Fused) and not m.as_before]
+    for module in blockwise:
+        module.as_before = True
+    try:
+        yield
+    finally:
+        for module in blockwise:
+            module.as_before = False
+
+
 def _norms(module: nn.Module) -> Iterator["_RmsNorm"]:
     weight = getattr(module, "weight", None)
     eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
     is_vector = isinstance(weight, nn.Parameter) and weight.ndim == 1
     if type(module).__name__.endswith("RMSNorm") and isinstance(eps, float) and is_vector:
         assert isinstance(weight, nn.Parameter)
-        yield _RmsNorm(weight, eps, 0.0)
+        yield _RmsNorm(module, weight, eps, 0.0)
         # Gemma stores its weight minus one.
-        yield _RmsNorm(weight, eps, 1.0)
+        yield _RmsNorm(module, weight, eps, 1.0)
 
 
 def _gates(module: nn.Module) -> Iterator["_GatedMlp"]:
@@ -82,8 +116,8 @@ def _norm_error(module: nn.Module, fused: "_RmsNorm", dtype: torch.dtype) -> flo
         if _outcome(module, x).dtype != fused(x).dtype:
             return math.inf
     wide = copy.deepcopy(module).float()
-    narrow = _RmsNorm(nn.Parameter(fused.weight.float()), fused.eps, fused.offset)
-    return max(_distance(wide, narrow, size, len(fused.weight)) for size in _SIZES)
+    ours = _RmsNorm(wide, nn.Parameter(fused.weight.float()), fused.eps, fused.offset)
+    return max(_distance(wide, ours, size, len(fused.weight)) for size in _SIZES)
 
 
 def _gate_error(module: nn.Module, fused: "_GatedMlp") -> float:
@@ -136,14 +170,36 @@ def _outcome(module: nn.Module, x: Tensor) -> Tensor:
     return y if isinstance(y, Tensor) else x.new_empty(0)
 
 
-class _RmsNorm(nn.Module):
+class _Fused(nn.Module):
+    """Stands in the place of a module and holds its parameters and projections."""
+
+    def __init__(self, original: nn.Module) -> None:
+        super().__init__()
+        self.as_before = False
+        # In a tuple it is no child: its parameters are not named twice.
+        self._original = (original,)
+
+    def before(self, x: Tensor) -> Tensor:
+        """Compute what the original does, with what stands in its places by now."""
+        (original,) = self._original
+        original._parameters.update(self._parameters)
+        original._modules.update(self._modules)
+        y: Tensor = original(x)
+        return y
+
+
+class _RmsNorm(_Fused):
     """y = x / sqrt(mean(x^2) + eps) * (weight + offset), arXiv 1910.07467 eq. 4."""
 
-    def __init__(self, weight: nn.Parameter, eps: float, offset: float) -> None:
-        super().__init__()
+    def __init__(
+        self, original: nn.Module, weight: nn.Parameter, eps: float, offset: float
+    ) -> None:
+        super().__init__(original)
         self.weight, self.eps, self.offset = weight, eps, offset
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.as_before:
+            return self.before(x)
         if torch.compiler.is_compiling():
             # The compiler does the same better, from the plain formula.
             wide = x.float()
@@ -190,16 +246,18 @@ class _RmsNormFunction(torch.autograd.Function):
         return grad_x.view(ctx.shape), grad_weight, None, None
 
 
-class _GatedMlp(nn.Module):
+class _GatedMlp(_Fused):
     """down(silu(gate(x)) * up(x)), arXiv 2002.05202 eq. 6; the children are the original ones."""
 
     def __init__(self, original: nn.Module) -> None:
-        super().__init__()
+        super().__init__(original)
         self.gate_proj = original.get_submodule("gate_proj")
         self.up_proj = original.get_submodule("up_proj")
         self.down_proj = original.get_submodule("down_proj")
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.as_before:
+            return self.before(x)
         gate, up = self.gate_proj(x), self.up_proj(x)
         if torch.compiler.is_compiling():
             inner = nn.functional.silu(gate) * up

@@ -177,13 +177,20 @@ class _Fused(nn.Module):
         super().__init__()
         self.as_before = False
         # In a tuple it is no child: its parameters are not named twice.
-        self._original = (original,)
+        self._original = (copy.copy(original),)
+        self._weights = tuple(original._parameters)
+        for changed in ("_modules", "_parameters"):
+            self._original[0].__dict__[changed] = dict(getattr(original, changed))
+        for name in self._weights:
+            del self._original[0]._parameters[name]
 
     def before(self, x: Tensor) -> Tensor:
         """Compute what the original does, with what stands in its places by now."""
         (original,) = self._original
-        original._parameters.update(self._parameters)
         original._modules.update(self._modules)
+        for name in self._weights:
+            # Full fine-tuning puts a tensor that is no parameter in the place of one.
+            original.__dict__[name] = getattr(self, name)
         y: Tensor = original(x)
         return y
 

@@ -9,7 +9,7 @@ from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
-from kamerton.models.fused import fuse_blocks
+from kamerton.models.fused import fuse_blocks, original_modules, use_original_modules
 
 CONFIG = LlamaConfig(hidden_size=24, intermediate_size=40, num_attention_heads=4)
 
@@ -116,3 +116,27 @@ def test_a_norm_that_would_give_another_dtype_stays() -> None:
     block.first = nn.Parameter(torch.zeros(1, dtype=torch.bfloat16))
     assert next(block.parameters()).dtype == torch.bfloat16
     assert fuse_blocks(block) == 0
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_replaced_module_can_compute_as_before_with_what_stands_in_it_now(name) -> None:
+    torch.manual_seed(0)
+    original = CASES[name]().bfloat16()
+    block = Block(copy.deepcopy(original))
+    assert fuse_blocks(block) == 1
+    x = torch.randn(1, 50, 24, dtype=torch.bfloat16)
+    with original_modules(block):
+        assert torch.equal(block.part(x), original(x))
+    if name == "gated":
+        changed = nn.Linear(24, 40, dtype=torch.bfloat16)
+        original.up_proj = block.part.up_proj = changed
+    else:
+        # As full fine-tuning does it: a tensor in the place of a parameter.
+        changed = torch.randn(24, dtype=torch.bfloat16)
+        for module in (original, block.part):
+            del module._parameters["weight"]
+            module.__dict__["weight"] = changed
+    with original_modules(block):
+        assert torch.equal(block.part(x), original(x))
+    use_original_modules(block)
+    assert torch.equal(block.part(x), original(x))

@@ -108,11 +108,34 @@ _KNOWN: dict[str, dict[str, Any]] = {
     "granitemoehybrid": _MAMBA,
     "mamba2": {"num_heads": 8, "head_dim": 16},
     "blt": {"encoder_hash_byte_group_vocab": 64, "encoder_hash_byte_group_size": [3]},
-    "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
     "deepseek_v2": {"num_experts_per_tok": 2},
+    "dots1": {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1},
+    "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
+    "lfm2": {"layer_types": ["conv", "full_attention", "conv", "full_attention"]},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv", "full_attention"]},
     "longcat_flash": {"qk_head_dim": 24},
+    "reformer": {"axial_pos_embds": False, "is_decoder": True, "num_attention_heads": 4},
+    "xmod": {"default_language": "en_XX"},
     "zaya": {"num_experts_per_tok": 1},
 }
+
+UNBUILT = {
+    "bailing_hybrid": "the head size of its linear attention comes out as 0",
+    "cohere_compass_text": "its kinds of layers follow from a depth of their own",
+    "dbrx": "its nested configurations cannot be given in parts",
+    "dots3_note": "its layers of a kind must be alike in ways that depend on the depth",
+    "dots3_note_text": "its layers of a kind must be alike in ways that depend on the depth",
+    "gemma3n": "its vision tower needs timm",
+    "gemma4_assistant": "it reads another model's cache, not a text",
+    "gemma4_unified_assistant": "it reads another model's cache, not a text",
+    "musicgen": "it writes sound",
+    "musicgen_melody": "it writes sound",
+    "qwen4_exp": "the sizes of its linear attention are not in its configuration",
+    "qwen4_exp_text": "the sizes of its linear attention are not in its configuration",
+    "zamba": "it ties weights by a pattern that needs its own depth",
+    "zamba2": "the sizes of its mixers follow from each other in a way of their own",
+}
+"""Families that the rules above do not shrink, and why."""
 
 
 def build(name: str, seed: int = 0) -> Any:

@@ -1,6 +1,7 @@
 """Writing a variant for other programs: PEFT, AdapterHub, Transformers, llama.cpp; then comparing.
 
-What was written is read back and must answer as the variant does. A variant of a quantised base is
+What was written is read back and must answer as the variant does, through the model's own forward
+pass as in another program; whole models must also generate. A variant of a quantised base is
 merged into the original weights in 16 or 32 bits, never into few bits: the update would be lost in
 the rounding (arXiv 2305.14314 trains over the rounded weights, so logits differ a little there).
 """
@@ -35,8 +36,8 @@ from kamerton.flows.variants import (
     ensure_writes,
     largest_change,
     make_ready,
+    own_probe_logits,
     probe_ids,
-    probe_logits,
     recipe_of,
 )
 from kamerton.models.base import Base
@@ -55,6 +56,7 @@ _DTYPES: dict[str, torch.dtype] = {
 _GGUF_DTYPES: dict[torch.dtype, GgufDType] = {
     torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16",
 }  # fmt: skip
+_FEW_TOKENS = 4
 _REFUSED: dict[Format, str] = {
     "peft": "which PEFT has no format for",
     "merged": "which cannot be merged",
@@ -116,9 +118,9 @@ def export_variant(
     ready = make_ready(variant, base)
     assert ready.adapter is not None
     _ensure_can(variant, ready.adapter, format)
-    wanted = probe_logits(ready.renderer, base)
+    wanted = own_probe_logits(ready.renderer, base)
     with ready.adapter.disabled():
-        plain = probe_logits(ready.renderer, base)
+        plain = own_probe_logits(ready.renderer, base)
     moved = largest_change(wanted, plain)
     if format == "gguf-base":
         wanted = plain
@@ -206,7 +208,26 @@ def _merged_logits(variant: Variant, folder: Path, renderer: Renderer) -> tuple[
     found, wanted = probe_ids(own), probe_ids(renderer)
     if found != wanted:
         raise VariantError(f"{variant.name}: the written tokenizer reads texts in another way")
-    return probe_logits(own, base), dtype
+    _ensure_generates(variant, base, found)
+    return own_probe_logits(own, base), dtype
+
+
+def _ensure_generates(variant: Variant, base: Base, prompt: list[int]) -> None:
+    """Let a written model go on from a prompt with its own generation settings."""
+    ids = torch.tensor(prompt, device=base.device)[None]
+    with base.untouched(), torch.random.fork_rng():
+        try:
+            answer = base.model.generate(
+                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=_FEW_TOKENS
+            )
+        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise VariantError(
+                f"{variant.name}: the written model does not generate: {reason}",
+                hint="look into the generation_config.json of the base",
+            ) from error
+    if answer.shape[1] <= len(prompt):
+        raise VariantError(f"{variant.name}: the written model generates nothing")
 
 
 def _write_peft(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, str]:
@@ -219,7 +240,7 @@ def _write_peft(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, s
     if tokenizer is not base.tokenizer:
         tokenizer.save_pretrained(folder)
     load(base, variant.manifest.method, files)
-    return probe_logits(_renderer(variant, base), base), _dtypes(files[WEIGHTS_FILE])
+    return own_probe_logits(_renderer(variant, base), base), _dtypes(files[WEIGHTS_FILE])
 
 
 def _write_gguf(
@@ -239,8 +260,9 @@ def _write_gguf(
             "llama.cpp splits texts in another way than this tokenizer, and then reads some of "
             "them as other tokens: compare answers there before you rely on it"
         )
-    logits = probe_logits(_renderer(variant, found), found)
-    return logits, kind, note
+    renderer = _renderer(variant, found)
+    _ensure_generates(variant, found, probe_ids(renderer))
+    return own_probe_logits(renderer, found), kind, note
 
 
 def _write_gguf_lora(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, str]:
@@ -253,7 +275,7 @@ def _write_gguf_lora(variant: Variant, folder: Path, dtype: DType) -> tuple[Tens
     write_gguf_lora(base, adapter, path, variant.name, kind)
     adapter.detach()
     read_gguf_lora(base, path)
-    return probe_logits(_renderer(variant, base), base), kind
+    return own_probe_logits(_renderer(variant, base), base), kind
 
 
 def _write_adapterhub(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, str]:
@@ -268,7 +290,7 @@ def _write_adapterhub(variant: Variant, folder: Path, dtype: DType) -> tuple[Ten
         (folder / name).write_bytes(content)
     adapter.detach()
     adapterhub.read_adapterhub(base, files)
-    return probe_logits(_renderer(variant, base), base), _dtypes(files[weights])
+    return own_probe_logits(_renderer(variant, base), base), _dtypes(files[weights])
 
 
 def _renderer(variant: Variant, base: Base) -> Renderer:

@@ -27,6 +27,7 @@ __all__ = [
     "ensure_writes",
     "largest_change",
     "make_ready",
+    "own_probe_logits",
     "probe_ids",
     "probe_logits",
     "prompt_of",
@@ -237,3 +238,23 @@ def probe_logits(renderer: Renderer, base: Base) -> torch.Tensor:
     """
     ids = torch.tensor(probe_ids(renderer), device=base.device)
     return base.head.logits(base.hidden(ids, Layout.of_lengths([len(ids)])))
+
+
+@torch.no_grad()
+def own_probe_logits(renderer: Renderer, base: Base) -> torch.Tensor:
+    """Compute what `probe_logits` computes through the model's own forward pass.
+
+    Args:
+        renderer: Of the base.
+        base: The base; nothing of ours computes but the adapter that is attached.
+
+    Returns:
+        [T, V] in fp32.
+    """
+    ids = torch.tensor(probe_ids(renderer), device=base.device)[None]
+    past = base.plain_past(1)
+    given = {} if past is None else {"past_key_values": past}
+    with base.untouched():
+        output = base.model(input_ids=ids, **given, use_cache=False)
+    logits: torch.Tensor = output.logits[0].float()
+    return logits

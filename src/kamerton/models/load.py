@@ -13,6 +13,7 @@ from kamerton.core.files import hash_file, hash_json, write_atomically
 from kamerton.data.rendering.templates import template_of, tokenizer_hash
 from kamerton.models.base import Base, BaseIdentity, supports_ragged, use_ragged
 from kamerton.models.codecs import Quantisation
+from kamerton.models.first_check import read_untouched, settle
 from kamerton.models.fused import fuse_blocks
 from kamerton.models.lazy import load_quantised
 from kamerton.models.quantise import count_parameters, quantise_model
@@ -177,7 +178,7 @@ def _unloadable(what: str, error: Exception) -> ModelError:
 def wrap_model(
     model: Any, tokenizer: Any, *, name: str, folder: Path, quantise: Quantisation = "none"
 ) -> Base:
-    """Freeze a loaded model and give it ragged attention if it can have it.
+    """Freeze a loaded model, give it ragged attention if it can have it, and check what it says.
 
     Args:
         model: A Transformers causal language model.
@@ -187,8 +188,13 @@ def wrap_model(
         quantise: How its linear layers are held.
 
     Returns:
-        The base.
+        The base; it says what the model said before it was touched.
+
+    Raises:
+        ModelError: If it cannot be made to.
     """
+    model.eval()
+    reference = read_untouched(model, tokenizer)
     notice = prepare_model(model)
     identity = BaseIdentity(
         id=name,
@@ -201,7 +207,10 @@ def wrap_model(
         vocab_size=model.get_input_embeddings().weight.shape[0],
         quantise=quantise,
     )
-    return Base(model, tokenizer, identity, ragged=notice is None, notice=notice)
+    base = Base(model, tokenizer, identity, ragged=notice is None, notice=notice)
+    if reference is not None:
+        settle(base, reference)
+    return base
 
 
 def prepare_model(model: Any) -> str | None:

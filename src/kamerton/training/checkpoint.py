@@ -47,6 +47,7 @@ class Counters:
         since_best: Measurements without a new best.
         seconds: Time spent in steps.
         ragged: Whether rows go through ragged attention.
+        blockwise: Whether our modules and head stand in the place of the model's own.
         failed: Whether a judge or a function failed then: it may be mended since.
     """
 
@@ -60,6 +61,7 @@ class Counters:
     since_best: int = 0
     seconds: float = 0.0
     ragged: bool = True
+    blockwise: bool = True
     failed: bool = False
 
 

@@ -31,6 +31,7 @@ from kamerton.core.events import (
 from kamerton.core.seeds import derive_seed
 from kamerton.data.rendering.rendered import Trainable
 from kamerton.models.base import compile_blocks
+from kamerton.models.first_check import OWN_PARTS, use_own_parts
 from kamerton.objectives.objective import Experience, Objective
 from kamerton.training.checkpoint import (
     Checkpoint,
@@ -51,7 +52,7 @@ from kamerton.training.optimiser import make_optimiser
 from kamerton.training.plan import epoch_ends, learning_rate_at, plan_run
 from kamerton.training.rows import make_row, num_labelled, num_tokens
 from kamerton.training.scoring import References, add_gradient
-from kamerton.training.selfcheck import answers_at_odds, check_ragged, check_reference
+from kamerton.training.selfcheck import answers_at_odds, check_reference, settle_rows
 from kamerton.training.task import Outcome, Task
 
 __all__ = ["CHECKPOINT_FILE", "train"]
@@ -176,6 +177,8 @@ class _Run:
         self.best = dict(checkpoint.best)
         self.counters = replace(checkpoint.counters, failed=False)
         self.task.base.ragged = self.task.base.ragged and checkpoint.counters.ragged
+        if not checkpoint.counters.blockwise:
+            use_own_parts(self.task.base)
         return True
 
     def _prepare(self) -> dict[str, float | int | str]:
@@ -201,19 +204,11 @@ class _Run:
         row = make_row(examples, base.device)
         if base.notice is not None:
             self.sink(Notice(f"padded rows: {base.notice}", "warning"))
-        else:
-            apart = make_row(examples, base.device, shared=False)
-            check = check_ragged(base, row, apart)
-            facts["self_check"] = check.difference
-            if not check.agrees:
-                base.ragged = False
-                self.sink(
-                    Notice(
-                        f"packed rows differ from plain rows by {check.difference:.3g} "
-                        f"(tolerance {check.tolerance:.3g}): falling back to padded rows",
-                        "warning",
-                    )
-                )
+        apart = make_row(examples, base.device, shared=False)
+        check, way, fallback = settle_rows(base, row, apart)
+        facts["self_check"] = check.difference
+        if fallback is not None:
+            self.sink(Notice(fallback, "warning"))
         if self.task.references is not None and self.task.starts_as_reference:
             check_reference(base, row, [self.task.references[0][index] for index in few])
         per_token = saved_bytes_per_token(base, row)
@@ -226,7 +221,12 @@ class _Run:
             )
         if recomputed and settings.recompute == "auto":
             self.sink(Notice(f"recomputing {recomputed} of {base.num_layers} blocks to fit"))
-        self.counters = replace(self.counters, recomputed_blocks=recomputed, ragged=base.ragged)
+        self.counters = replace(
+            self.counters,
+            recomputed_blocks=recomputed,
+            ragged=base.ragged,
+            blockwise=way != OWN_PARTS,
+        )
         facts["activation_bytes_per_row"] = int(per_token * per_row)
         facts["dtype"] = str(base.dtype).removeprefix("torch.")
         facts["tokens"] = sum(self._lengths)

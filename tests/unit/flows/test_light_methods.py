@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from transformers import GenerationMixin
 
 from kamerton.core.errors import VariantError
 from kamerton.flows.export import export_variant
@@ -74,3 +75,17 @@ def test_scales_and_parts_are_exported(variants: dict[str, Variant], tmp_path: P
         assert merged.largest < 1e-3 * merged.moved
     with pytest.raises(VariantError, match="PEFT has no format"):
         export_variant(variants["full"], tmp_path / "other", "peft")
+
+
+def test_a_written_model_must_generate(
+    variants: dict[str, Variant], tmp_path: Path, monkeypatch
+) -> None:
+    """As in another program: through its own forward pass, cache and generation settings."""
+
+    def fails(*_, **__):
+        raise ValueError("temperature must be positive")
+
+    monkeypatch.setattr(GenerationMixin, "generate", fails)
+    with pytest.raises(VariantError, match="does not generate: temperature must be positive"):
+        export_variant(variants["ia3"], tmp_path / "merged", "merged")
+    assert not (tmp_path / "merged").exists()

@@ -29,7 +29,8 @@ from kamerton.adapters.stored import metadata_of
 from kamerton.core.errors import VariantError
 from kamerton.core.files import atomic_folder
 from kamerton.data.rendering.renderer import Renderer
-from kamerton.flows.prepare import renderer_of, tokenizer_of
+from kamerton.flows.prepare import renderer_of
+from kamerton.flows.standalone import name_ends, self_describing_tokenizer
 from kamerton.flows.variants import (
     base_of,
     ensure_writes,
@@ -171,13 +172,15 @@ def _ensure_can(variant: Variant, adapter: Adapter, format: Format) -> None:
 
 def _write_merged(variant: Variant, folder: Path, dtype: DType) -> None:
     base = _dense_base(variant, dtype)
+    renderer = _renderer(variant, base)
     with _merged(variant, base):
+        name_ends(base.model, renderer)
         try:
             base.model.save_pretrained(folder)
         except SafetensorError as error:
             # A full disk does not reach us as an OSError here.
             raise VariantError(f"the merged model cannot be written: {error}") from None
-    tokenizer_of(base, recipe_of(variant).adapter).save_pretrained(folder)
+    self_describing_tokenizer(renderer).save_pretrained(folder)
 
 
 def _dense_base(variant: Variant, dtype: DType) -> Base:
@@ -215,7 +218,7 @@ def _write_peft(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, s
     for name, content in files.items():
         (folder / name).write_bytes(content)
     base = base_of(variant)
-    tokenizer = tokenizer_of(base, recipe_of(variant).adapter)
+    tokenizer = self_describing_tokenizer(_renderer(variant, base))
     if tokenizer is not base.tokenizer:
         tokenizer.save_pretrained(folder)
     load(base, variant.manifest.method, files)
@@ -229,9 +232,11 @@ def _write_gguf(
     base = _dense_base(variant, dtype)
     name = f"{variant.name}{'' if merged else '-base'}.gguf"
     kind = _GGUF_DTYPES[base.dtype]
+    renderer = _renderer(variant, base)
     with _merged(variant, base) if merged else nullcontext():
-        tokenizer = tokenizer_of(base, recipe_of(variant).adapter) if merged else base.tokenizer
-        write_gguf_model(base.model, tokenizer, folder / name, variant.name, kind)
+        tokenizer = renderer.tokenizer if merged else base.tokenizer
+        end = renderer.facts.end
+        write_gguf_model(base.model, tokenizer, folder / name, variant.name, kind, end=end)
     found = replace(base, model=read_gguf_model(folder / name, base.model.config))
     note = ""
     if splits_otherwise(base.tokenizer):

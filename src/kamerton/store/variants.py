@@ -1,8 +1,7 @@
 """Variant folders: written whole or not at all, hashed, and refused for the wrong base.
 
 A folder holds `variant.json` (the manifest), `CARD.md`, and for a trained variant the adapter's
-files in PEFT's format. The content hash covers what decides the variant's answers: base, prompt,
-generation defaults, method and the adapter's files; not its name, date or metrics.
+files in PEFT's format. `VariantManifest.identity` says what its content hash covers.
 """
 
 import json
@@ -107,10 +106,10 @@ def write_variant(
             f"a variant's name must be letters, digits, '-', '_' and '.', got {manifest.name!r}"
         )
     hashed = {name: hash_bytes(content) for name, content in sorted(files.items())}
-    complete = manifest.model_copy(update={"files": hashed})
+    complete = manifest.model_copy(update={"files": hashed, "format_version": FORMAT_VERSION})
     complete = complete.model_copy(update={"content_hash": complete.identity()})
     there = _there(folder, damaged_is_none=replace)
-    if there is not None and there.content_hash == complete.content_hash:
+    if there is not None and there.is_same(complete):
         metrics = {**there.metrics, **complete.metrics}
         changes = {"metrics": metrics, "comparison": there.comparison}
         complete = complete.model_copy(update=changes)

@@ -4,14 +4,14 @@ import math
 import secrets
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kamerton.cli.answers import print_side_by_side
 from kamerton.cli.booth import Booth
-from kamerton.cli.console import busy, data_console, harmless, messages
-from kamerton.cli.options import project_option
+from kamerton.cli.console import busy, data_console, harmless, messages, say_notice
+from kamerton.cli.options import base_option, device_option, dtype_option, project_option
 
 if TYPE_CHECKING:
     from kamerton.flows.chat import Conversation
@@ -50,6 +50,9 @@ __all__ = ["chat"]
     type=click.Path(dir_okay=False, path_type=Path),
     help="Where votes on two answers are added, as rows to learn from.",
 )
+@base_option
+@device_option
+@dtype_option
 @project_option
 def chat(
     variants: tuple[str, ...],
@@ -58,6 +61,9 @@ def chat(
     max_tokens: int | None,
     seed: int | None,
     votes: Path | None,
+    base: str,
+    device: str,
+    dtype: Any,
     project: Path,
 ) -> None:
     """Talk to one of VARIANTS, or to two side by side.
@@ -78,6 +84,7 @@ def chat(
         from kamerton.core.errors import ModelError
         from kamerton.core.protocols import Generation
         from kamerton.flows.chat import Conversation
+        from kamerton.flows.variants import Opening
         from kamerton.flows.workspace import Workspace
 
     if not math.isfinite(temperature):
@@ -87,7 +94,10 @@ def chat(
         messages.print(f"--seed {chosen} gives these answers again", style="dim")
     generation = Generation(temperature=temperature, seed=chosen)
     with busy(f"loading {' and '.join(variants)}"):
-        conversation = Conversation.open(variants, Workspace(project), generation, max_tokens)
+        conversation = Conversation.open(
+            variants, Workspace(project), generation, max_tokens,
+            Opening(base, device, dtype, say_notice),
+        )  # fmt: skip
     if message is not None:
         _answer(conversation, message)
         return

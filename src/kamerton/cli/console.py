@@ -41,6 +41,7 @@ __all__ = [
     "messages",
     "print_table",
     "progress_sink",
+    "say_notice",
     "stop_flag",
 ]
 
@@ -86,6 +87,17 @@ def print_table(out: Console, table: RenderableType) -> None:
         out.width = max(before, Measurement.get(out, options, table).maximum)
     out.print(table)
     out.width = before
+
+
+def say_notice(event: Event) -> None:
+    """Print a notice as a line; other events are not shown.
+
+    Args:
+        event: Of a flow that needs no progress bars.
+    """
+    if isinstance(event, Notice):
+        style = "yellow" if event.level == "warning" else "dim"
+        messages.print(f"{event.level}: {harmless(event.message)}", style=style, soft_wrap=True)
 
 
 @contextmanager

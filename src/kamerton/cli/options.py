@@ -7,7 +7,14 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["in_project", "project_option", "set_option"]
+__all__ = [
+    "base_option",
+    "device_option",
+    "dtype_option",
+    "in_project",
+    "project_option",
+    "set_option",
+]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -27,6 +34,60 @@ def project_option(command: _Command) -> _Command:
         default=Path(),
         show_default="here",
         help="Folder with variants, runs and the store.",
+    )(command)
+
+
+def base_option(command: _Command) -> _Command:
+    """Add `--base`.
+
+    Args:
+        command: A verb that opens variants.
+
+    Returns:
+        The verb with the option.
+    """
+    return click.option(
+        "--base",
+        default="",
+        metavar="PLACE",
+        show_default="where the recipe found it",
+        help="Where the variants' base is now: a folder or a Hub id. Other weights are refused.",
+    )(command)
+
+
+def device_option(command: _Command) -> _Command:
+    """Add `--device`.
+
+    Args:
+        command: A verb that opens variants.
+
+    Returns:
+        The verb with the option.
+    """
+    return click.option(
+        "--device",
+        default="",
+        metavar="DEVICE",
+        show_default="as the recipe says",
+        help="What to compute on: auto, cpu, cuda, cuda:1 or mps.",
+    )(command)
+
+
+def dtype_option(command: _Command) -> _Command:
+    """Add `--dtype`.
+
+    Args:
+        command: A verb that opens variants.
+
+    Returns:
+        The verb with the option.
+    """
+    return click.option(
+        "--dtype",
+        type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+        default=None,
+        show_default="as the recipe says",
+        help="Of weights and computation.",
     )(command)
 
 

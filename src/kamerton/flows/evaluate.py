@@ -30,7 +30,7 @@ from kamerton.evaluation.task import Answers, Item, make_items, spread
 from kamerton.flows.contestants import Contestant, Measurable, render_questions
 from kamerton.flows.prepare import make_prompt, read_examples, renderer_of
 from kamerton.flows.recipe import Recipe
-from kamerton.flows.variants import base_of, prompt_of, recipe_of
+from kamerton.flows.variants import Opening, base_of, prompt_of, recipe_of
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import context_of
 from kamerton.models.base import Base
@@ -71,6 +71,7 @@ def evaluate_variants(
     *,
     data: str | None = None,
     settings: EvaluationSettings | None = None,
+    opening: Opening | None = None,
 ) -> Evaluated:
     """Compare variants with each other and with prompting alone.
 
@@ -81,6 +82,7 @@ def evaluate_variants(
         sink: Receives progress and notices.
         data: File to measure on; the first variant's own holdout when None.
         settings: How to measure; the first variant's recipe decides when None.
+        opening: How the base is opened; the recipes decide when None.
 
     Returns:
         The comparison.
@@ -104,7 +106,8 @@ def evaluate_variants(
         found = f"only {len(held)} held-out example{'s' * (len(held) != 1)}"
         sink(Notice(f"{found}: the intervals will be wide", "warning"))
     labels = _labels(prepared.train, held, sink)
-    base = base_of(first, dtype=_dtype(stored))
+    opening = opening or Opening(sink=sink)
+    base = base_of(first, opening, dtype=opening.dtype or _dtype(stored))
     renderer = _renderer(base, recipe, recipe, adapted=False)
     contestants = []
     for prompt in _prompts(recipe, prepared.train, settings.shots, sink):

@@ -32,6 +32,7 @@ from kamerton.data.rendering.renderer import Renderer
 from kamerton.flows.prepare import renderer_of
 from kamerton.flows.standalone import name_ends, self_describing_tokenizer
 from kamerton.flows.variants import (
+    Opening,
     base_of,
     ensure_writes,
     largest_change,
@@ -39,6 +40,7 @@ from kamerton.flows.variants import (
     probe_ids,
     probe_logits,
     recipe_of,
+    reopened,
 )
 from kamerton.models.base import Base
 from kamerton.models.gguf_file import GgufDType, read_gguf_model, write_gguf_model
@@ -89,7 +91,11 @@ class Exported:
 
 @torch.no_grad()
 def export_variant(
-    variant: Variant, folder: Path, format: Format, dtype: DType = "auto"
+    variant: Variant,
+    folder: Path,
+    format: Format,
+    dtype: DType = "auto",
+    opening: Opening | None = None,
 ) -> Exported:
     """Write a variant for other programs and compare what was written with it.
 
@@ -100,6 +106,7 @@ def export_variant(
             in the format of that library; for llama.cpp `gguf` is the merged model, `gguf-base`
             the base alone and `gguf-lora` what is put on it.
         dtype: Of the written weights; `auto` is the base's for whole models, else fp32.
+        opening: Where the base is and on what it computes; as its recipe says when None.
 
     Returns:
         How both compare.
@@ -113,7 +120,9 @@ def export_variant(
     ensure_writes(variant, "exported")
     if not variant.manifest.files:
         raise VariantError(f"{variant.name} is a prompt only: it has no weights to export")
-    base = base_of(variant)
+    opening = opening or Opening()
+    variant = reopened(variant, opening)
+    base = base_of(variant, Opening(sink=opening.sink))
     ready = make_ready(variant, base)
     assert ready.adapter is not None
     _ensure_can(variant, ready.adapter, format)

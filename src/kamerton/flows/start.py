@@ -110,7 +110,6 @@ def ensure_same_base(variant: Variant, base: Base) -> None:
         base=identity.id,
         weight_hash=identity.weight_hash,
         tokenizer_hash=identity.tokenizer_hash,
-        template_hash=identity.template_hash,
     )
 
 

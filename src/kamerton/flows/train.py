@@ -17,12 +17,14 @@ from kamerton.core.errors import AdapterError, InterruptedRun, SettingsError, Tr
 from kamerton.core.events import Notice, Sink, fan_out
 from kamerton.data.dataset import Prepared
 from kamerton.data.rendering.rendered import Trainable
+from kamerton.data.rendering.templates import templates_of
 from kamerton.flows.findings import explain, metrics_of, say_counts, say_slow_dtype
 from kamerton.flows.prepare import make_prompt, read_examples
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.rewards import read_judges
 from kamerton.flows.start import read_members, read_start, taken_over
 from kamerton.flows.task import Parts, first_ids, make_task
+from kamerton.flows.variants import say_other_template, with_template_of
 from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
 from kamerton.models.layout import Layout
@@ -105,8 +107,12 @@ def _make_alone(
         quantise=recipe.base.quantise,
     )
     say_slow_dtype(base, sink)
-    prompt = make_prompt(recipe, examples.train)
     parts = Parts(start, members, judges, folder)
+    for parent in parts.parents:
+        say_other_template(parent, base, sink)
+    if start is not None:
+        base = with_template_of(start, base)
+    prompt = make_prompt(recipe, examples.train)
     outcome, files, metrics = None, dict[str, bytes](), dict[str, float]()
     if not isinstance(recipe.adapter, NoAdapterSettings):
         task = make_task(recipe, examples, base, prompt, parts, workspace, sink)
@@ -218,6 +224,8 @@ def _manifest(
             weight_hash=identity.weight_hash,
             tokenizer_hash=identity.tokenizer_hash,
             template_hash=identity.template_hash,
+            templates=templates_of(base.tokenizer),
+            commit=identity.commit,
             quantise=identity.quantise,
         ),
         prompt=prompt.model_dump(mode="json"),

@@ -36,11 +36,12 @@ _WEIGHTS = ("*.safetensors",)
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 
 
-def find_base(name: str) -> Path:
+def find_base(name: str, commit: str = "") -> Path:
     """Find the folder of a base, downloading it when it is a Hub id.
 
     Args:
         name: `builtin:nano`, a folder, or a Hub id such as `Qwen/Qwen3-0.6B`.
+        commit: Of the Hub; empty for the newest.
 
     Returns:
         A folder with weights, config and tokenizer.
@@ -56,7 +57,7 @@ def find_base(name: str) -> Path:
         if not (folder / "config.json").is_file():
             raise ModelError(f"base: {name} has no config.json: not a Transformers model")
     else:
-        folder = _from_hub(name)
+        folder = _from_hub(name, commit)
     if not any(folder.glob("*.safetensors")):
         raise ModelError(
             f"base: {name} has no safetensors weights",
@@ -72,6 +73,7 @@ def load_base(
     device: str = "auto",
     quantise: Quantisation = "none",
     weights: bool = True,
+    commit: str = "",
 ) -> Base:
     """Load a base, frozen and in evaluation mode.
 
@@ -82,6 +84,7 @@ def load_base(
         quantise: How the linear layers of the decoder blocks are held; `none` leaves them as they
             are.
         weights: False leaves the weights on the meta device, to count without reading them.
+        commit: Of the Hub; empty for the newest.
 
     Returns:
         The base.
@@ -95,7 +98,7 @@ def load_base(
     # Progress and notices are ours to word.
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    folder = find_base(name)
+    folder = find_base(name, commit)
     where = pick_device(device)
     kind = _pick_dtype(dtype, where)
     try:
@@ -200,6 +203,7 @@ def wrap_model(
         num_parameters=count_parameters(model),
         vocab_size=model.get_input_embeddings().weight.shape[0],
         quantise=quantise,
+        commit=_commit_of(folder),
     )
     return Base(model, tokenizer, identity, ragged=notice is None, notice=notice)
 
@@ -267,12 +271,17 @@ def _pick_dtype(dtype: DType, device: torch.device) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
 
 
-def _from_hub(name: str) -> Path:
+def _commit_of(folder: Path) -> str:
+    """Read the commit of a base from its place in the Hub's cache."""
+    return folder.name if folder.parent.name == "snapshots" else ""
+
+
+def _from_hub(name: str, commit: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+        return Path(snapshot_download(name, revision=commit or None, allow_patterns=_HUB_FILES))
     except HFValidationError:
         raise ModelError(
             f"base: {name!r} is neither a folder, a Hub id nor a builtin",

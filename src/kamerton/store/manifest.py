@@ -39,6 +39,11 @@ class BaseRecord(Settings):
     """Over its tokenizer."""
     template_hash: str
     """Over its chat template."""
+    templates: dict[str, str] = Field(default_factory=dict)
+    """Chat templates that training used, by name: "default", and "tool_use" where the tokenizer has
+    another for chats with tools. Variants of the first format keep none."""
+    commit: str = ""
+    """Of the Hub, where the base came from there."""
     quantise: str = "none"
     """How the weights of its blocks are held: "none", "nf4" or "int8"."""
 
@@ -119,6 +124,10 @@ class VariantManifest(Settings):
         seen = {
             f"{section}.{key}": plain["recipe"].get(section, {}).get(key, default)
             for section, key, default in _SEEN
+        }
+        # Its hash stands for the default template.
+        seen["templates"] = {
+            name: text for name, text in self.base.templates.items() if name != "default"
         }
         return hash_json({**{key: plain[key] for key in _IDENTITY}, "base": base, "seen": seen})
 

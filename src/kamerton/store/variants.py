@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from kamerton.core.errors import VariantError
-from kamerton.core.files import atomic_folder, hash_bytes, hash_file, write_atomically
+from kamerton.core.files import atomic_folder, hash_bytes, hash_file, hash_json, write_atomically
 from kamerton.core.settings import suggestion
 from kamerton.store.card import make_card
 from kamerton.store.manifest import FORMAT_VERSION, VariantManifest
@@ -183,7 +183,9 @@ def read_variant(folder: Path) -> Variant:
                 f"{file} is not the file the variant was written with",
                 hint="it was damaged or changed; make or fetch the variant again",
             )
-    if manifest.identity() != manifest.content_hash:
+    template = manifest.base.templates.get("default")
+    kept = template is None or hash_json(template) == manifest.base.template_hash
+    if not kept or manifest.identity() != manifest.content_hash:
         raise VariantError(f"{path} was changed after the variant was written")
     return Variant(folder, manifest)
 
@@ -213,16 +215,16 @@ def check_base(
     base: str,
     weight_hash: str,
     tokenizer_hash: str,
-    template_hash: str,
 ) -> None:
     """Refuse a base that the variant was not made for.
+
+    The chat template is no part of that: a variant keeps the one it learned with.
 
     Args:
         manifest: The variant's.
         base: Name of the base at hand.
         weight_hash: Its weights'.
         tokenizer_hash: Its tokenizer's.
-        template_hash: Its chat template's.
 
     Raises:
         VariantError: If anything differs, saying what.
@@ -230,7 +232,6 @@ def check_base(
     found = {
         "weights": (manifest.base.weight_hash, weight_hash),
         "tokenizer": (manifest.base.tokenizer_hash, tokenizer_hash),
-        "chat template": (manifest.base.template_hash, template_hash),
     }
     other = [what for what, (made_for, here) in found.items() if made_for != here]
     if other:

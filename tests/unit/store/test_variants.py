@@ -253,12 +253,28 @@ def test_unsafe_names_are_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_another_base_is_refused() -> None:
-    hashes = {"weight_hash": "w" * 64, "tokenizer_hash": "t" * 64, "template_hash": "c" * 64}
+    hashes = {"weight_hash": "w" * 64, "tokenizer_hash": "t" * 64}
     hashes["base"] = "models/other"
     check_base(manifest(), **hashes)
-    for key, word in (("weight_hash", "weights"), ("template_hash", "chat template")):
+    for key, word in (("weight_hash", "weights"), ("tokenizer_hash", "tokenizer")):
         with pytest.raises(VariantError, match=f"with other {word} than models/other has here"):
             check_base(manifest(), **{**hashes, key: "0" * 64})
+
+
+def test_a_kept_template_cannot_be_changed(tmp_path: Path) -> None:
+    template = "{{ messages }}"
+    base = manifest().base.model_copy(
+        update={"templates": {"default": template}, "template_hash": hash_json(template)}
+    )
+    write_variant(tmp_path / "desk", manifest(base=base), FILES)
+    assert read_variant(tmp_path / "desk").manifest.base.templates == {"default": template}
+    path = tmp_path / "desk" / "variant.json"
+    for other in ({"default": "{{ x }}"}, {"default": template, "tool_use": "{{ x }}"}):
+        plain = json.loads(path.read_text())
+        plain["base"]["templates"] = other
+        path.write_text(json.dumps(plain))
+        with pytest.raises(VariantError, match="changed"):
+            read_variant(tmp_path / "desk")
 
 
 def test_finding(tmp_path: Path) -> None:

@@ -19,8 +19,13 @@ from kamerton.evaluation.task import Item
 from kamerton.flows.prepare import renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.reward_functions import function_reward
-from kamerton.flows.start import ensure_same_base
-from kamerton.flows.variants import ensure_writes, prompt_of, recipe_of, with_template_of
+from kamerton.flows.variants import (
+    ensure_same_base,
+    ensure_writes,
+    prompt_of,
+    recipe_of,
+    with_template_of,
+)
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.inference.reward_engine import RewardEngine

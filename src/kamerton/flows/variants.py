@@ -20,7 +20,7 @@ from kamerton.inference.reward_engine import RewardEngine
 from kamerton.models.base import Base
 from kamerton.models.codecs import Quantisation
 from kamerton.models.layout import Layout
-from kamerton.models.load import DType, load_base
+from kamerton.models.load import DType, all_files_hash, load_base
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.variants import Variant, check_base
 
@@ -29,6 +29,7 @@ __all__ = [
     "Ready",
     "base_of",
     "engine_of",
+    "ensure_same_base",
     "ensure_writes",
     "largest_change",
     "make_ready",
@@ -166,14 +167,31 @@ def base_of(
             raise
         hint = f"{error.hint}; --base FOLDER says where the base is now"
         raise ModelError(error.message, hint=hint) from error
-    check_base(
-        variant.manifest,
-        base=place,
-        weight_hash=base.identity.weight_hash,
-        tokenizer_hash=base.identity.tokenizer_hash,
-    )
+    ensure_same_base(variant, base)
     say_other_template(variant, base, opening.sink)
     return with_template_of(variant, base)
+
+
+def ensure_same_base(variant: Variant, base: Base) -> None:
+    """Refuse to use a variant over another base than its own.
+
+    Args:
+        variant: The variant.
+        base: As it was loaded, in whatever rounding.
+
+    Raises:
+        VariantError: If they differ.
+    """
+    manifest, identity = variant.manifest, base.identity
+    weights = identity.weight_hash
+    if manifest.format_version == 1 and weights != manifest.base.weight_hash:
+        weights = all_files_hash(identity.folder)
+    check_base(
+        manifest,
+        base=identity.id,
+        weight_hash=weights,
+        tokenizer_hash=identity.tokenizer_hash,
+    )
 
 
 def say_other_template(variant: Variant, base: Base, sink: Sink) -> None:

@@ -14,12 +14,14 @@ from kamerton.data.rendering.templates import template_of, tokenizer_hash
 from kamerton.models.base import Base, BaseIdentity, supports_ragged, use_ragged
 from kamerton.models.codecs import Quantisation
 from kamerton.models.fused import fuse_blocks
+from kamerton.models.hub import commit_of, from_hub
 from kamerton.models.lazy import load_quantised
 from kamerton.models.quantise import count_parameters, quantise_model
 from kamerton.models.stored_nf4 import stored_method
 
 __all__ = [
     "DType",
+    "all_files_hash",
     "find_base",
     "has_fast_bf16",
     "load_base",
@@ -32,8 +34,6 @@ __all__ = [
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 _BUILTIN = Path(__file__).parent
-_WEIGHTS = ("*.safetensors",)
-_HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 
 
 def find_base(name: str, commit: str = "") -> Path:
@@ -57,7 +57,7 @@ def find_base(name: str, commit: str = "") -> Path:
         if not (folder / "config.json").is_file():
             raise ModelError(f"base: {name} has no config.json: not a Transformers model")
     else:
-        folder = _from_hub(name, commit)
+        folder = from_hub(name, commit)
     if not any(folder.glob("*.safetensors")):
         raise ModelError(
             f"base: {name} has no safetensors weights",
@@ -170,9 +170,11 @@ def load_tokenizer(name: str) -> tuple[Any, int]:
 
 def _unloadable(what: str, error: Exception) -> ModelError:
     """Say in one line why something cannot be loaded."""
-    words = str(error).strip() or type(error).__name__
+    words = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if "backend tokenizer" in words:
+        words = "it has no tokenizer.json, or none that can be read"
     return ModelError(
-        f"{what} cannot be loaded: {words.splitlines()[0]}",
+        f"{what} cannot be loaded: {words}",
         hint="a file of it is missing, damaged, or of a newer Transformers: copy the folder again",
     )
 
@@ -203,7 +205,7 @@ def wrap_model(
         num_parameters=count_parameters(model),
         vocab_size=model.get_input_embeddings().weight.shape[0],
         quantise=quantise,
-        commit=_commit_of(folder),
+        commit=commit_of(folder),
     )
     return Base(model, tokenizer, identity, ragged=notice is None, notice=notice)
 
@@ -241,11 +243,23 @@ def pick_device(device: str) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"device: {device} cannot be used: {reason}") from None
-    return torch.device(device)
+        where = torch.device(device)
+    except RuntimeError:
+        raise ModelError(
+            f"device: there is no {device!r}",
+            hint='write "auto", "cpu", "cuda", "cuda:1" or "mps"',
+        ) from None
+    try:
+        torch.empty(0, device=where)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        # PyTorch lists everything that it could have been built for behind the first sentence.
+        reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
+        reason = reason if where.type in reason.lower() else f"PyTorch says: {reason}"
+        raise ModelError(
+            f"device: {device} cannot be used here: {reason}",
+            hint='set the device to "cpu", or to "auto", which takes a GPU where there is one',
+        ) from None
+    return where
 
 
 def has_fast_bf16(device: torch.device) -> bool:
@@ -271,32 +285,22 @@ def _pick_dtype(dtype: DType, device: torch.device) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
 
 
-def _commit_of(folder: Path) -> str:
-    """Read the commit of a base from its place in the Hub's cache."""
-    return folder.name if folder.parent.name == "snapshots" else ""
+def all_files_hash(folder: Path) -> str:
+    """Hash the weights of a base as variants of the first format did: every safetensors file.
 
+    Args:
+        folder: Of the base.
 
-def _from_hub(name: str, commit: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, revision=commit or None, allow_patterns=_HUB_FILES))
-    except HFValidationError:
-        raise ModelError(
-            f"base: {name!r} is neither a folder, a Hub id nor a builtin",
-            hint='write a folder, "owner/name" or "builtin:nano"',
-        ) from None
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no answer"
-        raise ModelError(
-            f"base: {name} is no local folder and cannot be fetched from the Hub: {reason}",
-            hint="check the name and the network, or download it and give the folder",
-        ) from None
+    Returns:
+        SHA-256 in hex; that of the base's identity where no file holds the weights once more.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    return hash_json([[file.name, _file_hash(file)] for file in files])
 
 
 def _weight_hash(folder: Path) -> str:
-    files = sorted(file for pattern in _WEIGHTS for file in folder.glob(pattern))
+    # The format of a model's makers holds the same weights once more, and is not read.
+    files = sorted(set(folder.glob("*.safetensors")) - set(folder.glob("consolidated*")))
     return hash_json([[file.name, _file_hash(file)] for file in files])
 
 

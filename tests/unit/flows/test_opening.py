@@ -91,7 +91,7 @@ def test_the_commit_is_recorded_and_asked_for(
         asked.append((name, commit))
         return folder / "moved"
 
-    monkeypatch.setattr(load, "_from_hub", from_hub)
+    monkeypatch.setattr(load, "from_hub", from_hub)
     base_of(variant)
     base_of(variant, Opening(base="acme/other"))
     assert asked == [(variant.manifest.recipe["base"]["id"], COMMIT), ("acme/other", "")]

@@ -11,7 +11,13 @@ import click
 from kamerton.cli.answers import print_side_by_side
 from kamerton.cli.booth import Booth
 from kamerton.cli.console import busy, data_console, harmless, messages, say_notice
-from kamerton.cli.options import base_option, device_option, dtype_option, project_option
+from kamerton.cli.options import (
+    base_option,
+    device_option,
+    dtype_option,
+    ensure_parent,
+    project_option,
+)
 
 if TYPE_CHECKING:
     from kamerton.flows.chat import Conversation
@@ -80,6 +86,8 @@ def chat(
         raise click.UsageError("at most two variants can be talked to at once")
     if len(variants) < 2 and votes:
         raise click.UsageError("votes are about the answers of two variants")
+    if votes:
+        ensure_parent(votes, "--votes")
     with busy("loading PyTorch"):
         from kamerton.core.errors import ModelError
         from kamerton.core.protocols import Generation

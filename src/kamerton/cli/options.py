@@ -7,10 +7,13 @@ from typing import Any, TypeVar
 
 import click
 
+from kamerton.core.errors import SettingsError
+
 __all__ = [
     "base_option",
     "device_option",
     "dtype_option",
+    "ensure_parent",
     "in_project",
     "project_option",
     "set_option",
@@ -33,8 +36,36 @@ def project_option(command: _Command) -> _Command:
         type=click.Path(file_okay=False, path_type=Path),
         default=Path(),
         show_default="here",
+        callback=_existing,
         help="Folder with variants, runs and the store.",
     )(command)
+
+
+def _existing(_context: click.Context, _option: click.Parameter, project: Path) -> Path:
+    """Refuse a folder that is not there: a mistyped one would be made, and hold no variants."""
+    if not project.is_dir():
+        raise SettingsError(
+            f"--project: there is no folder {project}",
+            hint=f"check the path; mkdir -p {shlex.quote(str(project))} makes it",
+        )
+    return project
+
+
+def ensure_parent(path: Path, option: str) -> None:
+    """Refuse to write into a folder that is not there, before hours of work rather than after.
+
+    Args:
+        path: What is to be written.
+        option: Where it was given.
+
+    Raises:
+        SettingsError: If its folder does not exist.
+    """
+    if not path.absolute().parent.is_dir():
+        raise SettingsError(
+            f"{option}: there is no folder {path.parent}",
+            hint=f"check the path; mkdir -p {shlex.quote(str(path.parent))} makes it",
+        )
 
 
 def base_option(command: _Command) -> _Command:

@@ -8,7 +8,13 @@ import click
 from rich.table import Table
 
 from kamerton.cli.console import data_console, messages, print_table, say_notice
-from kamerton.cli.options import base_option, device_option, in_project, project_option
+from kamerton.cli.options import (
+    base_option,
+    device_option,
+    ensure_parent,
+    in_project,
+    project_option,
+)
 
 __all__ = ["variant"]
 
@@ -92,6 +98,7 @@ def merge(name: str, folder: Path, base: str, device: str, project: Path) -> Non
 
     The same as `variant export NAME --format merged --to FOLDER`.
     """
+    ensure_parent(folder, "FOLDER")
     _export(name, "merged", folder, "auto", project, base, device)
 
 
@@ -127,6 +134,8 @@ def export(
     name: str, format: str, dtype: str, folder: Path | None, base: str, device: str, project: Path
 ) -> None:
     """Write NAME for other programs, read it back and compare its logits with the variant's."""
+    if folder is not None:
+        ensure_parent(folder, "--to")
     target = folder or project / "exports" / f"{name}-{format}"
     _export(name, format, target, dtype, project, base, device)
 

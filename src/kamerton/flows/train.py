@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from kamerton.data.dataset import Prepared
 from kamerton.data.rendering.rendered import Trainable
 from kamerton.data.rendering.templates import templates_of
 from kamerton.flows.findings import explain, metrics_of, say_counts, say_slow_dtype
+from kamerton.flows.finished import key_of_run, note_finished, read_finished
 from kamerton.flows.prepare import make_prompt, read_examples
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.rewards import read_judges
@@ -98,6 +99,12 @@ def _make_alone(
     recipe = taken_over(recipe, start)
     members = read_members(recipe, workspace) if start is None else []
     judges = read_judges(recipe, workspace)
+    parts = Parts(start, members, judges, folder)
+    key = key_of_run(recipe, folder, parts.parents)
+    finished = None if fresh else read_finished(key, recipe.name, workspace)
+    if finished is not None:
+        sink(Notice("this run is finished: nothing is left to train"))
+        return Made(*finished)
     examples = read_examples(recipe, folder, sink)
     say_counts(examples, sink)
     base = load_base(
@@ -107,7 +114,6 @@ def _make_alone(
         quantise=recipe.base.quantise,
     )
     say_slow_dtype(base, sink)
-    parts = Parts(start, members, judges, folder)
     for parent in parts.parents:
         say_other_template(parent, base, sink)
     if start is not None:
@@ -134,6 +140,7 @@ def _make_alone(
     )
     with open_store(workspace.store) as store:
         store.add_variant(variant.manifest.model_dump(mode="json"), variant.folder)
+    note_finished(key, variant, outcome, workspace)
     return Made(variant, outcome)
 
 
@@ -152,6 +159,12 @@ def _alone(folder: Path, name: str) -> Iterator[None]:
     try:
         yield
     finally:
+        if [path.name for path in folder.iterdir()] == ["lock"]:
+            # The run never began: a mistyped recipe leaves no folders behind.
+            with suppress(OSError):
+                (folder / "lock").unlink()
+                folder.rmdir()
+                folder.parent.rmdir()
         lock.release()
 
 

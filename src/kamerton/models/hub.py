@@ -11,12 +11,13 @@ _FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 _TWICE = ["consolidated*", "original/*", "*/*.safetensors", "*/*.model", "*/*.json", "*/*.txt"]
 
 
-def from_hub(name: str, commit: str = "") -> Path:
+def from_hub(name: str, commit: str = "", *, online: bool = True) -> Path:
     """Fetch a base, or find it in the cache.
 
     Args:
         name: A Hub id such as `Qwen/Qwen3-0.6B`.
         commit: Empty for the newest.
+        online: False looks into the cache only.
 
     Returns:
         The folder of the snapshot.
@@ -30,7 +31,11 @@ def from_hub(name: str, commit: str = "") -> Path:
     try:
         return Path(
             snapshot_download(
-                name, revision=commit or None, allow_patterns=_FILES, ignore_patterns=_TWICE
+                name,
+                revision=commit or None,
+                allow_patterns=_FILES,
+                ignore_patterns=_TWICE,
+                local_files_only=not online,
             )
         )
     except HFValidationError:

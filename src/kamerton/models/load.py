@@ -36,12 +36,13 @@ DType = Literal["auto", "float32", "bfloat16", "float16"]
 _BUILTIN = Path(__file__).parent
 
 
-def find_base(name: str, commit: str = "") -> Path:
+def find_base(name: str, commit: str = "", *, online: bool = True) -> Path:
     """Find the folder of a base, downloading it when it is a Hub id.
 
     Args:
         name: `builtin:nano`, a folder, or a Hub id such as `Qwen/Qwen3-0.6B`.
         commit: Of the Hub; empty for the newest.
+        online: False looks into the Hub's cache only.
 
     Returns:
         A folder with weights, config and tokenizer.
@@ -57,7 +58,7 @@ def find_base(name: str, commit: str = "") -> Path:
         if not (folder / "config.json").is_file():
             raise ModelError(f"base: {name} has no config.json: not a Transformers model")
     else:
-        folder = from_hub(name, commit)
+        folder = from_hub(name, commit, online=online)
     if not any(folder.glob("*.safetensors")):
         raise ModelError(
             f"base: {name} has no safetensors weights",

@@ -87,7 +87,7 @@ def test_the_commit_is_recorded_and_asked_for(
     assert variant.manifest.base.commit == COMMIT
     asked: list[Any] = []
 
-    def from_hub(name: str, commit: str) -> Path:
+    def from_hub(name: str, commit: str, **_: Any) -> Path:
         asked.append((name, commit))
         return folder / "moved"
 

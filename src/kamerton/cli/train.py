@@ -5,8 +5,10 @@ from pathlib import Path
 
 import click
 
-from kamerton.cli.console import busy, messages, progress_sink, stop_flag
+from kamerton.cli.console import busy, messages, progress_sink
 from kamerton.cli.options import in_project, project_option, set_option
+from kamerton.cli.stopping import stop_flag
+from kamerton.core.events import fan_out
 from kamerton.core.settings import read_toml
 
 __all__ = ["train"]
@@ -36,9 +38,10 @@ def train(
     settings = Recipe.read(recipe, overrides)
     workspace = Workspace(project)
     try:
-        with progress_sink() as sink, stop_flag() as should_stop:
+        with progress_sink() as bars, stop_flag() as stop:
+            sink = fan_out([stop.watch, bars])
             made = make_variant(
-                settings, recipe.parent, workspace, sink, should_stop=should_stop, fresh=fresh
+                settings, recipe.parent, workspace, sink, should_stop=stop, fresh=fresh
             )
     except KeyboardInterrupt:
         messages.print("the same command goes on from the last state that was saved, if any")

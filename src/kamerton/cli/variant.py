@@ -196,6 +196,7 @@ def _export(
     name: str, format: Any, folder: Path, dtype: Any, project: Path, base: str, device: str
 ) -> None:
     from kamerton.flows.export import export_variant
+    from kamerton.flows.rounding import verdict
     from kamerton.flows.variants import Opening
     from kamerton.flows.workspace import Workspace
     from kamerton.store.variants import find_variant
@@ -213,6 +214,9 @@ def _export(
         f"{written.largest:.3g} from {other}; {written.same_top:.1%} of the likeliest tokens are "
         "the same"
     )
+    if written.rounding is not None and found.manifest.base.quantise == "none":
+        fine, why = verdict(written.largest, written.moved, written.rounding, written.dtype)
+        messages.print(why, style=None if fine else "yellow")
     if written.note:
         messages.print(f"note: {written.note}", style="yellow")
     click.echo(folder)

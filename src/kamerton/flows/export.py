@@ -30,6 +30,7 @@ from kamerton.core.errors import VariantError
 from kamerton.core.files import atomic_folder
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.flows.prepare import renderer_of
+from kamerton.flows.rounding import rounding_change
 from kamerton.flows.standalone import name_ends, self_describing_tokenizer
 from kamerton.flows.variants import (
     Opening,
@@ -79,6 +80,8 @@ class Exported:
         moved: Largest change of a logit that the adapter makes, to compare `largest` with.
         same_top: Share of positions with the same likeliest token.
         note: What the other program will do otherwise; empty for nothing.
+        rounding: Change of a logit that rounding the written weights makes by itself; None where
+            no weights of the base were written.
     """
 
     format: Format
@@ -87,6 +90,7 @@ class Exported:
     moved: float
     same_top: float
     note: str = ""
+    rounding: float | None = None
 
 
 @torch.no_grad()
@@ -132,7 +136,7 @@ def export_variant(
     moved = largest_change(wanted, plain)
     if format == "gguf-base":
         wanted = plain
-    note = ""
+    note, rounding = "", None
     if format in ("merged", "gguf") and variant.manifest.base.quantise != "none":
         note = (
             "merged into the original weights, not into the rounded ones that the variant learned "
@@ -141,20 +145,22 @@ def export_variant(
     with atomic_folder(folder) as temporary:
         if format == "merged":
             _write_merged(variant, temporary, dtype)
-            found, name = _merged_logits(variant, temporary, ready.renderer)
+            found, name, rounding = _merged_logits(variant, temporary, ready.renderer)
         elif format == "peft":
             found, name = _write_peft(variant, temporary, dtype)
         elif format == "gguf-lora":
             found, name = _write_gguf_lora(variant, temporary, dtype)
         elif format.startswith("gguf"):
-            found, name, other = _write_gguf(variant, temporary, dtype, merged=format == "gguf")
+            found, name, other, rounding = _write_gguf(
+                variant, temporary, dtype, merged=format == "gguf"
+            )
             note = "; ".join(filter(None, (note, other)))
         else:
             found, name = _write_adapterhub(variant, temporary, dtype)
         if not torch.isfinite(found).all():
             raise VariantError(f"{variant.name} has no finite logits in {name}")
     same = (wanted.argmax(-1) == found.argmax(-1)).float().mean()
-    return Exported(format, name, largest_change(wanted, found), moved, float(same), note)
+    return Exported(format, name, largest_change(wanted, found), moved, float(same), note, rounding)
 
 
 def _ensure_can(variant: Variant, adapter: Adapter, format: Format) -> None:
@@ -208,7 +214,7 @@ def _merged(variant: Variant, base: Base) -> Iterator[None]:
         yield
 
 
-def _merged_logits(variant: Variant, folder: Path, renderer: Renderer) -> tuple[Tensor, str]:
+def _merged_logits(variant: Variant, folder: Path, renderer: Renderer) -> tuple[Tensor, str, float]:
     """Read the merged model back, as another program would."""
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     dtype = settings.get("dtype") or settings.get("torch_dtype")
@@ -218,7 +224,8 @@ def _merged_logits(variant: Variant, folder: Path, renderer: Renderer) -> tuple[
     found, wanted = probe_ids(own), probe_ids(renderer)
     if found != wanted:
         raise VariantError(f"{variant.name}: the written tokenizer reads texts in another way")
-    return probe_logits(own, base), dtype
+    logits = probe_logits(own, base)
+    return logits, dtype, rounding_change(own, base, logits, base.dtype)
 
 
 def _write_peft(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, str]:
@@ -236,7 +243,7 @@ def _write_peft(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, s
 
 def _write_gguf(
     variant: Variant, folder: Path, dtype: DType, *, merged: bool
-) -> tuple[Tensor, str, str]:
+) -> tuple[Tensor, str, str, float]:
     """Write the whole model for llama.cpp and read it back with Transformers' own reader."""
     base = _dense_base(variant, dtype)
     name = f"{variant.name}{'' if merged else '-base'}.gguf"
@@ -253,8 +260,9 @@ def _write_gguf(
             "llama.cpp splits texts in another way than this tokenizer, and then reads some of "
             "them as other tokens: compare answers there before you rely on it"
         )
-    logits = probe_logits(_renderer(variant, found), found)
-    return logits, kind, note
+    renderer = _renderer(variant, found)
+    logits = probe_logits(renderer, found)
+    return logits, kind, note, rounding_change(renderer, found, logits, _DTYPES[kind])
 
 
 def _write_gguf_lora(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, str]:

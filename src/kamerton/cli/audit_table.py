@@ -46,7 +46,7 @@ def print_audit(out: Console, found: "Audit") -> None:
     for warning in found.warnings:
         for place in found.leaked.places if found.leaked else ():
             warning = warning.replace(place, short_place(place))
-        out.print(Text(harmless(f"mind: {warning}"), style="yellow"))
+        out.print(Text(harmless(f"warning: {warning}"), style="yellow"))
     for notice in found.notices:
         out.print(Text(harmless(notice), style="dim"))
 

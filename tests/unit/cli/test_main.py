@@ -118,6 +118,18 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     assert "Exception" not in done.stderr
 
 
+@pytest.mark.parametrize("name", ["faq.tsv", "faq.jsonl.gz", "FAQ.PARQUET"])
+def test_data_is_no_recipe(name: str, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(b"question\tanswer\n")
+    status, text = failed(["train", name], capsys, monkeypatch)
+    assert status == 2
+    lines = text.splitlines()
+    assert lines[0] == f"error: {name}: this is data, and train takes a recipe"
+    assert f'[data] has train = "{name}"' in lines[1]
+    assert f"kamerton check {name}" in lines[1]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

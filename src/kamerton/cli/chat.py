@@ -1,6 +1,7 @@
 """`kamerton chat VARIANT [OTHER]`."""
 
 import math
+import re
 import secrets
 import sys
 from pathlib import Path
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from kamerton.flows.chat import Conversation
 
 __all__ = ["chat"]
+
+_COMMAND = re.compile(r"/[\w-]*( .*)?")
+"""Paths have more slashes."""
+_COMMANDS = "empty input or Ctrl-D ends, /new begins a new conversation"
 
 
 @click.command()
@@ -115,7 +120,7 @@ def chat(
     elif len(variants) == 2:
         messages.print("input is no terminal: no votes are taken without --votes", style="dim")
     if sys.stdin.isatty():
-        messages.print("empty input or Ctrl-D ends, /new begins a new conversation", style="dim")
+        messages.print(_COMMANDS, style="dim")
     while True:
         try:
             said = click.prompt("you", prompt_suffix="> ", default="", show_default=False, err=True)
@@ -125,6 +130,8 @@ def chat(
         if said.strip() == "/new":
             conversation.reset()
             messages.print("a new conversation", style="dim")
+        elif _COMMAND.fullmatch(said.strip()):
+            messages.print(f"error: there is no {harmless(said.strip())}; {_COMMANDS}", style="red")
         elif not said.strip():
             break
         else:

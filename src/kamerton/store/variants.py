@@ -282,11 +282,13 @@ def find_variant(name: str, folder: Path, *, key: str = "") -> Variant:
         return read_variant(Path(name))
     known = [path.parent.name for path in folder.glob(f"*/{MANIFEST_FILE}")]
     near = suggestion(name, known, _MOST_NAMED)
-    hint = None if known else "kamerton train RECIPE makes one"
+    hint = None if known else "kamerton train RECIPE makes one; --project FOLDER looks elsewhere"
     if len(known) > _MOST_NAMED and near.startswith("; known"):
         hint = "kamerton variant list shows all"
     place = f"{key}: " if key else ""
-    raise VariantError(f"{place}there is no variant '{name}'{near}", hint=hint)
+    raise VariantError(
+        f"{place}there is no variant '{name}' in {folder.absolute()}{near}", hint=hint
+    )
 
 
 def _to_json(manifest: VariantManifest) -> str:

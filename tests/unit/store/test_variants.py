@@ -284,7 +284,7 @@ def test_finding(tmp_path: Path) -> None:
     with pytest.raises(VariantError, match="did you mean 'support-lora'"):
         find_variant("suport-lora", tmp_path)
     with pytest.raises(
-        VariantError, match=r"^start: there is no variant 'x'; known: support-lora$"
+        VariantError, match=rf"^start: there is no variant 'x' in {tmp_path}; known: support-lora$"
     ):
         find_variant("x", tmp_path, key="start")
 

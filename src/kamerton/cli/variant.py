@@ -40,7 +40,8 @@ def list_(project: Path, as_json: bool) -> None:
         click.echo(json.dumps(plain, ensure_ascii=False, indent=2))
         return
     if not found and not damaged:
-        messages.print("no variants yet: kamerton train RECIPE makes one")
+        where = Workspace(project).variants.absolute()
+        messages.print(f"no variants in {where}: kamerton train RECIPE makes one", soft_wrap=True)
         return
     table = Table(box=None, pad_edge=False)
     for column in ("name", "method", "base", "held-out loss", "made", "hash"):

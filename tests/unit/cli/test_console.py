@@ -144,6 +144,7 @@ def test_an_audit_keeps_brackets_and_shows_short_places(tmp_path, monkeypatch, c
     assert text.startswith("desk [1].csv: 3 of 3 rows")
     assert "[bold] 2, [/x] 1" in text
     assert "(line 3)" in text
+    assert "\nwarning: only 3 examples: results" in text
     assert str(tmp_path) not in text
 
 

@@ -25,32 +25,50 @@ from kamerton.objectives.online import OnlineSettings
 from kamerton.store.variants import Variant, read_variant
 from kamerton.training.task import Outcome
 
-__all__ = ["key_of_run", "note_finished", "read_finished"]
+__all__ = ["Stamps", "key_of_run", "note_finished", "read_finished", "stamps_of_data"]
 
 _FILE = "finished.json"
 
 
-def key_of_run(recipe: Recipe, folder: Path, parents: Sequence[Variant]) -> str | None:
+Stamps = list[list[Any]] | None
+"""Name, size and time of files; None where something is no file of this machine."""
+
+
+def stamps_of_data(recipe: Recipe, folder: Path) -> Stamps:
+    """Take name, size and time of a recipe's data, before they are read.
+
+    Args:
+        recipe: What is made.
+        folder: What its paths are relative to.
+
+    Returns:
+        The stamps.
+    """
+    data = relative_to(recipe.data, folder)
+    named = [data.train, data.holdout] if isinstance(data.holdout, str) else [data.train]
+    stamps = [_stamps(Path(name)) for name in named]
+    return None if None in stamps else [one for some in stamps for one in some or ()]
+
+
+def key_of_run(
+    recipe: Recipe, folder: Path, parents: Sequence[Variant], data: Stamps
+) -> str | None:
     """Hash what a run is made from, as far as that can be told without reading it.
 
     Args:
         recipe: What is made.
         folder: What its paths are relative to.
         parents: Variants that it is made with.
+        data: As `stamps_of_data` gave it.
 
     Returns:
-        SHA-256 in hex; None where something stands on another machine.
+        SHA-256 in hex; None where something is not on this machine, or not yet.
     """
     try:
-        base = find_base(recipe.base.id, online=False)
+        base = _stamps(find_base(recipe.base.id, online=False))
     except ModelError:
         return None
-    data = relative_to(recipe.data, folder)
-    sources = [base, Path(data.train)]
-    if isinstance(data.holdout, str):
-        sources.append(Path(data.holdout))
-    stamps = [_stamps(source) for source in sources]
-    if None in stamps:
+    if base is None or data is None:
         return None
     functions: dict[str, str] = {}
     if isinstance(recipe.objective, OnlineSettings):
@@ -59,7 +77,7 @@ def key_of_run(recipe: Recipe, folder: Path, parents: Sequence[Variant]) -> str 
         {
             "recipe": recipe.to_plain(),
             "folder": str(folder.resolve()),
-            "files": stamps,
+            "files": [base, data],
             "parents": [parent.manifest.content_hash for parent in parents],
             "functions": functions,
             "versions": [__version__, torch.__version__],
@@ -115,7 +133,7 @@ def read_finished(
         return None
 
 
-def _stamps(source: Path) -> list[list[Any]] | None:
+def _stamps(source: Path) -> Stamps:
     """Take name, size and time of a file, or of all files of a folder; None where it is none."""
     files: Iterable[Path]
     if source.is_file():

@@ -19,7 +19,7 @@ from kamerton.data.dataset import Prepared
 from kamerton.data.rendering.rendered import Trainable
 from kamerton.data.rendering.templates import templates_of
 from kamerton.flows.findings import explain, metrics_of, say_counts, say_slow_dtype
-from kamerton.flows.finished import key_of_run, note_finished, read_finished
+from kamerton.flows.finished import key_of_run, note_finished, read_finished, stamps_of_data
 from kamerton.flows.prepare import make_prompt, read_examples
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.rewards import read_judges
@@ -100,7 +100,8 @@ def _make_alone(
     members = read_members(recipe, workspace) if start is None else []
     judges = read_judges(recipe, workspace)
     parts = Parts(start, members, judges, folder)
-    key = key_of_run(recipe, folder, parts.parents)
+    stamps = stamps_of_data(recipe, folder)
+    key = key_of_run(recipe, folder, parts.parents, stamps)
     finished = None if fresh else read_finished(key, recipe.name, workspace)
     if finished is not None:
         sink(Notice("this run is finished: nothing is left to train"))
@@ -113,6 +114,8 @@ def _make_alone(
         device=recipe.base.device,
         quantise=recipe.base.quantise,
     )
+    # A base that had to be fetched is only known now.
+    key = key or key_of_run(recipe, folder, parts.parents, stamps)
     say_slow_dtype(base, sink)
     for parent in parts.parents:
         say_other_template(parent, base, sink)

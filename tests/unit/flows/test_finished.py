@@ -1,16 +1,18 @@
 """A finished run answers at once; what differs is looked at; what never began leaves nothing."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from kamerton.core.errors import DataError, KamertonError
+from kamerton.core.errors import DataError, KamertonError, ModelError
 from kamerton.core.events import Event, Notice
 from kamerton.flows import train
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import Made, make_variant
 from kamerton.flows.workspace import Workspace
+from kamerton.models import load
 from tests.e2e.project import make_project
 
 
@@ -52,6 +54,28 @@ def test_a_finished_run_loads_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(train, "load_base", refuse)
     with pytest.raises(Loaded):
         made_in(tmp_path)
+
+
+def test_a_base_that_is_fetched_first_is_known_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_project(tmp_path, num_rows=12)
+    shutil.copytree(load.find_base("builtin:nano"), tmp_path / "snapshots" / "abc")
+    cached: list[bool] = []
+
+    def from_hub(name: str, commit: str, *, online: bool) -> Path:
+        if online:
+            cached.append(True)
+        if not cached:
+            raise ModelError("not in the cache")
+        return tmp_path / "snapshots" / "abc"
+
+    monkeypatch.setattr(load, "from_hub", from_hub)
+    made_in(tmp_path, "base.id=acme/small")
+    assert cached == [True]
+    _, said = made_in(tmp_path, "base.id=acme/small")
+    assert said == ["this run is finished: nothing is left to train"]
+    assert cached == [True]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from kamerton.cli.audit_table import print_audit
 from kamerton.cli.console import busy, data_console, harmless, messages, progress_sink
 from kamerton.cli.options import set_option
 from kamerton.cli.places import short_place
+from kamerton.core.wording import counted
 
 if TYPE_CHECKING:
     from kamerton.flows.shown import Shown
@@ -73,8 +74,8 @@ def check(
             done = write_redacted(wanted.data, redact, sink)
         left_out = f", {done.num_left_out} unreadable ones left out" if done.num_left_out else ""
         messages.print(
-            f"wrote {redact}: {done.num_rows} rows{left_out}, "
-            f"{done.num_values} values replaced by placeholders"
+            f"wrote {redact}: {counted(done.num_rows, 'row')}{left_out}, "
+            f"{counted(done.num_values, 'value')} replaced by placeholders"
         )
     with progress_sink() as sink:
         checked = check_data(wanted.data, sink)

@@ -5,10 +5,9 @@ and `:warning:` and mean it.
 """
 
 import re
-import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 from rich.console import Console, RenderableType
 from rich.measure import Measurement
@@ -22,9 +21,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from kamerton.cli.pulse import Pulse, duration
 from kamerton.core.events import (
     CheckpointSaved,
     Event,
+    Forecast,
     HoldoutMeasured,
     Notice,
     RunFinished,
@@ -41,7 +42,7 @@ __all__ = [
     "messages",
     "print_table",
     "progress_sink",
-    "stop_flag",
+    "say_notice",
 ]
 
 # Control characters but tab and line feed, and those that turn the direction of writing around.
@@ -88,6 +89,17 @@ def print_table(out: Console, table: RenderableType) -> None:
     out.width = before
 
 
+def say_notice(event: Event) -> None:
+    """Print a notice as a line; other events are not shown.
+
+    Args:
+        event: Of a flow that needs no progress bars.
+    """
+    if isinstance(event, Notice):
+        style = "yellow" if event.level == "warning" else "dim"
+        messages.print(f"{event.level}: {harmless(event.message)}", style=style, soft_wrap=True)
+
+
 @contextmanager
 def busy(doing: str) -> Iterator[None]:
     """Show that something runs whose progress cannot be measured, such as loading PyTorch.
@@ -129,6 +141,7 @@ def progress_sink() -> Iterator[Sink]:
         yield _Bars(bars, announce=not live)
 
 
+_FORECAST_FROM_S = 10.0
 _SHOWN = (
     "accuracy",
     "reward_accuracy",
@@ -147,9 +160,13 @@ _SHOWN = (
 class _Bars:
     """Turns events into bars and lines."""
 
-    def __init__(self, bars: Progress, *, announce: bool) -> None:
+    def __init__(
+        self, bars: Progress, *, announce: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._bars = bars
         self._announce = announce
+        self._clock = clock
+        self._pulses: dict[str, Pulse] = {}
         self._announced: set[str] = set()
         self._tasks: dict[str, TaskID] = {}
         self._idle = bars.add_task("working", total=None, note="", count="")
@@ -159,6 +176,14 @@ class _Bars:
             case Notice():
                 style = "yellow" if event.level == "warning" else "dim"
                 self._bars.console.print(f"{event.level}: {harmless(event.message)}", style=style)
+            case Forecast():
+                # A few seconds need no forecast.
+                if event.seconds >= _FORECAST_FROM_S:
+                    self._bars.console.print(
+                        f"about {duration(event.seconds)} to go, measurements included; memory at "
+                        f"most {event.peak_bytes / 2**30:.1f} GiB so far",
+                        style="dim",
+                    )
             case ProgressEvent():
                 self._show(event.task, event.done, event.total, event.unit)
             case RunStarted():
@@ -208,39 +233,24 @@ class _Bars:
             self._tasks[name] = self._bars.add_task(name, total=total, note="", count="")
             self._bars.update(self._idle, visible=False)
         count = f"{int(done):,}" if total is None else f"{int(done):,}/{int(total):,}"
+        if self._announce:
+            self._beat(name, done, total, f"{count}{', ' if ' ' in note else ' '}{note}".rstrip())
         self._bars.update(
             self._tasks[name], completed=int(done), total=total, note=note, count=count
         )
         if total is not None and done >= total:
             self._hide(name)
 
+    def _beat(self, name: str, done: float, total: float | None, shown: str) -> None:
+        """Print a line about a task now and then."""
+        now = self._clock()
+        pulse = self._pulses.setdefault(name, Pulse(began=now, first=done, said=now))
+        left = pulse.line(now, done, total)
+        if left is not None:
+            self._bars.console.print(f"{name}: {shown}{left}", style="dim", soft_wrap=True)
+
     def _hide(self, name: str) -> None:
+        self._pulses.pop(name, None)
         if name in self._tasks:
             self._bars.remove_task(self._tasks.pop(name))
         self._bars.update(self._idle, visible=not self._tasks)
-
-
-@contextmanager
-def stop_flag() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a flag, so that work ends at a resumable point.
-
-    A second Ctrl-C interrupts at once.
-
-    Yields:
-        A function that says whether Ctrl-C was pressed.
-    """
-    pressed = False
-
-    def handle(_signal: int, _frame: FrameType | None) -> None:
-        nonlocal pressed
-        if pressed:
-            raise KeyboardInterrupt
-        pressed = True
-        messages.print("stopping after this step (Ctrl-C again: at once)", style="yellow")
-
-    before = {name: signal.signal(name, handle) for name in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: pressed
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)

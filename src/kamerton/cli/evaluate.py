@@ -2,11 +2,18 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
 from kamerton.cli.console import busy, data_console, messages, print_table, progress_sink
-from kamerton.cli.options import project_option, set_option
+from kamerton.cli.options import (
+    base_option,
+    device_option,
+    dtype_option,
+    project_option,
+    set_option,
+)
 
 __all__ = ["evaluate"]
 
@@ -16,6 +23,9 @@ __all__ = ["evaluate"]
 @click.option("--data", help="File to measure on; the variant's own holdout when left out.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write an HTML report.")
 @set_option
+@base_option
+@device_option
+@dtype_option
 @project_option
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 def evaluate(
@@ -23,6 +33,9 @@ def evaluate(
     data: str | None,
     report: Path | None,
     overrides: tuple[str, ...],
+    base: str,
+    device: str,
+    dtype: Any,
     project: Path,
     as_json: bool,
 ) -> None:
@@ -34,6 +47,7 @@ def evaluate(
         from kamerton.evaluation.table import terminal_table
         from kamerton.flows.evaluate import evaluate_variants, evaluation_settings
         from kamerton.flows.report import write_evaluation_report
+        from kamerton.flows.variants import Opening
         from kamerton.flows.workspace import Workspace
         from kamerton.store.variants import find_variant
 
@@ -41,7 +55,10 @@ def evaluate(
     found = [find_variant(name, workspace.variants) for name in variants]
     settings = evaluation_settings(found[0], overrides)
     with progress_sink() as sink:
-        evaluated = evaluate_variants(found, workspace, sink, data=data, settings=settings)
+        opening = Opening(base, device, dtype, sink)
+        evaluated = evaluate_variants(
+            found, workspace, sink, data=data, settings=settings, opening=opening
+        )
     if as_json:
         click.echo(json.dumps(evaluated.comparison.to_json(), ensure_ascii=False))
     else:

@@ -10,7 +10,7 @@ from kamerton.core.protocols import Engine, Generation, TokenEvent
 from kamerton.core.seeds import derive_seed
 from kamerton.data.rendering.rendered import RenderSettings
 from kamerton.flows.prepare import renderer_of
-from kamerton.flows.variants import base_of, ensure_writes, make_ready
+from kamerton.flows.variants import Opening, base_of, ensure_writes, make_ready
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.load import load_base
@@ -44,6 +44,7 @@ class Conversation:
         workspace: Workspace,
         generation: Generation,
         max_tokens: int | None = None,
+        opening: Opening | None = None,
     ) -> "Conversation":
         """Load variants.
 
@@ -52,6 +53,7 @@ class Conversation:
             workspace: Where variants are.
             generation: How to answer; every turn has its own random stream.
             max_tokens: Longest answer; as the variants were made for when None.
+            opening: How bases are opened; as the variants' recipes say when None.
 
         Returns:
             An empty conversation.
@@ -69,13 +71,14 @@ class Conversation:
         wanted = []
         for name in names:
             if _is_base(name):
-                base = load_base(name)
+                how = opening or Opening()
+                base = load_base(name, dtype=how.dtype or "auto", device=how.device or "auto")
                 renderer = renderer_of(base, RenderSettings())
                 engines[name] = EmbeddedEngine(base, renderer)
             else:
                 variant = find_variant(name, workspace.variants)
                 ensure_writes(variant, "talked to")
-                engines[name] = make_ready(variant, base_of(variant)).engine
+                engines[name] = make_ready(variant, base_of(variant, opening)).engine
                 wanted.append(int(variant.manifest.generation.get("max_tokens", _MAX_TOKENS)))
         longest = max_tokens or max(wanted, default=_MAX_TOKENS)
         return cls(engines, replace(generation, max_tokens=longest))

@@ -38,7 +38,7 @@ from kamerton.flows.prepare import make_prompt, read_examples, renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.reward_accuracy import with_reward_accuracy
 from kamerton.flows.tool_calls import call_form_of, ensure_tools_shown, with_readable_calls
-from kamerton.flows.variants import base_of, prompt_of, recipe_of
+from kamerton.flows.variants import Opening, base_of, prompt_of, recipe_of
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import context_of
 from kamerton.models.base import Base
@@ -79,6 +79,7 @@ def evaluate_variants(
     *,
     data: str | None = None,
     settings: EvaluationSettings | None = None,
+    opening: Opening | None = None,
 ) -> Evaluated:
     """Compare variants with each other and with prompting alone.
 
@@ -89,6 +90,7 @@ def evaluate_variants(
         sink: Receives progress and notices.
         data: File to measure on; the first variant's own holdout when None.
         settings: How to measure; the first variant's recipe decides when None.
+        opening: How the base is opened; the recipes decide when None.
 
     Returns:
         The comparison.
@@ -114,7 +116,8 @@ def evaluate_variants(
         found = f"only {len(held)} held-out example{'s' * (len(held) != 1)}"
         sink(Notice(f"{found}: the intervals will be wide", "warning"))
     labels = _labels(prepared.train, held, sink)
-    base = base_of(first, dtype=_dtype(stored))
+    opening = opening or Opening(sink=sink)
+    base = base_of(first, opening, dtype=opening.dtype or _dtype(stored))
     renderer = bare = _renderer(base, recipe, recipe, adapted=False)
     ensure_tools_shown(bare, held, base.identity.id)
     contestants = []

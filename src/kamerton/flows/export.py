@@ -30,8 +30,11 @@ from kamerton.adapters.stored import metadata_of
 from kamerton.core.errors import VariantError
 from kamerton.core.files import atomic_folder
 from kamerton.data.rendering.renderer import Renderer
-from kamerton.flows.prepare import renderer_of, tokenizer_of
+from kamerton.flows.prepare import renderer_of
+from kamerton.flows.rounding import rounding_change
+from kamerton.flows.standalone import name_ends, self_describing_tokenizer
 from kamerton.flows.variants import (
+    Opening,
     base_of,
     ensure_writes,
     largest_change,
@@ -39,6 +42,7 @@ from kamerton.flows.variants import (
     own_probe_logits,
     probe_ids,
     recipe_of,
+    reopened,
 )
 from kamerton.models.base import Base
 from kamerton.models.gguf_file import GgufDType, read_gguf_model, write_gguf_model
@@ -78,6 +82,8 @@ class Exported:
         moved: Largest change of a logit that the adapter makes, to compare `largest` with.
         same_top: Share of positions with the same likeliest token.
         note: What the other program will do otherwise; empty for nothing.
+        rounding: Change of a logit that rounding the written weights makes by itself; None where
+            no weights of the base were written.
     """
 
     format: Format
@@ -86,11 +92,16 @@ class Exported:
     moved: float
     same_top: float
     note: str = ""
+    rounding: float | None = None
 
 
 @torch.no_grad()
 def export_variant(
-    variant: Variant, folder: Path, format: Format, dtype: DType = "auto"
+    variant: Variant,
+    folder: Path,
+    format: Format,
+    dtype: DType = "auto",
+    opening: Opening | None = None,
 ) -> Exported:
     """Write a variant for other programs and compare what was written with it.
 
@@ -101,6 +112,7 @@ def export_variant(
             in the format of that library; for llama.cpp `gguf` is the merged model, `gguf-base`
             the base alone and `gguf-lora` what is put on it.
         dtype: Of the written weights; `auto` is the base's for whole models, else fp32.
+        opening: Where the base is and on what it computes; as its recipe says when None.
 
     Returns:
         How both compare.
@@ -114,7 +126,9 @@ def export_variant(
     ensure_writes(variant, "exported")
     if not variant.manifest.files:
         raise VariantError(f"{variant.name} is a prompt only: it has no weights to export")
-    base = base_of(variant)
+    opening = opening or Opening()
+    variant = reopened(variant, opening)
+    base = base_of(variant, Opening(sink=opening.sink))
     ready = make_ready(variant, base)
     assert ready.adapter is not None
     _ensure_can(variant, ready.adapter, format)
@@ -124,7 +138,7 @@ def export_variant(
     moved = largest_change(wanted, plain)
     if format == "gguf-base":
         wanted = plain
-    note = ""
+    note, rounding = "", None
     if format in ("merged", "gguf") and variant.manifest.base.quantise != "none":
         note = (
             "merged into the original weights, not into the rounded ones that the variant learned "
@@ -133,20 +147,22 @@ def export_variant(
     with atomic_folder(folder) as temporary:
         if format == "merged":
             _write_merged(variant, temporary, dtype)
-            found, name = _merged_logits(variant, temporary, ready.renderer)
+            found, name, rounding = _merged_logits(variant, temporary, ready.renderer)
         elif format == "peft":
             found, name = _write_peft(variant, temporary, dtype)
         elif format == "gguf-lora":
             found, name = _write_gguf_lora(variant, temporary, dtype)
         elif format.startswith("gguf"):
-            found, name, other = _write_gguf(variant, temporary, dtype, merged=format == "gguf")
+            found, name, other, rounding = _write_gguf(
+                variant, temporary, dtype, merged=format == "gguf"
+            )
             note = "; ".join(filter(None, (note, other)))
         else:
             found, name = _write_adapterhub(variant, temporary, dtype)
         if not torch.isfinite(found).all():
             raise VariantError(f"{variant.name} has no finite logits in {name}")
     same = (wanted.argmax(-1) == found.argmax(-1)).float().mean()
-    return Exported(format, name, largest_change(wanted, found), moved, float(same), note)
+    return Exported(format, name, largest_change(wanted, found), moved, float(same), note, rounding)
 
 
 def _ensure_can(variant: Variant, adapter: Adapter, format: Format) -> None:
@@ -173,13 +189,15 @@ def _ensure_can(variant: Variant, adapter: Adapter, format: Format) -> None:
 
 def _write_merged(variant: Variant, folder: Path, dtype: DType) -> None:
     base = _dense_base(variant, dtype)
+    renderer = _renderer(variant, base)
     with _merged(variant, base):
+        name_ends(base.model, renderer)
         try:
             base.model.save_pretrained(folder)
         except SafetensorError as error:
             # A full disk does not reach us as an OSError here.
             raise VariantError(f"the merged model cannot be written: {error}") from None
-    tokenizer_of(base, recipe_of(variant).adapter).save_pretrained(folder)
+    self_describing_tokenizer(renderer).save_pretrained(folder)
 
 
 def _dense_base(variant: Variant, dtype: DType) -> Base:
@@ -198,7 +216,7 @@ def _merged(variant: Variant, base: Base) -> Iterator[None]:
         yield
 
 
-def _merged_logits(variant: Variant, folder: Path, renderer: Renderer) -> tuple[Tensor, str]:
+def _merged_logits(variant: Variant, folder: Path, renderer: Renderer) -> tuple[Tensor, str, float]:
     """Read the merged model back, as another program would."""
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     dtype = settings.get("dtype") or settings.get("torch_dtype")
@@ -209,7 +227,8 @@ def _merged_logits(variant: Variant, folder: Path, renderer: Renderer) -> tuple[
     if found != wanted:
         raise VariantError(f"{variant.name}: the written tokenizer reads texts in another way")
     _ensure_generates(variant, base, found)
-    return own_probe_logits(own, base), dtype
+    logits = own_probe_logits(own, base)
+    return logits, dtype, rounding_change(own, base, logits, base.dtype)
 
 
 def _ensure_generates(variant: Variant, base: Base, prompt: list[int]) -> None:
@@ -236,7 +255,7 @@ def _write_peft(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, s
     for name, content in files.items():
         (folder / name).write_bytes(content)
     base = base_of(variant)
-    tokenizer = tokenizer_of(base, recipe_of(variant).adapter)
+    tokenizer = self_describing_tokenizer(_renderer(variant, base))
     if tokenizer is not base.tokenizer:
         tokenizer.save_pretrained(folder)
     load(base, variant.manifest.method, files)
@@ -245,14 +264,16 @@ def _write_peft(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, s
 
 def _write_gguf(
     variant: Variant, folder: Path, dtype: DType, *, merged: bool
-) -> tuple[Tensor, str, str]:
+) -> tuple[Tensor, str, str, float]:
     """Write the whole model for llama.cpp and read it back with Transformers' own reader."""
     base = _dense_base(variant, dtype)
     name = f"{variant.name}{'' if merged else '-base'}.gguf"
     kind = _GGUF_DTYPES[base.dtype]
+    renderer = _renderer(variant, base)
     with _merged(variant, base) if merged else nullcontext():
-        tokenizer = tokenizer_of(base, recipe_of(variant).adapter) if merged else base.tokenizer
-        write_gguf_model(base.model, tokenizer, folder / name, variant.name, kind)
+        tokenizer = renderer.tokenizer if merged else base.tokenizer
+        end = renderer.facts.end
+        write_gguf_model(base.model, tokenizer, folder / name, variant.name, kind, end=end)
     found = replace(base, model=read_gguf_model(folder / name, base.model.config))
     note = ""
     if splits_otherwise(base.tokenizer):
@@ -262,7 +283,8 @@ def _write_gguf(
         )
     renderer = _renderer(variant, found)
     _ensure_generates(variant, found, probe_ids(renderer))
-    return own_probe_logits(renderer, found), kind, note
+    logits = own_probe_logits(renderer, found)
+    return logits, kind, note, rounding_change(renderer, found, logits, _DTYPES[kind])
 
 
 def _write_gguf_lora(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, str]:

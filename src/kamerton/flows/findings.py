@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from kamerton.core.events import Notice, Sink
+from kamerton.core.wording import counted
 from kamerton.data.dataset import Prepared
 from kamerton.data.examples import ClassificationExample, FeedbackExample
 from kamerton.models.base import Base
@@ -25,7 +26,7 @@ def say_counts(examples: Prepared, sink: Sink) -> None:
         sink: Receives notices.
     """
     held = len(examples.holdout)
-    counts = f"{len(examples.train)} examples to learn from, {held} held out"
+    counts = f"{counted(len(examples.train), 'example')} to learn from, {held} held out"
     few = f"; fewer than {_FEW_HELD} held out say little: raise data.holdout, or give it a file"
     sink(Notice(counts + few, "warning") if held < _FEW_HELD else Notice(counts))
     verdicts = {e.good for e in examples.train if isinstance(e, FeedbackExample)}

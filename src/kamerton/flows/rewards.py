@@ -19,8 +19,13 @@ from kamerton.evaluation.task import Item
 from kamerton.flows.prepare import renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.reward_functions import function_reward
-from kamerton.flows.start import ensure_same_base
-from kamerton.flows.variants import ensure_writes, prompt_of, recipe_of
+from kamerton.flows.variants import (
+    ensure_same_base,
+    ensure_writes,
+    prompt_of,
+    recipe_of,
+    with_template_of,
+)
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.inference.reward_engine import RewardEngine
@@ -151,7 +156,7 @@ def _admitted(variant: Variant, base: Base, residents: Residents) -> tuple[Rende
     ensure_same_base(variant, base)
     recipe = recipe_of(variant)
     adapter = residents.admit(lambda: load(base, variant.manifest.method, variant.files()))
-    renderer = renderer_of(base, recipe.render, recipe.adapter)
+    renderer = renderer_of(with_template_of(variant, base), recipe.render, recipe.adapter)
     return renderer, partial(residents.using, adapter)
 
 

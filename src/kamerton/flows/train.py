@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,14 +17,17 @@ from kamerton.core.errors import AdapterError, InterruptedRun, SettingsError, Tr
 from kamerton.core.events import Notice, Sink, fan_out
 from kamerton.data.dataset import Prepared
 from kamerton.data.rendering.rendered import Trainable
+from kamerton.data.rendering.templates import templates_of
 from kamerton.flows.dates import dated
 from kamerton.flows.findings import explain, metrics_of, say_counts, say_slow_dtype
+from kamerton.flows.finished import key_of_run, note_finished, read_finished, stamps_of_data
 from kamerton.flows.prepare import make_prompt, read_examples
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.rewards import read_judges
 from kamerton.flows.start import read_members, read_start, taken_over
 from kamerton.flows.task import Parts, first_ids, make_task
 from kamerton.flows.ties import say_ties
+from kamerton.flows.variants import say_other_template, with_template_of
 from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
 from kamerton.models.layout import Layout
@@ -98,6 +101,13 @@ def _make_alone(
     recipe = taken_over(recipe, start)
     members = read_members(recipe, workspace) if start is None else []
     judges = read_judges(recipe, workspace)
+    parts = Parts(start, members, judges, folder)
+    stamps = stamps_of_data(recipe, folder)
+    key = key_of_run(recipe, folder, parts.parents, stamps)
+    finished = None if fresh else read_finished(key, recipe.name, workspace)
+    if finished is not None:
+        sink(Notice("this run is finished: nothing is left to train"))
+        return Made(*finished)
     examples = read_examples(recipe, folder, sink)
     say_counts(examples, sink)
     say_ties(examples, recipe.data, sink)
@@ -107,10 +117,15 @@ def _make_alone(
         device=recipe.base.device,
         quantise=recipe.base.quantise,
     )
+    # A base that had to be fetched is only known now.
+    key = key or key_of_run(recipe, folder, parts.parents, stamps)
     say_slow_dtype(base, sink)
+    for parent in parts.parents:
+        say_other_template(parent, base, sink)
+    if start is not None:
+        base = with_template_of(start, base)
     recipe = dated(recipe, base, workspace.runs / recipe.name, fresh=fresh)
     prompt = make_prompt(recipe, examples.train)
-    parts = Parts(start, members, judges, folder)
     outcome, files, metrics = None, dict[str, bytes](), dict[str, float]()
     if not isinstance(recipe.adapter, NoAdapterSettings):
         task = make_task(recipe, examples, base, prompt, parts, workspace, sink)
@@ -132,6 +147,7 @@ def _make_alone(
     )
     with open_store(workspace.store) as store:
         store.add_variant(variant.manifest.model_dump(mode="json"), variant.folder)
+    note_finished(key, variant, outcome, workspace)
     return Made(variant, outcome)
 
 
@@ -150,6 +166,12 @@ def _alone(folder: Path, name: str) -> Iterator[None]:
     try:
         yield
     finally:
+        if [path.name for path in folder.iterdir()] == ["lock"]:
+            # The run never began: a mistyped recipe leaves no folders behind.
+            with suppress(OSError):
+                (folder / "lock").unlink()
+                folder.rmdir()
+                folder.parent.rmdir()
         lock.release()
 
 
@@ -222,6 +244,8 @@ def _manifest(
             weight_hash=identity.weight_hash,
             tokenizer_hash=identity.tokenizer_hash,
             template_hash=identity.template_hash,
+            templates=templates_of(base.tokenizer),
+            commit=identity.commit,
             quantise=identity.quantise,
         ),
         prompt=prompt.model_dump(mode="json"),

@@ -55,6 +55,7 @@ class BaseIdentity:
         num_parameters: Count, tied weights once.
         vocab_size: Rows of the embedding.
         quantise: How the linear layers of its blocks are held: `none`, `nf4` or `int8`.
+        commit: Of the Hub, where it came from there.
     """
 
     id: str
@@ -66,6 +67,7 @@ class BaseIdentity:
     num_parameters: int
     vocab_size: int
     quantise: str = "none"
+    commit: str = ""
 
 
 @dataclass(eq=False)

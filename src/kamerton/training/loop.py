@@ -21,6 +21,7 @@ from kamerton.adapters.adapter import load_tensors, trainable_share
 from kamerton.core.errors import InterruptedRun, KamertonError, NotFiniteError, TrainingError
 from kamerton.core.events import (
     CheckpointSaved,
+    Forecast,
     HoldoutMeasured,
     Notice,
     RunFinished,
@@ -41,6 +42,7 @@ from kamerton.training.checkpoint import (
     restore_optimiser,
     save_checkpoint,
 )
+from kamerton.training.forecast import Pace, is_known, peak_bytes, seconds_left
 from kamerton.training.memory import (
     blocks_to_recompute,
     free_bytes,
@@ -53,6 +55,7 @@ from kamerton.training.plan import epoch_ends, learning_rate_at, plan_run
 from kamerton.training.rows import make_row, num_labelled, num_tokens
 from kamerton.training.scoring import References, add_gradient
 from kamerton.training.selfcheck import answers_at_odds, check_reference, settle_rows
+from kamerton.training.stopping import StopRequested, stoppable
 from kamerton.training.task import Outcome, Task
 
 __all__ = ["CHECKPOINT_FILE", "train"]
@@ -80,7 +83,8 @@ def train(task: Task, sink: Sink, should_stop: Callable[[], bool] = lambda: Fals
     Args:
         task: What to train.
         sink: Receives events.
-        should_stop: Asked after every step; True saves the state and stops.
+        should_stop: Asked after every step, and within measurements; True saves the state and
+            stops.
 
     Returns:
         How it ended.
@@ -102,17 +106,21 @@ class _Run:
         self.task, self.sink = task, sink
         self.settings = task.settings
         self.parameters = dict(task.adapter.parameters())
-        count = num_tokens if task.rollouts is None else task.rollouts.num_tokens
-        self._lengths = [count(example) for example in task.train]
+        self._count = num_tokens if task.rollouts is None else task.rollouts.num_tokens
+        self._lengths = [self._count(example) for example in task.train]
         self.plan = plan_run(self._lengths, self.settings)
         self.optimiser = make_optimiser(task.adapter, self.settings)
         self.best: dict[str, Tensor] = {}
         self.parts: dict[int, Mapping[str, float]] = {}
         self.counters = Counters(tokens_per_row=self.settings.tokens_per_row)
         self.path = task.folder / CHECKPOINT_FILE
+        self.paces: list[Pace] = []
+        """Of the steps in this process."""
+        self.should_stop: Callable[[], bool] = lambda: False
 
     def finish(self, should_stop: Callable[[], bool]) -> Outcome:
         """Prepare or restore, then step to the end."""
+        self.should_stop = should_stop
         resumed = self._restore()
         facts = {} if resumed else self._prepare()
         ends = self._measured_at() if self.task.holdout else set()
@@ -140,22 +148,38 @@ class _Run:
         if due:
             self._measure()
         saved_at = time.monotonic()
+        told = False
         while self.counters.step < len(self.plan) and not self._given_up():
             self._step()
             step = self.counters.step
             if step in ends:
                 self._measure()
+            if not told and is_known(self.paces) and step < len(self.plan):
+                told = True
+                self._say_forecast(ends)
             interrupted = should_stop()
             if interrupted or time.monotonic() - saved_at >= self.settings.checkpoint_every_s:
                 self._save()
                 saved_at = time.monotonic()
             if interrupted:
-                raise InterruptedRun(
-                    f"stopped after step {step} of {len(self.plan)}; the state is saved",
-                    hint="the same command goes on from here",
-                )
+                raise self._stopped()
         self._save()
         return self._outcome("early stop" if self._given_up() else "done")
+
+    def _stopped(self) -> InterruptedRun:
+        return InterruptedRun(
+            f"stopped after step {self.counters.step} of {len(self.plan)}; the state is saved",
+            hint="the same command goes on from here",
+        )
+
+    def _say_forecast(self, ends: set[int]) -> None:
+        """Predict the time that is left from the steps so far."""
+        step = self.counters.step
+        to_come = sum(self._lengths[index] for numbers in self.plan[step:] for index in numbers)
+        times = sum(end > step for end in ends)
+        measured = times * sum(map(self._count, self.task.holdout))
+        left = seconds_left(self.paces, to_come, measured)
+        self.sink(Forecast(step, left, peak_bytes(self.task.base.device)))
 
     def _measured_at(self) -> set[int]:
         """Steps after which the holdout is measured: every so many, or the ends of epochs."""
@@ -260,6 +284,7 @@ class _Run:
             grad_norm = self._guard(loss, number)
             self.optimiser.step()
         seconds = time.monotonic() - started
+        self.paces.append(Pace(sum(planned), seconds))
         self.counters = replace(
             self.counters, step=number + 1, seconds=self.counters.seconds + seconds
         )
@@ -391,8 +416,13 @@ class _Run:
 
     def _measure(self) -> None:
         """Held-out loss, mean over the objective's units."""
-        with self._kept_if_it_fails():
-            loss, parts = self.task.measure(self.counters.tokens_per_row)
+        try:
+            with self._kept_if_it_fails(), stoppable(self.task.base, self.should_stop):
+                loss, parts = self.task.measure(self.counters.tokens_per_row)
+        except StopRequested:
+            # What goes on from here measures first.
+            self._save()
+            raise self._stopped() from None
         self.parts[self.counters.step] = parts
         self.counters = replace(self.counters, last_loss=loss, measured=self.counters.step)
         better = loss < self.counters.best_loss

@@ -81,7 +81,7 @@ def test_no_vote_is_no_row(
     assert not (tmp_path / "votes.jsonl").exists()
 
 
-@pytest.mark.parametrize(("one", "other"), [("same", "same"), ("good", "")])
+@pytest.mark.parametrize(("one", "other"), [("same", "same"), ("good", ""), ("a  b\n", " a b")])
 def test_nothing_to_learn_from_is_no_row(one: str, other: str, tmp_path: Path, monkeypatch) -> None:
     conversation = Conversation({"a": says(one), "b": says(other)}, Generation(max_tokens=50))
     voted(conversation, tmp_path / "votes.jsonl", "1\n1\n1\n", monkeypatch)

@@ -132,6 +132,18 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     assert "Exception" not in done.stderr
 
 
+@pytest.mark.parametrize("name", ["faq.tsv", "faq.jsonl.gz", "FAQ.PARQUET"])
+def test_data_is_no_recipe(name: str, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(b"question\tanswer\n")
+    status, text = failed(["train", name], capsys, monkeypatch)
+    assert status == 2
+    lines = text.splitlines()
+    assert lines[0] == f"error: {name}: this is data, and train takes a recipe"
+    assert f'[data] has train = "{name}"' in lines[1]
+    assert f"kamerton check {name}" in lines[1]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -154,3 +166,25 @@ def test_an_error_about_the_system_hints_at_its_cause(capsys, monkeypatch) -> No
     _, text = failed(["train"], capsys, monkeypatch)
     assert text.splitlines()[0] == "error: runs/x: No space left on device"
     assert text.splitlines()[1].startswith("hint: make room on the disk")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "r.toml", "--project", "typo"], "--project: there is no folder typo"),
+        (["chat", "desk", "--project", "typo"], "--project: there is no folder typo"),
+        (["chat", "a", "b", "--votes", "typo/v.jsonl"], "--votes: there is no folder typo"),
+        (["variant", "merge", "desk", "typo/out"], "FOLDER: there is no folder typo"),
+        (["variant", "export", "desk", "--to", "typo/out"], "--to: there is no folder typo"),
+    ],
+)
+def test_mistyped_folders_are_not_made(
+    arguments, said, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.toml").write_text('name = "desk"\ndata.train = "d.jsonl"\n')
+    status, text = failed(arguments, capsys, monkeypatch)
+    assert status == 2
+    assert text.splitlines()[0] == f"error: {said}"
+    assert text.splitlines()[1].endswith("mkdir -p typo makes it")
+    assert [path.name for path in tmp_path.iterdir()] == ["r.toml"]

@@ -306,7 +306,7 @@ def test_answers_that_become_less_probable_are_explained(project: Project, desk:
         ("chats", {"kind": "kto"}, {}, DataError, "answers with a verdict"),
         (
             "pairs", {"kind": "dpo"}, {"start": "dsk"}, VariantError,
-            "start: there is no variant 'dsk'; did you mean 'desk'",
+            "did you mean 'desk'",
         ),
         (
             "pairs", {"kind": "dpo"}, {"adapter": {"kind": "fusion", "variants": ["dsk", "desk"]}},

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
+from kamerton.core.wording import counted
 from kamerton.data.audit.findings import Audit
 from kamerton.data.identity import normal_text
 
@@ -44,16 +45,21 @@ def _of_rows(found: Audit) -> Iterator[str]:
         share = len(found.rejections) / found.num_rows
         yield f"{len(found.rejections)} of {found.num_rows} rows cannot be used ({share:.1%})"
     if 0 < found.num_examples < _FEW_EXAMPLES:
-        yield f"only {found.num_examples} examples: results will vary a lot from seed to seed"
+        few = counted(found.num_examples, "example")
+        yield f"only {few}: results will vary a lot from seed to seed"
     if len(found.splits) > 1 and not found.num_other_splits:
         names = ", ".join(f"{name} ({number})" for name, number in found.splits.items())
         yield f"the splits {names} are all used together; data.split chooses among them"
     if found.exact_duplicates.number:
         share = found.exact_duplicates.number / found.num_examples
-        yield f"{found.exact_duplicates.number} examples repeat an earlier one ({share:.1%})"
+        repeat = counted(found.exact_duplicates.number, "example repeats", "examples repeat")
+        yield f"{repeat} an earlier one ({share:.1%})"
     if found.near_duplicates.number > _MANY_NEAR * found.num_examples:
         share = found.near_duplicates.number / found.num_examples
-        yield f"{found.near_duplicates.number} examples nearly repeat an earlier one ({share:.1%})"
+        repeat = counted(
+            found.near_duplicates.number, "example nearly repeats", "examples nearly repeat"
+        )
+        yield f"{repeat} an earlier one ({share:.1%})"
 
 
 def _of_unused(found: Audit) -> Iterator[str]:
@@ -112,14 +118,19 @@ def _of_answers(found: Audit) -> Iterator[str]:
         )
     if found.contradictions.number:
         # Of pairs and of feedback only what is judged both ways contradicts.
-        what = {
-            "preference": "pairs stand the other way round in another row",
-            "feedback": "answers are liked in one row and disliked in another",
-        }.get(found.format, "questions have different answers in different rows")
-        yield f"{found.contradictions.number} {what}, one at {found.contradictions.places[0]}"
+        one, many, what = {
+            "preference": ("pair stands", "pairs stand", "the other way round in another row"),
+            "feedback": ("answer is", "answers are", "liked in one row and disliked in another"),
+        }.get(
+            found.format,
+            ("question has", "questions have", "different answers in different rows"),
+        )
+        number = counted(found.contradictions.number, one, many)
+        yield f"{number} {what}, one at {found.contradictions.places[0]}"
     if found.identical_pairs.number:
+        number = counted(found.identical_pairs.number, "pair has", "pairs have")
         yield (
-            f"{found.identical_pairs.number} pairs have the same answer as better and worse, "
+            f"{number} the same answer as better and worse, "
             f"the first at {found.identical_pairs.places[0]}: training leaves them out"
         )
     if found.chosen_longer is not None and found.chosen_longer >= _LONGER:

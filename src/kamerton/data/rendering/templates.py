@@ -16,6 +16,7 @@ __all__ = [
     "has_own_template",
     "reads_argument",
     "template_of",
+    "templates_of",
     "tokenizer_hash",
     "with_date",
     "writes_date",
@@ -122,18 +123,30 @@ def template_of(tokenizer: Tokenizer, *, tools: bool = False) -> str:
     Returns:
         Jinja text: the tokenizer's own, or `PLAIN_TEMPLATE`.
     """
+    named = templates_of(tokenizer)
+    return named["tool_use"] if tools and "tool_use" in named else named["default"]
+
+
+def templates_of(tokenizer: Tokenizer) -> dict[str, str]:
+    """List the chat templates that render a tokenizer's chats.
+
+    Args:
+        tokenizer: A Transformers tokenizer.
+
+    Returns:
+        Jinja texts: "default", and "tool_use" where chats with tools have another.
+    """
     own = tokenizer.chat_template
     if not own:
-        return PLAIN_TEMPLATE
+        return {"default": PLAIN_TEMPLATE}
     if isinstance(own, Mapping):
         named = dict(own)
     elif isinstance(own, Sequence) and not isinstance(own, str):
         named = {entry["name"]: entry["template"] for entry in own}
     else:
-        return str(own)
-    if tools and "tool_use" in named:
-        return str(named["tool_use"])
-    return str(named.get("default") or next(iter(named.values())))
+        return {"default": str(own)}
+    used = {"default": str(named.get("default") or next(iter(named.values())))}
+    return used | {"tool_use": str(named["tool_use"])} if "tool_use" in named else used
 
 
 def reads_argument(tokenizer: Tokenizer, name: str) -> bool:

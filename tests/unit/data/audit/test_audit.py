@@ -75,10 +75,10 @@ def test_faults_are_counted_and_worded(tmp_path):
     text = "\n".join(found.warnings)
     for words in (
         "1 of 66 rows cannot be used (1.5%)",
-        "1 examples repeat an earlier one (1.5%)",
+        "1 example repeats an earlier one (1.5%)",
         "98% of rows share one label, 'x'",
         "fewer than 5 rows have the label 'y'",
-        "1 questions have different answers in different rows, one at",
+        "1 question has different answers in different rows, one at",
         "the longest input has 60,000 characters",
         "seem to be in another language: ru (1)",
         "personal data in examples: email (2), phone (1)",
@@ -91,7 +91,7 @@ def test_pairs(tmp_path):
     rows.append({"prompt": "q", "chosen": "same", "rejected": "same"})
     found = audit(load(tmp_path, rows))
     assert (found.identical_pairs.number, found.chosen_longer) == (1, 0.9)
-    assert any("1 pairs have the same answer" in warning for warning in found.warnings)
+    assert any("1 pair has the same answer" in warning for warning in found.warnings)
     assert any("the longer one in 90% of pairs" in warning for warning in found.warnings)
 
 

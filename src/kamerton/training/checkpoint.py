@@ -5,7 +5,7 @@ remains to be stored is the adapter, the optimiser, the best weights so far and 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -195,19 +195,38 @@ def restore_optimiser(
     parameters: Mapping[str, torch.nn.Parameter],
     tensors: Mapping[str, Tensor],
 ) -> None:
-    """Put a flattened state back.
+    """Put a flattened state back where the optimiser itself keeps it.
 
     Args:
         optimiser: A fresh optimiser over the parameters.
-        parameters: By name.
+        parameters: By name; put their values back after this, not before.
         tensors: As `optimiser_tensors` gave them.
     """
+    stepped = {name.rpartition("/")[0] for name in tensors}
+    _make_states(optimiser, [parameters[name] for name in sorted(stepped)])
     for name, tensor in tensors.items():
         parameter_name, _, key = name.rpartition("/")
-        parameter = parameters[parameter_name]
+        state = optimiser.state[parameters[parameter_name]]
         if key.endswith(_INT):
-            optimiser.state[parameter][key.removesuffix(_INT)] = int(tensor)
+            state[key.removesuffix(_INT)] = int(tensor)
             continue
-        # Step counts stay where the optimiser keeps them, moments go to the parameter's device.
-        value = tensor.clone() if tensor.ndim == 0 else tensor.to(parameter.device)
-        optimiser.state[parameter][key] = value
+        kept: Tensor = state[key]
+        assert kept.shape == tensor.shape, f"{name} has another shape than the optimiser's"
+        kept.copy_(tensor)
+
+
+def _make_states(optimiser: torch.optim.Optimizer, stepped: Sequence[torch.nn.Parameter]) -> None:
+    """Let an optimiser make its states by a step of length zero.
+
+    Only the optimiser knows where a tensor belongs: on a GPU, fused AdamW wants its step counts
+    beside the weights, plain AdamW on the CPU, and paged states in memory of their own.
+    """
+    rates = [group["lr"] for group in optimiser.param_groups]
+    for group in optimiser.param_groups:
+        group["lr"] = 0.0
+    for parameter in stepped:
+        parameter.grad = torch.zeros_like(parameter)
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    for group, rate in zip(optimiser.param_groups, rates, strict=True):
+        group["lr"] = rate

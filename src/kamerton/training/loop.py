@@ -171,8 +171,8 @@ class _Run:
         checkpoint = load_checkpoint(self.path, self.task.identity)
         if checkpoint is None:
             return False
-        load_tensors(self.task.adapter, checkpoint.adapter)
         restore_optimiser(self.optimiser, self.parameters, checkpoint.optimiser)
+        load_tensors(self.task.adapter, checkpoint.adapter)
         self.best = dict(checkpoint.best)
         self.counters = replace(checkpoint.counters, failed=False)
         self.task.base.ragged = self.task.base.ragged and checkpoint.counters.ragged

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
+from torch import Tensor
 
 from kamerton import __version__
 from kamerton.adapters.adapter import Adapter
@@ -39,6 +40,9 @@ from kamerton.training.task import Outcome, Task
 __all__ = ["EVENTS_FILE", "Made", "make_variant"]
 
 EVENTS_FILE = "events.jsonl"
+
+# Logits of so many of an example's last tokens show whether the head has learned.
+_EFFECT_TOKENS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,16 +185,21 @@ def _follow(
 @torch.no_grad()
 def _ensure_effect(base: Base, adapter: Adapter, example: Trainable) -> None:
     """Refuse an adapter that answers exactly like the base: it would be a silent no-op."""
-    ids = torch.from_numpy(first_ids(example)).long().to(base.device)
-    layout = Layout.of_lengths([len(ids)])
-    trained = base.hidden(ids, layout)
+    trained = _answers(base, example)
     with adapter.disabled():
-        plain = base.hidden(ids, layout)
+        plain = _answers(base, example)
     # One number begins as 0 everywhere: its head learns before the hidden states do.
     head = base.score_head
     judges = head is not None and head.num_scores == 1 and bool(head.weight.any())
-    if torch.equal(trained, plain) and not judges:
+    if all(map(torch.equal, trained, plain)) and not judges:
         raise _no_effect("leaves the base's answers unchanged")
+
+
+def _answers(base: Base, example: Trainable) -> tuple[Tensor, Tensor]:
+    """Hidden states of an example, and some of its logits: what learned may be the head alone."""
+    ids = torch.from_numpy(first_ids(example)).long().to(base.device)
+    hidden = base.hidden(ids, Layout.of_lengths([len(ids)]))
+    return hidden, base.head.logits(hidden[-_EFFECT_TOKENS:])
 
 
 def _no_effect(what: str) -> AdapterError:

@@ -17,6 +17,7 @@ from kamerton.models.fused import fuse_blocks
 from kamerton.models.lazy import load_quantised
 from kamerton.models.quantise import count_parameters, quantise_model
 from kamerton.models.stored_nf4 import stored_method
+from kamerton.models.trial import try_out
 
 __all__ = [
     "DType",
@@ -188,6 +189,9 @@ def wrap_model(
 
     Returns:
         The base.
+
+    Raises:
+        ModelError: If the model cannot run a row of tokens.
     """
     notice = prepare_model(model)
     identity = BaseIdentity(
@@ -201,7 +205,9 @@ def wrap_model(
         vocab_size=model.get_input_embeddings().weight.shape[0],
         quantise=quantise,
     )
-    return Base(model, tokenizer, identity, ragged=notice is None, notice=notice)
+    base = Base(model, tokenizer, identity, ragged=notice is None, notice=notice)
+    try_out(base)
+    return base
 
 
 def prepare_model(model: Any) -> str | None:

@@ -18,7 +18,13 @@ from kamerton.core.errors import AdapterError, InterruptedRun, SettingsError, Tr
 from kamerton.core.events import Notice, Sink, fan_out
 from kamerton.data.dataset import Prepared
 from kamerton.data.rendering.rendered import Trainable
-from kamerton.flows.findings import explain, metrics_of, say_counts, say_slow_dtype
+from kamerton.flows.findings import (
+    explain,
+    metrics_of,
+    say_counts,
+    say_fused_experts,
+    say_slow_dtype,
+)
 from kamerton.flows.prepare import make_prompt, read_examples
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.rewards import read_judges
@@ -109,6 +115,7 @@ def _make_alone(
         quantise=recipe.base.quantise,
     )
     say_slow_dtype(base, sink)
+    say_fused_experts(base, recipe.adapter, sink)
     prompt = make_prompt(recipe, examples.train)
     parts = Parts(start, members, judges, folder)
     outcome, files, metrics = None, dict[str, bytes](), dict[str, float]()

@@ -1,4 +1,4 @@
-"""Checkpoints: what an optimiser keeps comes back where it keeps it."""
+"""Checkpoints: what an optimiser keeps comes back where it keeps it; large ones are rarer."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kamerton.training.checkpoint import optimiser_tensors, restore_optimiser
+from kamerton.training.checkpoint import optimiser_tensors, pause_after, restore_optimiser
 
 
 class CountsBeside(torch.optim.Optimizer):
@@ -74,3 +74,12 @@ def test_a_restored_optimiser_goes_on_as_before(fused: bool) -> None:
     stepped(fresh, again)
     for name, parameter in named.items():
         assert torch.equal(parameter, again[name])
+
+
+@pytest.mark.parametrize(
+    ("took_s", "every_s", "pause_s"),
+    [(0.1, 30.0, 30.0), (10.0, 30.0, 190.0), (10.0, 0.0, 0.0)],
+)
+def test_saving_takes_a_twentieth_of_the_time(took_s, every_s, pause_s) -> None:
+    assert pause_after(took_s, every_s) == pytest.approx(pause_s)
+    assert every_s == 0 or took_s / (took_s + pause_s) <= 0.05

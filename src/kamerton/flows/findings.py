@@ -8,8 +8,8 @@ from kamerton.core.settings import Settings
 from kamerton.data.dataset import Prepared
 from kamerton.data.examples import ClassificationExample, FeedbackExample
 from kamerton.models.base import Base
+from kamerton.models.dtype import has_bf16
 from kamerton.models.experts import fused_experts
-from kamerton.models.load import has_fast_bf16
 from kamerton.training.task import Outcome, Task
 
 __all__ = ["explain", "metrics_of", "say_counts", "say_fused_experts", "say_slow_dtype"]
@@ -47,7 +47,7 @@ def say_slow_dtype(base: Base, sink: Sink) -> None:
         base: As it was loaded.
         sink: Receives notices.
     """
-    if base.device.type == "cpu" and base.dtype.itemsize == 2 and not has_fast_bf16(base.device):
+    if base.device.type == "cpu" and base.dtype.itemsize == 2 and not has_bf16(base.device):
         name = str(base.dtype).removeprefix("torch.")
         sink(
             Notice(

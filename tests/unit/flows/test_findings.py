@@ -18,7 +18,7 @@ from tests.shapes import tiny_base
 def test_16_bits_on_a_cpu_without_them_are_warned_of(
     dtype: str, fast: bool, told: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(findings, "has_fast_bf16", lambda device: fast)
+    monkeypatch.setattr(findings, "has_bf16", lambda device: fast)
     seen: list[Notice] = []
     findings.say_slow_dtype(load_base("builtin:nano", dtype=dtype), seen.append)
     assert [notice.level for notice in seen] == ["warning"] * told

@@ -25,7 +25,8 @@ from kamerton.flows.findings import (
     say_fused_experts,
     say_slow_dtype,
 )
-from kamerton.flows.prepare import make_prompt, read_examples
+from kamerton.flows.measure import measure_general_loss, say_forgotten
+from kamerton.flows.prepare import make_prompt, read_examples, renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.rewards import read_judges
 from kamerton.flows.start import read_members, read_start, taken_over
@@ -129,6 +130,7 @@ def _make_alone(
             raise _no_effect(f"leaves '{start.name}' as it was")
         _ensure_effect(base, task.adapter, task.train[0])
         explain(metrics, sink)
+        _say_forgotten(recipe, base, task.adapter, sink)
     manifest = _manifest(recipe, folder, examples, base, prompt, metrics, parts.parents)
 
     def kept(name: str) -> None:
@@ -200,6 +202,16 @@ def _ensure_effect(base: Base, adapter: Adapter, example: Trainable) -> None:
     judges = head is not None and head.num_scores == 1 and bool(head.weight.any())
     if all(map(torch.equal, trained, plain)) and not judges:
         raise _no_effect("leaves the base's answers unchanged")
+
+
+def _say_forgotten(recipe: Recipe, base: Base, adapter: Adapter, sink: Sink) -> None:
+    """Warn when general text has become much less probable."""
+    if base.score_head is not None:
+        return
+    with adapter.disabled():
+        before = measure_general_loss(base, renderer_of(base, recipe.render))
+    after = measure_general_loss(base, renderer_of(base, recipe.render, recipe.adapter))
+    say_forgotten(recipe.name, before, after, sink)
 
 
 def _answers(base: Base, example: Trainable) -> tuple[Tensor, Tensor]:

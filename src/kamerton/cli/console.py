@@ -221,7 +221,8 @@ class _Bars:
                 f"{facts['trainable']:,} trainable parameters "
                 f"({100 * facts['share']:.2f} % of the base), {facts['dtype']}; "
                 f"{facts['tokens']:,} tokens an epoch{learned}; "
-                f"activations about {facts['activation_bytes_per_row'] / 2**20:,.0f} MiB a row",
+                f"activations about {facts['activation_bytes_per_row'] / 2**20:,.0f} MiB a row, "
+                f"gradients and optimiser {facts['optimiser_bytes'] / 2**20:,.0f} MiB",
                 style="dim",
             )
 

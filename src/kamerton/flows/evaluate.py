@@ -34,6 +34,7 @@ from kamerton.evaluation.settings import Check, EvaluationSettings
 from kamerton.evaluation.table import markdown_table
 from kamerton.evaluation.task import Answers, Item, make_items, spread
 from kamerton.flows.contestants import Contestant, Measurable, render_questions
+from kamerton.flows.measure import say_forgotten
 from kamerton.flows.prepare import make_prompt, read_examples, renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.reward_accuracy import with_reward_accuracy
@@ -139,6 +140,8 @@ def evaluate_variants(
         for one, own in zip(contestants, asked, strict=True)
     ]
     answers = with_reward_accuracy(answers, stored)
+    for one in answers[len(answers) - len(stored) :]:
+        say_forgotten(one.variant, answers[0].general_loss, one.general_loss, sink)
     comparison = compare(items, answers, settings, against=baselines)
     try:
         _record(variants, comparison, items, workspace)

@@ -27,6 +27,7 @@ from kamerton.flows.recipe import Recipe
 from kamerton.flows.references import cached_references
 from kamerton.flows.reward_functions import function_hashes
 from kamerton.flows.start import ensure_same_weights
+from kamerton.flows.unknown import say_unknown
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import EmbeddedEngine, room_of
 from kamerton.models.base import Base
@@ -105,6 +106,7 @@ def make_task(
         )  # fmt: skip
 
     train_rows = render(examples.train, "training examples")
+    say_unknown(base.tokenizer, train_rows, sink)
     held_rows = render(examples.holdout, "held-out examples", examples.train)
     adapter = _attached(recipe, base, parts, train_rows[0])
     _check_room(base, [*train_rows, *held_rows])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
+from torch import Tensor
 
 from kamerton import __version__
 from kamerton.adapters.adapter import Adapter
@@ -19,9 +20,16 @@ from kamerton.data.dataset import Prepared
 from kamerton.data.rendering.rendered import Trainable
 from kamerton.data.rendering.templates import templates_of
 from kamerton.flows.dates import dated
-from kamerton.flows.findings import explain, metrics_of, say_counts, say_slow_dtype
+from kamerton.flows.findings import (
+    explain,
+    metrics_of,
+    say_counts,
+    say_fused_experts,
+    say_slow_dtype,
+)
 from kamerton.flows.finished import key_of_run, note_finished, read_finished, stamps_of_data
-from kamerton.flows.prepare import make_prompt, read_examples
+from kamerton.flows.measure import measure_general_loss, say_forgotten
+from kamerton.flows.prepare import make_prompt, read_examples, renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.rewards import read_judges
 from kamerton.flows.start import read_members, read_start, taken_over
@@ -44,6 +52,9 @@ from kamerton.training.task import Outcome, Task
 __all__ = ["EVENTS_FILE", "Made", "make_variant"]
 
 EVENTS_FILE = "events.jsonl"
+
+# Logits of so many of an example's last tokens show whether the head has learned.
+_EFFECT_TOKENS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +131,7 @@ def _make_alone(
     # A base that had to be fetched is only known now.
     key = key or key_of_run(recipe, folder, parts.parents, stamps)
     say_slow_dtype(base, sink)
+    say_fused_experts(base, recipe.adapter, sink)
     for parent in parts.parents:
         say_other_template(parent, base, sink)
     if start is not None:
@@ -137,6 +149,7 @@ def _make_alone(
             raise _no_effect(f"leaves '{start.name}' as it was")
         _ensure_effect(base, task.adapter, task.train[0])
         explain(metrics, sink)
+        _say_forgotten(recipe, base, task.adapter, sink)
     manifest = _manifest(recipe, folder, examples, base, prompt, metrics, parts.parents)
 
     def kept(name: str) -> None:
@@ -207,16 +220,31 @@ def _follow(
 @torch.no_grad()
 def _ensure_effect(base: Base, adapter: Adapter, example: Trainable) -> None:
     """Refuse an adapter that answers exactly like the base: it would be a silent no-op."""
-    ids = torch.from_numpy(first_ids(example)).long().to(base.device)
-    layout = Layout.of_lengths([len(ids)])
-    trained = base.hidden(ids, layout)
+    trained = _answers(base, example)
     with adapter.disabled():
-        plain = base.hidden(ids, layout)
+        plain = _answers(base, example)
     # One number begins as 0 everywhere: its head learns before the hidden states do.
     head = base.score_head
     judges = head is not None and head.num_scores == 1 and bool(head.weight.any())
-    if torch.equal(trained, plain) and not judges:
+    if all(map(torch.equal, trained, plain)) and not judges:
         raise _no_effect("leaves the base's answers unchanged")
+
+
+def _say_forgotten(recipe: Recipe, base: Base, adapter: Adapter, sink: Sink) -> None:
+    """Warn when general text has become much less probable."""
+    if base.score_head is not None:
+        return
+    with adapter.disabled():
+        before = measure_general_loss(base, renderer_of(base, recipe.render))
+    after = measure_general_loss(base, renderer_of(base, recipe.render, recipe.adapter))
+    say_forgotten(recipe.name, before, after, sink)
+
+
+def _answers(base: Base, example: Trainable) -> tuple[Tensor, Tensor]:
+    """Hidden states of an example, and some of its logits: what learned may be the head alone."""
+    ids = torch.from_numpy(first_ids(example)).long().to(base.device)
+    hidden = base.hidden(ids, Layout.of_lengths([len(ids)]))
+    return hidden, base.head.logits(hidden[-_EFFECT_TOKENS:])
 
 
 def _no_effect(what: str) -> AdapterError:

@@ -310,6 +310,8 @@ def supports_ragged(model: Any) -> str | None:
     other = sorted(k for k in kinds if any(name in k for name in _LINEAR_ATTENTION))
     if other:
         return f"{type(model).__name__} mixes in layers that are not attention ({other[0]})"
+    if any("chunk" in kind for kind in kinds):
+        return f"{type(model).__name__} attends within chunks of a text"
     return None
 
 
@@ -365,7 +367,25 @@ def decoder_blocks(model: nn.Module) -> nn.ModuleList:
         ModelError: If there is no such list.
     """
     num_layers = model.config.get_text_config().num_hidden_layers  # type: ignore[union-attr,operator]
-    for module in model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == num_layers:
-            return module
-    raise ModelError(f"{type(model).__name__} has no list of {num_layers} decoder blocks")
+    embeddings = model.get_input_embeddings()  # type: ignore[operator]
+    named = dict(model.named_modules())
+    token_path = next((name for name, module in named.items() if module is embeddings), "")
+
+    def nearness(path: str) -> tuple[int, int]:
+        # Blocks of text stand beside the embeddings of tokens, a vision tower stands apart.
+        parts = path.split(".")
+        shared = 0
+        for one, other in zip(parts, token_path.split("."), strict=False):
+            if one != other:
+                break
+            shared += 1
+        return shared, -len(parts)
+
+    lists = {
+        name: module
+        for name, module in named.items()
+        if isinstance(module, nn.ModuleList) and len(module) == num_layers
+    }
+    if not lists:
+        raise ModelError(f"{type(model).__name__} has no list of {num_layers} decoder blocks")
+    return lists[max(lists, key=nearness)]

@@ -13,18 +13,19 @@ from kamerton.core.files import hash_file, hash_json, write_atomically
 from kamerton.data.rendering.templates import template_of, tokenizer_hash
 from kamerton.models.base import Base, BaseIdentity, supports_ragged, use_ragged
 from kamerton.models.codecs import Quantisation
+from kamerton.models.dtype import computes_faster_in_bf16
 from kamerton.models.first_check import read_untouched, settle
 from kamerton.models.fused import fuse_blocks
 from kamerton.models.hub import commit_of, from_hub
 from kamerton.models.lazy import load_quantised
 from kamerton.models.quantise import count_parameters, quantise_model
 from kamerton.models.stored_nf4 import stored_method
+from kamerton.models.trial import try_out
 
 __all__ = [
     "DType",
     "all_files_hash",
     "find_base",
-    "has_fast_bf16",
     "load_base",
     "load_tokenizer",
     "pick_device",
@@ -81,7 +82,7 @@ def load_base(
 
     Args:
         name: As for `find_base`.
-        dtype: Of weights and computation; `auto` is bf16 where the machine has fast bf16.
+        dtype: Of weights and computation; `auto` is bf16 where the machine computes faster in it.
         device: `auto` takes a GPU when there is one.
         quantise: How the linear layers of the decoder blocks are held; `none` leaves them as they
             are.
@@ -197,7 +198,7 @@ def wrap_model(
         The base; it says what the model said before it was touched.
 
     Raises:
-        ModelError: If it cannot be made to.
+        ModelError: If it cannot be made to, or cannot run a row of tokens.
     """
     model.eval()
     reference = read_untouched(model, tokenizer)
@@ -217,6 +218,7 @@ def wrap_model(
     base = Base(model, tokenizer, identity, ragged=notice is None, notice=notice)
     if reference is not None:
         settle(base, reference)
+    try_out(base)
     return base
 
 
@@ -272,26 +274,9 @@ def pick_device(device: str) -> torch.device:
     return where
 
 
-def has_fast_bf16(device: torch.device) -> bool:
-    """Tell whether bf16 matrix products are faster than fp32 ones.
-
-    Args:
-        device: Where they would run.
-
-    Returns:
-        True on GPUs since Ampere and on CPUs with AMX or AVX-512 BF16.
-    """
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu":
-        cpu: Any = torch.cpu
-        return bool(cpu._is_amx_tile_supported() or cpu._is_avx512_bf16_supported())
-    return False
-
-
 def _pick_dtype(dtype: DType, device: torch.device) -> torch.dtype:
     if dtype == "auto":
-        return torch.bfloat16 if has_fast_bf16(device) else torch.float32
+        return torch.bfloat16 if computes_faster_in_bf16(device) else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
 
 

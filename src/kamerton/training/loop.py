@@ -34,11 +34,13 @@ from kamerton.data.rendering.rendered import Trainable
 from kamerton.models.base import compile_blocks
 from kamerton.models.first_check import OWN_PARTS, use_own_parts
 from kamerton.objectives.objective import Experience, Objective
+from kamerton.training.best import BestWeights
 from kamerton.training.checkpoint import (
     Checkpoint,
     Counters,
     load_checkpoint,
     optimiser_tensors,
+    pause_after,
     restore_optimiser,
     save_checkpoint,
 )
@@ -50,7 +52,7 @@ from kamerton.training.memory import (
     recompute_blocks,
     saved_bytes_per_token,
 )
-from kamerton.training.optimiser import make_optimiser
+from kamerton.training.optimiser import make_optimiser, optimiser_bytes
 from kamerton.training.plan import epoch_ends, learning_rate_at, plan_run
 from kamerton.training.rows import make_row, num_labelled, num_tokens
 from kamerton.training.scoring import References, add_gradient
@@ -64,6 +66,10 @@ CHECKPOINT_FILE = "checkpoint.safetensors"
 _Result = TypeVar("_Result")
 _CHECK_TOKENS = 512
 _FEW_STEPS = 20
+_LESS_STATE = (
+    'set train.optimiser = "apollo" (or "adamw-8bit" on a GPU), train fewer weights, or take a '
+    "smaller base"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +116,9 @@ class _Run:
         self._lengths = [self._count(example) for example in task.train]
         self.plan = plan_run(self._lengths, self.settings)
         self.optimiser = make_optimiser(task.adapter, self.settings)
-        self.best: dict[str, Tensor] = {}
+        self.best = BestWeights(task.folder)
+        # The step whose best weights the last checkpoint names.
+        self.saved_best = -1
         self.parts: dict[int, Mapping[str, float]] = {}
         self.counters = Counters(tokens_per_row=self.settings.tokens_per_row)
         self.path = task.folder / CHECKPOINT_FILE
@@ -147,7 +155,7 @@ class _Run:
         )
         if due:
             self._measure()
-        saved_at = time.monotonic()
+        saved_at, pause_s = time.monotonic(), self.settings.checkpoint_every_s
         told = False
         while self.counters.step < len(self.plan) and not self._given_up():
             self._step()
@@ -158,9 +166,11 @@ class _Run:
                 told = True
                 self._say_forecast(ends)
             interrupted = should_stop()
-            if interrupted or time.monotonic() - saved_at >= self.settings.checkpoint_every_s:
+            if interrupted or time.monotonic() - saved_at >= pause_s:
+                began = time.monotonic()
                 self._save()
                 saved_at = time.monotonic()
+                pause_s = pause_after(saved_at - began, self.settings.checkpoint_every_s)
             if interrupted:
                 raise self._stopped()
         self._save()
@@ -192,14 +202,20 @@ class _Run:
     def _given_up(self) -> bool:
         return 0 < self.settings.patience <= self.counters.since_best
 
+    def _keeps_best(self) -> bool:
+        """Whether there are best weights, and they are wanted."""
+        return self.settings.keep == "best" and self.counters.best_step >= 0
+
     def _restore(self) -> bool:
         checkpoint = load_checkpoint(self.path, self.task.identity)
         if checkpoint is None:
             return False
-        load_tensors(self.task.adapter, checkpoint.adapter)
         restore_optimiser(self.optimiser, self.parameters, checkpoint.optimiser)
-        self.best = dict(checkpoint.best)
+        load_tensors(self.task.adapter, checkpoint.adapter)
         self.counters = replace(checkpoint.counters, failed=False)
+        self.saved_best = self.counters.best_step
+        if self._keeps_best():
+            self.best.ensure(self.counters.best_step)
         self.task.base.ragged = self.task.base.ragged and checkpoint.counters.ragged
         if not checkpoint.counters.blockwise:
             use_own_parts(self.task.base)
@@ -238,13 +254,7 @@ class _Run:
         per_token = saved_bytes_per_token(base, row)
         longest = max(self._lengths)
         per_row = max(longest, min(settings.tokens_per_row, settings.tokens_per_step))
-        recomputed = {"none": 0, "all": base.num_layers}.get(settings.recompute)
-        if recomputed is None:
-            recomputed = blocks_to_recompute(
-                per_token, per_row, base.num_layers, free_bytes(base.device)
-            )
-        if recomputed and settings.recompute == "auto":
-            self.sink(Notice(f"recomputing {recomputed} of {base.num_layers} blocks to fit"))
+        recomputed = self._blocks_to_recompute(per_token, per_row, facts)
         self.counters = replace(
             self.counters,
             recomputed_blocks=recomputed,
@@ -255,6 +265,26 @@ class _Run:
         facts["dtype"] = str(base.dtype).removeprefix("torch.")
         facts["tokens"] = sum(self._lengths)
         return facts
+
+    def _blocks_to_recompute(
+        self, per_token: float, per_row: int, facts: dict[str, float | int | str]
+    ) -> int:
+        """Choose how many blocks to recompute, beside the gradients and states that come later."""
+        base, settings = self.task.base, self.settings
+        needed = optimiser_bytes(self.parameters.values(), settings, base.device.type)
+        facts["optimiser_bytes"] = needed
+        free = free_bytes(base.device)
+        if needed > free:
+            gib = f"{needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free"
+            message = f"gradients and optimiser states will take {gib}: {_LESS_STATE}"
+            self.sink(Notice(message, "warning"))
+        if settings.recompute != "auto":
+            return base.num_layers if settings.recompute == "all" else 0
+        left = max(0, free - needed)
+        recomputed = blocks_to_recompute(per_token, per_row, base.num_layers, left)
+        if recomputed:
+            self.sink(Notice(f"recomputing {recomputed} of {base.num_layers} blocks to fit"))
+        return recomputed
 
     def _few(self) -> list[int]:
         """Choose examples of the first step for the checks before it."""
@@ -282,7 +312,7 @@ class _Run:
         for update in range(batch.updates):
             loss, parts = self._fitting(partial(self._gradient, batch, update), lengths)
             grad_norm = self._guard(loss, number)
-            self.optimiser.step()
+            self._update()
         seconds = time.monotonic() - started
         self.paces.append(Pace(sum(planned), seconds))
         self.counters = replace(
@@ -386,6 +416,22 @@ class _Run:
             )
         return norm
 
+    def _update(self) -> None:
+        """Move the weights; the first time, the optimiser makes its states, and may find no room.
+
+        A step that stopped half way cannot be taken again, and smaller rows would not help it.
+        """
+        try:
+            self.optimiser.step()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrainingError(
+                "out of memory in the optimiser's step: its states do not fit beside the weights "
+                "and their gradients",
+                hint=_LESS_STATE,
+            ) from error
+
     def _shrink(self, lengths: Sequence[int], error: RuntimeError) -> None:
         """Halve the rows; when they cannot get smaller, recompute blocks; else give up.
 
@@ -427,10 +473,12 @@ class _Run:
         self.counters = replace(self.counters, last_loss=loss, measured=self.counters.step)
         better = loss < self.counters.best_loss
         if better:
-            self.best = {name: p.detach().clone() for name, p in self.parameters.items()}
             self.counters = replace(
                 self.counters, best_loss=loss, best_step=self.counters.step, since_best=0
             )
+            if self._keeps_best():
+                self.best.save(self.counters.step, self.parameters)
+                self.best.keep_only({self.counters.step, self.saved_best})
         else:
             self.counters = replace(self.counters, since_best=self.counters.since_best + 1)
         self.sink(HoldoutMeasured(self.counters.step, loss, better, parts))
@@ -441,18 +489,19 @@ class _Run:
             identity=self.task.identity,
             counters=self.counters,
             adapter={name: p.detach() for name, p in self.parameters.items()},
-            best=self.best,
             optimiser=optimiser_tensors(self.optimiser, names),
         )
         save_checkpoint(self.path, checkpoint)
+        self.saved_best = self.counters.best_step
+        self.best.keep_only({self.saved_best})
         self.sink(CheckpointSaved(self.counters.step, self.path))
 
     def _outcome(self, reason: str) -> Outcome:
         counters = self.counters
         # The last step is always measured, so the latest loss is that of the last weights.
         kept, loss = counters.step, counters.last_loss if self.task.holdout else None
-        if self.best and self.settings.keep == "best":
-            load_tensors(self.task.adapter, self.best)
+        if self._keeps_best():
+            self.best.load(counters.best_step, self.parameters)
             kept, loss = counters.best_step, counters.best_loss
         metrics = {} if loss is None else {"holdout_loss": loss}
         self.sink(RunFinished(self.task.name, counters.step, reason, metrics))

@@ -36,6 +36,19 @@ def variants(tmp_path_factory) -> dict[str, Variant]:
     return made
 
 
+HEADS = ('{ kind = "lora", targets = ["head"] }', '{ kind = "full", parts = ["head"] }')
+
+
+@pytest.mark.parametrize("adapter", HEADS)
+def test_the_head_alone_can_learn(tmp_path: Path, adapter: str) -> None:
+    """Hidden states stay as they are then; the answers do not."""
+    path = make_project(tmp_path, num_rows=12)
+    options = (f"adapter={adapter}", "train.max_steps=4", "train.learning_rate=1e-2")
+    made = make_variant(Recipe.read(path, options), tmp_path, Workspace(tmp_path), lambda _: None)
+    metrics = made.variant.manifest.metrics
+    assert metrics["holdout_loss"] < metrics["holdout_loss_base"]
+
+
 @pytest.mark.parametrize("method", list(METHODS))
 def test_it_learns_and_answers(variants: dict[str, Variant], method: str) -> None:
     manifest = variants[method].manifest

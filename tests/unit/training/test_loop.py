@@ -15,7 +15,7 @@ from kamerton.data.examples import Place
 from kamerton.data.rendering.renderer import Rendered
 from kamerton.models.base import Base
 from kamerton.objectives.sft import Sft
-from kamerton.training import scoring
+from kamerton.training import loop, scoring
 from kamerton.training.forecast import Pace, is_known, seconds_left
 from kamerton.training.loop import CHECKPOINT_FILE, train
 from kamerton.training.plan import plan_epoch
@@ -253,6 +253,43 @@ def test_early_stopping_keeps_the_best(runs: Runs) -> None:
     assert again.num_steps == outcome.num_steps
 
 
+def test_a_kill_between_best_weights_and_checkpoint_changes_nothing(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SMALL.model_copy(update={"evaluate_every": 2})
+    held = examples(5, seed=9)
+    whole = runs(settings, holdout=held)
+    undisturbed = runs.weights
+    assert len(list(tmp_path.glob("best-*"))) == 1
+    (tmp_path / CHECKPOINT_FILE).unlink()
+    real, saved = loop.save_checkpoint, []
+
+    def killed(path, checkpoint):
+        saved.append(checkpoint.counters.step)
+        if len(saved) == 4:
+            raise KeyboardInterrupt
+        real(path, checkpoint)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "save_checkpoint", killed)
+        with pytest.raises(KeyboardInterrupt):
+            runs(settings, holdout=held)
+    # Those of the last checkpoint, and those that the next one would have named.
+    assert {path.stem for path in tmp_path.glob("best-*")} == {"best-2", "best-4"}
+    resumed = runs(settings, holdout=held)
+    assert runs.of(RunStarted)[0].first_step == 3
+    assert same(runs.weights, undisturbed)
+    assert (resumed.kept_step, resumed.holdout_loss) == (whole.kept_step, whole.holdout_loss)
+
+
+def test_best_weights_that_are_gone_are_said(runs: Runs, tmp_path: Path) -> None:
+    runs(SMALL, holdout=examples(5, seed=9))
+    for path in tmp_path.glob("best-*"):
+        path.unlink()
+    with pytest.raises(TrainingError, match="best weights so far"):
+        runs(SMALL, holdout=examples(5, seed=9))
+
+
 def contradicting(count: int) -> list[Rendered]:
     """What is learned from `examples` with other answers: learning makes their loss rise."""
     made = []
@@ -362,3 +399,32 @@ def test_padded_rows_train_the_same(runs: Runs, tmp_path: Path, monkeypatch) -> 
 def test_nothing_to_train_is_an_error(runs: Runs) -> None:
     with pytest.raises(TrainingError, match="no example"):
         runs(SMALL, train=[])
+
+
+def test_gradients_and_states_count_before_the_rows(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows get what is left: of 12 bytes a trained number none are there before the first step."""
+    settings = SMALL.model_copy(update={"max_steps": 1})
+    runs(settings)
+    facts = runs.of(RunStarted)[0].facts
+    needed = facts["optimiser_bytes"]
+    assert needed == 12 * facts["trainable"]
+    rows = 2 * facts["activation_bytes_per_row"]
+    for free, recomputed in ((needed + rows, False), (needed + rows // 2, True), (100, True)):
+        (tmp_path / CHECKPOINT_FILE).unlink()
+        monkeypatch.setattr(loop, "free_bytes", lambda device, free=free: free)
+        runs(settings)
+        said = [event.message for event in runs.of(Notice)]
+        assert any("recomputing" in message for message in said) is recomputed
+        assert any("will take" in message for message in said) is (free == 100)
+
+
+def test_no_room_for_states_is_an_error(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self, closure=None):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", full)
+    with pytest.raises(TrainingError, match="optimiser's step") as raised:
+        runs(SMALL)
+    assert "apollo" in str(raised.value.hint)

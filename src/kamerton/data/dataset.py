@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 from kamerton.core.errors import DataError
 from kamerton.data.examples import Example, Place
 from kamerton.data.formats.detection import Schema, detect_format, settle_schema
 from kamerton.data.formats.parsing import parse_row
 from kamerton.data.formats.ratings import RatedAnswer, RatedAnswers
+from kamerton.data.formats.speakers import Speakers
+from kamerton.data.formats.threads import TREE, Threads, find_threads, turns_column
 from kamerton.data.identity import content_hash
 from kamerton.data.privacy.redaction import Redactor
 from kamerton.data.reading.readers import read_rows
@@ -23,6 +26,8 @@ __all__ = ["Loaded", "Prepared", "ensure_usable", "load_examples", "load_holdout
 
 _SAMPLE_ROWS = 100
 _NAMED_REJECTIONS = 3
+# What `data.columns` says of single turns rather than of rows.
+_OF_TURNS = ("role", "content", "conversation")
 # A format to those its rows turn into when one field is left out.
 _LESSER = {
     "preference": ("chat", "ranking"),
@@ -48,6 +53,7 @@ class Loaded:
         schema: What the rows are and where the fields stand.
         splits: Rows per split, where the source holds several.
         fingerprint: Hash of the examples' content and order.
+        notices: What was joined or left out while reading, one sentence each.
     """
 
     source: str
@@ -58,6 +64,7 @@ class Loaded:
     schema: Schema
     splits: Mapping[str, int] = field(default_factory=dict)
     fingerprint: str = ""
+    notices: tuple[str, ...] = ()
 
     @property
     def unusable(self) -> float:
@@ -127,14 +134,13 @@ def load_examples(
         raise DataError(
             f"{name}: none of {len(head)} rows can be read:\n{_listed(_rejections(head))}"
         )
-    schema = settle_schema(
-        [row.fields for row in sample],
-        name=name,
-        format=settings.format,
-        columns=settings.columns,
-        group=settings.group,
-        pairs=settings.pairs,
-    )
+    speakers = Speakers(settings.roles, settings.columns)
+    threads = _threads(settings, name, [row.fields for row in sample], speakers)
+    if threads is not None:
+        rows = threads.join(chain(head, rows))
+        head = list(islice(rows, _SAMPLE_ROWS))
+        sample = [row for row in head if isinstance(row, Row)]
+    schema = _schema(settings, name, [row.fields for row in sample], speakers, threads)
     if settings.redact and redactor is None:
         redactor = Redactor()
     examples: Spool[Example] = Spool()
@@ -174,6 +180,10 @@ def load_examples(
         schema=schema,
         splits=wanted.splits,
         fingerprint=content.hexdigest(),
+        notices=(
+            *(threads.notices if threads is not None else ()),
+            *(f"{count} {what} are left out" for what, count in speakers.left_out.items()),
+        ),
     )
 
 
@@ -272,6 +282,46 @@ class _Wanted:
                 self.num_others += 1
             else:
                 yield row
+
+
+def _threads(
+    settings: DataSettings, name: str, sample: Sequence[Mapping[str, Any]], speakers: Speakers
+) -> Threads | None:
+    """Tell whether rows are single turns: only where nothing better is known of them."""
+    column = settings.columns.get("conversation", "")
+    unclear = not _row_columns(settings) and detect_format(sample) in (None, "text")
+    if settings.format not in ("auto", "chat") or not (column or unclear):
+        return None
+    return find_threads(sample, name=name, speakers=speakers, column=column)
+
+
+def _schema(
+    settings: DataSettings,
+    name: str,
+    sample: Sequence[Mapping[str, Any]],
+    speakers: Speakers,
+    threads: Threads | None,
+) -> Schema:
+    """Settle what the rows are, and who is who in them."""
+    columns = _row_columns(settings)
+    if settings.format == "auto" and not columns and detect_format(sample) is None:
+        turns = turns_column(sample, speakers)
+        columns = {"messages": turns} if turns else {}
+    schema = settle_schema(
+        sample,
+        name=name,
+        format=settings.format,
+        columns=columns,
+        group=settings.group or (TREE if threads is not None and threads.identity else ""),
+        pairs=settings.pairs,
+        speakers=speakers,
+    )
+    speakers.ensure_known([schema.value(fields, "messages") for fields in sample], name)
+    return schema
+
+
+def _row_columns(settings: DataSettings) -> dict[str, str]:
+    return {ours: theirs for ours, theirs in settings.columns.items() if ours not in _OF_TURNS}
 
 
 def _nothing(name: str, split: str, splits: Mapping[str, int]) -> DataError:

@@ -52,7 +52,7 @@ def audit(
         seen.add(example)
     duplicates = find_duplicates(examples, report)
     contradictions = find_contradictions(examples, report)
-    notices = [duplicates.notice]
+    notices = [*loaded.notices, duplicates.notice]
     leaked = nearly = None
     if holdout is not None:
         leakage = find_leakage(examples if train is None else train, holdout, report)

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from kamerton.core.errors import DataError
 from kamerton.core.settings import suggestion
+from kamerton.data.formats.speakers import Speakers
 from kamerton.data.settings import FormatName, PairsName
 from kamerton.data.values import paths_of, value_at
 
@@ -90,6 +91,7 @@ class Schema:
         group: Column that keeps rows on one side of a split; empty for none.
         explicit: Whether the format was set rather than detected.
         pairs: Which pairs several answers to one prompt give.
+        speakers: Who is who in its turns.
     """
 
     format: FormatName
@@ -97,6 +99,7 @@ class Schema:
     group: str = ""
     explicit: bool = False
     pairs: PairsName = "all"
+    speakers: Speakers = field(default_factory=Speakers, compare=False)
 
     def missing(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
         """Find what a row lacks.
@@ -147,6 +150,7 @@ def settle_schema(
     columns: Mapping[str, str] | None = None,
     group: str = "",
     pairs: PairsName = "all",
+    speakers: Speakers | None = None,
 ) -> Schema:
     """Settle what the rows of a data set are.
 
@@ -157,6 +161,7 @@ def settle_schema(
         columns: Our field to their column.
         group: Column that keeps rows on one side of a split.
         pairs: Which pairs several answers to one prompt give.
+        speakers: Who is who in its turns.
 
     Returns:
         The schema.
@@ -200,7 +205,7 @@ def settle_schema(
             '{ text = "sentence", label = "topic" } or { chosen = "good", rejected = "bad" }',
         )
     sources = _sources(sample, chosen, columns)
-    return Schema(chosen, sources, group=group, explicit=format != "auto", pairs=pairs)
+    return Schema(chosen, sources, group, format != "auto", pairs, speakers=speakers or Speakers())
 
 
 def yes_or_no(value: Any) -> bool | None:

@@ -4,34 +4,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kamerton.data.examples import Message
+from kamerton.data.formats.speakers import Speakers
 from kamerton.data.values import JSON_DECODER, broken_text, kind_of
 
 __all__ = ["Unusable", "assistant", "decoded", "messages_of", "tools_of", "user"]
 
-_ROLES = {
-    "system": ("system", "developer", "система"),
-    "user": ("user", "human", "customer", "client", "prompter", "пользователь", "клиент"),
-    "assistant": (
-        "assistant",
-        "gpt",
-        "chatgpt",
-        "model",
-        "bot",
-        "chatbot",
-        "ai",
-        "agent",
-        "operator",
-        "ассистент",
-        "оператор",
-        "бот",
-    ),
-    "tool": ("tool", "function", "observation", "tool_response", "function_response"),
-    "tool_call": ("tool_call", "function_call"),
-}
-_ROLE_OF = {alias: role for role, aliases in _ROLES.items() for alias in aliases}
-_ROLE_KEYS = ("role", "from", "speaker", "author")
-_CONTENT_KEYS = ("content", "value", "text", "utterance")
 _KEPT_KEYS = ("name", "tool_call_id", "reasoning_content")
+_REASONING_PARTS = ("reasoning", "thinking")
+# Telegram's exports cut a text where its form changes.
+_TEXT_PARTS = (
+    *("text", "plain", "bold", "italic", "underline", "strikethrough", "spoiler", "code", "pre"),
+    *("blockquote", "link", "text_link", "mention", "mention_name", "hashtag", "cashtag", "phone"),
+    *("email", "bot_command", "bank_card", "custom_emoji"),
+)
 
 
 class Unusable(Exception):
@@ -72,12 +57,13 @@ def assistant(text: str) -> Message:
     return {"role": "assistant", "content": text}
 
 
-def messages_of(value: Any, field: str) -> tuple[Message, ...]:
+def messages_of(value: Any, field: str, speakers: Speakers | None = None) -> tuple[Message, ...]:
     """Normalise a conversation.
 
     Args:
         value: A list of turns, one turn, or JSON text of either (as table cells hold it).
         field: What errors call it.
+        speakers: Says who is who; turns that it leaves out are counted there.
 
     Returns:
         Turns with the roles system, user, assistant and tool. A tool call written as a turn of its
@@ -91,7 +77,15 @@ def messages_of(value: Any, field: str) -> tuple[Message, ...]:
         value = [value]
     if not isinstance(value, list):
         raise Unusable(field, f"must be a list of turns, got {kind_of(value)}")
-    return tuple(_message(turn, f"{field}.{i}") for i, turn in enumerate(value))
+    speakers = speakers or Speakers()
+    messages = []
+    for i, turn in enumerate(value):
+        left_out = speakers.leaves_out(turn) if isinstance(turn, Mapping) else ""
+        if left_out:
+            speakers.left_out[left_out] += 1
+        else:
+            messages.append(_message(turn, f"{field}.{i}", speakers))
+    return tuple(messages)
 
 
 def tools_of(value: Any, field: str = "tools") -> tuple[Mapping[str, Any], ...]:
@@ -147,12 +141,12 @@ def decoded(value: Any, field: str, *, always: bool = False) -> Any:
     raise Unusable(field, "must be a list or an object, or JSON text of one, got other text")
 
 
-def _message(turn: Any, field: str) -> Message:
+def _message(turn: Any, field: str, speakers: Speakers) -> Message:
     if not isinstance(turn, Mapping):
         raise Unusable(field, f"a turn must be an object, got {kind_of(turn)}")
-    role = _role(turn, field)
-    key = next((key for key in _CONTENT_KEYS if turn.get(key) is not None), "content")
-    content, reasoning = _content(turn.get(key), f"{field}.{key}")
+    role = _role(turn, field, speakers)
+    key, said = speakers.said(turn)
+    content, reasoning = _content(said, f"{field}.{key}")
     message: dict[str, Any] = {"role": role, "content": content}
     calls = turn.get("tool_calls") or turn.get("function_call")
     if role == "tool_call":
@@ -176,20 +170,17 @@ def _message(turn: Any, field: str) -> Message:
     return message
 
 
-def _role(turn: Mapping[str, Any], field: str) -> str:
-    key = next((key for key in _ROLE_KEYS if key in turn), None)
-    if key is None:
+def _role(turn: Mapping[str, Any], field: str, speakers: Speakers) -> str:
+    key, speaker, role = speakers.who(turn)
+    if not key:
         raise Unusable(
             field, f"a turn must have a role, found the keys {', '.join(map(str, turn))}"
         )
-    name = turn[key]
-    # In dialogue corpora the speakers are USER and SYSTEM, and SYSTEM is the one who answers.
-    if key == "speaker" and isinstance(name, str) and name.strip().casefold() == "system":
-        return "assistant"
-    role = _ROLE_OF.get(name.strip().casefold()) if isinstance(name, str) else None
     if role is None:
         raise Unusable(
-            f"{field}.{key}", f"must be system, user, assistant or tool, got {_shown(name)}"
+            f"{field}.{key}",
+            f"must be system, user, assistant or tool, got {_shown(speaker)}; "
+            "data.roles says who is who",
         )
     return role
 
@@ -207,11 +198,11 @@ def _content(value: Any, field: str) -> tuple[str, str]:
     for i, part in enumerate(value):
         kind = part.get("type", "text") if isinstance(part, Mapping) else None
         text = part.get("text", part.get("value")) if isinstance(part, Mapping) else part
-        if kind not in (None, "text", "reasoning", "thinking"):
+        if kind is not None and kind not in (*_TEXT_PARTS, *_REASONING_PARTS):
             raise Unusable(f"{field}.{i}", f"only text can be used, got a part of type '{kind}'")
         if not isinstance(text, str):
             raise Unusable(f"{field}.{i}", f"must be text, got {kind_of(text)}")
-        (texts if kind in (None, "text") else reasonings).append(text)
+        (reasonings if kind in _REASONING_PARTS else texts).append(text)
     return "".join(texts), "".join(reasonings)
 
 

@@ -55,7 +55,7 @@ def parse_row(row: Row, schema: Schema) -> tuple[Example, ...] | RatedAnswer | R
 
 def _chat(fields: Fields) -> Example:
     source = fields.source("messages")
-    messages = messages_of(fields.value("messages"), source)
+    messages = messages_of(fields.value("messages"), source, fields.schema.speakers)
     if not any(message["role"] == "assistant" for message in messages):
         raise Unusable(source, "must have an assistant turn, found none to learn from")
     return _chat_example(fields, (*fields.system(messages), *messages))

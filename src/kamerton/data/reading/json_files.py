@@ -11,6 +11,7 @@ from typing import Any
 
 from kamerton.core.errors import DataError
 from kamerton.data.examples import Place
+from kamerton.data.formats.speakers import is_service
 from kamerton.data.reading.text_files import TextFile, lines_of
 from kamerton.data.rows import ROW_LIMIT, Rejection, Row
 from kamerton.data.values import JSON_DECODER, kind_of
@@ -159,6 +160,8 @@ def _container(value: Any, name: str, line: int) -> Iterator[Row | Rejection]:
     elif columns:
         for number, cells in enumerate(zip(*columns.values(), strict=True), start=1):
             yield Row(Place(name, number), dict(zip(columns, cells, strict=True)))
+    elif inner := _inner(value):
+        yield from _container(inner, name, line)
     else:
         yield Row(Place(name, line), value)
 
@@ -187,11 +190,22 @@ def _is_pair(value: Any) -> bool:
 
 
 def _is_conversation(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(v, dict) and any(key in v for key in _TURN_KEYS) for v in value)
-    )
+    if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
+        return False
+    # Messengers put what nobody said between the turns, such as a call.
+    turns = [turn for turn in value if not is_service(turn)]
+    return bool(turns) and all(any(key in turn for key in _TURN_KEYS) for turn in turns)
+
+
+def _inner(value: dict[str, Any]) -> dict[str, Any] | None:
+    """Find the one nested object that holds rows, as {"chats": {"list": [...]}}."""
+    inner = [one for one in value.values() if isinstance(one, dict)]
+    holding = [
+        one
+        for one in inner
+        if any(_holds_rows(rows) or _is_conversation(rows) for rows in one.values())
+    ]
+    return holding[0] if len(inner) == len(holding) == 1 else None
 
 
 def _reason(error: Exception) -> str:

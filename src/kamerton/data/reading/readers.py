@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kamerton.core.errors import DataError
 from kamerton.data.examples import Place
+from kamerton.data.reading.chat_logs import is_chat_log, read_chat_log
 from kamerton.data.reading.hub import hub_source, read_hub
 from kamerton.data.reading.json_files import holds_lines, read_document, read_lines
 from kamerton.data.reading.parquet import read_parquet
@@ -18,6 +19,7 @@ __all__ = ["READABLE", "read_rows"]
 _JSON = (".json", ".jsonl", ".ndjson")
 _TABLE = (".csv", ".tsv", ".tab")
 _TEXT = (".txt", ".md")
+_SAMPLE_LINES = 100
 READABLE = (*_JSON, *_TABLE, *_TEXT, ".parquet")
 """Extensions that say how to read a file; each may be followed by .gz."""
 
@@ -65,7 +67,7 @@ def read_rows(
             with open_text(path, name, encoding, report) as file:
                 yield from read_lines(file, name) if lines else read_document(file, name)
         else:
-            read = read_table if kind in _TABLE else _read_paragraphs
+            read = read_table if kind in _TABLE else _read_text
             with open_text(path, name, encoding, report) as file:
                 yield from read(file, name)
 
@@ -102,11 +104,23 @@ def _kind(path: Path, name: str) -> str:
     )
 
 
-def _read_paragraphs(file: TextFile, name: str) -> Iterator[Row | Rejection]:
+def _read_text(file: TextFile, name: str) -> Iterator[Row | Rejection]:
+    lines = lines_of(file)
+    head = list(itertools.islice(lines, _SAMPLE_LINES))
+    lines = itertools.chain(head, lines)
+    if is_chat_log([line for _, line in head if line is not None]):
+        yield from read_chat_log(lines, name)
+    else:
+        yield from _read_paragraphs(lines, name)
+
+
+def _read_paragraphs(
+    lines: Iterator[tuple[int, str | None]], name: str
+) -> Iterator[Row | Rejection]:
     """Read plain text: blank lines stand between rows."""
     paragraph: list[str] = []
     first = size = 0
-    for number, line in itertools.chain(lines_of(file), [(0, "")]):
+    for number, line in itertools.chain(lines, [(0, "")]):
         if line is None:
             yield Rejection(
                 Place(name, number), "", f"line is longer than {ROW_LIMIT:,} characters"

@@ -1,7 +1,7 @@
 """A data set: its rows read, understood, checked and split."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
@@ -262,6 +262,9 @@ def prepare(settings: DataSettings, *, report: ReportBytes | None = None) -> Pre
             )
         return Prepared(loaded, held, loaded.examples, held.examples)
     train, holdout = split(loaded.examples, settings.holdout, settings.seed)
+    if len(loaded.examples) == 1 and holdout:
+        notice = f"there is one text: its last {settings.holdout:.0%} are held out"
+        loaded = replace(loaded, notices=(*loaded.notices, notice))
     return Prepared(loaded, None, train, holdout)
 
 

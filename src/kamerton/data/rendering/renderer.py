@@ -123,13 +123,13 @@ class Renderer:
 
         Returns:
             The row of its last answer, and of all earlier ones that stand in it as they would be
-            generated; a note says when there are others.
+            generated; a note says when there are others. Of a long plain text the first window.
 
         Raises:
             RenderingError: If it cannot be rendered, with place and reason.
         """
         first, *others = self.render_rows(example, apply)
-        if not others:
+        if not others or isinstance(example, TextExample):
             return first
         note = f"{len(others)} earlier answers are not trained: the chat template rewrites them"
         return replace(first, notes=(*first.notes, note))
@@ -142,7 +142,8 @@ class Renderer:
             apply: Puts a prompt around its messages.
 
         Returns:
-            Rows in which every answer is trained exactly once, as it would be generated.
+            Rows in which every answer is trained exactly once, as it would be generated; of a
+            long plain text its windows.
 
         Raises:
             RenderingError: If it cannot be rendered, with place and reason.
@@ -369,7 +370,10 @@ class Renderer:
 
     def _rows(self, example: Example, apply: Apply | None) -> list[Rendered]:
         if isinstance(example, TextExample):
-            return [self._row(self._assembler.text(example.text), example.place)]
+            rows = self._assembler.text(example.text, self.max_tokens)
+            note = f"the text is longer than {self.max_tokens} tokens and is cut into windows"
+            notes = (note,) if len(rows) > 1 else ()
+            return [replace(self._row(row, example.place), notes=notes) for row in rows]
         messages, tools = chat_of(example)
         if apply:
             own = sum(message["role"] != "system" for message in messages)

@@ -139,8 +139,23 @@ def test_plain_text_is_trained_from_its_first_token_to_eos() -> None:
     assert row.ids[-1] == tokenizer.eos_token_id
     assert row.trained.tolist() == [False] + [True] * (len(row.ids) - 1)
     assert tokenizer.decode(row.ids[1:-1]) == "Да. <|eot_id|>"
-    with pytest.raises(RenderingError, match="at most 5 tokens"):
-        renderer_of("llama3", max_tokens=5).render(TextExample(PLACE, "A long text indeed."))
+
+
+@pytest.mark.parametrize("case", ["llama3", "chatml", "mistral", "no-template"])
+def test_long_plain_text_is_cut_into_windows(case: str) -> None:
+    text = "\n\n".join(f"The card {n} was blocked. Please call the bank." for n in range(40))
+    renderer = renderer_of(case, max_tokens=64)
+    rows = renderer.render_rows(TextExample(PLACE, text))
+    assert len(rows) > 5
+    assert all(len(row.ids) <= 64 and row.trained[1:].all() for row in rows)
+    eos = renderer.facts.eos_id
+    assert [int(row.ids[-1]) == eos for row in rows] == [False] * (len(rows) - 1) + [True]
+    assert {renderer.count(row)[0] for row in rows} == {0 if renderer.facts.bos_id is None else 1}
+    bos = str(renderer.tokenizer.bos_token)
+    written = " ".join(text_of(renderer, row).removeprefix(bos) for row in rows)
+    assert written.split() == (text + str(renderer.tokenizer.eos_token)).split()
+    notes = {note for row in rows for note in row.notes}
+    assert notes == {"the text is longer than 64 tokens and is cut into windows"}
 
 
 def test_a_class_is_the_answer_to_its_text() -> None:

@@ -209,7 +209,7 @@ def render_all(
         try:
             made = make()
             rows += made
-            notes.update(note for answer in made[0].answers for note in answer.notes)
+            notes.update({note for answer in made[0].answers for note in answer.notes})
         except RenderingError as error:
             problems.append(error.message)
             hints.update([error.hint] if error.hint else [])

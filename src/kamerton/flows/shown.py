@@ -1,5 +1,6 @@
 """What `kamerton check --show` prints: examples as a base would see them in training."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -108,13 +109,14 @@ def show_examples(
     counted = spread(loaded.examples, _MOST_COUNTED)
     if isinstance(objective, OnlineSettings):
         questions, dropped = _questions(renderer, counted, prompt, objective)
-        facts = _facts_of_questions(renderer, questions, objective)
+        facts, notes = _facts_of_questions(renderer, questions, objective), []
     else:
         rows, dropped = renderer.render_all(counted, prompt.apply)
-        facts = _facts_of_rows(renderer, rows)
+        facts, notes = _facts_of_rows(renderer, rows), _notes_of(rows)
     rendered = f"{len(counted) - len(dropped):,} of {len(counted):,}"
     facts = [*renderer.facts.lines(), ("examples rendered", rendered), *facts]
-    return facts, [*renderer.facts.notices, *_problems(dropped, len(counted))], shown
+    notices = [*renderer.facts.notices, *notes, *_problems(dropped, len(counted))]
+    return facts, notices, shown
 
 
 def _rows_of(renderer: Renderer, example: Example, prompt: Prompt) -> list[Shown]:
@@ -202,6 +204,12 @@ def _facts_of_rows(renderer: Renderer, rows: Sequence[Rendered]) -> list[tuple[s
         ("rows with another number of BOS", _wrong_bos(renderer, rows)),
         ("rows without a trained end", f"{sum(map(partial(_lacks_end, renderer), rows)):,}"),
     ]
+
+
+def _notes_of(rows: Sequence[Rendered]) -> list[str]:
+    """Say of how many examples something was left out or changed."""
+    noted = Counter(note for note, _ in {(note, row.place) for row in rows for note in row.notes})
+    return [f"{count:,} examples: {note}" for note, count in noted.most_common(_MOST_NAMED)]
 
 
 def _facts_of_questions(

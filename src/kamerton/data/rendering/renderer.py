@@ -34,6 +34,7 @@ from kamerton.data.examples import (
     TextExample,
 )
 from kamerton.data.rendering.assembly import Assembler, Assembly, TrainOn
+from kamerton.data.rendering.chats import changes_of
 from kamerton.data.rendering.facts import RenderFacts, find_facts, find_traits
 from kamerton.data.rendering.rendered import (
     Rendered,
@@ -322,9 +323,13 @@ class Renderer:
             rendered: A row.
 
         Returns:
-            BOS tokens, and trained tokens that end an answer.
+            BOS tokens (those at the start, where the token also begins turns), and trained tokens
+            that end an answer.
         """
-        num_bos = int(np.count_nonzero(rendered.ids == self.facts.bos_id))
+        is_bos = rendered.ids == self.facts.bos_id
+        if self.facts.bos_in_turns and not is_bos.all():
+            is_bos = is_bos[: int(np.argmin(is_bos))]
+        num_bos = int(np.count_nonzero(is_bos))
         ends = np.isin(rendered.ids, list(self.stop_ids)) & rendered.trained
         return num_bos, int(np.count_nonzero(ends))
 
@@ -406,7 +411,7 @@ class Renderer:
             except _OverlongError:
                 continue
             note = f"the {start} oldest messages are left out to fit {self.max_tokens} tokens"
-            return [replace(row, notes=(note,)) for row in rows]
+            return [replace(row, notes=(*row.notes, note)) for row in rows]
         raise self._overlong()
 
     def _chat(
@@ -419,7 +424,9 @@ class Renderer:
         cut: bool = False,
     ) -> list[Rendered]:
         assemblies = self._assembler.chat(messages, tools, train_on)
-        return [self._row(assembly, place, cut=cut) for assembly in assemblies]
+        rows = [self._row(assembly, place, cut=cut) for assembly in assemblies]
+        notes = changes_of(messages, self._assembler.writer.traits)
+        return [replace(row, notes=notes) for row in rows] if notes else rows
 
     def _row(self, assembly: Assembly, place: Place | None, *, cut: bool = False) -> Rendered:
         if len(assembly.ids) > self.max_tokens and not cut:

@@ -1,9 +1,11 @@
 """Rendering: every kind of example, and those that cannot be trained."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from kamerton.core.errors import RenderingError
@@ -43,6 +45,44 @@ def test_a_greeting_that_opens_the_chat_is_context() -> None:
     row = renderer.render(chat([message("assistant", "Hello, shop here."), *CHAT[1:3]]))
     assert trained_texts(renderer, row) == ["Yes, until six.<|im_end|>"]
     assert "Hello, shop here." in text_of(renderer, row)
+
+
+@pytest.mark.parametrize("case", ["mistral", "gemma"])
+def test_a_greeting_is_left_out_where_the_template_begins_with_the_user(case: str) -> None:
+    renderer = renderer_of(case)
+    row = renderer.render(chat([message("assistant", "Hello, shop here."), *CHAT[1:3]]))
+    plain = renderer.render(chat(CHAT[1:3]))
+    assert row.ids.tolist() == plain.ids.tolist()
+    assert row.notes == (
+        "what the assistant says before the first user turn is left out: the chat template begins "
+        "with the user",
+    )
+    assert plain.notes == ()
+    asked = [message("assistant", "Hello, shop here."), CHAT[1]]
+    assert renderer.prompt_ids(asked) == renderer.prompt_ids(CHAT[1:2])
+
+
+@pytest.mark.parametrize("case", ["mistral", "gemma"])
+def test_later_system_text_goes_to_the_user_turn_beside_it(case: str) -> None:
+    renderer = renderer_of(case)
+    vip, brief = message("system", "A good customer."), message("system", "Be brief.")
+    row = renderer.render(chat([*CHAT[:2], vip, CHAT[2], brief, *CHAT[3:]]))
+    joined = [
+        CHAT[0],
+        message("user", "Is it open?\n\nA good customer."),
+        CHAT[2],
+        message("user", "Be brief.\n\nА завтра?"),
+        CHAT[4],
+    ]
+    assert row.ids.tolist() == renderer.render(chat(joined)).ids.tolist()
+    assert row.notes[0].startswith("later system text is moved into the user turn beside it")
+
+
+def test_templates_that_take_system_text_anywhere_get_it_there() -> None:
+    renderer = renderer_of("chatml")
+    row = renderer.render(chat([*CHAT[:2], message("system", "A good customer."), CHAT[2]]))
+    assert "<|im_start|>system\nA good customer.<|im_end|>" in text_of(renderer, row)
+    assert row.notes == ()
 
 
 @pytest.mark.parametrize(
@@ -210,3 +250,17 @@ def test_of_feedback_only_the_judged_answer_is_trained() -> None:
 def test_plain_text_is_no_chat() -> None:
     with pytest.raises(RenderingError, match="no chat"):
         chat_of(TextExample(PLACE, "Once."))
+
+
+def test_a_bos_that_also_begins_turns_is_counted_at_the_start() -> None:
+    renderer = renderer_of(replace(CASES["chatml"], bos="<|im_start|>"))
+    assert renderer.facts.bos_in_turns
+    assert renderer.count(renderer.render(chat(CHAT))) == (1, 2)
+    assert ("BOS", "one, by the template (id 0), which also begins turns") in [
+        (name, re.sub(r"id \d+", "id 0", value)) for name, value in renderer.facts.lines()
+    ]
+    llama = renderer_of("llama3")
+    assert not llama.facts.bos_in_turns
+    row = llama.render(chat(CHAT))
+    doubled = replace(row, ids=np.where(row.trained, llama.facts.bos_id, row.ids))
+    assert llama.count(doubled)[0] == 1 + int(row.trained.sum())

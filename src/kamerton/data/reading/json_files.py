@@ -136,6 +136,8 @@ def _elements(cursor: "_Cursor", name: str) -> Iterator[Row | Rejection]:
             yield row_of(value, Place(name, line))
             if cursor.take(",]") == "]":
                 break
+            if cursor.peek() == "]":
+                raise cursor.error("expecting value (a comma before ']' must go)")
     if cursor.peek():
         raise cursor.error("there is more text after the closing bracket")
 
@@ -216,8 +218,28 @@ def _reason(error: Exception) -> str:
         # A text that is cut short ends before its line break, not after it.
         at = min(error.pos, len(error.doc.rstrip()))
         column = at - error.doc.rfind("\n", 0, at)
-        return f"not valid JSON: {reason} at character {column}"
+        return f"not valid JSON: {reason} at character {column}{_advice(error)}"
     return f"not valid JSON: {error}"
+
+
+def _advice(error: json.JSONDecodeError) -> str:
+    """Say what is wrong where the decoder only says what it expected."""
+    rest = error.doc[error.pos :].lstrip()
+    before = error.doc[: error.pos].rstrip()
+    if error.msg.startswith("Invalid control character"):
+        return " (a line break or a tab inside a text must be written as \\n or \\t)"
+    if rest.startswith("'"):
+        return " (JSON needs double quotes, found a single one)"
+    if error.msg.startswith("Illegal trailing comma") or (
+        rest[:1] in ("]", "}") and before.endswith(",")
+    ):
+        return f" (a comma before '{rest.lstrip(', ')[:1]}' must go)"
+    if error.msg == "Extra data" and rest.startswith(","):
+        return " (in JSON Lines no comma stands after an object)"
+    for foreign, own in (("None", "null"), ("True", "true"), ("False", "false")):
+        if rest.startswith(foreign):
+            return f" (JSON writes {own}, not {foreign})"
+    return ""
 
 
 class _Cursor:
@@ -291,7 +313,7 @@ class _Cursor:
         cut = "\\u" in self._buffer[-5:] or error.msg.startswith("Unterminated string")
         if cut or error.pos >= len(self._buffer.rstrip()):
             return "the text ends in the middle of a value"
-        return error.msg.lower().removesuffix(" at")
+        return error.msg.lower().removesuffix(" at") + _advice(error)
 
     def _is_certain(self, error: json.JSONDecodeError) -> bool:
         # Near the end of the buffer, or in an open string, more text may cure the fault.

@@ -47,10 +47,14 @@ def read_rows(
         # A name with a known extension is a file that is missing, whatever its slashes.
         hub = hub_source(name)
         if hub is None or (not name.startswith("hub:") and _suffix(path) in READABLE):
-            raise DataError(
-                f"{name}: no such file",
-                hint="give a path, or a data set of the Hub as hub:owner/name",
-            )
+            hint = "give a path, or a data set of the Hub as hub:owner/name"
+            if not name.isprintable():
+                # "C:\temp" in a recipe has a tab in it.
+                name = ascii(name)[1:-1]
+                hint = (
+                    "write the path with / or in single quotes: \\t and \\n mean other characters"
+                )
+            raise DataError(f"{name}: no such file", hint=hint)
         yield from read_hub(hub, report)
         return
     if path.is_dir():

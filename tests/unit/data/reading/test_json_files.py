@@ -75,6 +75,11 @@ def test_a_line_that_was_cut_says_where(tmp_path):
     assert rejection.reason == "not valid JSON: expecting value at character 26"
 
 
+def test_a_comma_after_each_line_is_named(tmp_path):
+    (rejection,) = rejections_of(write(tmp_path, "a.jsonl", LINES + '{"text": "x"},\n'))
+    assert rejection.reason.endswith("(in JSON Lines no comma stands after an object)")
+
+
 def test_bad_lines_are_listed_and_cost_nothing_else(tmp_path):
     bad = ['{"text": "cut', "[1, 2]", "7", "null", "[" * 100_000, '{"n": ' + "9" * 5000 + "}"]
     path = write(tmp_path, "a.jsonl", LINES + "\n".join(bad) + "\n" + LINES)
@@ -109,6 +114,11 @@ def test_numbers_that_are_none_become_null(tmp_path):
         ('{"data": [\n1,\n2', 3, "ends in the middle"),
         ('[{"a": "cut', 1, "ends in the middle"),
         ('[{"a": "cut \\u04', 1, "ends in the middle"),
+        ('[{"a": 1},\n{"a": 2},\n]', 3, r"a comma before '\]' must go"),
+        ('[\n{"a": 1,}]', 2, "a comma before '}' must go"),
+        ("[{'a': 1}]", 1, "needs double quotes"),
+        ('[{"a": "b\nc"}]', 1, r"must be written as \\n"),
+        ('[{"a": None}]', 1, "writes null, not None"),
         ("[" * 100_000, 1, "nested too deeply"),
     ],
 )

@@ -167,16 +167,18 @@ def turns_column(sample: Sequence[Mapping[str, Any]], speakers: Speakers) -> str
         speakers: Finds speakers and texts in turns.
 
     Returns:
-        The column that holds turns in most rows, empty where there is none.
+        The column that holds dialogues in most rows, empty where there is none or several.
     """
     counts: Counter[str] = Counter()
     for fields in sample:
-        for column, turns in fields.items():
-            if isinstance(turns, list) and turns:
-                found = [isinstance(t, Mapping) and _is_turn(t, speakers) for t in turns]
-                counts[column] += sum(found) > len(turns) / 2
-    column, count = next(iter(counts.most_common(1)), ("", 0))
-    return column if count > len(sample) / 2 else ""
+        for column, value in fields.items():
+            turns = value if isinstance(value, list) else []
+            spoken = [t for t in turns if isinstance(t, Mapping) and _is_turn(t, speakers)]
+            who = {str(speakers.who(turn)[1]) for turn in spoken}
+            # One speaker's turns may be anything, such as the better answer of a pair.
+            counts[column] += len(spoken) > len(turns) / 2 and len(who) > 1
+    found = [column for column, count in counts.items() if count > len(sample) / 2]
+    return found[0] if len(found) == 1 else ""
 
 
 def _is_turn(fields: Mapping[str, Any], speakers: Speakers) -> bool:

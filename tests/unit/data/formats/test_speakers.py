@@ -151,6 +151,13 @@ def test_comments_of_a_help_desk_are_turns_but_internal_notes_are_none(tmp_path)
     assert loaded.notices == ("1 internal notes are left out",)
 
 
+def test_a_list_of_one_speaker_is_no_conversation(tmp_path):
+    answer = [{"role": "assistant", "content": "a"}]
+    row = {"asked": {"about": QA[:1]}, "preferred": answer, "other": answer}
+    with pytest.raises(DataError, match="cannot tell what the rows are"):
+        load(tmp_path, [row, row])
+
+
 def test_columns_name_speaker_and_text_of_turns(tmp_path):
     turns = [{"who": {"kind": "client"}, "said": "q"}, {"who": {"kind": "agent"}, "said": "a"}]
     columns = {"messages": "thread", "role": "who.kind", "content": "said"}

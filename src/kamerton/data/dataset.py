@@ -11,6 +11,7 @@ from kamerton.core.errors import DataError
 from kamerton.data.examples import Example, Place
 from kamerton.data.formats.detection import Schema, detect_format, settle_schema
 from kamerton.data.formats.parsing import parse_row
+from kamerton.data.formats.pauses import Pauses
 from kamerton.data.formats.ratings import RatedAnswer, RatedAnswers
 from kamerton.data.formats.speakers import Speakers
 from kamerton.data.formats.threads import TREE, Threads, find_threads, turns_column
@@ -141,6 +142,10 @@ def load_examples(
         head = list(islice(rows, _SAMPLE_ROWS))
         sample = [row for row in head if isinstance(row, Row)]
     schema = _schema(settings, name, [row.fields for row in sample], speakers, threads)
+    all_rows: Iterator[Row | Rejection] = chain(head, rows)
+    pauses = Pauses(schema.sources.get("messages", ""), settings.pause_hours, speakers)
+    if schema.format == "chat" and settings.pause_hours:
+        all_rows = pauses.divide(all_rows)
     if settings.redact and redactor is None:
         redactor = Redactor()
     examples: Spool[Example] = Spool()
@@ -154,7 +159,7 @@ def load_examples(
         content.update(content_hash(example).encode())
         examples.append(example)
 
-    for row in chain(head, rows):
+    for row in all_rows:
         num_rows += 1
         outcome = row if isinstance(row, Rejection) else parse_row(row, schema)
         if isinstance(outcome, Rejection):
@@ -182,6 +187,7 @@ def load_examples(
         fingerprint=content.hexdigest(),
         notices=(
             *(threads.notices if threads is not None else ()),
+            *pauses.notices,
             *(f"{count} {what} are left out" for what, count in speakers.left_out.items()),
         ),
     )

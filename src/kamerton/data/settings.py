@@ -86,6 +86,9 @@ class DataSettings(Settings):
     "ignore" to leave turns out) to a speaker or several, as in { user = "Покупатель", assistant =
     ["Оператор", "Поддержка"] }; "*" is everyone else. Usual words in English and Russian are
     known."""
+    pause_hours: float = Field(default=6, ge=0)
+    """Silence in a messenger's chat after which the user begins a new conversation, in hours; 0
+    keeps every chat whole."""
     pairs: PairsName = "all"
     """Which pairs several ranked or rated answers to one prompt give: "all" (every better one with
     every worse one, so 6 of 4 answers, 21 of 7), "neighbours" (every one with one of the next

@@ -8,6 +8,7 @@ A message may go on over several lines. What has a date and no name is the messe
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 
 from kamerton.data.examples import Place
 from kamerton.data.rows import ROW_LIMIT, Rejection, Row
@@ -79,7 +80,9 @@ def read_chat_log(lines: Iterable[tuple[int, str | None]], name: str) -> Iterato
             first = first or number
             who = spoken["who"].strip().removeprefix("~").strip()
             turns.append({"from": who, "date": found["date"], "text": spoken["text"]})
-    for turn in turns:
+    dates = _iso_dates([turn["date"] for turn in turns])
+    for turn, date in zip(turns, dates, strict=True):
+        turn["date"] = date
         text = _MARKS.sub("", turn["text"]).strip()
         turn["text"] = "" if _NO_TEXT.fullmatch(text) else text
     if turns:
@@ -88,3 +91,27 @@ def read_chat_log(lines: Iterable[tuple[int, str | None]], name: str) -> Iterato
 
 def _dated(line: str) -> re.Match[str] | None:
     return _DATED.match(_MARKS.sub("", line).lstrip("\ufeff"))
+
+
+def _iso_dates(dates: Sequence[str]) -> Sequence[str]:
+    """Bring dates into one form; which number is the day, the order of the messages tells."""
+    for order in ("%d %m %Y", "%m %d %Y", "%Y %m %d"):
+        found = [_parsed(date, order) for date in dates]
+        whole = [date for date in found if date is not None]
+        if len(whole) == len(found) and whole == sorted(whole):
+            return [date.isoformat() for date in whole]
+    return dates
+
+
+def _parsed(date: str, order: str) -> datetime | None:
+    numbers = re.findall(r"\d+", date)
+    letter = re.search(r"[ap](?=\.?\s?m)", date, re.IGNORECASE)
+    hour, minute, second = (int(number) for number in (*numbers[3:], "0")[:3])
+    if letter is not None:
+        hour = hour % 12 + (12 if letter[0] in "pP" else 0)
+    parts = dict(zip(order.split(), map(int, numbers[:3]), strict=True))
+    year = parts["%Y"] + (2000 if parts["%Y"] < 100 else 0)
+    try:
+        return datetime(year, parts["%m"], parts["%d"], hour, minute, second)
+    except ValueError:
+        return None

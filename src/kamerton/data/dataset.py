@@ -10,6 +10,7 @@ from typing import Any
 from kamerton.core.errors import DataError
 from kamerton.data.examples import Example, Place
 from kamerton.data.formats.detection import Schema, detect_format, settle_schema
+from kamerton.data.formats.dialogues import dialogue_column
 from kamerton.data.formats.parsing import parse_row
 from kamerton.data.formats.pauses import Pauses
 from kamerton.data.formats.ratings import RatedAnswer, RatedAnswers
@@ -186,6 +187,7 @@ def load_examples(
         splits=wanted.splits,
         fingerprint=content.hexdigest(),
         notices=(
+            *_read_as_dialogues(schema, sample),
             *(threads.notices if threads is not None else ()),
             *pauses.notices,
             *(f"{count} {what} are left out" for what, count in speakers.left_out.items()),
@@ -313,8 +315,10 @@ def _schema(
 ) -> Schema:
     """Settle what the rows are, and who is who in them."""
     columns = _row_columns(settings)
-    if settings.format == "auto" and not columns and detect_format(sample) is None:
-        turns = turns_column(sample, speakers)
+    known = detect_format(sample)
+    if settings.format == "auto" and not columns and known in (None, "text"):
+        turns = "" if known else turns_column(sample, speakers)
+        turns = turns or dialogue_column(sample, speakers)
         columns = {"messages": turns} if turns else {}
     schema = settle_schema(
         sample,
@@ -327,6 +331,19 @@ def _schema(
     )
     speakers.ensure_known([schema.value(fields, "messages") for fields in sample], name)
     return schema
+
+
+def _read_as_dialogues(schema: Schema, sample: Sequence[Row]) -> Iterator[str]:
+    column = schema.sources.get("messages", "")
+    if (
+        not schema.explicit
+        and column in ("text", "content")
+        and any(isinstance(row.fields.get(column), str) for row in sample)
+    ):
+        yield (
+            f"the texts in '{column}' are read as dialogues, a speaker before each turn; "
+            'data.format = "text" keeps them texts'
+        )
 
 
 def _row_columns(settings: DataSettings) -> dict[str, str]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kamerton.data.examples import Message
+from kamerton.data.formats.dialogues import dialogue_of
 from kamerton.data.formats.speakers import Speakers
 from kamerton.data.values import JSON_DECODER, broken_text, kind_of
 
@@ -61,7 +62,8 @@ def messages_of(value: Any, field: str, speakers: Speakers | None = None) -> tup
     """Normalise a conversation.
 
     Args:
-        value: A list of turns, one turn, or JSON text of either (as table cells hold it).
+        value: A list of turns, one turn, JSON text of either (as table cells hold it), or a
+            dialogue written as text.
         field: What errors call it.
         speakers: Says who is who; turns that it leaves out are counted there.
 
@@ -72,12 +74,13 @@ def messages_of(value: Any, field: str, speakers: Speakers | None = None) -> tup
     Raises:
         Unusable: If a turn is broken, its role unknown, or its content missing or not text.
     """
-    value = decoded(value, field)
+    speakers = speakers or Speakers()
+    written = dialogue_of(value, speakers) if isinstance(value, str) else None
+    value = written or decoded(value, field)
     if isinstance(value, Mapping):
         value = [value]
     if not isinstance(value, list):
         raise Unusable(field, f"must be a list of turns, got {kind_of(value)}")
-    speakers = speakers or Speakers()
     messages = []
     for i, turn in enumerate(value):
         left_out = speakers.leaves_out(turn) if isinstance(turn, Mapping) else ""

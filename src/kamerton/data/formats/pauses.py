@@ -10,6 +10,10 @@ from kamerton.data.rows import Rejection, Row
 
 __all__ = ["Pauses"]
 
+# Key of the speaker to that of the date: Telegram and WhatsApp, Discord. An answer of a help desk
+# may take days.
+_DATES = {"from": "date", "author": "timestamp"}
+
 
 @dataclass(slots=True)
 class Pauses:
@@ -67,12 +71,11 @@ class Pauses:
         last: datetime | None = None
         answered = False
         for turn in turns:
-            # Telegram and WhatsApp; an answer of a help desk may take days.
-            logged = isinstance(turn, Mapping) and "from" in turn and "date" in turn
-            if not logged or self.speakers.leaves_out(turn):
+            date = _DATES.get(_speaker_key(turn))
+            if date is None or date not in turn or self.speakers.leaves_out(turn):
                 parts[-1].append(turn)
                 continue
-            now, role = _date(turn["date"]), self.speakers.who(turn)[2]
+            now, role = _date(turn[date]), self.speakers.who(turn)[2]
             paused = now and last and abs(now - last) >= timedelta(hours=self.hours)
             if paused and answered and role == "user":
                 parts.append([])
@@ -85,6 +88,10 @@ class Pauses:
             unanswered = parts.pop()
             parts[-1] += unanswered
         return parts
+
+
+def _speaker_key(turn: Any) -> str:
+    return next((key for key in _DATES if isinstance(turn, Mapping) and key in turn), "")
 
 
 def _date(value: Any) -> datetime | None:

@@ -23,13 +23,32 @@ _WORDS = {
     "user": (
         *("user", "human", "customer", "client", "prompter", "end-user", "end user", "enduser"),
         *("requester", "visitor", "buyer", "shopper", "caller", "contact", "lead", "incoming"),
-        *("inbound", "пользователь", "клиент", "покупатель", "заказчик", "посетитель", "абонент"),
+        *(
+            "inbound",
+            "in",
+            "пользователь",
+            "клиент",
+            "покупатель",
+            "заказчик",
+            "посетитель",
+            "абонент",
+        ),
         *("гость", "заявитель", "входящее"),
     ),
     "assistant": (
         *("assistant", "gpt", "chatgpt", "model", "bot", "chatbot", "ai", "agent", "operator"),
         *("support", "support agent", "helpdesk", "representative", "consultant", "manager"),
-        *("admin", "teammate", "seller", "outgoing", "outbound", "ассистент", "оператор", "бот"),
+        *(
+            "admin",
+            "teammate",
+            "seller",
+            "outgoing",
+            "outbound",
+            "out",
+            "ассистент",
+            "оператор",
+            "бот",
+        ),
         *("поддержка", "служба поддержки", "техподдержка", "менеджер", "консультант"),
         *("специалист", "сотрудник", "администратор", "продавец", "исходящее"),
     ),
@@ -41,11 +60,12 @@ _ROLE_KEYS = ("role", "from", "speaker", "author")
 # Names of logs; they count where the turn has a text as well.
 _LOG_ROLE_KEYS = (
     *("sender", "sender_type", "author_type", "direction", "user", "from_id", "author_id"),
-    *("sender_id", "user_id"),
+    *("sender_id", "user_id", "incoming", "out"),
 )
 _CONTENT_KEYS = ("content", "value", "text", "utterance", "body_text", "body", "message")
 _DATE_KEYS = ("date", "timestamp", "time", "ts", "created_at", "createdAt")
 _NAME_KEYS = ("type", "role", "name", "username", "email", "id")
+_REPORTS = ("_join", "_leave", "_topic", "_purpose", "_name", "_archive", "_unarchive")
 _NAMED = 6
 
 
@@ -56,9 +76,11 @@ def is_service(turn: Mapping[str, Any]) -> bool:
         turn: As read.
 
     Returns:
-        Whether it is such a report (Telegram's exports mark them).
+        Whether it is such a report (exports of Telegram and Slack mark them).
     """
-    return turn.get("type") == "service"
+    # Slack says "channel_join", "group_topic" and the like.
+    subtype = str(turn.get("subtype") or "")
+    return turn.get("type") == "service" or subtype.endswith(_REPORTS)
 
 
 class Speakers:
@@ -96,7 +118,10 @@ class Speakers:
         if self._content_column:
             return self._content_column, value_at(turn, self._content_column)
         key = next((key for key in _CONTENT_KEYS if turn.get(key) is not None), "content")
-        return key, turn.get(key)
+        value = turn.get(key)
+        if isinstance(value, Mapping) and isinstance(value.get("text"), str):
+            return f"{key}.text", value["text"]
+        return key, value
 
     def who(self, turn: Mapping[str, Any]) -> tuple[str, Any, str | None]:
         """Find who speaks in a turn.
@@ -108,7 +133,7 @@ class Speakers:
             The key, empty where there is none; what stands there; its role, None for one that is
             not known.
         """
-        found = [(key, value_at(turn, key)) for key in self._keys(turn)]
+        found = [(key, _direction(key, value_at(turn, key))) for key in self._keys(turn)]
         for key, value in found:
             role = self._role(key, value)
             if role is not None:
@@ -128,7 +153,11 @@ class Speakers:
         """
         if is_service(turn):
             return "service messages"
-        if turn.get("public") is False or turn.get("private") is True:
+        if (
+            turn.get("public") is False
+            or turn.get("private") is True
+            or turn.get("part_type") == "note"
+        ):
             return "internal notes"
         ignores = self._others == IGNORED or IGNORED in self._named.values()
         if ignores and self.who(turn)[2] == IGNORED:
@@ -142,7 +171,7 @@ class Speakers:
         return ""
 
     def ensure_known(self, conversations: Sequence[Any], name: str) -> None:
-        """Refuse a data set most of whose conversations have speakers of no known role.
+        """Refuse a data set in most of whose conversations nobody is known to answer.
 
         Args:
             conversations: As read; what is no list of turns is passed over.
@@ -156,15 +185,20 @@ class Speakers:
             if isinstance(turns, list):
                 stay = [t for t in turns if isinstance(t, Mapping) and not self.leaves_out(t)]
                 spoken.append([(_name(value), role) for _, value, role in map(self.who, stay)])
-        strange = [any(n and r is None for n, r in one) for one in spoken]
+        # Several speakers of one role: to amoCRM an operator is a "user".
+        strange = [
+            any(n and r is None for n, r in one)
+            or (len(set(one)) > 1 and {r for _, r in one} == {"user"})
+            for one in spoken
+        ]
         if not spoken or sum(strange) <= len(spoken) / 2:
             return
-        counts = Counter(n for one in spoken for n in dict.fromkeys(n for n, r in one if r is None))
+        unknown = [[n for n, r in one if r is None] or [n for n, _ in one] for one in spoken]
+        counts = Counter(n for names in unknown for n in dict.fromkeys(names))
         more = f" and {len(counts) - _NAMED} more" if len(counts) > _NAMED else ""
         listed = ", ".join(f"'{speaker}'" for speaker, _ in counts.most_common(_NAMED))
         raise DataError(
-            f"{name}: who is the user and who answers? Speakers without a known role: "
-            f"{listed}{more}",
+            f"{name}: who is the user and who answers? Speakers to be told apart: {listed}{more}",
             hint=f"say it in the recipe, or after --set: data.roles = {_proposal(spoken, counts)}",
         )
 
@@ -195,7 +229,7 @@ def _proposal(spoken: Sequence[Sequence[tuple[str, str | None]]], counts: Counte
     """Word the setting: who answers speaks in most conversations, and seldom first."""
     first = Counter(one[0][0] for one in spoken if one)
     ranked = sorted(counts, key=lambda speaker: (-counts[speaker], first[speaker]))
-    known = {role for one in spoken for _, role in one}
+    known = {role for one in spoken for name, role in one if name not in counts}
     answering = ranked[:0] if "assistant" in known else ranked if "user" in known else ranked[:1]
     asking = [speaker for speaker in ranked if speaker not in answering]
     if len(asking) > _NAMED // 2:
@@ -223,10 +257,22 @@ def _names(value: Any) -> list[str]:
 
 
 def _name(value: Any) -> str:
+    names = _names(value)
     if isinstance(value, Mapping):
         # A type that is no role says less than the name.
-        value = {key: inner for key, inner in value.items() if key not in ("type", "role")} or value
-    return next(iter(_names(value)), "")
+        known = [name for name in names if _plain(name) in _ROLE_OF]
+        other = {key: inner for key, inner in value.items() if key not in ("type", "role")}
+        names = known or _names(other) or names
+    return next(iter(names), "")
+
+
+def _direction(key: str, value: Any) -> Any:
+    """Word a flag of help desks: who writes "in" is the customer."""
+    if key == "incoming" and isinstance(value, bool):
+        return "in" if value else "out"
+    if key == "out" and value in (0, 1):
+        return "out" if value else "in"
+    return value
 
 
 def _plain(name: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kamerton.core.errors import DataError
-from kamerton.data.formats.speakers import Speakers
+from kamerton.data.formats.speakers import Speakers, is_service
 from kamerton.data.rows import Rejection, Row
 from kamerton.data.values import value_at
 
@@ -39,11 +39,13 @@ class Threads:
     Attributes:
         column: What joins them.
         identity: The column that `column` refers to, where it names the message before; else empty.
+        speakers: Tells what nobody said, and counts it.
         notices: What was joined and what was left out, once all rows have been read.
     """
 
     column: str
     identity: str = ""
+    speakers: Speakers = field(default_factory=Speakers)
     notices: list[str] = field(default_factory=list)
 
     def join(self, rows: Iterable[Row | Rejection]) -> Iterator[Row | Rejection]:
@@ -57,10 +59,12 @@ class Threads:
         """
         messages: list[Row] = []
         for row in rows:
-            if isinstance(row, Row):
-                messages.append(row)
-            else:
+            if isinstance(row, Rejection):
                 yield row
+            elif is_service(row.fields):
+                self.speakers.left_out["service messages"] += 1
+            else:
+                messages.append(row)
         num_conversations = 0
         for conversation in self._trees(messages) if self.identity else self._groups(messages):
             num_conversations += 1
@@ -73,8 +77,9 @@ class Threads:
 
     def _groups(self, messages: Sequence[Row]) -> Iterator[Row]:
         groups: dict[Any, list[Row]] = {}
-        for message in messages:
-            groups.setdefault(str(value_at(message.fields, self.column)), []).append(message)
+        for number, message in enumerate(messages):
+            key = value_at(message.fields, self.column)
+            groups.setdefault((number,) if key in (None, "") else str(key), []).append(message)
         for group in groups.values():
             yield _conversation([(message, True) for message in _in_order(group)])
 
@@ -136,7 +141,7 @@ def find_threads(
             raise DataError(
                 f"{name}: no row has the column '{column}' that data.columns.conversation names"
             )
-        return Threads(column)
+        return Threads(column, speakers=speakers)
     turns = [fields for fields in sample if _is_turn(fields, speakers)]
     if len(turns) <= len(sample) / 2:
         return None
@@ -144,12 +149,13 @@ def find_threads(
     parent = next((key for key in _PARENTS if _share(turns, key) > 0), "")
     identity = next((key for key in _IDENTITIES if _share(turns, key) > 0.5), "")
     if parent and identity and {"user", "assistant"} <= roles:
-        return Threads(parent, identity)
+        return Threads(parent, identity, speakers)
     column = next((key for key in _CONVERSATIONS if _share(turns, key) > 0.5), "")
     if column and _is_dialogue(turns, column, speakers):
-        return Threads(column)
+        return Threads(column, speakers=speakers)
     key = speakers.who(turns[0])[0]
-    if {"user", "assistant"} <= roles:
+    messages = sum(fields.get("type") == "message" for fields in turns)
+    if {"user", "assistant"} <= roles or messages > len(turns) / 2:
         raise DataError(
             f"{name}: each row is one message ('{key}' says who speaks), and no column says which "
             "conversation it belongs to",

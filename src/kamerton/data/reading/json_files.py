@@ -196,7 +196,11 @@ def _is_conversation(value: Any) -> bool:
         return False
     # Messengers put what nobody said between the turns, such as a call.
     turns = [turn for turn in value if not is_service(turn)]
-    return bool(turns) and all(any(key in turn for key in _TURN_KEYS) for turn in turns)
+    named = all(any(key in turn for key in _TURN_KEYS) for turn in turns)
+    # Discord's; a list of texts with authors has plain names.
+    return bool(turns) and (
+        named or all(isinstance(t.get("author"), dict) and "timestamp" in t for t in turns)
+    )
 
 
 def _inner(value: dict[str, Any]) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ __all__ = ["READABLE", "read_rows"]
 _JSON = (".json", ".jsonl", ".ndjson")
 _TABLE = (".csv", ".tsv", ".tab")
 _TEXT = (".txt", ".md")
+_OFFICE = (".xlsx", ".xls", ".ods", ".docx", ".doc", ".odt", ".rtf")
 _SAMPLE_LINES = 100
 READABLE = (*_JSON, *_TABLE, *_TEXT, ".parquet")
 """Extensions that say how to read a file; each may be followed by .gz."""
@@ -103,16 +104,22 @@ def _kind(path: Path, name: str) -> str:
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     if start in (b"{", b"["):
         return ".json"
-    raise DataError(
-        f"{name}: unknown kind of file", hint=f"known: {', '.join(READABLE)}, each also with .gz"
-    )
+    hint = f"known: {', '.join(READABLE)}, each also with .gz"
+    if suffix in _OFFICE:
+        hint = "save it as CSV (UTF-8) in the office program, a document as plain text"
+    raise DataError(f"{name}: unknown kind of file", hint=hint)
 
 
 def _read_text(file: TextFile, name: str) -> Iterator[Row | Rejection]:
     lines = lines_of(file)
     head = list(itertools.islice(lines, _SAMPLE_LINES))
     lines = itertools.chain(head, lines)
-    if is_chat_log([line for _, line in head if line is not None]):
+    full = [line for _, line in head if line is not None and line.strip()]
+    tabs = {line.count("\t") for line in full}
+    if len(full) > 1 and len(tabs) == 1 and 0 not in tabs:
+        # Excel's "Unicode text".
+        yield from read_table(file, name, lines)
+    elif is_chat_log(full):
         yield from read_chat_log(lines, name)
     else:
         yield from _read_paragraphs(lines, name)

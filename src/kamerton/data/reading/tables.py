@@ -88,12 +88,15 @@ def dialect_of(sample: Sequence[str], delimiters: Sequence[str] = _DELIMITERS) -
     return better if _fit(sample, better)[0] > best[0] + 0.1 else dialect
 
 
-def read_table(file: TextFile, name: str) -> Iterator[Row | Rejection]:
+def read_table(
+    file: TextFile, name: str, lines: Iterator[tuple[int, str | None]] | None = None
+) -> Iterator[Row | Rejection]:
     """Read a table whose first line names the columns; Excel's line "sep=;" may stand before it.
 
     Args:
         file: The open text.
         name: What places call the file.
+        lines: The lines of the text, where some have been read.
 
     Yields:
         Rows of text cells, and a rejection for every record that is no row.
@@ -103,7 +106,7 @@ def read_table(file: TextFile, name: str) -> Iterator[Row | Rejection]:
     """
     # The module's only setting is global; its default of 131,072 is too small for documents.
     csv.field_size_limit(ROW_LIMIT)
-    records = iter(_Records(file))
+    records = iter(_Records(lines or lines_of(file)))
     head = list(islice(records, _SAMPLE_LINES))
     header: list[str] | None = None
     for number, last, cells in chain(head, records):
@@ -225,16 +228,16 @@ def _recorded(pending: deque[str], taken: list[str]) -> Iterator[str]:
 class _Records:
     """Gives (first line, last line, cells), or a reason in place of cells."""
 
-    def __init__(self, file: TextFile) -> None:
-        self._lines = lines_of(file)
+    def __init__(self, lines: Iterator[tuple[int, str | None]]) -> None:
+        self._lines = lines
         sample = [(n, line) for n, line in islice(self._lines, _SAMPLE_LINES)]
         self._pending: deque[tuple[int, str | None]] = deque(sample)
-        lines = [line for _, line in sample if line is not None]
-        separator = _SEPARATOR_LINE.fullmatch(lines[0]) if lines else None
+        head = [line for _, line in sample if line is not None]
+        separator = _SEPARATOR_LINE.fullmatch(head[0]) if head else None
         if separator is not None:
-            del lines[0], sample[0]
+            del head[0]
             self._pending.popleft()
-        self._dialect = dialect_of(lines, separator[1] if separator else _DELIMITERS)
+        self._dialect = dialect_of(head, separator[1] if separator else _DELIMITERS)
         self._taken: list[tuple[int, str]] = []
         self._too_long: int | None = None
 

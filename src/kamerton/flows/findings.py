@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from kamerton.core.events import Notice, Sink
 from kamerton.data.dataset import Prepared
-from kamerton.data.examples import ClassificationExample, FeedbackExample
+from kamerton.data.examples import ClassificationExample, FeedbackExample, TextExample
+from kamerton.data.identity import whole_text
 from kamerton.models.base import Base
 from kamerton.models.load import has_fast_bf16
 from kamerton.training.task import Outcome, Task
@@ -25,6 +26,11 @@ def say_counts(examples: Prepared, sink: Sink) -> None:
         sink: Receives notices.
     """
     held = len(examples.holdout)
+    if len(examples.train) == held == 1 and isinstance(examples.holdout[0], TextExample):
+        # The end of one text is held out: its length counts, not that it is one example.
+        learned, measured = (len(whole_text(one[0])) for one in (examples.train, examples.holdout))
+        sink(Notice(f"{learned:,} characters to learn from, {measured:,} held out"))
+        return
     counts = f"{len(examples.train)} examples to learn from, {held} held out"
     few = f"; fewer than {_FEW_HELD} held out say little: raise data.holdout, or give it a file"
     sink(Notice(counts + few, "warning") if held < _FEW_HELD else Notice(counts))

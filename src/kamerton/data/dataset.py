@@ -16,6 +16,7 @@ from kamerton.data.formats.pauses import Pauses
 from kamerton.data.formats.ratings import RatedAnswer, RatedAnswers
 from kamerton.data.formats.speakers import Speakers
 from kamerton.data.formats.threads import TREE, Threads, find_threads, turns_column
+from kamerton.data.formats.tickets import whole_ticket
 from kamerton.data.identity import content_hash
 from kamerton.data.privacy.redaction import Redactor
 from kamerton.data.reading.readers import read_rows
@@ -120,7 +121,7 @@ def load_examples(
     name = source or settings.train
     rows = read_rows(name, encoding=settings.encoding, report=report)
     wanted = _Wanted(settings.split)
-    rows = wanted.only(rows)
+    rows = map(whole_ticket, wanted.only(rows))
     head = list(islice(rows, _SAMPLE_ROWS))
     sample = [row for row in head if isinstance(row, Row)]
     if not head:

@@ -86,6 +86,33 @@ def test_freshdesk_says_who_speaks_by_a_flag(tmp_path):
     assert loaded.notices == ("1 internal notes are left out",)
 
 
+def test_the_first_message_of_a_ticket_of_freshdesk_is_its_description(tmp_path):
+    turns = [{"user_id": 5, "incoming": False, "body_text": "a"}]
+    loaded = load(tmp_path, [{"id": 1, "description_text": "q", "conversations": turns}])
+    assert messages(loaded) == [QA]
+
+
+def test_a_conversation_of_intercom_begins_with_its_source(tmp_path):
+    def part(kind, role, body):
+        author = {"type": role, "id": "9", "name": "Ann"}
+        return {"part_type": kind, "author": author, "body": body, "created_at": 1730000000}
+
+    parts = [
+        part("note", "admin", "<p>third case</p>"),
+        part("comment", "admin", "<p>Yes &amp; no</p><p>Two<br>left</p>"),
+        part("close", "admin", None),
+    ]
+    row = {"id": 1, "source": part("", "user", "<p>q</p>"),
+           "conversation_parts": {"conversation_parts": parts}}  # fmt: skip
+    loaded = load(tmp_path, [row])
+    answer = {"role": "assistant", "content": "Yes & no\nTwo\nleft"}
+    assert messages(loaded) == [[QA[0], answer]]
+    assert loaded.notices == (
+        "1 internal notes are left out",
+        "1 messages without text are left out",
+    )
+
+
 def test_excels_unicode_text_is_a_table(tmp_path):
     text = "prompt\tcompletion\r\nq\ta\r\nq, r\ta; b\r\n"
     path = write(tmp_path, "table.txt", text.encode("utf-16"))

@@ -79,8 +79,10 @@ def is_service(turn: Mapping[str, Any]) -> bool:
         Whether it is such a report (exports of Telegram and Slack mark them).
     """
     # Slack says "channel_join", "group_topic" and the like.
-    subtype = str(turn.get("subtype") or "")
-    return turn.get("type") == "service" or subtype.endswith(_REPORTS)
+    subtype = turn.get("subtype")
+    return turn.get("type") == "service" or (
+        isinstance(subtype, str) and subtype.endswith(_REPORTS)
+    )
 
 
 class Speakers:
@@ -104,6 +106,8 @@ class Speakers:
         self._others = self._named.pop(EVERYONE_ELSE, None)
         self._role_column = columns.get("role", "")
         self._content_column = columns.get("content", "")
+        # Nearly all turns have a usual role and no need to be searched.
+        self._is_plain = not (self._named or self._others or self._role_column)
         self.left_out: Counter[str] = Counter()
 
     def said(self, turn: Mapping[str, Any]) -> tuple[str, Any]:
@@ -133,6 +137,9 @@ class Speakers:
             The key, empty where there is none; what stands there; its role, None for one that is
             not known.
         """
+        role = turn.get("role")
+        if self._is_plain and isinstance(role, str) and role in _ROLE_OF:
+            return "role", role, _ROLE_OF[role]
         found = [(key, _direction(key, value_at(turn, key))) for key in self._keys(turn)]
         for key, value in found:
             role = self._role(key, value)
@@ -162,9 +169,11 @@ class Speakers:
         ignores = self._others == IGNORED or IGNORED in self._named.values()
         if ignores and self.who(turn)[2] == IGNORED:
             return "turns of speakers that data.roles ignores"
+        if turn.keys().isdisjoint(_DATE_KEYS):
+            return ""
         said = self.said(turn)[1]
         blank = said is None or said == [] or (isinstance(said, str) and not said.strip())
-        if blank and any(key in turn for key in _DATE_KEYS):
+        if blank:
             calls = turn.keys() & {"tool_calls", "function_call", "tool_call_id"}
             if not calls and self.who(turn)[2] not in ("tool", "tool_call", "system"):
                 return "messages without text"

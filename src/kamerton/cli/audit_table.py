@@ -52,7 +52,16 @@ def print_audit(out: Console, found: "Audit") -> None:
 
 
 def _lines(found: "Audit") -> list[tuple[str, str]]:
-    lines = []
+    # A template may hold line breaks, which would look like rows of the table.
+    sources = {name: source.replace("\n", "\\n") for name, source in found.columns.items()}
+    taken = (c if c == name else f"{name} = {c}" for name, c in sources.items())
+    lines = [("columns", ", ".join(taken))] if found.columns else []
+    unused = ", ".join(found.unused_columns)
+    if found.unused_keys:
+        keys = ", ".join(f"{key} ({number})" for key, number in found.unused_keys.items())
+        unused += f"{'; ' if unused else ''}keys of turns: {keys}"
+    if unused:
+        lines.append(("not learned", unused))
     for part, units in found.lengths.items():
         said = "; ".join(
             f"{unit}: median {q.median}, 90 % to {q.p90}, 99 % to {q.p99}, longest {q.longest}"

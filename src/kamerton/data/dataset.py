@@ -17,6 +17,7 @@ from kamerton.data.formats.ratings import RatedAnswer, RatedAnswers
 from kamerton.data.formats.speakers import Speakers
 from kamerton.data.formats.threads import TREE, Threads, find_threads, turns_column
 from kamerton.data.formats.tickets import whole_ticket
+from kamerton.data.formats.unused import Unused, UnusedTexts
 from kamerton.data.identity import content_hash
 from kamerton.data.privacy.redaction import Redactor
 from kamerton.data.reading.readers import read_rows
@@ -57,6 +58,7 @@ class Loaded:
         splits: Rows per split, where the source holds several.
         fingerprint: Hash of the examples' content and order.
         notices: What was joined or left out while reading, one sentence each.
+        unused: Texts of usable rows that no field takes.
     """
 
     source: str
@@ -68,6 +70,7 @@ class Loaded:
     splits: Mapping[str, int] = field(default_factory=dict)
     fingerprint: str = ""
     notices: tuple[str, ...] = ()
+    unused: Unused = field(default_factory=Unused)
 
     @property
     def unusable(self) -> float:
@@ -155,6 +158,7 @@ def load_examples(
     rejections: list[Rejection] = []
     num_rows = 0
     rated = RatedAnswers(schema)
+    unused = UnusedTexts(schema)
 
     def keep(example: Example) -> None:
         example = example if redactor is None else redactor.redact(example)
@@ -168,11 +172,14 @@ def load_examples(
             if isinstance(row, Row) and not schema.explicit:
                 _refuse_other_kind(row, schema, examples[0].place if examples else None)
             rejections.append(outcome)
-        elif isinstance(outcome, RatedAnswer):
+            continue
+        if isinstance(row, Row):
+            unused.add(row.fields)
+        if isinstance(outcome, RatedAnswer):
             rated.add(outcome)
-        else:
-            for example in outcome:
-                keep(example)
+            continue
+        for example in outcome:
+            keep(example)
     for pair in rated.pairs():
         if isinstance(pair, Rejection):
             rejections.append(pair)
@@ -193,6 +200,7 @@ def load_examples(
             *pauses.notices,
             *(f"{count} {what} are left out" for what, count in speakers.left_out.items()),
         ),
+        unused=unused.found,
     )
 
 

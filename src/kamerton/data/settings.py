@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from kamerton.core.settings import Settings, suggestion
+from kamerton.data.columns import columns_of
 
 __all__ = ["COLUMN_NAMES", "ROLE_NAMES", "DataSettings", "FormatName", "PairsName"]
 
@@ -38,6 +39,8 @@ COLUMN_NAMES = (
     "scores",
     "score",
     "system",
+    "context",
+    "reasoning",
     "history",
     "tools",
     "role",
@@ -50,6 +53,10 @@ are of single turns: who speaks, what is said, and which conversation a row of o
 
 ROLE_NAMES = ("system", "user", "assistant", "tool", "ignore")
 """The roles that `data.roles` may give speakers; the turns of the last are left out."""
+
+# These are no texts, which alone can be joined.
+_WHOLE_NAMES = ("messages", "answers", "ranks", "scores", "score", "history", "tools")
+_SIDE_NAMES = ("system", "context", "reasoning", "input", "history", "tools")
 
 
 class DataSettings(Settings):
@@ -80,7 +87,9 @@ class DataSettings(Settings):
     the score."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Our field to your column, as in { text = "sentence", label = "meta.intent" }; dots reach
-    into nested values, numbers into lists, names into each item of a list."""
+    into nested values, numbers into lists, names into each item of a list. Braces join columns
+    into one text: { text = "{subject}\\n{body}" }. An empty text leaves a side field out:
+    { context = "" }."""
     roles: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Who is who in conversations that name people: role ("system", "user", "assistant", "tool", or
     "ignore" to leave turns out) to a speaker or several, as in { user = "Покупатель", assistant =
@@ -124,8 +133,10 @@ class DataSettings(Settings):
         for name, column in value.items():
             if name not in COLUMN_NAMES:
                 raise ValueError(f"unknown field '{name}'{suggestion(name, COLUMN_NAMES)}")
-            if not column:
+            if not column and name not in _SIDE_NAMES:
                 raise ValueError(f"'{name}' must name a column, got an empty text")
+            if name in _WHOLE_NAMES and columns_of(column) != (column,):
+                raise ValueError(f"'{name}' must name one column, got the template '{column}'")
         return value
 
     @field_validator("roles", mode="before")

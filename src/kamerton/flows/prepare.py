@@ -74,6 +74,8 @@ def read_examples(recipe: Recipe, folder: Path, sink: Sink) -> Prepared:
                     "warning",
                 )
             )
+    if unused := prepared.loaded.unused.named:
+        sink(Notice(f"nothing learns from {unused} of {prepared.loaded.source}"))
     held = prepared.loaded_holdout
     if held is not None and held.fingerprint == prepared.loaded.fingerprint:
         raise DataError(

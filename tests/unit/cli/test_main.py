@@ -107,6 +107,20 @@ def test_a_terminal_without_our_letters_gets_their_numbers(tmp_path: Path) -> No
     assert b"\x1b" not in done.stdout
 
 
+def test_check_says_what_it_took_and_what_comes_next(tmp_path: Path) -> None:
+    row = '{"subject": "s", "body": "b", "topic": "t", "note": "n"}\n'
+    (tmp_path / "d.jsonl").write_text(row * 3)
+    columns = r'data.columns={text = "{subject}\n{body}", label = "topic"}'
+    done = spoken(["check", "d.jsonl", "--set", columns], tmp_path)
+    lines = [" ".join(line.split()) for line in done.stdout.decode().splitlines()]
+    assert r"columns text = {subject}\n{body}, label = topic" in lines
+    assert "not learned note" in lines
+    following = f"next: kamerton check d.jsonl --set '{columns}' --show 3"
+    assert done.stderr.decode().splitlines()[-1] == following
+    done = spoken(["check", "d.jsonl", "--set", columns, "--json"], tmp_path)
+    assert b"next:" not in done.stderr
+
+
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text('{"text": "hello there"}\n' * 3)
     command = f"{sys.executable} -m kamerton check d.jsonl | true; echo ${{PIPESTATUS[0]}}"

@@ -1,5 +1,8 @@
 """What stands before every example: demonstrations from all kinds of examples."""
 
+from pathlib import Path
+
+from kamerton.core.events import Event, Notice
 from kamerton.data.examples import (
     Example,
     FeedbackExample,
@@ -8,8 +11,9 @@ from kamerton.data.examples import (
     PreferenceExample,
     TextExample,
 )
-from kamerton.flows.prepare import make_prompt
+from kamerton.flows.prepare import make_prompt, read_examples
 from kamerton.flows.recipe import Recipe
+from tests.unit.data.files import write_jsonl
 
 HERE = Place("rows.jsonl", 1)
 
@@ -56,3 +60,14 @@ def test_what_was_rejected_anywhere_is_not_shown() -> None:
 
 def test_plain_text_shows_nothing() -> None:
     assert shown([TextExample(HERE, "It was the year 1.")]) == []
+
+
+def test_text_that_nothing_learns_from_is_named(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A", "mood": "x"}]
+    write_jsonl(tmp_path, [{"messages": turns, "note": "n"}, {"messages": turns}], "x.jsonl")
+    events: list[Event] = []
+    data = {"train": "x.jsonl", "holdout": 0}
+    read_examples(Recipe.parse({"name": "x", "data": data}), tmp_path, events.append)
+    notices = [event.message for event in events if isinstance(event, Notice)]
+    assert len(notices) == 1
+    assert "nothing learns from the columns note and the keys of turns mood of" in notices[0]

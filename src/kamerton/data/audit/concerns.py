@@ -1,8 +1,11 @@
 """What to mind about a data set, in words."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 from kamerton.data.audit.findings import Audit
+from kamerton.data.identity import normal_text
 
 __all__ = ["warnings_of"]
 
@@ -14,6 +17,7 @@ _SMALL_LANGUAGE = 0.1
 _LONGER = 0.7
 _LONG_CHARACTERS = 50_000
 _NAMED = 5
+_SPEAKERS = {"role", "speaker", "author", "from"}
 
 
 def warnings_of(found: Audit) -> tuple[str, ...]:
@@ -27,6 +31,7 @@ def warnings_of(found: Audit) -> tuple[str, ...]:
     """
     return (
         *_of_rows(found),
+        *_of_unused(found),
         *_of_split(found),
         *_of_labels(found),
         *_of_answers(found),
@@ -51,6 +56,18 @@ def _of_rows(found: Audit) -> Iterator[str]:
         yield f"{found.near_duplicates.number} examples nearly repeat an earlier one ({share:.1%})"
 
 
+def _of_unused(found: Audit) -> Iterator[str]:
+    if found.unused_prose:
+        yield f"nothing learns from the text in {_quoted(found.unused_prose)}"
+    if found.unused_keys:
+        yield f"nothing takes the keys {_quoted(tuple(found.unused_keys))} of turns"
+    if found.format == "text" and (said_by := set(found.unused_columns) & _SPEAKERS):
+        yield (
+            f"every row is a text of its own, but {_quoted(sorted(said_by))} says who speaks: "
+            "a conversation must be one row of messages"
+        )
+
+
 def _of_split(found: Audit) -> Iterator[str]:
     if found.leaked and found.leaked.number:
         yield (
@@ -70,14 +87,29 @@ def _of_labels(found: Audit) -> Iterator[str]:
         yield f"all rows have one label, '{label}': there is nothing to tell apart"
     elif most >= _ONE_LABEL * total:
         yield f"{most / total:.0%} of rows share one label, '{label}'"
+    for names in _alike(found.labels):
+        yield f"labels differ only in case, spaces or a full stop: {', '.join(names)}"
     rare = [name for name, number in found.labels.items() if number < _FEW_OF_LABEL]
     if rare:
-        names = ", ".join(f"'{name}'" for name in rare[:_NAMED])
-        more = f" and {len(rare) - _NAMED} more" if len(rare) > _NAMED else ""
-        yield f"fewer than {_FEW_OF_LABEL} rows have the label {names}{more}"
+        yield f"fewer than {_FEW_OF_LABEL} rows have the label {_quoted(rare)}"
+
+
+def _alike(labels: Mapping[str, int]) -> Iterator[list[str]]:
+    """Give labels that mean the same class, with their numbers; odd spaces are spelled out."""
+    together: dict[str, list[str]] = defaultdict(list)
+    for label, number in labels.items():
+        shown = "".join(c if c == " " or c.isprintable() else ascii(c)[1:-1] for c in label)
+        key = normal_text(label).rstrip(". ")
+        together[key or label].append(f"'{shown}' ({number})")
+    yield from islice((names for names in together.values() if len(names) > 1), _NAMED)
 
 
 def _of_answers(found: Audit) -> Iterator[str]:
+    if found.empty_words.number:
+        yield (
+            f"{found.empty_words.number} examples ask or answer no more than 'nan', 'None', "
+            f"'null' or '#N/A', the first at {found.empty_words.places[0]}: are these empty cells?"
+        )
     if found.contradictions.number:
         # Of pairs and of feedback only what is judged both ways contradicts.
         what = {
@@ -103,6 +135,18 @@ def _of_answers(found: Audit) -> Iterator[str]:
 
 
 def _of_texts(found: Audit) -> Iterator[str]:
+    if found.template_marks:
+        number = sum(found.template_marks.values())
+        yield (
+            f"{number} of {found.num_examples} examples hold turns that a chat template has "
+            f"written ({_quoted(tuple(found.template_marks))}): these are trained as plain text, "
+            "users' turns too; bring the turns as messages"
+        )
+    if found.stop_text:
+        yield (
+            f"nearly all answers end with '{found.stop_text}': is this the stop text of another "
+            "service? The model would write it; here an answer has an end of its own"
+        )
     for name, sizes in found.lengths.items():
         longest = sizes["characters"].longest
         if longest > _LONG_CHARACTERS:
@@ -118,3 +162,8 @@ def _of_texts(found: Audit) -> Iterator[str]:
     if found.personal:
         kinds = ", ".join(f"{kind} ({count.number})" for kind, count in found.personal.items())
         yield f"personal data in examples: {kinds}; data.redact = true masks it"
+
+
+def _quoted(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(f"'{name}'" for name in names[:_NAMED]) + more

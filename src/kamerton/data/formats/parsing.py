@@ -10,14 +10,16 @@ from kamerton.data.examples import (
     Message,
     TextExample,
 )
+from kamerton.data.formats.calls import holds_calls, with_meant_arguments
+from kamerton.data.formats.cells import stored_turns
 from kamerton.data.formats.detection import Schema
 from kamerton.data.formats.fields import Fields
-from kamerton.data.formats.messages import Unusable, assistant, messages_of, tools_of, user
+from kamerton.data.formats.messages import Unusable, assistant, decoded, messages_of, tools_of, user
 from kamerton.data.formats.preferences import feedback, preference
 from kamerton.data.formats.rankings import ranking
 from kamerton.data.formats.ratings import RatedAnswer, rated_answer
 from kamerton.data.rows import Rejection, Row
-from kamerton.data.values import broken_text, kind_of
+from kamerton.data.values import broken_text, kind_of, number_text
 
 __all__ = ["parse_row"]
 
@@ -42,13 +44,14 @@ def parse_row(row: Row, schema: Schema) -> tuple[Example, ...] | RatedAnswer | R
             name = schema.sources.get(missing[0], missing[0])
             raise Unusable(name, "is missing or null")
         fields = Fields(row, schema)
+        tools = tools_of(fields.value("tools"), fields.source("tools"))
         match schema.format:
             case "ranking":
-                return ranking(fields)
+                return tuple(with_meant_arguments(pair, tools) for pair in ranking(fields))
             case "rating":
-                return rated_answer(fields)
+                return with_meant_arguments(rated_answer(fields), tools)
             case _:
-                return (_PARSERS[schema.format](fields),)
+                return (with_meant_arguments(_PARSERS[schema.format](fields), tools),)
     except Unusable as error:
         return Rejection(row.place, error.field, error.reason)
 
@@ -58,31 +61,48 @@ def _chat(fields: Fields) -> Example:
     messages = messages_of(fields.value("messages"), source, fields.schema.speakers)
     if not any(message["role"] == "assistant" for message in messages):
         raise Unusable(source, "must have an assistant turn, found none to learn from")
+    _check_trained(messages, source)
     return _chat_example(fields, (*fields.system(messages), *messages))
 
 
 def _prompt(fields: Fields) -> Example:
     prompt = fields.turns("prompt", user)
-    answer = fields.turns("completion", assistant)
+    answer = _called(fields) or fields.turns("completion", assistant)
     if not any(message["role"] == "assistant" for message in answer):
         raise Unusable(fields.source("completion"), "must have an assistant turn")
     if not prompt:
         raise Unusable(fields.source("prompt"), "is empty")
-    return _chat_example(fields, (*fields.system(prompt), *prompt, *answer))
+    _check_trained(answer, fields.source("completion"))
+    if answer[-1]["role"] == "assistant":
+        answer = fields.reasoned(answer)
+    return _chat_example(fields, (*fields.asked(prompt), *answer))
+
+
+def _called(fields: Fields) -> tuple[Message, ...]:
+    """Read an answer that is nothing but calls of the row's tools; other JSON is text."""
+    answer, source = fields.value("completion"), fields.source("completion")
+    if not holds_calls(answer):
+        return ()
+    tools = tools_of(fields.value("tools"), fields.source("tools"))
+    schemas = [tool["function"] for tool in tools]
+    known = {schema.get("name") for schema in schemas if isinstance(schema, Mapping)}
+    calls = decoded(answer, source)
+    if isinstance(answer, str) and not {call["name"] for call in calls} <= known:
+        return ()
+    return messages_of([{"role": "assistant", "tool_calls": calls}], source)
 
 
 def _alpaca(fields: Fields) -> Example:
-    instruction = fields.text("instruction")
-    given = fields.optional_text("input")
-    question = f"{instruction}\n\n{given}" if given.strip() else instruction
-    messages = (*_history(fields), user(question), assistant(fields.text("output")))
+    question = fields.question("instruction", "input")
+    answer = fields.reasoned((assistant(fields.text("output")),))
+    messages = (*_history(fields), user(question), *answer)
     return _chat_example(fields, (*fields.system(messages), *messages))
 
 
 def _classification(fields: Fields) -> Example:
     label = _label(fields.value("label"), fields.source("label"))
     return ClassificationExample(
-        fields.row.place, fields.text("text"), label, fields.group, fields.extra
+        fields.row.place, fields.question("text"), label, fields.group, fields.extra
     )
 
 
@@ -113,11 +133,21 @@ def _chat_example(fields: Fields, messages: tuple[Message, ...]) -> ChatExample:
     )
 
 
+def _check_trained(messages: tuple[Message, ...], source: str) -> None:
+    answers = [message for message in messages if message["role"] == "assistant"]
+    if all(message.get("weight") == 0 for message in answers):
+        raise Unusable(source, "must have an assistant turn to train, all have the weight 0")
+
+
 def _history(fields: Fields) -> tuple[Message, ...]:
     value = fields.value("history")
     if value is None or value == "":
         return ()
     field = fields.source("history")
+    if isinstance(value, str):
+        value = stored_turns(value, field) or decoded(value, field)
+    if isinstance(value, list) and value and all(isinstance(turn, Mapping) for turn in value):
+        return messages_of(value, field, fields.schema.speakers)
     if not isinstance(value, list):
         raise Unusable(field, "must be a list of [question, answer]")
     turns: list[Message] = []
@@ -133,10 +163,8 @@ def _history(fields: Fields) -> tuple[Message, ...]:
 
 
 def _label(value: Any, field: str) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
     if isinstance(value, int | float):
-        return f"{value:g}" if isinstance(value, float) else str(value)
+        return number_text(value)
     if not isinstance(value, str):
         raise Unusable(field, f"must be one class as text or a number, got {kind_of(value)}")
     if not value.strip():

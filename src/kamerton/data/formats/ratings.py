@@ -65,7 +65,7 @@ def rated_answer(fields: Fields) -> RatedAnswer:
     check_answer(answer, fields.source("completion"))
     return RatedAnswer(
         fields.row.place,
-        (*fields.system(prompt), *prompt),
+        fields.asked(prompt),
         answer,
         number_of(fields.value("score"), fields.source("score")),
         fields.group,

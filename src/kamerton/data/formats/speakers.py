@@ -11,12 +11,16 @@ from typing import Any
 from kamerton.core.errors import DataError
 from kamerton.data.values import value_at
 
-__all__ = ["EVERYONE_ELSE", "IGNORED", "Speakers", "is_service"]
+__all__ = ["CONTENT_KEYS", "EVERYONE_ELSE", "IGNORED", "Speakers", "is_role", "is_service"]
 
 EVERYONE_ELSE = "*"
 """Stands in `data.roles` for all speakers that are not named."""
 IGNORED = "ignore"
 """The role of speakers whose turns are left out."""
+CONTENT_KEYS = (
+    *("content", "value", "text", "utterance", "phrase", "body_text", "body", "message"),
+)
+"""Keys of a turn that may hold what is said."""
 
 _WORDS = {
     "system": ("system", "developer", "система"),
@@ -62,8 +66,8 @@ _LOG_ROLE_KEYS = (
     *("sender", "sender_type", "author_type", "direction", "user", "from_id", "author_id"),
     *("sender_id", "user_id", "incoming", "out"),
 )
-_CONTENT_KEYS = ("content", "value", "text", "utterance", "body_text", "body", "message")
 _DATE_KEYS = ("date", "timestamp", "time", "ts", "created_at", "createdAt")
+_NUMBER_KEYS = ("message_id", "parent_id", "ticket_id", "conversation_id")
 _NAME_KEYS = ("type", "role", "name", "username", "email", "id")
 _REPORTS = ("_join", "_leave", "_topic", "_purpose", "_name", "_archive", "_unarchive")
 _NAMED = 6
@@ -83,6 +87,18 @@ def is_service(turn: Mapping[str, Any]) -> bool:
     return turn.get("type") == "service" or (
         isinstance(subtype, str) and subtype.endswith(_REPORTS)
     )
+
+
+def is_role(name: Any) -> bool:
+    """Tell the usual name of a speaker in a conversation from other values.
+
+    Args:
+        name: Such as "user" or "gpt".
+
+    Returns:
+        Whether it is a known one.
+    """
+    return isinstance(name, str) and _plain(name) in _ROLE_OF
 
 
 class Speakers:
@@ -121,7 +137,7 @@ class Speakers:
         """
         if self._content_column:
             return self._content_column, value_at(turn, self._content_column)
-        key = next((key for key in _CONTENT_KEYS if turn.get(key) is not None), "content")
+        key = next((key for key in CONTENT_KEYS if turn.get(key) is not None), "content")
         value = turn.get(key)
         if isinstance(value, Mapping) and isinstance(value.get("text"), str):
             return f"{key}.text", value["text"]
@@ -148,6 +164,19 @@ class Speakers:
         # An account that was deleted has a number and no name.
         named = [one for one in found if _name(one[1])]
         return (*(named or found or [("", None)])[0], None)
+
+    def is_log(self, turn: Mapping[str, Any]) -> bool:
+        """Tell turns of messengers and help desks, which are full of dates and numbers.
+
+        Args:
+            turn: As read.
+
+        Returns:
+            Whether it has a date, the number of a message or conversation, or a log's key of the
+            speaker.
+        """
+        is_dated = not turn.keys().isdisjoint((*_DATE_KEYS, *_NUMBER_KEYS))
+        return is_dated or self.who(turn)[0] in _LOG_ROLE_KEYS
 
     def leaves_out(self, turn: Mapping[str, Any]) -> str:
         """Tell turns that are no part of the conversation.
@@ -214,11 +243,12 @@ class Speakers:
     def _keys(self, turn: Mapping[str, Any]) -> list[str]:
         if self._role_column:
             return [self._role_column]
-        keys = [key for key in _ROLE_KEYS if key in turn]
+        # Tables fill the keys that other turns have with null.
+        keys = [key for key in _ROLE_KEYS if turn.get(key) is not None]
         if "role" in keys:
             return ["role"]
         if self.said(turn)[1] is not None:
-            keys += [key for key in _LOG_ROLE_KEYS if key in turn]
+            keys += [key for key in _LOG_ROLE_KEYS if turn.get(key) is not None]
         return keys
 
     def _role(self, key: str, value: Any) -> str | None:

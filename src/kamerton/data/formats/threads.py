@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kamerton.core.errors import DataError
+from kamerton.data.formats.messages import TRAIN_KEYS
 from kamerton.data.formats.speakers import Speakers, is_service
 from kamerton.data.rows import Rejection, Row
 from kamerton.data.values import value_at
@@ -221,10 +222,15 @@ def _conversation(path: Sequence[tuple[Row, bool]], extra: Mapping[str, Any] | N
         for key, value in first.fields.items()
         if all(message.fields.get(key) == value for message, _ in path) and len(path) > 1
     }
-    turns = [m.fields if new else {**m.fields, "weight": 0} for m, new in path]
+    turns = [m.fields if new else _untrained(m.fields) for m, new in path]
     for taken in ("text", "content", "role", "messages"):
         shared.pop(taken, None)
     return Row(first.place, {**shared, **(extra or {}), "messages": turns})
+
+
+def _untrained(turn: Mapping[str, Any]) -> dict[str, Any]:
+    own = {key: value for key, value in turn.items() if key not in TRAIN_KEYS}
+    return {**own, "weight": 0}
 
 
 def _in_order(messages: Sequence[Row]) -> Sequence[Row]:

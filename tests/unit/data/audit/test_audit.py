@@ -152,3 +152,26 @@ def test_memory_does_not_grow_with_the_text(monkeypatch, tmp_path):
         assert peak_of(120) < peak_of(30) + 200_000
     finally:
         tracemalloc.stop()
+
+
+def test_labels_that_differ_in_case_spaces_or_a_full_stop_are_named(tmp_path):
+    labels = ["Card", "card", "card.", "my card", "my\xa0card", "refund", "none", "None ", "..."]
+    found = audit(load(tmp_path, [{"text": f"t {i}", "label": x} for i, x in enumerate(labels)]))
+    alike = [w.partition(": ")[2] for w in found.warnings if w.startswith("labels differ only")]
+    assert alike == [
+        "'Card' (1), 'card' (1), 'card.' (1)",
+        "'my card' (1), 'my\\xa0card' (1)",
+        "'none' (1), 'None' (1)",
+    ]
+    assert found.empty_words.number == 0
+
+
+def test_the_words_of_empty_cells_are_named(tmp_path):
+    pairs = [("nan", "Yes."), ("Is it here?", " NaN"), ("Is it?", "None"), ("What is null?", "0")]
+    found = audit(load(tmp_path, [{"prompt": q, "completion": a} for q, a in pairs]))
+    assert found.empty_words.number == 3
+    assert any("3 examples ask or answer no more than 'nan'" in w for w in found.warnings)
+    formulas = [{"prompt": "q", "completion": word} for word in ("#N/A", "#ИМЯ?", "#1")]
+    assert audit(load(tmp_path, formulas)).empty_words.number == 2
+    classes = audit(load(tmp_path, [{"text": "t", "label": "none"}, {"text": "u", "label": "nan"}]))
+    assert classes.empty_words.number == 1

@@ -40,7 +40,7 @@ def test_of_ranked_answers_the_best_goes_on(tmp_path):
 def test_of_unranked_branches_each_answer_is_trained_once_and_they_stay_together(tmp_path):
     rows = [
         message(1, None, "user", "q"),
-        message(2, 1, "assistant", "a"),
+        message(2, 1, "assistant", "a", train=True),
         message(3, 2, "user", "x"),
         message(4, 3, "assistant", "ax"),
         message(5, 2, "user", "y"),

@@ -20,7 +20,12 @@ def _no_stopwatch() -> Iterator[None]:
         # Sessions of light packages stay without PyTorch.
         if "torch" in sys.modules:
             told = {"float32": 2.0, "bfloat16": 1.0}
-            patched.setattr("kamerton.models.dtype.product_seconds", lambda: told)
+
+            def product_seconds() -> dict[str, float]:
+                """Say the same on every machine."""
+                return told
+
+            patched.setattr("kamerton.models.dtype.product_seconds", product_seconds)
             patched.setattr("kamerton.models.dtype._remembered", lambda memo: told)
         yield
 

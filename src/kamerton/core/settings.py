@@ -5,6 +5,7 @@ is its help. Unknown keys are errors with a suggestion, and all problems are rep
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -67,8 +68,10 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         SettingsError: If it is missing, unreadable or not TOML.
     """
+    text = ""
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        text = path.read_bytes().decode("utf-8-sig")
+        return tomllib.loads(text)
     except FileNotFoundError:
         raise SettingsError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
@@ -84,7 +87,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(
             f"{path}: not valid TOML: {error}",
-            hint='text values need quotes: kind = "lora"',
+            hint=_toml_hint(text, str(error)),
         ) from None
 
 
@@ -138,6 +141,32 @@ def suggestion(name: str, known: Iterable[str], most: int | None = None) -> str:
         return f"; did you mean '{near[0]}'?"
     more = f" and {len(names) - most} more" if most is not None and len(names) > most else ""
     return f"; known: {', '.join(names[:most])}{more}" if names else ""
+
+
+def _toml_hint(text: str, reason: str) -> str:
+    """Say how to mend a line that is not TOML."""
+    place = re.search(r"at line (\d+), column (\d+)", reason)
+    lines = text.splitlines()
+    line = lines[int(place[1]) - 1] if place and int(place[1]) <= len(lines) else ""
+    value = line[int(place[2]) - 1 :] if place else ""
+    if "\\" in line and ("Unescaped" in reason or "hex value" in reason):
+        return (
+            'write paths with /, as in "C:/data/rows.jsonl", or in single quotes, '
+            "where \\ is a plain character"
+        )
+    if any(quote in line for quote in "“”„«»‘’"):
+        return 'text values need straight quotes: kind = "lora"'
+    if value.startswith(("True", "False")):
+        return "write true and false in lower case"
+    if "Expected '=' after" in reason:
+        return 'write key = value, with = between them: kind = "lora"'
+    if "overwrite" in reason or "twice" in reason:
+        return "a key or a section stands there twice: keep one of them"
+    if value[:1] and not value[0].isascii():
+        return f'names with other letters than a to z need quotes: "{value.split()[0]}"'
+    if any(sign in reason for sign in ("Unterminated", 'Expected "\'"', r"character '\n'")):
+        return "a text is not closed: its second quote is missing"
+    return 'text values need quotes: kind = "lora"'
 
 
 def _copy(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,16 +1,22 @@
 """A data set: its rows read, understood, checked and split."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 from kamerton.core.errors import DataError
 from kamerton.data.examples import Example, Place
 from kamerton.data.formats.detection import Schema, detect_format, settle_schema
+from kamerton.data.formats.dialogues import dialogue_column
 from kamerton.data.formats.parsing import parse_row
+from kamerton.data.formats.pauses import Pauses
 from kamerton.data.formats.ratings import RatedAnswer, RatedAnswers
+from kamerton.data.formats.speakers import Speakers
+from kamerton.data.formats.threads import TREE, Threads, find_threads, turns_column
+from kamerton.data.formats.tickets import whole_ticket
 from kamerton.data.formats.unused import Unused, UnusedTexts
 from kamerton.data.identity import content_hash
 from kamerton.data.privacy.redaction import Redactor
@@ -24,6 +30,8 @@ __all__ = ["Loaded", "Prepared", "ensure_usable", "load_examples", "load_holdout
 
 _SAMPLE_ROWS = 100
 _NAMED_REJECTIONS = 3
+# What `data.columns` says of single turns rather than of rows.
+_OF_TURNS = ("role", "content", "conversation")
 # A format to those its rows turn into when one field is left out.
 _LESSER = {
     "preference": ("chat", "ranking"),
@@ -49,6 +57,7 @@ class Loaded:
         schema: What the rows are and where the fields stand.
         splits: Rows per split, where the source holds several.
         fingerprint: Hash of the examples' content and order.
+        notices: What was joined or left out while reading, one sentence each.
         unused: Texts of usable rows that no field takes.
     """
 
@@ -60,6 +69,7 @@ class Loaded:
     schema: Schema
     splits: Mapping[str, int] = field(default_factory=dict)
     fingerprint: str = ""
+    notices: tuple[str, ...] = ()
     unused: Unused = field(default_factory=Unused)
 
     @property
@@ -114,7 +124,7 @@ def load_examples(
     name = source or settings.train
     rows = read_rows(name, encoding=settings.encoding, report=report)
     wanted = _Wanted(settings.split)
-    rows = wanted.only(rows)
+    rows = map(whole_ticket, wanted.only(rows))
     head = list(islice(rows, _SAMPLE_ROWS))
     sample = [row for row in head if isinstance(row, Row)]
     if not head:
@@ -130,14 +140,17 @@ def load_examples(
         raise DataError(
             f"{name}: none of {len(head)} rows can be read:\n{_listed(_rejections(head))}"
         )
-    schema = settle_schema(
-        [row.fields for row in sample],
-        name=name,
-        format=settings.format,
-        columns=settings.columns,
-        group=settings.group,
-        pairs=settings.pairs,
-    )
+    speakers = Speakers(settings.roles, settings.columns)
+    threads = _threads(settings, name, [row.fields for row in sample], speakers)
+    if threads is not None:
+        rows = threads.join(chain(head, rows))
+        head = list(islice(rows, _SAMPLE_ROWS))
+        sample = [row for row in head if isinstance(row, Row)]
+    schema = _schema(settings, name, [row.fields for row in sample], speakers, threads)
+    all_rows: Iterator[Row | Rejection] = chain(head, rows)
+    pauses = Pauses(schema.sources.get("messages", ""), settings.pause_hours, speakers)
+    if schema.format == "chat" and settings.pause_hours:
+        all_rows = pauses.divide(all_rows)
     if settings.redact and redactor is None:
         redactor = Redactor()
     examples: Spool[Example] = Spool()
@@ -152,7 +165,7 @@ def load_examples(
         content.update(content_hash(example).encode())
         examples.append(example)
 
-    for row in chain(head, rows):
+    for row in all_rows:
         num_rows += 1
         outcome = row if isinstance(row, Rejection) else parse_row(row, schema)
         if isinstance(outcome, Rejection):
@@ -181,6 +194,12 @@ def load_examples(
         schema=schema,
         splits=wanted.splits,
         fingerprint=content.hexdigest(),
+        notices=(
+            *_read_as_dialogues(schema, sample),
+            *(threads.notices if threads is not None else ()),
+            *pauses.notices,
+            *(f"{count} {what} are left out" for what, count in speakers.left_out.items()),
+        ),
         unused=unused.found,
     )
 
@@ -260,6 +279,9 @@ def prepare(settings: DataSettings, *, report: ReportBytes | None = None) -> Pre
             )
         return Prepared(loaded, held, loaded.examples, held.examples)
     train, holdout = split(loaded.examples, settings.holdout, settings.seed)
+    if len(loaded.examples) == 1 and holdout:
+        notice = f"there is one text: its last {settings.holdout:.0%} are held out"
+        loaded = replace(loaded, notices=(*loaded.notices, notice))
     return Prepared(loaded, None, train, holdout)
 
 
@@ -280,6 +302,61 @@ class _Wanted:
                 self.num_others += 1
             else:
                 yield row
+
+
+def _threads(
+    settings: DataSettings, name: str, sample: Sequence[Mapping[str, Any]], speakers: Speakers
+) -> Threads | None:
+    """Tell whether rows are single turns: only where nothing better is known of them."""
+    column = settings.columns.get("conversation", "")
+    unclear = not _row_columns(settings) and detect_format(sample) in (None, "text")
+    if settings.format not in ("auto", "chat") or not (column or unclear):
+        return None
+    return find_threads(sample, name=name, speakers=speakers, column=column)
+
+
+def _schema(
+    settings: DataSettings,
+    name: str,
+    sample: Sequence[Mapping[str, Any]],
+    speakers: Speakers,
+    threads: Threads | None,
+) -> Schema:
+    """Settle what the rows are, and who is who in them."""
+    columns = _row_columns(settings)
+    known = detect_format(sample)
+    if settings.format == "auto" and not columns and known in (None, "text"):
+        turns = "" if known else turns_column(sample, speakers)
+        turns = turns or dialogue_column(sample, speakers)
+        columns = {"messages": turns} if turns else {}
+    schema = settle_schema(
+        sample,
+        name=name,
+        format=settings.format,
+        columns=columns,
+        group=settings.group or (TREE if threads is not None and threads.identity else ""),
+        pairs=settings.pairs,
+        speakers=speakers,
+    )
+    speakers.ensure_known([schema.value(fields, "messages") for fields in sample], name)
+    return schema
+
+
+def _read_as_dialogues(schema: Schema, sample: Sequence[Row]) -> Iterator[str]:
+    column = schema.sources.get("messages", "")
+    if (
+        not schema.explicit
+        and column in ("text", "content")
+        and any(isinstance(row.fields.get(column), str) for row in sample)
+    ):
+        yield (
+            f"the texts in '{column}' are read as dialogues, a speaker before each turn; "
+            'data.format = "text" keeps them texts'
+        )
+
+
+def _row_columns(settings: DataSettings) -> dict[str, str]:
+    return {ours: theirs for ours, theirs in settings.columns.items() if ours not in _OF_TURNS}
 
 
 def _nothing(name: str, split: str, splits: Mapping[str, int]) -> DataError:

@@ -1,13 +1,13 @@
 """Which examples to use, and how to read, split and protect them."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
 from kamerton.core.settings import Settings, suggestion
 from kamerton.data.columns import columns_of
 
-__all__ = ["COLUMN_NAMES", "DataSettings", "FormatName", "PairsName"]
+__all__ = ["COLUMN_NAMES", "ROLE_NAMES", "DataSettings", "FormatName", "PairsName"]
 
 FormatName = Literal[
     "chat",
@@ -43,8 +43,16 @@ COLUMN_NAMES = (
     "reasoning",
     "history",
     "tools",
+    "role",
+    "content",
+    "conversation",
 )
-"""Our names for the fields of all formats: the keys that `data.columns` may have."""
+"""Our names for the fields of all formats: the keys that `data.columns` may have. The last three
+are of single turns: who speaks, what is said, and which conversation a row of one turn is of."""
+
+
+ROLE_NAMES = ("system", "user", "assistant", "tool", "ignore")
+"""The roles that `data.roles` may give speakers; the turns of the last are left out."""
 
 # These are no texts, which alone can be joined.
 _WHOLE_NAMES = ("messages", "answers", "ranks", "scores", "score", "history", "tools")
@@ -82,6 +90,14 @@ class DataSettings(Settings):
     into nested values, numbers into lists, names into each item of a list. Braces join columns
     into one text: { text = "{subject}\\n{body}" }. An empty text leaves a side field out:
     { context = "" }."""
+    roles: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Who is who in conversations that name people: role ("system", "user", "assistant", "tool", or
+    "ignore" to leave turns out) to a speaker or several, as in { user = "Покупатель", assistant =
+    ["Оператор", "Поддержка"] }; "*" is everyone else. Usual words in English and Russian are
+    known."""
+    pause_hours: float = Field(default=6, ge=0)
+    """Silence in a messenger's chat after which the user begins a new conversation, in hours; 0
+    keeps every chat whole."""
     pairs: PairsName = "all"
     """Which pairs several ranked or rated answers to one prompt give: "all" (every better one with
     every worse one, so 6 of 4 answers, 21 of 7), "neighbours" (every one with one of the next
@@ -121,6 +137,35 @@ class DataSettings(Settings):
                 raise ValueError(f"'{name}' must name a column, got an empty text")
             if name in _WHOLE_NAMES and columns_of(column) != (column,):
                 raise ValueError(f"'{name}' must name one column, got the template '{column}'")
+        return value
+
+    @field_validator("roles", mode="before")
+    @classmethod
+    def _lists_of_speakers(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        lists = {
+            role: names if isinstance(names, list | tuple) else [names]
+            for role, names in value.items()
+        }
+        # Help desks have numbers for people.
+        return {
+            role: tuple(str(name) if type(name) is int else name for name in names)
+            for role, names in lists.items()
+        }
+
+    @field_validator("roles")
+    @classmethod
+    def _known_roles(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for role in value:
+            if role not in ROLE_NAMES:
+                raise ValueError(f"unknown role '{role}'{suggestion(role, ROLE_NAMES)}")
+        speakers = [name.strip().casefold() for names in value.values() for name in names]
+        if not all(speakers):
+            raise ValueError("must name speakers, got an empty text")
+        twice = next((name for name in speakers if speakers.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"'{twice}' must have one role, got several")
         return value
 
     @field_validator("encoding")

@@ -18,13 +18,15 @@ A cluster is what must not be torn apart: examples of one group, and examples th
 Groups that ask the same are tied together too, unless that ties more than half of all rows into
 one cluster: then short questions ("yes, please") tie no groups, and where that is not enough no
 questions do.
+
+One long plain text, such as a book, is divided by position: its end is held out.
 """
 
 import re
 from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -33,7 +35,7 @@ from numpy.typing import NDArray
 from kamerton.core.files import hash_bytes
 from kamerton.core.seeds import derive_seed
 from kamerton.data.clusters import Clusters
-from kamerton.data.examples import Example
+from kamerton.data.examples import Example, TextExample
 from kamerton.data.identity import answer_text, input_text, label_of, normal_text
 from kamerton.data.spool import Picked
 
@@ -44,6 +46,9 @@ _FEW_CLUSTERS = 1000
 _FAR_FROM_SHARE = 0.25
 _SHORT_CHARACTERS = 40
 _DIGEST_BYTES = 32
+_LONG_CHARACTERS = 2000
+# Where a text may be divided, best first.
+_BORDERS = (re.compile(r"\n\s*\n"), re.compile(r"\n"), re.compile(r"[.!?…]\s"), re.compile(r"\s"))
 # Redaction numbers its placeholders in order of appearance; a new first row renumbers them all.
 _PLACEHOLDER = re.compile(r"\[([a-z]+)_\d+\]")
 
@@ -58,10 +63,15 @@ def split(examples: Sequence[Example], holdout: float, seed: int) -> tuple[Picke
 
     Returns:
         Training and holdout examples, each in the given order. With two clusters or more neither
-        is empty, unless the share is 0.
+        is empty, unless the share is 0. One long plain text gives two examples, its beginning and
+        its end.
     """
     if holdout == 0 or not examples:
         return Picked(examples, range(len(examples))), Picked(examples, ())
+    only = examples[0] if len(examples) == 1 else None
+    if isinstance(only, TextExample) and (at := _border(only.text, 1 - holdout)):
+        halves = [replace(only, text=text) for text in (only.text[:at], only.text[at:])]
+        return Picked(halves, (0,)), Picked(halves, (1,))
     # A cluster's point also stands for its name: 63 bits of a hash are not met twice. Clusters
     # are numbered by their points, so the least number of several has the lowest point.
     ties = _Ties(examples)
@@ -83,6 +93,19 @@ def split(examples: Sequence[Example], holdout: float, seed: int) -> tuple[Picke
         held[:] = False
     sides = held[numbers]
     return Picked(examples, np.flatnonzero(~sides)), Picked(examples, np.flatnonzero(sides))
+
+
+def _border(text: str, share: float) -> int:
+    """Find a border of paragraphs, lines, sentences or words near a share of a long text."""
+    if len(text) < _LONG_CHARACTERS:
+        return 0
+    # Near is what costs or spares the smaller side no more than a quarter of it.
+    wanted, reach = int(share * len(text)), int(min(share, 1 - share) * len(text) / 4)
+    for border in _BORDERS:
+        ends = [m.end() for m in border.finditer(text, wanted - reach, wanted + reach)]
+        if ends:
+            return min(ends, key=lambda end: abs(end - wanted))
+    return wanted
 
 
 def _keep_both_sides(held: NDArray[np.bool_], clusters: NDArray[np.int64], least: int) -> None:

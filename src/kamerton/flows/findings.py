@@ -7,7 +7,8 @@ from kamerton.core.events import Notice, Sink
 from kamerton.core.settings import Settings
 from kamerton.core.wording import counted
 from kamerton.data.dataset import Prepared
-from kamerton.data.examples import ClassificationExample, FeedbackExample
+from kamerton.data.examples import ClassificationExample, FeedbackExample, TextExample
+from kamerton.data.identity import whole_text
 from kamerton.models.base import Base
 from kamerton.models.dtype import has_bf16
 from kamerton.models.experts import fused_experts
@@ -28,6 +29,11 @@ def say_counts(examples: Prepared, sink: Sink) -> None:
         sink: Receives notices.
     """
     held = len(examples.holdout)
+    if len(examples.train) == held == 1 and isinstance(examples.holdout[0], TextExample):
+        # The end of one text is held out: its length counts, not that it is one example.
+        learned, measured = (len(whole_text(one[0])) for one in (examples.train, examples.holdout))
+        sink(Notice(f"{learned:,} characters to learn from, {measured:,} held out"))
+        return
     counts = f"{counted(len(examples.train), 'example')} to learn from, {held} held out"
     few = f"; fewer than {_FEW_HELD} held out say little: raise data.holdout, or give it a file"
     sink(Notice(counts + few, "warning") if held < _FEW_HELD else Notice(counts))

@@ -62,7 +62,11 @@ def read_examples(recipe: Recipe, folder: Path, sink: Sink) -> Prepared:
 
     prepared = prepare(relative_to(recipe.data, folder), report=report)
     for loaded in (prepared.loaded, prepared.loaded_holdout):
-        if loaded is not None and loaded.rejections:
+        if loaded is None:
+            continue
+        for notice in loaded.notices:
+            sink(Notice(f"{loaded.source}: {notice}"))
+        if loaded.rejections:
             sink(
                 Notice(
                     f"{len(loaded.rejections)} of {loaded.num_rows} rows of {loaded.source} "
@@ -211,7 +215,7 @@ def render_all(
         try:
             made = make()
             rows += made
-            notes.update(note for answer in made[0].answers for note in answer.notes)
+            notes.update({note for answer in made[0].answers for note in answer.notes})
         except RenderingError as error:
             problems.append(error.message)
             hints.update([error.hint] if error.hint else [])

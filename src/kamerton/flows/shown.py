@@ -1,7 +1,9 @@
 """What `kamerton check --show` prints: examples as a base would see them in training."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -9,7 +11,7 @@ import numpy as np
 
 from kamerton.core.errors import DataError
 from kamerton.data.dataset import Loaded
-from kamerton.data.examples import Example, PreferenceExample
+from kamerton.data.examples import Example, PreferenceExample, TextExample
 from kamerton.data.rendering.rendered import Rendered, RenderedPrompt, RenderSettings
 from kamerton.data.rendering.renderer import Renderer, make_renderer
 from kamerton.data.rendering.tokens import Span
@@ -108,15 +110,15 @@ def show_examples(
     counted = spread(loaded.examples, _MOST_COUNTED)
     if isinstance(objective, OnlineSettings):
         questions, dropped = _questions(renderer, counted, prompt, objective)
-        facts = _facts_of_questions(renderer, questions, objective)
+        facts, notes = _facts_of_questions(renderer, questions, objective), []
         _, unknown = unknown_share(tokenizer, questions)
     else:
         rows, dropped = renderer.render_all(counted, prompt.apply)
-        facts = _facts_of_rows(renderer, rows)
+        facts, notes = _facts_of_rows(renderer, rows), _notes_of(rows)
         _, unknown = unknown_share(tokenizer, rows)
     rendered = f"{len(counted) - len(dropped):,} of {len(counted):,}"
     facts = [*renderer.facts.lines(), ("examples rendered", rendered), *facts]
-    notices = [*renderer.facts.notices, *([unknown] if unknown else [])]
+    notices = [*renderer.facts.notices, *notes, *([unknown] if unknown else [])]
     return facts, [*notices, *_problems(dropped, len(counted))], shown
 
 
@@ -125,6 +127,10 @@ def _rows_of(renderer: Renderer, example: Example, prompt: Prompt) -> list[Shown
     if isinstance(example, PreferenceExample):
         pair = renderer.render_pair(example, prompt.apply)
         return _both(renderer, pair.answers)
+    if isinstance(example, TextExample):
+        first, *others = renderer.render_rows(example, prompt.apply)
+        windows = f", the first of {len(others) + 1} windows" if others else ""
+        return [_shown(renderer, first, windows)]
     return [_shown(renderer, renderer.render(example, prompt.apply))]
 
 
@@ -199,8 +205,14 @@ def _facts_of_rows(renderer: Renderer, rows: Sequence[Rendered]) -> list[tuple[s
         ("rows", _lengths(renderer, rows)),
         ("trained tokens", f"{trained:,} of {total:,} ({trained / total:.0%})"),
         ("rows with another number of BOS", _wrong_bos(renderer, rows)),
-        ("rows without a trained end", f"{sum(not renderer.count(row)[1] for row in rows):,}"),
+        ("rows without a trained end", f"{sum(map(partial(_lacks_end, renderer), rows)):,}"),
     ]
+
+
+def _notes_of(rows: Sequence[Rendered]) -> list[str]:
+    """Say of how many examples something was left out or changed."""
+    noted = Counter(note for note, _ in {(note, row.place) for row in rows for note in row.notes})
+    return [f"{count:,} examples: {note}" for note, count in noted.most_common(_MOST_NAMED)]
 
 
 def _facts_of_questions(
@@ -233,6 +245,11 @@ def _lengths(renderer: Renderer, rows: Sequence[Rendered]) -> str:
 def _wrong_bos(renderer: Renderer, rows: Sequence[Rendered]) -> str:
     expected = 0 if renderer.facts.bos_id is None else 1
     return f"{sum(renderer.count(row)[0] != expected for row in rows):,}"
+
+
+def _lacks_end(renderer: Renderer, row: Rendered) -> bool:
+    # Windows of a text have a note; all but the last have no end because the text goes on.
+    return not renderer.count(row)[1] and not row.notes
 
 
 def _problems(dropped: Sequence[Rejection], num: int) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 from pydantic import Field
 
 from kamerton.core.errors import SettingsError
-from kamerton.core.settings import Settings, apply_overrides
+from kamerton.core.settings import Settings, apply_overrides, read_toml
 
 
 class Round(Settings):
@@ -79,3 +79,25 @@ def test_overrides_are_toml_or_bare_words():
 def test_overrides_through_a_value_are_refused():
     with pytest.raises(SettingsError, match="is a value, not a section"):
         apply_overrides({"a": 1}, ["a.b=2", "c"])
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        (r'train = "C:\data\support.jsonl"', "write paths with /"),
+        (r'train = "C:\Users\ivan\support.jsonl"', "write paths with /"),
+        ("train = “support.jsonl”", "straight quotes"),
+        ("redact = True", "true and false in lower case"),
+        ("train: 3", "write key = value"),
+        ("train = 1\ntrain = 2", "keep one of them"),
+        ("text = { Тема = 1 }", 'names with other letters than a to z need quotes: "Тема"'),
+        ('train = "support.jsonl', "its second quote is missing"),
+        ("kind = lora", "text values need quotes"),
+    ],
+)
+def test_a_line_that_is_no_toml_says_how_to_mend_it(tmp_path, line, hint):
+    path = tmp_path / "recipe.toml"
+    path.write_text(f'name = "r"\n\n{line}\n', encoding="utf-8")
+    with pytest.raises(SettingsError, match="not valid TOML") as error:
+        read_toml(path)
+    assert hint in str(error.value.hint)

@@ -108,6 +108,24 @@ def test_prepare_splits_by_share_or_takes_a_file(tmp_path):
         prepare(DataSettings(train=str(train), holdout=str(other)))
 
 
+def test_of_one_long_text_the_end_is_held_out(tmp_path):
+    text = "\n".join(f"Line {n} tells what happened then." for n in range(200))
+    path = write(tmp_path, "book.txt", text)
+    prepared = prepare(DataSettings(train=str(path), holdout=0.2))
+    (train,), (holdout,) = prepared.train, prepared.holdout
+    assert train.text + holdout.text == text
+    assert train.text.endswith("\n")
+    assert 35 <= holdout.text.count("Line") <= 45
+    assert prepared.loaded.notices == ("there is one text: its last 20% are held out",)
+    assert not prepare(DataSettings(train=str(path), holdout=0)).holdout
+
+
+def test_a_short_text_is_not_divided(tmp_path):
+    path = write(tmp_path, "note.txt", "One line.")
+    prepared = prepare(DataSettings(train=str(path)))
+    assert (len(prepared.train), len(prepared.holdout)) == (1, 0)
+
+
 def test_prepare_refuses_unusable_data(tmp_path):
     path = write(tmp_path, "a.csv", "text,label\na,x\nb\nc,y\n")
     with pytest.raises(DataError, match="1 of 3 rows cannot be used"):

@@ -1,11 +1,15 @@
 """What is said about a run."""
 
+from pathlib import Path
+
 import pytest
 
 from kamerton.adapters.full import FullSettings
 from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.core.events import Notice
 from kamerton.core.settings import Settings
+from kamerton.data.dataset import prepare
+from kamerton.data.settings import DataSettings
 from kamerton.flows import findings
 from kamerton.models.load import load_base
 from tests.shapes import tiny_base
@@ -46,3 +50,13 @@ def test_experts_that_are_left_out_are_said(
     share = 3 * 4 * 3 * 64 * 96 / base.identity.num_parameters
     assert all(f": {100 * share:.0f} % of the base's weights" in n.message for n in seen)
     assert all(n.level == "warning" and "gate_up_proj" in n.message for n in seen)
+
+
+def test_of_one_divided_text_the_lengths_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "book.txt"
+    path.write_text("\n".join(f"Line {n:04d}." for n in range(500)))
+    seen: list[Notice] = []
+    findings.say_counts(prepare(DataSettings(train=str(path), holdout=0.2)), seen.append)
+    (notice,) = seen
+    assert notice.level == "info"
+    assert notice.message == "4,400 characters to learn from, 1,099 held out"

@@ -79,3 +79,18 @@ def test_what_cannot_be_asked_is_said(tmp_path: Path) -> None:
     _, notices, (one,) = shown(tmp_path, CHATS, "rloo", limit=5)
     assert "render.max_tokens" in one.problem
     assert "3 of 3 examples would be dropped" in notices[-1]
+
+
+def test_windows_of_a_long_text_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "book.txt"
+    path.write_text(" ".join(f"Line {n}." for n in range(60)))
+    loaded = load_examples(DataSettings(train=str(path)))
+    facts, notices, (one,) = show_examples(
+        loaded, "builtin:nano", RenderSettings(max_tokens=64), 1, Prompt()
+    )
+    found = dict(facts)
+    num_rows = int(found["rows"].partition(",")[0])
+    assert num_rows > 1
+    assert found["rows without a trained end"] == "0"
+    assert one.place == f"{path}:1, the first of {num_rows} windows"
+    assert notices[-1] == ("1 examples: the text is longer than 64 tokens and is cut into windows")

@@ -27,8 +27,14 @@ __all__ = ["Audit", "Count", "Quantiles", "audit"]
 
 _PLACES = 5
 _LANGUAGE_TEXTS = 500
-# What programs write where a table has nothing; "none" may be a class that is meant.
-_EMPTY_LABELS = frozenset(("nan", "null", "<na>", "nat", "undefined"))
+# What programs write where a table has nothing, and Excel where a formula failed; "none" may be a
+# class that is meant.
+_EMPTY_LABELS = frozenset(
+    (
+        *("nan", "null", "<na>", "nat", "undefined"),
+        *("#n/a", "#name?", "#value!", "#ref!", "#н/д", "#имя?", "#знач!", "#ссылка!"),
+    )
+)
 _EMPTY_WORDS = _EMPTY_LABELS | {"none"}
 
 
@@ -56,7 +62,7 @@ def audit(
         seen.add(example)
     duplicates = find_duplicates(examples, report)
     contradictions = find_contradictions(examples, report)
-    notices = [duplicates.notice]
+    notices = [*loaded.notices, duplicates.notice]
     leaked = nearly = None
     if holdout is not None:
         leakage = find_leakage(examples if train is None else train, holdout, report)

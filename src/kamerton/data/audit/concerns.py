@@ -113,8 +113,8 @@ def _alike(labels: Mapping[str, int]) -> Iterator[list[str]]:
 def _of_answers(found: Audit) -> Iterator[str]:
     if found.empty_words.number:
         yield (
-            f"{found.empty_words.number} examples ask or answer no more than 'nan', 'None' or "
-            f"'null', the first at {found.empty_words.places[0]}: are these empty cells?"
+            f"{found.empty_words.number} examples ask or answer no more than 'nan', 'None', "
+            f"'null' or '#N/A', the first at {found.empty_words.places[0]}: are these empty cells?"
         )
     if found.contradictions.number:
         # Of pairs and of feedback only what is judged both ways contradicts.

@@ -66,7 +66,7 @@ class Audit:
         identical_pairs: Pairs whose better and worse answers are the same.
         chosen_longer: Share of pairs whose better answer is the longer one; None without pairs.
         open_endings: Conversations that end with a turn nobody answers; it trains nothing.
-        empty_words: Examples whose question or answer is no more than "nan", "None" or "null".
+        empty_words: Examples whose question or answer is no more than "nan", "None" or "#N/A".
         template_marks: Mark of a turn that a chat template has written, to the number of examples
             that have it first.
         stop_text: What ends nearly all answers, such as "END"; empty for nothing.

@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from kamerton.data.formats.messages import Unusable, decoded, is_role
+from kamerton.data.formats.messages import Unusable, decoded
+from kamerton.data.formats.speakers import is_role
 
 __all__ = ["stored_turns"]
 

@@ -12,6 +12,7 @@ from kamerton.core.errors import DataError
 from kamerton.core.settings import suggestion
 from kamerton.data.columns import columns_of, read_column
 from kamerton.data.formats.calls import holds_calls
+from kamerton.data.formats.speakers import Speakers
 from kamerton.data.formats.verdicts import yes_or_no
 from kamerton.data.settings import FormatName, PairsName
 from kamerton.data.values import number_text, paths_of, value_at
@@ -114,6 +115,7 @@ class Schema:
         explicit: Whether the format was set rather than detected.
         pairs: Which pairs several answers to one prompt give.
         several_classes: Whether the labels of a classification are lists of classes.
+        speakers: Who is who in its turns.
     """
 
     format: FormatName
@@ -122,6 +124,7 @@ class Schema:
     explicit: bool = False
     pairs: PairsName = "all"
     several_classes: bool = False
+    speakers: Speakers = field(default_factory=Speakers, compare=False)
 
     @property
     def used(self) -> frozenset[str]:
@@ -180,6 +183,7 @@ def settle_schema(
     columns: Mapping[str, str] | None = None,
     group: str = "",
     pairs: PairsName = "all",
+    speakers: Speakers | None = None,
 ) -> Schema:
     """Settle what the rows of a data set are.
 
@@ -190,6 +194,7 @@ def settle_schema(
         columns: Our field to their column.
         group: Column that keeps rows on one side of a split.
         pairs: Which pairs several answers to one prompt give.
+        speakers: Who is who in its turns.
 
     Returns:
         The schema.
@@ -235,7 +240,9 @@ def settle_schema(
             'or { chosen = "good", rejected = "bad" }',
         )
     sources = _sources(sample, chosen, columns)
-    schema = Schema(chosen, sources, group=group, explicit=format != "auto", pairs=pairs)
+    schema = Schema(
+        chosen, sources, group, format != "auto", pairs, speakers=speakers or Speakers()
+    )
     labels = [schema.value(fields, "label") for fields in sample]
     lists = sum(isinstance(label, list) for label in labels)
     return replace(schema, several_classes=2 * lists > len(labels) - labels.count(None))

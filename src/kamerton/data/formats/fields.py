@@ -8,6 +8,7 @@ from kamerton.data.examples import Message
 from kamerton.data.formats.cells import stored_turns
 from kamerton.data.formats.detection import Schema
 from kamerton.data.formats.messages import Unusable, assistant, messages_of
+from kamerton.data.formats.speakers import Speakers
 from kamerton.data.formats.transcripts import is_open, turns_of
 from kamerton.data.rows import Row
 from kamerton.data.values import kind_of, value_at
@@ -97,14 +98,14 @@ class Fields:
         """
         value, source = self.value(name), self.source(name)
         if name != "prompt":
-            return said(value, source, speak)
+            return said(value, source, speak, self.schema.speakers)
         if isinstance(value, str):
             if is_open(value):
                 return turns_of(value, source)
             given = self.row.fields.get("input")
             if source == "instruction" and isinstance(given, str) and given.strip():
                 value = f"{_filled(value, source)}\n\n{given}"
-        return said(value, source, speak)
+        return said(value, source, speak, self.schema.speakers)
 
     def asked(self, prompt: tuple[Message, ...]) -> tuple[Message, ...]:
         """Add what stands beside a prompt: system text before it, what it is about at its end.
@@ -203,13 +204,16 @@ class Fields:
         return {k: v for k, v in self.row.fields.items() if k not in used and v is not None}
 
 
-def said(value: Any, field: str, speak: Speak) -> tuple[Message, ...]:
+def said(
+    value: Any, field: str, speak: Speak, speakers: Speakers | None = None
+) -> tuple[Message, ...]:
     """Read what is plain text or turns.
 
     Args:
         value: Text, a list of turns, one turn, or text of turns as table cells hold it.
         field: What errors call it.
         speak: Makes a turn of plain text.
+        speakers: Says who is who.
 
     Returns:
         The turns.
@@ -218,14 +222,18 @@ def said(value: Any, field: str, speak: Speak) -> tuple[Message, ...]:
         Unusable: If it is empty or a turn is broken.
     """
     if isinstance(value, list | Mapping):
-        return messages_of(value, field)
+        return messages_of(value, field, speakers)
     text = _filled(value, field)
     turns = stored_turns(text, field)
-    return (speak(text),) if turns is None else messages_of(turns, field)
+    return (speak(text),) if turns is None else messages_of(turns, field, speakers)
 
 
 def continuation(
-    value: Any, field: str, asked: Any, prompt: tuple[Message, ...]
+    value: Any,
+    field: str,
+    asked: Any,
+    prompt: tuple[Message, ...],
+    speakers: Speakers | None = None,
 ) -> tuple[Message, ...]:
     """Read an answer without the prompt, where it repeats that.
 
@@ -234,6 +242,7 @@ def continuation(
         field: What errors call it.
         asked: The prompt as it stands in the row.
         prompt: Its turns.
+        speakers: Says who is who.
 
     Returns:
         The turns of the answer.
@@ -243,7 +252,7 @@ def continuation(
     """
     if isinstance(value, str) and isinstance(asked, str) and is_open(asked):
         value = value.strip().removeprefix(asked.strip()).strip()
-    answer = said(value, field, assistant)
+    answer = said(value, field, assistant, speakers)
     return answer[len(prompt) :] if answer[: len(prompt)] == prompt else answer
 
 

@@ -7,56 +7,41 @@ from typing import Any
 
 from kamerton.data.examples import Message
 from kamerton.data.formats.calls import without_nulls
+from kamerton.data.formats.dialogues import dialogue_of
+from kamerton.data.formats.speakers import CONTENT_KEYS, Speakers
 from kamerton.data.values import JSON_DECODER, broken_text, kind_of, number_text, plain_value
 
 __all__ = [
+    "TRAIN_KEYS",
     "Unusable",
     "assistant",
     "decoded",
-    "is_role",
     "messages_of",
     "tools_of",
     "unused_keys",
     "user",
 ]
 
-_ROLES = {
-    "system": ("system", "developer", "система"),
-    "user": ("user", "human", "customer", "client", "prompter", "пользователь", "клиент"),
-    "assistant": (
-        "assistant",
-        "gpt",
-        "chatgpt",
-        "model",
-        "bot",
-        "chatbot",
-        "ai",
-        "agent",
-        "operator",
-        "ассистент",
-        "оператор",
-        "бот",
-    ),
-    "tool": ("tool", "function", "observation", "tool_response", "function_response"),
-    "tool_call": ("tool_call", "function_call"),
-}
-_ROLE_OF = {alias: role for role, aliases in _ROLES.items() for alias in aliases}
-_ROLE_KEYS = ("role", "from", "speaker", "author")
-_CONTENT_KEYS = ("content", "value", "text", "utterance", "phrase")
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
-_TEXT_PARTS = ("text", "input_text", "output_text")
+_REASONING_PARTS = ("reasoning", "thinking")
+# OpenAI's; Telegram's exports cut a text where its form changes.
+_TEXT_PARTS = (
+    *("text", "input_text", "output_text"),
+    *("plain", "bold", "italic", "underline", "strikethrough", "spoiler", "code", "pre"),
+    *("blockquote", "link", "text_link", "mention", "mention_name", "hashtag", "cashtag", "phone"),
+    *("email", "bot_command", "bank_card", "custom_emoji"),
+)
 _PART_KEYS = ("text", "value", "thinking", "reasoning")
 _CALL_KEYS = ("tool_calls", "function_call")
 _KEPT_KEYS = ("name", "tool_call_id")
-# OpenAI, LLaMA-Factory; ms-swift, Axolotl and others: whether a turn is trained.
 _WEIGHT_KEYS = ("weight", "loss_weight")
-_TRAIN_KEYS = (*_WEIGHT_KEYS, "loss", "train", "loss_mask", "trainable")
-
-
+TRAIN_KEYS = (*_WEIGHT_KEYS, "loss", "train", "loss_mask", "trainable")
+"""Keys of a turn that say whether it is trained: of OpenAI, LLaMA-Factory, ms-swift, Axolotl."""
 _PLAIN_KEYS = frozenset(("role", "content"))
 _PYTHON_LIMIT = 1 << 20
 _FLAGS = {"1": True, "true": True, "0": False, "false": False}
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
+_SENTENCE_WORDS = 4
 
 
 class Unusable(Exception):
@@ -97,13 +82,14 @@ def assistant(text: str) -> Message:
     return {"role": "assistant", "content": text}
 
 
-def messages_of(value: Any, field: str) -> tuple[Message, ...]:
+def messages_of(value: Any, field: str, speakers: Speakers | None = None) -> tuple[Message, ...]:
     """Normalise a conversation.
 
     Args:
-        value: A list of turns, one turn, or text of either (as table cells hold it); a turn in the
-            list may be such text too.
+        value: A list of turns, one turn, text of either (as table cells hold it), or a dialogue
+            written as text; a turn in the list may be text of one too.
         field: What errors call it.
+        speakers: Says who is who; turns that it leaves out are counted there.
 
     Returns:
         Turns with the roles system, user, assistant and tool. A tool call written as a turn of its
@@ -112,49 +98,50 @@ def messages_of(value: Any, field: str) -> tuple[Message, ...]:
     Raises:
         Unusable: If a turn is broken, its role unknown, or its content missing or not text.
     """
-    value = decoded(value, field)
+    speakers = speakers or Speakers()
+    written = dialogue_of(value, speakers) if isinstance(value, str) else None
+    value = written or decoded(value, field)
     if isinstance(value, Mapping):
         value = [value]
     if not isinstance(value, list):
         raise Unusable(field, f"must be a list of turns, got {kind_of(value)}")
-    return tuple(
-        _message(_opened(turn, f"{field}.{i}"), f"{field}.{i}") for i, turn in enumerate(value)
-    )
+    messages = []
+    for i, turn in enumerate(value):
+        turn = _opened(turn, f"{field}.{i}")
+        left_out = speakers.leaves_out(turn) if isinstance(turn, Mapping) else ""
+        if left_out:
+            speakers.left_out[left_out] += 1
+        else:
+            messages.append(_message(turn, f"{field}.{i}", speakers))
+    return tuple(messages)
 
 
-def is_role(name: Any) -> bool:
-    """Tell the name of a speaker in a conversation from other values.
-
-    Args:
-        name: Such as "user" or "gpt".
-
-    Returns:
-        Whether it is a known one.
-    """
-    return isinstance(name, str) and name.strip().casefold() in _ROLE_OF
-
-
-def unused_keys(turn: Mapping[str, Any]) -> list[str]:
+def unused_keys(turn: Mapping[str, Any], speakers: Speakers) -> list[str]:
     """Name what a turn says and nothing takes.
 
     Args:
         turn: As it stands in a row; one that `messages_of` takes.
+        speakers: Says who is who.
 
     Returns:
-        Keys with a value that is neither null nor empty.
+        Keys with a value that is neither null nor empty; of turns in messengers' and help desks'
+        logs, which are full of dates and numbers, those with a sentence.
     """
-    if turn.keys() <= _PLAIN_KEYS:
+    if turn.keys() <= _PLAIN_KEYS or speakers.leaves_out(turn):
         return []
-    speaker = _key(turn, _ROLE_KEYS) or "role"
-    role = _ROLE_OF.get(str(turn.get(speaker)).strip().casefold())
-    said = _key(turn, _CONTENT_KEYS) or "content"
-    taken = {speaker, said, *_KEPT_KEYS}
-    # The same text under another name is not lost.
-    taken.update(key for key in _CONTENT_KEYS if turn.get(key) == turn.get(said))
+    who, _, role = speakers.who(turn)
+    key, said = speakers.said(turn)
+    taken = {who.split(".")[0], key.split(".")[0], *_KEPT_KEYS, *TRAIN_KEYS}
     if role not in ("system", "user", "tool"):
         taken.update((*_REASONING_KEYS, *_CALL_KEYS))
-    taken.update(_TRAIN_KEYS)
-    return [str(key) for key, value in turn.items() if key not in taken and value not in _EMPTY]
+    # The same text under another name is not lost.
+    taken.update(key for key in CONTENT_KEYS if turn.get(key) == said)
+    is_log = speakers.is_log(turn)
+    return [
+        str(key)
+        for key, value in turn.items()
+        if key not in taken and value not in _EMPTY and (not is_log or _is_sentence(value))
+    ]
 
 
 def tools_of(value: Any, field: str = "tools") -> tuple[Mapping[str, Any], ...]:
@@ -232,12 +219,18 @@ def _opened(turn: Any, field: str) -> Any:
     return decoded(turn, field) if is_object else turn
 
 
-def _message(turn: Any, field: str) -> Message:
+def _is_sentence(value: Any) -> bool:
+    """Tell what somebody wrote from marks; HTML repeats a text, and Telegram has "(File ...)"."""
+    is_text = isinstance(value, str) and value.lstrip()[:1] not in ("<", "(")
+    return is_text and len(value.split()) >= _SENTENCE_WORDS
+
+
+def _message(turn: Any, field: str, speakers: Speakers) -> Message:
     if not isinstance(turn, Mapping):
         raise Unusable(field, f"a turn must be an object, got {kind_of(turn)}")
-    role = _role(turn, field)
-    key = _key(turn, _CONTENT_KEYS) or "content"
-    content, reasoning = _content(turn.get(key), f"{field}.{key}")
+    role = _role(turn, field, speakers)
+    key, said = speakers.said(turn)
+    content, reasoning = _content(said, f"{field}.{key}")
     message: dict[str, Any] = {"role": role, "content": content}
     calls = next((turn[key] for key in _CALL_KEYS if turn.get(key)), None)
     if role == "tool_call":
@@ -256,26 +249,18 @@ def _message(turn: Any, field: str) -> Message:
     if not _is_trained(turn, field, message["role"]):
         message["weight"] = 0
     if role in ("user", "assistant") and not content.strip() and not calls:
-        if key not in turn and unused_keys(turn):
+        if said is None and unused_keys(turn, speakers):
             found = ", ".join(map(str, turn))
             raise Unusable(field, f"a turn must have content, found the keys {found}")
         raise Unusable(f"{field}.{key}", f"the {role} turn is empty")
     return message
 
 
-def _key(turn: Mapping[str, Any], keys: Sequence[str]) -> str | None:
-    """Find the first key that has a value; tables fill the others with null."""
-    for key in keys:
-        if turn.get(key) is not None:
-            return key
-    return None
-
-
 def _is_trained(turn: Mapping[str, Any], field: str, role: str) -> bool:
     """Read the author's flags; of a turn that is not the assistant's none may ask for training."""
     if turn.keys() <= _PLAIN_KEYS:
         return True
-    flags = {key: turn[key] for key in _TRAIN_KEYS if turn.get(key) is not None}
+    flags = {key: turn[key] for key in TRAIN_KEYS if turn.get(key) is not None}
     read = {}
     for key, value in flags.items():
         word = number_text(value) if isinstance(value, int | float) else value
@@ -302,20 +287,17 @@ def _thoughts(turn: Mapping[str, Any], in_parts: str) -> str:
     return "\n\n".join(dict.fromkeys(texts))
 
 
-def _role(turn: Mapping[str, Any], field: str) -> str:
-    key = _key(turn, _ROLE_KEYS)
-    if key is None:
+def _role(turn: Mapping[str, Any], field: str, speakers: Speakers) -> str:
+    key, speaker, role = speakers.who(turn)
+    if not key:
         raise Unusable(
             field, f"a turn must have a role, found the keys {', '.join(map(str, turn))}"
         )
-    name = turn[key]
-    # In dialogue corpora the speakers are USER and SYSTEM, and SYSTEM is the one who answers.
-    if key == "speaker" and isinstance(name, str) and name.strip().casefold() == "system":
-        return "assistant"
-    role = _ROLE_OF.get(name.strip().casefold()) if isinstance(name, str) else None
     if role is None:
         raise Unusable(
-            f"{field}.{key}", f"must be system, user, assistant or tool, got {_shown(name)}"
+            f"{field}.{key}",
+            f"must be system, user, assistant or tool, got {_shown(speaker)}; "
+            "data.roles says who is who",
         )
     return role
 
@@ -331,15 +313,15 @@ def _content(value: Any, field: str) -> tuple[str, str]:
     texts: list[str] = []
     reasonings: list[str] = []
     for i, part in enumerate(value):
-        kind = (part.get("type") or "text") if isinstance(part, Mapping) else None
+        kind = (part.get("type") or "text") if isinstance(part, Mapping) else "text"
         text = part
         if isinstance(part, Mapping):
-            text = part.get(_key(part, _PART_KEYS) or "text")
-        if kind not in (None, *_TEXT_PARTS, "reasoning", "thinking"):
+            text = next((part[key] for key in _PART_KEYS if part.get(key) is not None), None)
+        if kind not in (*_TEXT_PARTS, *_REASONING_PARTS):
             raise Unusable(f"{field}.{i}", f"only text can be used, got a part of type '{kind}'")
         if not isinstance(text, str):
             raise Unusable(f"{field}.{i}", f"must be text, got {kind_of(text)}")
-        (texts if kind in (None, *_TEXT_PARTS) else reasonings).append(text)
+        (reasonings if kind in _REASONING_PARTS else texts).append(text)
     return "".join(texts), "".join(reasonings)
 
 

@@ -73,7 +73,7 @@ def _with_tools(example: Example, tools: tuple[Mapping[str, Any], ...]) -> Examp
 
 def _chat(fields: Fields) -> Example:
     source = fields.source("messages")
-    messages = messages_of(fields.value("messages"), source)
+    messages = messages_of(fields.value("messages"), source, fields.schema.speakers)
     if not any(message["role"] == "assistant" for message in messages):
         raise Unusable(source, "must have an assistant turn, found none to learn from")
     _check_trained(messages, source)
@@ -172,7 +172,7 @@ def _history(fields: Fields) -> tuple[Message, ...]:
     if isinstance(value, str):
         value = stored_turns(value, field) or decoded(value, field)
     if isinstance(value, list) and value and all(isinstance(turn, Mapping) for turn in value):
-        return messages_of(value, field)
+        return messages_of(value, field, fields.schema.speakers)
     if not isinstance(value, list):
         raise Unusable(field, "must be a list of [question, answer]")
     turns: list[Message] = []

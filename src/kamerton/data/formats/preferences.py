@@ -26,7 +26,13 @@ def preference(fields: Fields) -> PreferenceExample:
     else:
         prompt = fields.turns("prompt", user)
         chosen, rejected = (
-            continuation(fields.value(name), fields.source(name), fields.value("prompt"), prompt)
+            continuation(
+                fields.value(name),
+                fields.source(name),
+                fields.value("prompt"),
+                prompt,
+                fields.schema.speakers,
+            )
             for name in ("chosen", "rejected")
         )
     for name, answer in (("chosen", chosen), ("rejected", rejected)):
@@ -56,7 +62,7 @@ def feedback(fields: Fields) -> FeedbackExample:
         raise Unusable(fields.source("label"), "must be true or false")
     if fields.value("messages") is not None:
         source = fields.source("messages")
-        messages = messages_of(fields.value("messages"), source)
+        messages = messages_of(fields.value("messages"), source, fields.schema.speakers)
         # The judged answer is all that follows the last turn of the user.
         start = max((i + 1 for i, m in enumerate(messages) if m["role"] == "user"), default=0)
         prompt, completion = messages[:start], messages[start:]
@@ -77,7 +83,7 @@ def _conversation(fields: Fields, name: str) -> tuple[Message, ...]:
         if is_open(value):
             raise Unusable(source, "the answer is empty")
         return turns_of(value, source)
-    return said(value, source, assistant)
+    return said(value, source, assistant, fields.schema.speakers)
 
 
 def _common_prompt(

@@ -47,7 +47,9 @@ def ranking(fields: Fields) -> tuple[PreferenceExample, ...]:
     answers = []
     for i, value in enumerate(listed):
         field = f"{source}.{i}"
-        answer = continuation(_content(value, field), field, fields.value("prompt"), prompt)
+        answer = continuation(
+            _content(value, field), field, fields.value("prompt"), prompt, fields.schema.speakers
+        )
         check_answer(answer, field)
         answers.append(answer)
     prompt = fields.asked(prompt)

@@ -63,15 +63,20 @@ class UnusedTexts:
         Args:
             fields: As read; the row can be used.
         """
-        for path, text in dict(self._texts(fields, "", _DEPTH)).items():
-            self._columns[path] += 1
-            self._words[path] += len(text.split())
+        speakers, said = self._schema.speakers, set[str]()
         for name in self._turns:
             turns = self._schema.value(fields, name)
             turns = (stored_turns(turns, name) or turns) if isinstance(turns, str) else turns
             for turn in turns if isinstance(turns, list) else [turns]:
                 if isinstance(turn, Mapping):
-                    self._keys.update(unused_keys(turn))
+                    self._keys.update(unused_keys(turn, speakers))
+                    said.add(str(speakers.said(turn)[1]).strip())
+        # A help desk gives a ticket's first message a column of its own as well.
+        texts = dict(self._texts(fields, "", _DEPTH))
+        for path, text in texts.items():
+            if text.strip() not in said:
+                self._columns[path] += 1
+                self._words[path] += len(text.split())
         if self._is_overruled(fields):
             self._columns[self._schema.sources["system"]] += 1
 

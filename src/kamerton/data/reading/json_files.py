@@ -12,6 +12,7 @@ from typing import Any
 
 from kamerton.core.errors import DataError
 from kamerton.data.examples import Place
+from kamerton.data.formats.speakers import is_service
 from kamerton.data.reading.text_files import TextFile, lines_of
 from kamerton.data.rows import ROW_LIMIT, Rejection, Row
 from kamerton.data.settings import COLUMN_NAMES
@@ -168,6 +169,8 @@ def _container(value: Any, name: str, line: int) -> Iterator[Row | Rejection]:
     elif keyed:
         for number, (key, fields) in enumerate(keyed.items(), start=1):
             yield Row(Place(name, number), {"id": key, **fields})
+    elif inner := _inner(value):
+        yield from _container(inner, name, line)
     else:
         yield Row(Place(name, line), value)
 
@@ -212,11 +215,26 @@ def _is_pair(value: Any) -> bool:
 
 
 def _is_conversation(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(v, dict) and any(key in v for key in _TURN_KEYS) for v in value)
+    if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
+        return False
+    # Messengers put what nobody said between the turns, such as a call.
+    turns = [turn for turn in value if not is_service(turn)]
+    named = all(any(key in turn for key in _TURN_KEYS) for turn in turns)
+    # Discord's; a list of texts with authors has plain names.
+    return bool(turns) and (
+        named or all(isinstance(t.get("author"), dict) and "timestamp" in t for t in turns)
     )
+
+
+def _inner(value: dict[str, Any]) -> dict[str, Any] | None:
+    """Find the one nested object that holds rows, as {"chats": {"list": [...]}}."""
+    inner = [one for one in value.values() if isinstance(one, dict)]
+    holding = [
+        one
+        for one in inner
+        if any(_holds_rows(rows) or _is_conversation(rows) for rows in one.values())
+    ]
+    return holding[0] if len(inner) == len(holding) == 1 else None
 
 
 def _reason(error: Exception) -> str:
@@ -238,14 +256,18 @@ def _why(error: json.JSONDecodeError) -> str:
     before = error.doc[: error.pos].rstrip()
     if rest.startswith("'"):
         return "texts and keys stand in double quotes"
-    if rest[:1] in ("]", "}") and before.endswith(","):
+    if error.msg.startswith("Illegal trailing comma") or (
+        rest[:1] in ("]", "}") and before.endswith(",")
+    ):
         return "a comma stands before the closing bracket"
-    if error.msg.startswith("Invalid control character") and error.doc[error.pos] in "\r\n":
-        return "a line break inside a text is written \\n"
+    if error.msg.startswith("Invalid control character"):
+        return "a line break or a tab inside a text is written \\n or \\t"
     if error.msg == "Extra data":
         return "a comma stands after the row" if rest.startswith(",") else ""
-    names = ("None", "True", "False")
-    return "null, true and false are written so" if rest.startswith(names) else ""
+    names = {"None": "null", "True": "true", "False": "false"}
+    return next(
+        (f"JSON writes {names[one]}, not {one}" for one in names if rest.startswith(one)), ""
+    )
 
 
 class _Cursor:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kamerton.core.errors import DataError
 from kamerton.data.examples import Place
+from kamerton.data.reading.chat_logs import is_chat_log, read_chat_log
 from kamerton.data.reading.hub import hub_source, read_hub
 from kamerton.data.reading.json_files import holds_lines, read_document, read_lines
 from kamerton.data.reading.parquet import read_parquet
@@ -18,6 +19,8 @@ __all__ = ["READABLE", "read_rows"]
 _JSON = (".json", ".jsonl", ".ndjson")
 _TABLE = (".csv", ".tsv", ".tab")
 _TEXT = (".txt", ".md")
+_OFFICE = (".xlsx", ".xls", ".ods", ".docx", ".doc", ".odt", ".rtf")
+_SAMPLE_LINES = 100
 READABLE = (*_JSON, *_TABLE, *_TEXT, ".parquet")
 """Extensions that say how to read a file; each may be followed by .gz."""
 
@@ -45,10 +48,14 @@ def read_rows(
         # A name with a known extension is a file that is missing, whatever its slashes.
         hub = hub_source(name)
         if hub is None or (not name.startswith("hub:") and _suffix(path) in READABLE):
-            raise DataError(
-                f"{name}: no such file",
-                hint="give a path, or a data set of the Hub as hub:owner/name",
-            )
+            hint = "give a path, or a data set of the Hub as hub:owner/name"
+            if not name.isprintable():
+                # "C:\temp" in a recipe has a tab in it.
+                name = ascii(name)[1:-1]
+                hint = (
+                    "write the path with / or in single quotes: \\t and \\n mean other characters"
+                )
+            raise DataError(f"{name}: no such file", hint=hint)
         yield from read_hub(hub, report)
         return
     if path.is_dir():
@@ -65,7 +72,7 @@ def read_rows(
             with open_text(path, name, encoding, report) as file:
                 yield from read_lines(file, name) if lines else read_document(file, name)
         else:
-            read = read_table if kind in _TABLE else _read_paragraphs
+            read = read_table if kind in _TABLE else _read_text
             with open_text(path, name, encoding, report) as file:
                 yield from read(file, name)
 
@@ -97,16 +104,34 @@ def _kind(path: Path, name: str) -> str:
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     if start in (b"{", b"["):
         return ".json"
-    raise DataError(
-        f"{name}: unknown kind of file", hint=f"known: {', '.join(READABLE)}, each also with .gz"
-    )
+    hint = f"known: {', '.join(READABLE)}, each also with .gz"
+    if suffix in _OFFICE:
+        hint = "save it as CSV (UTF-8) in the office program, a document as plain text"
+    raise DataError(f"{name}: unknown kind of file", hint=hint)
 
 
-def _read_paragraphs(file: TextFile, name: str) -> Iterator[Row | Rejection]:
+def _read_text(file: TextFile, name: str) -> Iterator[Row | Rejection]:
+    lines = lines_of(file)
+    head = list(itertools.islice(lines, _SAMPLE_LINES))
+    lines = itertools.chain(head, lines)
+    full = [line for _, line in head if line is not None and line.strip()]
+    tabs = {line.count("\t") for line in full}
+    if len(full) > 1 and len(tabs) == 1 and 0 not in tabs:
+        # Excel's "Unicode text".
+        yield from read_table(file, name, lines)
+    elif is_chat_log(full):
+        yield from read_chat_log(lines, name)
+    else:
+        yield from _read_paragraphs(lines, name)
+
+
+def _read_paragraphs(
+    lines: Iterator[tuple[int, str | None]], name: str
+) -> Iterator[Row | Rejection]:
     """Read plain text: blank lines stand between rows."""
     paragraph: list[str] = []
     first = size = 0
-    for number, line in itertools.chain(lines_of(file), [(0, "")]):
+    for number, line in itertools.chain(lines, [(0, "")]):
         if line is None:
             yield Rejection(
                 Place(name, number), "", f"line is longer than {ROW_LIMIT:,} characters"

@@ -5,10 +5,11 @@ the file as one cell. A line that cannot be read costs that line only.
 """
 
 import csv
+import re
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 from kamerton.core.errors import DataError
 from kamerton.data.examples import Place
@@ -19,6 +20,10 @@ __all__ = ["Dialect", "dialect_of", "read_table"]
 
 _DELIMITERS = (",", "\t", ";", "|")
 _SAMPLE_LINES = 200
+_TITLE_LINES = 5
+_LEAST_RECORDS = 3
+# Excel's own way to name the delimiter; Excel hides the line.
+_SEPARATOR_LINE = re.compile(r"\ufeff?\"?sep=(.)\"?\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +63,24 @@ class Dialect:
 _ONE_COLUMN = Dialect("\x1f")
 
 
-def dialect_of(sample: Sequence[str]) -> Dialect:
+def dialect_of(sample: Sequence[str], delimiters: Sequence[str] = _DELIMITERS) -> Dialect:
     """Tell how a table is written from its first lines.
 
     Args:
         sample: Lines with their ends.
+        delimiters: What may stand between cells.
 
     Returns:
         The dialect under which most records are as wide as the header.
     """
-    fits = [(*_fit(sample, Dialect(delimiter)), -i) for i, delimiter in enumerate(_DELIMITERS)]
+    fits = [(*_fit(sample, Dialect(delimiter)), -i) for i, delimiter in enumerate(delimiters)]
     best = max(fits)
     if not best[1]:
         return _ONE_COLUMN
-    dialect = Dialect(_DELIMITERS[-best[2]])
+    dialect = Dialect(delimiters[-best[2]])
     if best[0] == 1:
         return dialect
-    others = [Dialect(delimiter, csv.QUOTE_NONE) for delimiter in _DELIMITERS]
+    others = [Dialect(delimiter, csv.QUOTE_NONE) for delimiter in delimiters]
     if any('\\"' in line for line in sample):
         others.insert(0, Dialect(dialect.delimiter, escape="\\"))
     # Another way of quoting must be clearly better, or one stray quote would turn quoting off.
@@ -82,35 +88,42 @@ def dialect_of(sample: Sequence[str]) -> Dialect:
     return better if _fit(sample, better)[0] > best[0] + 0.1 else dialect
 
 
-def read_table(file: TextFile, name: str) -> Iterator[Row | Rejection]:
-    """Read a table whose first line names the columns.
+def read_table(
+    file: TextFile, name: str, lines: Iterator[tuple[int, str | None]] | None = None
+) -> Iterator[Row | Rejection]:
+    """Read a table whose first line names the columns; Excel's line "sep=;" may stand before it.
 
     Args:
         file: The open text.
         name: What places call the file.
+        lines: The lines of the text, where some have been read.
 
     Yields:
         Rows of text cells, and a rejection for every record that is no row.
 
     Raises:
-        DataError: If two columns have one name.
+        DataError: If two columns have one name, or the first line is a title or an example.
     """
     # The module's only setting is global; its default of 131,072 is too small for documents.
     csv.field_size_limit(ROW_LIMIT)
-    records = _Records(file)
+    records = iter(_Records(lines or lines_of(file)))
+    head = list(islice(records, _SAMPLE_LINES))
     header: list[str] | None = None
-    for number, last, cells in records:
+    for number, last, cells in chain(head, records):
         place = Place(name, number)
         if header is None:
             if isinstance(cells, str):
                 raise DataError(f"{place}: the header cannot be read: {cells}")
+            _check_header(cells, [r[::2] for r in head[1:] if not isinstance(r[2], str)], place)
             header = _header(cells, place)
         elif isinstance(cells, str):
             yield Rejection(place, "", cells)
         elif any(cells):
             while len(cells) > len(header) and not cells[-1]:
                 cells.pop()
-            if len(cells) == len(header):
+            if cells == header:
+                yield Rejection(place, "", "repeats the header")
+            elif len(cells) == len(header):
                 fields = dict(zip(header, cells, strict=True))
                 fields.pop("", None)
                 yield Row(place, fields)
@@ -119,6 +132,53 @@ def read_table(file: TextFile, name: str) -> Iterator[Row | Rejection]:
                 yield Rejection(
                     place, "", f"has {len(cells)} cells, the header {len(header)}{span}"
                 )
+
+
+def _check_header(
+    cells: Sequence[str], records: Sequence[tuple[int, Sequence[str]]], place: Place
+) -> None:
+    """Refuse a first line that is no header: a title, or an example of a table without header."""
+    named = [cell for cell in cells if cell.strip()]
+    full = [(number, found) for number, found in records if any(found)]
+    wide = [number for number, found in full if sum(map(bool, found)) > 1]
+    if len(named) == 1 and len(wide) > max(1, len(full) / 2):
+        raise DataError(
+            f"{place}: line {place.line} is no header: it has one cell, most lines below have more",
+            hint=f"the header seems to be line {wide[0]}: delete the lines above it",
+        )
+    if len(named) == 1 and len(cells) == 1 and (first := _first_of_table(full)):
+        raise DataError(
+            f"{place}: line {place.line} is no header: the lines below have several cells",
+            hint=f"the header seems to be line {first}: delete the lines above it",
+        )
+    for column, name in enumerate(cells):
+        same = [
+            number
+            for number, found in full
+            if found[column : column + 1] == [name] and list(found) != list(cells)
+        ]
+        # Once may be chance: a broken record, or a word that is a name and a value.
+        if name.strip() and 1 < len(same) < len(full):
+            raise DataError(
+                f"{place}: line {place.line} is an example and no header: '{name}' stands in the "
+                f"same column of line {same[0]}",
+                hint="put a line before it that names the columns, such as text;label or "
+                "prompt;completion",
+            )
+
+
+def _first_of_table(records: Sequence[tuple[int, Sequence[str]]]) -> int | None:
+    """Find a table below a title that has no delimiter, so that all lines became one cell."""
+    lines = [cells[0] + "\n" for _, cells in records if len(cells) == 1]
+    if len(lines) < len(records) or len(lines) < _LEAST_RECORDS:
+        return None
+    for start in range(min(_TITLE_LINES, len(lines) - _LEAST_RECORDS + 1)):
+        for delimiter in _DELIMITERS:
+            share, width = _fit(lines[start:], Dialect(delimiter))
+            # Commas stand in prose as well.
+            if share == 1 and width >= (3 if delimiter == "," else 2):
+                return records[start][0]
+    return None
 
 
 def _header(cells: Sequence[str], place: Place) -> list[str]:
@@ -168,11 +228,16 @@ def _recorded(pending: deque[str], taken: list[str]) -> Iterator[str]:
 class _Records:
     """Gives (first line, last line, cells), or a reason in place of cells."""
 
-    def __init__(self, file: TextFile) -> None:
-        self._lines = lines_of(file)
+    def __init__(self, lines: Iterator[tuple[int, str | None]]) -> None:
+        self._lines = lines
         sample = [(n, line) for n, line in islice(self._lines, _SAMPLE_LINES)]
         self._pending: deque[tuple[int, str | None]] = deque(sample)
-        self._dialect = dialect_of([line for _, line in sample if line is not None])
+        head = [line for _, line in sample if line is not None]
+        separator = _SEPARATOR_LINE.fullmatch(head[0]) if head else None
+        if separator is not None:
+            del head[0]
+            self._pending.popleft()
+        self._dialect = dialect_of(head, separator[1] if separator else _DELIMITERS)
         self._taken: list[tuple[int, str]] = []
         self._too_long: int | None = None
 

@@ -8,6 +8,7 @@ from kamerton.core.errors import RenderingError
 from kamerton.core.protocols import Chat
 from kamerton.data.rendering.facts import RenderFacts
 from kamerton.data.rendering.turns import ChatWriter, Tools, Turn
+from kamerton.data.rendering.windows import cut_text
 
 __all__ = ["Assembler", "Assembly", "TrainOn"]
 
@@ -41,19 +42,23 @@ class Assembler:
     facts: RenderFacts
     vocab_size: int | None
 
-    def text(self, text: str) -> Assembly:
+    def text(self, text: str, max_tokens: int) -> list[Assembly]:
         """Assemble plain text: BOS, text, EOS, all of it trained.
 
         Args:
             text: Control tokens in it are text.
+            max_tokens: Most tokens of a row.
 
         Returns:
-            The row.
+            The row; of a longer text a row for each window, the last of which ends with EOS.
         """
         encoder = self.writer.encoder
         end = self.facts.eos_id if self.facts.eos_id is not None else encoder.control[self._end]
-        ids = [*self._bos(), *encoder.encode(encoder.protect(text)), end]
-        return Assembly(self._checked(ids), [(1, len(ids))])
+        limit = max(1, max_tokens - len(self._bos()) - 1)
+        windows = cut_text(text, lambda piece: len(encoder.encode(encoder.protect(piece))), limit)
+        rows = [[*self._bos(), *encoder.encode(encoder.protect(window))] for window in windows]
+        rows[-1].append(end)
+        return [Assembly(self._checked(ids), [(1, len(ids))]) for ids in rows]
 
     def chat(self, messages: Chat, tools: Tools, train_on: TrainOn) -> Iterator[Assembly]:
         """Assemble the rows of a chat.

@@ -9,7 +9,7 @@ from kamerton.core.errors import RenderingError
 from kamerton.core.protocols import Chat
 from kamerton.data.rendering.tokens import Encoder
 
-__all__ = ["ReasoningKey", "Traits", "normalise", "protect_all"]
+__all__ = ["ReasoningKey", "Traits", "changes_of", "normalise", "protect_all"]
 
 ReasoningKey = Literal["reasoning_content", "reasoning", "thinking"]
 """Under which key of a message a template looks for reasoning."""
@@ -23,6 +23,8 @@ class Traits:
 
     Attributes:
         system: False when system text must go into the first user turn.
+        late_system: False when system text can stand at the beginning only.
+        opens: Whether an assistant's turn can come before the first user's.
         repeats: False when neighbours of one role must be merged.
         calls: How it takes the arguments of tool calls; None when it ignores calls.
         tools: Whether it writes tool schemas.
@@ -34,6 +36,8 @@ class Traits:
     """
 
     system: bool = True
+    late_system: bool = True
+    opens: bool = True
     repeats: bool = True
     calls: Literal["mapping", "text"] | None = "mapping"
     tools: bool = True
@@ -53,13 +57,44 @@ def normalise(messages: Chat, encoder: Encoder, traits: Traits) -> list[dict[str
         traits: Of the template.
 
     Returns:
-        New messages: control tokens hidden, arguments of calls parsed, system text and
-        neighbours of one role merged where the template demands it.
+        New messages: control tokens hidden, arguments of calls parsed; where the template demands
+        it, an opening answer left out, and system text and neighbours of one role merged.
     """
     cleaned = [_clean(message, encoder, traits) for message in messages]
+    start, end = _opening(cleaned, traits)
+    cleaned = cleaned[:start] + cleaned[end:]
+    if not (traits.system and traits.late_system):
+        cleaned = _without_late_system(cleaned)
     if not traits.system:
         cleaned = _without_system(cleaned)
     return cleaned if traits.repeats else _merge_neighbours(cleaned)
+
+
+def changes_of(messages: Chat, traits: Traits) -> tuple[str, ...]:
+    """Say what a template does not take and a user would miss.
+
+    Args:
+        messages: As `normalise` takes them.
+        traits: Of the template.
+
+    Returns:
+        A sentence for each kind of change.
+    """
+    start, end = _opening(messages, traits)
+    notes = []
+    if start < end:
+        notes.append(
+            "what the assistant says before the first user turn is left out: the chat template "
+            "begins with the user"
+        )
+    if not traits.late_system and any(
+        message["role"] == "system" for message in messages[_num_system(messages) :]
+    ):
+        notes.append(
+            "later system text is moved into the user turn beside it: the chat template takes "
+            "system text at the beginning only"
+        )
+    return tuple(notes)
 
 
 def protect_all(value: Any, encoder: Encoder) -> Any:
@@ -145,6 +180,43 @@ def _parsed(arguments: str) -> Any:
     except ValueError:
         return arguments
     return parsed if isinstance(parsed, dict) else arguments
+
+
+def _num_system(messages: Chat) -> int:
+    """Count the system turns at the beginning."""
+    found = (i for i, message in enumerate(messages) if message["role"] != "system")
+    return next(found, len(messages))
+
+
+def _opening(messages: Chat, traits: Traits) -> tuple[int, int]:
+    """Find the turns to leave out, which stand before the first user's; first and end."""
+    start = _num_system(messages)
+    first = next((i for i, message in enumerate(messages) if message["role"] == "user"), start)
+    return (start, start) if traits.opens else (start, first)
+
+
+def _without_late_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Put system text that is not at the beginning into the user turn before or after it."""
+    start = _num_system(messages)
+    moved = messages[:start]
+    waiting: list[dict[str, Any]] = []
+    for message in messages[start:]:
+        if message["role"] == "system":
+            text = {**message, "role": "user"}
+            if moved and moved[-1]["role"] == "user":
+                moved[-1] = _join(moved[-1], text)
+            else:
+                waiting.append(text)
+        else:
+            if message["role"] == "user":
+                for text in reversed(waiting):
+                    message = _join(text, message)
+            else:
+                # An answer follows at once: the text is a turn of its own.
+                moved += waiting
+            waiting = []
+            moved.append(message)
+    return moved + waiting
 
 
 def _without_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

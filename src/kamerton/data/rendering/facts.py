@@ -39,6 +39,7 @@ class RenderFacts:
     Attributes:
         bos: Who brings the one BOS at the start, if anybody.
         bos_id: Its id; None when rows have none.
+        bos_in_turns: Whether the template writes the same token before other turns too.
         eos_id: The tokenizer's EOS.
         end: The text of the token that ends an answer.
         end_by: Whether the template writes it or it is added.
@@ -72,6 +73,7 @@ class RenderFacts:
     template_hash: str
     tokenizer_hash: str
     notices: tuple[str, ...] = ()
+    bos_in_turns: bool = False
 
     def lines(self) -> list[tuple[str, str]]:
         """Word the facts for a table.
@@ -80,6 +82,7 @@ class RenderFacts:
             Pairs of name and value, hashes shortened.
         """
         bos = "none" if self.bos == "none" else f"one, by the {self.bos} (id {self.bos_id})"
+        bos += ", which also begins turns" if self.bos_in_turns else ""
         end = "written by the template" if self.end_by == "template" else "added"
         return [
             ("chat template", f"{self.chat_template} ({self.template_hash[:12]})"),
@@ -116,7 +119,14 @@ def find_traits(writer: ChatWriter) -> Traits:
             hint="the tokenizer's chat_template is damaged or not meant for chats",
         )
     base = _common_prefix(plain, prompt)
+    more, again = _message("user", _MORE), _message("assistant", _AGAIN)
+    late = (
+        _attempt(lambda: writer.write([ask, system, reply], opening=False)),
+        _attempt(lambda: writer.write([ask, reply, system, more, again], opening=False)),
+    )
     traits = Traits(
+        late_system=all(_SYSTEM in text for text in late),
+        opens=_AGAIN in _attempt(lambda: writer.write([again, ask, reply], opening=False)),
         system=_SYSTEM in _attempt(lambda: writer.write([system, ask, reply], opening=False)),
         repeats=bool(
             _attempt(lambda: writer.write([ask, ask, reply], opening=False))
@@ -194,6 +204,7 @@ def find_facts(writer: ChatWriter, vocab_size: int | None) -> RenderFacts:
         thinking=_thinking(turn.prompt),
         template_hash=hash_json(template_of(tokenizer)),
         tokenizer_hash=tokenizer_hash(tokenizer),
+        bos_in_turns=bos != "none" and _begins_turns(writer, str(tokenizer.bos_token)),
     )
     notices = _notices(facts, tokenizer, vocab_size)
     if writes_date(tokenizer) and not writer.date:
@@ -287,6 +298,16 @@ def _bos(tokenizer: Tokenizer, prompt: str) -> Literal["template", "tokenizer", 
         return "template"
     ids = list(tokenizer(_ASK)["input_ids"])
     return "tokenizer" if ids[:1] == [tokenizer.bos_token_id] else "none"
+
+
+def _begins_turns(writer: ChatWriter, bos: str) -> bool:
+    """Tell a BOS that is the mark of a turn as well (SmolLM2), or begins every question."""
+    chat = [_message("user", _ASK), _message("assistant", _ANSWER), _message("user", _MORE)]
+    text = writer.write(chat, opening=True)
+    # Some templates write BOS twice at the start, which is then taken once.
+    while text.startswith(bos):
+        text = text.removeprefix(bos)
+    return bos in text
 
 
 def _thinking(prompt: str) -> Literal["none", "opened by the prompt", "closed by the prompt"]:

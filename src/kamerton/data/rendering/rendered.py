@@ -58,7 +58,8 @@ class RenderSettings(Settings):
     train_on: TrainOn = "assistant"
     """Which tokens are learnt: every answer of the assistant, only the last one, or all text."""
     max_tokens: int = Field(default=1024, ge=2)
-    """Longest example in tokens, prompt and answer together. 2 or more."""
+    """Longest example in tokens, prompt and answer together. 2 or more. Longer plain texts are cut
+    into windows, whatever `overlong` says."""
     overlong: Literal["drop", "shorten"] = "drop"
     """What to do with longer ones: "drop" them, or "shorten" them by leaving out the oldest turns
     (system text and the last answer stay). Both are reported."""

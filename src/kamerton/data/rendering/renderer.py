@@ -35,6 +35,7 @@ from kamerton.data.examples import (
 )
 from kamerton.data.rendering.answers import AnswerMarks, AnswerReader, split_reasoning
 from kamerton.data.rendering.assembly import Assembler, Assembly, TrainOn
+from kamerton.data.rendering.chats import changes_of
 from kamerton.data.rendering.facts import RenderFacts, find_facts, find_traits
 from kamerton.data.rendering.marks import find_marks
 from kamerton.data.rendering.rendered import (
@@ -155,13 +156,13 @@ class Renderer:
 
         Returns:
             The row of its last answer, and of all earlier ones that stand in it as they would be
-            generated; a note says when there are others.
+            generated; a note says when there are others. Of a long plain text the first window.
 
         Raises:
             RenderingError: If it cannot be rendered, with place and reason.
         """
         first, *others = self.render_rows(example, apply)
-        if not others:
+        if not others or isinstance(example, TextExample):
             return first
         note = f"{len(others)} earlier answers are not trained: the chat template rewrites them"
         return replace(first, notes=(*first.notes, note))
@@ -174,7 +175,8 @@ class Renderer:
             apply: Puts a prompt around its messages.
 
         Returns:
-            Rows in which every answer is trained exactly once, as it would be generated.
+            Rows in which every answer is trained exactly once, as it would be generated; of a
+            long plain text its windows.
 
         Raises:
             RenderingError: If it cannot be rendered, with place and reason.
@@ -361,9 +363,13 @@ class Renderer:
             rendered: A row.
 
         Returns:
-            BOS tokens, and trained tokens that end an answer.
+            BOS tokens (those at the start, where the token also begins turns), and trained tokens
+            that end an answer.
         """
-        num_bos = int(np.count_nonzero(rendered.ids == self.facts.bos_id))
+        is_bos = rendered.ids == self.facts.bos_id
+        if self.facts.bos_in_turns and not is_bos.all():
+            is_bos = is_bos[: int(np.argmin(is_bos))]
+        num_bos = int(np.count_nonzero(is_bos))
         ends = np.isin(rendered.ids, list(self.stop_ids)) & rendered.trained
         return num_bos, int(np.count_nonzero(ends))
 
@@ -410,7 +416,10 @@ class Renderer:
 
     def _rows(self, example: Example, apply: Apply | None) -> list[Rendered]:
         if isinstance(example, TextExample):
-            return [self._row(self._assembler.text(example.text), example.place)]
+            rows = self._assembler.text(example.text, self.max_tokens)
+            note = f"the text is longer than {self.max_tokens} tokens and is cut into windows"
+            notes = (note,) if len(rows) > 1 else ()
+            return [replace(self._row(row, example.place), notes=notes) for row in rows]
         messages, tools = chat_of(example)
         if apply:
             own = sum(message["role"] != "system" for message in messages)
@@ -443,7 +452,7 @@ class Renderer:
             except _OverlongError:
                 continue
             note = f"the {start} oldest messages are left out to fit {self.max_tokens} tokens"
-            return [replace(row, notes=(note,)) for row in rows]
+            return [replace(row, notes=(*row.notes, note)) for row in rows]
         raise self._overlong()
 
     def _chat(
@@ -456,7 +465,9 @@ class Renderer:
         cut: bool = False,
     ) -> list[Rendered]:
         assemblies = self._assembler.chat(messages, tools, train_on)
-        return [self._row(assembly, place, cut=cut) for assembly in assemblies]
+        rows = [self._row(assembly, place, cut=cut) for assembly in assemblies]
+        notes = changes_of(messages, self._assembler.writer.traits)
+        return [replace(row, notes=notes) for row in rows] if notes else rows
 
     def _row(self, assembly: Assembly, place: Place | None, *, cut: bool = False) -> Rendered:
         if len(assembly.ids) > self.max_tokens and not cut:

@@ -171,5 +171,7 @@ def test_the_words_of_empty_cells_are_named(tmp_path):
     found = audit(load(tmp_path, [{"prompt": q, "completion": a} for q, a in pairs]))
     assert found.empty_words.number == 3
     assert any("3 examples ask or answer no more than 'nan'" in w for w in found.warnings)
+    formulas = [{"prompt": "q", "completion": word} for word in ("#N/A", "#ИМЯ?", "#1")]
+    assert audit(load(tmp_path, formulas)).empty_words.number == 2
     classes = audit(load(tmp_path, [{"text": "t", "label": "none"}, {"text": "u", "label": "nan"}]))
     assert classes.empty_words.number == 1

@@ -96,6 +96,7 @@ WANTED_CALL = {"type": "function", "function": CALL}
             },
         ),
         ({"speaker": "client", "phrase": "q"}, {"role": "user", "content": "q"}),
+        ({"role": None, "from": "gpt", "value": "a"}, {"role": "assistant", "content": "a"}),
         (
             {"role": "assistant", "content": "a", "weight": 0},
             {"role": "assistant", "content": "a", "weight": 0},

@@ -1,5 +1,6 @@
 from kamerton.data.audit.audit import audit
 from kamerton.data.formats.detection import settle_schema
+from kamerton.data.formats.speakers import Speakers
 from kamerton.data.formats.unused import UnusedTexts
 from tests.unit.data.files import load
 
@@ -43,6 +44,33 @@ def test_keys_of_turns_are_named():
     found = unused({"messages": turns})
     assert found.keys == {"thinking": 1, "text": 1, "mood": 1}
     assert found.named == "the keys of turns thinking, text, mood"
+
+
+def test_of_a_log_only_sentences_are_named():
+    log = {
+        "date": "2025-03-01T10:00:00",
+        "id": 7,
+        "from_id": "user1",
+        "file": "(No file here at all)",
+    }
+    turns = [
+        {**log, "from": "client", "text": "q", "reaction": "👍"},
+        {**log, "from": "support", "text": "a", "note": NOTE, "html_body": f"<p>{NOTE}</p>"},
+        {"type": "service", "date": "2025-03-01T10:00:00", "note": NOTE},
+    ]
+    assert unused({"messages": turns}).keys == {"note": 1}
+
+
+def test_a_column_that_repeats_a_turn_is_used():
+    turns = [{"role": "user", "content": NOTE}, {"role": "assistant", "content": "a"}]
+    assert unused({"messages": turns, "description": f" {NOTE}"}).columns == {}
+
+
+def test_what_named_speakers_say_is_used():
+    turns = [{"who": "Ольга", "words": "q"}, {"who": "Лавка", "words": "a", "mood": "kind"}]
+    names = {"role": "who", "content": "words"}
+    speakers = Speakers({"user": ["Ольга"], "assistant": ["Лавка"]}, names)
+    assert unused({"messages": turns}, speakers=speakers).keys == {"mood": 1}
 
 
 def test_system_text_that_gives_way_is_named():

@@ -75,6 +75,11 @@ def test_a_line_that_was_cut_says_where(tmp_path):
     assert rejection.reason == "not valid JSON: expecting value at character 26"
 
 
+def test_a_comma_after_each_line_is_named(tmp_path):
+    (rejection,) = rejections_of(write(tmp_path, "a.jsonl", LINES + '{"text": "x"},\n'))
+    assert rejection.reason.endswith("(a comma stands after the row)")
+
+
 def test_bad_lines_are_listed_and_cost_nothing_else(tmp_path):
     bad = ['{"text": "cut', "[1, 2]", "7", "null", "[" * 100_000, '{"n": ' + "9" * 5000 + "}"]
     path = write(tmp_path, "a.jsonl", LINES + "\n".join(bad) + "\n" + LINES)
@@ -109,6 +114,11 @@ def test_numbers_that_are_none_become_null(tmp_path):
         ('{"data": [\n1,\n2', 3, "ends in the middle"),
         ('[{"a": "cut', 1, "ends in the middle"),
         ('[{"a": "cut \\u04', 1, "ends in the middle"),
+        ('[{"a": 1},\n{"a": 2},\n]', 3, "a comma stands before the closing bracket"),
+        ('[\n{"a": 1,}]', 2, "a comma stands before the closing bracket"),
+        ("[{'a': 1}]", 1, "stand in double quotes"),
+        ('[{"a": "b\nc"}]', 1, r"is written \\n"),
+        ('[{"a": None}]', 1, "writes null, not None"),
         ("[" * 100_000, 1, "nested too deeply"),
     ],
 )
@@ -181,8 +191,8 @@ def test_parts_of_one_row_are_no_rows(tmp_path, row):
     [
         ("{'text': 'x'}", "texts and keys stand in double quotes"),
         ('{"text": "x"},', "a comma stands after the row"),
-        ('{"text": "x\n', "a line break inside a text is written"),
-        ('{"text": "x", "n": None}', "null, true and false are written so"),
+        ('{"text": "x\n', "inside a text is written"),
+        ('{"text": "x", "n": None}', "JSON writes null, not None"),
     ],
 )
 def test_the_usual_causes_of_broken_lines_are_named(tmp_path, line, cause):

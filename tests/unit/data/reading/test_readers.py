@@ -158,3 +158,9 @@ def test_missing_extras_are_named(tmp_path, monkeypatch):
         list(read_rows("hub:owner/name"))
     with pytest.raises(MissingExtraError, match="pyarrow is needed"):
         list(read_rows(write(tmp_path, "a.parquet", b"PAR1")))
+
+
+def test_a_path_whose_backslashes_became_other_characters_is_told():
+    with pytest.raises(DataError, match=r"C:\\temp\\new\.jsonl: no such file") as error:
+        list(read_rows("C:\temp\new.jsonl"))
+    assert "single quotes" in str(error.value.hint)

@@ -97,3 +97,41 @@ def test_header_must_be_sound(tmp_path):
 def test_empty_table_has_no_rows(tmp_path):
     assert rows_of(write(tmp_path, "a.csv", "")) == []
     assert rows_of(write(tmp_path, "b.csv", "text,label\n")) == []
+
+
+@pytest.mark.parametrize("first", ["sep=;\r\n", "SEP=;\n", '"sep=;"\n', "\ufeffsep=;\n"])
+def test_excels_line_that_names_the_delimiter_is_obeyed(tmp_path, first):
+    path = write(tmp_path, "a.csv", first + "text;label\na, b, c;x\nd, e, f;y\n")
+    assert rows_of(path) == [{"text": "a, b, c", "label": "x"}, {"text": "d, e, f", "label": "y"}]
+    assert next(iter(read_rows(path))).place.line == 3
+
+
+@pytest.mark.parametrize(
+    ("title", "line"),
+    [("Tickets of the week;\n;\n", 3), ("Tickets of the week\n", 2), ("Tickets\nMay 2025\n", 3)],
+)
+def test_a_title_above_the_header_is_said(tmp_path, title, line):
+    rows = "".join(f"How is it, no {n}?;topic {n % 2}\n" for n in range(5))
+    path = write(tmp_path, "a.csv", f"{title}text;label\n{rows}")
+    with pytest.raises(DataError, match="line 1 is no header") as error:
+        rows_of(path)
+    assert str(error.value.hint).startswith(f"the header seems to be line {line}:")
+
+
+def test_a_missing_header_is_said(tmp_path):
+    rows = "".join(f'"Where is it, no {n}?";{("delivery", "return")[n % 2]}\n' for n in range(6))
+    with pytest.raises(DataError, match="line 1 is an example and no header: 'delivery'"):
+        rows_of(write(tmp_path, "a.csv", rows))
+
+
+def test_a_repeated_header_is_no_example(tmp_path):
+    path = write(tmp_path, "a.csv", "text,label\na,x\ntext,label\ntext,label\nb,y\n")
+    assert [rejection.reason for rejection in rejections_of(path)] == ["repeats the header"] * 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["text\nHello, you\nYes, fine\nNo, thanks\n", "id\n1\n2\n", "text\nYes; it is\nNo\nOh\n"],
+)
+def test_a_table_of_one_column_has_a_header(tmp_path, text):
+    assert len(rows_of(write(tmp_path, "a.csv", text))) == text.count("\n") - 1

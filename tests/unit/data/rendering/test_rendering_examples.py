@@ -1,9 +1,11 @@
 """Rendering: every kind of example, and those that cannot be trained."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from kamerton.core.errors import RenderingError
@@ -43,6 +45,44 @@ def test_a_greeting_that_opens_the_chat_is_context() -> None:
     row = renderer.render(chat([message("assistant", "Hello, shop here."), *CHAT[1:3]]))
     assert trained_texts(renderer, row) == ["Yes, until six.<|im_end|>"]
     assert "Hello, shop here." in text_of(renderer, row)
+
+
+@pytest.mark.parametrize("case", ["mistral", "gemma"])
+def test_a_greeting_is_left_out_where_the_template_begins_with_the_user(case: str) -> None:
+    renderer = renderer_of(case)
+    row = renderer.render(chat([message("assistant", "Hello, shop here."), *CHAT[1:3]]))
+    plain = renderer.render(chat(CHAT[1:3]))
+    assert row.ids.tolist() == plain.ids.tolist()
+    assert row.notes == (
+        "what the assistant says before the first user turn is left out: the chat template begins "
+        "with the user",
+    )
+    assert plain.notes == ()
+    asked = [message("assistant", "Hello, shop here."), CHAT[1]]
+    assert renderer.prompt_ids(asked) == renderer.prompt_ids(CHAT[1:2])
+
+
+@pytest.mark.parametrize("case", ["mistral", "gemma"])
+def test_later_system_text_goes_to_the_user_turn_beside_it(case: str) -> None:
+    renderer = renderer_of(case)
+    vip, brief = message("system", "A good customer."), message("system", "Be brief.")
+    row = renderer.render(chat([*CHAT[:2], vip, CHAT[2], brief, *CHAT[3:]]))
+    joined = [
+        CHAT[0],
+        message("user", "Is it open?\n\nA good customer."),
+        CHAT[2],
+        message("user", "Be brief.\n\nА завтра?"),
+        CHAT[4],
+    ]
+    assert row.ids.tolist() == renderer.render(chat(joined)).ids.tolist()
+    assert row.notes[0].startswith("later system text is moved into the user turn beside it")
+
+
+def test_templates_that_take_system_text_anywhere_get_it_there() -> None:
+    renderer = renderer_of("chatml")
+    row = renderer.render(chat([*CHAT[:2], message("system", "A good customer."), CHAT[2]]))
+    assert "<|im_start|>system\nA good customer.<|im_end|>" in text_of(renderer, row)
+    assert row.notes == ()
 
 
 @pytest.mark.parametrize(
@@ -139,8 +179,23 @@ def test_plain_text_is_trained_from_its_first_token_to_eos() -> None:
     assert row.ids[-1] == tokenizer.eos_token_id
     assert row.trained.tolist() == [False] + [True] * (len(row.ids) - 1)
     assert tokenizer.decode(row.ids[1:-1]) == "Да. <|eot_id|>"
-    with pytest.raises(RenderingError, match="at most 5 tokens"):
-        renderer_of("llama3", max_tokens=5).render(TextExample(PLACE, "A long text indeed."))
+
+
+@pytest.mark.parametrize("case", ["llama3", "chatml", "mistral", "no-template"])
+def test_long_plain_text_is_cut_into_windows(case: str) -> None:
+    text = "\n\n".join(f"The card {n} was blocked. Please call the bank." for n in range(40))
+    renderer = renderer_of(case, max_tokens=64)
+    rows = renderer.render_rows(TextExample(PLACE, text))
+    assert len(rows) > 5
+    assert all(len(row.ids) <= 64 and row.trained[1:].all() for row in rows)
+    eos = renderer.facts.eos_id
+    assert [int(row.ids[-1]) == eos for row in rows] == [False] * (len(rows) - 1) + [True]
+    assert {renderer.count(row)[0] for row in rows} == {0 if renderer.facts.bos_id is None else 1}
+    bos = str(renderer.tokenizer.bos_token)
+    written = " ".join(text_of(renderer, row).removeprefix(bos) for row in rows)
+    assert written.split() == (text + str(renderer.tokenizer.eos_token)).split()
+    notes = {note for row in rows for note in row.notes}
+    assert notes == {"the text is longer than 64 tokens and is cut into windows"}
 
 
 def test_a_class_is_the_answer_to_its_text() -> None:
@@ -195,3 +250,17 @@ def test_of_feedback_only_the_judged_answer_is_trained() -> None:
 def test_plain_text_is_no_chat() -> None:
     with pytest.raises(RenderingError, match="no chat"):
         chat_of(TextExample(PLACE, "Once."))
+
+
+def test_a_bos_that_also_begins_turns_is_counted_at_the_start() -> None:
+    renderer = renderer_of(replace(CASES["chatml"], bos="<|im_start|>"))
+    assert renderer.facts.bos_in_turns
+    assert renderer.count(renderer.render(chat(CHAT))) == (1, 2)
+    assert ("BOS", "one, by the template (id 0), which also begins turns") in [
+        (name, re.sub(r"id \d+", "id 0", value)) for name, value in renderer.facts.lines()
+    ]
+    llama = renderer_of("llama3")
+    assert not llama.facts.bos_in_turns
+    row = llama.render(chat(CHAT))
+    doubled = replace(row, ids=np.where(row.trained, llama.facts.bos_id, row.ids))
+    assert llama.count(doubled)[0] == 1 + int(row.trained.sum())

@@ -1,7 +1,8 @@
 """Loading a base: a local folder, a Hub id or `builtin:nano`, checked and hashed."""
 
-import hashlib
-import os
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,13 +10,15 @@ import torch
 from safetensors import SafetensorError
 
 from kamerton.core.errors import ModelError
-from kamerton.core.files import hash_file, hash_json, write_atomically
+from kamerton.core.files import hash_json, hash_large_file
 from kamerton.data.rendering.templates import template_of, tokenizer_hash
 from kamerton.models.base import Base, BaseIdentity, supports_ragged, use_ragged
 from kamerton.models.codecs import Quantisation
 from kamerton.models.fused import fuse_blocks
+from kamerton.models.gguf.unpack import SOURCE_FILE, unpack_gguf
 from kamerton.models.lazy import load_quantised
 from kamerton.models.quantise import count_parameters, quantise_model
+from kamerton.models.smollm2 import SMOLLM2, find_smollm2
 from kamerton.models.stored_nf4 import stored_method
 
 __all__ = [
@@ -40,7 +43,8 @@ def find_base(name: str) -> Path:
     """Find the folder of a base, downloading it when it is a Hub id.
 
     Args:
-        name: `builtin:nano`, a folder, or a Hub id such as `Qwen/Qwen3-0.6B`.
+        name: `builtin:nano`, `builtin:smollm2`, a folder, a GGUF file, a Hub id such as
+            `Qwen/Qwen3-0.6B`, or a GGUF file of the Hub as `hub:owner/name:file.gguf`.
 
     Returns:
         A folder with weights, config and tokenizer.
@@ -49,9 +53,9 @@ def find_base(name: str) -> Path:
         ModelError: If there is no such base or it has no safetensors weights.
     """
     if name.startswith("builtin:"):
-        folder = _BUILTIN / name.removeprefix("builtin:")
-        if not (folder / "config.json").is_file():
-            raise ModelError(f"base: there is no {name}", hint="the bundled base is builtin:nano")
+        folder = _builtin(name)
+    elif name.endswith(".gguf"):
+        folder = unpack_gguf(_gguf_file(name))
     elif (folder := Path(name).expanduser()).is_dir():
         if not (folder / "config.json").is_file():
             raise ModelError(f"base: {name} has no config.json: not a Transformers model")
@@ -63,6 +67,35 @@ def find_base(name: str) -> Path:
             hint="convert pickled weights with Transformers' save_pretrained first",
         )
     return folder
+
+
+def _builtin(name: str) -> Path:
+    if name == SMOLLM2:
+        return unpack_gguf(find_smollm2())
+    folder = _BUILTIN / name.removeprefix("builtin:")
+    if not (folder / "config.json").is_file():
+        known = f"builtin:nano and {SMOLLM2}"
+        raise ModelError(f"base: there is no {name}", hint=f"known are {known}")
+    return folder
+
+
+def _gguf_file(name: str) -> Path:
+    """Find a GGUF file: a local one, or `hub:owner/name:file.gguf`."""
+    if not name.startswith("hub:"):
+        file = Path(name).expanduser()
+        if not file.is_file():
+            raise ModelError(
+                f"base: there is no file {name}",
+                hint='a file of the Hub is "hub:owner/name:file.gguf"',
+            )
+        return file
+    repository, _, path = name.removeprefix("hub:").partition(":")
+    if not path:
+        raise ModelError(f'base: {name!r} must be "hub:owner/name:file.gguf"')
+    from huggingface_hub import hf_hub_download
+
+    with _hub_errors(name):
+        return Path(hf_hub_download(repository, path))
 
 
 def load_base(
@@ -269,10 +302,18 @@ def _pick_dtype(dtype: DType, device: torch.device) -> torch.dtype:
 
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
+
+    with _hub_errors(name):
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+
+
+@contextmanager
+def _hub_errors(name: str) -> Iterator[None]:
+    """Say in our words why something did not come from the Hub."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+        yield
     except HFValidationError:
         raise ModelError(
             f"base: {name!r} is neither a folder, a Hub id nor a builtin",
@@ -287,20 +328,9 @@ def _from_hub(name: str) -> Path:
 
 
 def _weight_hash(folder: Path) -> str:
+    source = folder / SOURCE_FILE
+    if source.is_file():
+        # What was unpacked is the file it was unpacked from, whoever unpacked it.
+        return hash_json(json.loads(source.read_text(encoding="utf-8"))["sha256"])
     files = sorted(file for pattern in _WEIGHTS for file in folder.glob(pattern))
-    return hash_json([[file.name, _file_hash(file)] for file in files])
-
-
-def _file_hash(file: Path) -> str:
-    """Hash a weight file, remembering large ones by path, size and modification time."""
-    stat = file.stat()
-    if stat.st_size < 64 << 20:
-        return hash_file(file)
-    root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "kamerton" / "hashes"
-    key = f"{file.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
-    memo = root / hashlib.sha256(key.encode()).hexdigest()
-    if memo.is_file():
-        return memo.read_text()
-    digest = hash_file(file)
-    write_atomically(memo, digest)
-    return digest
+    return hash_json([[file.name, hash_large_file(file)] for file in files])

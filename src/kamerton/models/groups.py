@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kamerton.models.layout import Layout, Segment
 
-__all__ = ["Branches", "Group", "plan_branches", "plan_groups"]
+__all__ = ["Branches", "Group", "plan_branches", "plan_groups", "plan_segments"]
 
 _MANY = 4
 _PADDED = 1.5
@@ -113,6 +113,25 @@ def plan_groups(layout: Layout, window: int | None, device: torch.device) -> lis
             _append(groups, _whole(layout, family, window, device))
         layout.memo[key] = groups
     planned: list[Group] = layout.memo[key]
+    return planned
+
+
+def plan_segments(layout: Layout, device: torch.device) -> list[Group]:
+    """Plan every segment by itself, causally; those of equal length that stand together at once.
+
+    Args:
+        layout: The row's segments.
+        device: Where they are.
+
+    Returns:
+        Groups that cover the row in order.
+    """
+    if "segments" not in layout.memo:
+        groups: list[Group] = []
+        for segment in layout.segments:
+            _append(groups, Group(segment.start, 1, segment.length, True, None))
+        layout.memo["segments"] = groups
+    planned: list[Group] = layout.memo["segments"]
     return planned
 
 

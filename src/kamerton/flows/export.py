@@ -45,9 +45,9 @@ from kamerton.flows.variants import (
     reopened,
 )
 from kamerton.models.base import Base
-from kamerton.models.gguf_file import GgufDType, read_gguf_model, write_gguf_model
-from kamerton.models.gguf_tokenizer import splits_otherwise
-from kamerton.models.load import DType, load_base
+from kamerton.models.gguf.file import GgufDType, read_gguf_model, write_gguf_model
+from kamerton.models.gguf.tokenizer import splits_otherwise
+from kamerton.models.load import DType, load_base, prepare_model
 from kamerton.store.variants import Variant
 
 __all__ = ["Exported", "Format", "export_variant"]
@@ -274,7 +274,9 @@ def _write_gguf(
         tokenizer = renderer.tokenizer if merged else base.tokenizer
         end = renderer.facts.end
         write_gguf_model(base.model, tokenizer, folder / name, variant.name, kind, end=end)
-    found = replace(base, model=read_gguf_model(folder / name, base.model.config))
+    model = read_gguf_model(folder / name, base.model.config)
+    prepare_model(model)
+    found = replace(base, model=model)
     note = ""
     if splits_otherwise(base.tokenizer):
         note = (

@@ -26,7 +26,8 @@ class BaseSettings(Settings):
     """The base; `base = "name"` is short for `base.id = "name"`."""
 
     id: str = "builtin:nano"
-    """A Hub id such as "Qwen/Qwen3-0.6B", a local folder, or "builtin:nano"."""
+    """A Hub id such as "Qwen/Qwen3-0.6B", a local folder, a GGUF file ("model.gguf", or
+    "hub:owner/name:model.gguf"), "builtin:nano", or "builtin:smollm2" after `make base`."""
     dtype: DType = "auto"
     """Of weights and computation; "auto" is bfloat16 where the machine computes faster
     in it; on a CPU that is measured once and kept in the cache folder of the user."""

@@ -16,6 +16,7 @@ from kamerton.models.attend import Rule, attend
 from kamerton.models.cache import cached_attention
 from kamerton.models.groups import plan_branches, plan_groups
 from kamerton.models.layout import Layout
+from kamerton.models.tree import TreeAttention, is_cut
 
 __all__ = [
     "ATTENTION_NAME",
@@ -77,9 +78,12 @@ def ragged_attention(
     prefix: tuple[Tensor, ...] = ()
     if layout.prefix is not None:
         prefix = layout.prefix.layers[int(module.layer_idx)]  # type: ignore[arg-type]
-    if query.device.type == "cpu" and torch.is_grad_enabled():
-        output = _RaggedAttention.apply(query, key, value, layout, rule, s_aux, *prefix)  # type: ignore[no-untyped-call]
-        return output, None
+    if query.device.type == "cpu":
+        if rule.is_plain and not is_cut(layout, rule.window):
+            return TreeAttention.apply(query, key, value, layout, scale, *prefix), None  # type: ignore[no-untyped-call]
+        if torch.is_grad_enabled():
+            output = _MaskedAttention.apply(query, key, value, layout, rule, s_aux, *prefix)  # type: ignore[no-untyped-call]
+            return output, None
     return _attend_row((query, key, value), layout, rule, prefix), None
 
 
@@ -106,8 +110,8 @@ def _attend_row(
     return torch.cat(parts).unsqueeze(0)
 
 
-class _RaggedAttention(torch.autograd.Function):
-    """Attention over all groups of a row, saving only q, k, v, the output and log-sum-exps."""
+class _MaskedAttention(torch.autograd.Function):
+    """Attention by groups with masks, for windows, caps and sinks; saves q, k, v and the output."""
 
     @staticmethod
     def forward(

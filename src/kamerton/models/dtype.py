@@ -6,9 +6,7 @@ other CPUs bf16 three times as fast as fp32. So both are measured, once a machin
 
 import json
 import math
-import os
 import platform
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -19,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kamerton.core.files import hash_json, write_atomically
+from kamerton.core.files import cache_folder, hash_json, write_atomically
 
 __all__ = ["computes_faster_in_bf16", "has_bf16", "product_seconds"]
 
@@ -64,7 +62,7 @@ def computes_faster_in_bf16(
     if device.type != "cpu" or not has_bf16(device):
         return has_bf16(device)
     key = {"cpu": _cpu_model(), "threads": torch.get_num_threads(), "torch": torch.__version__}
-    memo = _cache_folder() / "dtype" / f"{hash_json(key)[:16]}.json"
+    memo = cache_folder("dtype") / f"{hash_json(key)[:16]}.json"
     seconds = _remembered(memo)
     if seconds is None:
         seconds = dict((measure or product_seconds)())
@@ -117,9 +115,3 @@ def _cpu_model() -> str:
         lines = []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, "") or platform.processor() or platform.machine()
-
-
-def _cache_folder() -> Path:
-    """The user's; what has no home keeps it among the files that the system clears away."""
-    chosen = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(chosen if os.path.isabs(chosen) else tempfile.gettempdir()) / "kamerton"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kamerton.models.layout import Layout, Segment
 
-__all__ = ["Branches", "Group", "plan_branches", "plan_groups"]
+__all__ = ["Branches", "Group", "Scattered", "plan_branches", "plan_groups", "plan_segments"]
 
 _MANY = 4
 _PADDED = 1.5
@@ -39,6 +39,10 @@ class Group:
         rows: Tensor = tokens.unflatten(1, (self.num, self.length))
         return rows.transpose(0, 1)
 
+    def put(self, x: Tensor, rows: Tensor) -> None:
+        """Write the group's tokens [n, H, L, D] into a row [1, H, T, D]."""
+        self.rows(x).copy_(rows)
+
     def inputs(
         self, q: Tensor, k: Tensor, v: Tensor, prefix: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -59,6 +63,24 @@ class Group:
     def tokens(self, output: Tensor) -> Tensor:
         """What was computed for the group's tokens, in their order: [n * L, H, D]."""
         return output.transpose(1, 2).flatten(0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Scattered:
+    """Segments of equal length L that stand here and there in a row; `at` [n, L] are their places.
+
+    Nothing is padded: a segment's numbers do not depend on who else is in its call.
+    """
+
+    at: Tensor
+
+    def rows(self, x: Tensor) -> Tensor:
+        """Copy the tokens: [1, H, T, D] -> [n, H, L, D]."""
+        return x[0, :, self.at].transpose(0, 1)
+
+    def put(self, x: Tensor, rows: Tensor) -> None:
+        """Write the tokens [n, H, L, D] into a row [1, H, T, D]."""
+        x[0, :, self.at] = rows.transpose(0, 1).to(x.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +136,37 @@ def plan_groups(layout: Layout, window: int | None, device: torch.device) -> lis
         layout.memo[key] = groups
     planned: list[Group] = layout.memo[key]
     return planned
+
+
+def plan_segments(layout: Layout, device: torch.device) -> list[Group | Scattered]:
+    """Plan every segment by itself, causally; those of equal length in one call.
+
+    Args:
+        layout: The row's segments.
+        device: Where they are.
+
+    Returns:
+        Groups that cover the row, in any order.
+    """
+    key = ("segments", device)
+    if key not in layout.memo:
+        runs: list[Any] = []
+        for segment in layout.segments:
+            _append(runs, Group(segment.start, 1, segment.length, True, None))
+        by_length: dict[int, list[Group]] = {}
+        for run in runs:
+            by_length.setdefault(run.length, []).append(run)
+        planned: list[Group | Scattered] = []
+        for length, alike in by_length.items():
+            if len(alike) == 1:
+                planned += alike
+                continue
+            starts = [g.start + n * length for g in alike for n in range(g.num)]
+            steps = torch.arange(length, device=device)
+            planned.append(Scattered(torch.tensor(starts, device=device)[:, None] + steps))
+        layout.memo[key] = planned
+    found: list[Group | Scattered] = layout.memo[key]
+    return found
 
 
 def plan_branches(

@@ -1,10 +1,12 @@
 """Bases from the Hugging Face Hub: what is fetched, which commit it is, and what can fail."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from kamerton.core.errors import ModelError
 
-__all__ = ["commit_of", "from_hub"]
+__all__ = ["commit_of", "file_from_hub", "from_hub"]
 
 _FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 # The same weights once more, in the format of the model's makers; parts of other programs.
@@ -26,9 +28,8 @@ def from_hub(name: str, commit: str = "", *, online: bool = True) -> Path:
         ModelError: If it is no Hub id, or cannot be fetched.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    try:
+    with _in_our_words(name, commit):
         return Path(
             snapshot_download(
                 name,
@@ -38,6 +39,40 @@ def from_hub(name: str, commit: str = "", *, online: bool = True) -> Path:
                 local_files_only=not online,
             )
         )
+
+
+def file_from_hub(name: str, commit: str = "", *, online: bool = True) -> Path:
+    """Fetch one file of a repository, or find it in the cache.
+
+    Args:
+        name: Such as `hub:owner/name:model.gguf`.
+        commit: Empty for the newest.
+        online: False looks into the cache only.
+
+    Returns:
+        The file.
+
+    Raises:
+        ModelError: If the name is none, or the file cannot be fetched.
+    """
+    from huggingface_hub import hf_hub_download
+
+    repository, _, path = name.removeprefix("hub:").partition(":")
+    if not path:
+        raise ModelError(f'base: {name!r} must be "hub:owner/name:file.gguf"')
+    with _in_our_words(name, commit):
+        return Path(
+            hf_hub_download(repository, path, revision=commit or None, local_files_only=not online)
+        )
+
+
+@contextmanager
+def _in_our_words(name: str, commit: str) -> Iterator[None]:
+    """Say in one line why something did not come."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        yield
     except HFValidationError:
         raise ModelError(
             f"base: {name!r} is neither a folder, a Hub id nor a builtin",

@@ -68,7 +68,16 @@ class Layout:
         for index, segment in enumerate(self.segments):
             assert segment.start == at < segment.stop, "segments must cover the row in order"
             assert -1 <= segment.parent < index, "a parent stands before its children"
+            assert self._follows(index), "descendants stand right behind their ancestor"
             at = segment.stop
+
+    def _follows(self, index: int) -> bool:
+        """Whether what stands before a segment is its parent, or goes on from it."""
+        parent = self.segments[index].parent
+        before = index - 1 if parent >= 0 else parent
+        while before > parent:
+            before = self.segments[before].parent
+        return before == parent
 
     @classmethod
     def of_lengths(cls, lengths: Sequence[int]) -> "Layout":

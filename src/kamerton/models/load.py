@@ -1,7 +1,7 @@
 """Loading a base: a local folder, a Hub id or `builtin:nano`, checked and hashed."""
 
-import hashlib
-import os
+import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,16 +9,18 @@ import torch
 from safetensors import SafetensorError
 
 from kamerton.core.errors import ModelError
-from kamerton.core.files import hash_file, hash_json, write_atomically
+from kamerton.core.files import hash_json, hash_large_file
 from kamerton.data.rendering.templates import template_of, tokenizer_hash
 from kamerton.models.base import Base, BaseIdentity, supports_ragged, use_ragged
 from kamerton.models.codecs import Quantisation
 from kamerton.models.dtype import computes_faster_in_bf16
 from kamerton.models.first_check import read_untouched, settle
 from kamerton.models.fused import fuse_blocks
-from kamerton.models.hub import commit_of, from_hub
+from kamerton.models.gguf.unpack import SOURCE_FILE, unpack_gguf
+from kamerton.models.hub import commit_of, file_from_hub, from_hub
 from kamerton.models.lazy import load_quantised
 from kamerton.models.quantise import count_parameters, quantise_model
+from kamerton.models.smollm2 import SMOLLM2, find_smollm2
 from kamerton.models.stored_nf4 import stored_method
 from kamerton.models.trial import try_out
 
@@ -42,7 +44,8 @@ def find_base(name: str, commit: str = "", *, online: bool = True) -> Path:
     """Find the folder of a base, downloading it when it is a Hub id.
 
     Args:
-        name: `builtin:nano`, a folder, or a Hub id such as `Qwen/Qwen3-0.6B`.
+        name: `builtin:nano`, `builtin:smollm2`, a folder, a GGUF file, a Hub id such as
+            `Qwen/Qwen3-0.6B`, or a GGUF file of the Hub as `hub:owner/name:file.gguf`.
         commit: Of the Hub; empty for the newest.
         online: False looks into the Hub's cache only.
 
@@ -53,9 +56,9 @@ def find_base(name: str, commit: str = "", *, online: bool = True) -> Path:
         ModelError: If there is no such base or it has no safetensors weights.
     """
     if name.startswith("builtin:"):
-        folder = _BUILTIN / name.removeprefix("builtin:")
-        if not (folder / "config.json").is_file():
-            raise ModelError(f"base: there is no {name}", hint="the bundled base is builtin:nano")
+        folder = _builtin(name)
+    elif name.endswith(".gguf"):
+        folder = unpack_gguf(_gguf_file(name, commit, online))
     elif (folder := Path(name).expanduser()).is_dir():
         if not (folder / "config.json").is_file():
             raise ModelError(f"base: {name} has no config.json: not a Transformers model")
@@ -67,6 +70,29 @@ def find_base(name: str, commit: str = "", *, online: bool = True) -> Path:
             hint="convert pickled weights with Transformers' save_pretrained first",
         )
     return folder
+
+
+def _builtin(name: str) -> Path:
+    if name == SMOLLM2:
+        return unpack_gguf(find_smollm2())
+    folder = _BUILTIN / name.removeprefix("builtin:")
+    if not (folder / "config.json").is_file():
+        known = f"builtin:nano and {SMOLLM2}"
+        raise ModelError(f"base: there is no {name}", hint=f"known are {known}")
+    return folder
+
+
+def _gguf_file(name: str, commit: str, online: bool) -> Path:
+    """Find a GGUF file: a local one, or one of the Hub."""
+    if name.startswith("hub:"):
+        return file_from_hub(name, commit, online=online)
+    file = Path(name).expanduser()
+    if not file.is_file():
+        raise ModelError(
+            f"base: there is no file {name}",
+            hint='a file of the Hub is "hub:owner/name:file.gguf"',
+        )
+    return file
 
 
 def load_base(
@@ -289,26 +315,17 @@ def all_files_hash(folder: Path) -> str:
     Returns:
         SHA-256 in hex; that of the base's identity where no file holds the weights once more.
     """
-    files = sorted(folder.glob("*.safetensors"))
-    return hash_json([[file.name, _file_hash(file)] for file in files])
+    return _hash_of_files(folder.glob("*.safetensors"))
 
 
 def _weight_hash(folder: Path) -> str:
+    source = folder / SOURCE_FILE
+    if source.is_file():
+        # What was unpacked is the file it was unpacked from, whoever unpacked it.
+        return hash_json(json.loads(source.read_text(encoding="utf-8"))["sha256"])
     # The format of a model's makers holds the same weights once more, and is not read.
-    files = sorted(set(folder.glob("*.safetensors")) - set(folder.glob("consolidated*")))
-    return hash_json([[file.name, _file_hash(file)] for file in files])
+    return _hash_of_files(set(folder.glob("*.safetensors")) - set(folder.glob("consolidated*")))
 
 
-def _file_hash(file: Path) -> str:
-    """Hash a weight file, remembering large ones by path, size and modification time."""
-    stat = file.stat()
-    if stat.st_size < 64 << 20:
-        return hash_file(file)
-    root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "kamerton" / "hashes"
-    key = f"{file.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
-    memo = root / hashlib.sha256(key.encode()).hexdigest()
-    if memo.is_file():
-        return memo.read_text()
-    digest = hash_file(file)
-    write_atomically(memo, digest)
-    return digest
+def _hash_of_files(files: Iterable[Path]) -> str:
+    return hash_json([[file.name, hash_large_file(file)] for file in sorted(files)])

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kamerton.data.rendering.rendered import Trainable
 from kamerton.models.layout import Layout, Segment
+from kamerton.training.beginnings import Branch, branches, group_alike
 from kamerton.training.plan import pack
 
 __all__ = ["Labels", "Row", "make_row", "make_rows", "num_labelled", "num_tokens"]
@@ -34,8 +35,8 @@ class Labels:
 class Row:
     """One packed row.
 
-    An example with one answer is one segment. Of an example with several, the prompt is a segment
-    and every answer a child of it, so the prompt is computed once.
+    What several examples begin with is a segment, and what each goes on with a child of it; so are
+    an example's prompt and its answers. Both are computed once.
 
     Attributes:
         ids: [T] token ids.
@@ -112,13 +113,14 @@ def make_row(
         examples: At least one, with at least one labelled token in each answer.
         device: Where the row goes.
         members: The examples' numbers in a longer list; counted from 0 when left out.
-        shared: Compute the prompt of several answers once; else each answer repeats it.
-        everything: Label what stands around each example's first answer too, apart.
+        shared: Compute common beginnings once; else each answer repeats its prompt.
+        everything: Label what stands around each example's first answer too, apart. Examples then
+            share nothing with each other: every one has labels in its beginning.
 
     Returns:
         The row; its labelled tokens stand in the same order whether prompts are shared or not.
     """
-    pieces = [piece for example in examples for piece in _pieces(example, shared)]
+    pieces = list(_pieces(examples, shared, together=not everything))
     segments, ends = list[Segment](), list[int]()
     labelled, around = _Found(), _Found()
     start = 0
@@ -168,11 +170,16 @@ def make_rows(
     Returns:
         The rows, in a fixed order.
     """
-    groups = pack([num_tokens(example) for example in examples], tokens_per_row)
-    return [
-        make_row([examples[index] for index in group], device, group, everything=everything)
-        for group in groups
-    ]
+    if everything:
+        alike = [([index], num_tokens(example)) for index, example in enumerate(examples)]
+    else:
+        alike = group_alike(examples, tokens_per_row)
+    rows = []
+    for packed in pack([size for _, size in alike], tokens_per_row):
+        group = [index for number in packed for index in alike[number][0]]
+        mine = [examples[index] for index in group]
+        rows.append(make_row(mine, device, group, everything=everything))
+    return rows
 
 
 def num_tokens(example: Trainable) -> int:
@@ -201,13 +208,43 @@ def num_labelled(examples: Sequence[Trainable]) -> int:
     return int(sum(np.count_nonzero(np.asarray(row.trained)) for row in rows))
 
 
-def _pieces(example: Trainable, shared: bool) -> Iterator[_Piece]:
-    cut = example.num_prompt
-    if not cut or not shared:
-        for number, row in enumerate(example.answers):
-            yield _Piece(row.ids, row.trained, leads=not number)
+def _pieces(examples: Sequence[Trainable], shared: bool, together: bool) -> Iterator[_Piece]:
+    """Cut examples into segments: without sharing, sharing within examples, or among them."""
+    if not shared:
+        for example in examples:
+            for number, row in enumerate(example.answers):
+                yield _Piece(row.ids, row.trained, leads=not number)
         return
-    first = example.answers[0]
-    yield _Piece(first.ids[:cut], np.zeros(cut, np.bool_))
-    for back, row in enumerate(example.answers, 1):
-        yield _Piece(row.ids[cut:], row.trained[cut:], back, leads=back == 1)
+    if together:
+        tree = branches(examples)
+    else:
+        tree = [Branch(number, 0, None, -1) for number in range(len(examples))]
+    # A branch may become several pieces: where each branch's last piece before its children is.
+    count, at = 0, list[int]()
+    for branch in tree:
+        parent = -1 if branch.parent < 0 else at[branch.parent]
+        made = list(_cut(examples[branch.first], branch, count, parent))
+        yield from made
+        at.append(count)
+        count += len(made)
+
+
+def _cut(example: Trainable, branch: Branch, count: int, parent: int) -> Iterator[_Piece]:
+    """Cut a branch into pieces, the first of which is number `count` of the row."""
+    start, first = branch.start, example.answers[0]
+    back = count - parent if parent >= 0 else 0
+    if branch.stop is not None:
+        part = slice(start, branch.stop)
+        yield _Piece(first.ids[part], first.trained[part], back)
+        return
+    cut = example.num_prompt
+    if not cut:
+        for number, row in enumerate(example.answers):
+            own = number + back if back else 0
+            yield _Piece(row.ids[start:], row.trained[start:], own, leads=not number)
+        return
+    if start < cut:
+        yield _Piece(first.ids[start:cut], np.zeros(cut - start, np.bool_), back)
+        back = 1
+    for number, row in enumerate(example.answers):
+        yield _Piece(row.ids[cut:], row.trained[cut:], number + back, leads=not number)

@@ -23,8 +23,8 @@ from kamerton.adapters.lora.lora import attach_lora
 from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.core.errors import AdapterError, ModelError
 from kamerton.models.base import Base
-from kamerton.models.gguf_file import read_gguf_model, write_gguf_model
-from kamerton.models.gguf_tokenizer import splits_otherwise
+from kamerton.models.gguf.file import read_gguf_model, write_gguf_model
+from kamerton.models.gguf.tokenizer import splits_otherwise
 from kamerton.models.load import load_base, prepare_model
 from tests.contract.test_adapters import logits
 from tests.shapes import _SIZE, CONFIGS, VOCABULARY, tiny_base
@@ -80,6 +80,7 @@ def test_another_reader_finds_the_same_model(shape: str, tmp_path: Path) -> None
     for dtype, tolerance in (("float32", 1e-5), ("bfloat16", 0.05)):
         write_gguf_model(base.model, base.tokenizer, path, "one", dtype)
         found = read_gguf_model(path, base.model.config)
+        prepare_model(found)
         base.model, kept = found, base.model
         scale = float(wanted.abs().max())
         torch.testing.assert_close(logits(base), wanted, rtol=0, atol=tolerance * scale)

@@ -11,7 +11,7 @@ from kamerton.adapters.lora.lora import Lora, wrap_layers
 from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base
-from kamerton.models.gguf_file import (
+from kamerton.models.gguf.file import (
     GgufDType,
     add_tensor,
     finish,

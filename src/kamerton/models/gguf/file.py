@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from kamerton.core.errors import MissingExtraError, ModelError
-from kamerton.models.gguf_tokenizer import add_tokenizer
+from kamerton.models.gguf.tokenizer import add_tokenizer
 from kamerton.models.linear import is_linear, is_transposed
-from kamerton.models.load import prepare_model
 
 __all__ = [
     "GgufDType",
@@ -113,7 +112,7 @@ def read_gguf_model(path: Path, config: Any) -> Any:
         config: Of the model it was made of: that reader leaves out some of what the file says.
 
     Returns:
-        The model in fp32, ready for packed rows.
+        The model in fp32, as Transformers made it.
 
     Raises:
         MissingExtraError: If the `gguf` package is missing.
@@ -128,7 +127,6 @@ def read_gguf_model(path: Path, config: Any) -> Any:
         model: Any = AutoModelForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, config=config, dtype=torch.float32
         )
-    prepare_model(model)
     return model
 
 

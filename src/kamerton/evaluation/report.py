@@ -10,6 +10,7 @@ import numpy as np
 from kamerton.core.errors import EvaluationError
 from kamerton.core.files import write_atomically
 from kamerton.evaluation.checks import check_answers, check_labels
+from kamerton.evaluation.jackknife import FEW_ROWS, FEWEST_ROWS
 from kamerton.evaluation.plots import training_plot
 from kamerton.evaluation.results import Comparison
 from kamerton.evaluation.settings import Check, ExactCheck
@@ -82,7 +83,9 @@ def write_report(
         per_token=not any(point.get("parts") for point in (*loss_curve, *holdout_curve)),
         sections=_sections(items, answers, checks, comparison),
         tests=sorted({difference.test for difference in comparison.differences}),
-        grouped=comparison.num_groups < comparison.num_items,
+        grouped=comparison.is_grouped,
+        few_rows=FEW_ROWS,
+        fewest_rows=FEWEST_ROWS,
     )
     write_atomically(path, page)
 

@@ -9,13 +9,22 @@ __all__ = ["Comparison", "Cost", "Difference", "Measured"]
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One metric of one variant, with its interval over `n` counted items."""
+    """One metric of one variant, with its interval over `n` counted items.
+
+    Attributes:
+        metric: Which metric.
+        variant: Whose.
+        value: 0 to 1.
+        low: Lower end of the interval; None where the items form too few groups for one.
+        high: Upper end, likewise.
+        n: Counted items.
+    """
 
     metric: str
     variant: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: int
 
 
@@ -103,6 +112,11 @@ class Comparison:
     measured: tuple[Measured, ...]
     differences: tuple[Difference, ...]
     costs: tuple[Cost, ...]
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether some items belong together."""
+        return self.num_groups < self.num_items
 
     def measure(self, metric: str, variant: str) -> Measured:
         """Find one measurement.

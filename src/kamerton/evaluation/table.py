@@ -7,6 +7,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from kamerton.evaluation.jackknife import FEWEST_ROWS
 from kamerton.evaluation.results import Comparison, Cost, Difference, Measured
 
 __all__ = [
@@ -28,6 +29,8 @@ def value_text(measured: Measured) -> str:
     Returns:
         Such as `83.1 [80.2, 85.7]`, in percent.
     """
+    if measured.low is None or measured.high is None:
+        return f"{100 * measured.value:.1f} [no interval]"
     low, high = 100 * measured.low, 100 * measured.high
     return f"{100 * measured.value:.1f} [{low:.1f}, {high:.1f}]"
 
@@ -179,7 +182,11 @@ def _difference_text(difference: Difference) -> str:
 
 
 def _caption(comparison: Comparison) -> str:
-    caption = f"{comparison.num_items:,} items; {100 * comparison.level:g} % intervals in brackets"
+    groups = f" in {comparison.num_groups:,} groups" * comparison.is_grouped
+    level = f"{100 * comparison.level:g} % intervals in brackets"
+    caption = f"{comparison.num_items:,} items{groups}; {level}"
+    if any(measured.low is None for measured in comparison.measured):
+        caption += f", where there are {FEWEST_ROWS} or more independent groups"
     if comparison.differences:
         caption += (
             "; differences in points, with p-values corrected for "

@@ -24,6 +24,7 @@ from kamerton.data.examples import ChatExample, ClassificationExample, Example, 
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.settings import DataSettings
 from kamerton.evaluation.comparison import Comparison, compare
+from kamerton.evaluation.jackknife import FEWEST_ROWS
 from kamerton.evaluation.settings import Check, EvaluationSettings
 from kamerton.evaluation.table import markdown_table
 from kamerton.evaluation.task import Answers, Item, make_items, spread
@@ -100,9 +101,7 @@ def evaluate_variants(
     held = spread(_measured_on(data, recipe.data, prepared.holdout), settings.limit)
     if settings.checks:
         held = [_asked_freely(example) for example in held]
-    if len(held) < _FEW_HELD:
-        found = f"only {len(held)} held-out example{'s' * (len(held) != 1)}"
-        sink(Notice(f"{found}: the intervals will be wide", "warning"))
+    _say_few(held, sink)
     labels = _labels(prepared.train, held, sink)
     base = base_of(first, dtype=_dtype(stored))
     renderer = _renderer(base, recipe, recipe, adapted=False)
@@ -279,6 +278,23 @@ def _measured_on(
             hint="the held-out loss of plain text stands in the variant's CARD.md",
         )
     return usable
+
+
+def _say_few(held: Sequence[Measurable], sink: Sink) -> None:
+    """Warn where too little is measured on: what counts is how many groups there are."""
+    named = {example.group for example in held if example.group is not None}
+    num = len(named) + sum(example.group is None for example in held)
+    if num >= _FEW_HELD:
+        return
+    found, so = f"only {len(held)} held-out {_plural('example', len(held))}", "wide"
+    if num < len(held):
+        found = f"only {num} {_plural('group', num)} among {len(held)} held-out examples"
+        so = "wide" if num >= FEWEST_ROWS else "missing, as are the differences"
+    sink(Notice(f"{found}: the intervals will be {so}", "warning"))
+
+
+def _plural(noun: str, num: int) -> str:
+    return noun if num == 1 else f"{noun}s"
 
 
 def _asked_freely(example: Measurable) -> Measurable:

@@ -160,3 +160,13 @@ def test_a_comparison_that_cannot_be_recorded_is_still_shown(project: Project, m
     monkeypatch.setattr(variant_folders, "write_atomically", full)
     assert project.evaluate(variant).comparison.num_items == 3
     assert any("No space left" in notice for notice in project.notices)
+
+
+def test_the_warning_counts_groups_where_there_are_some(project: Project) -> None:
+    held = [{**row, "customer": f"c{n % 3}"} for n, row in enumerate(classified(24))]
+    data = {"train": "train.jsonl", "holdout": "holdout.jsonl", "group": "customer"}
+    variant = project.make(held[:3], held, data=data, evaluate={"shots": 0, "resamples": 100})
+    comparison = project.evaluate(variant).comparison
+    assert (comparison.num_groups, comparison.differences) == (3, ())
+    (notice,) = (notice for notice in project.notices if "intervals" in notice)
+    assert notice.startswith("only 3 groups among 24 held-out examples: the intervals will be miss")

@@ -15,7 +15,6 @@ A cluster is what must not be torn apart: examples of one group, and examples th
 (up to case and white space). A row that belongs to two clusters joins them, and one may move.
 """
 
-import re
 from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -27,7 +26,7 @@ from kamerton.core.files import hash_bytes
 from kamerton.core.seeds import derive_seed
 from kamerton.data.clusters import Clusters
 from kamerton.data.examples import Example
-from kamerton.data.identity import answer_text, input_text, label_of, normal_text
+from kamerton.data.identity import label_of, question_hash
 from kamerton.data.spool import Picked
 
 __all__ = ["split"]
@@ -35,8 +34,6 @@ __all__ = ["split"]
 _CLUSTERS_PER_LABEL = 5
 _FEW_CLUSTERS = 100
 _DIGEST_BYTES = 32
-# Redaction numbers its placeholders in order of appearance; a new first row renumbers them all.
-_PLACEHOLDER = re.compile(r"\[([a-z]+)_\d+\]")
 
 
 def split(examples: Sequence[Example], holdout: float, seed: int) -> tuple[Picked, Picked]:
@@ -87,8 +84,7 @@ def _clusters(examples: Sequence[Example]) -> Iterator[str]:
     clusters: Clusters[str] = Clusters()
     asked = bytearray()
     for example in examples:
-        text = _PLACEHOLDER.sub(r"[\1]", normal_text(input_text(example) or answer_text(example)))
-        digest = hash_bytes(text.encode("utf-8", "surrogatepass"))
+        digest = question_hash(example)
         asked += bytes.fromhex(digest)
         if example.group is not None:
             # "a" sorts before "b": a cluster with groups is named by one; new texts change nothing.

@@ -31,6 +31,7 @@ from kamerton.evaluation.task import Answers, Item, make_items, spread
 from kamerton.flows.contestants import Contestant, Measurable, render_questions
 from kamerton.flows.prepare import make_prompt, read_examples, renderer_of
 from kamerton.flows.recipe import Recipe
+from kamerton.flows.unseen import unseen
 from kamerton.flows.variants import base_of, prompt_of, recipe_of
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import context_of
@@ -98,22 +99,30 @@ def evaluate_variants(
     prepared = read_examples(recipe, Path(first.manifest.recipe_folder), sink)
     if prepared.loaded.fingerprint != first.manifest.data.fingerprint:
         sink(Notice(f"{recipe.data.train} has changed since {first.name} was trained", "warning"))
-    held = spread(_measured_on(data, recipe.data, prepared.holdout), settings.limit)
+    prompts = {
+        f"{shots}-shot" if (shots := len(prompt.demonstrations)) else "zero-shot": prompt
+        for prompt in _prompts(recipe, prepared.train, settings.shots, sink)
+    }
+    own_prompts = {variant.name: prompt_of(variant) for variant in stored}
+    held, seen = unseen(
+        _measured_on(data, recipe.data, prepared.holdout), stored, prompts | own_prompts, sink,
+        include_trained=settings.include_trained,
+    )  # fmt: skip
+    held = spread(held, settings.limit)
     if settings.checks:
         held = [_asked_freely(example) for example in held]
     _say_few(held, sink)
     labels = _labels(prepared.train, held, sink)
     base = base_of(first, dtype=_dtype(stored))
     renderer = _renderer(base, recipe, recipe, adapted=False)
-    contestants = []
-    for prompt in _prompts(recipe, prepared.train, settings.shots, sink):
-        shots = len(prompt.demonstrations)
-        name = f"{shots}-shot" if shots else "zero-shot"
-        contestants.append(Contestant(name, renderer, _shortened(prompt)))
+    contestants = [Contestant(name, renderer, _shortened(one)) for name, one in prompts.items()]
+    shots = max(len(prompt.demonstrations) for prompt in prompts.values())
     baselines = [*(one.name for one in contestants), *(start.name for start in starts)]
     for variant in stored:
         renderer = _renderer(base, recipe_of(variant), recipe)
-        contestants.append(Contestant(variant.name, renderer, (prompt_of(variant),), variant))
+        contestants.append(
+            Contestant(variant.name, renderer, (own_prompts[variant.name],), variant)
+        )
     held, asked = render_questions(contestants, held, labels, sink)
     items = make_items(held, labels=labels or None)
     answers = [
@@ -129,7 +138,8 @@ def evaluate_variants(
     aside = recipe.data.holdout if isinstance(recipe.data.holdout, str) else recipe.data.train
     facts = [
         ("base", f"{base.identity.id} ({base.identity.num_parameters:,} parameters)"),
-        ("measured on", f"{data or aside}, {len(items)} held-out examples"),
+        ("measured on", f"{data or aside}, {len(items)} examples"),
+        *([("seen before", seen)] if seen else []),
         ("learned from", f"{len(prepared.train)} examples"),
         ("demonstrations", f"{shots}, from the training examples"),
         ("content hash", ", ".join(v.manifest.content_hash[:12] for v in stored)),

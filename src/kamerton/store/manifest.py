@@ -47,6 +47,8 @@ class DataRecord(Settings):
     """Examples learned from."""
     num_holdout: int
     """Examples kept aside."""
+    trained_on: str = ""
+    """Hash of the file that lists what was learned from; empty where that was not noted."""
 
 
 class VariantManifest(Settings):

@@ -1,13 +1,14 @@
 """Variant folders: written whole or not at all, hashed, and refused for the wrong base.
 
-A folder holds `variant.json` (the manifest), `CARD.md`, and for a trained variant the adapter's
-files in PEFT's format. The content hash covers what decides the variant's answers: base, prompt,
-generation defaults, method and the adapter's files; not its name, date or metrics.
+A folder holds `variant.json` (the manifest), `CARD.md`, `trained_on.txt` (a short hash of every
+question that was learned from) and for a trained variant the adapter's files in PEFT's format. The
+content hash covers what decides the variant's answers: base, prompt, generation defaults, method
+and the adapter's files; not its name, date or metrics.
 """
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -22,6 +23,7 @@ from kamerton.store.manifest import FORMAT_VERSION, VariantManifest
 
 __all__ = [
     "MANIFEST_FILE",
+    "TRAINED_ON_FILE",
     "Variant",
     "add_metrics",
     "check_base",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 MANIFEST_FILE = "variant.json"
+TRAINED_ON_FILE = "trained_on.txt"
 CARD_FILE = "CARD.md"
 _MOST_NAMED = 5
 _SAFE_NAME = re.compile(r"[^\W_][\w.-]{0,99}")
@@ -83,6 +86,7 @@ def write_variant(
     *,
     replace: bool = False,
     kept: Callable[[str], None] | None = None,
+    trained_on: Iterable[str] | None = None,
 ) -> Variant:
     """Write a variant's folder so that it appears whole or not at all.
 
@@ -95,6 +99,7 @@ def write_variant(
         replace: Whether other content may be replaced.
         kept: With `replace`, told the name under which a whole variant of other content is kept:
             `NAME.1`, `NAME.2` and so on. None throws it away.
+        trained_on: Short hashes of what it learned from; None where that is not known.
 
     Returns:
         The variant.
@@ -107,7 +112,10 @@ def write_variant(
             f"a variant's name must be letters, digits, '-', '_' and '.', got {manifest.name!r}"
         )
     hashed = {name: hash_bytes(content) for name, content in sorted(files.items())}
-    complete = manifest.model_copy(update={"files": hashed})
+    record = None if trained_on is None else "".join(f"{one}\n" for one in sorted(trained_on))
+    noted = "" if record is None else hash_bytes(record.encode())
+    data = manifest.data.model_copy(update={"trained_on": noted})
+    complete = manifest.model_copy(update={"files": hashed, "data": data})
     complete = complete.model_copy(update={"content_hash": complete.identity()})
     there = _there(folder, damaged_is_none=replace)
     if there is not None and there.content_hash == complete.content_hash:
@@ -123,6 +131,8 @@ def write_variant(
     with atomic_folder(folder) as temporary:
         for name, content in files.items():
             (temporary / name).write_bytes(content)
+        if record is not None:
+            (temporary / TRAINED_ON_FILE).write_bytes(record.encode())
         (temporary / CARD_FILE).write_text(make_card(complete), encoding="utf-8")
         (temporary / MANIFEST_FILE).write_text(_to_json(complete), encoding="utf-8")
     return Variant(folder, complete)

@@ -53,13 +53,17 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
 
 
-def classified(num: int, words: int = 3) -> list[dict[str, str]]:
-    return [{"text": f"text {n} " + "word " * words, "label": LABELS[n % 3]} for n in range(num)]
+def classified(num: int, words: int = 3, kind: str = "text") -> list[dict[str, str]]:
+    return [{"text": f"{kind} {n} " + "word " * words, "label": LABELS[n % 3]} for n in range(num)]
+
+
+def held_out(num: int, words: int = 3) -> list[dict[str, str]]:
+    return classified(num, words, "new text")
 
 
 def test_what_it_forgot_and_how_it_compares_stand_in_the_card(project: Project) -> None:
     variant = project.make(
-        classified(12), classified(6),
+        classified(12), held_out(6),
         adapter={"kind": "lora", "rank": 4}, train={"max_steps": 2, "learning_rate": 0.02},
     )  # fmt: skip
     comparison = project.evaluate(variant).comparison
@@ -80,8 +84,24 @@ def test_what_it_forgot_and_how_it_compares_stand_in_the_card(project: Project) 
         assert len(store.evaluations("desk")) == 1
 
 
+def test_what_a_variant_learned_from_is_left_out_and_counted(project: Project) -> None:
+    adapter = {
+        "adapter": {"kind": "lora", "rank": 2}, "train": {"max_steps": 1, "learning_rate": 0.02},
+        "evaluate": {"max_tokens": 4, "shots": 0, "resamples": 100},
+    }  # fmt: skip
+    rows = held_out(3)
+    variant = project.make([*classified(9), rows[0]], rows, **adapter)
+    evaluated = project.evaluate(variant)
+    assert len(evaluated.items) == 2
+    told = "1 of 3 examples are left out, as they were seen before (desk learned from 1)"
+    assert told in project.notices
+    assert ("seen before", told) in evaluated.facts
+    with pytest.raises(EvaluationError, match="all 10 examples were seen before"):
+        project.evaluate(variant, data=str(project.folder / "train.jsonl"))
+
+
 def test_a_label_that_was_never_learned_counts_as_wrong(project: Project) -> None:
-    variant = project.make(classified(12), [*classified(6), {"text": "new", "label": "other"}])
+    variant = project.make(classified(12), [*held_out(6), {"text": "new", "label": "other"}])
     evaluated = project.evaluate(variant)
     assert evaluated.items[-1].labels == ("account", "delivery", "other", "refund")
     assert any("such as 'other'" in notice for notice in project.notices)
@@ -89,7 +109,7 @@ def test_a_label_that_was_never_learned_counts_as_wrong(project: Project) -> Non
 
 def test_long_questions_keep_the_worked_examples_that_fit(project: Project) -> None:
     # nano sees 1,024 tokens: two examples of 300 fit beside a short question, not a long one.
-    holdout = [*classified(3, words=20), *classified(1, words=400)]
+    holdout = [*held_out(3, words=20), *held_out(1, words=400)]
     variant = project.make(classified(6, words=150), holdout)
     evaluated = project.evaluate(variant)
     assert len(evaluated.items) == 4
@@ -98,7 +118,7 @@ def test_long_questions_keep_the_worked_examples_that_fit(project: Project) -> N
 
 
 def test_what_fits_no_context_is_not_asked_and_said(project: Project) -> None:
-    variant = project.make(classified(6), [*classified(3), *classified(1, words=2000)])
+    variant = project.make(classified(6), [*held_out(3), *held_out(1, words=2000)])
     evaluated = project.evaluate(variant)
     assert len(evaluated.items) == 3
     (notice,) = (notice for notice in project.notices if "not asked" in notice)
@@ -134,7 +154,7 @@ def test_plain_text_has_nothing_to_ask(project: Project) -> None:
 def test_what_few_shot_shows_is_said_as_it_is(project: Project) -> None:
     pairs = [{"prompt": f"Q{n}", "chosen": f"good {n}", "rejected": "bad"} for n in range(3)]
     (project.folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
-    variant = project.make(classified(1), classified(3))
+    variant = project.make(classified(1), held_out(3))
     found = project.evaluate(variant)
     assert found.comparison.variants == ("zero-shot", "1-shot", "desk")
     assert ("demonstrations", "1, from the training examples") in found.facts
@@ -146,13 +166,13 @@ def test_what_few_shot_shows_is_said_as_it_is(project: Project) -> None:
 
 
 def test_the_same_variant_twice_is_refused_before_any_work(project: Project) -> None:
-    variant = project.make(classified(6), classified(3))
+    variant = project.make(classified(6), held_out(3))
     with pytest.raises(EvaluationError, match="different names"):
         project.evaluate(variant, variant)
 
 
 def test_a_comparison_that_cannot_be_recorded_is_still_shown(project: Project, monkeypatch) -> None:
-    variant = project.make(classified(6), classified(3))
+    variant = project.make(classified(6), held_out(3))
 
     def full(path: Path, _content: str) -> None:
         raise OSError(28, "No space left on device", str(path))
@@ -163,9 +183,10 @@ def test_a_comparison_that_cannot_be_recorded_is_still_shown(project: Project, m
 
 
 def test_the_warning_counts_groups_where_there_are_some(project: Project) -> None:
-    held = [{**row, "customer": f"c{n % 3}"} for n, row in enumerate(classified(24))]
+    held = [{**row, "customer": f"c{n % 3}"} for n, row in enumerate(held_out(24))]
+    learn = [{**row, "customer": "c"} for row in classified(3)]
     data = {"train": "train.jsonl", "holdout": "holdout.jsonl", "group": "customer"}
-    variant = project.make(held[:3], held, data=data, evaluate={"shots": 0, "resamples": 100})
+    variant = project.make(learn, held, data=data, evaluate={"shots": 0, "resamples": 100})
     comparison = project.evaluate(variant).comparison
     assert (comparison.num_groups, comparison.differences) == (3, ())
     (notice,) = (notice for notice in project.notices if "intervals" in notice)

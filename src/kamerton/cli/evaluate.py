@@ -13,7 +13,9 @@ __all__ = ["evaluate"]
 
 @click.command()
 @click.argument("variants", nargs=-1, required=True)
-@click.option("--data", help="File to measure on; the variant's own holdout when left out.")
+@click.option(
+    "--data", help="File to measure on; the variant's own test set or holdout when left out."
+)
 @click.option("--report", type=click.Path(path_type=Path), help="Write an HTML report.")
 @set_option
 @project_option
@@ -28,7 +30,8 @@ def evaluate(
 ) -> None:
     """Compare VARIANTS with zero-shot and few-shot prompting, and with what they went on from.
 
-    --set evaluate.KEY=VALUE changes how, as in a recipe.
+    --set evaluate.KEY=VALUE changes how, as in a recipe; --set data.KEY=VALUE how the file of
+    --data is read, such as data.columns.text=question.
     """
     with busy("loading PyTorch"):
         from kamerton.evaluation.table import terminal_table
@@ -39,9 +42,11 @@ def evaluate(
 
     workspace = Workspace(project)
     found = [find_variant(name, workspace.variants) for name in variants]
-    settings = evaluation_settings(found[0], overrides)
+    settings, reading = evaluation_settings(found[0], overrides, data)
     with progress_sink() as sink:
-        evaluated = evaluate_variants(found, workspace, sink, data=data, settings=settings)
+        evaluated = evaluate_variants(
+            found, workspace, sink, data=data, reading=reading, settings=settings
+        )
     if as_json:
         click.echo(json.dumps(evaluated.comparison.to_json(), ensure_ascii=False))
     else:

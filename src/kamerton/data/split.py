@@ -36,13 +36,16 @@ _FEW_CLUSTERS = 100
 _DIGEST_BYTES = 32
 
 
-def split(examples: Sequence[Example], holdout: float, seed: int) -> tuple[Picked, Picked]:
+def split(
+    examples: Sequence[Example], holdout: float, seed: int, purpose: str = "split"
+) -> tuple[Picked, Picked]:
     """Divide examples so that adding a row does not reshuffle the others.
 
     Args:
         examples: All of them; their order does not matter.
         holdout: Share of clusters to hold out, 0 to 0.5; a small data set gets what comes near.
         seed: Chooses among the divisions.
+        purpose: Another word divides independently: the holdout is cut from what the test leaves.
 
     Returns:
         Training and holdout examples, each in the given order. With two clusters or more neither
@@ -53,7 +56,7 @@ def split(examples: Sequence[Example], holdout: float, seed: int) -> tuple[Picke
     # A cluster's point also stands for its name: 63 bits of a hash are not met twice. Clusters
     # are numbered by their points, so the least number of several has the lowest point.
     names = _clusters(examples)
-    points = np.fromiter((derive_seed(seed, "split", name) for name in names), np.int64)
+    points = np.fromiter((derive_seed(seed, purpose, name) for name in names), np.int64)
     distinct, numbers = np.unique(points, return_inverse=True)
     of_label: dict[str | None, array[int]] = defaultdict(lambda: array("Q"))
     for example, number in zip(examples, numbers.tolist(), strict=True):

@@ -1,7 +1,7 @@
 """Comparing variants that answered the same items."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -40,6 +40,8 @@ def compare(
     settings: EvaluationSettings,
     *,
     against: Sequence[str] = (),
+    only_for: Mapping[str, Collection[str]] | None = None,
+    measured_on: str = "",
 ) -> Comparison:
     """Compare variants on the same items.
 
@@ -54,6 +56,9 @@ def compare(
         settings: Checks, level, resamples.
         against: Baselines, most basic first. Every other variant is compared with each of them,
             and a baseline with those before it.
+        only_for: A baseline to those that are compared with it, where that is not everybody: each
+            further test would make the correction stricter for all.
+        measured_on: Where the items come from, such as `the test set`.
 
     Returns:
         Values, intervals, differences with corrected p-values, and costs.
@@ -68,7 +73,7 @@ def compare(
     table = [_checked(items, answer, settings) for answer in answers]
     measured: list[Measured] = []
     differences: list[Difference] = []
-    pairs = [(v, b) for v in names for b in _opponents(v, against)]
+    pairs = [(v, b) for v in names for b in _opponents(v, against, only_for or {})]
     for column in zip(*table, strict=True):
         judged = _Judged(dict(zip(names, column, strict=True)), groups, settings)
         measured += [judged.measure(name) for name in names]
@@ -90,6 +95,7 @@ def compare(
             for difference, p in zip(differences, corrected, strict=True)
         ),
         costs=tuple(_cost(answer) for answer in answers),
+        measured_on=measured_on,
     )
 
 
@@ -216,8 +222,11 @@ def _checked(
     return tuple(check_answers(check, items, answer.texts) for check in checks)
 
 
-def _opponents(name: str, against: tuple[str, ...]) -> tuple[str, ...]:
-    return against[: against.index(name)] if name in against else against
+def _opponents(
+    name: str, against: tuple[str, ...], only_for: Mapping[str, Collection[str]]
+) -> tuple[str, ...]:
+    before = against[: against.index(name)] if name in against else against
+    return tuple(other for other in before if name in only_for.get(other, (name,)))
 
 
 def _cost(answer: Answers) -> Cost:

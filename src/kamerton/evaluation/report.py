@@ -16,7 +16,7 @@ from kamerton.evaluation.results import Comparison
 from kamerton.evaluation.settings import Check, ExactCheck
 from kamerton.evaluation.table import cost_cells, cost_heads, p_text, value_text
 from kamerton.evaluation.task import Answers, Item
-from kamerton.evaluation.verdicts import in_short, tone, verdict
+from kamerton.evaluation.verdicts import in_short, last_opponent, tone, verdict
 
 __all__ = ["write_report"]
 
@@ -134,7 +134,7 @@ def _sections(
     right = [_right(items, answer, checks) for answer in answers]
     metric = comparison.metrics[0]
     last, judged = answers[-1].variant, comparison.better[0] != "neither"
-    first = comparison.against[-1] if comparison.against else answers[0].variant
+    first = last_opponent(comparison, last) or answers[0].variant
     new = right[-1]
     old = right[comparison.variants.index(first)]
     if not judged or first == last:

@@ -99,6 +99,7 @@ class Comparison:
         measured: Every metric of every variant.
         differences: Every metric of every variant minus that of each baseline.
         costs: One per variant.
+        measured_on: Where the items come from, such as `the test set`; empty when nobody said.
     """
 
     variants: tuple[str, ...]
@@ -112,6 +113,7 @@ class Comparison:
     measured: tuple[Measured, ...]
     differences: tuple[Difference, ...]
     costs: tuple[Cost, ...]
+    measured_on: str = ""
 
     @property
     def is_grouped(self) -> bool:

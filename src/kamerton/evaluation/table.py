@@ -184,7 +184,8 @@ def _difference_text(difference: Difference) -> str:
 def _caption(comparison: Comparison) -> str:
     groups = f" in {comparison.num_groups:,} groups" * comparison.is_grouped
     level = f"{100 * comparison.level:g} % intervals in brackets"
-    caption = f"{comparison.num_items:,} items{groups}; {level}"
+    place = f" of {comparison.measured_on}" if comparison.measured_on else ""
+    caption = f"{comparison.num_items:,} items{groups}{place}; {level}"
     if any(measured.low is None for measured in comparison.measured):
         caption += f", where there are {FEWEST_ROWS} or more independent groups"
     if comparison.differences:

@@ -7,14 +7,12 @@ that went on from another is compared with that one too.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from graphlib import TopologicalSorter
 from pathlib import Path
 
 from kamerton.core.errors import (
     EvaluationError,
     SettingsError,
     StoreError,
-    VariantError,
 )
 from kamerton.core.events import Notice, Sink
 from kamerton.core.files import hash_json
@@ -28,8 +26,10 @@ from kamerton.evaluation.jackknife import FEWEST_ROWS
 from kamerton.evaluation.settings import Check, EvaluationSettings
 from kamerton.evaluation.table import markdown_table
 from kamerton.evaluation.task import Answers, Item, make_items, spread
+from kamerton.flows.baselines import baseline_prompts, read_starts, same_base, shortened
 from kamerton.flows.contestants import Contestant, Measurable, render_questions
-from kamerton.flows.prepare import make_prompt, read_examples, renderer_of
+from kamerton.flows.measured_on import MeasuredOn, place_of
+from kamerton.flows.prepare import read_examples, renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.unseen import unseen
 from kamerton.flows.variants import base_of, prompt_of, recipe_of
@@ -37,9 +37,8 @@ from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import context_of
 from kamerton.models.base import Base
 from kamerton.models.load import DType
-from kamerton.prompting.prompt import Prompt
 from kamerton.store.database import open_store
-from kamerton.store.variants import Variant, add_metrics, find_variant
+from kamerton.store.variants import Variant, add_metrics
 
 __all__ = ["Evaluated", "evaluate_variants", "evaluation_settings"]
 
@@ -72,6 +71,7 @@ def evaluate_variants(
     sink: Sink,
     *,
     data: str | None = None,
+    reading: DataSettings | None = None,
     settings: EvaluationSettings | None = None,
 ) -> Evaluated:
     """Compare variants with each other and with prompting alone.
@@ -81,7 +81,8 @@ def evaluate_variants(
             variants that they went on from are added.
         workspace: Where those are, and where the result is recorded.
         sink: Receives progress and notices.
-        data: File to measure on; the first variant's own holdout when None.
+        data: File to measure on; the first variant's own test set, or else its holdout, when None.
+        reading: How to read that file; as the first variant's recipe reads its own when None.
         settings: How to measure; the first variant's recipe decides when None.
 
     Returns:
@@ -94,18 +95,21 @@ def evaluate_variants(
     recipe = recipe_of(first)
     settings = settings or recipe.evaluate
     _ensure_comparable(variants)
-    starts = _starts(variants, workspace, sink)
+    starts, only_for = read_starts(variants, workspace, sink)
     stored = [*starts, *(variant for variant in variants if variant not in starts)]
     prepared = read_examples(recipe, Path(first.manifest.recipe_folder), sink)
     if prepared.loaded.fingerprint != first.manifest.data.fingerprint:
         sink(Notice(f"{recipe.data.train} has changed since {first.name} was trained", "warning"))
+    place = place_of(prepared, recipe.data, stored, data)
+    if place.advice:
+        sink(Notice(place.advice))
     prompts = {
         f"{shots}-shot" if (shots := len(prompt.demonstrations)) else "zero-shot": prompt
-        for prompt in _prompts(recipe, prepared.train, settings.shots, sink)
+        for prompt in baseline_prompts(recipe, prepared.train, settings.shots, sink)
     }
     own_prompts = {variant.name: prompt_of(variant) for variant in stored}
     held, seen = unseen(
-        _measured_on(data, recipe.data, prepared.holdout), stored, prompts | own_prompts, sink,
+        _measured_on(place, recipe.data, reading), stored, prompts | own_prompts, sink,
         include_trained=settings.include_trained,
     )  # fmt: skip
     held = spread(held, settings.limit)
@@ -115,7 +119,7 @@ def evaluate_variants(
     labels = _labels(prepared.train, held, sink)
     base = base_of(first, dtype=_dtype(stored))
     renderer = _renderer(base, recipe, recipe, adapted=False)
-    contestants = [Contestant(name, renderer, _shortened(one)) for name, one in prompts.items()]
+    contestants = [Contestant(name, renderer, shortened(one)) for name, one in prompts.items()]
     shots = max(len(prompt.demonstrations) for prompt in prompts.values())
     baselines = [*(one.name for one in contestants), *(start.name for start in starts)]
     for variant in stored:
@@ -129,16 +133,17 @@ def evaluate_variants(
         one.answer(base, items, own, settings, sink)
         for one, own in zip(contestants, asked, strict=True)
     ]
-    comparison = compare(items, answers, settings, against=baselines)
+    comparison = compare(
+        items, answers, settings, against=baselines, only_for=only_for, measured_on=place.name
+    )
     try:
         _record(variants, comparison, items, workspace)
     except (OSError, StoreError) as error:
         # An hour of answers is worth showing even where nothing can be written.
         sink(Notice(f"the comparison could not be recorded: {error}", "warning"))
-    aside = recipe.data.holdout if isinstance(recipe.data.holdout, str) else recipe.data.train
     facts = [
         ("base", f"{base.identity.id} ({base.identity.num_parameters:,} parameters)"),
-        ("measured on", f"{data or aside}, {len(items)} examples"),
+        ("measured on", place.told(len(items))),
         *([("seen before", seen)] if seen else []),
         ("learned from", f"{len(prepared.train)} examples"),
         ("demonstrations", f"{shots}, from the training examples"),
@@ -147,47 +152,44 @@ def evaluate_variants(
     return Evaluated(comparison, items, answers, settings.checks, facts)
 
 
-def evaluation_settings(variant: Variant, overrides: Sequence[str]) -> EvaluationSettings:
+def evaluation_settings(
+    variant: Variant, overrides: Sequence[str], data: str | None = None
+) -> tuple[EvaluationSettings, DataSettings | None]:
     """Read how a variant is to be measured.
 
     Args:
         variant: Its recipe says how.
-        overrides: `evaluate.key=value`.
+        overrides: `evaluate.key=value`, and of a file to measure on `data.key=value`.
+        data: That file.
 
     Returns:
-        The settings.
+        The settings, and how to read the file; None where there is none.
 
     Raises:
         SettingsError: If an override is wrong.
     """
-    plain = recipe_of(variant).evaluate.model_dump(mode="json")
-    values = apply_overrides({"evaluate": plain}, overrides)
-    unknown = sorted(values.keys() - {"evaluate"})
+    recipe = recipe_of(variant)
+    # `data.split` says which rows of the training file were learned from.
+    of_file = {**recipe.data.model_dump(mode="json"), "split": ""}
+    plain = {"evaluate": recipe.evaluate.model_dump(mode="json"), "data": of_file}
+    values = apply_overrides(plain, overrides)
+    unknown = sorted(values.keys() - plain.keys())
     if unknown:
-        raise SettingsError(f"--set {unknown[0]}: only evaluate.* can be set here")
-    return EvaluationSettings.parse(values["evaluate"], source="--set evaluate")
-
-
-def _prompts(recipe: Recipe, train: Sequence[Example], shots: int, sink: Sink) -> list[Prompt]:
-    """Make the prompts that need no training: without worked examples, and with those there are."""
-    prompts = [make_prompt(recipe, train, 0)]
-    if shots:
-        prompt = make_prompt(recipe, train, shots)
-        if prompt.demonstrations:
-            prompts.append(prompt)
-        else:
-            none = "no training example can be shown as a worked example: few-shot is left out"
-            sink(Notice(none, "warning"))
-    return prompts
-
-
-def _shortened(prompt: Prompt) -> tuple[Prompt, ...]:
-    """List a prompt and what is left of it as worked examples are taken from its front."""
-    shown = prompt.demonstrations
-    return tuple(
-        prompt.model_copy(update={"demonstrations": shown[left_out:]})
-        for left_out in range(len(shown) + 1)
-    )
+        raise SettingsError(f"--set {unknown[0]}: only evaluate.* and data.* can be set here")
+    changed = [key for key in values["data"] if values["data"][key] != of_file.get(key)]
+    if changed and data is None:
+        raise SettingsError(
+            f"--set data.{changed[0]}: data.* says how a file is read that is measured on",
+            hint="give it with --data FILE; the variant's own examples are read as its recipe says",
+        )
+    if wrong := [key for key in ("train", "holdout", "test", "seed") if key in changed]:
+        raise SettingsError(
+            f"--set data.{wrong[0]}: the variant is trained already",
+            hint="--data FILE names what it is measured on",
+        )
+    settings = EvaluationSettings.parse(values["evaluate"], source="--set evaluate")
+    reading = DataSettings.parse(values["data"], source="--set data")
+    return settings, reading if data is not None else None
 
 
 def _ensure_comparable(variants: Sequence[Variant]) -> None:
@@ -199,59 +201,12 @@ def _ensure_comparable(variants: Sequence[Variant]) -> None:
         )
     first = variants[0]
     for variant in variants[1:]:
-        if not _same_base(variant, first):
+        if not same_base(variant, first):
             raise EvaluationError(
                 f"variants of one comparison must have one base, held alike; {variant.name} has "
                 f"another than {first.name}",
                 hint="compare those of each base, and of each base.quantise, by themselves",
             )
-
-
-def _same_base(variant: Variant, other: Variant) -> bool:
-    decides = ("weight_hash", "tokenizer_hash", "template_hash", "quantise")
-    mine, its = variant.manifest.base, other.manifest.base
-    return all(getattr(mine, name) == getattr(its, name) for name in decides)
-
-
-def _starts(variants: Sequence[Variant], workspace: Workspace, sink: Sink) -> list[Variant]:
-    """List what variants went on from; what went on from another of these comes after it."""
-    found: dict[str, Variant] = {}
-    for variant in variants:
-        # A combination has the recipe of its first part, but did not go on from that one's start.
-        if not (name := recipe_of(variant).start) or variant.manifest.combination:
-            continue
-        start = _start(name, variant, variants, workspace)
-        if isinstance(start, str):
-            missing = f"{variant.name} went on from '{name}', and is not compared with it: {start}"
-            sink(Notice(missing, "warning"))
-        else:
-            found[start.manifest.content_hash] = start
-    before = {
-        key: [parent for parent in start.manifest.parents if parent in found and parent != key]
-        for key, start in found.items()
-    }
-    return [found[key] for key in TopologicalSorter(before).static_order()]
-
-
-def _start(
-    name: str, variant: Variant, variants: Sequence[Variant], workspace: Workspace
-) -> Variant | str:
-    """Find the very variant that another went on from, or say why it cannot be compared."""
-    content = variant.manifest.parents[:1]
-    others = [one for one in variants if one is not variant]
-    for other in others:
-        if [other.manifest.content_hash] == content:
-            return other
-    try:
-        start = find_variant(name, workspace.variants)
-        recipe_of(start)
-    except (SettingsError, VariantError) as error:
-        return error.message
-    if [start.manifest.content_hash] != content:
-        return f"'{name}' is another variant now than it was then"
-    if any(other.name == start.name for other in others):
-        return "another variant of that name is compared"
-    return start if _same_base(start, variant) else "its base was held in other bits"
 
 
 def _dtype(variants: Sequence[Variant]) -> DType | None:
@@ -269,11 +224,12 @@ def _renderer(base: Base, own: Recipe, first: Recipe, *, adapted: bool = True) -
 
 
 def _measured_on(
-    data: str | None, recipe: DataSettings, holdout: Sequence[Example]
+    place: MeasuredOn, recipe: DataSettings, reading: DataSettings | None
 ) -> list[Measurable]:
-    examples = holdout
-    if data is not None:
-        loaded = load_examples(recipe.model_copy(update={"split": ""}), source=data)
+    examples = place.examples
+    if place.is_file:
+        reading = reading or recipe.model_copy(update={"split": ""})
+        loaded = load_examples(reading, source=place.source)
         ensure_usable(loaded, recipe.max_unusable)
         examples = loaded.examples
     if not examples:

@@ -26,6 +26,8 @@ def say_counts(examples: Prepared, sink: Sink) -> None:
     """
     held = len(examples.holdout)
     counts = f"{len(examples.train)} examples to learn from, {held} held out"
+    if examples.test:
+        counts += f", {len(examples.test)} for the test"
     few = f"; fewer than {_FEW_HELD} held out say little: raise data.holdout, or give it a file"
     sink(Notice(counts + few, "warning") if held < _FEW_HELD else Notice(counts))
     verdicts = {e.good for e in examples.train if isinstance(e, FeedbackExample)}

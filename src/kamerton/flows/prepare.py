@@ -61,7 +61,7 @@ def read_examples(recipe: Recipe, folder: Path, sink: Sink) -> Prepared:
         sink(Progress("reading examples", done, total, "bytes"))
 
     prepared = prepare(relative_to(recipe.data, folder), report=report)
-    for loaded in (prepared.loaded, prepared.loaded_holdout):
+    for loaded in (prepared.loaded, prepared.loaded_holdout, prepared.loaded_test):
         if loaded is not None and loaded.rejections:
             sink(
                 Notice(
@@ -70,12 +70,16 @@ def read_examples(recipe: Recipe, folder: Path, sink: Sink) -> Prepared:
                     "warning",
                 )
             )
-    held = prepared.loaded_holdout
-    if held is not None and held.fingerprint == prepared.loaded.fingerprint:
-        raise DataError(
-            "data.holdout holds the same examples as data.train: what was learned proves nothing",
-            hint="give another file, or a share such as 0.1",
-        )
+    files = [("data.train", prepared.loaded)]
+    for name, held in (("holdout", prepared.loaded_holdout), ("test", prepared.loaded_test)):
+        for other, before in files:
+            if held is not None and held.fingerprint == before.fingerprint:
+                raise DataError(
+                    f"data.{name} holds the same examples as {other}: what was learned or chosen "
+                    "there proves nothing",
+                    hint="give another file, or a share such as 0.1",
+                )
+        files += [(f"data.{name}", held)] if held is not None else []
     return prepared
 
 
@@ -240,7 +244,7 @@ def relative_to(settings: DataSettings, folder: Path) -> DataSettings:
         Settings whose paths are found from here.
     """
     changed = {}
-    for field in ("train", "holdout"):
+    for field in ("train", "holdout", "test"):
         value = getattr(settings, field)
         if isinstance(value, str) and not value.startswith("hub:") and (folder / value).exists():
             changed[field] = str(folder / value)

@@ -217,6 +217,8 @@ def _identity(recipe: Recipe, examples: Prepared, base: Base, parts: Parts) -> s
         "holdout": held.fingerprint[:12] if held else recipe.data.holdout,
         "seed": recipe.data.seed,
     }
+    if recipe.data.test and not isinstance(recipe.data.test, str):
+        made_of["data"]["test"] = recipe.data.test
     identity = base.identity
     made_of["base"] = {
         "weights": identity.weight_hash,

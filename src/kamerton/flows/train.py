@@ -242,6 +242,7 @@ def _manifest(
             fingerprint=examples.loaded.fingerprint,
             num_train=len(examples.train),
             num_holdout=len(examples.holdout),
+            num_test=len(examples.test),
         ),
         seed=recipe.train.seed,
         metrics=metrics,

@@ -14,6 +14,7 @@ from kamerton.evaluation.settings import EvaluationSettings
 from kamerton.evaluation.statistics import holm, mcnemar, wilson
 from kamerton.evaluation.table import markdown_table
 from kamerton.evaluation.task import Item
+from kamerton.evaluation.verdicts import in_short
 from tests.unit.evaluation.compared import (
     SETTINGS,
     answered,
@@ -59,6 +60,24 @@ def test_every_variant_is_compared_with_every_baseline_before_it() -> None:
     assert comparison.difference("accuracy", "base", "few-shot") is None
     ps = [d.p_value for d in comparison.differences]
     assert [d.p_corrected for d in comparison.differences] == holm(ps)
+
+
+def test_a_baseline_that_few_have_to_beat_makes_no_test_of_the_others_stricter() -> None:
+    _, items, answers = three_variants()
+    against, only_for = ["base", "few-shot"], {"few-shot": {"base"}}
+    comparison = compare(items, answers, SETTINGS, against=against, only_for=only_for)
+    # Nobody but itself would have to beat few-shot.
+    pairs = [(d.variant, d.against) for d in comparison.differences]
+    assert pairs == [("few-shot", "base"), ("support-lora", "base")] * 2
+    found = in_short(comparison)
+    assert (found["variant"], found["against"]) == ("support-lora", "base")
+
+
+def test_where_the_items_come_from_stands_below_the_table() -> None:
+    _, items, answers = three_variants()
+    comparison = compare(items, answers, SETTINGS, measured_on="the test set")
+    assert "90 items of the test set; 95 % intervals" in markdown_table(comparison)
+    assert comparison.to_json()["measured_on"] == "the test set"
 
 
 def test_costs_and_losses() -> None:

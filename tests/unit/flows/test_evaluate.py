@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from kamerton.core.errors import DataError, EvaluationError
+from kamerton.core.errors import DataError, EvaluationError, SettingsError
 from kamerton.core.events import Event, Notice
-from kamerton.flows.evaluate import Evaluated, evaluate_variants
+from kamerton.flows.evaluate import Evaluated, evaluate_variants, evaluation_settings
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import make_variant
 from kamerton.flows.workspace import Workspace
@@ -191,3 +191,53 @@ def test_the_warning_counts_groups_where_there_are_some(project: Project) -> Non
     assert (comparison.num_groups, comparison.differences) == (3, ())
     (notice,) = (notice for notice in project.notices if "intervals" in notice)
     assert notice.startswith("only 3 groups among 24 held-out examples: the intervals will be miss")
+
+
+def test_a_test_set_is_measured_on_and_the_holdout_is_not(project: Project) -> None:
+    (project.folder / "test.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in classified(5, kind="test"))
+    )
+    data = {"train": "train.jsonl", "holdout": "holdout.jsonl", "test": "test.jsonl"}
+    variant = project.make(classified(6), held_out(3), data=data)
+    assert (variant.manifest.data.num_holdout, variant.manifest.data.num_test) == (3, 5)
+    found = project.evaluate(variant)
+    assert found.comparison.num_items == 5
+    assert found.comparison.measured_on == "the test set, which training never saw"
+    assert "3 kept aside, 5 more for comparisons alone" in (variant.folder / "CARD.md").read_text()
+    (project.folder / "test.jsonl").write_text((project.folder / "holdout.jsonl").read_text())
+    with pytest.raises(DataError, match=r"data\.test holds the same examples as data\.holdout"):
+        project.evaluate(variant)
+
+
+@pytest.mark.parametrize(("keep", "chose"), [("best", True), ("last", False)])
+def test_a_holdout_that_also_chose_the_step_is_called_so(
+    project: Project, keep: str, chose: bool
+) -> None:
+    variant = project.make(
+        classified(6), held_out(3), adapter={"kind": "lora", "rank": 2},
+        train={"max_steps": 1, "learning_rate": 0.02, "keep": keep},
+        evaluate={"max_tokens": 4, "shots": 0, "resamples": 100},
+    )  # fmt: skip
+    found = project.evaluate(variant)
+    assert ("also chose the step" in found.comparison.measured_on) == chose
+    assert any("data.test keeps examples" in notice for notice in project.notices) == chose
+    told = dict(found.facts)["measured on"]
+    assert told == f"{found.comparison.measured_on}: holdout.jsonl, 3 examples"
+
+
+def test_a_file_with_other_columns_is_read_by_its_own_mapping(project: Project) -> None:
+    variant = project.make(classified(3), held_out(3), evaluate={"shots": 0, "resamples": 100})
+    path = project.folder / "other.jsonl"
+    rows = [{"frage": row["text"], "klasse": row["label"]} for row in classified(4, kind="other")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    overrides = ["data.columns.text=frage", "data.columns.label=klasse"]
+    settings, reading = evaluation_settings(variant, overrides, str(path))
+    found = project.evaluate(variant, data=str(path), reading=reading, settings=settings)
+    assert [item.reference for item in found.items] == [row["klasse"] for row in rows]
+    with pytest.raises(SettingsError, match=r"data\.columns: .* file is read") as caught:
+        evaluation_settings(variant, overrides)
+    assert "--data FILE" in str(caught.value.hint)
+    with pytest.raises(SettingsError, match=r"data\.holdout: the variant is trained already"):
+        evaluation_settings(variant, ["data.holdout=0.2"], str(path))
+    with pytest.raises(SettingsError, match=r"only evaluate\.\* and data\.\*"):
+        evaluation_settings(variant, ["train.epochs=1"])

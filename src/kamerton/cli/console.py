@@ -6,6 +6,7 @@ and `:warning:` and mean it.
 
 import re
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -22,6 +23,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from kamerton.core.durations import duration_text
 from kamerton.core.events import (
     CheckpointSaved,
     Event,
@@ -123,12 +125,14 @@ def progress_sink() -> Iterator[Sink]:
         TimeElapsedColumn(),
         TimeRemainingColumn(compact=True),
     )
-    # In a log a bar would be a heap of lines: there each task is named once instead.
+    # In a log a bar would be a heap of lines: there each task is named once, and long ones now and
+    # then say how far they are.
     live = messages.is_terminal
     with Progress(*columns, console=messages, transient=True, disable=not live) as bars:
         yield _Bars(bars, announce=not live)
 
 
+_LINE_EVERY_S = 30
 _SHOWN = ("accuracy", "confidence", "brier", "margin", "reward", "kl", "distance")
 """Parts of a held-out loss that are printed; the others are in the events."""
 
@@ -136,10 +140,15 @@ _SHOWN = ("accuracy", "confidence", "brier", "margin", "reward", "kl", "distance
 class _Bars:
     """Turns events into bars and lines."""
 
-    def __init__(self, bars: Progress, *, announce: bool) -> None:
+    def __init__(
+        self, bars: Progress, *, announce: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._bars = bars
         self._announce = announce
+        self._clock = clock
         self._announced: set[str] = set()
+        # Per task when it began, how far it was then, and when a line of it was last printed.
+        self._lines: dict[str, tuple[float, float, float]] = {}
         self._tasks: dict[str, TaskID] = {}
         self._idle = bars.add_task("working", total=None, note="", count="")
 
@@ -198,11 +207,29 @@ class _Bars:
         self._bars.update(
             self._tasks[name], completed=int(done), total=total, note=note, count=count
         )
+        if self._announce:
+            self._print_line(name, done, total, count, note)
         if total is not None and done >= total:
             self._hide(name)
 
+    def _print_line(
+        self, name: str, done: float, total: float | None, count: str, note: str
+    ) -> None:
+        """Say how far a long task is: every half a minute, later every tenth of its time."""
+        now = self._clock()
+        began, first, before = self._lines.setdefault(name, (now, done, now))
+        if now - before < max(_LINE_EVERY_S, (now - began) / 10) or done <= first:
+            return
+        self._lines[name] = (began, first, now)
+        left = ""
+        if total is not None and done < total:
+            seconds = (now - began) / (done - first) * (total - done)
+            left = f", about {duration_text(seconds)} left"
+        self._bars.console.print(f"{name}: {count} {note}".rstrip() + left, style="dim")
+
     def _hide(self, name: str) -> None:
         if name in self._tasks:
+            self._lines.pop(name, None)
             self._bars.remove_task(self._tasks.pop(name))
         self._bars.update(self._idle, visible=not self._tasks)
 

@@ -234,6 +234,7 @@ def _cost(answer: Answers) -> Cost:
     return Cost(
         variant=answer.variant,
         seconds_mean=float(np.mean(answer.seconds)),
+        seconds_median=float(np.median(answer.seconds)),
         seconds_p95=float(np.quantile(answer.seconds, 0.95)),
         tokens_mean=float(np.mean(answer.num_tokens)),
         cut_off=float(np.mean([reason == "length" for reason in answer.finish_reasons])),

@@ -62,6 +62,7 @@ class Cost:
     Attributes:
         variant: Its name.
         seconds_mean: Mean seconds of work per item.
+        seconds_median: Median of the same: what else the machine did for a while hardly moves it.
         seconds_p95: 95th percentile of the seconds of work per item.
         tokens_mean: Mean tokens per answer (all candidates' tokens when labels are scored).
         cut_off: Share of answers that ended at the length limit.
@@ -74,6 +75,7 @@ class Cost:
 
     variant: str
     seconds_mean: float
+    seconds_median: float
     seconds_p95: float
     tokens_mean: float
     cut_off: float

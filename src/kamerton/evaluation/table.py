@@ -92,7 +92,7 @@ def cost_heads(comparison: Comparison) -> list[str]:
     Returns:
         Names with units.
     """
-    heads = ["ms/item (p95)", "tokens/item", "cut off"]
+    heads = ["ms/item, median (p95)", "tokens/item", "cut off"]
     if any(cost.holdout_loss is not None for cost in comparison.costs):
         heads.append("loss (perplexity)")
     if any(cost.general_loss is not None for cost in comparison.costs):
@@ -111,7 +111,7 @@ def cost_cells(comparison: Comparison, cost: Cost) -> list[str]:
         One text per name of `cost_heads`.
     """
     cells = [
-        f"{1000 * cost.seconds_mean:,.1f} ({1000 * cost.seconds_p95:,.1f})",
+        f"{1000 * cost.seconds_median:,.1f} ({1000 * cost.seconds_p95:,.1f})",
         f"{cost.tokens_mean:,.1f}",
         f"{100 * cost.cut_off:.1f} %",
     ]

@@ -1,15 +1,18 @@
 """Contestants of a comparison: prompts and variants, each asked the same questions in its way."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from kamerton.core.errors import EvaluationError, RenderingError
 from kamerton.core.events import Notice, Progress, Sink
+from kamerton.core.protocols import Engine
 from kamerton.data.examples import ChatExample, ClassificationExample, PreferenceExample
 from kamerton.data.rendering.rendered import Rendered
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.evaluation.settings import EvaluationSettings
 from kamerton.evaluation.task import Answers, Item, run_items
+from kamerton.evaluation.task import Progress as ReportItems
 from kamerton.flows.measure import measure_general_loss
 from kamerton.flows.variants import engine_of, make_ready
 from kamerton.models.base import Base
@@ -74,50 +77,69 @@ class Contestant:
                 continue
         return Asked(last, self._rows(last, example, labels))
 
-    def answer(
-        self,
-        base: Base,
-        items: Sequence[Item],
-        asked: Sequence[Asked],
-        settings: EvaluationSettings,
-        sink: Sink,
-    ) -> Answers:
-        """Answer the questions, the variant's adapter attached for that while.
+    @contextmanager
+    def attached(self, base: Base) -> Iterator[Engine]:
+        """Attach the variant's adapter for a while.
 
         Args:
             base: Without an adapter.
+
+        Yields:
+            What answers; each question brings its own prompt.
+        """
+        adapter = make_ready(self.variant, base).adapter if self.variant else None
+        try:
+            yield engine_of(base, self.renderer)
+        finally:
+            if adapter is not None:
+                adapter.detach()
+
+    def answer(
+        self,
+        engine: Engine,
+        items: Sequence[Item],
+        asked: Sequence[Asked],
+        settings: EvaluationSettings,
+        report: ReportItems,
+    ) -> Answers:
+        """Answer questions.
+
+        Args:
+            engine: Of `attached`.
             items: The questions.
             asked: The same, as `ask` gave them.
             settings: How to measure.
-            sink: Receives progress.
+            report: Told how many are done, and of how many.
 
         Returns:
             The answers and what they cost.
         """
-
-        def report(done: int, total: int) -> None:
-            sink(Progress(f"asking {self.name}", done, total, "questions"))
-
-        report(0, len(items))
-        adapter = make_ready(self.variant, base).adapter if self.variant else None
-        # Each question brings its own prompt.
-        engine = engine_of(base, self.renderer)
         prompted = [
             replace(item, chat=each.prompt.apply(item.chat))
             for item, each in zip(items, asked, strict=True)
         ]
-        answers = run_items(engine, self.name, prompted, settings, report)
-        if base.score_head is None:
-            rows = [row for each in asked for row in each.rows]
-            answers = replace(
-                answers,
-                holdout_loss=mean_loss(base, rows),
-                holdout_tokens=num_labelled(rows),
-                general_loss=measure_general_loss(base, self.renderer),
-            )
-        if adapter is not None:
-            adapter.detach()
-        return answers
+        return run_items(engine, self.name, prompted, settings, report)
+
+    def with_losses(self, base: Base, answers: Answers, asked: Sequence[Asked]) -> Answers:
+        """Measure the losses; a reward model has none.
+
+        Args:
+            base: With the adapter that `attached` attached.
+            answers: To fill in.
+            asked: All questions.
+
+        Returns:
+            The answers with the loss on the right answers and on general text.
+        """
+        if base.score_head is not None:
+            return answers
+        rows = [row for each in asked for row in each.rows]
+        return replace(
+            answers,
+            holdout_loss=mean_loss(base, rows),
+            holdout_tokens=num_labelled(rows),
+            general_loss=measure_general_loss(base, self.renderer),
+        )
 
     def _rows(
         self, prompt: Prompt, example: Measurable, labels: Sequence[str]

@@ -26,6 +26,7 @@ from kamerton.evaluation.jackknife import FEWEST_ROWS
 from kamerton.evaluation.settings import Check, EvaluationSettings
 from kamerton.evaluation.table import markdown_table
 from kamerton.evaluation.task import Answers, Item, make_items, spread
+from kamerton.flows.asking import ask_in_turn
 from kamerton.flows.baselines import baseline_prompts, read_starts, same_base, shortened
 from kamerton.flows.contestants import Contestant, Measurable, render_questions
 from kamerton.flows.measured_on import MeasuredOn, place_of
@@ -129,10 +130,7 @@ def evaluate_variants(
         )
     held, asked = render_questions(contestants, held, labels, sink)
     items = make_items(held, labels=labels or None)
-    answers = [
-        one.answer(base, items, own, settings, sink)
-        for one, own in zip(contestants, asked, strict=True)
-    ]
+    answers = ask_in_turn(base, contestants, items, asked, settings, sink)
     comparison = compare(
         items, answers, settings, against=baselines, only_for=only_for, measured_on=place.name
     )

@@ -36,13 +36,15 @@ def evaluate(
     with busy("loading PyTorch"):
         from kamerton.evaluation.table import terminal_table
         from kamerton.flows.evaluate import evaluate_variants, evaluation_settings
-        from kamerton.flows.report import write_evaluation_report
+        from kamerton.flows.report import ensure_writable, write_evaluation_report
         from kamerton.flows.workspace import Workspace
         from kamerton.store.variants import find_variant
 
     workspace = Workspace(project)
     found = [find_variant(name, workspace.variants) for name in variants]
     settings, reading = evaluation_settings(found[0], overrides, data)
+    if report is not None:
+        ensure_writable(report)
     with progress_sink() as sink:
         evaluated = evaluate_variants(
             found, workspace, sink, data=data, reading=reading, settings=settings

@@ -35,6 +35,7 @@ def write_report(
     holdout_curve: Sequence[Mapping[str, Any]] = (),
     title: str = "Comparison of variants",
     facts: Sequence[tuple[str, str]] = (),
+    prompts: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Write a report as one self-contained HTML file.
 
@@ -49,6 +50,7 @@ def write_report(
         holdout_curve: The same per measurement on the holdout.
         title: Of the page.
         facts: Name and value of what was compared, such as base and data.
+        prompts: By name what a variant was asked first, exactly as its model read it.
 
     Raises:
         EvaluationError: If the answers are not those of the comparison.
@@ -73,6 +75,7 @@ def write_report(
     page = environment.get_template("report.html.j2").render(
         title=title,
         facts=facts,
+        prompts=prompts,
         comparison=comparison,
         cost_heads=cost_heads(comparison),
         costs=[cost_cells(comparison, cost) for cost in comparison.costs],

@@ -21,7 +21,7 @@ from kamerton.store.variants import Variant
 from kamerton.training.measure import mean_loss
 from kamerton.training.rows import num_labelled
 
-__all__ = ["Asked", "Contestant", "Measurable", "render_questions"]
+__all__ = ["Asked", "Contestant", "Measurable", "render_questions", "with_examples_that_fit"]
 
 Measurable = ChatExample | ClassificationExample | PreferenceExample
 """What has a question and a right answer."""
@@ -120,6 +120,19 @@ class Contestant:
         ]
         return run_items(engine, self.name, prompted, settings, report)
 
+    def exact_prompt(self, item: Item, asked: Asked) -> str:
+        """Write out what the model reads before its answer.
+
+        Args:
+            item: A question.
+            asked: The same, as `ask` gave it.
+
+        Returns:
+            Template, system text, worked examples and question, with all special tokens.
+        """
+        ids = self.renderer.prompt_ids(asked.prompt.apply(item.chat))
+        return str(self.renderer.tokenizer.decode(ids, skip_special_tokens=False))
+
     def with_losses(self, base: Base, answers: Answers, asked: Sequence[Asked]) -> Answers:
         """Measure the losses; a reward model has none.
 
@@ -191,13 +204,40 @@ def render_questions(
     if problems:
         found = f"{len(problems)} of {len(held)} examples are not asked: {problems[0]}"
         sink(Notice(found, "warning"))
+    return kept, asked
+
+
+def with_examples_that_fit(
+    contestants: Sequence[Contestant], asked: Sequence[list[Asked]], sink: Sink
+) -> tuple[list[Contestant], list[list[Asked]]]:
+    """Say where fewer worked examples fit, and leave out a few-shot prompt that shows none at all.
+
+    Args:
+        contestants: Who is asked.
+        asked: By contestant how, as `render_questions` gave it.
+        sink: Receives warnings.
+
+    Returns:
+        Those that stay, and how they are asked.
+    """
+    stay: list[tuple[Contestant, list[Asked]]] = []
     for one, own in zip(contestants, asked, strict=True):
-        if fewer := sum(each.prompt is not one.prompts[0] for each in own):
+        num = len(one.prompts[0].demonstrations)
+        fit = [len(each.prompt.demonstrations) for each in own]
+        fewer = [shown for shown in fit if shown < num]
+        if len(one.prompts) > 1 and num and not any(fit):
+            none = f"0 of {num} fit in the base's context beside any question"
+            sink(Notice(f"{one.name}: of the worked examples {none}: left out", "warning"))
+            continue
+        if fewer:
+            least, most = min(fewer), max(fewer)
+            how_many = f"{least}" if least == most else f"{least} to {most}"
             sink(
                 Notice(
-                    f"{one.name}: {fewer} of {len(own)} questions leave room for fewer worked "
-                    "examples in the base's context",
+                    f"{one.name}: {len(fewer)} of {len(own)} questions leave room for fewer worked "
+                    f"examples in the base's context: {how_many} of {num} fit",
                     "warning",
                 )
             )
-    return kept, asked
+        stay.append((one, own))
+    return [one for one, _ in stay], [own for _, own in stay]

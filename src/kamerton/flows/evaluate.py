@@ -28,7 +28,12 @@ from kamerton.evaluation.table import markdown_table
 from kamerton.evaluation.task import Answers, Item, make_items, spread
 from kamerton.flows.asking import ask_in_turn
 from kamerton.flows.baselines import baseline_prompts, read_starts, same_base, shortened
-from kamerton.flows.contestants import Contestant, Measurable, render_questions
+from kamerton.flows.contestants import (
+    Contestant,
+    Measurable,
+    render_questions,
+    with_examples_that_fit,
+)
 from kamerton.flows.measured_on import MeasuredOn, place_of
 from kamerton.flows.prepare import read_examples, renderer_of
 from kamerton.flows.recipe import Recipe
@@ -57,6 +62,7 @@ class Evaluated:
         answers: What each variant answered.
         checks: What generated answers had to pass.
         facts: What was compared, as name and value.
+        prompts: By name what each is asked first, exactly as its model reads it.
     """
 
     comparison: Comparison
@@ -64,6 +70,7 @@ class Evaluated:
     answers: list[Answers]
     checks: tuple[Check, ...]
     facts: list[tuple[str, str]]
+    prompts: list[tuple[str, str]]
 
 
 def evaluate_variants(
@@ -121,18 +128,24 @@ def evaluate_variants(
     base = base_of(first, dtype=_dtype(stored))
     renderer = _renderer(base, recipe, recipe, adapted=False)
     contestants = [Contestant(name, renderer, shortened(one)) for name, one in prompts.items()]
-    shots = max(len(prompt.demonstrations) for prompt in prompts.values())
-    baselines = [*(one.name for one in contestants), *(start.name for start in starts)]
     for variant in stored:
         renderer = _renderer(base, recipe_of(variant), recipe)
         contestants.append(
             Contestant(variant.name, renderer, (own_prompts[variant.name],), variant)
         )
     held, asked = render_questions(contestants, held, labels, sink)
+    contestants, asked = with_examples_that_fit(contestants, asked, sink)
+    names = [one.name for one in contestants if one.variant is None]
+    shots = max(len(prompts[name].demonstrations) for name in names)
     items = make_items(held, labels=labels or None)
     answers = ask_in_turn(base, contestants, items, asked, settings, sink)
     comparison = compare(
-        items, answers, settings, against=baselines, only_for=only_for, measured_on=place.name
+        items,
+        answers,
+        settings,
+        against=[*names, *(start.name for start in starts)],
+        only_for=only_for,
+        measured_on=place.name,
     )
     try:
         _record(variants, comparison, items, workspace)
@@ -140,6 +153,7 @@ def evaluate_variants(
         # An hour of answers is worth showing even where nothing can be written.
         sink(Notice(f"the comparison could not be recorded: {error}", "warning"))
     facts = [
+        *_purposes(stored),
         ("base", f"{base.identity.id} ({base.identity.num_parameters:,} parameters)"),
         ("measured on", place.told(len(items))),
         *([("seen before", seen)] if seen else []),
@@ -147,7 +161,17 @@ def evaluate_variants(
         ("demonstrations", f"{shots}, from the training examples"),
         ("content hash", ", ".join(v.manifest.content_hash[:12] for v in stored)),
     ]
-    return Evaluated(comparison, items, answers, settings.checks, facts)
+    return Evaluated(
+        comparison,
+        items,
+        answers,
+        settings.checks,
+        facts,
+        [
+            (one.name, one.exact_prompt(items[0], own[0]))
+            for one, own in zip(contestants, asked, strict=True)
+        ],
+    )
 
 
 def evaluation_settings(
@@ -188,6 +212,14 @@ def evaluation_settings(
     settings = EvaluationSettings.parse(values["evaluate"], source="--set evaluate")
     reading = DataSettings.parse(values["data"], source="--set data")
     return settings, reading if data is not None else None
+
+
+def _purposes(stored: Sequence[Variant]) -> list[tuple[str, str]]:
+    """Say what variants are for; once where that is the same for all."""
+    found = {variant.name: recipe_of(variant).purpose for variant in stored}
+    if len(set(found.values())) == 1:
+        found = {"": next(iter(found.values()))}
+    return [(f"purpose {name}".rstrip(), text) for name, text in found.items() if text]
 
 
 def _ensure_comparable(variants: Sequence[Variant]) -> None:

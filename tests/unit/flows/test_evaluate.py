@@ -10,6 +10,7 @@ from kamerton.core.errors import DataError, EvaluationError, SettingsError
 from kamerton.core.events import Event, Notice
 from kamerton.flows.evaluate import Evaluated, evaluate_variants, evaluation_settings
 from kamerton.flows.recipe import Recipe
+from kamerton.flows.report import ensure_writable
 from kamerton.flows.train import make_variant
 from kamerton.flows.workspace import Workspace
 from kamerton.store import variants as variant_folders
@@ -115,6 +116,7 @@ def test_long_questions_keep_the_worked_examples_that_fit(project: Project) -> N
     assert len(evaluated.items) == 4
     (notice,) = (notice for notice in project.notices if "worked examples" in notice)
     assert notice.startswith("2-shot: 1 of 4 questions leave room for fewer")
+    assert notice.endswith("context: 0 of 2 fit")
 
 
 def test_what_fits_no_context_is_not_asked_and_said(project: Project) -> None:
@@ -241,3 +243,38 @@ def test_a_file_with_other_columns_is_read_by_its_own_mapping(project: Project) 
         evaluation_settings(variant, ["data.holdout=0.2"], str(path))
     with pytest.raises(SettingsError, match=r"only evaluate\.\* and data\.\*"):
         evaluation_settings(variant, ["train.epochs=1"])
+
+
+def test_few_shot_is_left_out_where_no_worked_example_fits(project: Project) -> None:
+    variant = project.make(classified(6, words=1000), held_out(3))
+    found = project.evaluate(variant)
+    assert found.comparison.variants == ("zero-shot", "desk")
+    assert ("demonstrations", "0, from the training examples") in found.facts
+    (notice,) = (notice for notice in project.notices if "worked examples" in notice)
+    assert notice.startswith("2-shot: of the worked examples 0 of 2 fit")
+
+
+def test_the_report_says_what_for_and_how_exactly_each_is_asked(project: Project) -> None:
+    purpose = "Sorts questions by topic."
+    variant = project.make(classified(6), held_out(3), purpose=purpose)
+    found = project.evaluate(variant)
+    assert ("purpose", purpose) in found.facts
+    prompts = dict(found.prompts)
+    assert list(prompts) == ["zero-shot", "2-shot", "desk"]
+    assert "new text 0 word" in prompts["zero-shot"]
+    # Two worked examples and the question, each with the marks of nano's template.
+    mark = prompts["zero-shot"].split("new text")[0]
+    assert mark
+    assert prompts["2-shot"].count(" word word word") == 3
+    assert prompts["desk"] == prompts["zero-shot"]
+
+
+def test_a_place_without_room_for_a_report_is_refused(tmp_path: Path) -> None:
+    ensure_writable(tmp_path / "new" / "report.html")
+    assert not list((tmp_path / "new").iterdir())
+    with pytest.raises(EvaluationError, match="is a folder") as caught:
+        ensure_writable(tmp_path)
+    assert str(tmp_path / "report.html") in str(caught.value.hint)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EvaluationError, match="cannot be written"):
+        ensure_writable(tmp_path / "file" / "report.html")

@@ -147,8 +147,8 @@ class _Bars:
         self._announce = announce
         self._clock = clock
         self._announced: set[str] = set()
-        # Per task when it began, how far it was then, and when a line of it was last printed.
-        self._lines: dict[str, tuple[float, float, float]] = {}
+        # Per task when it began and how far it was then; the same of its last line.
+        self._lines: dict[str, tuple[float, float, float, float]] = {}
         self._tasks: dict[str, TaskID] = {}
         self._idle = bars.add_task("working", total=None, note="", count="")
 
@@ -217,10 +217,10 @@ class _Bars:
     ) -> None:
         """Say how far a long task is: every half a minute, later every tenth of its time."""
         now = self._clock()
-        began, first, before = self._lines.setdefault(name, (now, done, now))
-        if now - before < max(_LINE_EVERY_S, (now - began) / 10) or done <= first:
+        began, first, before, told = self._lines.setdefault(name, (now, done, now, done))
+        if now - before < max(_LINE_EVERY_S, (now - began) / 10) or done <= told:
             return
-        self._lines[name] = (began, first, now)
+        self._lines[name] = (began, first, now, done)
         left = ""
         if total is not None and done < total:
             seconds = (now - began) / (done - first) * (total - done)

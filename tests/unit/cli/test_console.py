@@ -44,17 +44,18 @@ def test_a_log_names_each_task_once_and_keeps_brackets(capsys) -> None:
 
 
 def test_a_log_says_now_and_then_how_far_a_long_task_is(capsys, monkeypatch) -> None:
-    seconds = iter([0, 10, 31, 40, 62, 63])
+    seconds = iter([0, 10, 31, 40, 62, 95, 96])
     terminal = Console(stderr=True, highlight=False, markup=False, width=200)
     sink = console._Bars(
         Progress(console=terminal, disable=True), announce=True, clock=lambda: next(seconds)
     )
-    for done in (0, 10, 20, 25, 40, 60):
+    for done in (0, 10, 20, 25, 40, 40, 60):
         sink(ProgressEvent("asking base", done, 60))
     assert capsys.readouterr().err.splitlines() == [
         "asking base",
         "asking base: 20/60, about 62 s left",
         "asking base: 40/60, about 31 s left",
+        "asking base: 60/60",
     ]
 
 

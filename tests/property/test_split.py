@@ -172,7 +172,7 @@ def test_redaction_numbers_do_not_reshuffle():
     assert side_of(before, split(after, 0.2, 0)[1]) == sides
 
 
-@given(data_sets(), shares, shares, seeds)
+@given(data_sets(groups=False), shares, shares, seeds)
 def test_a_test_set_is_cut_off_first_and_the_holdout_from_the_rest(examples, holdout, test, seed):
     plain = DataSettings(train="t", holdout=holdout, seed=seed)
     three = divide(examples, plain.model_copy(update={"test": test}))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from kamerton.core.protocols import Chat, Generation, Score, TokenEvent
+from kamerton.core.protocols import Chat, Generation, Score, TokenEvent, ToolSchemas
 
 __all__ = ["FakeEngine"]
 
@@ -18,7 +18,9 @@ class FakeEngine:
 
     answer: Callable[[Chat], str]
 
-    def stream(self, chats: Sequence[Chat], generation: Generation) -> Iterator[TokenEvent]:
+    def stream(
+        self, chats: Sequence[Chat], generation: Generation, tools: Sequence[ToolSchemas] = ()
+    ) -> Iterator[TokenEvent]:
         """Answer chat after chat, at most `max_tokens` words each, up to a stop text."""
         for index, chat in enumerate(chats):
             text = self.answer(chat)
@@ -30,7 +32,12 @@ class FakeEngine:
                 reason = "stop" if number + 1 == len(words) else "length"
                 yield TokenEvent(index, (" " if number else "") + word, reason if last else None)
 
-    def score(self, chats: Sequence[Chat], answers: Sequence[Sequence[str]]) -> list[list[Score]]:
+    def score(
+        self,
+        chats: Sequence[Chat],
+        answers: Sequence[Sequence[str]],
+        tools: Sequence[ToolSchemas] = (),
+    ) -> list[list[Score]]:
         """Score 0 what it would answer and -10 anything else."""
         return [
             [Score(0.0 if text == self.answer(chat) else -10.0, len(text.split())) for text in row]

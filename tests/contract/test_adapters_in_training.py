@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kamerton.core.errors import InterruptedRun
+from kamerton.core.events import Event, StepDone
 from kamerton.objectives.sft import Sft
 from kamerton.training.loop import train
 from kamerton.training.memory import recompute_blocks
@@ -37,15 +38,13 @@ def weights(method: partial, folder: Path, stop_after: int) -> dict[str, Tensor]
             name="run", base=base, adapter=adapter, objective=Sft(), train=examples(24),
             holdout=examples(6, seed=1), settings=SETTINGS, folder=folder, identity="same",
         )  # fmt: skip
-        steps = 0
+        events: list[Event] = []
 
         def should_stop() -> bool:
-            nonlocal steps
-            steps += 1
-            return steps == stop_after
+            return sum(isinstance(event, StepDone) for event in events) == stop_after > 0
 
         try:
-            train(task, lambda event: None, should_stop)
+            train(task, events.append, should_stop)
         except InterruptedRun:
             stops += 1
             continue

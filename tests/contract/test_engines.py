@@ -17,6 +17,8 @@ CHATS: list[Chat] = [[{"role": "user", "content": text}] for text in TEXTS]
 
 def embedded() -> Engine:
     base = load_base("builtin:nano", dtype="float32", device="cpu")
+    # The plain template, which is supplied then, knows tools.
+    base.tokenizer.chat_template = None
     renderer = make_renderer(base.tokenizer, RenderSettings(), vocab_size=base.identity.vocab_size)
     return EmbeddedEngine(base, renderer, max_batch=2)
 
@@ -103,3 +105,14 @@ def test_its_own_answer_is_likelier_than_noise(engine: Engine) -> None:
     answers = texts_of(engine, Generation(max_tokens=200))
     scores = engine.score(CHATS, [[answer, "zqx!! 77 ЪЪЪ " * 8] for answer in answers])
     assert all(own.logprob > noise.logprob for own, noise in scores)
+
+
+def test_chats_may_have_tools(engine: Engine) -> None:
+    tool = {"type": "function", "function": {"name": "opening_hours", "parameters": {}}}
+    told = events_of(engine.stream(CHATS, Generation(max_tokens=3), [(tool,), (), ()]))
+    plain = texts_of(engine, Generation(max_tokens=3))
+    assert ["".join(event.text for event in answer) for answer in told][1:] == plain[1:]
+    scores = engine.score(CHATS, [["Yes."]] * 3, [(tool,), (), ()])
+    assert [row[0].num_tokens for row in scores] == [
+        row[0].num_tokens for row in engine.score(CHATS, [["Yes."]] * 3)
+    ]

@@ -1,5 +1,8 @@
 """Division of examples: nothing lost, nothing torn apart, nothing reshuffled."""
 
+from collections.abc import Callable
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -8,7 +11,7 @@ from kamerton.data.examples import ChatExample, ClassificationExample, Place, Pr
 from kamerton.data.identity import input_text, normal_text
 from kamerton.data.privacy.redaction import Redactor
 from kamerton.data.settings import DataSettings
-from kamerton.data.split import split
+from kamerton.data.split import Tied, split, tied
 
 shares = st.floats(0.01, 0.5)
 seeds = st.integers(0, 1000)
@@ -46,7 +49,58 @@ def test_every_example_is_on_one_side_in_order(examples, share, seed):
 def test_groups_and_questions_are_not_torn_apart(examples, share, seed):
     train, holdout = split(examples, share, seed)
     assert not {e.group for e in train if e.group} & {e.group for e in holdout if e.group}
-    assert not {normal_text(e.text) for e in train} & {normal_text(e.text) for e in holdout}
+    # Where groups are tied together by questions, most rows may be one cluster: those ties are cut.
+    if examples and tied(examples).by == "questions":
+        assert not {normal_text(e.text) for e in train} & {normal_text(e.text) for e in holdout}
+
+
+def turns(texts: Callable[[int, int], str], groups: int = 60) -> list[ClassificationExample]:
+    """Five turns in each of some groups."""
+    return [
+        ClassificationExample(Place("a", 5 * g + n + 1), texts(g, n), "x", f"g{g}")
+        for g in range(groups)
+        for n in range(5)
+    ]
+
+
+def questions_on_both_sides(examples: list[ClassificationExample]) -> set[str]:
+    train, holdout = split(examples, 0.1, 0)
+    assert not {e.group for e in train} & {e.group for e in holdout}
+    assert len(holdout) == 30
+    return {e.text for e in train} & {e.text for e in holdout}
+
+
+def test_short_texts_that_many_groups_share_do_not_tie_them_together():
+    short = turns(lambda g, n: "Yes, please." if n == 2 else f"I would like number {g}.{n}")
+    found = tied(short)
+    assert (found.by, found.num_rows, found.num_groups) == ("long questions", 5, 1)
+    assert questions_on_both_sides(short) == {"Yes, please."}
+
+
+def test_long_texts_tie_groups_as_long_as_most_rows_are_not_one_cluster():
+    long = "Which documents do I have to bring to open an account for my company"
+    pairs = turns(lambda g, n: f"{long} {g // 2}?" if n == 2 else f"number {g}.{n}")
+    found = tied(pairs)
+    assert (found.by, found.num_rows, found.num_groups) == ("questions", 10, 2)
+    assert questions_on_both_sides(pairs) == set()
+    everywhere = turns(lambda g, n: f"{long}?" if n == 2 else f"number {g}.{n}")
+    assert tied(everywhere).by == "nothing"
+    assert questions_on_both_sides(everywhere) == {f"{long}?"}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_few_hundred_rows_get_their_share(seed):
+    assert len(split(many("text", 300), 0.1, seed)[1]) == 30
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_large_cluster_stays_and_the_others_fill_the_share(seed):
+    large = [ClassificationExample(Place("a", n), f"own {n}", "x", "all") for n in range(3000)]
+    examples = [*large, *many("text", 1500)]
+    _, holdout = split(examples, 0.1, seed)
+    assert len(holdout) == 450
+    assert {e.group for e in holdout} == {None}
+    assert tied(examples) == Tied("questions", 3000, 1, 0)
 
 
 @given(data_sets(groups=False), shares, seeds)
@@ -81,9 +135,9 @@ def many(prefix: str, number: int, label: str = "x") -> list[ClassificationExamp
 @settings(max_examples=10, deadline=None)
 @given(seeds, st.sampled_from([0.1, 0.2, 0.5]), st.text(max_size=5))
 def test_a_new_row_moves_no_other(seed, share, text):
-    examples = many("text", 200)
+    examples = many("text", 2000)
     before = side_of(examples, split(examples, share, seed)[1])
-    new = ClassificationExample(Place("a", 999), f"new {text}", "x")
+    new = ClassificationExample(Place("a", 9999), f"new {text}", "x")
     _, holdout = split([new, *examples], share, seed)
     assert side_of(examples, holdout) == before
 
@@ -100,7 +154,7 @@ def test_a_small_data_set_gets_its_share(number, seed):
 def test_a_new_row_moves_at_most_one_other_of_few(seed, number):
     examples = many("text", number)
     before = side_of(examples, split(examples, 0.2, seed)[1])
-    new = ClassificationExample(Place("a", 999), "new", "x")
+    new = ClassificationExample(Place("a", 9999), "new", "x")
     after = side_of(examples, split([new, *examples], 0.2, seed)[1])
     assert sum(before[line] != after[line] for line in before) <= 1
 
@@ -162,9 +216,9 @@ def test_pairs_of_one_prompt_are_not_torn_apart(sizes, share, seed):
 def test_redaction_numbers_do_not_reshuffle():
     examples = [
         ClassificationExample(Place("a", i + 1), f"text {i}: mail {i}@x.org", "x")
-        for i in range(100)
+        for i in range(1500)
     ]
-    new = ClassificationExample(Place("a", 999), "new: mail me@x.org", "x")
+    new = ClassificationExample(Place("a", 9999), "new: mail me@x.org", "x")
     first, second = Redactor(), Redactor()
     before = [first.redact(example) for example in examples]
     after = [second.redact(example) for example in (new, *examples)]

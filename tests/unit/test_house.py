@@ -106,15 +106,25 @@ def verbs(group: click.Group, prefix: str = "") -> dict[str, click.Command]:
     return found
 
 
+OPENING = {"--base", "--device", "--dtype"}
 OPTIONS = {
     "check": {"--set", "--show", "--base", "--redact", "--strict", "--json"},
     "train": {"--set", "--project", "--fresh", "--json"},
-    "evaluate": {"--data", "--report", "--set", "--project", "--json"},
-    "chat": {"--message", "-m", "--temperature", "--max-tokens", "--seed", "--votes", "--project"},
+    "evaluate": {"--data", "--report", "--set", "--project", "--json", *OPENING},
+    "chat": {
+        "--message",
+        "-m",
+        "--temperature",
+        "--max-tokens",
+        "--seed",
+        "--votes",
+        "--project",
+        *OPENING,
+    },
     "variant list": {"--project", "--json"},
     "variant show": {"--project"},
-    "variant verify": {"--project"},
-    "variant merge": {"--project"},
+    "variant verify": {"--base", "--device", "--project"},
+    "variant merge": {"--base", "--device", "--project"},
     "variant combine": {
         "--how",
         "--to",
@@ -122,9 +132,11 @@ OPTIONS = {
         "--density",
         "--rank",
         "--seed",
+        "--base",
+        "--device",
         "--project",
     },
-    "variant export": {"--format", "--dtype", "--to", "--project"},
+    "variant export": {"--format", "--dtype", "--to", "--base", "--device", "--project"},
     "demo": {"--to"},
 }
 

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from kamerton.cli.console import harmless, print_table
 from kamerton.cli.places import short_path, short_place, short_places
+from kamerton.core.wording import counted
 
 if TYPE_CHECKING:
     from kamerton.data.audit.findings import Audit
@@ -28,7 +29,7 @@ def print_audit(out: Console, found: "Audit") -> None:
     num_usable = found.num_rows - len(found.rejections)
     usable = f": {num_usable} of {found.num_rows} rows can be used, format {found.format}"
     if found.num_examples != num_usable:
-        usable += f", {found.num_examples} pairs"
+        usable += f", {counted(found.num_examples, 'pair')}"
     out.print(Text.assemble((short_path(found.source), "bold"), usable))
     for rejection in found.rejections[:_LISTED]:
         field = f"{rejection.field}: " if rejection.field else ""
@@ -46,13 +47,22 @@ def print_audit(out: Console, found: "Audit") -> None:
     for warning in found.warnings:
         for place in found.leaked.places if found.leaked else ():
             warning = warning.replace(place, short_place(place))
-        out.print(Text(harmless(f"mind: {warning}"), style="yellow"))
+        out.print(Text(harmless(f"warning: {warning}"), style="yellow"))
     for notice in found.notices:
         out.print(Text(harmless(notice), style="dim"))
 
 
 def _lines(found: "Audit") -> list[tuple[str, str]]:
-    lines = []
+    # A template may hold line breaks, which would look like rows of the table.
+    sources = {name: source.replace("\n", "\\n") for name, source in found.columns.items()}
+    taken = (c if c == name else f"{name} = {c}" for name, c in sources.items())
+    lines = [("columns", ", ".join(taken))] if found.columns else []
+    unused = ", ".join(found.unused_columns)
+    if found.unused_keys:
+        keys = ", ".join(f"{key} ({number})" for key, number in found.unused_keys.items())
+        unused += f"{'; ' if unused else ''}keys of turns: {keys}"
+    if unused:
+        lines.append(("not learned", unused))
     for part, units in found.lengths.items():
         said = "; ".join(
             f"{unit}: median {q.median}, 90 % to {q.p90}, 99 % to {q.p99}, longest {q.longest}"

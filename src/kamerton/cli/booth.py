@@ -47,7 +47,7 @@ class Booth:
         self._random.shuffle(names)
         shown = {str(number): answers[name] for number, name in enumerate(names, 1)}
         print_side_by_side(data_console(), shown)
-        if len(set(answers.values())) == 1:
+        if len({" ".join(answer.split()) for answer in answers.values()}) == 1:
             messages.print("both say the same: nothing to vote on", style="dim")
             return
         choice = self._choice()

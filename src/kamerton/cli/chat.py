@@ -1,22 +1,33 @@
 """`kamerton chat VARIANT [OTHER]`."""
 
 import math
+import re
 import secrets
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kamerton.cli.answers import print_side_by_side
 from kamerton.cli.booth import Booth
-from kamerton.cli.console import busy, data_console, harmless, messages
-from kamerton.cli.options import project_option
+from kamerton.cli.console import busy, data_console, harmless, messages, say_notice
+from kamerton.cli.options import (
+    base_option,
+    device_option,
+    dtype_option,
+    ensure_parent,
+    project_option,
+)
 
 if TYPE_CHECKING:
     from kamerton.flows.chat import Conversation
 
 __all__ = ["chat"]
+
+_COMMAND = re.compile(r"/[\w-]*( .*)?")
+"""Paths have more slashes."""
+_COMMANDS = "empty input or Ctrl-D ends, /new begins a new conversation"
 
 
 @click.command()
@@ -50,6 +61,9 @@ __all__ = ["chat"]
     type=click.Path(dir_okay=False, path_type=Path),
     help="Where votes on two answers are added, as rows to learn from.",
 )
+@base_option
+@device_option
+@dtype_option
 @project_option
 def chat(
     variants: tuple[str, ...],
@@ -58,6 +72,9 @@ def chat(
     max_tokens: int | None,
     seed: int | None,
     votes: Path | None,
+    base: str,
+    device: str,
+    dtype: Any,
     project: Path,
 ) -> None:
     """Talk to one of VARIANTS, or to two side by side.
@@ -74,10 +91,13 @@ def chat(
         raise click.UsageError("at most two variants can be talked to at once")
     if len(variants) < 2 and votes:
         raise click.UsageError("votes are about the answers of two variants")
+    if votes:
+        ensure_parent(votes, "--votes")
     with busy("loading PyTorch"):
         from kamerton.core.errors import ModelError
         from kamerton.core.protocols import Generation
         from kamerton.flows.chat import Conversation
+        from kamerton.flows.variants import Opening
         from kamerton.flows.workspace import Workspace
 
     if not math.isfinite(temperature):
@@ -87,7 +107,10 @@ def chat(
         messages.print(f"--seed {chosen} gives these answers again", style="dim")
     generation = Generation(temperature=temperature, seed=chosen)
     with busy(f"loading {' and '.join(variants)}"):
-        conversation = Conversation.open(variants, Workspace(project), generation, max_tokens)
+        conversation = Conversation.open(
+            variants, Workspace(project), generation, max_tokens,
+            Opening(base, device, dtype, say_notice),
+        )  # fmt: skip
     if message is not None:
         _answer(conversation, message)
         return
@@ -97,7 +120,7 @@ def chat(
     elif len(variants) == 2:
         messages.print("input is no terminal: no votes are taken without --votes", style="dim")
     if sys.stdin.isatty():
-        messages.print("empty input or Ctrl-D ends, /new begins a new conversation", style="dim")
+        messages.print(_COMMANDS, style="dim")
     while True:
         try:
             said = click.prompt("you", prompt_suffix="> ", default="", show_default=False, err=True)
@@ -107,6 +130,8 @@ def chat(
         if said.strip() == "/new":
             conversation.reset()
             messages.print("a new conversation", style="dim")
+        elif _COMMAND.fullmatch(said.strip()):
+            messages.print(f"error: there is no {harmless(said.strip())}; {_COMMANDS}", style="red")
         elif not said.strip():
             break
         else:
@@ -125,8 +150,17 @@ def chat(
 def _answer(conversation: "Conversation", said: str) -> None:
     """Print the answer as it comes, or those of two variants when both are whole."""
     if len(conversation.engines) == 1:
+        thought = False
         for piece in conversation.stream(said):
-            click.echo(harmless(piece), nl=False)
+            if piece.reasoning:
+                # Reasoning is no data: whoever keeps the answer does not keep it.
+                messages.print(harmless(piece.reasoning), style="dim", end="", soft_wrap=True)
+                thought = True
+            if piece.text:
+                if thought:
+                    messages.print("\n")
+                    thought = False
+                click.echo(harmless(piece.text), nl=False)
         click.echo()
         return
     with busy("waiting for both answers"):

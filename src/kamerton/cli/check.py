@@ -1,7 +1,9 @@
 """`kamerton check DATA`."""
 
 import json
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ from kamerton.cli.audit_table import print_audit
 from kamerton.cli.console import busy, data_console, harmless, messages, progress_sink
 from kamerton.cli.options import set_option
 from kamerton.cli.places import short_place
+from kamerton.core.wording import counted
 
 if TYPE_CHECKING:
     from kamerton.flows.shown import Shown
@@ -71,8 +74,8 @@ def check(
             done = write_redacted(wanted.data, redact, sink)
         left_out = f", {done.num_left_out} unreadable ones left out" if done.num_left_out else ""
         messages.print(
-            f"wrote {redact}: {done.num_rows} rows{left_out}, "
-            f"{done.num_values} values replaced by placeholders"
+            f"wrote {redact}: {counted(done.num_rows, 'row')}{left_out}, "
+            f"{counted(done.num_values, 'value')} replaced by placeholders"
         )
     with progress_sink() as sink:
         checked = check_data(wanted.data, sink)
@@ -89,8 +92,22 @@ def check(
                 None if wanted.recipe is None else wanted.recipe.objective,
             )  # fmt: skip
         _print_shown(*shown)
+    if checked.audit.num_examples and not as_json:
+        following = _next(data, overrides, wanted.recipe is not None, show > 0)
+        messages.print(f"next: {following}", style="dim", soft_wrap=True)
     if strict and checked.audit.rejections:
         sys.exit(1)
+
+
+def _next(data: str, overrides: Sequence[str], is_recipe: bool, seen: bool) -> str:
+    """Give the command that follows: look at examples, then train on them."""
+    given = "".join(f" --set {shlex.quote(override)}" for override in overrides)
+    place = shlex.quote(data)
+    if not seen:
+        return f"kamerton check {place}{given} --show 3"
+    if is_recipe:
+        return f"kamerton train {place}{given}"
+    return f"kamerton train RECIPE --set data.train={place}{given}"
 
 
 def _print_shown(facts: list[tuple[str, str]], notices: list[str], shown: "list[Shown]") -> None:

@@ -5,11 +5,9 @@ and `:warning:` and mean it.
 """
 
 import re
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 from rich.console import Console, RenderableType
 from rich.measure import Measurement
@@ -23,10 +21,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from kamerton.cli.pulse import Pulse
 from kamerton.core.durations import duration_text
 from kamerton.core.events import (
     CheckpointSaved,
     Event,
+    Forecast,
     HoldoutMeasured,
     Notice,
     RunFinished,
@@ -43,7 +43,7 @@ __all__ = [
     "messages",
     "print_table",
     "progress_sink",
-    "stop_flag",
+    "say_notice",
 ]
 
 # Control characters but tab and line feed, and those that turn the direction of writing around.
@@ -90,6 +90,17 @@ def print_table(out: Console, table: RenderableType) -> None:
     out.width = before
 
 
+def say_notice(event: Event) -> None:
+    """Print a notice as a line; other events are not shown.
+
+    Args:
+        event: Of a flow that needs no progress bars.
+    """
+    if isinstance(event, Notice):
+        style = "yellow" if event.level == "warning" else "dim"
+        messages.print(f"{event.level}: {harmless(event.message)}", style=style, soft_wrap=True)
+
+
 @contextmanager
 def busy(doing: str) -> Iterator[None]:
     """Show that something runs whose progress cannot be measured, such as loading PyTorch.
@@ -132,8 +143,19 @@ def progress_sink() -> Iterator[Sink]:
         yield _Bars(bars, announce=not live)
 
 
-_LINE_EVERY_S = 30
-_SHOWN = ("accuracy", "confidence", "brier", "margin", "reward", "kl", "distance")
+_FORECAST_FROM_S = 10.0
+_SHOWN = (
+    "accuracy",
+    "reward_accuracy",
+    "preference_accuracy",
+    "liked_above_disliked",
+    "confidence",
+    "brier",
+    "margin",
+    "reward",
+    "kl",
+    "distance",
+)
 """Parts of a held-out loss that are printed; the others are in the events."""
 
 
@@ -146,9 +168,8 @@ class _Bars:
         self._bars = bars
         self._announce = announce
         self._clock = clock
+        self._pulses: dict[str, Pulse] = {}
         self._announced: set[str] = set()
-        # Per task when it began and how far it was then; the same of its last line.
-        self._lines: dict[str, tuple[float, float, float, float]] = {}
         self._tasks: dict[str, TaskID] = {}
         self._idle = bars.add_task("working", total=None, note="", count="")
 
@@ -157,6 +178,14 @@ class _Bars:
             case Notice():
                 style = "yellow" if event.level == "warning" else "dim"
                 self._bars.console.print(f"{event.level}: {harmless(event.message)}", style=style)
+            case Forecast():
+                # A few seconds need no forecast.
+                if event.seconds >= _FORECAST_FROM_S:
+                    self._bars.console.print(
+                        f"about {duration_text(event.seconds)} to go, measurements included; "
+                        f"memory at most {event.peak_bytes / 2**30:.1f} GiB so far",
+                        style="dim",
+                    )
             case ProgressEvent():
                 self._show(event.task, event.done, event.total, event.unit)
             case RunStarted():
@@ -171,7 +200,9 @@ class _Bars:
             case HoldoutMeasured():
                 mark = "  best so far" if event.best else ""
                 shown = "".join(
-                    f", {name} {event.parts[name]:.3f}" for name in _SHOWN if name in event.parts
+                    f", {name.replace('_', ' ')} {event.parts[name]:.3f}"
+                    for name in _SHOWN
+                    if name in event.parts
                 )
                 self._bars.console.print(
                     f"step {event.step}: held-out loss {event.loss:.4f}{shown}{mark}", style="dim"
@@ -192,7 +223,8 @@ class _Bars:
                 f"{facts['trainable']:,} trainable parameters "
                 f"({100 * facts['share']:.2f} % of the base), {facts['dtype']}; "
                 f"{facts['tokens']:,} tokens an epoch{learned}; "
-                f"activations about {facts['activation_bytes_per_row'] / 2**20:,.0f} MiB a row",
+                f"activations about {facts['activation_bytes_per_row'] / 2**20:,.0f} MiB a row, "
+                f"gradients and optimiser {facts['optimiser_bytes'] / 2**20:,.0f} MiB",
                 style="dim",
             )
 
@@ -204,57 +236,24 @@ class _Bars:
             self._tasks[name] = self._bars.add_task(name, total=total, note="", count="")
             self._bars.update(self._idle, visible=False)
         count = f"{int(done):,}" if total is None else f"{int(done):,}/{int(total):,}"
+        if self._announce:
+            self._beat(name, done, total, f"{count}{', ' if ' ' in note else ' '}{note}".rstrip())
         self._bars.update(
             self._tasks[name], completed=int(done), total=total, note=note, count=count
         )
-        if self._announce:
-            self._print_line(name, done, total, count, note)
         if total is not None and done >= total:
             self._hide(name)
 
-    def _print_line(
-        self, name: str, done: float, total: float | None, count: str, note: str
-    ) -> None:
-        """Say how far a long task is: every half a minute, later every tenth of its time."""
+    def _beat(self, name: str, done: float, total: float | None, shown: str) -> None:
+        """Print a line about a task now and then."""
         now = self._clock()
-        began, first, before, told = self._lines.setdefault(name, (now, done, now, done))
-        if now - before < max(_LINE_EVERY_S, (now - began) / 10) or done <= told:
-            return
-        self._lines[name] = (began, first, now, done)
-        left = ""
-        if total is not None and done < total:
-            seconds = (now - began) / (done - first) * (total - done)
-            left = f", about {duration_text(seconds)} left"
-        self._bars.console.print(f"{name}: {count} {note}".rstrip() + left, style="dim")
+        pulse = self._pulses.setdefault(name, Pulse(began=now, first=done, said=now, told=done))
+        left = pulse.line(now, done, total)
+        if left is not None:
+            self._bars.console.print(f"{name}: {shown}{left}", style="dim", soft_wrap=True)
 
     def _hide(self, name: str) -> None:
+        self._pulses.pop(name, None)
         if name in self._tasks:
-            self._lines.pop(name, None)
             self._bars.remove_task(self._tasks.pop(name))
         self._bars.update(self._idle, visible=not self._tasks)
-
-
-@contextmanager
-def stop_flag() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a flag, so that work ends at a resumable point.
-
-    A second Ctrl-C interrupts at once.
-
-    Yields:
-        A function that says whether Ctrl-C was pressed.
-    """
-    pressed = False
-
-    def handle(_signal: int, _frame: FrameType | None) -> None:
-        nonlocal pressed
-        if pressed:
-            raise KeyboardInterrupt
-        pressed = True
-        messages.print("stopping after this step (Ctrl-C again: at once)", style="yellow")
-
-    before = {name: signal.signal(name, handle) for name in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: pressed
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)

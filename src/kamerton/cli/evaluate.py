@@ -2,11 +2,18 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
 from kamerton.cli.console import busy, data_console, messages, print_table, progress_sink
-from kamerton.cli.options import project_option, set_option
+from kamerton.cli.options import (
+    base_option,
+    device_option,
+    dtype_option,
+    project_option,
+    set_option,
+)
 
 __all__ = ["evaluate"]
 
@@ -18,6 +25,9 @@ __all__ = ["evaluate"]
 )
 @click.option("--report", type=click.Path(path_type=Path), help="Write an HTML report.")
 @set_option
+@base_option
+@device_option
+@dtype_option
 @project_option
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 def evaluate(
@@ -25,6 +35,9 @@ def evaluate(
     data: str | None,
     report: Path | None,
     overrides: tuple[str, ...],
+    base: str,
+    device: str,
+    dtype: Any,
     project: Path,
     as_json: bool,
 ) -> None:
@@ -37,6 +50,7 @@ def evaluate(
         from kamerton.evaluation.table import terminal_table
         from kamerton.flows.evaluate import evaluate_variants, evaluation_settings
         from kamerton.flows.report import ensure_writable, write_evaluation_report
+        from kamerton.flows.variants import Opening
         from kamerton.flows.workspace import Workspace
         from kamerton.store.variants import find_variant
 
@@ -46,8 +60,9 @@ def evaluate(
     if report is not None:
         ensure_writable(report)
     with progress_sink() as sink:
+        opening = Opening(base, device, dtype, sink)
         evaluated = evaluate_variants(
-            found, workspace, sink, data=data, reading=reading, settings=settings
+            found, workspace, sink, data=data, reading=reading, settings=settings, opening=opening
         )
     if as_json:
         click.echo(json.dumps(evaluated.comparison.to_json(), ensure_ascii=False))

@@ -7,7 +7,17 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["in_project", "project_option", "set_option"]
+from kamerton.core.errors import SettingsError
+
+__all__ = [
+    "base_option",
+    "device_option",
+    "dtype_option",
+    "ensure_parent",
+    "in_project",
+    "project_option",
+    "set_option",
+]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -26,7 +36,89 @@ def project_option(command: _Command) -> _Command:
         type=click.Path(file_okay=False, path_type=Path),
         default=Path(),
         show_default="here",
+        callback=_existing,
         help="Folder with variants, runs and the store.",
+    )(command)
+
+
+def _existing(_context: click.Context, _option: click.Parameter, project: Path) -> Path:
+    """Refuse a folder that is not there: a mistyped one would be made, and hold no variants."""
+    if not project.is_dir():
+        raise SettingsError(
+            f"--project: there is no folder {project}",
+            hint=f"check the path; mkdir -p {shlex.quote(str(project))} makes it",
+        )
+    return project
+
+
+def ensure_parent(path: Path, option: str) -> None:
+    """Refuse to write into a folder that is not there, before hours of work rather than after.
+
+    Args:
+        path: What is to be written.
+        option: Where it was given.
+
+    Raises:
+        SettingsError: If its folder does not exist.
+    """
+    if not path.absolute().parent.is_dir():
+        raise SettingsError(
+            f"{option}: there is no folder {path.parent}",
+            hint=f"check the path; mkdir -p {shlex.quote(str(path.parent))} makes it",
+        )
+
+
+def base_option(command: _Command) -> _Command:
+    """Add `--base`.
+
+    Args:
+        command: A verb that opens variants.
+
+    Returns:
+        The verb with the option.
+    """
+    return click.option(
+        "--base",
+        default="",
+        metavar="PLACE",
+        show_default="where the recipe found it",
+        help="Where the variants' base is now: a folder or a Hub id. Other weights are refused.",
+    )(command)
+
+
+def device_option(command: _Command) -> _Command:
+    """Add `--device`.
+
+    Args:
+        command: A verb that opens variants.
+
+    Returns:
+        The verb with the option.
+    """
+    return click.option(
+        "--device",
+        default="",
+        metavar="DEVICE",
+        show_default="as the recipe says",
+        help="What to compute on: auto, cpu, cuda, cuda:1 or mps.",
+    )(command)
+
+
+def dtype_option(command: _Command) -> _Command:
+    """Add `--dtype`.
+
+    Args:
+        command: A verb that opens variants.
+
+    Returns:
+        The verb with the option.
+    """
+    return click.option(
+        "--dtype",
+        type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+        default=None,
+        show_default="as the recipe says",
+        help="Of weights and computation.",
     )(command)
 
 

@@ -1,13 +1,18 @@
 """`kamerton train RECIPE`."""
 
 import json
+import shlex
 from pathlib import Path
 
 import click
 
-from kamerton.cli.console import busy, messages, progress_sink, stop_flag
+from kamerton.cli.console import busy, messages, progress_sink
 from kamerton.cli.options import in_project, project_option, set_option
+from kamerton.cli.stopping import stop_flag
+from kamerton.core.errors import SettingsError
+from kamerton.core.events import fan_out
 from kamerton.core.settings import read_toml
+from kamerton.data.reading.readers import READABLE
 
 __all__ = ["train"]
 
@@ -27,6 +32,7 @@ def train(
 
     A run that was stopped goes on with the same command, and ends with the same bits.
     """
+    _ensure_no_data(recipe)
     read_toml(recipe)  # what is wrong with the file is said before PyTorch is loaded
     with busy("loading PyTorch"):
         from kamerton.flows.recipe import Recipe
@@ -36,9 +42,10 @@ def train(
     settings = Recipe.read(recipe, overrides)
     workspace = Workspace(project)
     try:
-        with progress_sink() as sink, stop_flag() as should_stop:
+        with progress_sink() as bars, stop_flag() as stop:
+            sink = fan_out([stop.watch, bars])
             made = make_variant(
-                settings, recipe.parent, workspace, sink, should_stop=should_stop, fresh=fresh
+                settings, recipe.parent, workspace, sink, should_stop=stop, fresh=fresh
             )
     except KeyboardInterrupt:
         messages.print("the same command goes on from the last state that was saved, if any")
@@ -51,9 +58,24 @@ def train(
             f"{outcome.reason} after {steps} in {outcome.seconds:.0f} s; "
             f"kept step {outcome.kept_step}{loss}"
         )
-    following = f"next: kamerton evaluate {variant.name}{in_project(project)}"
+    # Without examples kept aside there is nothing to evaluate on.
+    verb = "evaluate" if variant.manifest.data.num_holdout else "chat"
+    following = f"next: kamerton {verb} {variant.name}{in_project(project)}"
     messages.print(following, style="dim", soft_wrap=True)
     if as_json:
         click.echo(json.dumps(variant.manifest.model_dump(mode="json"), ensure_ascii=False))
     else:
         click.echo(variant.folder)
+
+
+def _ensure_no_data(recipe: Path) -> None:
+    """Refuse a file of examples where a recipe is wanted."""
+    suffixes = [suffix.lower() for suffix in recipe.suffixes if suffix != ".gz"]
+    # A recipe may be called .txt.
+    if recipe.is_file() and suffixes and suffixes[-1] in set(READABLE) - {".txt", ".md"}:
+        where = shlex.quote(str(recipe))
+        raise SettingsError(
+            f"{recipe}: this is data, and train takes a recipe",
+            hint=f"write a recipe whose [data] has train = {json.dumps(str(recipe))}, such as "
+            f"those in recipes/; kamerton check {where} shows what is in the data",
+        )

@@ -7,8 +7,14 @@ from typing import Any
 import click
 from rich.table import Table
 
-from kamerton.cli.console import data_console, messages, print_table
-from kamerton.cli.options import in_project, project_option
+from kamerton.cli.console import data_console, messages, print_table, say_notice
+from kamerton.cli.options import (
+    base_option,
+    device_option,
+    ensure_parent,
+    in_project,
+    project_option,
+)
 
 __all__ = ["variant"]
 
@@ -34,7 +40,8 @@ def list_(project: Path, as_json: bool) -> None:
         click.echo(json.dumps(plain, ensure_ascii=False, indent=2))
         return
     if not found and not damaged:
-        messages.print("no variants yet: kamerton train RECIPE makes one")
+        where = Workspace(project).variants.absolute()
+        messages.print(f"no variants in {where}: kamerton train RECIPE makes one", soft_wrap=True)
         return
     table = Table(box=None, pad_edge=False)
     for column in ("name", "method", "base", "held-out loss", "made", "hash"):
@@ -65,16 +72,18 @@ def show(name: str, project: Path) -> None:
 
 @variant.command(short_help="Verify files, base and effect of NAME.")
 @click.argument("name")
+@base_option
+@device_option
 @project_option
-def verify(name: str, project: Path) -> None:
+def verify(name: str, base: str, device: str, project: Path) -> None:
     """Verify every byte of NAME, its base, and that it changes the base's answers."""
-    from kamerton.flows.variants import verify_variant
+    from kamerton.flows.variants import Opening, verify_variant
     from kamerton.flows.workspace import Workspace
     from kamerton.store.variants import find_variant
 
     found = find_variant(name, Workspace(project).variants)
-    difference = verify_variant(found)
-    messages.print(f"{found.name}: files, base, tokenizer and template are as they were")
+    difference = verify_variant(found, Opening(base, device, sink=say_notice))
+    messages.print(f"{found.name}: files, weights and tokenizer of the base are as they were")
     if found.manifest.method != "none":
         messages.print(f"largest change of a logit on a probe: {difference:.3g}")
 
@@ -82,13 +91,16 @@ def verify(name: str, project: Path) -> None:
 @variant.command(short_help="Write NAME merged into its base to FOLDER.")
 @click.argument("name")
 @click.argument("folder", type=click.Path(path_type=Path))
+@base_option
+@device_option
 @project_option
-def merge(name: str, folder: Path, project: Path) -> None:
+def merge(name: str, folder: Path, base: str, device: str, project: Path) -> None:
     """Write NAME merged into its base as a Transformers model to FOLDER.
 
     The same as `variant export NAME --format merged --to FOLDER`.
     """
-    _export(name, "merged", folder, "auto", project)
+    ensure_parent(folder, "FOLDER")
+    _export(name, "merged", folder, "auto", project, base, device)
 
 
 @variant.command(short_help="Write NAME for other programs.")
@@ -116,11 +128,17 @@ def merge(name: str, folder: Path, project: Path) -> None:
     show_default="exports/NAME-FORMAT",
     help="Folder to write; must not exist.",
 )
+@base_option
+@device_option
 @project_option
-def export(name: str, format: str, dtype: str, folder: Path | None, project: Path) -> None:
+def export(
+    name: str, format: str, dtype: str, folder: Path | None, base: str, device: str, project: Path
+) -> None:
     """Write NAME for other programs, read it back and compare its logits with the variant's."""
+    if folder is not None:
+        ensure_parent(folder, "--to")
     target = folder or project / "exports" / f"{name}-{format}"
-    _export(name, format, target, dtype, project)
+    _export(name, format, target, dtype, project, base, device)
 
 
 @variant.command(short_help="Make one variant of several.")
@@ -144,10 +162,12 @@ def export(name: str, format: str, dtype: str, folder: Path | None, project: Pat
     help="Of the result, at least 1; not for cat.",
 )  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="For what dare drops.")
+@base_option
+@device_option
 @project_option
 def combine(
     names: tuple[str, ...], how: str, target: str, weights: tuple[float, ...],
-    density: float | None, rank: int | None, seed: int, project: Path,
+    density: float | None, rank: int | None, seed: int, base: str, device: str, project: Path,
 ) -> None:  # fmt: skip
     """Combine the variants A, B... of one base and one method into the variant NAME.
 
@@ -155,6 +175,7 @@ def combine(
     """
     from kamerton.adapters.combine import CombineSettings
     from kamerton.flows.combine import combine_variants
+    from kamerton.flows.variants import Opening
     from kamerton.flows.workspace import Workspace
     from kamerton.store.variants import find_variant
 
@@ -162,7 +183,9 @@ def combine(
     values = {"how": how, "weights": weights, "density": density, "rank": rank, "seed": seed}
     settings = CombineSettings.parse(values, source="variant combine")
     found = [find_variant(name, workspace.variants) for name in names]
-    made = combine_variants(found, target, workspace, settings)
+    made = combine_variants(
+        found, target, workspace, settings, Opening(base, device, sink=say_notice)
+    )
     for note in made.manifest.combination["notes"]:
         messages.print(f"note: {note}")
     following = f"next: kamerton evaluate {' '.join(names)} {target}{in_project(project)}"
@@ -170,13 +193,18 @@ def combine(
     click.echo(made.folder)
 
 
-def _export(name: str, format: Any, folder: Path, dtype: Any, project: Path) -> None:
+def _export(
+    name: str, format: Any, folder: Path, dtype: Any, project: Path, base: str, device: str
+) -> None:
     from kamerton.flows.export import export_variant
+    from kamerton.flows.rounding import verdict
+    from kamerton.flows.variants import Opening
     from kamerton.flows.workspace import Workspace
     from kamerton.store.variants import find_variant
 
     found = find_variant(name, Workspace(project).variants)
-    written = export_variant(found, folder, format, dtype)
+    opening = Opening(base, device, sink=say_notice)
+    written = export_variant(found, folder, format, dtype, opening)
     other = (
         "the base alone"
         if format == "gguf-base"
@@ -187,6 +215,9 @@ def _export(name: str, format: Any, folder: Path, dtype: Any, project: Path) -> 
         f"{written.largest:.3g} from {other}; {written.same_top:.1%} of the likeliest tokens are "
         "the same"
     )
+    if written.rounding is not None and found.manifest.base.quantise == "none":
+        fine, why = verdict(written.largest, written.moved, written.rounding, written.dtype)
+        messages.print(why, style=None if fine else "yellow")
     if written.note:
         messages.print(f"note: {written.note}", style="yellow")
     click.echo(folder)

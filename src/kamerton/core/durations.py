@@ -10,8 +10,12 @@ def duration_text(seconds: float) -> str:
         seconds: 0 or more.
 
     Returns:
-        Such as `40 s`, `9 min` or `2.5 h`.
+        Such as `40 s`, `12 min` or `3 h 20 min`.
     """
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"

@@ -11,6 +11,7 @@ from typing import Any
 __all__ = [
     "CheckpointSaved",
     "Event",
+    "Forecast",
     "HoldoutMeasured",
     "Notice",
     "Progress",
@@ -74,6 +75,18 @@ class StepDone(Event):
     seconds: float
     parts: Mapping[str, float] = field(default_factory=dict)
     """Named parts of the loss that the objective reports."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast(Event):
+    """How long the rest of a run will take, said once after its first steps."""
+
+    step: int
+    """Number of steps done."""
+    seconds: float
+    """Left, measurements included."""
+    peak_bytes: int
+    """Most memory so far: of the GPU, or of the process."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from kamerton.data.examples import Example, Place
 from kamerton.data.formats.detection import Schema, detect_format, settle_schema
 from kamerton.data.formats.parsing import parse_row
 from kamerton.data.formats.ratings import RatedAnswer, RatedAnswers
+from kamerton.data.formats.unused import Unused, UnusedTexts
 from kamerton.data.identity import content_hash
 from kamerton.data.privacy.redaction import Redactor
 from kamerton.data.reading.readers import read_rows
@@ -56,6 +57,7 @@ class Loaded:
         schema: What the rows are and where the fields stand.
         splits: Rows per split, where the source holds several.
         fingerprint: Hash of the examples' content and order.
+        unused: Texts of usable rows that no field takes.
     """
 
     source: str
@@ -66,6 +68,7 @@ class Loaded:
     schema: Schema
     splits: Mapping[str, int] = field(default_factory=dict)
     fingerprint: str = ""
+    unused: Unused = field(default_factory=Unused)
 
     @property
     def unusable(self) -> float:
@@ -154,6 +157,7 @@ def load_examples(
     rejections: list[Rejection] = []
     num_rows = 0
     rated = RatedAnswers(schema)
+    unused = UnusedTexts(schema)
 
     def keep(example: Example) -> None:
         example = example if redactor is None else redactor.redact(example)
@@ -167,11 +171,14 @@ def load_examples(
             if isinstance(row, Row) and not schema.explicit:
                 _refuse_other_kind(row, schema, examples[0].place if examples else None)
             rejections.append(outcome)
-        elif isinstance(outcome, RatedAnswer):
+            continue
+        if isinstance(row, Row):
+            unused.add(row.fields)
+        if isinstance(outcome, RatedAnswer):
             rated.add(outcome)
-        else:
-            for example in outcome:
-                keep(example)
+            continue
+        for example in outcome:
+            keep(example)
     for pair in rated.pairs():
         if isinstance(pair, Rejection):
             rejections.append(pair)
@@ -186,6 +193,7 @@ def load_examples(
         schema=schema,
         splits=wanted.splits,
         fingerprint=content.hexdigest(),
+        unused=unused.found,
     )
 
 

@@ -90,6 +90,7 @@ class PreferenceExample:
         rejected: The worse continuation.
         group: Rows of one group never stand on both sides of a split.
         extra: Other columns.
+        tools: Tool schemas for the template, if any.
     """
 
     place: Place
@@ -98,6 +99,7 @@ class PreferenceExample:
     rejected: tuple[Message, ...]
     group: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    tools: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ class FeedbackExample:
         good: Thumbs up.
         group: Rows of one group never stand on both sides of a split.
         extra: Other columns.
+        tools: Tool schemas for the template, if any.
     """
 
     place: Place
@@ -119,6 +122,7 @@ class FeedbackExample:
     good: bool
     group: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    tools: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

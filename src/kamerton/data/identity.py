@@ -23,6 +23,7 @@ __all__ = [
     "label_of",
     "normal_text",
     "question_hash",
+    "question_text",
     "rejected_text",
     "whole_text",
 ]
@@ -49,8 +50,10 @@ def content_hash(example: Example) -> str:
             content = ["classification", example.text, example.label]
         case PreferenceExample():
             content = ["preference", example.prompt, example.chosen, example.rejected]
+            content += [example.tools] if example.tools else []
         case FeedbackExample():
             content = ["feedback", example.prompt, example.completion, example.good]
+            content += [example.tools] if example.tools else []
         case _:
             content = ["text", example.text]
     return hash_json(content)
@@ -86,8 +89,19 @@ def question_hash(example: Example) -> str:
         SHA-256 in hex. Case, width and white space do not count, nor do the numbers in
         placeholders of redacted data.
     """
-    text = normal_text(input_text(example) or answer_text(example))
-    return hash_bytes(_PLACEHOLDER.sub(r"[\1]", text).encode("utf-8", "surrogatepass"))
+    return hash_bytes(question_text(example).encode("utf-8", "surrogatepass"))
+
+
+def question_text(example: Example) -> str:
+    """Bring what an example asks to the form in which questions are compared.
+
+    Args:
+        example: Any kind; plain text, which asks nothing, counts as a whole.
+
+    Returns:
+        The normal form, without the numbers in placeholders of redacted data.
+    """
+    return _PLACEHOLDER.sub(r"[\1]", normal_text(input_text(example) or answer_text(example)))
 
 
 def answer_text(example: Example) -> str:

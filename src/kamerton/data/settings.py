@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from kamerton.core.settings import Settings, suggestion
+from kamerton.data.columns import columns_of
 
 __all__ = ["COLUMN_NAMES", "DataSettings", "FormatName", "PairsName"]
 
@@ -38,10 +39,16 @@ COLUMN_NAMES = (
     "scores",
     "score",
     "system",
+    "context",
+    "reasoning",
     "history",
     "tools",
 )
 """Our names for the fields of all formats: the keys that `data.columns` may have."""
+
+# These are no texts, which alone can be joined.
+_WHOLE_NAMES = ("messages", "answers", "ranks", "scores", "score", "history", "tools")
+_SIDE_NAMES = ("system", "context", "reasoning", "input", "history", "tools")
 
 
 class DataSettings(Settings):
@@ -76,7 +83,9 @@ class DataSettings(Settings):
     the score."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Our field to your column, as in { text = "sentence", label = "meta.intent" }; dots reach
-    into nested values, numbers into lists, names into each item of a list."""
+    into nested values, numbers into lists, names into each item of a list. Braces join columns
+    into one text: { text = "{subject}\\n{body}" }. An empty text leaves a side field out:
+    { context = "" }."""
     pairs: PairsName = "all"
     """Which pairs several ranked or rated answers to one prompt give: "all" (every better one with
     every worse one, so 6 of 4 answers, 21 of 7), "neighbours" (every one with one of the next
@@ -112,8 +121,10 @@ class DataSettings(Settings):
         for name, column in value.items():
             if name not in COLUMN_NAMES:
                 raise ValueError(f"unknown field '{name}'{suggestion(name, COLUMN_NAMES)}")
-            if not column:
+            if not column and name not in _SIDE_NAMES:
                 raise ValueError(f"'{name}' must name a column, got an empty text")
+            if name in _WHOLE_NAMES and columns_of(column) != (column,):
+                raise ValueError(f"'{name}' must name one column, got the template '{column}'")
         return value
 
     @field_validator("encoding")

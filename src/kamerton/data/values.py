@@ -5,10 +5,20 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["JSON_DECODER", "broken_text", "kind_of", "paths_of", "plain_value", "value_at"]
+__all__ = [
+    "JSON_DECODER",
+    "broken_text",
+    "kind_of",
+    "number_text",
+    "paths_of",
+    "plain_value",
+    "value_at",
+]
 
 _DEPTH_LIMIT = 100
 _NAMED_DEPTH = 3
+# Beyond it not every whole number has a float of its own, and digits would be made up.
+_WHOLE_LIMIT = 2.0**53
 
 
 def _constant(_name: str) -> None:
@@ -91,13 +101,29 @@ def plain_value(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        # Parquet gives every row of a column all keys that any row has.
-        return {str(k): plain_value(v) for k, v in value.items() if v is not None}
+        # Keys that only other rows have are null here, as in JSON Lines written from a table.
+        return {str(k): plain_value(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [plain_value(v) for v in value]
     if isinstance(value, bytes | bytearray):
         return f"<{len(value)} bytes>"
     return str(value)
+
+
+def number_text(value: bool | float) -> str:
+    """Write a number so that no two come out the same.
+
+    Args:
+        value: A number, true or false; tables make floats of whole numbers beside empty cells.
+
+    Returns:
+        Such as "12345601" for 12345601.0, "0.1", "true".
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer() and abs(value) < _WHOLE_LIMIT:
+        value = int(value)
+    return repr(value)
 
 
 def kind_of(value: Any) -> str:

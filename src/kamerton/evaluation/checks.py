@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from kamerton.core.errors import EvaluationError
+from kamerton.core.protocols import ToolCall
 from kamerton.evaluation import metrics
 from kamerton.evaluation.metrics import normalise
 from kamerton.evaluation.refusals import is_refusal
@@ -20,11 +21,21 @@ from kamerton.evaluation.settings import (
     PatternCheck,
     RefusalCheck,
     RulesCheck,
+    ToolCallsCheck,
 )
 from kamerton.evaluation.statistics import Finish, Floats
-from kamerton.evaluation.task import Item
+from kamerton.evaluation.task import Answers, Item
 
-__all__ = ["Checked", "check_answers", "check_labels", "is_json", "worth_of"]
+__all__ = [
+    "Checked",
+    "check_all",
+    "check_answers",
+    "check_labels",
+    "check_verdicts",
+    "checks_for",
+    "is_json",
+    "worth_of",
+]
 
 _NO_JSON = object()
 _FENCE = re.compile(r"\A```[\w-]*\n(.*)\n```\Z", re.DOTALL)
@@ -78,13 +89,96 @@ def check_labels(items: Sequence[Item], texts: Sequence[str]) -> tuple[Checked, 
     )
 
 
-def check_answers(check: Check, items: Sequence[Item], texts: Sequence[str]) -> Checked:
+def check_all(
+    checks: Sequence[Check], items: Sequence[Item], answers: Answers
+) -> tuple[Checked, ...]:
+    """Measure all that there is to measure.
+
+    Args:
+        checks: What was asked for; only texts that were written are checked.
+        items: The questions.
+        answers: To them.
+
+    Returns:
+        The metrics.
+
+    Raises:
+        EvaluationError: If no item has what a check needs.
+    """
+    if answers.kind == "scored":
+        if items[0].good is not None:
+            return (check_verdicts(items, answers.worths),)
+        return check_labels(items, answers.texts)
+    return tuple(
+        check_answers(check, items, answers.texts, answers.calls)
+        for check in checks_for(checks, items)
+    )
+
+
+def check_verdicts(items: Sequence[Item], worths: Sequence[float]) -> Checked:
+    """Measure whether liked answers stand above disliked ones.
+
+    Args:
+        items: Each an answer with its verdict.
+        worths: What the variant takes each answer for.
+
+    Returns:
+        Over all pairs of a liked and a disliked answer, whatever their questions, the share in
+        which the liked one is worth more: the area under the ROC curve. An item is right when it
+        stands on the right side of most answers with the other verdict.
+
+    Raises:
+        EvaluationError: If all verdicts are the same.
+    """
+    good = np.array([bool(item.good) for item in items])
+    if good.all() or not good.any():
+        only = "liked" if good.all() else "disliked"
+        raise EvaluationError(
+            f"feedback is measured by liked answers beside disliked ones, found only {only} ones "
+            f"among {len(items)} held-out answers",
+            hint="keep more aside (data.holdout), or set evaluate.checks: then the questions are "
+            "asked and the written answers checked",
+        )
+    placed = metrics.placements(np.asarray(worths, dtype=np.float64), good)
+    values, features = (placed > 0.5).astype(np.float64), metrics.placement_features(placed, good)
+    return Checked("liked above disliked", values, features, metrics.balanced_mean)
+
+
+def checks_for(checks: Sequence[Check], items: Sequence[Item]) -> tuple[Check, ...]:
+    """Say what is checked.
+
+    Args:
+        checks: What was asked for.
+        items: The questions.
+
+    Returns:
+        What was asked for; if that is nothing, "exact" where right answers are texts, and calls
+        and their names where they call functions.
+    """
+    if checks:
+        return tuple(checks)
+    calls = [bool(item.calls) for item in items]
+    exact, name = ToolCallsCheck(), ToolCallsCheck(metric="name")
+    if all(calls) and calls:
+        return exact, name
+    if any(calls):
+        return ExactCheck(), exact, name, ToolCallsCheck(metric="decision")
+    return (ExactCheck(),)
+
+
+def check_answers(
+    check: Check,
+    items: Sequence[Item],
+    texts: Sequence[str],
+    calls: Sequence[tuple[ToolCall, ...]] = (),
+) -> Checked:
     """Measure generated answers by one check.
 
     Args:
         check: What is measured.
         items: The questions.
         texts: The answer to each.
+        calls: The calls in each; empty when there are none anywhere.
 
     Returns:
         The metric, item by item.
@@ -95,7 +189,7 @@ def check_answers(check: Check, items: Sequence[Item], texts: Sequence[str]) -> 
     counted = [_counts(check, item) for item in items]
     if not any(counted):
         _complain(check, items)
-    return _checked(check, items, texts, counted)
+    return _checked(check, items, texts, counted, calls)
 
 
 def worth_of(check: Check, items: Sequence[Item], texts: Sequence[str]) -> Floats:
@@ -116,19 +210,39 @@ def worth_of(check: Check, items: Sequence[Item], texts: Sequence[str]) -> Float
 
 
 def _checked(
-    check: Check, items: Sequence[Item], texts: Sequence[str], counted: Sequence[bool]
+    check: Check,
+    items: Sequence[Item],
+    texts: Sequence[str],
+    counted: Sequence[bool],
+    calls: Sequence[tuple[ToolCall, ...]] = (),
 ) -> Checked:
     if isinstance(check, PatternCheck):
         return _check_pattern(check, items, texts, counted)
-    judge = _judge(check)
     values = np.full(len(items), np.nan)
+    judge = None if isinstance(check, ToolCallsCheck) else _judge(check)
     for place, (item, text) in enumerate(zip(items, texts, strict=True)):
-        if counted[place]:
+        if not counted[place]:
+            continue
+        made = calls[place] if calls else ()
+        if isinstance(check, ToolCallsCheck):
+            values[place] = float(_same_calls(check, item.calls, made))
+        elif isinstance(check, ExactCheck) and item.calls:
+            values[place] = float(_same_calls(ToolCallsCheck(), item.calls, made))
+        else:
+            assert judge is not None, "only calls have no judge"
             values[place] = float(judge(item, text))
     better = "higher"
     if isinstance(check, RefusalCheck) and check.expect is not True:
         better = "higher" if check.expect is False else "neither"
     return Checked(check.title, values, metrics.mean_features(values), metrics.mean, better)
+
+
+def _same_calls(check: ToolCallsCheck, right: Sequence[ToolCall], made: Sequence[ToolCall]) -> bool:
+    if check.metric == "decision":
+        return bool(right) == bool(made)
+    if check.metric == "name":
+        return sorted(call.name for call in right) == sorted(call.name for call in made)
+    return sorted(map(str, right)) == sorted(map(str, made))
 
 
 def is_json(text: str) -> bool:
@@ -242,6 +356,11 @@ def _counts(check: Check, item: Item) -> bool:
         value = item.extra.get(check.only_if)
         if not (value.strip() if isinstance(value, str) else value):
             return False
+    if isinstance(check, ExactCheck) and item.good is False:
+        # What users disliked is no right answer.
+        return False
+    if isinstance(check, ToolCallsCheck):
+        return bool(item.tools or item.calls) if check.metric == "decision" else bool(item.calls)
     if not isinstance(check, ContainsCheck | PatternCheck):
         return True
     value = item.extra.get(check.field)
@@ -250,6 +369,18 @@ def _counts(check: Check, item: Item) -> bool:
 
 
 def _complain(check: Check, items: Sequence[Item]) -> NoReturn:
+    if isinstance(check, ExactCheck) and check.only_if is None:
+        raise EvaluationError(
+            f"check '{check.title}' needs items with a right answer, found only answers that users "
+            "disliked",
+            hint='take a check that needs none, such as kind = "rules"',
+        )
+    if isinstance(check, ToolCallsCheck) and check.only_if is None:
+        raise EvaluationError(
+            f"check '{check.title}' needs items whose right answer calls a function, found none "
+            f"among {len(items)}",
+            hint="chats must end with an assistant's turn that holds tool_calls",
+        )
     fields = [check.only_if, getattr(check, "field", None)]
     needed = " and ".join(f"column '{name}'" for name in fields if name)
     columns = sorted({name for item in items for name in item.extra})

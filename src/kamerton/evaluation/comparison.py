@@ -7,7 +7,7 @@ import numpy as np
 
 from kamerton.core.errors import EvaluationError
 from kamerton.core.seeds import derive_seed
-from kamerton.evaluation.checks import Checked, check_answers, check_labels
+from kamerton.evaluation.checks import Checked, check_all
 from kamerton.evaluation.jackknife import (
     FEW_ROWS,
     FEWEST_ROWS,
@@ -16,7 +16,7 @@ from kamerton.evaluation.jackknife import (
 )
 from kamerton.evaluation.metrics import perplexity
 from kamerton.evaluation.results import Comparison, Cost, Difference, Measured
-from kamerton.evaluation.settings import EvaluationSettings, ExactCheck
+from kamerton.evaluation.settings import EvaluationSettings
 from kamerton.evaluation.statistics import (
     Floats,
     Interval,
@@ -70,7 +70,7 @@ def compare(
     _verify(items, answers, against)
     names = tuple(answer.variant for answer in answers)
     groups = [item.group or f"\0{place}" for place, item in enumerate(items)]
-    table = [_checked(items, answer, settings) for answer in answers]
+    table = [check_all(settings.checks, items, answer) for answer in answers]
     measured: list[Measured] = []
     differences: list[Difference] = []
     pairs = [(v, b) for v in names for b in _opponents(v, against, only_for or {})]
@@ -183,7 +183,9 @@ class _Judged:
 
 
 def _constant(samples: Floats) -> bool:
-    return bool((samples == samples[0]).all())
+    # A resample without any item of a class says nothing.
+    known = samples[~np.isnan(samples)]
+    return bool((known == known[:1]).all())
 
 
 def _verify(items: Sequence[Item], answers: Sequence[Answers], against: Sequence[str]) -> None:
@@ -213,15 +215,6 @@ def _verify(items: Sequence[Item], answers: Sequence[Answers], against: Sequence
             )
 
 
-def _checked(
-    items: Sequence[Item], answer: Answers, settings: EvaluationSettings
-) -> tuple[Checked, ...]:
-    if answer.kind == "scored":
-        return check_labels(items, answer.texts)
-    checks = settings.checks or (ExactCheck(),)
-    return tuple(check_answers(check, items, answer.texts) for check in checks)
-
-
 def _opponents(
     name: str, against: tuple[str, ...], only_for: Mapping[str, Collection[str]]
 ) -> tuple[str, ...]:
@@ -242,4 +235,5 @@ def _cost(answer: Answers) -> Cost:
         perplexity=None if loss is None else perplexity(loss),
         holdout_tokens=answer.holdout_tokens,
         general_loss=answer.general_loss,
+        reward_accuracy=answer.reward_accuracy,
     )

@@ -5,10 +5,12 @@ import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kamerton.evaluation.statistics import Floats
 
 __all__ = [
+    "balanced_mean",
     "class_features",
     "f1",
     "macro_f1",
@@ -16,6 +18,8 @@ __all__ = [
     "mean_features",
     "normalise",
     "perplexity",
+    "placement_features",
+    "placements",
 ]
 
 
@@ -71,6 +75,54 @@ def mean(sums: Floats) -> Floats:
         The mean, [...]; NaN where nothing was counted.
     """
     return _ratio(sums[..., 0], sums[..., 1], math.nan)
+
+
+def placements(worths: Floats, good: NDArray[np.bool_]) -> Floats:
+    """Say how each judged answer stands among those with the other verdict.
+
+    Args:
+        worths: What a model takes each answer for, [n].
+        good: Whether it was liked, [n]; both verdicts are there.
+
+    Returns:
+        Of a liked answer the share of disliked ones that are worth less, of a disliked one the
+        share of liked ones that are worth more, ties half, [n]. The mean over the liked ones, and
+        that over the disliked ones, is the area under the ROC curve.
+    """
+    found = np.empty(len(worths))
+    for side, sign in ((good, 1.0), (~good, -1.0)):
+        others = np.sort(sign * worths[~side])
+        own = sign * worths[side]
+        below, upto = (np.searchsorted(others, own, side=edge) for edge in ("left", "right"))
+        found[side] = (below + upto) / 2 / len(others)
+    return found
+
+
+def placement_features(values: Floats, good: NDArray[np.bool_]) -> Floats:
+    """Make the features of a mean that both verdicts have half a share in.
+
+    Args:
+        values: Of `placements`, [n].
+        good: The verdicts, [n].
+
+    Returns:
+        Sum and count of the liked ones, then of the disliked ones, [n, 4].
+    """
+    columns = [values * good, good, values * ~good, ~good]
+    return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
+
+
+def balanced_mean(sums: Floats) -> Floats:
+    """Average the means of two classes.
+
+    Args:
+        sums: Of `placement_features`, [..., 4].
+
+    Returns:
+        The mean, [...]; NaN where a class is missing.
+    """
+    first = _ratio(sums[..., 0], sums[..., 1], math.nan)
+    return (first + _ratio(sums[..., 2], sums[..., 3], math.nan)) / 2
 
 
 def class_features(

@@ -9,11 +9,11 @@ import numpy as np
 
 from kamerton.core.errors import EvaluationError
 from kamerton.core.files import write_atomically
-from kamerton.evaluation.checks import check_answers, check_labels
+from kamerton.evaluation.checks import check_all
 from kamerton.evaluation.jackknife import FEW_ROWS, FEWEST_ROWS
 from kamerton.evaluation.plots import training_plot
 from kamerton.evaluation.results import Comparison
-from kamerton.evaluation.settings import Check, ExactCheck
+from kamerton.evaluation.settings import Check
 from kamerton.evaluation.table import cost_cells, cost_heads, p_text, value_text
 from kamerton.evaluation.task import Answers, Item
 from kamerton.evaluation.verdicts import in_short, last_opponent, tone, verdict
@@ -134,7 +134,7 @@ def _sections(
     comparison: Comparison,
 ) -> list[dict[str, Any]]:
     """Choose examples: what the last variant mends, breaks, and still fails."""
-    right = [_right(items, answer, checks) for answer in answers]
+    right = [check_all(checks, items, answer)[0].values for answer in answers]
     metric = comparison.metrics[0]
     last, judged = answers[-1].variant, comparison.better[0] != "neither"
     first = last_opponent(comparison, last) or answers[0].variant
@@ -161,12 +161,6 @@ def _sections(
     return sections
 
 
-def _right(items: Sequence[Item], answer: Answers, checks: Sequence[Check]) -> Any:
-    if answer.kind == "scored":
-        return check_labels(items, answer.texts)[0].values
-    return check_answers(checks[0] if checks else ExactCheck(), items, answer.texts).values
-
-
 def _example(
     item: Item, place: int, answers: Sequence[Answers], right: Sequence[Any] | None
 ) -> dict[str, Any]:
@@ -175,6 +169,7 @@ def _example(
         "skipped": max(len(turns) - _TURNS_SHOWN, 0),
         "turns": turns[-_TURNS_SHOWN:],
         "reference": item.reference,
+        "verdict": {None: "", True: " (liked)", False: " (disliked)"}[item.good],
         "answers": [
             {
                 "variant": answer.variant,
@@ -188,7 +183,7 @@ def _example(
 
 def _text(message: Mapping[str, Any]) -> str:
     content = message.get("content")
-    if isinstance(content, str):
+    if isinstance(content, str) and not message.get("tool_calls"):
         return content
     rest = {key: value for key, value in message.items() if key != "role" and value}
     return json.dumps(rest, ensure_ascii=False)

@@ -71,6 +71,8 @@ class Cost:
         holdout_tokens: Labelled tokens behind the loss.
         general_loss: Mean over tokens of general text that has nothing to do with the task; what
             it is above the base's was forgotten. None when it was not measured.
+        reward_accuracy: Share of pairs whose better answer gained on the worse one, relative to
+            the reference; None when there are no pairs or no reference.
     """
 
     variant: str
@@ -83,6 +85,7 @@ class Cost:
     perplexity: float | None
     holdout_tokens: int
     general_loss: float | None = None
+    reward_accuracy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ __all__ = [
     "RefusalCheck",
     "Rule",
     "RulesCheck",
+    "ToolCallsCheck",
 ]
 
 
@@ -35,7 +36,8 @@ class _CheckSettings(Settings):
 
 
 class ExactCheck(_CheckSettings):
-    """The answer is the reference, apart from case, spaces and Unicode form."""
+    """The answer is the reference, apart from case, spaces and Unicode form; where the reference
+    calls functions, the answer makes the same calls."""
 
     kind: Literal["exact"] = "exact"
     """Selects this check."""
@@ -149,8 +151,32 @@ class JsonCheck(_CheckSettings):
         return schema
 
 
+class ToolCallsCheck(_CheckSettings):
+    """The answer calls the functions that the reference calls, in any order."""
+
+    kind: Literal["tool_calls"] = "tool_calls"
+    """Selects this check."""
+    metric: Literal["exact", "name", "decision"] = "exact"
+    """"exact": the same functions with the same arguments, as JSON (the order of keys does not
+    matter). "name": the same functions, whatever the arguments. Both count only items whose
+    reference calls a function. "decision": a function is called where the reference calls one, and
+    none where it does not; it counts all items that offer tools."""
+
+    @property
+    def title(self) -> str:
+        """The name, or what is compared."""
+        usual = {"exact": "tool calls", "name": "tool names", "decision": "tool decision"}
+        return self.name or usual[self.metric]
+
+
 Check = Annotated[
-    ExactCheck | ContainsCheck | PatternCheck | RulesCheck | RefusalCheck | JsonCheck,
+    ExactCheck
+    | ContainsCheck
+    | PatternCheck
+    | RulesCheck
+    | RefusalCheck
+    | JsonCheck
+    | ToolCallsCheck,
     Field(discriminator="kind"),
 ]
 
@@ -159,7 +185,8 @@ class EvaluationSettings(Settings):
     """How variants are compared."""
 
     checks: tuple[Check, ...] = ()
-    """What is checked in generated answers, each a metric of its own; none means "exact"."""
+    """What is checked in generated answers, each a metric of its own; none means "exact", and
+    "tool_calls" with its metrics where right answers call functions."""
     max_tokens: int = Field(default=128, ge=1)
     """Longest answer that is generated, in tokens."""
     shots: int = Field(default=4, ge=0)

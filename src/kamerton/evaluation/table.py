@@ -97,6 +97,8 @@ def cost_heads(comparison: Comparison) -> list[str]:
         heads.append("loss (perplexity)")
     if any(cost.general_loss is not None for cost in comparison.costs):
         heads.append("general loss")
+    if any(cost.reward_accuracy is not None for cost in comparison.costs):
+        heads.append("reward accuracy")
     return heads
 
 
@@ -121,6 +123,9 @@ def cost_cells(comparison: Comparison, cost: Cost) -> list[str]:
         cells.append(f"{cost.holdout_loss:.3f} ({cost.perplexity:.4g})" if known else "-")
     if "general loss" in heads:
         cells.append("-" if cost.general_loss is None else f"{cost.general_loss:.3f}")
+    if "reward accuracy" in heads:
+        share = cost.reward_accuracy
+        cells.append("-" if share is None else f"{100 * share:.1f} %")
     return cells
 
 

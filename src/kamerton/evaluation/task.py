@@ -1,5 +1,6 @@
 """Asking: held-out examples become items, and an engine's reactions become answers."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,14 +8,26 @@ from typing import Any, Literal, TypeVar
 
 from kamerton.core.errors import EvaluationError
 from kamerton.core.files import hash_json
-from kamerton.core.protocols import Chat, Engine, Generation, Score
-from kamerton.data.examples import ChatExample, ClassificationExample, Message, PreferenceExample
+from kamerton.core.protocols import Chat, Engine, Generation, Score, ToolCall, ToolSchemas
+from kamerton.data.examples import (
+    ChatExample,
+    ClassificationExample,
+    FeedbackExample,
+    Message,
+    PreferenceExample,
+)
+from kamerton.data.rendering.answers import split_reasoning
+from kamerton.data.rendering.tool_calls import calls_of
 from kamerton.evaluation.settings import EvaluationSettings
 
-__all__ = ["Answers", "Item", "Progress", "make_items", "run_items", "spread"]
+__all__ = ["Answers", "Item", "Progress", "ReadCalls", "make_items", "run_items", "spread"]
 
 _CHATS_PER_BATCH = 256
+_Example = ChatExample | ClassificationExample | PreferenceExample | FeedbackExample
 _Any = TypeVar("_Any")
+
+ReadCalls = Callable[[str], tuple[ToolCall, ...]]
+"""Reads the calls of functions in a text that a model wrote."""
 
 Progress = Callable[[int, int], None]
 """Told how many items are done, and of how many."""
@@ -27,11 +40,15 @@ class Item:
     Attributes:
         id: Hash of question, reference and how often the same pair came before, in hex.
         chat: Messages up to the answer.
-        reference: The right answer: a label, or the text of the last assistant turn.
+        reference: The right answer: a label, or the text of the last assistant turn without
+            reasoning that stands before it, and its calls.
         labels: Candidates to score; empty when an answer is generated.
         extra: The row's other columns, for checks.
         group: Items of one group are not independent; None stands alone.
         pair: Whether the labels are the worse and the better answer of a pair.
+        tools: The functions that may be called.
+        calls: The right calls; empty where the right answer makes none.
+        good: Whether users liked the reference; None where there is no verdict.
     """
 
     id: str
@@ -41,6 +58,9 @@ class Item:
     extra: Mapping[str, Any] = field(default_factory=dict)
     group: str | None = None
     pair: bool = False
+    tools: ToolSchemas = ()
+    calls: tuple[ToolCall, ...] = ()
+    good: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +79,13 @@ class Answers:
         holdout_loss: Mean over labelled tokens of the holdout; None when it was not measured.
         holdout_tokens: Labelled tokens that the loss is the mean of.
         general_loss: Mean over tokens of general text; None when it was not measured.
+        calls: The calls that stand in each text; empty when nobody read them.
+        worths: One per item: the mean log-probability of the chosen text's tokens, or its reward;
+            empty when text was written.
+        gaps: One per pair: by how much its better answer is above the worse in log-probability,
+            summed over tokens, or in reward; empty when no pairs were scored.
+        reward_accuracy: Share of pairs whose gap is larger than under the reference that the
+            variant went away from, ties half; None when there are no pairs or no reference.
     """
 
     variant: str
@@ -71,6 +98,26 @@ class Answers:
     holdout_loss: float | None = None
     holdout_tokens: int = 0
     general_loss: float | None = None
+    calls: tuple[tuple[ToolCall, ...], ...] = ()
+    worths: tuple[float, ...] = ()
+    gaps: tuple[float, ...] = ()
+    reward_accuracy: float | None = None
+
+    def relative_to(self, reference: "Answers") -> "Answers":
+        """Say how many pairs moved the right way from a reference.
+
+        Args:
+            reference: Its answers to the same pairs.
+
+        Returns:
+            The same answers with `reward_accuracy`.
+        """
+        moved = [
+            float(own > other) + 0.5 * (own == other)
+            for own, other in zip(self.gaps, reference.gaps, strict=True)
+        ]
+        share = sum(moved) / len(moved) if moved else None
+        return dataclasses.replace(self, reward_accuracy=share)
 
 
 def spread(examples: Sequence[_Any], limit: int) -> list[_Any]:
@@ -89,8 +136,10 @@ def spread(examples: Sequence[_Any], limit: int) -> list[_Any]:
 
 
 def make_items(
-    examples: Sequence[ChatExample | ClassificationExample | PreferenceExample],
+    examples: Sequence[_Example],
     labels: Sequence[str] | None = None,
+    *,
+    asked: bool = False,
 ) -> list[Item]:
     """Make items of held-out examples.
 
@@ -98,13 +147,14 @@ def make_items(
         examples: All of one kind.
         labels: Candidates for classification, best those of the training examples too; the
             labels of the examples when left out.
+        asked: Whether the questions of judged answers are asked; else the answers are scored.
 
     Returns:
         One item per example, in order.
 
     Raises:
         EvaluationError: If there are none, kinds are mixed, a chat does not end with an
-            assistant's text, or a label is no candidate.
+            assistant's turn, or a label is no candidate.
     """
     if not examples:
         raise EvaluationError(
@@ -119,8 +169,10 @@ def make_items(
     seen: dict[str, int] = {}
     items = []
     for example in examples:
-        chat, reference, choices = _question(example, candidates)
-        content = hash_json([list(map(dict, chat)), reference])
+        chat, reference, choices = _question(example, candidates, asked)
+        tools = () if isinstance(example, ClassificationExample) else example.tools
+        told = [list(map(dict, tools))] if tools else []
+        content = hash_json([list(map(dict, chat)), reference, *told])
         number = seen[content] = seen.get(content, -1) + 1
         items.append(
             Item(
@@ -131,6 +183,9 @@ def make_items(
                 extra=example.extra,
                 group=example.group,
                 pair=isinstance(example, PreferenceExample),
+                tools=tools,
+                calls=calls_of(example.messages[-1]) if isinstance(example, ChatExample) else (),
+                good=example.good if isinstance(example, FeedbackExample) else None,
             )
         )
     return items
@@ -142,6 +197,7 @@ def run_items(
     items: Sequence[Item],
     settings: EvaluationSettings,
     on_progress: Progress | None = None,
+    read_calls: ReadCalls | None = None,
 ) -> Answers:
     """Let an engine answer items: score their labels, or generate where there are none.
 
@@ -155,6 +211,7 @@ def run_items(
         settings: Length of answers and choice of labels.
         on_progress: Called after each written answer, or after each batch of at most 256 items
             whose labels are scored.
+        read_calls: Reads calls in the texts; needed where right answers make some.
 
     Returns:
         Its answers; `seconds` is a batch's wall time divided by the size of the batch.
@@ -169,6 +226,8 @@ def run_items(
     seconds: list[float] = []
     num_tokens: list[int] = []
     reasons: list[str] = []
+    worths: list[float] = []
+    gaps: list[float] = []
     for start in range(0, len(items), _CHATS_PER_BATCH):
         batch = items[start : start + _CHATS_PER_BATCH]
         began = time.perf_counter()
@@ -178,7 +237,9 @@ def run_items(
                 on_progress(before + done, len(items))
 
         if scored:
-            answered = _choose(engine, batch, settings.length_normalised)
+            answered, worth, gap = _choose(engine, batch, settings.length_normalised)
+            worths += worth
+            gaps += gap
             report(len(batch))
         else:
             generation = Generation(max_tokens=settings.max_tokens)
@@ -196,13 +257,19 @@ def run_items(
         num_tokens=tuple(num_tokens),
         finish_reasons=tuple(reasons),
         item_ids=tuple(item.id for item in items),
+        calls=tuple(map(read_calls, texts)) if read_calls and not scored else (),
+        worths=tuple(worths),
+        gaps=tuple(gaps),
     )
 
 
 def _question(
-    example: ChatExample | ClassificationExample | PreferenceExample, candidates: tuple[str, ...]
+    example: _Example, candidates: tuple[str, ...], asked: bool
 ) -> tuple[Chat, str, tuple[str, ...]]:
     """Chat, right answer, and what to choose from."""
+    if isinstance(example, FeedbackExample):
+        judged = _only_text(example, example.completion)
+        return example.prompt, judged, () if asked else (judged,)
     if isinstance(example, PreferenceExample):
         better, worse = (_only_text(example, side) for side in (example.chosen, example.rejected))
         # The first of equals is chosen: a tie is no preference.
@@ -216,21 +283,22 @@ def _question(
             )
         return ({"role": "user", "content": example.text},), example.label, candidates
     *chat, last = example.messages
-    text = last.get("content")
-    if last["role"] != "assistant" or not isinstance(text, str):
+    text, calls = last.get("content") or "", calls_of(last)
+    if last["role"] != "assistant" or not isinstance(text, str) or not (text or calls):
         raise EvaluationError(
-            f"{example.place}: the chat must end with an assistant's text to compare with, "
+            f"{example.place}: the chat must end with an assistant's answer to compare with, "
             f"found a message of role '{last['role']}'",
             hint="cut the chat after its last assistant turn, or leave it out of the holdout",
         )
-    return tuple(chat), text, ()
+    said = split_reasoning(text).text
+    return tuple(chat), "\n".join(filter(None, (said, *map(str, calls)))), ()
 
 
-def _only_text(example: PreferenceExample, answer: Sequence[Message]) -> str:
+def _only_text(example: PreferenceExample | FeedbackExample, answer: Sequence[Message]) -> str:
     text = answer[0].get("content")
     if len(answer) != 1 or not isinstance(text, str) or answer[0].get("tool_calls"):
         raise EvaluationError(
-            f"{example.place}: the answers of a pair must be one text each to be compared, found "
+            f"{example.place}: answers with a verdict must be one text each to be compared, found "
             f"{len(answer)} messages",
             hint="leave it out of the holdout",
         )
@@ -239,18 +307,27 @@ def _only_text(example: PreferenceExample, answer: Sequence[Message]) -> str:
 
 def _choose(
     engine: Engine, items: Sequence[Item], length_normalised: bool
-) -> list[tuple[str, int, str]]:
-    """Choose a label per item: text, tokens scored, finish reason."""
+) -> tuple[list[tuple[str, int, str]], list[float], list[float]]:
+    """Choose a label per item: text, tokens scored, finish reason; its worth; the gap of a pair."""
 
     def worth(score: Score) -> float:
-        return score.logprob / max(score.num_tokens, 1) if length_normalised else score.logprob
+        return _per_token(score) if length_normalised else score.logprob
 
-    chosen = []
-    scores = engine.score([item.chat for item in items], [item.labels for item in items])
+    chosen, worths, gaps = [], [], []
+    chats, labels = [item.chat for item in items], [item.labels for item in items]
+    scores = engine.score(chats, labels, [item.tools for item in items])
     for item, row in zip(items, scores, strict=True):
         best = max(range(len(row)), key=lambda place: worth(row[place]))
         chosen.append((item.labels[best], sum(score.num_tokens for score in row), "stop"))
-    return chosen
+        worths.append(_per_token(row[best]))
+        if item.pair:
+            worse, better = row
+            gaps.append(better.logprob - worse.logprob)
+    return chosen, worths, gaps
+
+
+def _per_token(score: Score) -> float:
+    return score.logprob / max(score.num_tokens, 1)
 
 
 def _generate(
@@ -264,7 +341,8 @@ def _generate(
     counts = [0] * len(items)
     num_done = 0
     reasons = ["length"] * len(items)
-    for event in engine.stream([item.chat for item in items], generation):
+    chats, tools = [item.chat for item in items], [item.tools for item in items]
+    for event in engine.stream(chats, generation, tools):
         pieces[event.index].append(event.text)
         counts[event.index] += 1
         if event.finish_reason is not None:

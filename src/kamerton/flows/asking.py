@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from kamerton.core.durations import duration_text
 from kamerton.core.events import Notice, Progress, Sink
 from kamerton.evaluation.settings import EvaluationSettings
-from kamerton.evaluation.task import Answers, Item
+from kamerton.evaluation.task import Answers, Item, ReadCalls
 from kamerton.flows.contestants import Asked, Contestant
 from kamerton.models.base import Base
 
@@ -44,6 +44,7 @@ def ask_in_turn(
     settings: EvaluationSettings,
     sink: Sink,
     *,
+    read_calls: ReadCalls | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[Answers]:
     """Let every contestant answer a part of the items, then every one the next part, and so on.
@@ -55,6 +56,7 @@ def ask_in_turn(
         asked: By contestant, how each is asked.
         settings: How to measure.
         sink: Receives progress, and after the first batch how long it will take.
+        read_calls: Reads calls in answers, where questions have to do with tools.
         clock: Gives seconds.
 
     Returns:
@@ -76,7 +78,7 @@ def ask_in_turn(
                     report(0, 0)
                     chosen = [items[place] for place in places]
                     how = [own[place] for place in places]
-                    answers = one.answer(engine, chosen, how, settings, report)
+                    answers = one.answer(engine, chosen, how, settings, report, read_calls)
                     parts[number].append((places, answers))
                     done += len(places)
                     forecast.did(len(places), num_labels)

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from kamerton.core.errors import ModelError, VariantError
-from kamerton.core.protocols import Engine, Generation
+from kamerton.core.protocols import Engine, Generation, TokenEvent
 from kamerton.core.seeds import derive_seed
 from kamerton.data.rendering.rendered import RenderSettings
 from kamerton.flows.prepare import renderer_of
-from kamerton.flows.variants import base_of, ensure_writes, make_ready
+from kamerton.flows.variants import Opening, base_of, ensure_writes, make_ready
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.load import load_base
@@ -29,11 +29,13 @@ class Conversation:
         engines: By the name the user gave.
         generation: How to answer.
         turns: Messages so far, by name: each variant has its own answers.
+        reasoning: What each thought before its last answer; no part of the messages.
     """
 
     engines: dict[str, Engine]
     generation: Generation
     turns: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    reasoning: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def open(
@@ -42,6 +44,7 @@ class Conversation:
         workspace: Workspace,
         generation: Generation,
         max_tokens: int | None = None,
+        opening: Opening | None = None,
     ) -> "Conversation":
         """Load variants.
 
@@ -50,6 +53,7 @@ class Conversation:
             workspace: Where variants are.
             generation: How to answer; every turn has its own random stream.
             max_tokens: Longest answer; as the variants were made for when None.
+            opening: How bases are opened; as the variants' recipes say when None.
 
         Returns:
             An empty conversation.
@@ -67,13 +71,14 @@ class Conversation:
         wanted = []
         for name in names:
             if _is_base(name):
-                base = load_base(name)
+                how = opening or Opening()
+                base = load_base(name, dtype=how.dtype or "auto", device=how.device or "auto")
                 renderer = renderer_of(base, RenderSettings())
                 engines[name] = EmbeddedEngine(base, renderer)
             else:
                 variant = find_variant(name, workspace.variants)
                 ensure_writes(variant, "talked to")
-                engines[name] = make_ready(variant, base_of(variant)).engine
+                engines[name] = make_ready(variant, base_of(variant, opening)).engine
                 wanted.append(int(variant.manifest.generation.get("max_tokens", _MAX_TOKENS)))
         longest = max_tokens or max(wanted, default=_MAX_TOKENS)
         return cls(engines, replace(generation, max_tokens=longest))
@@ -87,23 +92,26 @@ class Conversation:
         Returns:
             Answers by name.
         """
-        return {name: "".join(self._answer(name, message)) for name in self.engines}
+        return {
+            name: "".join(piece.text for piece in self._answer(name, message))
+            for name in self.engines
+        }
 
-    def stream(self, message: str) -> Iterator[str]:
+    def stream(self, message: str) -> Iterator[TokenEvent]:
         """Ask the only variant and give its answer piece by piece.
 
         Args:
             message: What the user says.
 
         Yields:
-            Text as it comes.
+            Text and reasoning as they come.
         """
         (name,) = self.engines
         yield from self._answer(name, message)
 
     def reset(self) -> None:
         """Forget what was said."""
-        self.turns = {}
+        self.turns, self.reasoning = {}, {}
 
     def vote(self, better: str) -> dict[str, Any]:
         """Take one of the last two answers as the better one.
@@ -112,7 +120,8 @@ class Conversation:
             better: Whose it is.
 
         Returns:
-            A row to learn from: prompt, chosen and rejected, and by whom they were.
+            A row to learn from: prompt, chosen and rejected, and by whom they were; what was
+            thought before them has columns of its own, which are not learned.
         """
         (worse,) = self.engines.keys() - {better}
         *prompt, answer = self.turns[better]
@@ -122,6 +131,11 @@ class Conversation:
             "rejected": self.turns[worse][-1]["content"],
             "better": better,
             "worse": worse,
+            **{
+                f"{which}_reasoning": self.reasoning[name]
+                for which, name in (("chosen", better), ("rejected", worse))
+                if self.reasoning.get(name)
+            },
         }
 
     def go_on_with(self, name: str) -> None:
@@ -132,20 +146,22 @@ class Conversation:
         """
         self.turns = {each: list(self.turns[name]) for each in self.engines}
 
-    def _answer(self, name: str, message: str) -> Iterator[str]:
+    def _answer(self, name: str, message: str) -> Iterator[TokenEvent]:
         turns = self.turns.setdefault(name, [])
         asked = [*turns, {"role": "user", "content": message}]
         seed = derive_seed(self.generation.seed, "turn", len(turns))
-        pieces = []
+        pieces: list[TokenEvent] = []
         try:
             for event in self.engines[name].stream([asked], replace(self.generation, seed=seed)):
-                pieces.append(event.text)
-                yield event.text
+                pieces.append(event)
+                yield event
         except ModelError as error:
             if not turns:
                 raise
             raise ModelError(error.message, hint="/new begins a new conversation") from None
-        self.turns[name] = [*asked, {"role": "assistant", "content": "".join(pieces)}]
+        said = "".join(piece.text for piece in pieces)
+        self.turns[name] = [*asked, {"role": "assistant", "content": said}]
+        self.reasoning[name] = "".join(piece.reasoning for piece in pieces)
 
 
 def _is_base(name: str) -> bool:

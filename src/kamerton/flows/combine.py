@@ -12,7 +12,7 @@ from kamerton.adapters.combine_stored import COMBINABLE, Stored, combine_stored
 from kamerton.core.errors import VariantError
 from kamerton.core.files import hash_json
 from kamerton.flows.prepare import renderer_of
-from kamerton.flows.variants import base_of, ensure_writes, probe_logits, recipe_of
+from kamerton.flows.variants import Opening, base_of, ensure_writes, probe_logits, recipe_of
 from kamerton.flows.workspace import Workspace
 from kamerton.store.database import open_store
 from kamerton.store.manifest import DataRecord, VariantManifest
@@ -21,12 +21,16 @@ from kamerton.store.variants import Variant, write_variant
 
 __all__ = ["combine_variants"]
 
-_SAME = ("weight_hash", "tokenizer_hash", "template_hash", "quantise")
+_SAME = ("weight_hash", "tokenizer_hash", "quantise")
 _CLASH = 0.4  # of both updates' signs; half of them differ between unrelated updates
 
 
 def combine_variants(
-    variants: Sequence[Variant], name: str, workspace: Workspace, settings: CombineSettings
+    variants: Sequence[Variant],
+    name: str,
+    workspace: Workspace,
+    settings: CombineSettings,
+    opening: Opening | None = None,
 ) -> Variant:
     """Combine variants and write the result as a variant.
 
@@ -37,6 +41,7 @@ def combine_variants(
         name: Of the new variant; must not be taken.
         workspace: Where variants and the store are.
         settings: How.
+        opening: How the base is opened; as the first one's recipe says when None.
 
     Returns:
         The variant; its notes say what combining may have broken.
@@ -54,7 +59,7 @@ def combine_variants(
         made = Stored(loras.files, facts, _notes_of_loras(variants, loras, settings))
     else:
         made = combine_stored(method, files, settings)
-    _check_answers(variants[0], made.files)
+    _check_answers(variants[0], made.files, opening)
     notes = [*made.notes, *_notes(variants)]
     manifest = _manifest(variants, name, made.facts, settings, notes)
     learned = trained_on_any(variants, ())
@@ -92,9 +97,9 @@ def _check(variants: Sequence[Variant]) -> None:
 
 
 @torch.no_grad()
-def _check_answers(first: Variant, files: Mapping[str, bytes]) -> None:
+def _check_answers(first: Variant, files: Mapping[str, bytes], opening: Opening | None) -> None:
     """Attach the result to the base: it must fit, and change finite answers."""
-    base = base_of(first)
+    base = base_of(first, opening)
     recipe = recipe_of(first)
     renderer = renderer_of(base, recipe.render, recipe.adapter)
     before = probe_logits(renderer, base)
@@ -132,6 +137,9 @@ def _notes(variants: Sequence[Variant]) -> list[str]:
     notes = []
     if any(one.manifest.prompt != variants[0].manifest.prompt for one in variants):
         notes.append(f"the prompts differ: it answers with that of {variants[0].name}")
+    templates = {one.manifest.base.template_hash for one in variants}
+    if len(templates) > 1:
+        notes.append(f"the chat templates differ: it answers with that of {variants[0].name}")
     notes.append("it was not trained as a whole: evaluate it beside its parents on each one's data")
     return notes
 

@@ -7,11 +7,16 @@ from dataclasses import dataclass, replace
 from kamerton.core.errors import EvaluationError, RenderingError
 from kamerton.core.events import Notice, Progress, Sink
 from kamerton.core.protocols import Engine
-from kamerton.data.examples import ChatExample, ClassificationExample, PreferenceExample
+from kamerton.data.examples import (
+    ChatExample,
+    ClassificationExample,
+    FeedbackExample,
+    PreferenceExample,
+)
 from kamerton.data.rendering.rendered import Rendered
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.evaluation.settings import EvaluationSettings
-from kamerton.evaluation.task import Answers, Item, run_items
+from kamerton.evaluation.task import Answers, Item, ReadCalls, run_items
 from kamerton.evaluation.task import Progress as ReportItems
 from kamerton.flows.measure import measure_general_loss
 from kamerton.flows.variants import engine_of, make_ready
@@ -23,7 +28,7 @@ from kamerton.training.rows import num_labelled
 
 __all__ = ["Asked", "Contestant", "Measurable", "render_questions", "with_examples_that_fit"]
 
-Measurable = ChatExample | ClassificationExample | PreferenceExample
+Measurable = ChatExample | ClassificationExample | PreferenceExample | FeedbackExample
 """What has a question and a right answer."""
 
 
@@ -33,7 +38,7 @@ class Asked:
 
     Attributes:
         prompt: Before it.
-        rows: With the right answer, for the loss.
+        rows: With the right answer, for the loss; none where users disliked the answer.
     """
 
     prompt: Prompt
@@ -101,6 +106,7 @@ class Contestant:
         asked: Sequence[Asked],
         settings: EvaluationSettings,
         report: ReportItems,
+        read_calls: ReadCalls | None = None,
     ) -> Answers:
         """Answer questions.
 
@@ -110,6 +116,7 @@ class Contestant:
             asked: The same, as `ask` gave them.
             settings: How to measure.
             report: Told how many are done, and of how many.
+            read_calls: Reads calls in its answers, where questions have to do with tools.
 
         Returns:
             The answers and what they cost.
@@ -118,7 +125,7 @@ class Contestant:
             replace(item, chat=each.prompt.apply(item.chat))
             for item, each in zip(items, asked, strict=True)
         ]
-        return run_items(engine, self.name, prompted, settings, report)
+        return run_items(engine, self.name, prompted, settings, report, read_calls)
 
     def exact_prompt(self, item: Item, asked: Asked) -> str:
         """Write out what the model reads before its answer.
@@ -130,7 +137,7 @@ class Contestant:
         Returns:
             Template, system text, worked examples and question, with all special tokens.
         """
-        ids = self.renderer.prompt_ids(asked.prompt.apply(item.chat))
+        ids = self.renderer.prompt_ids(asked.prompt.apply(item.chat), item.tools)
         return str(self.renderer.tokenizer.decode(ids, skip_special_tokens=False))
 
     def with_losses(self, base: Base, answers: Answers, asked: Sequence[Asked]) -> Answers:
@@ -149,7 +156,7 @@ class Contestant:
         rows = [row for each in asked for row in each.rows]
         return replace(
             answers,
-            holdout_loss=mean_loss(base, rows),
+            holdout_loss=mean_loss(base, rows) if rows else None,
             holdout_tokens=num_labelled(rows),
             general_loss=measure_general_loss(base, self.renderer),
         )
@@ -163,7 +170,8 @@ class Contestant:
             self.renderer.render_rows(longest, prompt.apply)
         if isinstance(example, PreferenceExample):
             self.renderer.render_pair(example, prompt.apply)
-        return self.renderer.render_rows(example, prompt.apply)
+        rows = self.renderer.render_rows(example, prompt.apply)
+        return () if isinstance(example, FeedbackExample) and not example.good else rows
 
 
 def render_questions(

@@ -17,8 +17,15 @@ from kamerton.core.errors import (
 from kamerton.core.events import Notice, Sink
 from kamerton.core.files import hash_json
 from kamerton.core.settings import apply_overrides
+from kamerton.core.wording import counted
 from kamerton.data.dataset import ensure_usable, load_examples
-from kamerton.data.examples import ChatExample, ClassificationExample, Example, PreferenceExample
+from kamerton.data.examples import (
+    ChatExample,
+    ClassificationExample,
+    Example,
+    FeedbackExample,
+    PreferenceExample,
+)
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.settings import DataSettings
 from kamerton.evaluation.comparison import Comparison, compare
@@ -34,11 +41,14 @@ from kamerton.flows.contestants import (
     render_questions,
     with_examples_that_fit,
 )
+from kamerton.flows.measure import say_forgotten
 from kamerton.flows.measured_on import MeasuredOn, place_of
 from kamerton.flows.prepare import read_examples, renderer_of
 from kamerton.flows.recipe import Recipe
+from kamerton.flows.reward_accuracy import with_reward_accuracy
+from kamerton.flows.tool_calls import call_form_of, ensure_tools_shown, with_readable_calls
 from kamerton.flows.unseen import unseen
-from kamerton.flows.variants import base_of, prompt_of, recipe_of
+from kamerton.flows.variants import Opening, base_of, prompt_of, recipe_of
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import context_of
 from kamerton.models.base import Base
@@ -81,6 +91,7 @@ def evaluate_variants(
     data: str | None = None,
     reading: DataSettings | None = None,
     settings: EvaluationSettings | None = None,
+    opening: Opening | None = None,
 ) -> Evaluated:
     """Compare variants with each other and with prompting alone.
 
@@ -92,6 +103,7 @@ def evaluate_variants(
         data: File to measure on; the first variant's own test set, or else its holdout, when None.
         reading: How to read that file; as the first variant's recipe reads its own when None.
         settings: How to measure; the first variant's recipe decides when None.
+        opening: How the base is opened; the recipes decide when None.
 
     Returns:
         The comparison.
@@ -120,14 +132,17 @@ def evaluate_variants(
         _measured_on(place, recipe.data, reading), stored, prompts | own_prompts, sink,
         include_trained=settings.include_trained,
     )  # fmt: skip
+    asked_freely = bool(settings.checks) or _say_only_liked(held, sink)
+    if asked_freely:
+        held = _questions(held)
     held = spread(held, settings.limit)
-    if settings.checks:
-        held = [_asked_freely(example) for example in held]
     _say_few(held, sink)
     labels = _labels(prepared.train, held, sink)
-    base = base_of(first, dtype=_dtype(stored))
-    renderer = _renderer(base, recipe, recipe, adapted=False)
-    contestants = [Contestant(name, renderer, shortened(one)) for name, one in prompts.items()]
+    opening = opening or Opening(sink=sink)
+    base = base_of(first, opening, dtype=opening.dtype or _dtype(stored))
+    bare = _renderer(base, recipe, recipe, adapted=False)
+    ensure_tools_shown(bare, held, base.identity.id)
+    contestants = [Contestant(name, bare, shortened(one)) for name, one in prompts.items()]
     for variant in stored:
         renderer = _renderer(base, recipe_of(variant), recipe)
         contestants.append(
@@ -137,8 +152,15 @@ def evaluate_variants(
     contestants, asked = with_examples_that_fit(contestants, asked, sink)
     names = [one.name for one in contestants if one.variant is None]
     shots = max(len(prompts[name].demonstrations) for name in names)
-    items = make_items(held, labels=labels or None)
-    answers = ask_in_turn(base, contestants, items, asked, settings, sink)
+    items = make_items(held, labels=labels or None, asked=asked_freely)
+    form = call_form_of(bare, items)
+    if form is not None:
+        items = with_readable_calls(items, held, bare, form)
+    read_calls = form.read if form else None
+    answers = ask_in_turn(base, contestants, items, asked, settings, sink, read_calls=read_calls)
+    answers = with_reward_accuracy(answers, stored)
+    for answer in answers[len(answers) - len(stored) :]:
+        say_forgotten(answer.variant, answers[0].general_loss, answer.general_loss, sink)
     comparison = compare(
         items,
         answers,
@@ -270,7 +292,7 @@ def _measured_on(
     usable = [e for e in examples if isinstance(e, Measurable)]
     if len(usable) < len(examples):
         raise EvaluationError(
-            "only chats, classified texts and pairs have questions to ask, found other examples",
+            "plain text has no questions to ask, and among the examples is some",
             hint="the held-out loss of plain text stands in the variant's CARD.md",
         )
     return usable
@@ -282,23 +304,40 @@ def _say_few(held: Sequence[Measurable], sink: Sink) -> None:
     num = len(named) + sum(example.group is None for example in held)
     if num >= _FEW_HELD:
         return
-    found, so = f"only {len(held)} held-out {_plural('example', len(held))}", "wide"
+    found, so = f"only {counted(len(held), 'held-out example')}", "wide"
     if num < len(held):
-        found = f"only {num} {_plural('group', num)} among {len(held)} held-out examples"
+        found = f"only {counted(num, 'group')} among {len(held)} held-out examples"
         so = "wide" if num >= FEWEST_ROWS else "missing, as are the differences"
     sink(Notice(f"{found}: the intervals will be {so}", "warning"))
 
 
-def _plural(noun: str, num: int) -> str:
-    return noun if num == 1 else f"{noun}s"
+def _say_only_liked(held: Sequence[Measurable], sink: Sink) -> bool:
+    """Tell whether all are answers that users liked: then there is nothing to tell apart."""
+    if not all(isinstance(one, FeedbackExample) and one.good for one in held):
+        return False
+    only = "all held-out answers are liked: their questions are asked, and the liked answers right"
+    sink(Notice(only, "warning"))
+    return True
 
 
-def _asked_freely(example: Measurable) -> Measurable:
-    """Where answers are checked, a pair's prompt is a question like any other."""
-    if not isinstance(example, PreferenceExample):
-        return example
-    messages = (*example.prompt, *example.chosen)
-    return ChatExample(example.place, messages, group=example.group, extra=example.extra)
+def _questions(held: Sequence[Measurable]) -> list[Measurable]:
+    """Where answers are checked, every question is asked once, and its best answer is right."""
+    found: dict[str, Measurable] = {}
+    for number, example in enumerate(held):
+        key = str(number)
+        if isinstance(example, PreferenceExample):
+            messages = (*example.prompt, *example.chosen)
+            example = ChatExample(
+                example.place, messages, tools=example.tools, group=example.group,
+                extra=example.extra,
+            )  # fmt: skip
+        elif isinstance(example, FeedbackExample):
+            key = repr((example.prompt, example.tools, example.extra))
+            before = found.get(key)
+            if isinstance(before, FeedbackExample) and (before.good or not example.good):
+                continue
+        found[key] = example
+    return list(found.values())
 
 
 def _labels(train: Sequence[Example], held: Sequence[Measurable], sink: Sink) -> list[str]:

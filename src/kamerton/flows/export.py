@@ -1,6 +1,7 @@
 """Writing a variant for other programs: PEFT, AdapterHub, Transformers, llama.cpp; then comparing.
 
-What was written is read back and must answer as the variant does. A variant of a quantised base is
+What was written is read back and must answer as the variant does, through the model's own forward
+pass as in another program; whole models must also generate. A variant of a quantised base is
 merged into the original weights in 16 or 32 bits, never into few bits: the update would be lost in
 the rounding (arXiv 2305.14314 trains over the rounded weights, so logits differ a little there).
 """
@@ -29,15 +30,19 @@ from kamerton.adapters.stored import metadata_of
 from kamerton.core.errors import VariantError
 from kamerton.core.files import atomic_folder
 from kamerton.data.rendering.renderer import Renderer
-from kamerton.flows.prepare import renderer_of, tokenizer_of
+from kamerton.flows.prepare import renderer_of
+from kamerton.flows.rounding import rounding_change
+from kamerton.flows.standalone import name_ends, self_describing_tokenizer
 from kamerton.flows.variants import (
+    Opening,
     base_of,
     ensure_writes,
     largest_change,
     make_ready,
+    own_probe_logits,
     probe_ids,
-    probe_logits,
     recipe_of,
+    reopened,
 )
 from kamerton.models.base import Base
 from kamerton.models.gguf_file import GgufDType, read_gguf_model, write_gguf_model
@@ -55,6 +60,7 @@ _DTYPES: dict[str, torch.dtype] = {
 _GGUF_DTYPES: dict[torch.dtype, GgufDType] = {
     torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16",
 }  # fmt: skip
+_FEW_TOKENS = 4
 _REFUSED: dict[Format, str] = {
     "peft": "which PEFT has no format for",
     "merged": "which cannot be merged",
@@ -76,6 +82,8 @@ class Exported:
         moved: Largest change of a logit that the adapter makes, to compare `largest` with.
         same_top: Share of positions with the same likeliest token.
         note: What the other program will do otherwise; empty for nothing.
+        rounding: Change of a logit that rounding the written weights makes by itself; None where
+            no weights of the base were written.
     """
 
     format: Format
@@ -84,11 +92,16 @@ class Exported:
     moved: float
     same_top: float
     note: str = ""
+    rounding: float | None = None
 
 
 @torch.no_grad()
 def export_variant(
-    variant: Variant, folder: Path, format: Format, dtype: DType = "auto"
+    variant: Variant,
+    folder: Path,
+    format: Format,
+    dtype: DType = "auto",
+    opening: Opening | None = None,
 ) -> Exported:
     """Write a variant for other programs and compare what was written with it.
 
@@ -99,6 +112,7 @@ def export_variant(
             in the format of that library; for llama.cpp `gguf` is the merged model, `gguf-base`
             the base alone and `gguf-lora` what is put on it.
         dtype: Of the written weights; `auto` is the base's for whole models, else fp32.
+        opening: Where the base is and on what it computes; as its recipe says when None.
 
     Returns:
         How both compare.
@@ -112,17 +126,19 @@ def export_variant(
     ensure_writes(variant, "exported")
     if not variant.manifest.files:
         raise VariantError(f"{variant.name} is a prompt only: it has no weights to export")
-    base = base_of(variant)
+    opening = opening or Opening()
+    variant = reopened(variant, opening)
+    base = base_of(variant, Opening(sink=opening.sink))
     ready = make_ready(variant, base)
     assert ready.adapter is not None
     _ensure_can(variant, ready.adapter, format)
-    wanted = probe_logits(ready.renderer, base)
+    wanted = own_probe_logits(ready.renderer, base)
     with ready.adapter.disabled():
-        plain = probe_logits(ready.renderer, base)
+        plain = own_probe_logits(ready.renderer, base)
     moved = largest_change(wanted, plain)
     if format == "gguf-base":
         wanted = plain
-    note = ""
+    note, rounding = "", None
     if format in ("merged", "gguf") and variant.manifest.base.quantise != "none":
         note = (
             "merged into the original weights, not into the rounded ones that the variant learned "
@@ -131,20 +147,22 @@ def export_variant(
     with atomic_folder(folder) as temporary:
         if format == "merged":
             _write_merged(variant, temporary, dtype)
-            found, name = _merged_logits(variant, temporary, ready.renderer)
+            found, name, rounding = _merged_logits(variant, temporary, ready.renderer)
         elif format == "peft":
             found, name = _write_peft(variant, temporary, dtype)
         elif format == "gguf-lora":
             found, name = _write_gguf_lora(variant, temporary, dtype)
         elif format.startswith("gguf"):
-            found, name, other = _write_gguf(variant, temporary, dtype, merged=format == "gguf")
+            found, name, other, rounding = _write_gguf(
+                variant, temporary, dtype, merged=format == "gguf"
+            )
             note = "; ".join(filter(None, (note, other)))
         else:
             found, name = _write_adapterhub(variant, temporary, dtype)
         if not torch.isfinite(found).all():
             raise VariantError(f"{variant.name} has no finite logits in {name}")
     same = (wanted.argmax(-1) == found.argmax(-1)).float().mean()
-    return Exported(format, name, largest_change(wanted, found), moved, float(same), note)
+    return Exported(format, name, largest_change(wanted, found), moved, float(same), note, rounding)
 
 
 def _ensure_can(variant: Variant, adapter: Adapter, format: Format) -> None:
@@ -171,13 +189,15 @@ def _ensure_can(variant: Variant, adapter: Adapter, format: Format) -> None:
 
 def _write_merged(variant: Variant, folder: Path, dtype: DType) -> None:
     base = _dense_base(variant, dtype)
+    renderer = _renderer(variant, base)
     with _merged(variant, base):
+        name_ends(base.model, renderer)
         try:
             base.model.save_pretrained(folder)
         except SafetensorError as error:
             # A full disk does not reach us as an OSError here.
             raise VariantError(f"the merged model cannot be written: {error}") from None
-    tokenizer_of(base, recipe_of(variant).adapter).save_pretrained(folder)
+    self_describing_tokenizer(renderer).save_pretrained(folder)
 
 
 def _dense_base(variant: Variant, dtype: DType) -> Base:
@@ -196,7 +216,7 @@ def _merged(variant: Variant, base: Base) -> Iterator[None]:
         yield
 
 
-def _merged_logits(variant: Variant, folder: Path, renderer: Renderer) -> tuple[Tensor, str]:
+def _merged_logits(variant: Variant, folder: Path, renderer: Renderer) -> tuple[Tensor, str, float]:
     """Read the merged model back, as another program would."""
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     dtype = settings.get("dtype") or settings.get("torch_dtype")
@@ -206,7 +226,27 @@ def _merged_logits(variant: Variant, folder: Path, renderer: Renderer) -> tuple[
     found, wanted = probe_ids(own), probe_ids(renderer)
     if found != wanted:
         raise VariantError(f"{variant.name}: the written tokenizer reads texts in another way")
-    return probe_logits(own, base), dtype
+    _ensure_generates(variant, base, found)
+    logits = own_probe_logits(own, base)
+    return logits, dtype, rounding_change(own, base, logits, base.dtype)
+
+
+def _ensure_generates(variant: Variant, base: Base, prompt: list[int]) -> None:
+    """Let a written model go on from a prompt with its own generation settings."""
+    ids = torch.tensor(prompt, device=base.device)[None]
+    with base.untouched(), torch.random.fork_rng():
+        try:
+            answer = base.model.generate(
+                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=_FEW_TOKENS
+            )
+        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise VariantError(
+                f"{variant.name}: the written model does not generate: {reason}",
+                hint="look into the generation_config.json of the base",
+            ) from error
+    if answer.shape[1] <= len(prompt):
+        raise VariantError(f"{variant.name}: the written model generates nothing")
 
 
 def _write_peft(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, str]:
@@ -215,23 +255,25 @@ def _write_peft(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, s
     for name, content in files.items():
         (folder / name).write_bytes(content)
     base = base_of(variant)
-    tokenizer = tokenizer_of(base, recipe_of(variant).adapter)
+    tokenizer = self_describing_tokenizer(_renderer(variant, base))
     if tokenizer is not base.tokenizer:
         tokenizer.save_pretrained(folder)
     load(base, variant.manifest.method, files)
-    return probe_logits(_renderer(variant, base), base), _dtypes(files[WEIGHTS_FILE])
+    return own_probe_logits(_renderer(variant, base), base), _dtypes(files[WEIGHTS_FILE])
 
 
 def _write_gguf(
     variant: Variant, folder: Path, dtype: DType, *, merged: bool
-) -> tuple[Tensor, str, str]:
+) -> tuple[Tensor, str, str, float]:
     """Write the whole model for llama.cpp and read it back with Transformers' own reader."""
     base = _dense_base(variant, dtype)
     name = f"{variant.name}{'' if merged else '-base'}.gguf"
     kind = _GGUF_DTYPES[base.dtype]
+    renderer = _renderer(variant, base)
     with _merged(variant, base) if merged else nullcontext():
-        tokenizer = tokenizer_of(base, recipe_of(variant).adapter) if merged else base.tokenizer
-        write_gguf_model(base.model, tokenizer, folder / name, variant.name, kind)
+        tokenizer = renderer.tokenizer if merged else base.tokenizer
+        end = renderer.facts.end
+        write_gguf_model(base.model, tokenizer, folder / name, variant.name, kind, end=end)
     found = replace(base, model=read_gguf_model(folder / name, base.model.config))
     note = ""
     if splits_otherwise(base.tokenizer):
@@ -239,8 +281,10 @@ def _write_gguf(
             "llama.cpp splits texts in another way than this tokenizer, and then reads some of "
             "them as other tokens: compare answers there before you rely on it"
         )
-    logits = probe_logits(_renderer(variant, found), found)
-    return logits, kind, note
+    renderer = _renderer(variant, found)
+    _ensure_generates(variant, found, probe_ids(renderer))
+    logits = own_probe_logits(renderer, found)
+    return logits, kind, note, rounding_change(renderer, found, logits, _DTYPES[kind])
 
 
 def _write_gguf_lora(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, str]:
@@ -253,7 +297,7 @@ def _write_gguf_lora(variant: Variant, folder: Path, dtype: DType) -> tuple[Tens
     write_gguf_lora(base, adapter, path, variant.name, kind)
     adapter.detach()
     read_gguf_lora(base, path)
-    return probe_logits(_renderer(variant, base), base), kind
+    return own_probe_logits(_renderer(variant, base), base), kind
 
 
 def _write_adapterhub(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, str]:
@@ -268,7 +312,7 @@ def _write_adapterhub(variant: Variant, folder: Path, dtype: DType) -> tuple[Ten
         (folder / name).write_bytes(content)
     adapter.detach()
     adapterhub.read_adapterhub(base, files)
-    return probe_logits(_renderer(variant, base), base), _dtypes(files[weights])
+    return own_probe_logits(_renderer(variant, base), base), _dtypes(files[weights])
 
 
 def _renderer(variant: Variant, base: Base) -> Renderer:

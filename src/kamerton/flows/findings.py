@@ -4,13 +4,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from kamerton.core.events import Notice, Sink
+from kamerton.core.settings import Settings
+from kamerton.core.wording import counted
 from kamerton.data.dataset import Prepared
 from kamerton.data.examples import ClassificationExample, FeedbackExample
 from kamerton.models.base import Base
-from kamerton.models.load import has_fast_bf16
+from kamerton.models.dtype import has_bf16
+from kamerton.models.experts import fused_experts
 from kamerton.training.task import Outcome, Task
 
-__all__ = ["explain", "metrics_of", "say_counts", "say_slow_dtype"]
+__all__ = ["explain", "metrics_of", "say_counts", "say_fused_experts", "say_slow_dtype"]
 
 _FEW_HELD = 20
 _LESS_PROBABLE = -1.0
@@ -25,7 +28,7 @@ def say_counts(examples: Prepared, sink: Sink) -> None:
         sink: Receives notices.
     """
     held = len(examples.holdout)
-    counts = f"{len(examples.train)} examples to learn from, {held} held out"
+    counts = f"{counted(len(examples.train), 'example')} to learn from, {held} held out"
     if examples.test:
         counts += f", {len(examples.test)} for the test"
     few = f"; fewer than {_FEW_HELD} held out say little: raise data.holdout, or give it a file"
@@ -47,7 +50,7 @@ def say_slow_dtype(base: Base, sink: Sink) -> None:
         base: As it was loaded.
         sink: Receives notices.
     """
-    if base.device.type == "cpu" and base.dtype.itemsize == 2 and not has_fast_bf16(base.device):
+    if base.device.type == "cpu" and base.dtype.itemsize == 2 and not has_bf16(base.device):
         name = str(base.dtype).removeprefix("torch.")
         sink(
             Notice(
@@ -56,6 +59,38 @@ def say_slow_dtype(base: Base, sink: Sink) -> None:
                 "warning",
             )
         )
+
+
+def say_fused_experts(base: Base, adapter: Settings, sink: Sink) -> None:
+    """Warn where a mixture's experts are left out: they may be nine tenths of the weights.
+
+    Args:
+        base: As it was loaded.
+        adapter: The method's settings.
+        sink: Receives notices.
+    """
+    adapted = "all-linear" in getattr(adapter, "targets", ())
+    kind = base.identity.quantise
+    if not adapted and kind == "none":
+        return
+    fused = fused_experts(base.model)
+    if fused is None:
+        return
+    share = (
+        f"{100 * fused.share:.0f} % of the base's weights are experts in fused tensors "
+        f"({', '.join(fused.names)})"
+    )
+    rest = f"the other {100 * (1 - fused.share):.0f} %"
+    if kind != "none":
+        dtype = str(base.dtype).removeprefix("torch.")
+        message = f'base.quantise = "{kind}": {share} and stay in {dtype}; it holds for {rest}'
+        sink(Notice(message, "warning"))
+    if adapted:
+        message = (
+            f'adapter.targets: {share}, which are no linear layers: "all-linear" means layers '
+            f"within {rest}, mostly attention"
+        )
+        sink(Notice(message, "warning"))
 
 
 def metrics_of(task: Task, outcome: Outcome) -> dict[str, float]:

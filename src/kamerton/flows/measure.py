@@ -4,14 +4,18 @@ import json
 from collections.abc import Iterator
 from importlib.resources import files
 
+from kamerton.core.events import Notice, Sink
 from kamerton.data.examples import Place, TextExample
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.models.base import Base
 from kamerton.training.measure import mean_loss
 
-__all__ = ["measure_general_loss"]
+__all__ = ["measure_general_loss", "say_forgotten"]
 
 _GENERAL_TEXTS = "general_texts.jsonl"
+
+# Nats a token; narrow tasks that are learned well cost a few tenths.
+_MUCH = 1.0
 
 
 def measure_general_loss(base: Base, renderer: Renderer) -> float | None:
@@ -29,6 +33,24 @@ def measure_general_loss(base: Base, renderer: Renderer) -> float | None:
     """
     rows, _ = renderer.render_all(_general_texts())
     return mean_loss(base, rows) if rows else None
+
+
+def say_forgotten(name: str, before: float | None, after: float | None, sink: Sink) -> None:
+    """Warn of a variant that has lost much of its base's language.
+
+    Args:
+        name: Of the variant.
+        before: The base's loss on general text, mean over tokens; None when it was not measured.
+        after: The variant's.
+        sink: Receives the warning.
+    """
+    if before is not None and after is not None and not after - before < _MUCH:
+        message = (
+            f"{name}: the loss on general text rose from {before:.2f} to {after:.2f}: it has "
+            "forgotten much of what the base knew. Lower train.learning_rate or train.epochs, or "
+            "look at what the data teach"
+        )
+        sink(Notice(message, "warning"))
 
 
 def _general_texts() -> Iterator[TextExample]:

@@ -14,7 +14,7 @@ from kamerton.adapters.residents import ActorCritic, Residents
 from kamerton.core.errors import EvaluationError, SettingsError
 from kamerton.core.events import Notice, Sink
 from kamerton.core.seeds import derive_seed
-from kamerton.data.rendering.rendered import RenderedPrompt, Trainable
+from kamerton.data.rendering.rendered import RenderedPrompt, RenderSettings, Trainable
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.evaluation.checks import check_answers
 from kamerton.evaluation.task import Item
@@ -166,7 +166,11 @@ def make_rollouts(
     """
     settings = objective.settings
     residents = Residents(adapter)
-    reward = make_reward(settings, judges, base, residents, folder)
+    # What the bare base is told beside its question, as far as a judge has it too.
+    told = recipe.render.model_dump(include={"date", "template_arguments"})
+    reward = make_reward(
+        settings, judges, base, residents, folder, RenderSettings.parse(told, source="render")
+    )
     reference = reference_of(recipe, adapter)
     critic, trained = None, adapter
     if isinstance(settings, PpoSettings):

@@ -70,6 +70,8 @@ def read_examples(recipe: Recipe, folder: Path, sink: Sink) -> Prepared:
                     "warning",
                 )
             )
+    if unused := prepared.loaded.unused.named:
+        sink(Notice(f"nothing learns from {unused} of {prepared.loaded.source}"))
     files = [("data.train", prepared.loaded)]
     for name, held in (("holdout", prepared.loaded_holdout), ("test", prepared.loaded_test)):
         for other, before in files:
@@ -169,6 +171,7 @@ def renderer_of(
         settings,
         vocab_size=rows_with(base.identity.vocab_size, base.tokenizer, tokenizer),
         context=context_of(base.model.config),
+        ends=base.ends,
     )
 
 
@@ -182,6 +185,7 @@ def render_all(
     *,
     takes: Takes = "texts",
     kind: str = "sft",
+    learned: Sequence[Example] = (),
 ) -> list[Trainable]:
     """Turn examples into tokens and masks; say which could not be and why.
 
@@ -194,6 +198,7 @@ def render_all(
         max_unusable: Largest share that may be dropped, 0 to 1.
         takes: What the objective learns from.
         kind: How the recipe calls the objective.
+        learned: Training examples, where those to render are only measured on.
 
     Returns:
         What can be learned, in the order of the examples.
@@ -205,7 +210,8 @@ def render_all(
     rows: list[Trainable] = []
     problems: list[str] = []
     notes, hints = Counter[str](), Counter[str]()
-    for number, make in enumerate(makers_of(renderer, prompt, examples, takes, kind), 1):
+    makers = makers_of(renderer, prompt, examples, takes, kind, what=what, learned=learned)
+    for number, make in enumerate(makers, 1):
         try:
             made = make()
             rows += made

@@ -28,7 +28,8 @@ class BaseSettings(Settings):
     id: str = "builtin:nano"
     """A Hub id such as "Qwen/Qwen3-0.6B", a local folder, or "builtin:nano"."""
     dtype: DType = "auto"
-    """Of weights and computation; "auto" is bfloat16 where the machine is fast at it."""
+    """Of weights and computation; "auto" is bfloat16 where the machine computes faster
+    in it; on a CPU that is measured once and kept in the cache folder of the user."""
     device: str = "auto"
     """"auto" takes a GPU when there is one; or "cpu", "cuda", "cuda:1", "mps"."""
     quantise: Quantisation = "none"

@@ -19,8 +19,13 @@ from kamerton.evaluation.task import Item
 from kamerton.flows.prepare import renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.reward_functions import function_reward
-from kamerton.flows.start import ensure_same_base
-from kamerton.flows.variants import ensure_writes, prompt_of, recipe_of
+from kamerton.flows.variants import (
+    ensure_same_base,
+    ensure_writes,
+    prompt_of,
+    recipe_of,
+    with_template_of,
+)
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.inference.reward_engine import RewardEngine
@@ -77,6 +82,7 @@ def make_reward(
     base: Base,
     residents: Residents,
     folder: Path,
+    render: RenderSettings | None = None,
 ) -> Judge:
     """Put the sources of rewards together.
 
@@ -86,6 +92,7 @@ def make_reward(
         base: With the policy attached.
         residents: Where adapters of variants go.
         folder: What paths are relative to.
+        render: How the bare base is asked where it judges.
 
     Returns:
         Gives the weighted sum of all sources.
@@ -106,7 +113,7 @@ def make_reward(
                 made = partial(_of_check, source.check)
             case JudgeReward():
                 judge = next(waiting) if source.variant else None
-                made = _of_judge(source, judge, base, residents)
+                made = _of_judge(source, judge, base, residents, render or RenderSettings())
         sources.append((source.weight, made))
     if len(sources) == 1 and sources[0][0] == 1.0:
         return sources[0][1]
@@ -149,7 +156,7 @@ def _admitted(variant: Variant, base: Base, residents: Residents) -> tuple[Rende
     ensure_same_base(variant, base)
     recipe = recipe_of(variant)
     adapter = residents.admit(lambda: load(base, variant.manifest.method, variant.files()))
-    renderer = renderer_of(base, recipe.render, recipe.adapter)
+    renderer = renderer_of(with_template_of(variant, base), recipe.render, recipe.adapter)
     return renderer, partial(residents.using, adapter)
 
 
@@ -177,11 +184,15 @@ def _of_check(check: Check, answered: Sequence[Answered]) -> Tensor:
 
 
 def _of_judge(
-    source: JudgeReward, variant: Variant | None, base: Base, residents: Residents
+    source: JudgeReward,
+    variant: Variant | None,
+    base: Base,
+    residents: Residents,
+    render: RenderSettings,
 ) -> Judge:
     on: Visit
     if variant is None:
-        engine, on = EmbeddedEngine(base, renderer_of(base, RenderSettings())), residents.bare
+        engine, on = EmbeddedEngine(base, renderer_of(base, render)), residents.bare
     else:
         renderer, on = _admitted(variant, base, residents)
         engine = EmbeddedEngine(base, renderer, prompt_of(variant))

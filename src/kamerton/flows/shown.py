@@ -15,6 +15,7 @@ from kamerton.data.rendering.renderer import Renderer, make_renderer
 from kamerton.data.rendering.tokens import Span
 from kamerton.data.rows import Rejection
 from kamerton.evaluation.task import spread
+from kamerton.flows.unknown import unknown_share
 from kamerton.objectives.online import OnlineSettings
 from kamerton.prompting.prompt import Prompt
 
@@ -108,12 +109,15 @@ def show_examples(
     if isinstance(objective, OnlineSettings):
         questions, dropped = _questions(renderer, counted, prompt, objective)
         facts = _facts_of_questions(renderer, questions, objective)
+        _, unknown = unknown_share(tokenizer, questions)
     else:
         rows, dropped = renderer.render_all(counted, prompt.apply)
         facts = _facts_of_rows(renderer, rows)
+        _, unknown = unknown_share(tokenizer, rows)
     rendered = f"{len(counted) - len(dropped):,} of {len(counted):,}"
     facts = [*renderer.facts.lines(), ("examples rendered", rendered), *facts]
-    return facts, [*renderer.facts.notices, *_problems(dropped, len(counted))], shown
+    notices = [*renderer.facts.notices, *([unknown] if unknown else [])]
+    return facts, [*notices, *_problems(dropped, len(counted))], shown
 
 
 def _rows_of(renderer: Renderer, example: Example, prompt: Prompt) -> list[Shown]:

@@ -3,12 +3,12 @@
 from kamerton.adapters.bottleneck.fusion import FusionSettings
 from kamerton.core.errors import SettingsError, VariantError
 from kamerton.flows.recipe import PromptSettings, Recipe
-from kamerton.flows.variants import ensure_writes, recipe_of
+from kamerton.flows.variants import ensure_same_base, ensure_writes, recipe_of
 from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
-from kamerton.store.variants import Variant, check_base, find_variant
+from kamerton.store.variants import Variant, find_variant
 
-__all__ = ["ensure_same_base", "ensure_same_weights", "read_members", "read_start", "taken_over"]
+__all__ = ["ensure_same_weights", "read_members", "read_start", "taken_over"]
 
 
 def read_start(recipe: Recipe, workspace: Workspace) -> Variant | None:
@@ -92,26 +92,6 @@ def taken_over(recipe: Recipe, start: Variant | None) -> Recipe:
     if "prompt" not in recipe.model_fields_set:
         changed["prompt"] = PromptSettings.model_validate(before.prompt.model_dump())
     return recipe.model_copy(update=changed)
-
-
-def ensure_same_base(variant: Variant, base: Base) -> None:
-    """Refuse to use a variant over another base than its own.
-
-    Args:
-        variant: The variant.
-        base: As it was loaded, in whatever rounding.
-
-    Raises:
-        VariantError: If they differ.
-    """
-    identity = base.identity
-    check_base(
-        variant.manifest,
-        base=identity.id,
-        weight_hash=identity.weight_hash,
-        tokenizer_hash=identity.tokenizer_hash,
-        template_hash=identity.template_hash,
-    )
 
 
 def ensure_same_weights(variant: Variant, base: Base) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from kamerton.flows.recipe import Recipe
 from kamerton.flows.references import cached_references
 from kamerton.flows.reward_functions import function_hashes
 from kamerton.flows.start import ensure_same_weights
+from kamerton.flows.unknown import say_unknown
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import EmbeddedEngine, room_of
 from kamerton.models.base import Base
@@ -95,14 +97,17 @@ def make_task(
     for notice in renderer.facts.notices:
         sink(Notice(notice))
 
-    def render(some: Sequence[Example], what: str) -> list[Trainable]:
+    def render(
+        some: Sequence[Example], what: str, learned: Sequence[Example] = ()
+    ) -> list[Trainable]:
         return render_all(
             renderer, prompt, some, sink, what, recipe.data.max_unusable,
-            takes=objective.takes, kind=recipe.objective.kind,
+            takes=objective.takes, kind=recipe.objective.kind, learned=learned,
         )  # fmt: skip
 
     train_rows = render(examples.train, "training examples")
-    held_rows = render(examples.holdout, "held-out examples")
+    say_unknown(base.tokenizer, train_rows, sink)
+    held_rows = render(examples.holdout, "held-out examples", examples.train)
     adapter = _attached(recipe, base, parts, train_rows[0])
     _check_room(base, [*train_rows, *held_rows])
     folder = workspace.runs / recipe.name
@@ -132,7 +137,7 @@ def make_task(
         holdout=held_rows,
         settings=recipe.train,
         folder=folder,
-        identity=_identity(recipe, examples, base, parts),
+        identity=_identity(recipe, examples, base, parts, train_rows, held_rows),
         references=references,
         starts_as_reference=start is not None or adapter.capabilities.identity_at_start,
         rollouts=rollouts,
@@ -204,7 +209,14 @@ def _check_room(base: Base, rows: Sequence[Trainable]) -> None:
         )
 
 
-def _identity(recipe: Recipe, examples: Prepared, base: Base, parts: Parts) -> str:
+def _identity(
+    recipe: Recipe,
+    examples: Prepared,
+    base: Base,
+    parts: Parts,
+    train_rows: Sequence[Trainable],
+    held_rows: Sequence[Trainable],
+) -> str:
     """List everything that must be the same for a checkpoint to lead to the same weights."""
     made_of = recipe.model_dump(
         mode="json", exclude={"name", "purpose", "evaluate", "log", "data", "base"}
@@ -219,6 +231,8 @@ def _identity(recipe: Recipe, examples: Prepared, base: Base, parts: Parts) -> s
     }
     if recipe.data.test and not isinstance(recipe.data.test, str):
         made_of["data"]["test"] = recipe.data.test
+    # A template or a release of Kamerton may write the same examples in another way.
+    made_of["tokens"] = {"train": _rows_hash(train_rows), "holdout": _rows_hash(held_rows)}
     identity = base.identity
     made_of["base"] = {
         "weights": identity.weight_hash,
@@ -238,3 +252,16 @@ def _identity(recipe: Recipe, examples: Prepared, base: Base, parts: Parts) -> s
         "device": str(base.device),
     }
     return json.dumps(made_of, sort_keys=True)
+
+
+def _rows_hash(rows: Sequence[Trainable]) -> str:
+    """Hash token ids and what of them is learned."""
+    found = sha256()
+    for row in rows:
+        for answer in row.answers:
+            found.update(np.array([len(answer.ids), row.num_prompt]).tobytes())
+            found.update(answer.ids.tobytes())
+            found.update(answer.trained.tobytes())
+        if isinstance(row, RenderedPrompt):
+            found.update(row.ids.tobytes())
+    return found.hexdigest()[:12]

@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
+from torch import Tensor
 
 from kamerton import __version__
 from kamerton.adapters.adapter import Adapter
@@ -17,13 +18,25 @@ from kamerton.core.errors import AdapterError, InterruptedRun, SettingsError, Tr
 from kamerton.core.events import Notice, Sink, fan_out
 from kamerton.data.dataset import Prepared
 from kamerton.data.rendering.rendered import Trainable
-from kamerton.flows.findings import explain, metrics_of, say_counts, say_slow_dtype
-from kamerton.flows.prepare import make_prompt, read_examples
+from kamerton.data.rendering.templates import templates_of
+from kamerton.flows.dates import dated
+from kamerton.flows.findings import (
+    explain,
+    metrics_of,
+    say_counts,
+    say_fused_experts,
+    say_slow_dtype,
+)
+from kamerton.flows.finished import key_of_run, note_finished, read_finished, stamps_of_data
+from kamerton.flows.measure import measure_general_loss, say_forgotten
+from kamerton.flows.prepare import make_prompt, read_examples, renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.rewards import read_judges
 from kamerton.flows.start import read_members, read_start, taken_over
 from kamerton.flows.task import Parts, first_ids, make_task
+from kamerton.flows.ties import say_ties
 from kamerton.flows.unseen import trained_questions
+from kamerton.flows.variants import say_other_template, with_template_of
 from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
 from kamerton.models.layout import Layout
@@ -41,6 +54,9 @@ from kamerton.training.task import Outcome, Task
 __all__ = ["EVENTS_FILE", "Made", "make_variant"]
 
 EVENTS_FILE = "events.jsonl"
+
+# Logits of so many of an example's last tokens show whether the head has learned.
+_EFFECT_TOKENS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,17 +114,32 @@ def _make_alone(
     recipe = taken_over(recipe, start)
     members = read_members(recipe, workspace) if start is None else []
     judges = read_judges(recipe, workspace)
+    parts = Parts(start, members, judges, folder)
+    stamps = stamps_of_data(recipe, folder)
+    key = key_of_run(recipe, folder, parts.parents, stamps)
+    finished = None if fresh else read_finished(key, recipe.name, workspace)
+    if finished is not None:
+        sink(Notice("this run is finished: nothing is left to train"))
+        return Made(*finished)
     examples = read_examples(recipe, folder, sink)
     say_counts(examples, sink)
+    say_ties(examples, recipe.data, sink)
     base = load_base(
         recipe.base.id,
         dtype=recipe.base.dtype,
         device=recipe.base.device,
         quantise=recipe.base.quantise,
     )
+    # A base that had to be fetched is only known now.
+    key = key or key_of_run(recipe, folder, parts.parents, stamps)
     say_slow_dtype(base, sink)
+    say_fused_experts(base, recipe.adapter, sink)
+    for parent in parts.parents:
+        say_other_template(parent, base, sink)
+    if start is not None:
+        base = with_template_of(start, base)
+    recipe = dated(recipe, base, workspace.runs / recipe.name, fresh=fresh)
     prompt = make_prompt(recipe, examples.train)
-    parts = Parts(start, members, judges, folder)
     outcome, files, metrics = None, dict[str, bytes](), dict[str, float]()
     if not isinstance(recipe.adapter, NoAdapterSettings):
         task = make_task(recipe, examples, base, prompt, parts, workspace, sink)
@@ -120,6 +151,7 @@ def _make_alone(
             raise _no_effect(f"leaves '{start.name}' as it was")
         _ensure_effect(base, task.adapter, task.train[0])
         explain(metrics, sink)
+        _say_forgotten(recipe, base, task.adapter, sink)
     manifest = _manifest(recipe, folder, examples, base, prompt, metrics, parts.parents)
 
     def kept(name: str) -> None:
@@ -139,6 +171,7 @@ def _make_alone(
     )
     with open_store(workspace.store) as store:
         store.add_variant(variant.manifest.model_dump(mode="json"), variant.folder)
+    note_finished(key, variant, outcome, workspace)
     return Made(variant, outcome)
 
 
@@ -157,6 +190,12 @@ def _alone(folder: Path, name: str) -> Iterator[None]:
     try:
         yield
     finally:
+        if [path.name for path in folder.iterdir()] == ["lock"]:
+            # The run never began: a mistyped recipe leaves no folders behind.
+            with suppress(OSError):
+                (folder / "lock").unlink()
+                folder.rmdir()
+                folder.parent.rmdir()
         lock.release()
 
 
@@ -192,16 +231,31 @@ def _follow(
 @torch.no_grad()
 def _ensure_effect(base: Base, adapter: Adapter, example: Trainable) -> None:
     """Refuse an adapter that answers exactly like the base: it would be a silent no-op."""
-    ids = torch.from_numpy(first_ids(example)).long().to(base.device)
-    layout = Layout.of_lengths([len(ids)])
-    trained = base.hidden(ids, layout)
+    trained = _answers(base, example)
     with adapter.disabled():
-        plain = base.hidden(ids, layout)
+        plain = _answers(base, example)
     # One number begins as 0 everywhere: its head learns before the hidden states do.
     head = base.score_head
     judges = head is not None and head.num_scores == 1 and bool(head.weight.any())
-    if torch.equal(trained, plain) and not judges:
+    if all(map(torch.equal, trained, plain)) and not judges:
         raise _no_effect("leaves the base's answers unchanged")
+
+
+def _say_forgotten(recipe: Recipe, base: Base, adapter: Adapter, sink: Sink) -> None:
+    """Warn when general text has become much less probable."""
+    if base.score_head is not None:
+        return
+    with adapter.disabled():
+        before = measure_general_loss(base, renderer_of(base, recipe.render))
+    after = measure_general_loss(base, renderer_of(base, recipe.render, recipe.adapter))
+    say_forgotten(recipe.name, before, after, sink)
+
+
+def _answers(base: Base, example: Trainable) -> tuple[Tensor, Tensor]:
+    """Hidden states of an example, and some of its logits: what learned may be the head alone."""
+    ids = torch.from_numpy(first_ids(example)).long().to(base.device)
+    hidden = base.hidden(ids, Layout.of_lengths([len(ids)]))
+    return hidden, base.head.logits(hidden[-_EFFECT_TOKENS:])
 
 
 def _no_effect(what: str) -> AdapterError:
@@ -229,6 +283,8 @@ def _manifest(
             weight_hash=identity.weight_hash,
             tokenizer_hash=identity.tokenizer_hash,
             template_hash=identity.template_hash,
+            templates=templates_of(base.tokenizer),
+            commit=identity.commit,
             quantise=identity.quantise,
         ),
         prompt=prompt.model_dump(mode="json"),

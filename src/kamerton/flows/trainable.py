@@ -31,7 +31,14 @@ Make = Callable[[], Sequence[Trainable]]
 
 
 def makers_of(
-    renderer: Renderer, prompt: Prompt, examples: Sequence[Example], takes: Takes, kind: str
+    renderer: Renderer,
+    prompt: Prompt,
+    examples: Sequence[Example],
+    takes: Takes,
+    kind: str,
+    *,
+    what: str = "examples",
+    learned: Sequence[Example] = (),
 ) -> Iterator[Make]:
     """Prepare to render examples for an objective.
 
@@ -41,6 +48,9 @@ def makers_of(
         examples: What to render.
         takes: What the objective learns from.
         kind: How the recipe calls the objective, for messages.
+        what: How the examples are called, for messages.
+        learned: Training examples, where the others are only measured on: an answer to another
+            prompt may come from there.
 
     Yields:
         One function per example, which raises `RenderingError` if it cannot be rendered.
@@ -54,7 +64,7 @@ def makers_of(
         case "pairs":
             yield from _pairs(renderer, prompt, examples, kind)
         case "feedback":
-            yield from _feedback(renderer, prompt, examples, kind)
+            yield from _feedback(renderer, prompt, examples, kind, what, learned)
         case "prompts" | "prompts-with-pairs":
             yield from _prompts(renderer, prompt, examples, kind, pairs=takes != "prompts")
 
@@ -93,11 +103,28 @@ def _pairs(
 
 
 def _feedback(
-    renderer: Renderer, prompt: Prompt, examples: Sequence[Example], kind: str
+    renderer: Renderer,
+    prompt: Prompt,
+    examples: Sequence[Example],
+    kind: str,
+    what: str,
+    learned: Sequence[Example],
 ) -> Iterator[Make]:
     judged = [one for example in examples for one in _verdicts(example, kind)]
+    borrowed: list[FeedbackExample] | None = None
     for number, example in enumerate(judged):
-        other = _other(judged, number)
+        other = _other(example, judged, number)
+        if other is None:
+            if borrowed is None:
+                borrowed = [one for known in learned for one in _verdicts(known, kind)]
+            other = _other(example, borrowed, number)
+        if other is None:
+            raise DataError(
+                f"objective.kind = {kind!r} needs answers to at least two different prompts, found "
+                f"one prompt among the {len(examples)} {what}: how far the model went is estimated "
+                "from answers that do not belong to their prompt",
+                hint="bring rows with other prompts, or a smaller data.holdout",
+            )
         yield partial(_judged, renderer, prompt, example, other)
 
 
@@ -162,8 +189,9 @@ def _question(example: Example) -> Example:
     if not isinstance(example, PreferenceExample):
         return example
     return FeedbackExample(
-        example.place, example.prompt, example.chosen, True, example.group, example.extra
-    )
+        example.place, example.prompt, example.chosen, True, example.group, example.extra,
+        example.tools,
+    )  # fmt: skip
 
 
 def _verdicts(example: Example, kind: str) -> list[FeedbackExample]:
@@ -177,13 +205,17 @@ def _verdicts(example: Example, kind: str) -> list[FeedbackExample]:
             hint="bring rows with prompt, completion and a yes-or-no column, or pairs",
         )
     return [
-        FeedbackExample(example.place, example.prompt, answer, good, example.group)
+        FeedbackExample(
+            example.place, example.prompt, answer, good, example.group, tools=example.tools
+        )
         for answer, good in ((example.chosen, True), (example.rejected, False))
     ]
 
 
-def _other(judged: Sequence[FeedbackExample], number: int) -> Sequence[Message]:
-    """Take an answer to another prompt.
+def _other(
+    example: FeedbackExample, judged: Sequence[FeedbackExample], number: int
+) -> Sequence[Message] | None:
+    """Take an answer to another prompt; None when there is none.
 
     The search begins half way round: answers to one prompt stand together, a liked one at the same
     place of each, and all of them shall be taken.
@@ -191,9 +223,6 @@ def _other(judged: Sequence[FeedbackExample], number: int) -> Sequence[Message]:
     half = len(judged) // 2
     for step in range(half, half + len(judged)):
         other = judged[(number + step) % len(judged)]
-        if other.prompt != judged[number].prompt:
+        if other.prompt != example.prompt:
             return other.completion
-    raise DataError(
-        "objective.kind = 'kto' needs answers to at least two different prompts, found one",
-        hint="bring more examples",
-    )
+    return None

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from kamerton.core.errors import EvaluationError
 from kamerton.core.events import Notice, Sink
-from kamerton.data.examples import ChatExample, Example, Place
+from kamerton.data.examples import ChatExample, ClassificationExample, Example, Message, Place
 from kamerton.data.identity import question_hash
 from kamerton.flows.contestants import Measurable
 from kamerton.prompting.prompt import Prompt
@@ -99,7 +99,12 @@ def _example(chat: Sequence[Mapping[str, object]]) -> ChatExample:
 
 def _without_system(example: Measurable) -> Measurable:
     """A question as a worked example shows it: without its own system text."""
-    if not isinstance(example, ChatExample):
+    if isinstance(example, ClassificationExample):
         return example
-    turns = tuple(message for message in example.messages if message["role"] != "system")
-    return replace(example, messages=turns)
+    if isinstance(example, ChatExample):
+        return replace(example, messages=_spoken(example.messages))
+    return replace(example, prompt=_spoken(example.prompt))
+
+
+def _spoken(messages: Sequence[Message]) -> tuple[Message, ...]:
+    return tuple(message for message in messages if message["role"] != "system")

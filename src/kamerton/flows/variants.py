@@ -1,12 +1,16 @@
 """Making a variant answer: base, prompt and adapter put together and checked."""
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.catalogue import load
-from kamerton.core.errors import AdapterError, VariantError
+from kamerton.core.errors import AdapterError, ModelError, VariantError
+from kamerton.core.events import Notice, Sink
 from kamerton.core.protocols import Engine
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.flows.prepare import renderer_of
@@ -16,25 +20,48 @@ from kamerton.inference.reward_engine import RewardEngine
 from kamerton.models.base import Base
 from kamerton.models.codecs import Quantisation
 from kamerton.models.layout import Layout
-from kamerton.models.load import DType, load_base
+from kamerton.models.load import DType, all_files_hash, load_base
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.variants import Variant, check_base
 
 __all__ = [
+    "Opening",
     "Ready",
     "base_of",
     "engine_of",
+    "ensure_same_base",
     "ensure_writes",
     "largest_change",
     "make_ready",
+    "own_probe_logits",
     "probe_ids",
     "probe_logits",
     "prompt_of",
     "recipe_of",
+    "reopened",
+    "say_other_template",
     "verify_variant",
+    "with_template_of",
 ]
 
 _PROBE = ({"role": "user", "content": "Hello! Здравствуйте! When does my order 4417 arrive?"},)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How a variant's base is opened where its recipe is not to decide.
+
+    Attributes:
+        base: Where the base is now: a folder or a Hub id; empty for the recipe's.
+        device: What it computes on; empty for the recipe's.
+        dtype: Of weights and computation; None for the recipe's.
+        sink: Receives warnings.
+    """
+
+    base: str = ""
+    device: str = ""
+    dtype: DType | None = None
+    sink: Sink = lambda event: None
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,14 +108,40 @@ def prompt_of(variant: Variant) -> Prompt:
     return Prompt.model_validate(variant.manifest.prompt)
 
 
-def base_of(
-    variant: Variant, dtype: DType | None = None, quantise: Quantisation | None = None
-) -> Base:
-    """Load a variant's base and verify that it is the very one.
+def reopened(variant: Variant, opening: Opening) -> Variant:
+    """Let a variant's recipe, in memory only, say how its base is opened.
 
     Args:
         variant: The variant.
-        dtype: Another one than its recipe's.
+        opening: What of it is to be otherwise.
+
+    Returns:
+        The variant with a changed recipe; its folder stays as it is.
+    """
+    wanted = {"id": opening.base, "device": opening.device, "dtype": opening.dtype}
+    changed = {key: value for key, value in wanted.items() if value}
+    manifest = variant.manifest
+    recipe = recipe_of(variant).to_plain()
+    recipe["base"] |= changed
+    # Another place has commits of its own.
+    commit = "" if opening.base else manifest.base.commit
+    base = manifest.base.model_copy(update={"commit": commit})
+    return replace(variant, manifest=manifest.model_copy(update={"recipe": recipe, "base": base}))
+
+
+def base_of(
+    variant: Variant,
+    opening: Opening | None = None,
+    *,
+    dtype: DType | None = None,
+    quantise: Quantisation | None = None,
+) -> Base:
+    """Load a variant's base, verify that it is the very one, and give it the variant's template.
+
+    Args:
+        variant: The variant.
+        opening: Where the base is and how it is opened; as the recipe says when None.
+        dtype: Another one than the opening's and the recipe's.
         quantise: Held in another way than its recipe says.
 
     Returns:
@@ -98,21 +151,90 @@ def base_of(
         ModelError: If it cannot be loaded.
         VariantError: If it is another one.
     """
-    recipe = recipe_of(variant)
-    base = load_base(
-        recipe.base.id,
-        dtype=dtype or recipe.base.dtype,
-        device=recipe.base.device,
-        quantise=quantise or recipe.base.quantise,
-    )
+    opening = opening or Opening()
+    variant = reopened(variant, opening)
+    settings = recipe_of(variant).base
+    place = settings.id
+    try:
+        base = load_base(
+            place,
+            dtype=dtype or settings.dtype,
+            device=settings.device,
+            quantise=quantise or settings.quantise,
+            commit=variant.manifest.base.commit,
+        )
+    except ModelError as error:
+        if opening.base or place.startswith("builtin:") or Path(place).expanduser().exists():
+            raise
+        hint = f"{error.hint}; --base FOLDER says where the base is now"
+        raise ModelError(error.message, hint=hint) from error
+    ensure_same_base(variant, base)
+    say_other_template(variant, base, opening.sink)
+    return with_template_of(variant, base)
+
+
+def ensure_same_base(variant: Variant, base: Base) -> None:
+    """Refuse to use a variant over another base than its own.
+
+    Args:
+        variant: The variant.
+        base: As it was loaded, in whatever rounding.
+
+    Raises:
+        VariantError: If they differ.
+    """
+    manifest, identity = variant.manifest, base.identity
+    weights = identity.weight_hash
+    if manifest.format_version == 1 and weights != manifest.base.weight_hash:
+        weights = all_files_hash(identity.folder)
     check_base(
-        variant.manifest,
-        base=recipe.base.id,
-        weight_hash=base.identity.weight_hash,
-        tokenizer_hash=base.identity.tokenizer_hash,
-        template_hash=base.identity.template_hash,
+        manifest,
+        base=identity.id,
+        weight_hash=weights,
+        tokenizer_hash=identity.tokenizer_hash,
     )
-    return base
+
+
+def say_other_template(variant: Variant, base: Base, sink: Sink) -> None:
+    """Warn where a base has another chat template than a variant learned with.
+
+    Args:
+        variant: The variant.
+        base: As it was loaded.
+        sink: Receives the warning.
+    """
+    record = variant.manifest.base
+    if record.template_hash != base.identity.template_hash:
+        found = (
+            f"{base.identity.id} has another chat template than '{variant.name}' was trained with"
+        )
+        so = (
+            "the variant's own is used for it"
+            if record.templates
+            else "the variant keeps none, so its answers may change: train it again"
+        )
+        sink(Notice(f"{found}: {so}", "warning"))
+
+
+def with_template_of(variant: Variant, base: Base) -> Base:
+    """Give a base the chat template that a variant learned with.
+
+    Args:
+        variant: The variant.
+        base: Its base.
+
+    Returns:
+        The same base where it has that template already, or where the variant keeps none; else
+        one that shares its model and has a tokenizer of its own.
+    """
+    record = variant.manifest.base
+    if not record.templates or record.template_hash == base.identity.template_hash:
+        return base
+    tokenizer: Any = copy.deepcopy(base.tokenizer)
+    only_one = record.templates.keys() == {"default"}
+    tokenizer.chat_template = record.templates["default"] if only_one else dict(record.templates)
+    identity = replace(base.identity, template_hash=record.template_hash)
+    return replace(base, tokenizer=tokenizer, identity=identity)
 
 
 def make_ready(variant: Variant, base: Base) -> Ready:
@@ -170,11 +292,12 @@ def ensure_writes(variant: Variant, verb: str) -> None:
 
 
 @torch.no_grad()
-def verify_variant(variant: Variant) -> float:
+def verify_variant(variant: Variant, opening: Opening | None = None) -> float:
     """Load a variant with all checks and measure what its adapter changes.
 
     Args:
         variant: The variant; its files were verified when it was read.
+        opening: How its base is opened; as its recipe says when None.
 
     Returns:
         Largest change of a logit on a probe text; 0 for a prompt-only variant.
@@ -183,7 +306,7 @@ def verify_variant(variant: Variant) -> float:
         VariantError: If the base is another one.
         AdapterError: If the adapter does not fit or changes nothing.
     """
-    base = base_of(variant)
+    base = base_of(variant, opening)
     ready = make_ready(variant, base)
     if ready.adapter is None:
         return 0.0
@@ -237,3 +360,23 @@ def probe_logits(renderer: Renderer, base: Base) -> torch.Tensor:
     """
     ids = torch.tensor(probe_ids(renderer), device=base.device)
     return base.head.logits(base.hidden(ids, Layout.of_lengths([len(ids)])))
+
+
+@torch.no_grad()
+def own_probe_logits(renderer: Renderer, base: Base) -> torch.Tensor:
+    """Compute what `probe_logits` computes through the model's own forward pass.
+
+    Args:
+        renderer: Of the base.
+        base: The base; nothing of ours computes but the adapter that is attached.
+
+    Returns:
+        [T, V] in fp32.
+    """
+    ids = torch.tensor(probe_ids(renderer), device=base.device)[None]
+    past = base.plain_past(1)
+    given = {} if past is None else {"past_key_values": past}
+    with base.untouched():
+        output = base.model(input_ids=ids, **given, use_cache=False)
+    logits: torch.Tensor = output.logits[0].float()
+    return logits

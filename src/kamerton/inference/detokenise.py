@@ -1,71 +1,63 @@
-"""Turning ids into text as they come, without cutting characters or stop texts in half."""
+"""Turning ids into answers as they come, without cutting characters or stop texts in half."""
 
-from typing import Any
+from kamerton.data.rendering.answers import Written, overlap
+from kamerton.data.rendering.renderer import Renderer
 
 __all__ = ["TextStream"]
 
 
 class TextStream:
-    """The growing text of one answer.
+    """The growing text of one answer, apart from its reasoning.
 
     Args:
-        tokenizer: A Transformers tokenizer.
-        stop: Texts that end the answer and are not part of it.
+        renderer: Knows what the template writes around an answer.
+        stop: Texts that end the answer and are not part of it; reasoning may hold them.
     """
 
-    def __init__(self, tokenizer: Any, stop: tuple[str, ...] = ()) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, renderer: Renderer, stop: tuple[str, ...] = ()) -> None:
+        self._decoder = renderer.decoder()
+        self._reader = renderer.reader()
         self._stop = stop
-        self._ids: list[int] = []
-        self._settled = 0
-        self._read = 0
         self._held = ""
         self.stopped = False
 
-    def add(self, token: int) -> str:
+    def add(self, token: int) -> Written:
         """Take one more token.
 
         Args:
             token: Its id.
 
         Returns:
-            The text that is now certain; may be empty.
+            The text and the reasoning that are now certain; both may be empty.
         """
-        self._ids.append(token)
-        # Decoding a few ids of context keeps spaces and joined characters right.
-        before = self._decode(self._ids[self._settled : self._read])
-        now = self._decode(self._ids[self._settled :])
-        if now.endswith("\ufffd") and len(self._ids) - self._read < 8:
-            return ""
-        self._settled, self._read = self._read, len(self._ids)
-        return self._release(now[len(before) :])
+        return self._release(self._reader.add(self._decoder.add(token)))
 
-    def finish(self) -> str:
+    def finish(self, *, ended: bool = True) -> Written:
         """End the answer.
+
+        Args:
+            ended: Whether the model ended it itself.
 
         Returns:
             What was held back.
         """
-        before = self._decode(self._ids[self._settled : self._read])
-        rest = self._decode(self._ids[self._settled :])[len(before) :]
-        text = self._release(rest) if not self.stopped else ""
+        if self.stopped:
+            return Written()
+        more = self._release(self._reader.add(self._decoder.finish()))
+        last = self._release(self._reader.finish(ended=ended))
         held, self._held = self._held, ""
-        return text + ("" if self.stopped else held)
+        text = more.text + last.text + ("" if self.stopped else held)
+        return Written(text, more.reasoning + last.reasoning)
 
-    def _decode(self, ids: list[int]) -> str:
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=True)
-        return text
-
-    def _release(self, text: str) -> str:
+    def _release(self, written: Written) -> Written:
         """Hold back what could be the beginning of a stop text."""
-        text = self._held + text
-        self._held = ""
+        if not self._stop or self.stopped:
+            return written if not self.stopped else Written("", written.reasoning)
+        text, self._held = self._held + written.text, ""
         found = [at for at in (text.find(stop) for stop in self._stop) if at >= 0]
         if found:
             self.stopped = True
-            return text[: min(found)]
-        for length in range(min(len(text), max(map(len, self._stop), default=1) - 1), 0, -1):
-            if any(stop.startswith(text[-length:]) for stop in self._stop):
-                self._held = text[-length:]
-                return text[:-length]
-        return text
+            return Written(text[: min(found)], written.reasoning)
+        if held := max(overlap(text, stop) for stop in self._stop):
+            text, self._held = text[:-held], text[-held:]
+        return Written(text, written.reasoning)

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from kamerton.core.errors import ModelError
-from kamerton.core.protocols import Chat, Generation, Sample, Score, TokenEvent
+from kamerton.core.protocols import Chat, Generation, Sample, Score, TokenEvent, ToolSchemas
 from kamerton.core.sequences import shared_prefix
+from kamerton.data.rendering.answers import Written
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.inference.detokenise import TextStream
 from kamerton.inference.sampling import choose_tokens, random_stream
@@ -27,7 +28,7 @@ from kamerton.models.heads import token_logprobs
 from kamerton.models.layout import Layout, Segment
 from kamerton.prompting.prompt import Prompt
 
-__all__ = ["EmbeddedEngine", "context_of", "room_of"]
+__all__ = ["EmbeddedEngine", "context_of", "room_of", "tools_each"]
 
 _SHARED_MINIMUM = 8
 
@@ -43,6 +44,19 @@ def context_of(config: Any) -> int | None:
     """
     limit = getattr(config.get_text_config(), "max_position_embeddings", None)
     return int(limit) if limit else None
+
+
+def tools_each(chats: Sequence[Chat], tools: Sequence[ToolSchemas]) -> Sequence[ToolSchemas]:
+    """Give the functions that each chat may call.
+
+    Args:
+        chats: The chats.
+        tools: One per chat, or empty.
+
+    Returns:
+        One per chat.
+    """
+    return tools or [()] * len(chats)
 
 
 def room_of(base: Base) -> int | None:
@@ -103,12 +117,15 @@ class EmbeddedEngine:
         self._max_batch = max_batch
         self._tokens_per_row = tokens_per_row
 
-    def stream(self, chats: Sequence[Chat], generation: Generation) -> Iterator[TokenEvent]:
+    def stream(
+        self, chats: Sequence[Chat], generation: Generation, tools: Sequence[ToolSchemas] = ()
+    ) -> Iterator[TokenEvent]:
         """Answer chats together.
 
         Args:
             chats: Each ends with the turn to be answered.
             generation: How to generate.
+            tools: The functions that each chat may call; empty when none may call any.
 
         Yields:
             One event per token and chat, the last of a chat with its finish reason.
@@ -119,11 +136,11 @@ class EmbeddedEngine:
         answers = [
             _Answer(
                 index,
-                self._renderer.prompt_ids(self._prompt.apply(chat)),
+                self._renderer.prompt_ids(self._prompt.apply(chat), own),
                 random_stream(generation, index),
-                TextStream(self._renderer.tokenizer, generation.stop),
+                TextStream(self._renderer, generation.stop),
             )
-            for index, chat in enumerate(chats)
+            for index, (chat, own) in enumerate(zip(chats, tools_each(chats, tools), strict=True))
         ]
         yield from self._waves(answers, generation)
 
@@ -145,43 +162,51 @@ class EmbeddedEngine:
         """
         assert not generation.stop, "samples end with a token, not with a text"
         assert all(prompts), "without any token there is nothing to go on from"
-        tokenizer = self._renderer.tokenizer
         answers = [
             _Answer(
                 index,
                 list(prompt),
                 random_stream(generation, index),
-                TextStream(tokenizer),
+                TextStream(self._renderer),
                 logprobs=[],
             )
             for index, prompt in enumerate(prompts)
         ]
-        texts = [""] * len(answers)
+        texts, reasonings = [""] * len(answers), [""] * len(answers)
         for event in self._waves(answers, generation):
             texts[event.index] += event.text
+            reasonings[event.index] += event.reasoning
         return [
             Sample(
                 tuple(answer.ids),
                 tuple(answer.logprobs or ()),
                 text,
                 ended=answer.token in self._renderer.stop_ids,
+                reasoning=reasoning,
             )
-            for answer, text in zip(answers, texts, strict=True)
+            for answer, text, reasoning in zip(answers, texts, reasonings, strict=True)
         ]
 
     @torch.no_grad()
-    def score(self, chats: Sequence[Chat], answers: Sequence[Sequence[str]]) -> list[list[Score]]:
+    def score(
+        self,
+        chats: Sequence[Chat],
+        answers: Sequence[Sequence[str]],
+        tools: Sequence[ToolSchemas] = (),
+    ) -> list[list[Score]]:
         """Score candidate answers; the prompt of a chat is computed once for all of them.
 
         Args:
             chats: Each ends with the turn to be answered.
             answers: Candidates of each chat.
+            tools: The functions that each chat may call; empty when none may call any.
 
         Returns:
             For each chat and candidate the summed log-probability of the answer and its end.
         """
         families = [
-            self._family(chat, candidates) for chat, candidates in zip(chats, answers, strict=True)
+            self._family(chat, candidates, own)
+            for chat, candidates, own in zip(chats, answers, tools_each(chats, tools), strict=True)
         ]
         scores: list[list[Score]] = []
         row: list[_Family] = []
@@ -241,13 +266,15 @@ class EmbeddedEngine:
     def _advance(self, answer: _Answer) -> TokenEvent:
         """Say what the newest token adds to an answer."""
         if answer.token in self._renderer.stop_ids:
-            return TokenEvent(answer.index, answer.text.finish(), "stop")
-        text = answer.text.add(answer.token)
+            return _event(answer, answer.text.finish(), "stop")
+        written = answer.text.add(answer.token)
         if answer.text.stopped:
-            return TokenEvent(answer.index, text, "stop")
+            return _event(answer, written, "stop")
         if len(answer.ids) >= answer.longest:
-            return TokenEvent(answer.index, text + answer.text.finish(), "length")
-        return TokenEvent(answer.index, text)
+            last = answer.text.finish(ended=False)
+            whole = Written(written.text + last.text, written.reasoning + last.reasoning)
+            return _event(answer, whole, "length")
+        return _event(answer, written)
 
     @torch.no_grad()
     def _read(self, answers: list[_Answer], cache: KVCache) -> Tensor:
@@ -312,8 +339,8 @@ class EmbeddedEngine:
         tensor = torch.tensor(ids, device=self._base.device)
         return self._base.hidden(tensor, Layout(segments, cache))
 
-    def _family(self, chat: Chat, candidates: Sequence[str]) -> "_Family":
-        prompt, answers = self._renderer.answers_ids(self._prompt.apply(chat), candidates)
+    def _family(self, chat: Chat, candidates: Sequence[str], tools: ToolSchemas) -> "_Family":
+        prompt, answers = self._renderer.answers_ids(self._prompt.apply(chat), candidates, tools)
         longest = max(map(len, answers), default=0)
         _ensure_room(len(prompt) + longest - 1, room_of(self._base))
         return _Family(prompt, answers)
@@ -355,6 +382,10 @@ class EmbeddedEngine:
                 offset += length
             scores.append([found[place] for place in range(len(found))])
         return scores
+
+
+def _event(answer: _Answer, written: Written, finish_reason: str | None = None) -> TokenEvent:
+    return TokenEvent(answer.index, written.text, finish_reason, written.reasoning)
 
 
 def _ensure_room(num_prompt: int, room: int | None) -> None:

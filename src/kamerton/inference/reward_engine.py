@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from kamerton.core.errors import ModelError
-from kamerton.core.protocols import Chat, Generation, Score, TokenEvent
+from kamerton.core.protocols import Chat, Generation, Score, TokenEvent, ToolSchemas
 from kamerton.data.rendering.renderer import Renderer
-from kamerton.inference.engine import room_of
+from kamerton.inference.engine import room_of, tools_each
 from kamerton.models.base import Base
 from kamerton.models.layout import Layout, Segment
 from kamerton.objectives.preference_model import preference
@@ -42,12 +42,15 @@ class RewardEngine:
         self._prompt = prompt or Prompt()
         self._tokens_per_row = tokens_per_row
 
-    def stream(self, chats: Sequence[Chat], generation: Generation) -> Iterator[TokenEvent]:
+    def stream(
+        self, chats: Sequence[Chat], generation: Generation, tools: Sequence[ToolSchemas] = ()
+    ) -> Iterator[TokenEvent]:
         """Refuse.
 
         Args:
             chats: Ignored.
             generation: Ignored.
+            tools: Ignored.
 
         Returns:
             Nothing ever.
@@ -55,7 +58,7 @@ class RewardEngine:
         Raises:
             ModelError: Always.
         """
-        del chats, generation
+        del chats, generation, tools
         raise ModelError(
             "a reward model judges answers and writes none",
             hint='name it in objective.rewards of a recipe with objective.kind = "rlhf", or '
@@ -63,7 +66,12 @@ class RewardEngine:
         )
 
     @torch.no_grad()
-    def score(self, chats: Sequence[Chat], answers: Sequence[Sequence[str]]) -> list[list[Score]]:
+    def score(
+        self,
+        chats: Sequence[Chat],
+        answers: Sequence[Sequence[str]],
+        tools: Sequence[ToolSchemas] = (),
+    ) -> list[list[Score]]:
         """Give rewards in the place of log-probabilities: of two answers the better has the larger.
 
         A general preference model knows no reward: an answer's worth is how often it would be
@@ -72,6 +80,7 @@ class RewardEngine:
         Args:
             chats: Each ends with the turn to be answered.
             answers: Candidates of each chat.
+            tools: The functions that each chat may call; empty when none may call any.
 
         Returns:
             For each chat and candidate its reward, with a length of 1.
@@ -79,7 +88,7 @@ class RewardEngine:
         Raises:
             ModelError: If an answer does not fit into the base's context.
         """
-        families, room = self._families(chats, answers), room_of(self._base)
+        families, room = self._families(chats, answers, tools), room_of(self._base)
         longest = max((len(p) + max(map(len, a)) for p, a in families), default=0)
         if room is not None and longest > room:
             raise ModelError(
@@ -117,10 +126,15 @@ class RewardEngine:
             )
         return self._judge([(p, [a[: room - len(p)] for a in answers]) for p, answers in families])
 
-    def _families(self, chats: Sequence[Chat], answers: Sequence[Sequence[str]]) -> list[_Family]:
+    def _families(
+        self,
+        chats: Sequence[Chat],
+        answers: Sequence[Sequence[str]],
+        tools: Sequence[ToolSchemas] = (),
+    ) -> list[_Family]:
         return [
-            self._renderer.answers_ids(self._prompt.apply(chat), candidates, as_written=True)
-            for chat, candidates in zip(chats, answers, strict=True)
+            self._renderer.answers_ids(self._prompt.apply(chat), candidates, own, as_written=True)
+            for chat, candidates, own in zip(chats, answers, tools_each(chats, tools), strict=True)
         ]
 
     def _judge(self, families: Sequence[_Family]) -> list[Tensor]:

@@ -6,7 +6,7 @@ The rest of Kamerton sees a Transformers model only through `Base.hidden` and `B
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from kamerton.models.attention import (
     register_ragged_attention,
 )
 from kamerton.models.cache import KVCache
+from kamerton.models.fused import original_modules
+from kamerton.models.head_form import HeadForm, backbone_name, recognise_head
 from kamerton.models.heads import Head, UpdatedHead
 from kamerton.models.layout import Layout
 from kamerton.models.prefix import PrefixSource, as_past
@@ -53,6 +55,7 @@ class BaseIdentity:
         num_parameters: Count, tied weights once.
         vocab_size: Rows of the embedding.
         quantise: How the linear layers of its blocks are held: `none`, `nf4` or `int8`.
+        commit: Of the Hub, where it came from there.
     """
 
     id: str
@@ -64,6 +67,7 @@ class BaseIdentity:
     num_parameters: int
     vocab_size: int
     quantise: str = "none"
+    commit: str = ""
 
 
 @dataclass(eq=False)
@@ -79,6 +83,7 @@ class Base:
         prefix: What an adapter lets stand before every family of every row.
         before_head: What an adapter does before the head's weight is read; the backbone has hooks.
         score_head: What an adapter judges with; the model itself has none.
+        head_form: How the model turns hidden states into logits.
     """
 
     model: Any
@@ -89,6 +94,11 @@ class Base:
     prefix: PrefixSource | None = None
     before_head: Callable[[], None] | None = None
     score_head: ScoreHead | None = None
+    head_form: HeadForm = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Before any adapter changes the head.
+        self.head_form = recognise_head(self.model)
 
     @property
     def device(self) -> torch.device:
@@ -105,7 +115,7 @@ class Base:
     @property
     def backbone(self) -> nn.Module:
         """The model without its head."""
-        backbone: nn.Module = self.model.base_model
+        backbone: nn.Module = self.model.get_submodule(backbone_name(self.model))
         return backbone
 
     @property
@@ -113,20 +123,32 @@ class Base:
         """The head as a function of hidden states."""
         if self.before_head is not None:
             self.before_head()
-        config = self.model.config.get_text_config()
         layer: Any = self.model.get_output_embeddings()
-        scale = float(getattr(config, "logit_scale", None) or 1.0)
-        scale /= float(getattr(config, "logits_scaling", None) or 1.0)
-        softcap = getattr(config, "final_logit_softcapping", None)
+        form = self.head_form
+        if form.own is not None:
+            weight = getattr(layer, "weight", None)
+            if weight is None:
+                weight = self.model.get_input_embeddings().weight
+            return Head(weight, own=form.own)
         update = rows = None
         if isinstance(layer, UpdatedHead):
             update, rows, layer = layer.low_rank(), layer.own_rows(), layer.layer
-        return Head(layer.weight, getattr(layer, "bias", None), scale, softcap, update, rows)
+        bias = getattr(layer, "bias", None)
+        return Head(layer.weight, bias, form.scale, form.softcap, update, rows)
 
     @property
     def num_layers(self) -> int:
         """Number of decoder blocks."""
         return int(self.model.config.get_text_config().num_hidden_layers)
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Tokens that end what the base generates, as its generation configuration lists them."""
+        config = getattr(self.model, "generation_config", None) or self.model.config
+        found = getattr(config, "eos_token_id", None)
+        if found is None:
+            return ()
+        return tuple(map(int, found)) if isinstance(found, list | tuple) else (int(found),)
 
     @property
     def num_virtual(self) -> int:
@@ -180,7 +202,7 @@ class Base:
             [T, E] last hidden states.
         """
         past = self.plain_past(len(layout.segments))
-        with self.attention("sdpa" if self.model._supports_sdpa else "eager"):
+        with self.plain_attention():
             return self._padded_hidden(ids, layout, past)
 
     def plain_past(self, num_rows: int) -> DynamicCache | None:
@@ -200,6 +222,26 @@ class Base:
         return as_past(self.prefix, num_rows, self.model)
 
     @contextmanager
+    def plain_attention(self) -> Iterator[None]:
+        """Use Transformers' own attention for a while.
+
+        Yields:
+            Nothing.
+        """
+        with self.attention("sdpa" if self.model._supports_sdpa else "eager"):
+            yield
+
+    @contextmanager
+    def untouched(self) -> Iterator[None]:
+        """Let the model compute as Transformers made it for a while: its own modules and attention.
+
+        Yields:
+            Nothing.
+        """
+        with self.plain_attention(), original_modules(self.model):
+            yield
+
+    @contextmanager
     def attention(self, name: str) -> Iterator[None]:
         """Use another attention function for a while.
 
@@ -209,10 +251,11 @@ class Base:
         Yields:
             Nothing.
         """
-        configs = [self.model.config]
-        text_config = self.model.config.get_text_config()
-        if text_config is not self.model.config:
-            configs.append(text_config)
+        # Parts of a model may hold copies of its configuration.
+        held = [self.model.config, self.model.config.get_text_config()]
+        held += [part.config for part in self.model.modules() if hasattr(part, "config")]
+        held = [config for config in held if hasattr(config, "_attn_implementation")]
+        configs = list({id(config): config for config in held}.values())
         before = [config._attn_implementation for config in configs]
         for config in configs:
             config._attn_implementation = name
@@ -267,6 +310,8 @@ def supports_ragged(model: Any) -> str | None:
     other = sorted(k for k in kinds if any(name in k for name in _LINEAR_ATTENTION))
     if other:
         return f"{type(model).__name__} mixes in layers that are not attention ({other[0]})"
+    if any("chunk" in kind for kind in kinds):
+        return f"{type(model).__name__} attends within chunks of a text"
     return None
 
 
@@ -322,7 +367,25 @@ def decoder_blocks(model: nn.Module) -> nn.ModuleList:
         ModelError: If there is no such list.
     """
     num_layers = model.config.get_text_config().num_hidden_layers  # type: ignore[union-attr,operator]
-    for module in model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == num_layers:
-            return module
-    raise ModelError(f"{type(model).__name__} has no list of {num_layers} decoder blocks")
+    embeddings = model.get_input_embeddings()  # type: ignore[operator]
+    named = dict(model.named_modules())
+    token_path = next((name for name, module in named.items() if module is embeddings), "")
+
+    def nearness(path: str) -> tuple[int, int]:
+        # Blocks of text stand beside the embeddings of tokens, a vision tower stands apart.
+        parts = path.split(".")
+        shared = 0
+        for one, other in zip(parts, token_path.split("."), strict=False):
+            if one != other:
+                break
+            shared += 1
+        return shared, -len(parts)
+
+    lists = {
+        name: module
+        for name, module in named.items()
+        if isinstance(module, nn.ModuleList) and len(module) == num_layers
+    }
+    if not lists:
+        raise ModelError(f"{type(model).__name__} has no list of {num_layers} decoder blocks")
+    return lists[max(lists, key=nearness)]

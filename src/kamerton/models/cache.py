@@ -41,7 +41,7 @@ class KVCache:
             segments: Each with a slot.
         """
         need = max(segment.past + segment.length for segment in segments)
-        self._reserve(layer, need, key)
+        self._reserve(layer, need, key, value)
         keys, values = self.keys[layer], self.values[layer]
         if all(segment.length == 1 for segment in segments):
             slots = torch.tensor([s.slot for s in segments], device=key.device)
@@ -61,7 +61,7 @@ class KVCache:
             dtype: That of the keys and values to come.
         """
         for layer, (keys, values) in enumerate(prefix.layers):
-            self._reserve(layer, prefix.num_tokens, keys[None].to(dtype))
+            self._reserve(layer, prefix.num_tokens, keys[None].to(dtype), values[None].to(dtype))
             self.keys[layer][:, :, : prefix.num_tokens] = keys
             self.values[layer][:, :, : prefix.num_tokens] = values
 
@@ -89,12 +89,13 @@ class KVCache:
                 cache[layer] = held[index.to(held.device)]
         self.num_slots = len(slots)
 
-    def _reserve(self, layer: int, num_tokens: int, like: Tensor) -> None:
+    def _reserve(self, layer: int, num_tokens: int, key: Tensor, value: Tensor) -> None:
         held = self.keys.get(layer)
         if held is not None and held.shape[2] >= num_tokens:
             return
         capacity = num_tokens + _GROWTH_TOKENS
-        for cache in (self.keys, self.values):
+        # Latent attention has values of another width than its keys.
+        for cache, like in ((self.keys, key), (self.values, value)):
             grown = like.new_zeros(self.num_slots, like.shape[1], capacity, like.shape[3])
             if held is not None:
                 grown[:, :, : held.shape[2]] = cache[layer]

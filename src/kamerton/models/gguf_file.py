@@ -69,7 +69,9 @@ _KINDS: Mapping[str, _Kind] = {
 }
 
 
-def write_gguf_model(model: Any, tokenizer: Any, path: Path, name: str, dtype: GgufDType) -> None:
+def write_gguf_model(
+    model: Any, tokenizer: Any, path: Path, name: str, dtype: GgufDType, *, end: str = ""
+) -> None:
     """Write a model with its tokenizer and chat template.
 
     Args:
@@ -78,6 +80,7 @@ def write_gguf_model(model: Any, tokenizer: Any, path: Path, name: str, dtype: G
         path: The file to write.
         name: How programs show it.
         dtype: Of matrices.
+        end: The text of the token that ends an answer; empty for the tokenizer's EOS.
 
     Raises:
         MissingExtraError: If the `gguf` package is missing.
@@ -86,7 +89,7 @@ def write_gguf_model(model: Any, tokenizer: Any, path: Path, name: str, dtype: G
     kind = _kind_of(model)
     writer = new_writer(model, path, name, dtype)
     _add_shape(writer, model)
-    add_tokenizer(writer, tokenizer, model.get_input_embeddings().weight.shape[0])
+    add_tokenizer(writer, tokenizer, model.get_input_embeddings().weight.shape[0], end)
     for full, parameter in model.named_parameters():
         tensor = parameter.detach()
         stem, _, leaf = full.rpartition(".")

@@ -23,13 +23,14 @@ _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _NORMAL, _UNKNOWN, _CONTROL, _USER, _UNUSED, _BYTES = 1, 2, 3, 4, 5, 6
 
 
-def add_tokenizer(writer: Any, tokenizer: Any, num_rows: int) -> None:
+def add_tokenizer(writer: Any, tokenizer: Any, num_rows: int, end: str = "") -> None:
     """Add a tokenizer and its chat template to a file.
 
     Args:
         writer: A `gguf.GGUFWriter`.
         tokenizer: A fast tokenizer of Transformers.
         num_rows: Of the embedding: ids without a token are written as unused.
+        end: The text of the token that ends an answer, where it may be another than EOS.
 
     Raises:
         ModelError: If llama.cpp has no such kind of tokenizer.
@@ -54,6 +55,9 @@ def add_tokenizer(writer: Any, tokenizer: Any, num_rows: int) -> None:
         writer.add_token_scores([-float(ranks.get(token, len(merges))) for token in tokens])
         writer.add_add_space_prefix(_begins_with_space(described))
     _add_special(writer, tokenizer)
+    # llama.cpp stops at EOS and at this one.
+    if end and end != tokenizer.eos_token:
+        writer.add_eot_token_id(tokenizer.convert_tokens_to_ids(end))
     template = template_of(tokenizer)
     # llama.cpp does not know these marks; comments trim the spaces beside them as they did.
     writer.add_chat_template(_GENERATION.sub(r"{#\1 \2#}", template))

@@ -3,6 +3,7 @@
 Shapes: N positions, E hidden size, V vocabulary.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -50,6 +51,8 @@ class Head:
         softcap: Logits become softcap * tanh(logit / softcap); None means as they are.
         update: A [r, E], B [V, r] and the factor on B A that is added to the weight, or None.
         rows: Ids [n] and rows [n, E] that stand in place of the weight's, or after them; or None.
+        own: The model's own way from [N, E] to [N, V], where it is not the formula above; whatever
+            an adapter changes is part of it.
     """
 
     weight: Tensor
@@ -58,11 +61,12 @@ class Head:
     softcap: float | None = None
     update: tuple[Tensor, Tensor, float] | None = None
     rows: tuple[Tensor, Tensor] | None = None
+    own: Callable[[Tensor], Tensor] | None = None
 
     @property
-    def is_changed(self) -> bool:
-        """Whether an adapter changes it."""
-        return self.update is not None or self.rows is not None
+    def is_plain(self) -> bool:
+        """Whether it is the formula with frozen numbers alone."""
+        return self.update is None and self.rows is None and self.own is None
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Compute logits.
@@ -73,6 +77,8 @@ class Head:
         Returns:
             [N, V] in fp32; wider where `rows` stand after the weight's.
         """
+        if self.own is not None:
+            return self.own(hidden).float()
         raw = linear(hidden, self.weight).float()
         if self.update is not None:
             a, b, factor = self.update
@@ -130,8 +136,9 @@ def token_logprobs(hidden: Tensor, targets: Tensor, head: Head) -> Tensor:
     Returns:
         [N] natural logs in fp32, nothing reduced.
     """
-    if head.is_changed or (head.weight.requires_grad and torch.is_grad_enabled()):
-        # Something of the head learns, so autograd does it, a chunk of logits at a time.
+    if not head.is_plain or (head.weight.requires_grad and torch.is_grad_enabled()):
+        # Something of the head learns or is not known, so autograd does it, a chunk of logits at
+        # a time.
         size = _chunk_size(head)
         parts = zip(hidden.split(size), targets.split(size), strict=True)
         if not torch.is_grad_enabled():

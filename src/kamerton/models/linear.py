@@ -52,9 +52,12 @@ def is_linear(module: nn.Module | None) -> bool:
         module: Any module.
 
     Returns:
-        True for `nn.Linear`, `Conv1D` and quantised layers.
+        True for `nn.Linear`, `Conv1D` and quantised layers; not for what inherits from them and
+        computes something else, as routers of experts do.
     """
-    return isinstance(module, nn.Linear | Conv1D) or _is_frozen_linear(module)
+    if isinstance(module, nn.Linear | Conv1D):
+        return type(module).forward in (nn.Linear.forward, Conv1D.forward)
+    return _is_frozen_linear(module)
 
 
 def is_transposed(layer: nn.Module) -> bool:

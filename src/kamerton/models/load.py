@@ -13,15 +13,19 @@ from kamerton.core.files import hash_file, hash_json, write_atomically
 from kamerton.data.rendering.templates import template_of, tokenizer_hash
 from kamerton.models.base import Base, BaseIdentity, supports_ragged, use_ragged
 from kamerton.models.codecs import Quantisation
+from kamerton.models.dtype import computes_faster_in_bf16
+from kamerton.models.first_check import read_untouched, settle
 from kamerton.models.fused import fuse_blocks
+from kamerton.models.hub import commit_of, from_hub
 from kamerton.models.lazy import load_quantised
 from kamerton.models.quantise import count_parameters, quantise_model
 from kamerton.models.stored_nf4 import stored_method
+from kamerton.models.trial import try_out
 
 __all__ = [
     "DType",
+    "all_files_hash",
     "find_base",
-    "has_fast_bf16",
     "load_base",
     "load_tokenizer",
     "pick_device",
@@ -32,15 +36,15 @@ __all__ = [
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 _BUILTIN = Path(__file__).parent
-_WEIGHTS = ("*.safetensors",)
-_HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 
 
-def find_base(name: str) -> Path:
+def find_base(name: str, commit: str = "", *, online: bool = True) -> Path:
     """Find the folder of a base, downloading it when it is a Hub id.
 
     Args:
         name: `builtin:nano`, a folder, or a Hub id such as `Qwen/Qwen3-0.6B`.
+        commit: Of the Hub; empty for the newest.
+        online: False looks into the Hub's cache only.
 
     Returns:
         A folder with weights, config and tokenizer.
@@ -56,7 +60,7 @@ def find_base(name: str) -> Path:
         if not (folder / "config.json").is_file():
             raise ModelError(f"base: {name} has no config.json: not a Transformers model")
     else:
-        folder = _from_hub(name)
+        folder = from_hub(name, commit, online=online)
     if not any(folder.glob("*.safetensors")):
         raise ModelError(
             f"base: {name} has no safetensors weights",
@@ -72,16 +76,18 @@ def load_base(
     device: str = "auto",
     quantise: Quantisation = "none",
     weights: bool = True,
+    commit: str = "",
 ) -> Base:
     """Load a base, frozen and in evaluation mode.
 
     Args:
         name: As for `find_base`.
-        dtype: Of weights and computation; `auto` is bf16 where the machine has fast bf16.
+        dtype: Of weights and computation; `auto` is bf16 where the machine computes faster in it.
         device: `auto` takes a GPU when there is one.
         quantise: How the linear layers of the decoder blocks are held; `none` leaves them as they
             are.
         weights: False leaves the weights on the meta device, to count without reading them.
+        commit: Of the Hub; empty for the newest.
 
     Returns:
         The base.
@@ -95,7 +101,7 @@ def load_base(
     # Progress and notices are ours to word.
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    folder = find_base(name)
+    folder = find_base(name, commit)
     where = pick_device(device)
     kind = _pick_dtype(dtype, where)
     try:
@@ -167,9 +173,11 @@ def load_tokenizer(name: str) -> tuple[Any, int]:
 
 def _unloadable(what: str, error: Exception) -> ModelError:
     """Say in one line why something cannot be loaded."""
-    words = str(error).strip() or type(error).__name__
+    words = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if "backend tokenizer" in words:
+        words = "it has no tokenizer.json, or none that can be read"
     return ModelError(
-        f"{what} cannot be loaded: {words.splitlines()[0]}",
+        f"{what} cannot be loaded: {words}",
         hint="a file of it is missing, damaged, or of a newer Transformers: copy the folder again",
     )
 
@@ -177,7 +185,7 @@ def _unloadable(what: str, error: Exception) -> ModelError:
 def wrap_model(
     model: Any, tokenizer: Any, *, name: str, folder: Path, quantise: Quantisation = "none"
 ) -> Base:
-    """Freeze a loaded model and give it ragged attention if it can have it.
+    """Freeze a loaded model, give it ragged attention if it can have it, and check what it says.
 
     Args:
         model: A Transformers causal language model.
@@ -187,8 +195,13 @@ def wrap_model(
         quantise: How its linear layers are held.
 
     Returns:
-        The base.
+        The base; it says what the model said before it was touched.
+
+    Raises:
+        ModelError: If it cannot be made to, or cannot run a row of tokens.
     """
+    model.eval()
+    reference = read_untouched(model, tokenizer)
     notice = prepare_model(model)
     identity = BaseIdentity(
         id=name,
@@ -200,8 +213,13 @@ def wrap_model(
         num_parameters=count_parameters(model),
         vocab_size=model.get_input_embeddings().weight.shape[0],
         quantise=quantise,
+        commit=commit_of(folder),
     )
-    return Base(model, tokenizer, identity, ragged=notice is None, notice=notice)
+    base = Base(model, tokenizer, identity, ragged=notice is None, notice=notice)
+    if reference is not None:
+        settle(base, reference)
+    try_out(base)
+    return base
 
 
 def prepare_model(model: Any) -> str | None:
@@ -237,57 +255,47 @@ def pick_device(device: str) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"device: {device} cannot be used: {reason}") from None
-    return torch.device(device)
-
-
-def has_fast_bf16(device: torch.device) -> bool:
-    """Tell whether bf16 matrix products are faster than fp32 ones.
-
-    Args:
-        device: Where they would run.
-
-    Returns:
-        True on GPUs since Ampere and on CPUs with AMX or AVX-512 BF16.
-    """
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu":
-        cpu: Any = torch.cpu
-        return bool(cpu._is_amx_tile_supported() or cpu._is_avx512_bf16_supported())
-    return False
+        where = torch.device(device)
+    except RuntimeError:
+        raise ModelError(
+            f"device: there is no {device!r}",
+            hint='write "auto", "cpu", "cuda", "cuda:1" or "mps"',
+        ) from None
+    try:
+        torch.empty(0, device=where)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        # PyTorch lists everything that it could have been built for behind the first sentence.
+        reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
+        reason = reason if where.type in reason.lower() else f"PyTorch says: {reason}"
+        raise ModelError(
+            f"device: {device} cannot be used here: {reason}",
+            hint='set the device to "cpu", or to "auto", which takes a GPU where there is one',
+        ) from None
+    return where
 
 
 def _pick_dtype(dtype: DType, device: torch.device) -> torch.dtype:
     if dtype == "auto":
-        return torch.bfloat16 if has_fast_bf16(device) else torch.float32
+        return torch.bfloat16 if computes_faster_in_bf16(device) else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
 
 
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+def all_files_hash(folder: Path) -> str:
+    """Hash the weights of a base as variants of the first format did: every safetensors file.
 
-    try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
-    except HFValidationError:
-        raise ModelError(
-            f"base: {name!r} is neither a folder, a Hub id nor a builtin",
-            hint='write a folder, "owner/name" or "builtin:nano"',
-        ) from None
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no answer"
-        raise ModelError(
-            f"base: {name} is no local folder and cannot be fetched from the Hub: {reason}",
-            hint="check the name and the network, or download it and give the folder",
-        ) from None
+    Args:
+        folder: Of the base.
+
+    Returns:
+        SHA-256 in hex; that of the base's identity where no file holds the weights once more.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    return hash_json([[file.name, _file_hash(file)] for file in files])
 
 
 def _weight_hash(folder: Path) -> str:
-    files = sorted(file for pattern in _WEIGHTS for file in folder.glob(pattern))
+    # The format of a model's makers holds the same weights once more, and is not read.
+    files = sorted(set(folder.glob("*.safetensors")) - set(folder.glob("consolidated*")))
     return hash_json([[file.name, _file_hash(file)] for file in files])
 
 

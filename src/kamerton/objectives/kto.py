@@ -4,6 +4,7 @@ from typing import Literal
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from kamerton.core.settings import Settings
 from kamerton.objectives.objective import Loss, Reads, Scored, Takes, Unit
@@ -53,7 +54,9 @@ class Kto:
             num_units: Judged answers of the effective batch.
 
         Returns:
-            The mean over judged answers.
+            The mean over judged answers; `kl` (z), `reward_accuracy` (the share of liked answers
+            with r > z and of disliked ones with r < z), `good_change` and `bad_change` (mean r),
+            and `liked_above_disliked`, as `kamerton evaluate` measures it.
         """
         assert scored.good is not None, "feedback says which answers are good"
         settings = self.settings
@@ -65,10 +68,25 @@ class Kto:
         change = ratios.detach()
         parts = {
             "kl": float(kl),
-            "accuracy": float((torch.where(good, change - kl, kl - change) > 0).float().mean()),
+            "reward_accuracy": float(
+                (torch.where(good, change - kl, kl - change) > 0).float().mean()
+            ),
         }
+        if good.any() and not good.all():
+            parts["liked_above_disliked"] = _above(scored, good)
         # A batch of one kind says nothing about the other.
         for name, which in (("good_change", good), ("bad_change", ~good)):
             if which.any():
                 parts[name] = float(change[which].mean())
         return Loss(losses.sum() / num_units, parts)
+
+
+@torch.no_grad()
+def _above(scored: Scored, good: Tensor) -> float:
+    """In which share of pairs of a liked and a disliked answer the liked one is more probable.
+
+    By the mean over an answer's tokens, ties half.
+    """
+    means = (scored.sums / scored.lengths)[0::2]
+    gaps = means[good][:, None] - means[~good]
+    return float((gaps > 0).float().mean() + 0.5 * (gaps == 0).float().mean())

@@ -100,15 +100,18 @@ def pair_parts(scored: Scored, rewards: Tensor, num_units: int) -> Mapping[str, 
         num_units: Pairs of the whole effective batch.
 
     Returns:
-        Shares of means over pairs: `accuracy` (a tie counts half), `margin`, the summed
-        log-probabilities `chosen_logprob` and `rejected_logprob`, `chosen_tokens` and
-        `rejected_tokens`, and where there is a reference `chosen_change` and `rejected_change`
-        from it.
+        Shares of means over pairs: `reward_accuracy`, in which the better answer has the larger
+        reward (a tie counts half; TRL's `rewards/accuracies`), `preference_accuracy`, in which it
+        is the more probable one by the sum over its tokens, as `kamerton evaluate` measures it,
+        `margin` of the rewards, the summed log-probabilities `chosen_logprob` and
+        `rejected_logprob`, `chosen_tokens` and `rejected_tokens`, and where there is a reference
+        `chosen_change` and `rejected_change` from it.
     """
     sides, logprobs, lengths = Sides.of(rewards), Sides.of(scored.sums), Sides.of(scored.lengths)
     gap = sides.gap
     parts = {
-        "accuracy": (gap > 0).float() + 0.5 * (gap == 0).float(),
+        "reward_accuracy": (gap > 0).float() + 0.5 * (gap == 0).float(),
+        "preference_accuracy": (logprobs.gap > 0).float(),
         "margin": gap,
         "chosen_logprob": logprobs.chosen,
         "rejected_logprob": logprobs.rejected,

@@ -1,7 +1,7 @@
 """The manifest of a variant: what it is and how it was made.
 
-The content hash covers what decides the variant's answers: base, prompt, generation defaults,
-method and the adapter's files; not its name, date or metrics.
+The content hash covers what decides the variant's answers: base, prompt, what of the rendering the
+model sees, method and the adapter's files; not its name, date or metrics, nor where answers end.
 """
 
 from typing import Any
@@ -13,8 +13,17 @@ from kamerton.core.settings import Settings
 
 __all__ = ["FORMAT_VERSION", "BaseRecord", "DataRecord", "VariantManifest"]
 
-FORMAT_VERSION = 1
-_IDENTITY = ("base", "prompt", "generation", "method", "files")
+FORMAT_VERSION = 2
+_IDENTITY = ("prompt", "method", "files")
+# The first format hashed where answers are cut, and not whether the model thinks before them.
+_IDENTITY_1 = ("prompt", "generation", "method", "files")
+_SEEN: tuple[tuple[str, str, Any], ...] = (
+    ("render", "thinking", False),
+    ("render", "date", ""),
+    ("render", "template_arguments", {}),
+    ("adapter", "new_tokens", []),
+)
+"""What else of a recipe changes the tokens that the model sees: section, key, default."""
 
 
 class BaseRecord(Settings):
@@ -32,6 +41,11 @@ class BaseRecord(Settings):
     """Over its tokenizer."""
     template_hash: str
     """Over its chat template."""
+    templates: dict[str, str] = Field(default_factory=dict)
+    """Chat templates that training used, by name: "default", and "tool_use" where the tokenizer has
+    another for chats with tools. Variants of the first format keep none."""
+    commit: str = ""
+    """Of the Hub, where the base came from there."""
     quantise: str = "none"
     """How the weights of its blocks are held: "none", "nf4" or "int8"."""
 
@@ -97,8 +111,11 @@ class VariantManifest(Settings):
     created: str
     """UTC, ISO 8601."""
 
-    def identity(self) -> str:
+    def identity(self, version: int | None = None) -> str:
         """Hash what decides the variant's answers.
+
+        Args:
+            version: As that format of the manifest does it; as its own does when None.
 
         Returns:
             SHA-256 in hex.
@@ -108,4 +125,25 @@ class VariantManifest(Settings):
         base = {key: value for key, value in plain["base"].items() if key.endswith("_hash")}
         if self.base.quantise != "none":
             base["quantise"] = self.base.quantise
-        return hash_json({**{key: plain[key] for key in _IDENTITY}, "base": base})
+        if (version or self.format_version) == 1:
+            return hash_json({**{key: plain[key] for key in _IDENTITY_1}, "base": base})
+        seen = {
+            f"{section}.{key}": plain["recipe"].get(section, {}).get(key, default)
+            for section, key, default in _SEEN
+        }
+        # Its hash stands for the default template.
+        seen["templates"] = {
+            name: text for name, text in self.base.templates.items() if name != "default"
+        }
+        return hash_json({**{key: plain[key] for key in _IDENTITY}, "base": base, "seen": seen})
+
+    def is_same(self, other: "VariantManifest") -> bool:
+        """Tell whether two variants answer alike, whatever formats they were written in.
+
+        Args:
+            other: The other one.
+
+        Returns:
+            Whether what decides their answers is the same.
+        """
+        return self.identity(FORMAT_VERSION) == other.identity(FORMAT_VERSION)

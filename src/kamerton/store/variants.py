@@ -1,9 +1,8 @@
 """Variant folders: written whole or not at all, hashed, and refused for the wrong base.
 
 A folder holds `variant.json` (the manifest), `CARD.md`, `trained_on.txt` (a short hash of every
-question that was learned from) and for a trained variant the adapter's files in PEFT's format. The
-content hash covers what decides the variant's answers: base, prompt, generation defaults, method
-and the adapter's files; not its name, date or metrics.
+question that was learned from) and for a trained variant the adapter's files in PEFT's format.
+`VariantManifest.identity` says what its content hash covers.
 """
 
 import json
@@ -16,7 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from kamerton.core.errors import VariantError
-from kamerton.core.files import atomic_folder, hash_bytes, hash_file, write_atomically
+from kamerton.core.files import atomic_folder, hash_bytes, hash_file, hash_json, write_atomically
 from kamerton.core.settings import suggestion
 from kamerton.store.card import make_card
 from kamerton.store.manifest import FORMAT_VERSION, VariantManifest
@@ -115,10 +114,12 @@ def write_variant(
     record = None if trained_on is None else "".join(f"{one}\n" for one in sorted(trained_on))
     noted = "" if record is None else hash_bytes(record.encode())
     data = manifest.data.model_copy(update={"trained_on": noted})
-    complete = manifest.model_copy(update={"files": hashed, "data": data})
+    complete = manifest.model_copy(
+        update={"files": hashed, "data": data, "format_version": FORMAT_VERSION}
+    )
     complete = complete.model_copy(update={"content_hash": complete.identity()})
     there = _there(folder, damaged_is_none=replace)
-    if there is not None and there.content_hash == complete.content_hash:
+    if there is not None and there.is_same(complete):
         metrics = {**there.metrics, **complete.metrics}
         changes = {"metrics": metrics, "comparison": there.comparison}
         complete = complete.model_copy(update=changes)
@@ -194,7 +195,9 @@ def read_variant(folder: Path) -> Variant:
                 f"{file} is not the file the variant was written with",
                 hint="it was damaged or changed; make or fetch the variant again",
             )
-    if manifest.identity() != manifest.content_hash:
+    template = manifest.base.templates.get("default")
+    kept = template is None or hash_json(template) == manifest.base.template_hash
+    if not kept or manifest.identity() != manifest.content_hash:
         raise VariantError(f"{path} was changed after the variant was written")
     return Variant(folder, manifest)
 
@@ -224,16 +227,16 @@ def check_base(
     base: str,
     weight_hash: str,
     tokenizer_hash: str,
-    template_hash: str,
 ) -> None:
     """Refuse a base that the variant was not made for.
+
+    The chat template is no part of that: a variant keeps the one it learned with.
 
     Args:
         manifest: The variant's.
         base: Name of the base at hand.
         weight_hash: Its weights'.
         tokenizer_hash: Its tokenizer's.
-        template_hash: Its chat template's.
 
     Raises:
         VariantError: If anything differs, saying what.
@@ -241,7 +244,6 @@ def check_base(
     found = {
         "weights": (manifest.base.weight_hash, weight_hash),
         "tokenizer": (manifest.base.tokenizer_hash, tokenizer_hash),
-        "chat template": (manifest.base.template_hash, template_hash),
     }
     other = [what for what, (made_for, here) in found.items() if made_for != here]
     if other:
@@ -292,11 +294,13 @@ def find_variant(name: str, folder: Path, *, key: str = "") -> Variant:
         return read_variant(Path(name))
     known = [path.parent.name for path in folder.glob(f"*/{MANIFEST_FILE}")]
     near = suggestion(name, known, _MOST_NAMED)
-    hint = None if known else "kamerton train RECIPE makes one"
+    hint = None if known else "kamerton train RECIPE makes one; --project FOLDER looks elsewhere"
     if len(known) > _MOST_NAMED and near.startswith("; known"):
         hint = "kamerton variant list shows all"
     place = f"{key}: " if key else ""
-    raise VariantError(f"{place}there is no variant '{name}'{near}", hint=hint)
+    raise VariantError(
+        f"{place}there is no variant '{name}' in {folder.absolute()}{near}", hint=hint
+    )
 
 
 def _to_json(manifest: VariantManifest) -> str:

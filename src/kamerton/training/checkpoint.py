@@ -1,28 +1,29 @@
 """Checkpoints: one file, replaced atomically, with all that an exact resume needs.
 
 Order of examples, learning rate and dropout are functions of the seed and the step, so what
-remains to be stored is the adapter, the optimiser, the best weights so far and a few numbers.
+remains to be stored is the adapter, the optimiser and a few numbers. The best weights so far have
+files of their own.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from kamerton.core.errors import TrainingError
-from kamerton.core.files import write_atomically
+from kamerton.training.tensor_file import write_tensors
 
 __all__ = [
     "Checkpoint",
     "Counters",
     "load_checkpoint",
     "optimiser_tensors",
+    "pause_after",
     "restore_optimiser",
     "save_checkpoint",
 ]
@@ -30,6 +31,7 @@ __all__ = [
 _INT = ":int"
 _CHANGES_SHOWN = 8
 _REWARDS = "rewards."
+_LARGEST_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Counters:
         since_best: Measurements without a new best.
         seconds: Time spent in steps.
         ragged: Whether rows go through ragged attention.
+        blockwise: Whether our modules and head stand in the place of the model's own.
         failed: Whether a judge or a function failed then: it may be mended since.
     """
 
@@ -60,6 +63,7 @@ class Counters:
     since_best: int = 0
     seconds: float = 0.0
     ragged: bool = True
+    blockwise: bool = True
     failed: bool = False
 
 
@@ -71,33 +75,44 @@ class Checkpoint:
         identity: Everything that must be the same to go on exactly, as JSON.
         counters: Numbers.
         adapter: Adapter tensors.
-        best: Adapter tensors at the best held-out loss; empty before there is one.
         optimiser: Optimiser tensors by `<name>/<state>`.
     """
 
     identity: str
     counters: Counters
     adapter: Mapping[str, Tensor]
-    best: Mapping[str, Tensor]
     optimiser: Mapping[str, Tensor]
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint; a crash leaves the previous one.
+    """Write a checkpoint, tensor by tensor; a crash leaves the previous one.
 
     Args:
         path: The file.
         checkpoint: The state.
     """
     tensors = {}
-    for part in ("adapter", "best", "optimiser"):
+    for part in ("adapter", "optimiser"):
         for name, tensor in getattr(checkpoint, part).items():
-            tensors[f"{part}/{name}"] = tensor.detach().cpu().contiguous()
+            tensors[f"{part}/{name}"] = tensor
     numbers = {
         k: repr(v) if v == float("inf") else v for k, v in asdict(checkpoint.counters).items()
     }
     metadata = {"identity": checkpoint.identity, "counters": json.dumps(numbers)}
-    write_atomically(path, save(tensors, metadata))
+    write_tensors(path, tensors, metadata)
+
+
+def pause_after(took_s: float, every_s: float) -> float:
+    """Tell how long to wait before the next checkpoint: large ones take no more than 5 % of a run.
+
+    Args:
+        took_s: Seconds that the last one took.
+        every_s: Seconds as the settings say; 0 means after every step, whatever that costs.
+
+    Returns:
+        Seconds.
+    """
+    return max(every_s, took_s * (1 - _LARGEST_SHARE) / _LARGEST_SHARE) if every_s else 0.0
 
 
 def load_checkpoint(path: Path, identity: str) -> Checkpoint | None:
@@ -115,7 +130,7 @@ def load_checkpoint(path: Path, identity: str) -> Checkpoint | None:
     """
     if not path.is_file():
         return None
-    parts: dict[str, dict[str, Tensor]] = {"adapter": {}, "best": {}, "optimiser": {}}
+    parts: dict[str, dict[str, Tensor]] = {"adapter": {}, "optimiser": {}}
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -177,14 +192,10 @@ def optimiser_tensors(
         Tensors by `<name>/<state>`; whole numbers as tensors by `<name>/<state>:int`.
     """
     tensors: dict[str, Tensor] = {}
-    places: set[int] = set()
     for parameter, state in optimiser.state.items():
         for key, value in state.items():
             if isinstance(value, Tensor):
-                # A table that all parameters share would be refused by safetensors.
-                shared = value.data_ptr() in places
-                places.add(value.data_ptr())
-                tensors[f"{names[parameter]}/{key}"] = value.clone() if shared else value
+                tensors[f"{names[parameter]}/{key}"] = value
             elif isinstance(value, int):
                 tensors[f"{names[parameter]}/{key}{_INT}"] = torch.tensor(value)
     return tensors
@@ -195,19 +206,38 @@ def restore_optimiser(
     parameters: Mapping[str, torch.nn.Parameter],
     tensors: Mapping[str, Tensor],
 ) -> None:
-    """Put a flattened state back.
+    """Put a flattened state back where the optimiser itself keeps it.
 
     Args:
         optimiser: A fresh optimiser over the parameters.
-        parameters: By name.
+        parameters: By name; put their values back after this, not before.
         tensors: As `optimiser_tensors` gave them.
     """
+    stepped = {name.rpartition("/")[0] for name in tensors}
+    _make_states(optimiser, [parameters[name] for name in sorted(stepped)])
     for name, tensor in tensors.items():
         parameter_name, _, key = name.rpartition("/")
-        parameter = parameters[parameter_name]
+        state = optimiser.state[parameters[parameter_name]]
         if key.endswith(_INT):
-            optimiser.state[parameter][key.removesuffix(_INT)] = int(tensor)
+            state[key.removesuffix(_INT)] = int(tensor)
             continue
-        # Step counts stay where the optimiser keeps them, moments go to the parameter's device.
-        value = tensor.clone() if tensor.ndim == 0 else tensor.to(parameter.device)
-        optimiser.state[parameter][key] = value
+        kept: Tensor = state[key]
+        assert kept.shape == tensor.shape, f"{name} has another shape than the optimiser's"
+        kept.copy_(tensor)
+
+
+def _make_states(optimiser: torch.optim.Optimizer, stepped: Sequence[torch.nn.Parameter]) -> None:
+    """Let an optimiser make its states by a step of length zero.
+
+    Only the optimiser knows where a tensor belongs: on a GPU, fused AdamW wants its step counts
+    beside the weights, plain AdamW on the CPU, and paged states in memory of their own.
+    """
+    rates = [group["lr"] for group in optimiser.param_groups]
+    for group in optimiser.param_groups:
+        group["lr"] = 0.0
+    for parameter in stepped:
+        parameter.grad = torch.zeros_like(parameter)
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    for group, rate in zip(optimiser.param_groups, rates, strict=True):
+        group["lr"] = rate

@@ -21,6 +21,7 @@ from kamerton.adapters.adapter import load_tensors, trainable_share
 from kamerton.core.errors import InterruptedRun, KamertonError, NotFiniteError, TrainingError
 from kamerton.core.events import (
     CheckpointSaved,
+    Forecast,
     HoldoutMeasured,
     Notice,
     RunFinished,
@@ -31,15 +32,19 @@ from kamerton.core.events import (
 from kamerton.core.seeds import derive_seed
 from kamerton.data.rendering.rendered import Trainable
 from kamerton.models.base import compile_blocks
+from kamerton.models.first_check import OWN_PARTS, use_own_parts
 from kamerton.objectives.objective import Experience, Objective
+from kamerton.training.best import BestWeights
 from kamerton.training.checkpoint import (
     Checkpoint,
     Counters,
     load_checkpoint,
     optimiser_tensors,
+    pause_after,
     restore_optimiser,
     save_checkpoint,
 )
+from kamerton.training.forecast import Pace, is_known, peak_bytes, seconds_left
 from kamerton.training.memory import (
     blocks_to_recompute,
     free_bytes,
@@ -47,11 +52,12 @@ from kamerton.training.memory import (
     recompute_blocks,
     saved_bytes_per_token,
 )
-from kamerton.training.optimiser import make_optimiser
+from kamerton.training.optimiser import make_optimiser, optimiser_bytes
 from kamerton.training.plan import epoch_ends, learning_rate_at, plan_run
 from kamerton.training.rows import make_row, num_labelled, num_tokens
 from kamerton.training.scoring import References, add_gradient
-from kamerton.training.selfcheck import answers_at_odds, check_ragged, check_reference
+from kamerton.training.selfcheck import answers_at_odds, check_reference, settle_rows
+from kamerton.training.stopping import StopRequested, stoppable
 from kamerton.training.task import Outcome, Task
 
 __all__ = ["CHECKPOINT_FILE", "train"]
@@ -60,6 +66,10 @@ CHECKPOINT_FILE = "checkpoint.safetensors"
 _Result = TypeVar("_Result")
 _CHECK_TOKENS = 512
 _FEW_STEPS = 20
+_LESS_STATE = (
+    'set train.optimiser = "apollo" (or "adamw-8bit" on a GPU), train fewer weights, or take a '
+    "smaller base"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +89,8 @@ def train(task: Task, sink: Sink, should_stop: Callable[[], bool] = lambda: Fals
     Args:
         task: What to train.
         sink: Receives events.
-        should_stop: Asked after every step; True saves the state and stops.
+        should_stop: Asked after every step, and within measurements; True saves the state and
+            stops.
 
     Returns:
         How it ended.
@@ -101,17 +112,23 @@ class _Run:
         self.task, self.sink = task, sink
         self.settings = task.settings
         self.parameters = dict(task.adapter.parameters())
-        count = num_tokens if task.rollouts is None else task.rollouts.num_tokens
-        self._lengths = [count(example) for example in task.train]
+        self._count = num_tokens if task.rollouts is None else task.rollouts.num_tokens
+        self._lengths = [self._count(example) for example in task.train]
         self.plan = plan_run(self._lengths, self.settings)
         self.optimiser = make_optimiser(task.adapter, self.settings)
-        self.best: dict[str, Tensor] = {}
+        self.best = BestWeights(task.folder)
+        # The step whose best weights the last checkpoint names.
+        self.saved_best = -1
         self.parts: dict[int, Mapping[str, float]] = {}
         self.counters = Counters(tokens_per_row=self.settings.tokens_per_row)
         self.path = task.folder / CHECKPOINT_FILE
+        self.paces: list[Pace] = []
+        """Of the steps in this process."""
+        self.should_stop: Callable[[], bool] = lambda: False
 
     def finish(self, should_stop: Callable[[], bool]) -> Outcome:
         """Prepare or restore, then step to the end."""
+        self.should_stop = should_stop
         resumed = self._restore()
         facts = {} if resumed else self._prepare()
         ends = self._measured_at() if self.task.holdout else set()
@@ -138,23 +155,41 @@ class _Run:
         )
         if due:
             self._measure()
-        saved_at = time.monotonic()
+        saved_at, pause_s = time.monotonic(), self.settings.checkpoint_every_s
+        told = False
         while self.counters.step < len(self.plan) and not self._given_up():
             self._step()
             step = self.counters.step
             if step in ends:
                 self._measure()
+            if not told and is_known(self.paces) and step < len(self.plan):
+                told = True
+                self._say_forecast(ends)
             interrupted = should_stop()
-            if interrupted or time.monotonic() - saved_at >= self.settings.checkpoint_every_s:
+            if interrupted or time.monotonic() - saved_at >= pause_s:
+                began = time.monotonic()
                 self._save()
                 saved_at = time.monotonic()
+                pause_s = pause_after(saved_at - began, self.settings.checkpoint_every_s)
             if interrupted:
-                raise InterruptedRun(
-                    f"stopped after step {step} of {len(self.plan)}; the state is saved",
-                    hint="the same command goes on from here",
-                )
+                raise self._stopped()
         self._save()
         return self._outcome("early stop" if self._given_up() else "done")
+
+    def _stopped(self) -> InterruptedRun:
+        return InterruptedRun(
+            f"stopped after step {self.counters.step} of {len(self.plan)}; the state is saved",
+            hint="the same command goes on from here",
+        )
+
+    def _say_forecast(self, ends: set[int]) -> None:
+        """Predict the time that is left from the steps so far."""
+        step = self.counters.step
+        to_come = sum(self._lengths[index] for numbers in self.plan[step:] for index in numbers)
+        times = sum(end > step for end in ends)
+        measured = times * sum(map(self._count, self.task.holdout))
+        left = seconds_left(self.paces, to_come, measured)
+        self.sink(Forecast(step, left, peak_bytes(self.task.base.device)))
 
     def _measured_at(self) -> set[int]:
         """Steps after which the holdout is measured: every so many, or the ends of epochs."""
@@ -167,15 +202,23 @@ class _Run:
     def _given_up(self) -> bool:
         return 0 < self.settings.patience <= self.counters.since_best
 
+    def _keeps_best(self) -> bool:
+        """Whether there are best weights, and they are wanted."""
+        return self.settings.keep == "best" and self.counters.best_step >= 0
+
     def _restore(self) -> bool:
         checkpoint = load_checkpoint(self.path, self.task.identity)
         if checkpoint is None:
             return False
-        load_tensors(self.task.adapter, checkpoint.adapter)
         restore_optimiser(self.optimiser, self.parameters, checkpoint.optimiser)
-        self.best = dict(checkpoint.best)
+        load_tensors(self.task.adapter, checkpoint.adapter)
         self.counters = replace(checkpoint.counters, failed=False)
+        self.saved_best = self.counters.best_step
+        if self._keeps_best():
+            self.best.ensure(self.counters.best_step)
         self.task.base.ragged = self.task.base.ragged and checkpoint.counters.ragged
+        if not checkpoint.counters.blockwise:
+            use_own_parts(self.task.base)
         return True
 
     def _prepare(self) -> dict[str, float | int | str]:
@@ -201,36 +244,47 @@ class _Run:
         row = make_row(examples, base.device)
         if base.notice is not None:
             self.sink(Notice(f"padded rows: {base.notice}", "warning"))
-        else:
-            apart = make_row(examples, base.device, shared=False)
-            check = check_ragged(base, row, apart)
-            facts["self_check"] = check.difference
-            if not check.agrees:
-                base.ragged = False
-                self.sink(
-                    Notice(
-                        f"packed rows differ from plain rows by {check.difference:.3g} "
-                        f"(tolerance {check.tolerance:.3g}): falling back to padded rows",
-                        "warning",
-                    )
-                )
+        apart = make_row(examples, base.device, shared=False)
+        check, way, fallback = settle_rows(base, row, apart)
+        facts["self_check"] = check.difference
+        if fallback is not None:
+            self.sink(Notice(fallback, "warning"))
         if self.task.references is not None and self.task.starts_as_reference:
             check_reference(base, row, [self.task.references[0][index] for index in few])
         per_token = saved_bytes_per_token(base, row)
         longest = max(self._lengths)
         per_row = max(longest, min(settings.tokens_per_row, settings.tokens_per_step))
-        recomputed = {"none": 0, "all": base.num_layers}.get(settings.recompute)
-        if recomputed is None:
-            recomputed = blocks_to_recompute(
-                per_token, per_row, base.num_layers, free_bytes(base.device)
-            )
-        if recomputed and settings.recompute == "auto":
-            self.sink(Notice(f"recomputing {recomputed} of {base.num_layers} blocks to fit"))
-        self.counters = replace(self.counters, recomputed_blocks=recomputed, ragged=base.ragged)
+        recomputed = self._blocks_to_recompute(per_token, per_row, facts)
+        self.counters = replace(
+            self.counters,
+            recomputed_blocks=recomputed,
+            ragged=base.ragged,
+            blockwise=way != OWN_PARTS,
+        )
         facts["activation_bytes_per_row"] = int(per_token * per_row)
         facts["dtype"] = str(base.dtype).removeprefix("torch.")
         facts["tokens"] = sum(self._lengths)
         return facts
+
+    def _blocks_to_recompute(
+        self, per_token: float, per_row: int, facts: dict[str, float | int | str]
+    ) -> int:
+        """Choose how many blocks to recompute, beside the gradients and states that come later."""
+        base, settings = self.task.base, self.settings
+        needed = optimiser_bytes(self.parameters.values(), settings, base.device.type)
+        facts["optimiser_bytes"] = needed
+        free = free_bytes(base.device)
+        if needed > free:
+            gib = f"{needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free"
+            message = f"gradients and optimiser states will take {gib}: {_LESS_STATE}"
+            self.sink(Notice(message, "warning"))
+        if settings.recompute != "auto":
+            return base.num_layers if settings.recompute == "all" else 0
+        left = max(0, free - needed)
+        recomputed = blocks_to_recompute(per_token, per_row, base.num_layers, left)
+        if recomputed:
+            self.sink(Notice(f"recomputing {recomputed} of {base.num_layers} blocks to fit"))
+        return recomputed
 
     def _few(self) -> list[int]:
         """Choose examples of the first step for the checks before it."""
@@ -258,8 +312,9 @@ class _Run:
         for update in range(batch.updates):
             loss, parts = self._fitting(partial(self._gradient, batch, update), lengths)
             grad_norm = self._guard(loss, number)
-            self.optimiser.step()
+            self._update()
         seconds = time.monotonic() - started
+        self.paces.append(Pace(sum(planned), seconds))
         self.counters = replace(
             self.counters, step=number + 1, seconds=self.counters.seconds + seconds
         )
@@ -361,6 +416,22 @@ class _Run:
             )
         return norm
 
+    def _update(self) -> None:
+        """Move the weights; the first time, the optimiser makes its states, and may find no room.
+
+        A step that stopped half way cannot be taken again, and smaller rows would not help it.
+        """
+        try:
+            self.optimiser.step()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrainingError(
+                "out of memory in the optimiser's step: its states do not fit beside the weights "
+                "and their gradients",
+                hint=_LESS_STATE,
+            ) from error
+
     def _shrink(self, lengths: Sequence[int], error: RuntimeError) -> None:
         """Halve the rows; when they cannot get smaller, recompute blocks; else give up.
 
@@ -391,16 +462,23 @@ class _Run:
 
     def _measure(self) -> None:
         """Held-out loss, mean over the objective's units."""
-        with self._kept_if_it_fails():
-            loss, parts = self.task.measure(self.counters.tokens_per_row)
+        try:
+            with self._kept_if_it_fails(), stoppable(self.task.base, self.should_stop):
+                loss, parts = self.task.measure(self.counters.tokens_per_row)
+        except StopRequested:
+            # What goes on from here measures first.
+            self._save()
+            raise self._stopped() from None
         self.parts[self.counters.step] = parts
         self.counters = replace(self.counters, last_loss=loss, measured=self.counters.step)
         better = loss < self.counters.best_loss
         if better:
-            self.best = {name: p.detach().clone() for name, p in self.parameters.items()}
             self.counters = replace(
                 self.counters, best_loss=loss, best_step=self.counters.step, since_best=0
             )
+            if self._keeps_best():
+                self.best.save(self.counters.step, self.parameters)
+                self.best.keep_only({self.counters.step, self.saved_best})
         else:
             self.counters = replace(self.counters, since_best=self.counters.since_best + 1)
         self.sink(HoldoutMeasured(self.counters.step, loss, better, parts))
@@ -411,18 +489,19 @@ class _Run:
             identity=self.task.identity,
             counters=self.counters,
             adapter={name: p.detach() for name, p in self.parameters.items()},
-            best=self.best,
             optimiser=optimiser_tensors(self.optimiser, names),
         )
         save_checkpoint(self.path, checkpoint)
+        self.saved_best = self.counters.best_step
+        self.best.keep_only({self.saved_best})
         self.sink(CheckpointSaved(self.counters.step, self.path))
 
     def _outcome(self, reason: str) -> Outcome:
         counters = self.counters
         # The last step is always measured, so the latest loss is that of the last weights.
         kept, loss = counters.step, counters.last_loss if self.task.holdout else None
-        if self.best and self.settings.keep == "best":
-            load_tensors(self.task.adapter, self.best)
+        if self._keeps_best():
+            self.best.load(counters.best_step, self.parameters)
             kept, loss = counters.best_step, counters.best_loss
         metrics = {} if loss is None else {"holdout_loss": loss}
         self.sink(RunFinished(self.task.name, counters.step, reason, metrics))

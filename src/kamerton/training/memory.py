@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from kamerton.core.errors import ModelError
 from kamerton.models.base import Base, decoder_blocks
 from kamerton.models.heads import token_logprobs
+from kamerton.training.container import container_free_bytes
 from kamerton.training.rows import Row
 
 __all__ = [
@@ -64,11 +65,13 @@ def free_bytes(device: torch.device) -> int:
         device: Where the model is.
 
     Returns:
-        Bytes.
+        Bytes; on a CPU no more than the limit of a container leaves.
     """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
+    available = int(psutil.virtual_memory().available)
+    left = container_free_bytes()
+    return available if left is None else min(available, left)
 
 
 def blocks_to_recompute(

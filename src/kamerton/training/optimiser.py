@@ -1,15 +1,20 @@
 """The optimiser of a run: AdamW (arXiv 1711.05101), with its states in 32 or 8 bits, or APOLLO."""
 
 import logging
+from collections.abc import Iterable
 
 import torch
+from torch import Tensor
 
 from kamerton.adapters.adapter import Adapter, rate_groups
 from kamerton.core.errors import MissingExtraError, SettingsError
 from kamerton.training.apollo import Apollo
 from kamerton.training.settings import TrainSettings
 
-__all__ = ["make_optimiser"]
+__all__ = ["make_optimiser", "optimiser_bytes"]
+
+# Smaller tensors keep AdamW's states in 32 bits with bitsandbytes.
+_SMALLEST_IN_8_BITS = 4096
 
 
 def make_optimiser(adapter: Adapter, settings: TrainSettings) -> torch.optim.Optimizer:
@@ -65,3 +70,28 @@ def make_optimiser(adapter: Adapter, settings: TrainSettings) -> torch.optim.Opt
         groups, lr=settings.learning_rate, betas=betas, weight_decay=settings.weight_decay
     )
     return optimiser
+
+
+def optimiser_bytes(parameters: Iterable[Tensor], settings: TrainSettings, device: str) -> int:
+    """Tell what the first step adds to memory and later ones keep: gradients and states.
+
+    Args:
+        parameters: What learns.
+        settings: Which optimiser.
+        device: Kind of device that they are on.
+
+    Returns:
+        Bytes on that device.
+    """
+    total = 0
+    for parameter in parameters:
+        count = parameter.numel()
+        wide = states = 2 * count * parameter.element_size()
+        if settings.optimiser == "apollo" and parameter.ndim == 2:
+            states = wide * min(settings.state_rank, *parameter.shape) // min(parameter.shape)
+        elif settings.optimiser.endswith("8bit") and count >= _SMALLEST_IN_8_BITS:
+            # Paged ones leave a GPU that is full.
+            paged = settings.optimiser.startswith("paged") and device == "cuda"
+            states = 0 if paged else 2 * count
+        total += count * parameter.element_size() + states
+    return total

@@ -1,46 +1,28 @@
-"""The first-batch self-checks: packed rows must say what plain Transformers rows say, and a model
-that has not learned yet must say what its reference says."""
+"""The first-batch self-checks: our rows must say what the untouched model says with the adapter,
+and a model that has not learned yet must say what its reference says."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from kamerton.core.errors import ModelError, TrainingError
+from kamerton.models.agreement import Agreement, compare, rounded_otherwise
 from kamerton.models.base import Base
-from kamerton.models.heads import token_logprobs
+from kamerton.models.first_check import ways
 from kamerton.objectives.objective import Scored
 from kamerton.training.rows import Row
 from kamerton.training.scoring import logprobs_of
 
-__all__ = ["SelfCheck", "answers_at_odds", "check_ragged", "check_reference"]
+__all__ = ["answers_at_odds", "check_reference", "check_rows", "settle_rows"]
 
 # Largest difference of a log-probability that rounding explains, by dtype of the computation.
 _TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
 
 
-@dataclass(frozen=True, slots=True)
-class SelfCheck:
-    """How far two ways of computing the same log-probabilities are apart.
-
-    Attributes:
-        difference: Largest absolute difference of a token's log-probability.
-        tolerance: What the dtype allows.
-    """
-
-    difference: float
-    tolerance: float
-
-    @property
-    def agrees(self) -> bool:
-        """Whether rounding explains the difference."""
-        return self.difference <= self.tolerance
-
-
 @torch.no_grad()
-def check_ragged(base: Base, row: Row, apart: Row | None = None) -> SelfCheck:
-    """Compare our hidden states and head with the model's own forward pass.
+def check_rows(base: Base, row: Row, apart: Row | None = None) -> Agreement:
+    """Compare what a base says with what its untouched model says, adapter and all.
 
     Args:
         base: A base with whatever adapter is attached.
@@ -49,23 +31,48 @@ def check_ragged(base: Base, row: Row, apart: Row | None = None) -> SelfCheck:
             prompts are shared in it.
 
     Returns:
-        The comparison of the ragged path with padded rows.
+        The comparison of the row with the model's own logits, one example at a time.
+    """
+    apart = apart or row
+    reference = _model_logprobs(base, apart)
+
+    def own() -> Tensor:
+        with rounded_otherwise(base.model):
+            return _model_logprobs(base, apart)
+
+    return compare(logprobs_of(base, row), reference, base.dtype, own)
+
+
+def settle_rows(
+    base: Base, row: Row, apart: Row | None = None
+) -> tuple[Agreement, str, str | None]:
+    """Let a base with its adapter compute in the fastest way that says what its model says.
+
+    Args:
+        base: A base with whatever adapter is attached.
+        row: A small row.
+        apart: As for `check_rows`.
+
+    Returns:
+        How the way that was chosen compares, which of `ways` it is, and what to tell when it is
+        not the fastest.
 
     Raises:
-        ModelError: If our head differs from the model's even on the same padded rows.
+        ModelError: If no way says the same.
     """
-    tolerance = _TOLERANCE[base.dtype]
-    apart = apart or row
-    plain_hidden = base.plain_hidden(apart.ids, apart.layout)
-    own_head = token_logprobs(plain_hidden[apart.at], apart.targets, base.head)
-    reference = _model_logprobs(base, apart)
-    if (worst := _distance(own_head, reference)) > tolerance:
-        raise ModelError(
-            f"{base.identity.architecture} turns hidden states into logits in a way that is not "
-            f"supported: log-probabilities differ by {worst:.3g}",
-            hint="please report the model; its config may scale or cap logits under another name",
+    notice = None
+    for way in ways(base):
+        check = check_rows(base, row, apart)
+        if check.agrees:
+            return check, way, notice and f"{notice}: falling back to {way}"
+        notice = (
+            f"{way} differ from the model's own log-probabilities by {check.difference:.3g} "
+            f"(tolerance {check.tolerance:.3g})"
         )
-    return SelfCheck(_distance(logprobs_of(base, row), reference), tolerance)
+    raise ModelError(
+        f"{base.identity.architecture} computes something else with this adapter: {notice}",
+        hint="please report the model and the adapter",
+    )
 
 
 @torch.no_grad()
@@ -122,10 +129,11 @@ def answers_at_odds(parts: Mapping[str, float], dtype: torch.dtype) -> Iterator[
 
 
 def _model_logprobs(base: Base, row: Row) -> Tensor:
-    """Log-probabilities through the model's own head, one example at a time."""
+    """Log-probabilities through the model's own forward pass, one example at a time."""
     parts = []
+    # A trained prompt is read by packed rows.
     pasts = [base.plain_past(1) for _ in row.layout.segments]
-    with base.attention("sdpa" if base.model._supports_sdpa else "eager"):
+    with base.untouched():
         for number, segment in enumerate(row.layout.segments):
             mine = row.answers == number
             ids = row.ids[segment.start : segment.stop]
@@ -136,9 +144,3 @@ def _model_logprobs(base: Base, row: Row) -> Tensor:
             logprobs = logits[at].log_softmax(-1)
             parts.append(logprobs.gather(1, row.targets[mine, None]).squeeze(1))
     return torch.cat(parts)
-
-
-def _distance(a: Tensor, b: Tensor) -> float:
-    difference = float((a - b).abs().max())
-    # NaN compares as small with everything.
-    return difference if difference == difference else float("inf")

@@ -47,7 +47,8 @@ class TrainSettings(Settings):
     keep: Literal["best", "last"] = "best"
     """Which weights become the variant; "best" needs a holdout, else the last are kept."""
     checkpoint_every_s: float = Field(default=30.0, ge=0)
-    """Save a resumable state every so many seconds (0: after every step)."""
+    """Save a resumable state every so many seconds (0: after every step). Large states are saved
+    less often: saving takes no more than a twentieth of the time."""
     recompute: Literal["auto", "none", "all"] = "auto"
     """Recompute decoder blocks in the backward pass: slower by up to a third, far less memory.
     "auto" recomputes as many as are needed to fit."""

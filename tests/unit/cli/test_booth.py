@@ -3,12 +3,14 @@
 import io
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from kamerton.cli.booth import Booth
-from kamerton.core.protocols import Chat, Generation
+from kamerton.cli.chat import _answer
+from kamerton.core.protocols import Chat, Generation, Score, TokenEvent
 from kamerton.data.dataset import load_examples
 from kamerton.data.examples import PreferenceExample
 from kamerton.flows.chat import Conversation
@@ -79,8 +81,43 @@ def test_no_vote_is_no_row(
     assert not (tmp_path / "votes.jsonl").exists()
 
 
-@pytest.mark.parametrize(("one", "other"), [("same", "same"), ("good", "")])
+@pytest.mark.parametrize(("one", "other"), [("same", "same"), ("good", ""), ("a  b\n", " a b")])
 def test_nothing_to_learn_from_is_no_row(one: str, other: str, tmp_path: Path, monkeypatch) -> None:
     conversation = Conversation({"a": says(one), "b": says(other)}, Generation(max_tokens=50))
     voted(conversation, tmp_path / "votes.jsonl", "1\n1\n1\n", monkeypatch)
     assert not (tmp_path / "votes.jsonl").exists()
+
+
+class Thinker:
+    """Thinks before it answers."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def stream(self, chats: Sequence[Chat], generation: Generation) -> Iterator[TokenEvent]:
+        for index in range(len(chats)):
+            yield TokenEvent(index, "", reasoning="It is ")
+            yield TokenEvent(index, "", reasoning="noon.")
+            yield TokenEvent(index, self.text, "stop")
+
+    def score(self, chats: Sequence[Chat], answers: Sequence[Sequence[str]]) -> list[list[Score]]:
+        raise NotImplementedError
+
+
+def test_reasoning_is_kept_apart_from_answers_and_votes(tmp_path: Path, monkeypatch) -> None:
+    conversation = Conversation({"a": Thinker("Yes."), "b": says("No")}, Generation(max_tokens=50))
+    path = tmp_path / "votes.jsonl"
+    voted(conversation, path, "1\n\n\n", monkeypatch)
+    row = json.loads(path.read_text())
+    side = "chosen" if row["better"] == "a" else "rejected"
+    assert (row[side], row[f"{side}_reasoning"]) == ("Yes.", "It is noon.")
+    assert len([key for key in row if key.endswith("_reasoning")]) == 1
+    assert "noon" not in json.dumps([*conversation.turns["a"], *conversation.turns["b"]])
+    assert isinstance(load_examples(path).examples[0], PreferenceExample)
+
+
+def test_reasoning_is_shown_as_a_message_and_is_no_data(capsys) -> None:
+    _answer(Conversation({"a": Thinker("Yes.")}, Generation(max_tokens=50)), "Open?")
+    said = capsys.readouterr()
+    assert said.out == "Yes.\n"
+    assert "It is noon." in said.err

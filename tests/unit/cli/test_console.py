@@ -1,14 +1,19 @@
 """What is seen while something runs."""
 
 import io
+import itertools
+import signal
 
+import pytest
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from kamerton.cli import console
 from kamerton.cli.audit_table import print_audit
-from kamerton.core.events import Notice, RunStarted, StepDone
+from kamerton.cli.stopping import stop_flag
+from kamerton.core.durations import duration_text
+from kamerton.core.events import Forecast, Notice, RunFinished, RunStarted, StepDone
 from kamerton.core.events import Progress as ProgressEvent
 from kamerton.data.audit.audit import audit
 from kamerton.data.dataset import load_examples
@@ -43,20 +48,95 @@ def test_a_log_names_each_task_once_and_keeps_brackets(capsys) -> None:
     ]
 
 
-def test_a_log_says_now_and_then_how_far_a_long_task_is(capsys, monkeypatch) -> None:
+def test_a_log_says_only_what_is_new_of_a_task_that_waits_for_its_turn() -> None:
+    file = io.StringIO()
     seconds = iter([0, 10, 31, 40, 62, 95, 96])
-    terminal = Console(stderr=True, highlight=False, markup=False, width=200)
-    sink = console._Bars(
-        Progress(console=terminal, disable=True), announce=True, clock=lambda: next(seconds)
-    )
+    bars = Progress(console=Console(file=file, width=200), disable=True)
+    sink = console._Bars(bars, announce=True, clock=lambda: next(seconds))
     for done in (0, 10, 20, 25, 40, 40, 60):
         sink(ProgressEvent("asking base", done, 60))
-    assert capsys.readouterr().err.splitlines() == [
+    assert file.getvalue().splitlines() == [
         "asking base",
+        "asking base: 10/60, about 50 s left",
         "asking base: 20/60, about 62 s left",
+        "asking base: 25/60, about 56 s left",
         "asking base: 40/60, about 31 s left",
-        "asking base: 60/60",
     ]
+
+
+def test_a_log_gets_a_line_now_and_then(monkeypatch) -> None:
+    file = io.StringIO()
+    log = Console(file=file, width=200)
+    now = [0.0]
+    sink = console._Bars(Progress(console=log, disable=True), announce=True, clock=lambda: now[0])
+    times: list[float] = []
+    for step in range(1, 2001):
+        now[0] = 10.0 * step
+        before = len(file.getvalue())
+        sink(StepDone(step, 2000, 0.5, 1e-3, 1.0, 1000, 500, 1.0))
+        if len(file.getvalue()) > before:
+            times.append(now[0])
+    lines = file.getvalue().splitlines()
+    assert lines[:2] == [
+        "training",
+        "training: 4/2,000, loss 0.500  1,000 tokens/s, about 5 h 33 min left",
+    ]
+    # Half a minute at first, a tenth of the time so far later on: never silent, never a flood.
+    gaps = [after - before for before, after in itertools.pairwise(times)]
+    assert gaps[:5] == [30.0] * 5
+    assert max(gaps) <= 2010.0
+    assert len(lines) < 70
+
+
+def test_a_short_task_in_a_log_says_every_tenth() -> None:
+    file = io.StringIO()
+    now = [0.0]
+    bars = Progress(console=Console(file=file, width=200), disable=True)
+    sink = console._Bars(bars, announce=True, clock=lambda: now[0])
+    for done in range(51):
+        now[0] = 1.2 * done
+        sink(ProgressEvent("asking base", done, 50, "questions"))
+    assert file.getvalue().splitlines() == [
+        "asking base",
+        *(
+            f"asking base: {done}/50 questions, about {1.2 * (50 - done):.0f} s left"
+            for done in range(5, 50, 5)
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(4.4, "4 s"), (100, "2 min"), (3600, "60 min"), (7300, "2 h 2 min"), (7200, "2 h")],
+)
+def test_durations_are_rough(seconds: float, said: str) -> None:
+    assert duration_text(seconds) == said
+
+
+def test_a_forecast_says_time_and_memory(capsys) -> None:
+    with console.progress_sink() as sink:
+        sink(Forecast(4, seconds=750, peak_bytes=3 << 29))
+        sink(Forecast(4, seconds=3, peak_bytes=3 << 29))
+    assert capsys.readouterr().err.splitlines() == [
+        "about 12 min to go, measurements included; memory at most 1.5 GiB so far"
+    ]
+
+
+def test_a_stop_signal_is_gentle_only_while_there_is_something_to_save(capsys) -> None:
+    with stop_flag() as stop:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        stop.watch(RunStarted("id", "lora", num_steps=10, first_step=0))
+        signal.raise_signal(signal.SIGTERM)
+        assert stop()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert "stopping after this step" in capsys.readouterr().err
+    with stop_flag() as stop:
+        stop.watch(RunStarted("id", "lora", num_steps=10, first_step=0))
+        stop.watch(RunFinished("id", 10, "done"))
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_the_training_line_fits_80_columns(monkeypatch) -> None:
@@ -80,6 +160,7 @@ def test_an_audit_keeps_brackets_and_shows_short_places(tmp_path, monkeypatch, c
     assert text.startswith("desk [1].csv: 3 of 3 rows")
     assert "[bold] 2, [/x] 1" in text
     assert "(line 3)" in text
+    assert "\nwarning: only 3 examples: results" in text
     assert str(tmp_path) not in text
 
 

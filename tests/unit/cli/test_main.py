@@ -107,6 +107,20 @@ def test_a_terminal_without_our_letters_gets_their_numbers(tmp_path: Path) -> No
     assert b"\x1b" not in done.stdout
 
 
+def test_check_says_what_it_took_and_what_comes_next(tmp_path: Path) -> None:
+    row = '{"subject": "s", "body": "b", "topic": "t", "note": "n"}\n'
+    (tmp_path / "d.jsonl").write_text(row * 3)
+    columns = r'data.columns={text = "{subject}\n{body}", label = "topic"}'
+    done = spoken(["check", "d.jsonl", "--set", columns], tmp_path)
+    lines = [" ".join(line.split()) for line in done.stdout.decode().splitlines()]
+    assert r"columns text = {subject}\n{body}, label = topic" in lines
+    assert "not learned note" in lines
+    following = f"next: kamerton check d.jsonl --set '{columns}' --show 3"
+    assert done.stderr.decode().splitlines()[-1] == following
+    done = spoken(["check", "d.jsonl", "--set", columns, "--json"], tmp_path)
+    assert b"next:" not in done.stderr
+
+
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text('{"text": "hello there"}\n' * 3)
     command = f"{sys.executable} -m kamerton check d.jsonl | true; echo ${{PIPESTATUS[0]}}"
@@ -116,6 +130,18 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     assert done.stdout.strip() == "141"
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["faq.tsv", "faq.jsonl.gz", "FAQ.PARQUET"])
+def test_data_is_no_recipe(name: str, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(b"question\tanswer\n")
+    status, text = failed(["train", name], capsys, monkeypatch)
+    assert status == 2
+    lines = text.splitlines()
+    assert lines[0] == f"error: {name}: this is data, and train takes a recipe"
+    assert f'[data] has train = "{name}"' in lines[1]
+    assert f"kamerton check {name}" in lines[1]
 
 
 @pytest.mark.parametrize(
@@ -140,3 +166,25 @@ def test_an_error_about_the_system_hints_at_its_cause(capsys, monkeypatch) -> No
     _, text = failed(["train"], capsys, monkeypatch)
     assert text.splitlines()[0] == "error: runs/x: No space left on device"
     assert text.splitlines()[1].startswith("hint: make room on the disk")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "r.toml", "--project", "typo"], "--project: there is no folder typo"),
+        (["chat", "desk", "--project", "typo"], "--project: there is no folder typo"),
+        (["chat", "a", "b", "--votes", "typo/v.jsonl"], "--votes: there is no folder typo"),
+        (["variant", "merge", "desk", "typo/out"], "FOLDER: there is no folder typo"),
+        (["variant", "export", "desk", "--to", "typo/out"], "--to: there is no folder typo"),
+    ],
+)
+def test_mistyped_folders_are_not_made(
+    arguments, said, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.toml").write_text('name = "desk"\ndata.train = "d.jsonl"\n')
+    status, text = failed(arguments, capsys, monkeypatch)
+    assert status == 2
+    assert text.splitlines()[0] == f"error: {said}"
+    assert text.splitlines()[1].endswith("mkdir -p typo makes it")
+    assert [path.name for path in tmp_path.iterdir()] == ["r.toml"]

@@ -24,6 +24,7 @@ def test_holdout_is_a_share_or_a_file(holdout):
         ({"format": "chats"}, "data: format:"),
         ({"columns": {"mesages": "x"}}, "unknown field 'mesages'; did you mean 'messages'?"),
         ({"columns": {"text": ""}}, "'text' must name a column"),
+        ({"columns": {"messages": "{a} {b}"}}, "'messages' must name one column, got the template"),
         ({"encoding": "cp9999"}, "must be 'auto' or a text encoding, got 'cp9999'"),
         ({"encoding": "base64"}, "must be 'auto' or a text encoding, got 'base64'"),
         ({"max_unusable": 1.5}, "data: max_unusable:"),

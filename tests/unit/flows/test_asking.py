@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from kamerton.core.events import Event, Notice
-from kamerton.core.protocols import Engine
+from kamerton.core.protocols import Engine, ToolCall
 from kamerton.evaluation.comparison import compare
-from kamerton.evaluation.task import Answers, Item, run_items
+from kamerton.evaluation.task import Answers, Item, ReadCalls, run_items
 from kamerton.flows.asking import ask_in_turn, rounds_of
 from kamerton.testing import FakeEngine
 from tests.unit.evaluation.compared import SETTINGS, labelled, spoken
@@ -32,9 +32,9 @@ class Fake:
         yield FakeEngine(lambda chat: f"{chat[-1]['content']} by {self.name}")
 
     def answer(
-        self, engine: Engine, items: Any, _asked: Any, settings: Any, report: Any
+        self, engine: Engine, items: Any, _asked: Any, settings: Any, report: Any, read_calls: Any
     ) -> Answers:
-        answers = run_items(engine, self.name, items, settings, report)
+        answers = run_items(engine, self.name, items, settings, report, read_calls)
         return replace(answers, seconds=(next(self.seconds),) * len(items))
 
     def with_losses(self, _base: Any, answers: Answers, asked: Any) -> Answers:
@@ -42,7 +42,10 @@ class Fake:
 
 
 def ask(
-    items: list[Item], seconds: list[float] | None = None, tick: float = 0.0
+    items: list[Item],
+    seconds: list[float] | None = None,
+    tick: float = 0.0,
+    read_calls: ReadCalls | None = None,
 ) -> tuple[list[Answers], list[str], list[Event]]:
     turns: list[str] = []
     events: list[Event] = []
@@ -50,7 +53,16 @@ def ask(
     how: Any = [items, items]
     base: Any = None
     clock = (tick * number for number in count())
-    answers = ask_in_turn(base, fakes, items, how, SETTINGS, events.append, clock=clock.__next__)
+    answers = ask_in_turn(
+        base,
+        fakes,
+        items,
+        how,
+        SETTINGS,
+        events.append,
+        read_calls=read_calls,
+        clock=clock.__next__,
+    )
     return answers, turns, events
 
 
@@ -77,6 +89,21 @@ def test_answers_are_those_of_asking_all_at_once(items: list[Item]) -> None:
     # The losses are measured once, on all items.
     assert (first.holdout_loss, second.holdout_loss) == (len(items), len(items))
     assert compare(items, [first, second], SETTINGS, against=["a"]).num_items == len(items)
+
+
+def test_calls_are_read_in_every_round_and_stay_beside_their_texts() -> None:
+    (first, _), _, _ = ask(spoken(17), read_calls=lambda text: (ToolCall(text, "{}"),))
+    assert [call.name for (call,) in first.calls] == list(first.texts)
+
+
+def test_gaps_and_worths_of_pairs_keep_their_places() -> None:
+    items = [
+        replace(item, labels=("worse", f"{item.chat[-1]['content']} by a"), pair=True)
+        for item in labelled(13)
+    ]
+    (first, second), _, _ = ask(items)
+    assert (first.gaps, second.gaps) == ((10.0,) * 13, (0.0,) * 13)
+    assert len(first.worths) == 13
 
 
 def test_another_job_for_a_while_does_not_move_the_cost() -> None:

@@ -1,6 +1,8 @@
 """Measuring variants against prompting: what is asked, what is set aside, what is written down."""
 
 import json
+import shutil
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 
 from kamerton.core.errors import DataError, EvaluationError, SettingsError
 from kamerton.core.events import Event, Notice
+from kamerton.core.protocols import TokenEvent
 from kamerton.flows.evaluate import Evaluated, evaluate_variants, evaluation_settings
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.report import ensure_writable
@@ -278,3 +281,71 @@ def test_a_place_without_room_for_a_report_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(EvaluationError, match="cannot be written"):
         ensure_writable(tmp_path / "file" / "report.html")
+
+
+TOOL = {"name": "get_weather", "parameters": {"type": "object", "properties": {}}}
+
+
+def with_calls(num: int, first: int = 0) -> list[dict[str, Any]]:
+    return [
+        {
+            "messages": [
+                {"role": "user", "content": f"weather in town {n}?"},
+                {
+                    "role": "assistant",
+                    "tool_calls": [{"name": "get_weather", "arguments": {"town": n, "in": "C"}}],
+                },
+            ],
+            "tools": [TOOL],
+        }
+        for n in range(first, first + num)
+    ]
+
+
+@pytest.fixture
+def base_with_tools(tmp_path: Path) -> dict[str, str]:
+    """Nano without its own template: the plain one that is supplied knows tools."""
+    folder = tmp_path / "base"
+    shutil.copytree(str(files("kamerton.models") / "nano"), folder)
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    del config["chat_template"]
+    path.write_text(json.dumps(config))
+    return {"id": str(folder), "dtype": "float32"}
+
+
+def test_calls_are_asked_with_their_tools_and_compared(
+    project: Project, base_with_tools: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Any] = []
+
+    class Calls:
+        """Calls with its keys in another order; each third call has a wrong argument."""
+
+        def stream(self, chats: Any, generation: Any, tools: Any) -> Any:
+            shown.extend(tools)
+            for index, chat in enumerate(chats):
+                town = int(chat[-1]["content"].split()[-1].rstrip("?"))
+                wrong = town if town % 3 else 99
+                call = {"name": "get_weather", "arguments": {"in": "C", "town": wrong}}
+                yield TokenEvent(index, f"<tool_call>{json.dumps(call)}</tool_call>", "stop")
+
+    measured = {"max_tokens": 4, "shots": 0, "resamples": 100}
+    variant = project.make(with_calls(7), with_calls(6), base=base_with_tools, evaluate=measured)
+    # The embedded engine must take the tools too.
+    prompts = dict(project.evaluate(variant).prompts)
+    assert all('"get_weather"' in prompts[name] for name in ("zero-shot", "desk"))
+    monkeypatch.setattr("kamerton.flows.contestants.engine_of", lambda *_: Calls())
+    comparison = project.evaluate(variant).comparison
+    assert comparison.metrics == ("tool calls", "tool names")
+    assert comparison.measure("tool calls", "desk").value == pytest.approx(4 / 6)
+    assert comparison.measure("tool names", "desk").value == 1
+    assert len(shown) == 12
+    assert all(tools[0]["function"]["name"] == "get_weather" for tools in shown)
+
+
+def test_tools_that_the_template_cannot_show_are_refused_once(project: Project) -> None:
+    variant = project.make(with_calls(7), with_calls(3, first=7))
+    with pytest.raises(EvaluationError, match="3 of 3 held-out examples have tools") as caught:
+        project.evaluate(variant)
+    assert "take a base that knows tools" in str(caught.value.hint)

@@ -2,9 +2,13 @@
 
 import pytest
 
+from kamerton.adapters.full import FullSettings
+from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.core.events import Notice
+from kamerton.core.settings import Settings
 from kamerton.flows import findings
 from kamerton.models.load import load_base
+from tests.shapes import tiny_base
 
 
 @pytest.mark.parametrize(
@@ -14,8 +18,31 @@ from kamerton.models.load import load_base
 def test_16_bits_on_a_cpu_without_them_are_warned_of(
     dtype: str, fast: bool, told: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(findings, "has_fast_bf16", lambda device: fast)
+    monkeypatch.setattr(findings, "has_bf16", lambda device: fast)
     seen: list[Notice] = []
     findings.say_slow_dtype(load_base("builtin:nano", dtype=dtype), seen.append)
     assert [notice.level for notice in seen] == ["warning"] * told
     assert all("bfloat16" in notice.message for notice in seen)
+
+
+@pytest.mark.parametrize(
+    ("shape", "quantise", "adapter", "told"),
+    [
+        ("gpt_oss", "none", LoraSettings(), ["adapter.targets"]),
+        ("gpt_oss", "nf4", LoraSettings(), ["base.quantise", "adapter.targets"]),
+        ("gpt_oss", "none", LoraSettings(targets=("q_proj",)), []),
+        ("gpt_oss", "none", FullSettings(), []),
+        ("llama", "nf4", LoraSettings(), []),
+    ],
+)
+def test_experts_that_are_left_out_are_said(
+    shape: str, quantise: str, adapter: Settings, told: list[str]
+) -> None:
+    base = tiny_base(shape, quantise=quantise)
+    seen: list[Notice] = []
+    findings.say_fused_experts(base, adapter, seen.append)
+    assert [notice.message.split(" = ")[0].split(":")[0] for notice in seen] == told
+    # 4 experts of 3 * 64 * 96 numbers in each of 3 blocks.
+    share = 3 * 4 * 3 * 64 * 96 / base.identity.num_parameters
+    assert all(f": {100 * share:.0f} % of the base's weights" in n.message for n in seen)
+    assert all(n.level == "warning" and "gate_up_proj" in n.message for n in seen)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from transformers import GenerationMixin
 
 from kamerton.core.errors import VariantError
 from kamerton.flows.export import export_variant
@@ -33,6 +34,19 @@ def variants(tmp_path_factory) -> dict[str, Variant]:
         one = make_variant(recipe, folder, Workspace(folder), lambda event: None)
         made[name] = read_variant(one.variant.folder)
     return made
+
+
+HEADS = ('{ kind = "lora", targets = ["head"] }', '{ kind = "full", parts = ["head"] }')
+
+
+@pytest.mark.parametrize("adapter", HEADS)
+def test_the_head_alone_can_learn(tmp_path: Path, adapter: str) -> None:
+    """Hidden states stay as they are then; the answers do not."""
+    path = make_project(tmp_path, num_rows=12)
+    options = (f"adapter={adapter}", "train.max_steps=4", "train.learning_rate=1e-2")
+    made = make_variant(Recipe.read(path, options), tmp_path, Workspace(tmp_path), lambda _: None)
+    metrics = made.variant.manifest.metrics
+    assert metrics["holdout_loss"] < metrics["holdout_loss_base"]
 
 
 @pytest.mark.parametrize("method", list(METHODS))
@@ -74,3 +88,17 @@ def test_scales_and_parts_are_exported(variants: dict[str, Variant], tmp_path: P
         assert merged.largest < 1e-3 * merged.moved
     with pytest.raises(VariantError, match="PEFT has no format"):
         export_variant(variants["full"], tmp_path / "other", "peft")
+
+
+def test_a_written_model_must_generate(
+    variants: dict[str, Variant], tmp_path: Path, monkeypatch
+) -> None:
+    """As in another program: through its own forward pass, cache and generation settings."""
+
+    def fails(*_, **__):
+        raise ValueError("temperature must be positive")
+
+    monkeypatch.setattr(GenerationMixin, "generate", fails)
+    with pytest.raises(VariantError, match="does not generate: temperature must be positive"):
+        export_variant(variants["ia3"], tmp_path / "merged", "merged")
+    assert not (tmp_path / "merged").exists()

@@ -90,9 +90,9 @@ def test_a_variant_goes_on_from_another_and_is_held_near_it(project: Project, de
     assert manifest.objective == "dpo"
     metrics = manifest.metrics
     assert metrics["holdout_loss"] < math.log(2)
-    assert metrics["holdout_accuracy"] > 0.9
+    assert metrics["holdout_reward_accuracy"] > 0.9
     assert metrics["holdout_margin"] > 0
-    assert project.of(HoldoutMeasured)[-1].parts["accuracy"] > 0.9
+    assert project.of(HoldoutMeasured)[-1].parts["reward_accuracy"] > 0.9
     assert metrics["holdout_distance"] > 0.1
     kept = list(project.workspace.references.iterdir())
     assert len(kept) == 2
@@ -107,6 +107,13 @@ def test_preference_accuracy_is_compared(project: Project, desk: Made) -> None:
     found = evaluate_variants([better], project.workspace, lambda event: None).comparison
     assert found.metrics == ("preference accuracy",)
     assert found.measure("preference accuracy", "better").value > 0.9
+    # Training and evaluation give both numbers, and the same ones.
+    metrics = better.manifest.metrics
+    measured = found.measure("preference accuracy", "better").value
+    assert measured == pytest.approx(metrics["holdout_preference_accuracy"])
+    rewarded = found.cost("better").reward_accuracy
+    assert rewarded == pytest.approx(metrics["holdout_reward_accuracy"])
+    assert found.cost("zero-shot").reward_accuracy is None
     free = Recipe.parse(
         {**better.manifest.recipe, "evaluate": {"checks": [{"kind": "refusal"}], "max_tokens": 4}}
     ).evaluate
@@ -197,7 +204,7 @@ def test_others_need_no_reference(project: Project, objective: dict[str, Any]) -
     before = set(project.workspace.references.glob("*"))
     made = project.make("-".join(objective.values()), "pairs", objective)
     metrics = made.variant.manifest.metrics
-    assert metrics["holdout_accuracy"] > 0.8
+    assert metrics["holdout_reward_accuracy"] > 0.8
     assert metrics["holdout_loss"] < metrics["holdout_loss_base"]
     assert set(project.workspace.references.glob("*")) == before
 
@@ -207,6 +214,45 @@ def test_kto_learns_from_verdicts_and_from_pairs(project: Project, data: str) ->
     made = project.make(f"kto-{data}", data, {"kind": "kto"})
     metrics = made.variant.manifest.metrics
     assert metrics["holdout_good_change"] > metrics["holdout_bad_change"]
+    # What `next:` names after training.
+    found = evaluate_variants([made.variant], project.workspace, lambda event: None).comparison
+    metric = "liked above disliked" if data == "verdicts" else "preference accuracy"
+    assert found.metrics == (metric,)
+    measured = found.measure(metric, made.variant.name).value
+    assert measured > 0.9
+    if data == "verdicts":
+        assert measured == pytest.approx(metrics["holdout_liked_above_disliked"], abs=1e-6)
+    assert found.cost(made.variant.name).holdout_loss is not None
+
+
+def test_kto_measures_on_a_holdout_of_one_liked_prompt(project: Project) -> None:
+    """Of twelve questions with five liked answers each, the holdout holds one question."""
+    rows = [
+        {"prompt": f"Is box {n % 12} here?", "completion": f"Yes, {n} left.", "label": True}
+        for n in range(60)
+    ]
+    project.write("liked", rows)
+    brief = {"train": {"max_steps": 1, "tokens_per_step": 400, "learning_rate": 1e-3}}
+    made = project.make("liked", "liked", {"kind": "kto"}, **brief)
+    assert "holdout_good_change" in made.variant.manifest.metrics
+    notices: list[Event] = []
+    found = evaluate_variants([made.variant], project.workspace, notices.append)
+    assert found.comparison.metrics == ("exact",)
+    assert any("all held-out answers are liked" in str(event) for event in notices)
+
+
+def test_questions_of_feedback_are_asked_once(project: Project) -> None:
+    brief = {"train": {"max_steps": 1, "tokens_per_step": 400, "learning_rate": 1e-3}}
+    variant = project.make("kto-asked", "verdicts", {"kind": "kto"}, **brief).variant
+    checks = [{"kind": "refusal"}, {"kind": "exact"}]
+    free = Recipe.parse(
+        {**variant.manifest.recipe, "evaluate": {"checks": checks, "max_tokens": 4, "shots": 0}}
+    ).evaluate
+    asked = evaluate_variants([variant], project.workspace, lambda event: None, settings=free)
+    chats = [repr(item.chat) for item in asked.items]
+    assert len(set(chats)) == len(chats) < variant.manifest.data.num_holdout
+    assert all(item.good for item in asked.items)
+    assert asked.comparison.metrics == ("refusal", "exact")
 
 
 def test_new_tokens_that_begin_otherwise_have_another_reference(project: Project) -> None:
@@ -260,7 +306,7 @@ def test_answers_that_become_less_probable_are_explained(project: Project, desk:
         ("chats", {"kind": "kto"}, {}, DataError, "answers with a verdict"),
         (
             "pairs", {"kind": "dpo"}, {"start": "dsk"}, VariantError,
-            "start: there is no variant 'dsk'; did you mean 'desk'",
+            "did you mean 'desk'",
         ),
         (
             "pairs", {"kind": "dpo"}, {"adapter": {"kind": "fusion", "variants": ["dsk", "desk"]}},

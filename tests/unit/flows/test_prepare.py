@@ -1,5 +1,8 @@
 """What stands before every example: demonstrations from all kinds of examples."""
 
+from pathlib import Path
+
+from kamerton.core.events import Event, Notice
 from kamerton.data.examples import (
     Example,
     FeedbackExample,
@@ -8,8 +11,11 @@ from kamerton.data.examples import (
     PreferenceExample,
     TextExample,
 )
-from kamerton.flows.prepare import make_prompt
+from kamerton.data.rendering.rendered import RenderSettings
+from kamerton.flows.prepare import make_prompt, read_examples, renderer_of
 from kamerton.flows.recipe import Recipe
+from kamerton.models.load import load_base
+from tests.unit.data.files import write_jsonl
 
 HERE = Place("rows.jsonl", 1)
 
@@ -56,3 +62,24 @@ def test_what_was_rejected_anywhere_is_not_shown() -> None:
 
 def test_plain_text_shows_nothing() -> None:
     assert shown([TextExample(HERE, "It was the year 1.")]) == []
+
+
+def test_text_that_nothing_learns_from_is_named(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A", "mood": "x"}]
+    write_jsonl(tmp_path, [{"messages": turns, "note": "n"}, {"messages": turns}], "x.jsonl")
+    events: list[Event] = []
+    data = {"train": "x.jsonl", "holdout": 0}
+    read_examples(Recipe.parse({"name": "x", "data": data}), tmp_path, events.append)
+    notices = [event.message for event in events if isinstance(event, Notice)]
+    assert len(notices) == 1
+    assert "nothing learns from the columns note and the keys of turns mood of" in notices[0]
+
+
+def test_all_ends_of_the_base_end_its_answers() -> None:
+    base = load_base("builtin:nano", dtype="float32", device="cpu")
+    assert base.ends == (1,)
+    usual = renderer_of(base, RenderSettings()).stop_ids
+    assert usual == {1}
+    base.model.generation_config.eos_token_id = [1, 7]
+    assert base.ends == (1, 7)
+    assert renderer_of(base, RenderSettings()).stop_ids == {1, 7}

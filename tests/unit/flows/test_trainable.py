@@ -110,8 +110,19 @@ def test_a_long_answer_to_another_prompt_is_cut() -> None:
 
 
 def test_one_prompt_has_nothing_to_compare_with() -> None:
-    with pytest.raises(DataError, match="at least two different prompts"):
-        list(makers_of(renderer_of("chatml"), Prompt(), [PAIR], "feedback", "kto"))
+    renderer, none = renderer_of("chatml"), Prompt()
+    with pytest.raises(DataError, match="one prompt among the 1 held-out examples"):
+        list(makers_of(renderer, none, [PAIR], "feedback", "kto", what="held-out examples"))
+    with pytest.raises(DataError, match="one prompt among the 2 examples"):
+        list(makers_of(renderer, none, [PAIR, PAIR], "feedback", "kto", learned=[PAIR]))
+
+
+def test_a_holdout_of_one_prompt_is_compared_with_answers_that_were_learned() -> None:
+    other = FeedbackExample(at(7), (message("user", "Why?"),), (message("assistant", "So."),), True)
+    renderer = renderer_of("chatml")
+    makers = list(makers_of(renderer, Prompt(), [PAIR], "feedback", "kto", learned=[PAIR, other]))
+    rows = [row for make in makers for row in make()]
+    assert [renderer.show(row.answers[1])[-1].text for row in rows] == ["So.<|im_end|>"] * 2
 
 
 def test_pairs_come_along_where_they_are_learned_from() -> None:

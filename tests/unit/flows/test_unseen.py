@@ -6,7 +6,13 @@ import pytest
 
 from kamerton.core.errors import EvaluationError, VariantError
 from kamerton.core.events import Event, Notice
-from kamerton.data.examples import ChatExample, ClassificationExample, Place, PreferenceExample
+from kamerton.data.examples import (
+    ChatExample,
+    ClassificationExample,
+    FeedbackExample,
+    Place,
+    PreferenceExample,
+)
 from kamerton.flows.contestants import Measurable
 from kamerton.flows.unseen import trained_questions, unseen
 from kamerton.prompting.prompt import Prompt
@@ -67,14 +73,25 @@ def test_questions_are_told_apart_by_content_whatever_their_format(tmp_path: Pat
     assert unseen(held, [learned], {}, Heard())[0] == [question(11)]
 
 
-def test_worked_examples_count_as_seen_without_their_system_text() -> None:
-    turns = (
-        {"role": "user", "content": "Where is order 1?"},
-        {"role": "assistant", "content": "delivery"},
-    )
-    chat = ChatExample(PLACE, ({"role": "system", "content": "Be kind."}, *turns))
-    prompts = {"1-shot": Prompt(demonstrations=(tuple(map(dict, turns)),))}
-    left, seen = unseen([chat, question(2)], [], prompts, Heard())
+SYSTEM = {"role": "system", "content": "Be kind."}
+TURNS = (
+    {"role": "user", "content": "Where is order 1?"},
+    {"role": "assistant", "content": "delivery"},
+)
+
+
+@pytest.mark.parametrize(
+    "example",
+    [
+        ChatExample(PLACE, (SYSTEM, *TURNS)),
+        PreferenceExample(PLACE, (SYSTEM, TURNS[0]), TURNS[1:], (SYSTEM,)),
+        FeedbackExample(PLACE, (SYSTEM, TURNS[0]), TURNS[1:], good=False),
+    ],
+    ids=lambda example: type(example).__name__,
+)
+def test_worked_examples_count_as_seen_without_their_system_text(example: Measurable) -> None:
+    prompts = {"1-shot": Prompt(demonstrations=(tuple(map(dict, TURNS)),))}
+    left, seen = unseen([example, question(2)], [], prompts, Heard())
     assert left == [question(2)]
     assert "1-shot shows 1" in seen
 

@@ -10,12 +10,16 @@ from kamerton.core.errors import ModelError
 from kamerton.core.protocols import Engine, Generation
 from kamerton.data.rendering.rendered import RenderSettings
 from kamerton.data.rendering.renderer import make_renderer
+from kamerton.evaluation.settings import EvaluationSettings
+from kamerton.evaluation.task import make_items, run_items
 from kamerton.inference.detokenise import TextStream
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.inference.sampling import choose_tokens, random_stream
 from kamerton.models.base import Base
 from kamerton.models.load import load_base
 from kamerton.prompting.prompt import Prompt
+from tests.unit.data.rendering.chats import chat as example_of
+from tests.unit.data.rendering.chats import renderer_of
 
 CHATS = [
     [{"role": "user", "content": text}]
@@ -129,13 +133,41 @@ def test_a_prompt_beyond_the_context_is_an_error(base: Base, renderer) -> None:
         list(EmbeddedEngine(base, renderer).stream([chat], Generation()))
 
 
-def test_text_streams_never_cut_a_character(base: Base) -> None:
+def test_text_streams_never_cut_a_character(base: Base, renderer) -> None:
     text = "Заказ №5 — готов 🙂!"
     ids = base.tokenizer(text, add_special_tokens=False)["input_ids"]
-    stream = TextStream(base.tokenizer)
-    pieces = [stream.add(token) for token in ids]
-    assert "".join(pieces) + stream.finish() == text
+    stream = TextStream(renderer)
+    pieces = [stream.add(token).text for token in ids]
+    assert "".join(pieces) + stream.finish().text == text
     assert not any("\ufffd" in piece for piece in pieces)
+
+
+@pytest.mark.parametrize("name", ["qwen3", "r1", "gpt-oss", "mistral"])
+def test_checks_rewards_and_chats_get_the_answer_that_was_trained(
+    base: Base, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    renderer = renderer_of(name, thinking=True)
+    more = {"reasoning_content": "It is noon."} if name != "mistral" else {}
+    asked = {"role": "user", "content": "Is it open?"}
+    example = example_of([asked, {"role": "assistant", "content": "Yes.", **more}])
+    row = renderer.render(example)
+    wanted = row.ids[row.trained].tolist()
+
+    def forced(logits: torch.Tensor, *_: object) -> torch.Tensor:
+        return torch.tensor([next(said) for _ in logits])
+
+    monkeypatch.setattr("kamerton.inference.engine.choose_tokens", forced)
+    engine = EmbeddedEngine(base, renderer)
+    said = iter(wanted)
+    items = make_items([example])
+    answers = run_items(engine, "a", items, EvaluationSettings())
+    assert answers.texts == (items[0].reference,) == ("Yes.",)
+    assert answers.finish_reasons == ("stop",)
+    said = iter(wanted)
+    (sample,) = engine.sample([renderer.prompt_ids([asked])], Generation())
+    assert (sample.text, sample.reasoning) == ("Yes.", more.get("reasoning_content", ""))
+    assert sample.ended
+    assert list(sample.ids) == wanted
 
 
 def draw(logits: list[float], times: int, **wanted: float) -> list[int]:

@@ -9,7 +9,7 @@ from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
-from kamerton.models.fused import fuse_blocks
+from kamerton.models.fused import fuse_blocks, original_modules, use_original_modules
 
 CONFIG = LlamaConfig(hidden_size=24, intermediate_size=40, num_attention_heads=4)
 
@@ -80,9 +80,63 @@ def test_what_computes_something_else_stays() -> None:
     class OddMLP(LlamaMLP):
         pass
 
+    class ScaledMLP(LlamaMLP):
+        def forward(self, x):
+            return self.down_proj(self.act_fn(self.gate_proj(x) * 0.98) * self.up_proj(x))
+
+    class ClampedMLP(LlamaMLP):
+        def forward(self, x):
+            gate = self.gate_proj(x).clamp(max=7)
+            return self.down_proj(self.act_fn(gate) * self.up_proj(x))
+
     odd = OddMLP(CONFIG)
     odd.act_fn = nn.GELU()
-    for part in (norm(OddRMSNorm), odd, nn.LayerNorm(24)):
+    parts = norm(OddRMSNorm), odd, ScaledMLP(CONFIG), ClampedMLP(CONFIG), nn.LayerNorm(24)
+    for part in (*parts, *(copy.deepcopy(part).bfloat16() for part in parts)):
         block = Block(part)
         assert fuse_blocks(block) == 0
         assert block.part is part
+
+
+@pytest.mark.parametrize(("kind", "offset"), [(LlamaRMSNorm, 0.0), (Gemma3RMSNorm, 1.0)])
+@pytest.mark.parametrize("size", [0.3, 25.0, 400.0])
+def test_large_weights_do_not_hide_the_offset_in_bf16(kind, offset, size) -> None:
+    """Gemma 3 has norms with weights of 25 and more: one more or less is 4 % of the output."""
+    torch.manual_seed(0)
+    original = kind(24, eps=1e-6)
+    nn.init.normal_(original.weight, mean=size, std=size / 10)
+    block = Block(original.bfloat16())
+    assert fuse_blocks(block) == 1
+    assert block.part.offset == offset
+
+
+def test_a_norm_that_would_give_another_dtype_stays() -> None:
+    """Llama's norm with fp32 weights gives fp32 for bf16, a blockwise one what it is given."""
+    block = Block(norm(LlamaRMSNorm))
+    block.first = nn.Parameter(torch.zeros(1, dtype=torch.bfloat16))
+    assert next(block.parameters()).dtype == torch.bfloat16
+    assert fuse_blocks(block) == 0
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_replaced_module_can_compute_as_before_with_what_stands_in_it_now(name) -> None:
+    torch.manual_seed(0)
+    original = CASES[name]().bfloat16()
+    block = Block(copy.deepcopy(original))
+    assert fuse_blocks(block) == 1
+    x = torch.randn(1, 50, 24, dtype=torch.bfloat16)
+    with original_modules(block):
+        assert torch.equal(block.part(x), original(x))
+    if name == "gated":
+        changed = nn.Linear(24, 40, dtype=torch.bfloat16)
+        original.up_proj = block.part.up_proj = changed
+    else:
+        # As full fine-tuning does it: a tensor in the place of a parameter.
+        changed = torch.randn(24, dtype=torch.bfloat16)
+        for module in (original, block.part):
+            del module._parameters["weight"]
+            module.__dict__["weight"] = changed
+    with original_modules(block):
+        assert torch.equal(block.part(x), original(x))
+    use_original_modules(block)
+    assert torch.equal(block.part(x), original(x))

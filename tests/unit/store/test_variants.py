@@ -13,7 +13,8 @@ import pytest
 
 from kamerton.core import files as core_files
 from kamerton.core.errors import VariantError
-from kamerton.store.manifest import BaseRecord, DataRecord, VariantManifest
+from kamerton.core.files import hash_json
+from kamerton.store.manifest import FORMAT_VERSION, BaseRecord, DataRecord, VariantManifest
 from kamerton.store.variants import (
     add_metrics,
     check_base,
@@ -57,6 +58,49 @@ def test_the_hash_is_of_what_decides_the_answers(tmp_path: Path) -> None:
     assert write_variant(tmp_path / "c", manifest("c"), other_files).manifest.content_hash != one
     other = manifest("d", prompt={"system": "Be brief.", "demonstrations": []})
     assert write_variant(tmp_path / "d", other, FILES).manifest.content_hash != one
+
+
+def test_the_hash_covers_what_the_model_sees_and_no_more(tmp_path: Path) -> None:
+    def hashed(name: str, max_tokens: int = 128, **sections: Any) -> str:
+        made = manifest(name, recipe=sections, generation={"max_tokens": max_tokens})
+        return write_variant(tmp_path / name, made, FILES).manifest.content_hash
+
+    one = hashed("a")
+    # Where answers are cut, and which rows are too long to learn from, is not seen.
+    assert hashed("b", max_tokens=12) == one
+    assert hashed("c", render={"thinking": False, "max_tokens": 64}, adapter={"rank": 4}) == one
+    assert hashed("d", render={"thinking": True}) != one
+    assert hashed("e", adapter={"new_tokens": ["Acme"]}) != one
+
+
+def written_in_format_1(folder: Path, made: VariantManifest) -> str:
+    """Make a variant as earlier versions did; return its hash."""
+    write_variant(folder, made, FILES)
+    path = folder / "variant.json"
+    plain = json.loads(path.read_text())
+    plain["format_version"] = 1
+    hashed = {key: plain[key] for key in ("prompt", "generation", "method", "files")}
+    base = {key: plain["base"][key] for key in ("weight_hash", "tokenizer_hash", "template_hash")}
+    plain["content_hash"] = hash_json({**hashed, "base": base})
+    path.write_text(json.dumps(plain))
+    return str(plain["content_hash"])
+
+
+def test_a_variant_of_the_first_format_opens_and_is_known_again(tmp_path: Path) -> None:
+    made = manifest(generation={"max_tokens": 12}, recipe={"render": {"thinking": True}})
+    before = written_in_format_1(tmp_path / "desk", made)
+    old = read_variant(tmp_path / "desk")
+    assert old.manifest.content_hash == before
+    add_metrics(old, "| table |", {"accuracy": 0.9})
+    assert read_variant(tmp_path / "desk").manifest.content_hash == before
+    names: list[str] = []
+    new = write_variant(tmp_path / "desk", made, FILES, replace=True, kept=names.append).manifest
+    assert (new.format_version, new.metrics, names) == (FORMAT_VERSION, {"accuracy": 0.9}, [])
+    assert new.content_hash != before
+    path = tmp_path / "desk" / "variant.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 1}))
+    with pytest.raises(VariantError, match="changed"):
+        read_variant(tmp_path / "desk")
 
 
 @pytest.mark.parametrize("file", sorted(FILES))
@@ -209,12 +253,28 @@ def test_unsafe_names_are_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_another_base_is_refused() -> None:
-    hashes = {"weight_hash": "w" * 64, "tokenizer_hash": "t" * 64, "template_hash": "c" * 64}
+    hashes = {"weight_hash": "w" * 64, "tokenizer_hash": "t" * 64}
     hashes["base"] = "models/other"
     check_base(manifest(), **hashes)
-    for key, word in (("weight_hash", "weights"), ("template_hash", "chat template")):
+    for key, word in (("weight_hash", "weights"), ("tokenizer_hash", "tokenizer")):
         with pytest.raises(VariantError, match=f"with other {word} than models/other has here"):
             check_base(manifest(), **{**hashes, key: "0" * 64})
+
+
+def test_a_kept_template_cannot_be_changed(tmp_path: Path) -> None:
+    template = "{{ messages }}"
+    base = manifest().base.model_copy(
+        update={"templates": {"default": template}, "template_hash": hash_json(template)}
+    )
+    write_variant(tmp_path / "desk", manifest(base=base), FILES)
+    assert read_variant(tmp_path / "desk").manifest.base.templates == {"default": template}
+    path = tmp_path / "desk" / "variant.json"
+    for other in ({"default": "{{ x }}"}, {"default": template, "tool_use": "{{ x }}"}):
+        plain = json.loads(path.read_text())
+        plain["base"]["templates"] = other
+        path.write_text(json.dumps(plain))
+        with pytest.raises(VariantError, match="changed"):
+            read_variant(tmp_path / "desk")
 
 
 def test_finding(tmp_path: Path) -> None:
@@ -224,7 +284,7 @@ def test_finding(tmp_path: Path) -> None:
     with pytest.raises(VariantError, match="did you mean 'support-lora'"):
         find_variant("suport-lora", tmp_path)
     with pytest.raises(
-        VariantError, match=r"^start: there is no variant 'x'; known: support-lora$"
+        VariantError, match=rf"^start: there is no variant 'x' in {tmp_path}; known: support-lora$"
     ):
         find_variant("x", tmp_path, key="start")
 

@@ -10,12 +10,13 @@ import torch
 
 from kamerton.adapters.lora.lora import Lora, LoraSettings, attach_lora
 from kamerton.core.errors import InterruptedRun, NotFiniteError, TrainingError
-from kamerton.core.events import Event, HoldoutMeasured, Notice, RunStarted, StepDone
+from kamerton.core.events import Event, Forecast, HoldoutMeasured, Notice, RunStarted, StepDone
 from kamerton.data.examples import Place
 from kamerton.data.rendering.renderer import Rendered
 from kamerton.models.base import Base
 from kamerton.objectives.sft import Sft
-from kamerton.training import scoring
+from kamerton.training import loop, scoring
+from kamerton.training.forecast import Pace, is_known, seconds_left
 from kamerton.training.loop import CHECKPOINT_FILE, train
 from kamerton.training.plan import plan_epoch
 from kamerton.training.settings import TrainSettings
@@ -124,13 +125,59 @@ def test_a_stopped_run_ends_with_the_same_bits(runs, tmp_path: Path, stop_after,
     whole = runs(settings, holdout=examples(5, seed=9), lora=lora)
     undisturbed = runs.weights
     (tmp_path / CHECKPOINT_FILE).unlink()
-    asked = iter(range(1, 1000))
+
+    def reached() -> bool:
+        return len(runs.of(StepDone)) >= stop_after
+
     with pytest.raises(InterruptedRun):
-        runs(settings, lambda: next(asked) >= stop_after, holdout=examples(5, seed=9), lora=lora)
+        runs(settings, reached, holdout=examples(5, seed=9), lora=lora)
     resumed = runs(settings, holdout=examples(5, seed=9), lora=lora)
     assert runs.of(RunStarted)[0].first_step == stop_after
     assert same(runs.weights, undisturbed)
     assert (resumed.kept_step, resumed.holdout_loss) == (whole.kept_step, whole.holdout_loss)
+
+
+def test_a_run_stops_within_a_measurement(runs: Runs, tmp_path: Path) -> None:
+    settings = SMALL.model_copy(update={"tokens_per_row": 20})
+    held = examples(9, seed=9)
+    whole = runs(settings, holdout=held)
+    undisturbed, losses = runs.weights, [event.loss for event in runs.of(HoldoutMeasured)]
+    end = runs.of(HoldoutMeasured)[0].step
+    (tmp_path / CHECKPOINT_FILE).unlink()
+    passes: list[int] = []
+
+    def within() -> bool:
+        """Pressed before the third forward pass of the first measurement."""
+        if len(runs.of(StepDone)) == end:
+            passes.append(end)
+        return len(passes) >= 3
+
+    with pytest.raises(InterruptedRun, match=f"stopped after step {end} of .*; the state is saved"):
+        runs(settings, within, holdout=held)
+    assert len(passes) == 3
+    assert runs.of(HoldoutMeasured) == []
+    # What goes on measures first, and nothing of the run is otherwise.
+    resumed = runs(settings, holdout=held)
+    assert [event.loss for event in runs.of(HoldoutMeasured)] == losses
+    assert same(runs.weights, undisturbed)
+    assert resumed.holdout_loss == whole.holdout_loss
+
+
+def test_the_time_left_is_forecast_once(runs: Runs) -> None:
+    runs(SMALL, holdout=examples(5, seed=9))
+    (forecast,) = runs.of(Forecast)
+    assert forecast.step == 4
+    assert forecast.seconds > 0
+    assert forecast.peak_bytes > 1 << 20
+
+
+def test_a_forecast_scales_with_tokens() -> None:
+    # The first step is slower than those to come; measuring has no backward pass.
+    paces = [Pace(100, 9.0), Pace(100, 1.0), Pace(300, 3.0)]
+    assert seconds_left(paces, 1000, 300) == pytest.approx(11.0)
+    assert seconds_left(paces[:1], 100, 0) == pytest.approx(9.0)
+    assert not is_known(paces)
+    assert is_known([Pace(100, 40.0)])
 
 
 def test_tensors_learn_as_fast_as_the_adapter_says(runs: Runs) -> None:
@@ -204,6 +251,43 @@ def test_early_stopping_keeps_the_best(runs: Runs) -> None:
     assert (outcome.kept_step, outcome.holdout_loss) == (best.step, best.loss)
     again = runs(settings, holdout=examples(8, seed=5))
     assert again.num_steps == outcome.num_steps
+
+
+def test_a_kill_between_best_weights_and_checkpoint_changes_nothing(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SMALL.model_copy(update={"evaluate_every": 2})
+    held = examples(5, seed=9)
+    whole = runs(settings, holdout=held)
+    undisturbed = runs.weights
+    assert len(list(tmp_path.glob("best-*"))) == 1
+    (tmp_path / CHECKPOINT_FILE).unlink()
+    real, saved = loop.save_checkpoint, []
+
+    def killed(path, checkpoint):
+        saved.append(checkpoint.counters.step)
+        if len(saved) == 4:
+            raise KeyboardInterrupt
+        real(path, checkpoint)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "save_checkpoint", killed)
+        with pytest.raises(KeyboardInterrupt):
+            runs(settings, holdout=held)
+    # Those of the last checkpoint, and those that the next one would have named.
+    assert {path.stem for path in tmp_path.glob("best-*")} == {"best-2", "best-4"}
+    resumed = runs(settings, holdout=held)
+    assert runs.of(RunStarted)[0].first_step == 3
+    assert same(runs.weights, undisturbed)
+    assert (resumed.kept_step, resumed.holdout_loss) == (whole.kept_step, whole.holdout_loss)
+
+
+def test_best_weights_that_are_gone_are_said(runs: Runs, tmp_path: Path) -> None:
+    runs(SMALL, holdout=examples(5, seed=9))
+    for path in tmp_path.glob("best-*"):
+        path.unlink()
+    with pytest.raises(TrainingError, match="best weights so far"):
+        runs(SMALL, holdout=examples(5, seed=9))
 
 
 def contradicting(count: int) -> list[Rendered]:
@@ -315,3 +399,32 @@ def test_padded_rows_train_the_same(runs: Runs, tmp_path: Path, monkeypatch) -> 
 def test_nothing_to_train_is_an_error(runs: Runs) -> None:
     with pytest.raises(TrainingError, match="no example"):
         runs(SMALL, train=[])
+
+
+def test_gradients_and_states_count_before_the_rows(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows get what is left: of 12 bytes a trained number none are there before the first step."""
+    settings = SMALL.model_copy(update={"max_steps": 1})
+    runs(settings)
+    facts = runs.of(RunStarted)[0].facts
+    needed = facts["optimiser_bytes"]
+    assert needed == 12 * facts["trainable"]
+    rows = 2 * facts["activation_bytes_per_row"]
+    for free, recomputed in ((needed + rows, False), (needed + rows // 2, True), (100, True)):
+        (tmp_path / CHECKPOINT_FILE).unlink()
+        monkeypatch.setattr(loop, "free_bytes", lambda device, free=free: free)
+        runs(settings)
+        said = [event.message for event in runs.of(Notice)]
+        assert any("recomputing" in message for message in said) is recomputed
+        assert any("will take" in message for message in said) is (free == 100)
+
+
+def test_no_room_for_states_is_an_error(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self, closure=None):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", full)
+    with pytest.raises(TrainingError, match="optimiser's step") as raised:
+        runs(SMALL)
+    assert "apollo" in str(raised.value.hint)

@@ -13,7 +13,7 @@ from kamerton.core.errors import InterruptedRun, MissingExtraError, SettingsErro
 from kamerton.objectives.sft import Sft
 from kamerton.training.apollo import Apollo
 from kamerton.training.loop import train
-from kamerton.training.optimiser import make_optimiser
+from kamerton.training.optimiser import make_optimiser, optimiser_bytes
 from kamerton.training.settings import TrainSettings
 from kamerton.training.task import Task
 from tests.shapes import tiny_base
@@ -91,6 +91,29 @@ def test_eight_bit_states_are_small() -> None:
     assert 64 <= bits["adamw"] < 65
     # Two states of 8 bits, their blocks' largest values, and small tensors in 32 bits.
     assert 16 < bits["adamw-8bit"] < 26
+
+
+@pytest.mark.parametrize("name", ["adamw", "apollo", "adamw-8bit"])
+def test_gradients_and_states_are_predicted(name: str) -> None:
+    if name == "adamw-8bit":
+        pytest.importorskip("bitsandbytes")
+    full = attach_full(tiny_base("llama"))
+    parameters = list(full.parameters().values())
+    settings = TrainSettings(optimiser=name, state_rank=8)
+    optimiser = make_optimiser(full, settings)
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    optimiser.step()
+    real = state_bytes(optimiser) + sum(p.grad.nbytes for p in parameters)
+    predicted = optimiser_bytes(parameters, settings, "cpu")
+    assert real == pytest.approx(predicted, rel=0.03)
+    if name == "adamw":
+        assert predicted == 12 * sum(p.numel() for p in parameters)
+
+
+def test_paged_states_are_not_on_the_gpu() -> None:
+    tensor, settings = [torch.empty(64, 64)], TrainSettings(optimiser="paged-adamw-8bit")
+    assert optimiser_bytes(tensor, settings, "cuda") == 4 * 64 * 64
 
 
 def test_paged_states_need_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

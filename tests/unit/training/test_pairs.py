@@ -251,10 +251,10 @@ def test_the_better_answers_are_learned(run: Run, settings: ObjectiveSettings) -
     longer = SMALL.model_copy(update={"epochs": 25, "checkpoint_every_s": 99})
     run(settings, longer)
     steps = [event for event in run.events if isinstance(event, StepDone)]
-    assert np.mean([s.parts["accuracy"] for s in steps[-4:]]) > 0.9
+    assert np.mean([s.parts["reward_accuracy"] for s in steps[-4:]]) > 0.9
     assert steps[-1].loss < steps[0].loss
     measured = [event for event in run.events if isinstance(event, HoldoutMeasured)]
-    assert measured[-1].parts["accuracy"] == pytest.approx(1.0, abs=0.2)
+    assert measured[-1].parts["reward_accuracy"] == pytest.approx(1.0, abs=0.2)
 
 
 def test_dpo_begins_at_ln_2_with_no_margin(run: Run) -> None:

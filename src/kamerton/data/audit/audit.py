@@ -17,6 +17,7 @@ from kamerton.data.audit.duplicates import (
 )
 from kamerton.data.audit.findings import Audit, Count, Quantiles
 from kamerton.data.audit.languages import language_guesser
+from kamerton.data.audit.marks import StopTexts, find_mark
 from kamerton.data.dataset import Loaded
 from kamerton.data.examples import ChatExample, Example, PreferenceExample
 from kamerton.data.identity import answer_text, input_text, label_of, rejected_text, whole_text
@@ -26,6 +27,9 @@ __all__ = ["Audit", "Count", "Quantiles", "audit"]
 
 _PLACES = 5
 _LANGUAGE_TEXTS = 500
+# What programs write where a table has nothing; "none" may be a class that is meant.
+_EMPTY_LABELS = frozenset(("nan", "null", "<na>", "nat", "undefined"))
+_EMPTY_WORDS = _EMPTY_LABELS | {"none"}
 
 
 def audit(
@@ -69,7 +73,9 @@ def audit(
         num_other_splits=loaded.num_other_splits,
         splits=loaded.splits,
         columns=dict(loaded.schema.sources),
-        unused_columns=tuple(sorted(seen.other_columns)),
+        unused_columns=_unused_columns(loaded, seen.other_columns),
+        unused_prose=loaded.unused.prose,
+        unused_keys=loaded.unused.keys,
         rejections=tuple(loaded.rejections),
         reasons=dict(reasons.most_common()),
         labels=dict(seen.labels.most_common()),
@@ -84,6 +90,9 @@ def audit(
         identical_pairs=seen.count("identical"),
         chosen_longer=seen.share_longer,
         open_endings=seen.count("open"),
+        empty_words=seen.count("empty word"),
+        template_marks=dict(seen.marks.most_common()),
+        stop_text=seen.stop_texts.found,
         leaked=leaked,
         nearly_leaked=nearly,
         personal={kind: seen.count(kind) for kind in KINDS if seen.count(kind).number},
@@ -103,6 +112,8 @@ class _Seen:
             part: {unit: array("Q") for unit in ("characters", "words")}
             for part in ("input", "answer")
         }
+        self.marks: Counter[str] = Counter()
+        self.stop_texts = StopTexts()
         self._numbers: Counter[str] = Counter()
         self._first_places: dict[str, list[str]] = defaultdict(list)
         self._guess = language_guesser()
@@ -123,7 +134,8 @@ class _Seen:
         if label is not None:
             self.labels[label] += 1
         answer = answer_text(example)
-        for part, text in (("input", input_text(example)), ("answer", answer)):
+        said = input_text(example)
+        for part, text in (("input", said), ("answer", answer)):
             self.lengths[part]["characters"].append(len(text))
             self.lengths[part]["words"].append(len(text.split()))
         text = whole_text(example)
@@ -131,8 +143,14 @@ class _Seen:
         if self._num_examples >= self.languages.total() * self._language_step:
             self.languages[self._guess(text)] += 1
         self._num_examples += 1
+        if mark := find_mark(text):
+            self.marks[mark] += 1
+        self.stop_texts.add(answer)
         for kind in {found.kind for found in find_personal(text)}:
             self._note(kind, example)
+        words = _EMPTY_WORDS if label is None or label != answer else _EMPTY_LABELS
+        if answer.strip().casefold() in words or said.strip().casefold() in _EMPTY_WORDS:
+            self._note("empty word", example)
         if isinstance(example, ChatExample) and example.messages[-1]["role"] != "assistant":
             self._note("open", example)
         if isinstance(example, PreferenceExample):
@@ -147,6 +165,17 @@ class _Seen:
         self._numbers[what] += 1
         if self._numbers[what] <= _PLACES:
             self._first_places[what].append(str(example.place))
+
+
+def _unused_columns(loaded: Loaded, others: Iterable[str]) -> tuple[str, ...]:
+    """Name texts by dotted paths, other columns whole; not those of which a part is used."""
+    texts = set(loaded.unused.columns)
+    known = {*texts, *loaded.schema.used, loaded.schema.group}
+    columns = (
+        name for name in others if not any(f"{one}.".startswith(f"{name}.") for one in known)
+    )
+    splits = {"split"} if loaded.splits else set()
+    return tuple(sorted({*texts, *columns} - splits))
 
 
 def _repeats(clusters: Iterable[tuple[int, ...]]) -> list[int]:

@@ -1,8 +1,12 @@
 """What to mind about a data set, in words."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
+from kamerton.core.wording import counted
 from kamerton.data.audit.findings import Audit
+from kamerton.data.identity import normal_text
 
 __all__ = ["warnings_of"]
 
@@ -14,6 +18,7 @@ _SMALL_LANGUAGE = 0.1
 _LONGER = 0.7
 _LONG_CHARACTERS = 50_000
 _NAMED = 5
+_SPEAKERS = {"role", "speaker", "author", "from"}
 
 
 def warnings_of(found: Audit) -> tuple[str, ...]:
@@ -27,6 +32,7 @@ def warnings_of(found: Audit) -> tuple[str, ...]:
     """
     return (
         *_of_rows(found),
+        *_of_unused(found),
         *_of_split(found),
         *_of_labels(found),
         *_of_answers(found),
@@ -39,16 +45,33 @@ def _of_rows(found: Audit) -> Iterator[str]:
         share = len(found.rejections) / found.num_rows
         yield f"{len(found.rejections)} of {found.num_rows} rows cannot be used ({share:.1%})"
     if 0 < found.num_examples < _FEW_EXAMPLES:
-        yield f"only {found.num_examples} examples: results will vary a lot from seed to seed"
+        few = counted(found.num_examples, "example")
+        yield f"only {few}: results will vary a lot from seed to seed"
     if len(found.splits) > 1 and not found.num_other_splits:
         names = ", ".join(f"{name} ({number})" for name, number in found.splits.items())
         yield f"the splits {names} are all used together; data.split chooses among them"
     if found.exact_duplicates.number:
         share = found.exact_duplicates.number / found.num_examples
-        yield f"{found.exact_duplicates.number} examples repeat an earlier one ({share:.1%})"
+        repeat = counted(found.exact_duplicates.number, "example repeats", "examples repeat")
+        yield f"{repeat} an earlier one ({share:.1%})"
     if found.near_duplicates.number > _MANY_NEAR * found.num_examples:
         share = found.near_duplicates.number / found.num_examples
-        yield f"{found.near_duplicates.number} examples nearly repeat an earlier one ({share:.1%})"
+        repeat = counted(
+            found.near_duplicates.number, "example nearly repeats", "examples nearly repeat"
+        )
+        yield f"{repeat} an earlier one ({share:.1%})"
+
+
+def _of_unused(found: Audit) -> Iterator[str]:
+    if found.unused_prose:
+        yield f"nothing learns from the text in {_quoted(found.unused_prose)}"
+    if found.unused_keys:
+        yield f"nothing takes the keys {_quoted(tuple(found.unused_keys))} of turns"
+    if found.format == "text" and (said_by := set(found.unused_columns) & _SPEAKERS):
+        yield (
+            f"every row is a text of its own, but {_quoted(sorted(said_by))} says who speaks: "
+            "a conversation must be one row of messages"
+        )
 
 
 def _of_split(found: Audit) -> Iterator[str]:
@@ -70,24 +93,44 @@ def _of_labels(found: Audit) -> Iterator[str]:
         yield f"all rows have one label, '{label}': there is nothing to tell apart"
     elif most >= _ONE_LABEL * total:
         yield f"{most / total:.0%} of rows share one label, '{label}'"
+    for names in _alike(found.labels):
+        yield f"labels differ only in case, spaces or a full stop: {', '.join(names)}"
     rare = [name for name, number in found.labels.items() if number < _FEW_OF_LABEL]
     if rare:
-        names = ", ".join(f"'{name}'" for name in rare[:_NAMED])
-        more = f" and {len(rare) - _NAMED} more" if len(rare) > _NAMED else ""
-        yield f"fewer than {_FEW_OF_LABEL} rows have the label {names}{more}"
+        yield f"fewer than {_FEW_OF_LABEL} rows have the label {_quoted(rare)}"
+
+
+def _alike(labels: Mapping[str, int]) -> Iterator[list[str]]:
+    """Give labels that mean the same class, with their numbers; odd spaces are spelled out."""
+    together: dict[str, list[str]] = defaultdict(list)
+    for label, number in labels.items():
+        shown = "".join(c if c == " " or c.isprintable() else ascii(c)[1:-1] for c in label)
+        key = normal_text(label).rstrip(". ")
+        together[key or label].append(f"'{shown}' ({number})")
+    yield from islice((names for names in together.values() if len(names) > 1), _NAMED)
 
 
 def _of_answers(found: Audit) -> Iterator[str]:
+    if found.empty_words.number:
+        yield (
+            f"{found.empty_words.number} examples ask or answer no more than 'nan', 'None' or "
+            f"'null', the first at {found.empty_words.places[0]}: are these empty cells?"
+        )
     if found.contradictions.number:
         # Of pairs and of feedback only what is judged both ways contradicts.
-        what = {
-            "preference": "pairs stand the other way round in another row",
-            "feedback": "answers are liked in one row and disliked in another",
-        }.get(found.format, "questions have different answers in different rows")
-        yield f"{found.contradictions.number} {what}, one at {found.contradictions.places[0]}"
+        one, many, what = {
+            "preference": ("pair stands", "pairs stand", "the other way round in another row"),
+            "feedback": ("answer is", "answers are", "liked in one row and disliked in another"),
+        }.get(
+            found.format,
+            ("question has", "questions have", "different answers in different rows"),
+        )
+        number = counted(found.contradictions.number, one, many)
+        yield f"{number} {what}, one at {found.contradictions.places[0]}"
     if found.identical_pairs.number:
+        number = counted(found.identical_pairs.number, "pair has", "pairs have")
         yield (
-            f"{found.identical_pairs.number} pairs have the same answer as better and worse, "
+            f"{number} the same answer as better and worse, "
             f"the first at {found.identical_pairs.places[0]}: training leaves them out"
         )
     if found.chosen_longer is not None and found.chosen_longer >= _LONGER:
@@ -103,6 +146,18 @@ def _of_answers(found: Audit) -> Iterator[str]:
 
 
 def _of_texts(found: Audit) -> Iterator[str]:
+    if found.template_marks:
+        number = sum(found.template_marks.values())
+        yield (
+            f"{number} of {found.num_examples} examples hold turns that a chat template has "
+            f"written ({_quoted(tuple(found.template_marks))}): these are trained as plain text, "
+            "users' turns too; bring the turns as messages"
+        )
+    if found.stop_text:
+        yield (
+            f"nearly all answers end with '{found.stop_text}': is this the stop text of another "
+            "service? The model would write it; here an answer has an end of its own"
+        )
     for name, sizes in found.lengths.items():
         longest = sizes["characters"].longest
         if longest > _LONG_CHARACTERS:
@@ -118,3 +173,8 @@ def _of_texts(found: Audit) -> Iterator[str]:
     if found.personal:
         kinds = ", ".join(f"{kind} ({count.number})" for kind, count in found.personal.items())
         yield f"personal data in examples: {kinds}; data.redact = true masks it"
+
+
+def _quoted(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(f"'{name}'" for name in names[:_NAMED]) + more

@@ -52,7 +52,9 @@ class Audit:
         num_other_splits: Rows left out because `data.split` names other ones.
         splits: Rows per split, where the source holds several.
         columns: Our field to their column.
-        unused_columns: Columns that no field takes.
+        unused_columns: Columns that no field takes; dotted where text stands inside others.
+        unused_prose: Those of them that hold sentences rather than names.
+        unused_keys: Keys of turns that nothing takes, to the number of turns.
         rejections: All rows that cannot be used.
         reasons: Field and reason to number of rows, most frequent first.
         labels: Class (or good and bad) to number, most frequent first.
@@ -64,6 +66,10 @@ class Audit:
         identical_pairs: Pairs whose better and worse answers are the same.
         chosen_longer: Share of pairs whose better answer is the longer one; None without pairs.
         open_endings: Conversations that end with a turn nobody answers; it trains nothing.
+        empty_words: Examples whose question or answer is no more than "nan", "None" or "null".
+        template_marks: Mark of a turn that a chat template has written, to the number of examples
+            that have it first.
+        stop_text: What ends nearly all answers, such as "END"; empty for nothing.
         leaked: Holdout examples that ask what training asks; None without a holdout.
         nearly_leaked: Holdout examples that ask nearly what training asks.
         personal: Kind to examples that hold such data.
@@ -80,6 +86,8 @@ class Audit:
     splits: Mapping[str, int]
     columns: Mapping[str, str]
     unused_columns: tuple[str, ...]
+    unused_prose: tuple[str, ...]
+    unused_keys: Mapping[str, int]
     rejections: tuple[Rejection, ...]
     reasons: Mapping[str, int]
     labels: Mapping[str, int]
@@ -91,6 +99,9 @@ class Audit:
     identical_pairs: Count
     chosen_longer: float | None
     open_endings: Count
+    empty_words: Count
+    template_marks: Mapping[str, int]
+    stop_text: str
     leaked: Count | None
     nearly_leaked: Count | None
     personal: Mapping[str, Count]

@@ -5,40 +5,52 @@ applies it to every row.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from kamerton.core.errors import DataError
 from kamerton.core.settings import suggestion
+from kamerton.data.columns import columns_of, read_column
+from kamerton.data.formats.calls import holds_calls
+from kamerton.data.formats.verdicts import yes_or_no
 from kamerton.data.settings import FormatName, PairsName
-from kamerton.data.values import paths_of, value_at
+from kamerton.data.values import number_text, paths_of, value_at
 
-__all__ = ["Schema", "detect_format", "settle_schema", "yes_or_no"]
+__all__ = ["Schema", "detect_format", "settle_schema"]
 
 _PROMPT = ("prompt", "question", "query", "instruction", "input")
 _ANSWER = ("completion", "response", "answer", "output")
-_MESSAGES = ("messages", "conversations", "conversation", "turns", "dialogue", "dialog")
+_MESSAGES = (
+    *("messages", "conversations", "conversation", "turns", "dialogue", "dialog"),
+    "utterances",
+)
 _ANSWERS = ("answers", "responses", "completions", "candidates", "outputs")
 _SCORE = ("score", "rating", "overall_score", "reward")
 _RANKS_INSIDE = tuple(f"{answers}.rank" for answers in _ANSWERS)
+# What a question is about: it stands beside the question, and is nothing without it.
+_CONTEXT = ("context", "passage", "document", "contexts", "passages", "documents")
+_REASONING = ("reasoning_content", "reasoning", "thinking")
 _SCORES_INSIDE = tuple(f"{answers}.{score}" for answers in _ANSWERS for score in _SCORE)
 
 _ALIASES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "preference": {
-        "prompt": (*_PROMPT, *_MESSAGES),
-        "chosen": ("chosen", "chosen_messages"),
-        "rejected": ("rejected", "rejected_messages"),
+        "prompt": ("input.messages", *_PROMPT, *_MESSAGES),
+        "context": _CONTEXT,
+        "chosen": ("chosen", "chosen_messages", "preferred_output"),
+        "rejected": ("rejected", "rejected_messages", "non_preferred_output"),
     },
     "ranking": {
         "prompt": (*_PROMPT, *_MESSAGES),
+        "context": _CONTEXT,
         "answers": _ANSWERS,
         "ranks": ("ranks", "ranking", "rankings", *_RANKS_INSIDE),
         "scores": ("scores", "ratings", "rewards", *_SCORES_INSIDE),
     },
-    "rating": {"prompt": _PROMPT, "completion": _ANSWER, "score": _SCORE},
+    "rating": {"prompt": _PROMPT, "context": _CONTEXT, "completion": _ANSWER, "score": _SCORE},
     "feedback": {
         "messages": _MESSAGES,
         "prompt": _PROMPT,
+        "context": _CONTEXT,
         "completion": _ANSWER,
         "label": ("label", "kto_tag", "good"),
     },
@@ -46,20 +58,33 @@ _ALIASES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "alpaca": {
         "instruction": ("instruction",),
         "input": ("input",),
+        "context": _CONTEXT,
+        "reasoning": _REASONING,
         "output": ("output", "response", "completion", "answer"),
         "history": ("history",),
         "label": ("label",),
     },
-    "prompt": {"prompt": _PROMPT, "completion": _ANSWER, "label": ("label",)},
+    "prompt": {
+        "prompt": _PROMPT,
+        "context": _CONTEXT,
+        "reasoning": _REASONING,
+        "completion": _ANSWER,
+        "label": ("label",),
+    },
     "classification": {
         "text": ("text", "sentence", "utterance", *_PROMPT),
-        "label": ("label", "intent", "category", "class"),
+        "context": _CONTEXT,
+        "label": ("label", "intent", "category", "class", "labels", "intents"),
     },
     "text": {"text": ("text", "content")},
 }
 """Format, in the order they are tried, to our fields and the names they are found under."""
 
-_EVERYWHERE = {"system": ("system",), "tools": ("tools",)}
+_BESIDE_CHATS = {
+    "system": ("system", "system_prompt", "system_message"),
+    "tools": ("tools", "functions", "input.tools"),
+}
+_WITHOUT_CHATS = ("classification", "text")
 
 _NEEDED: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "preference": (("chosen", "rejected"),),
@@ -76,8 +101,6 @@ _NEEDED: Mapping[str, tuple[tuple[str, ...], ...]] = {
 
 _NAMED = 20
 _VERDICTS = 0.75  # share of labels that must be yes or no where rows are feedback
-_YES = frozenset(("true", "1", "yes", "good", "up", "да"))
-_NO = frozenset(("false", "0", "no", "bad", "down", "нет"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +109,11 @@ class Schema:
 
     Attributes:
         format: Their kind.
-        sources: Our field to their column.
+        sources: Our field to their column, or to a template that joins several.
         group: Column that keeps rows on one side of a split; empty for none.
         explicit: Whether the format was set rather than detected.
         pairs: Which pairs several answers to one prompt give.
+        several_classes: Whether the labels of a classification are lists of classes.
     """
 
     format: FormatName
@@ -97,6 +121,15 @@ class Schema:
     group: str = ""
     explicit: bool = False
     pairs: PairsName = "all"
+    several_classes: bool = False
+
+    @property
+    def used(self) -> frozenset[str]:
+        """Columns that some field takes, as dotted paths."""
+        # An Alpaca row's `input` goes on where its instruction ends, in every format.
+        given = ("input",) if self.sources.get("prompt") == "instruction" else ()
+        named = (column for source in self.sources.values() for column in columns_of(source))
+        return frozenset((*named, *given))
 
     def missing(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
         """Find what a row lacks.
@@ -124,7 +157,7 @@ class Schema:
             The value, or None.
         """
         source = self.sources.get(name)
-        return None if source is None else value_at(fields, source)
+        return None if source is None else read_column(fields, source)
 
 
 def detect_format(sample: Sequence[Mapping[str, Any]]) -> FormatName | None:
@@ -166,7 +199,8 @@ def settle_schema(
     """
     columns = columns or {}
     found = sorted(set().union(*(paths_of(fields) for fields in sample)))
-    for column in [*columns.values(), *([group] if group else [])]:
+    named = [column for source in columns.values() for column in columns_of(source)]
+    for column in filter(None, [*named, group]):
         if all(value_at(fields, column) is None for fields in sample):
             raise DataError(
                 f"{name}: no row has the column '{column}'{suggestion(column, found)}",
@@ -197,25 +231,14 @@ def settle_schema(
             f"{name}: cannot tell what the rows are; columns found: {_listed(found)}{without}",
             hint="name them in the recipe, such as "
             'data.columns = { prompt = "question", completion = "reply" }, '
-            '{ text = "sentence", label = "topic" } or { chosen = "good", rejected = "bad" }',
+            '{ text = "{subject}\\n{body}", label = "topic" } '
+            'or { chosen = "good", rejected = "bad" }',
         )
     sources = _sources(sample, chosen, columns)
-    return Schema(chosen, sources, group=group, explicit=format != "auto", pairs=pairs)
-
-
-def yes_or_no(value: Any) -> bool | None:
-    """Read a thumb up or down.
-
-    Args:
-        value: True or false, 1 or 0, or a word such as "yes", "bad", "up".
-
-    Returns:
-        Whether it is up; None when it is neither.
-    """
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    word = str(value).strip().casefold() if isinstance(value, bool | int | str) else ""
-    return True if word in _YES else False if word in _NO else None
+    schema = Schema(chosen, sources, group=group, explicit=format != "auto", pairs=pairs)
+    labels = [schema.value(fields, "label") for fields in sample]
+    lists = sum(isinstance(label, list) for label in labels)
+    return replace(schema, several_classes=2 * lists > len(labels) - labels.count(None))
 
 
 def _detect(
@@ -235,10 +258,14 @@ def _detect(
             continue
         if known == "feedback":
             # A few other labels are mistakes: their rows are named, not taken for good answers.
-            labels = [yes_or_no(schema.value(fields, "label")) for fields in fitting]
-            if sum(label is not None for label in labels) <= _VERDICTS * len(labels):
+            labels = [schema.value(fields, "label") for fields in fitting]
+            told = sum(yes_or_no(label) is not None for label in labels)
+            # With 0 and -1 there are three classes.
+            if told <= _VERDICTS * len(labels) or {"0", "-1"} <= set(map(_number, labels)):
                 continue
         if known == "ranking":
+            if all(holds_calls(schema.value(fields, "answers")) for fields in fitting):
+                continue
             if not all(_is_list(schema.value(fields, "answers")) for fields in fitting):
                 continue
             if not schema.sources.keys() & {"ranks", "scores"}:
@@ -254,13 +281,18 @@ def _sources(
 ) -> dict[str, str]:
     """Find under which name each field of a format stands in most rows."""
     sources: dict[str, str] = {}
-    taken = set(columns.values())
-    for name, aliases in {**_ALIASES[format], **_EVERYWHERE}.items():
+    taken = {column for source in columns.values() for column in columns_of(source)}
+    for name, aliases in _aliases(format).items():
+        if format == "prompt" and name == "completion":
+            aliases = (*aliases, *(alias for alias in _ANSWERS if _all_calls(sample, alias)))
         if name in columns:
-            sources[name] = columns[name]
+            # An empty name leaves the field out.
+            if columns[name]:
+                sources[name] = columns[name]
             continue
+        fits = _is_passage if name == "context" else _is_there
         counts = {
-            alias: sum(value_at(fields, alias) is not None for fields in sample)
+            alias: sum(fits(value_at(fields, alias)) for fields in sample)
             for alias in aliases
             if alias not in taken
         }
@@ -272,6 +304,26 @@ def _sources(
     return sources
 
 
+def _all_calls(sample: Sequence[Mapping[str, Any]], column: str) -> bool:
+    values = [value for fields in sample if (value := value_at(fields, column)) is not None]
+    return bool(values) and all(map(holds_calls, values))
+
+
+def _number(label: Any) -> str:
+    return number_text(label) if isinstance(label, int | float) else str(label).strip()
+
+
+def _is_there(value: Any) -> bool:
+    return value is not None
+
+
+def _is_passage(value: Any) -> bool:
+    """Tell a text to read from the name or number of one."""
+    if isinstance(value, list):
+        return bool(value) and all(map(_is_passage, value))
+    return isinstance(value, str) and len(value.split()) > 1
+
+
 def _is_list(value: Any) -> bool:
     return isinstance(value, list) or (isinstance(value, str) and value.lstrip().startswith("["))
 
@@ -281,8 +333,13 @@ def _listed(columns: Sequence[str]) -> str:
     return (", ".join(columns[:_NAMED]) or "none") + more
 
 
+def _aliases(format: str) -> Mapping[str, tuple[str, ...]]:
+    beside = {} if format in _WITHOUT_CHATS else _BESIDE_CHATS
+    return {**_ALIASES[format], **beside}
+
+
 def _fields(format: str) -> set[str]:
-    return {*_ALIASES[format], *_EVERYWHERE}
+    return set(_aliases(format))
 
 
 def _as_format(name: str) -> FormatName:

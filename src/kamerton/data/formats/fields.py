@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kamerton.data.examples import Message
+from kamerton.data.formats.cells import stored_turns
 from kamerton.data.formats.detection import Schema
 from kamerton.data.formats.messages import Unusable, assistant, messages_of
 from kamerton.data.formats.transcripts import is_open, turns_of
@@ -63,7 +64,8 @@ class Fields:
         Raises:
             Unusable: If it is no text or holds white space only.
         """
-        return _text(self.value(name), self.source(name))
+        value, source = self.value(name), self.source(name)
+        return _text(_filled(value, source), source)
 
     def optional_text(self, name: str) -> str:
         """Read a text that may be missing.
@@ -78,9 +80,7 @@ class Fields:
             Unusable: If it is no text.
         """
         value = self.value(name)
-        if value is not None and not isinstance(value, str):
-            raise Unusable(self.source(name), f"must be text, got {kind_of(value)}")
-        return value or ""
+        return "" if value is None or value == "" else _text(value, self.source(name))
 
     def turns(self, name: str, speak: Speak) -> tuple[Message, ...]:
         """Read a field that is plain text, a transcript or turns.
@@ -103,8 +103,62 @@ class Fields:
                 return turns_of(value, source)
             given = self.row.fields.get("input")
             if source == "instruction" and isinstance(given, str) and given.strip():
-                value = f"{_text(value, source)}\n\n{given}"
+                value = f"{_filled(value, source)}\n\n{given}"
         return said(value, source, speak)
+
+    def asked(self, prompt: tuple[Message, ...]) -> tuple[Message, ...]:
+        """Add what stands beside a prompt: system text before it, what it is about at its end.
+
+        Args:
+            prompt: Turns.
+
+        Returns:
+            The turns with a system turn, where the row has such text and the prompt no own one,
+            and with the row's context in the last user turn, where no turn holds that already.
+
+        Raises:
+            Unusable: If one is no text.
+        """
+        system, context = self.system(prompt), self._context
+        users = [i for i, message in enumerate(prompt) if message["role"] == "user"]
+        if not users or any(context.strip() in message["content"] for message in prompt):
+            return (*system, *prompt)
+        at, last = users[-1], prompt[users[-1]]
+        joined = {**last, "content": _joined(last["content"], context)}
+        return (*system, *prompt[:at], joined, *prompt[at + 1 :])
+
+    def question(self, *names: str) -> str:
+        """Join the texts of a question: the first must be there, the others may be missing.
+
+        Args:
+            *names: Our names of the fields.
+
+        Returns:
+            The texts with blank lines in between, and at the end what the question is about.
+
+        Raises:
+            Unusable: If one is no text, or the first holds white space only.
+        """
+        first, *others = names
+        texts = [self.text(first), *(self.optional_text(name) for name in others)]
+        return _joined("\n\n".join(text for text in texts if text.strip()), self._context)
+
+    def reasoned(self, answer: tuple[Message, ...]) -> tuple[Message, ...]:
+        """Add the row's reasoning to its answer.
+
+        Args:
+            answer: Turns; the last is the assistant's.
+
+        Returns:
+            The turns, as they were where there is no reasoning or the answer has its own.
+
+        Raises:
+            Unusable: If the reasoning is no text.
+        """
+        text, last = self.optional_text("reasoning"), answer[-1]
+        if not text.strip() or last.get("reasoning_content") or text.strip() in last["content"]:
+            return answer
+        return (*answer[:-1], {**last, "reasoning_content": text})
 
     def system(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
         """Read the row's system text.
@@ -132,9 +186,20 @@ class Fields:
         return None if value in (None, "") else str(value)
 
     @property
+    def _context(self) -> str:
+        """What a question is about; empty where there is nothing."""
+        value = self.value("context")
+        if isinstance(value, list) and all(isinstance(text, str) for text in value):
+            return "\n\n".join(text.strip() for text in value)
+        return self.optional_text("context")
+
+    @property
     def extra(self) -> dict[str, Any]:
-        """The other columns; a nested source keeps its whole column."""
-        used = set(self.schema.sources.values())
+        """The other columns; a nested source keeps its whole column.
+
+        Those with context and reasoning stay too: checks and rewards may compare answers with them.
+        """
+        used = self.schema.used - {self.source("context"), self.source("reasoning")}
         return {k: v for k, v in self.row.fields.items() if k not in used and v is not None}
 
 
@@ -142,7 +207,7 @@ def said(value: Any, field: str, speak: Speak) -> tuple[Message, ...]:
     """Read what is plain text or turns.
 
     Args:
-        value: Text, a list of turns, one turn, or JSON text of turns as table cells hold it.
+        value: Text, a list of turns, one turn, or text of turns as table cells hold it.
         field: What errors call it.
         speak: Makes a turn of plain text.
 
@@ -154,8 +219,9 @@ def said(value: Any, field: str, speak: Speak) -> tuple[Message, ...]:
     """
     if isinstance(value, list | Mapping):
         return messages_of(value, field)
-    text = _text(value, field)
-    return messages_of(text, field) if _is_turns(text) else (speak(text),)
+    text = _filled(value, field)
+    turns = stored_turns(text, field)
+    return (speak(text),) if turns is None else messages_of(turns, field)
 
 
 def continuation(
@@ -195,15 +261,22 @@ def check_answer(answer: tuple[Message, ...], field: str) -> None:
         raise Unusable(field, "must be the assistant's answer to the prompt")
 
 
+def _joined(question: str, context: str) -> str:
+    said_already = context.strip() in question
+    return question if said_already else f"{question}\n\n{context}"
+
+
 def _text(value: Any, field: str) -> str:
+    if not isinstance(value, str):
+        raise Unusable(field, f"must be text, got {kind_of(value)}")
+    if stored_turns(value, field) is not None:
+        raise Unusable(field, f"must be text, got turns: data.columns = {{ messages = '{field}' }}")
+    return value
+
+
+def _filled(value: Any, field: str) -> str:
     if not isinstance(value, str):
         raise Unusable(field, f"must be text, got {kind_of(value)}")
     if not value.strip():
         raise Unusable(field, "is empty")
     return value
-
-
-def _is_turns(text: str) -> bool:
-    """Tell turns stored as JSON text in a table cell from an answer that happens to be JSON."""
-    start = text.lstrip()[:200]
-    return start.startswith("[") and "{" in start[:4] and ('"role"' in start or '"from"' in start)

@@ -1,23 +1,29 @@
 """Rows become examples, one parser per format; a row with several answers becomes several pairs."""
 
+import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from kamerton.data.examples import (
     ChatExample,
     ClassificationExample,
     Example,
+    FeedbackExample,
     Message,
+    PreferenceExample,
     TextExample,
 )
+from kamerton.data.formats.calls import holds_calls, with_meant_arguments
+from kamerton.data.formats.cells import stored_turns
 from kamerton.data.formats.detection import Schema
 from kamerton.data.formats.fields import Fields
-from kamerton.data.formats.messages import Unusable, assistant, messages_of, tools_of, user
+from kamerton.data.formats.messages import Unusable, assistant, decoded, messages_of, tools_of, user
 from kamerton.data.formats.preferences import feedback, preference
 from kamerton.data.formats.rankings import ranking
 from kamerton.data.formats.ratings import RatedAnswer, rated_answer
 from kamerton.data.rows import Rejection, Row
-from kamerton.data.values import broken_text, kind_of
+from kamerton.data.values import broken_text, kind_of, number_text
 
 __all__ = ["parse_row"]
 
@@ -42,15 +48,27 @@ def parse_row(row: Row, schema: Schema) -> tuple[Example, ...] | RatedAnswer | R
             name = schema.sources.get(missing[0], missing[0])
             raise Unusable(name, "is missing or null")
         fields = Fields(row, schema)
+        tools = tools_of(fields.value("tools"), fields.source("tools"))
         match schema.format:
             case "ranking":
-                return ranking(fields)
+                pairs = ranking(fields)
+                return tuple(
+                    with_meant_arguments(replace(pair, tools=tools), tools) for pair in pairs
+                )
             case "rating":
-                return rated_answer(fields)
+                return with_meant_arguments(replace(rated_answer(fields), tools=tools), tools)
             case _:
-                return (_PARSERS[schema.format](fields),)
+                made = _with_tools(_PARSERS[schema.format](fields), tools)
+                return (with_meant_arguments(made, tools),)
     except Unusable as error:
         return Rejection(row.place, error.field, error.reason)
+
+
+def _with_tools(example: Example, tools: tuple[Mapping[str, Any], ...]) -> Example:
+    """Show the tools of a row to whatever kind of example has a prompt to show them in."""
+    if isinstance(example, PreferenceExample | FeedbackExample):
+        return replace(example, tools=tools)
+    return example
 
 
 def _chat(fields: Fields) -> Example:
@@ -58,31 +76,58 @@ def _chat(fields: Fields) -> Example:
     messages = messages_of(fields.value("messages"), source)
     if not any(message["role"] == "assistant" for message in messages):
         raise Unusable(source, "must have an assistant turn, found none to learn from")
+    _check_trained(messages, source)
     return _chat_example(fields, (*fields.system(messages), *messages))
 
 
 def _prompt(fields: Fields) -> Example:
     prompt = fields.turns("prompt", user)
-    answer = fields.turns("completion", assistant)
+    answer = _called(fields) or fields.turns("completion", assistant)
     if not any(message["role"] == "assistant" for message in answer):
         raise Unusable(fields.source("completion"), "must have an assistant turn")
     if not prompt:
         raise Unusable(fields.source("prompt"), "is empty")
-    return _chat_example(fields, (*fields.system(prompt), *prompt, *answer))
+    _check_trained(answer, fields.source("completion"))
+    if answer[-1]["role"] == "assistant":
+        answer = fields.reasoned(answer)
+    return _chat_example(fields, (*fields.asked(prompt), *answer))
+
+
+def _called(fields: Fields) -> tuple[Message, ...]:
+    """Read an answer that is nothing but calls of the row's tools; other JSON is text."""
+    answer, source = fields.value("completion"), fields.source("completion")
+    if not holds_calls(answer):
+        return ()
+    tools = tools_of(fields.value("tools"), fields.source("tools"))
+    schemas = [tool["function"] for tool in tools]
+    known = {schema.get("name") for schema in schemas if isinstance(schema, Mapping)}
+    calls = decoded(answer, source)
+    if isinstance(answer, str) and not {call["name"] for call in calls} <= known:
+        return ()
+    return messages_of([{"role": "assistant", "tool_calls": calls}], source)
 
 
 def _alpaca(fields: Fields) -> Example:
-    instruction = fields.text("instruction")
-    given = fields.optional_text("input")
-    question = f"{instruction}\n\n{given}" if given.strip() else instruction
-    messages = (*_history(fields), user(question), assistant(fields.text("output")))
+    question = fields.question("instruction", "input")
+    answer = fields.reasoned((assistant(fields.text("output")),))
+    messages = (*_history(fields), user(question), *answer)
     return _chat_example(fields, (*fields.system(messages), *messages))
 
 
 def _classification(fields: Fields) -> Example:
-    label = _label(fields.value("label"), fields.source("label"))
+    value, source = fields.value("label"), fields.source("label")
+    if fields.schema.several_classes:
+        # Several classes of one text are an answer of their own: a list of them.
+        listed = value if isinstance(value, list) else [value]
+        classes = [_label(one, f"{source}.{place}") for place, one in enumerate(listed)]
+        answer = json.dumps(classes, ensure_ascii=False)
+        messages = (user(fields.text("text")), assistant(answer))
+        return ChatExample(
+            fields.row.place, messages, group=fields.group, label=answer, extra=fields.extra
+        )
+    label = _label(value, source)
     return ClassificationExample(
-        fields.row.place, fields.text("text"), label, fields.group, fields.extra
+        fields.row.place, fields.question("text"), label, fields.group, fields.extra
     )
 
 
@@ -113,11 +158,21 @@ def _chat_example(fields: Fields, messages: tuple[Message, ...]) -> ChatExample:
     )
 
 
+def _check_trained(messages: tuple[Message, ...], source: str) -> None:
+    answers = [message for message in messages if message["role"] == "assistant"]
+    if all(message.get("weight") == 0 for message in answers):
+        raise Unusable(source, "must have an assistant turn to train, all have the weight 0")
+
+
 def _history(fields: Fields) -> tuple[Message, ...]:
     value = fields.value("history")
     if value is None or value == "":
         return ()
     field = fields.source("history")
+    if isinstance(value, str):
+        value = stored_turns(value, field) or decoded(value, field)
+    if isinstance(value, list) and value and all(isinstance(turn, Mapping) for turn in value):
+        return messages_of(value, field)
     if not isinstance(value, list):
         raise Unusable(field, "must be a list of [question, answer]")
     turns: list[Message] = []
@@ -133,10 +188,8 @@ def _history(fields: Fields) -> tuple[Message, ...]:
 
 
 def _label(value: Any, field: str) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
     if isinstance(value, int | float):
-        return f"{value:g}" if isinstance(value, float) else str(value)
+        return number_text(value)
     if not isinstance(value, str):
         raise Unusable(field, f"must be one class as text or a number, got {kind_of(value)}")
     if not value.strip():

@@ -1,10 +1,10 @@
 """Rows that judge answers: a better and a worse one, or one with a thumb up or down."""
 
 from kamerton.data.examples import FeedbackExample, Message, PreferenceExample
-from kamerton.data.formats.detection import yes_or_no
 from kamerton.data.formats.fields import Fields, check_answer, continuation, said
 from kamerton.data.formats.messages import Unusable, assistant, messages_of, user
 from kamerton.data.formats.transcripts import is_open, is_transcript, turns_of
+from kamerton.data.formats.verdicts import yes_or_no
 
 __all__ = ["feedback", "preference"]
 
@@ -35,7 +35,7 @@ def preference(fields: Fields) -> PreferenceExample:
         given = fields.value("prompt") is not None
         reason = "is empty" if given else "is missing, and the answers share no prompt"
         raise Unusable(fields.source("prompt"), reason)
-    prompt = (*fields.system(prompt), *prompt)
+    prompt = fields.asked(prompt)
     return PreferenceExample(fields.row.place, prompt, chosen, rejected, fields.group, fields.extra)
 
 
@@ -67,7 +67,7 @@ def feedback(fields: Fields) -> FeedbackExample:
     check_answer(completion, source)
     if not prompt:
         raise Unusable(source, "no prompt before the answer")
-    prompt = (*fields.system(prompt), *prompt)
+    prompt = fields.asked(prompt)
     return FeedbackExample(fields.row.place, prompt, completion, good, fields.group, fields.extra)
 
 

@@ -50,7 +50,7 @@ def ranking(fields: Fields) -> tuple[PreferenceExample, ...]:
         answer = continuation(_content(value, field), field, fields.value("prompt"), prompt)
         check_answer(answer, field)
         answers.append(answer)
-    prompt = (*fields.system(prompt), *prompt)
+    prompt = fields.asked(prompt)
     pairs = pair_up(answers, worths, fields.schema.pairs, answered=source, judged_by=judged_by)
     group, extra = fields.group, fields.extra
     return tuple(
@@ -181,7 +181,7 @@ def _worths(fields: Fields, listed: Sequence[Any]) -> tuple[list[float], str]:
             )
         return [sign * number_of(v, f"{field}.{i}") for i, v in enumerate(values)], field
     source = fields.source("answers")
-    if any(isinstance(v, Mapping) and not any(key in v for key in _ROLE_KEYS) for v in listed):
+    if any(isinstance(v, Mapping) and not _is_turn(v) for v in listed):
         # Best first is what lists of plain answers mean; objects have a number somewhere.
         raise Unusable(
             source, f"must have ranks or scores; name them, as in scores = '{source}.quality'"
@@ -191,7 +191,7 @@ def _worths(fields: Fields, listed: Sequence[Any]) -> tuple[list[float], str]:
 
 def _content(value: Any, field: str) -> Any:
     """Take the text or the turns out of an object that is no turn itself."""
-    if not isinstance(value, Mapping) or any(key in value for key in _ROLE_KEYS):
+    if not isinstance(value, Mapping) or _is_turn(value):
         return value
     key = next((key for key in _TEXT_KEYS if value.get(key) is not None), None)
     if key is None:
@@ -199,3 +199,7 @@ def _content(value: Any, field: str) -> Any:
             field, f"must have the answer under one of the names {', '.join(_TEXT_KEYS)}"
         )
     return value[key]
+
+
+def _is_turn(value: Mapping[str, Any]) -> bool:
+    return any(value.get(key) is not None for key in _ROLE_KEYS)

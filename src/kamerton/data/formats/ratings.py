@@ -36,6 +36,7 @@ class RatedAnswer:
         score: The larger, the better.
         group: Rows of one group never stand on both sides of a split.
         extra: Other columns.
+        tools: Tool schemas, if any.
     """
 
     place: Place
@@ -44,6 +45,7 @@ class RatedAnswer:
     score: float
     group: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    tools: tuple[Mapping[str, Any], ...] = ()
 
 
 def rated_answer(fields: Fields) -> RatedAnswer:
@@ -65,7 +67,7 @@ def rated_answer(fields: Fields) -> RatedAnswer:
     check_answer(answer, fields.source("completion"))
     return RatedAnswer(
         fields.row.place,
-        (*fields.system(prompt), *prompt),
+        fields.asked(prompt),
         answer,
         number_of(fields.value("score"), fields.source("score")),
         fields.group,
@@ -89,10 +91,11 @@ class RatedAnswers:
         """Keep an answer.
 
         Args:
-            rated: Whose prompt and group decide which others it is compared with.
+            rated: Whose prompt, tools and group decide which others it is compared with.
         """
         self._answers.append(rated)
-        self._keys.append(int(hash_json([rated.prompt, rated.group])[:_KEY_DIGITS], 16))
+        key = [rated.prompt, rated.group, *([rated.tools] if rated.tools else [])]
+        self._keys.append(int(hash_json(key)[:_KEY_DIGITS], 16))
 
     def pairs(self) -> Iterator[PreferenceExample | Rejection]:
         """Compare the answers to each prompt.
@@ -138,4 +141,5 @@ class RatedAnswers:
                 rated[j].answer,
                 better.group,
                 better.extra,
+                better.tools,
             )

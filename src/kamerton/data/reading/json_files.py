@@ -5,6 +5,7 @@ Lines and the elements of a top-level array are read one by one. A document that
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
@@ -13,6 +14,7 @@ from kamerton.core.errors import DataError
 from kamerton.data.examples import Place
 from kamerton.data.reading.text_files import TextFile, lines_of
 from kamerton.data.rows import ROW_LIMIT, Rejection, Row
+from kamerton.data.settings import COLUMN_NAMES
 from kamerton.data.values import JSON_DECODER, kind_of
 
 __all__ = ["holds_lines", "read_document", "read_lines", "row_of"]
@@ -22,6 +24,7 @@ _SNIFF_LIMIT = 1 << 20
 _SPACE = " \t\r\n"
 _TOO_LONG = f"longer than {ROW_LIMIT:,} characters"
 _TURN_KEYS = ("role", "from", "speaker")
+_PARTS = ("question", "answer", "query", "response", "data", "meta", "metadata")
 
 
 def holds_lines(file: TextFile, suffix: str) -> bool:
@@ -135,6 +138,8 @@ def _elements(cursor: "_Cursor", name: str) -> Iterator[Row | Rejection]:
             yield row_of(value, Place(name, line))
             if cursor.take(",]") == "]":
                 break
+            if cursor.peek() == "]":
+                raise cursor.error("a comma stands before the closing bracket")
     if cursor.peek():
         raise cursor.error("there is more text after the closing bracket")
 
@@ -145,6 +150,7 @@ def _container(value: Any, name: str, line: int) -> Iterator[Row | Rejection]:
         return
     lists = {key: rows for key, rows in value.items() if _holds_rows(rows)}
     columns = _columns(value)
+    keyed = {} if columns else _rows_by_key(value)
     if any(map(_is_conversation, value.values())):
         yield Row(Place(name, line), value)
     elif lists:
@@ -159,6 +165,9 @@ def _container(value: Any, name: str, line: int) -> Iterator[Row | Rejection]:
     elif columns:
         for number, cells in enumerate(zip(*columns.values(), strict=True), start=1):
             yield Row(Place(name, number), dict(zip(columns, cells, strict=True)))
+    elif keyed:
+        for number, (key, fields) in enumerate(keyed.items(), start=1):
+            yield Row(Place(name, number), {"id": key, **fields})
     else:
         yield Row(Place(name, line), value)
 
@@ -182,6 +191,22 @@ def _columns(value: dict[str, Any]) -> dict[str, list[Any]]:
     return columns if len({len(cells) for cells in columns.values()}) == 1 else {}
 
 
+def _rows_by_key(value: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Give the rows of {"T-1": {"question": ...}, "T-2": {"question": ...}}.
+
+    Parts of one row are told from rows by their names, or because they do not look alike.
+    """
+    if len(value) < 2 or value.keys() & {*COLUMN_NAMES, *_PARTS}:
+        return {}
+    if not all(isinstance(row, dict) and len(row) > 1 for row in value.values()):
+        return {}
+    # A row may lack some keys; those that most rows have make them alike.
+    numbers = Counter(key for row in value.values() for key in row)
+    common = {key for key, number in numbers.items() if number > len(value) / 2}
+    alike = all(len(common & row.keys()) > len(row) / 2 for row in value.values())
+    return value if common and alike else {}
+
+
 def _is_pair(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(isinstance(v, str) for v in value)
 
@@ -202,8 +227,25 @@ def _reason(error: Exception) -> str:
         # A text that is cut short ends before its line break, not after it.
         at = min(error.pos, len(error.doc.rstrip()))
         column = at - error.doc.rfind("\n", 0, at)
-        return f"not valid JSON: {reason} at character {column}"
+        why = _why(error)
+        return f"not valid JSON: {reason} at character {column}{why and f' ({why})'}"
     return f"not valid JSON: {error}"
+
+
+def _why(error: json.JSONDecodeError) -> str:
+    """Name the usual causes of a fault; empty for others."""
+    rest = error.doc[error.pos :].lstrip()
+    before = error.doc[: error.pos].rstrip()
+    if rest.startswith("'"):
+        return "texts and keys stand in double quotes"
+    if rest[:1] in ("]", "}") and before.endswith(","):
+        return "a comma stands before the closing bracket"
+    if error.msg.startswith("Invalid control character") and error.doc[error.pos] in "\r\n":
+        return "a line break inside a text is written \\n"
+    if error.msg == "Extra data":
+        return "a comma stands after the row" if rest.startswith(",") else ""
+    names = ("None", "True", "False")
+    return "null, true and false are written so" if rest.startswith(names) else ""
 
 
 class _Cursor:
@@ -277,7 +319,8 @@ class _Cursor:
         cut = "\\u" in self._buffer[-5:] or error.msg.startswith("Unterminated string")
         if cut or error.pos >= len(self._buffer.rstrip()):
             return "the text ends in the middle of a value"
-        return error.msg.lower().removesuffix(" at")
+        reason, why = error.msg.lower().removesuffix(" at"), _why(error)
+        return f"{reason} ({why})" if why else reason
 
     def _is_certain(self, error: json.JSONDecodeError) -> bool:
         # Near the end of the buffer, or in an open string, more text may cure the fault.

@@ -9,7 +9,10 @@ from kamerton.core.errors import RenderingError
 from kamerton.core.protocols import Chat
 from kamerton.data.rendering.tokens import Encoder
 
-__all__ = ["Traits", "normalise", "protect_all"]
+__all__ = ["ReasoningKey", "Traits", "normalise", "protect_all"]
+
+ReasoningKey = Literal["reasoning_content", "reasoning", "thinking"]
+"""Under which key of a message a template looks for reasoning."""
 
 _KEYS = ("role", "content", "tool_calls", "tool_call_id", "name", "reasoning_content", "weight")
 
@@ -23,6 +26,8 @@ class Traits:
         repeats: False when neighbours of one role must be merged.
         calls: How it takes the arguments of tool calls; None when it ignores calls.
         tools: Whether it writes tool schemas.
+        reasoning: Where it takes reasoning from: a key of the message, or think tags `inline` in
+            the content; None when it writes none.
         opening: What its generation prompt adds to the messages.
         header: What it writes between the messages and an answer, the opening included.
         stops: Control tokens that end an answer, the usual one first.
@@ -32,6 +37,7 @@ class Traits:
     repeats: bool = True
     calls: Literal["mapping", "text"] | None = "mapping"
     tools: bool = True
+    reasoning: ReasoningKey | Literal["inline"] | None = None
     opening: str = ""
     header: str = ""
     stops: tuple[str, ...] = ()
@@ -82,10 +88,22 @@ def _clean(message: Mapping[str, Any], encoder: Encoder, traits: Traits) -> dict
     # Templates print a missing content in many ways, an empty one in one.
     cleaned["content"] = encoder.protect(_text_of(message.get("content")))
     if "reasoning_content" in cleaned:
-        cleaned["reasoning_content"] = encoder.protect(_text_of(cleaned["reasoning_content"]))
+        reasoning = encoder.protect(_text_of(cleaned.pop("reasoning_content")))
+        _put_reasoning(cleaned, reasoning, traits)
     if calls := cleaned.get("tool_calls"):
         cleaned["tool_calls"] = [_clean_call(call, encoder, traits) for call in calls]
     return cleaned
+
+
+def _put_reasoning(message: dict[str, Any], reasoning: str, traits: Traits) -> None:
+    """Say the reasoning where the template reads it."""
+    if traits.reasoning == "inline":
+        # A message that is not the assistant's has none in any template.
+        if message["role"] == "assistant" and reasoning.strip():
+            before = f"<think>\n{reasoning.strip()}\n</think>\n\n"
+            message["content"] = before + message["content"]
+        return
+    message[traits.reasoning or "reasoning_content"] = reasoning
 
 
 def _clean_call(call: Mapping[str, Any], encoder: Encoder, traits: Traits) -> dict[str, Any]:

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from kamerton.core.errors import RenderingError
 from kamerton.core.files import hash_json
-from kamerton.data.rendering.chats import Traits
+from kamerton.data.rendering.chats import ReasoningKey, Traits
 from kamerton.data.rendering.templates import (
     Tokenizer,
     has_generation_markers,
     has_own_template,
     template_of,
     tokenizer_hash,
+    writes_date,
 )
 from kamerton.data.rendering.turns import ChatWriter
 
@@ -120,6 +122,7 @@ def find_traits(writer: ChatWriter) -> Traits:
             _attempt(lambda: writer.write([ask, ask, reply], opening=False))
             and _attempt(lambda: writer.write([ask, reply, reply], opening=False))
         ),
+        reasoning=_reasoning(writer, ask, reply),
         tools="Qtool" in _attempt(lambda: writer.write([ask], [_TOOL], opening=True)),
         opening=prompt[len(base) :],
         header=full[len(base) : full.index(answer)] if full.startswith(base) else "",
@@ -131,6 +134,23 @@ def find_traits(writer: ChatWriter) -> Traits:
         if stops is not None:
             return replace(traits, calls=calls, stops=traits.stops + stops)
     return replace(traits, calls=None)
+
+
+def _reasoning(
+    writer: ChatWriter, ask: dict[str, Any], reply: dict[str, Any]
+) -> ReasoningKey | Literal["inline"] | None:
+    """Find where a template takes an answer's reasoning from."""
+    thinking = writer.with_thinking()
+    keys: tuple[ReasoningKey, ...] = ("reasoning_content", "reasoning", "thinking")
+    for key in keys:
+        chat = [ask, {**reply, key: "Qreason"}]
+        if "Qreason" in _attempt(partial(thinking.write, chat, opening=False)):
+            return key
+    if "think>" not in template_of(writer.tokenizer):
+        return None
+    inline = {**reply, "content": f"<think>\nQreason\n</think>\n\n{_ANSWER}"}
+    written = _attempt(lambda: thinking.write([ask, inline], opening=False))
+    return "inline" if "Qreason" in written else None
 
 
 def find_facts(writer: ChatWriter, vocab_size: int | None) -> RenderFacts:
@@ -176,6 +196,11 @@ def find_facts(writer: ChatWriter, vocab_size: int | None) -> RenderFacts:
         tokenizer_hash=tokenizer_hash(tokenizer),
     )
     notices = _notices(facts, tokenizer, vocab_size)
+    if writes_date(tokenizer) and not writer.date:
+        notices.append(
+            "the template writes today's date: rows differ from day to day; render.date gives it "
+            "another, and a run keeps the date that it began with"
+        )
     if markers is not None and not agree:
         notices.append(
             f"the template marks {markers!r} as the model's own text, but an answer that "
@@ -202,8 +227,6 @@ def _notices(facts: RenderFacts, tokenizer: Tokenizer, vocab_size: int | None) -
         notices.append("the template has no system turn: system text goes into the first user turn")
     if facts.end_by == "added":
         notices.append(f"the template ends answers with no control token: {facts.end} is added")
-    if "strftime_now" in template_of(tokenizer):
-        notices.append("the template writes today's date: rows differ from day to day")
     if vocab_size is not None and len(tokenizer) > vocab_size:
         notices.append(
             f"the tokenizer has {len(tokenizer)} tokens but the embedding {vocab_size} rows: "
@@ -275,7 +298,7 @@ def _thinking(prompt: str) -> Literal["none", "opened by the prompt", "closed by
 
 def _marked(writer: ChatWriter) -> str | None:
     """Read what a template's generation markers cover; None when it has none that can be read."""
-    template = template_of(writer.tokenizer)
+    template = writer.template()
     if not has_generation_markers(template):
         return None
     try:
@@ -284,8 +307,7 @@ def _marked(writer: ChatWriter) -> str | None:
             chat_template=template,
             return_assistant_tokens_mask=True,
             return_dict=True,
-            enable_thinking=writer.thinking,
-            thinking=writer.thinking,
+            **writer.given,
         )
     # Tokenizers without offsets cannot say which tokens a marker covers.
     except (ValueError, NotImplementedError):

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from kamerton.core.errors import RenderingError
 from kamerton.core.protocols import Chat
@@ -35,6 +36,21 @@ __all__ = [
     "untrained",
 ]
 
+_GIVEN = "the renderer gives it"
+_OWN_ARGUMENTS = {
+    "enable_thinking": "set render.thinking",
+    "thinking": "set render.thinking",
+    "strftime_now": "set render.date",
+    "tools": "tools come from the data",
+    **dict.fromkeys(
+        ("conversation", "messages", "documents", "chat_template", "add_generation_prompt",
+         "continue_final_message", "tokenize", "sanitize_control_tokens", "padding", "truncation",
+         "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask",
+         "tokenizer_kwargs"),
+        _GIVEN,
+    ),
+}  # fmt: skip
+
 
 class RenderSettings(Settings):
     """From examples to tokens."""
@@ -49,6 +65,33 @@ class RenderSettings(Settings):
     thinking: bool = False
     """Let the model think before it answers, where its template has a switch for that. False puts
     the closed, empty thinking block into the prompt; then answers must hold no reasoning."""
+    date: str = ""
+    """Day that a chat template is told when it asks for today's date, such as "2026-11-30". Empty:
+    the day on which the run begins, which it keeps when it is resumed, and so does the variant."""
+    template_arguments: dict[str, str | bool | int | float] = Field(default_factory=dict)
+    """What else the chat template is given, by the names that it reads, such as
+    { reasoning_effort = "low" } or { date_string = "30 Nov 2026" }."""
+
+    @field_validator("date", mode="before")
+    @classmethod
+    def _is_date(cls, value: Any) -> str:
+        # TOML has dates of its own.
+        try:
+            return str(value and date.fromisoformat(str(value)).isoformat())
+        except ValueError:
+            raise ValueError(f'must be a day such as "2026-11-30", got {value!r}') from None
+
+    @field_validator("template_arguments")
+    @classmethod
+    def _free_arguments(
+        cls, value: dict[str, str | bool | int | float]
+    ) -> dict[str, str | bool | int | float]:
+        for name in value:
+            if other := _OWN_ARGUMENTS.get(name):
+                raise ValueError(f"must not hold {name!r}: {other}")
+            if not name.isidentifier():
+                raise ValueError(f"must have names that a template can read, got {name!r}")
+        return value
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -262,7 +305,7 @@ def chat_of(example: Example) -> tuple[tuple[Message, ...], Tools]:
     if isinstance(example, TextExample):
         raise RenderingError("plain text is no chat: it has no question and no answer")
     answer = example.chosen if isinstance(example, PreferenceExample) else example.completion
-    return (*untrained(example.prompt), *answer), ()
+    return (*untrained(example.prompt), *answer), example.tools
 
 
 def untrained(messages: Chat) -> tuple[Message, ...]:

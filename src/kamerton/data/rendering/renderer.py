@@ -14,7 +14,7 @@ The file is long because all kinds of rows share one limit, one way to name what
 way to write a turn.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -33,8 +33,10 @@ from kamerton.data.examples import (
     PreferenceExample,
     TextExample,
 )
+from kamerton.data.rendering.answers import AnswerMarks, AnswerReader, split_reasoning
 from kamerton.data.rendering.assembly import Assembler, Assembly, TrainOn
 from kamerton.data.rendering.facts import RenderFacts, find_facts, find_traits
+from kamerton.data.rendering.marks import find_marks
 from kamerton.data.rendering.rendered import (
     Rendered,
     RenderedFeedback,
@@ -44,8 +46,8 @@ from kamerton.data.rendering.rendered import (
     chat_of,
     untrained,
 )
-from kamerton.data.rendering.templates import Tokenizer
-from kamerton.data.rendering.tokens import Encoder, Span, spans
+from kamerton.data.rendering.templates import Tokenizer, reads_argument
+from kamerton.data.rendering.tokens import Decoder, Encoder, Span, spans
 from kamerton.data.rendering.turns import ChatWriter, Tools
 from kamerton.data.rows import Rejection
 
@@ -69,6 +71,7 @@ def make_renderer(
     *,
     vocab_size: int | None = None,
     context: int | None = None,
+    ends: Collection[int] = (),
 ) -> "Renderer":
     """Try a tokenizer's template out and make its renderer.
 
@@ -77,18 +80,37 @@ def make_renderer(
         settings: What to train, how long, thinking.
         vocab_size: Rows of the embedding; ids beyond it are refused.
         context: Tokens the base can see; longer rows are overlong whatever the settings allow.
+        ends: Tokens that end what the base generates, beside those that the template writes.
 
     Returns:
         The renderer; its `facts` say what was found.
 
     Raises:
-        RenderingError: If the template cannot write a chat or nothing can end an answer.
+        RenderingError: If the template cannot write a chat, nothing can end an answer, or the
+            template does not read an argument that it is to be given.
     """
     encoder = Encoder(tokenizer)
-    writer = ChatWriter(tokenizer, encoder, settings.thinking)
+    _ensure_read(tokenizer, settings.template_arguments)
+    writer = ChatWriter(
+        tokenizer,
+        encoder,
+        settings.thinking,
+        arguments=settings.template_arguments,
+        date=settings.date,
+    )
     writer = replace(writer, traits=find_traits(writer))
     assembler = Assembler(writer, find_facts(writer, vocab_size), vocab_size)
-    return Renderer(assembler, settings, context)
+    return Renderer(assembler, settings, context, find_marks(writer), ends)
+
+
+def _ensure_read(tokenizer: Tokenizer, arguments: Iterable[str]) -> None:
+    """Refuse arguments that change nothing."""
+    unread = [name for name in arguments if not reads_argument(tokenizer, name)]
+    if unread:
+        raise RenderingError(
+            f"render.template_arguments: the chat template does not read '{unread[0]}'",
+            hint="leave it out, or look into the base's chat template for its name",
+        )
 
 
 class Renderer:
@@ -98,11 +120,19 @@ class Renderer:
         assembler: Turns chats into ids.
         settings: What to train and how long.
         context: Tokens the base can see, if known.
+        marks: What the template writes around answers.
+        ends: Tokens that end what the base generates, beside those that the template writes.
     """
 
     def __init__(
-        self, assembler: Assembler, settings: RenderSettings, context: int | None = None
+        self,
+        assembler: Assembler,
+        settings: RenderSettings,
+        context: int | None = None,
+        marks: AnswerMarks | None = None,
+        ends: Collection[int] = (),
     ) -> None:
+        self._marks = marks or AnswerMarks()
         self.settings = settings
         self.max_tokens = min(settings.max_tokens, context or settings.max_tokens)
         """Longest row: the setting, or the base's context where that is shorter."""
@@ -110,8 +140,10 @@ class Renderer:
         self.facts: RenderFacts = assembler.facts
         """What was found out about the tokenizer and its template."""
         writer = assembler.writer
-        self.stop_ids = frozenset(writer.encoder.control[text] for text in writer.traits.stops)
-        """EOS and end-of-turn ids: each of them ends an answer."""
+        stops = {writer.encoder.control[text] for text in writer.traits.stops}
+        inside = {writer.encoder.control[text] for text in self._marks.inside(writer.encoder)}
+        self.stop_ids = frozenset(stops | (set(ends) - inside))
+        """EOS, end-of-turn ids and the base's own ends: each of them ends an answer."""
         self._assembler = assembler
 
     def render(self, example: Example, apply: Apply | None = None) -> Rendered:
@@ -228,9 +260,8 @@ class Renderer:
             RenderingError: If they cannot be rendered, with place and reason.
         """
         with _at(example.place):
-            prompt, place = example.prompt, example.place
-            num_prompt, (own,) = self._answers(prompt, (example.completion,), place, apply)
-            _, (compared,) = self._answers(prompt, (other,), place, apply, cut=True)
+            num_prompt, (own,) = self._answers(example, (example.completion,), apply)
+            _, (compared,) = self._answers(example, (other,), apply, cut=True)
         return RenderedFeedback(num_prompt, own, compared, example.good)
 
     def render_prompt(self, example: Example, apply: Apply | None = None) -> RenderedPrompt:
@@ -248,6 +279,7 @@ class Renderer:
         """
         with _at(example.place):
             if isinstance(example, PreferenceExample):
+                _refuse_tools(example.tools)
                 pair = self._pair(example, apply)
                 texts = tuple(map(_only_text, (example.chosen, example.rejected)))
                 return RenderedPrompt(
@@ -259,7 +291,7 @@ class Renderer:
             if len(ids) >= self.max_tokens:
                 raise self._overlong(len(ids) + 1)
             content = answer.get("content")
-            reference = content if isinstance(content, str) else ""
+            reference = split_reasoning(content).text if isinstance(content, str) else ""
             return RenderedPrompt(ids, messages, example.extra, example.place, reference)
 
     def prompt_ids(self, messages: Chat, tools: Tools = ()) -> list[int]:
@@ -314,6 +346,14 @@ class Renderer:
         """What texts are read with, and written with."""
         return self._assembler.writer.tokenizer
 
+    def decoder(self) -> Decoder:
+        """Give what turns the ids of one answer into text, for a reader."""
+        return Decoder(self.tokenizer, self._assembler.writer.encoder)
+
+    def reader(self) -> AnswerReader:
+        """Give what tells an answer from its reasoning and from what the template adds."""
+        return AnswerReader(self._marks)
+
     def count(self, rendered: Rendered) -> tuple[int, int]:
         """Count what must not be wrong.
 
@@ -340,25 +380,26 @@ class Renderer:
 
     def _pair(self, example: PreferenceExample, apply: Apply | None) -> RenderedPair:
         answers = (example.chosen, example.rejected)
-        num_prompt, rows = self._answers(example.prompt, answers, example.place, apply)
+        num_prompt, rows = self._answers(example, answers, apply)
         if np.array_equal(rows[0].ids, rows[1].ids):
             raise RenderingError("chosen and rejected must differ, found the same tokens")
         return RenderedPair(num_prompt, rows[0], rows[1])
 
     def _answers(
         self,
-        prompt: Sequence[Message],
+        example: PreferenceExample | FeedbackExample,
         answers: Sequence[Sequence[Message]],
-        place: Place,
         apply: Apply | None,
         *,
         cut: bool = False,
     ) -> tuple[int, list[Rendered]]:
         """Render answers to one prompt, and count the tokens that their rows share."""
-        before = untrained(apply(tuple(prompt)) if apply else prompt)
-        shared = self.prompt_ids(before)
+        before = untrained(apply(example.prompt) if apply else example.prompt)
+        tools, place = example.tools, example.place
+        shared = self.prompt_ids(before, tools)
         rows = [
-            self._chat([*before, *answer], (), place, "assistant", cut=cut)[0] for answer in answers
+            self._chat([*before, *answer], tools, place, "assistant", cut=cut)[0]
+            for answer in answers
         ]
         for row in rows:
             if row.ids[: len(shared)].tolist() != shared or len(row.ids) == len(shared):
@@ -441,21 +482,26 @@ class Renderer:
 def _at_answer(example: Example) -> tuple[tuple[Message, ...], Message]:
     """Messages up to the last answer of an example that is no preference, and that answer."""
     if isinstance(example, FeedbackExample):
+        _refuse_tools(example.tools)
         return example.prompt, example.completion[0]
     messages, tools = chat_of(example)
-    if tools:
-        raise RenderingError("a chat with tools cannot be answered here: its answers are calls")
+    _refuse_tools(tools)
     last = max((n for n, one in enumerate(messages) if one["role"] == "assistant"), default=0)
     if not last:
         raise RenderingError("a chat must have a question before its answer")
     return messages[:last], messages[last]
 
 
+def _refuse_tools(tools: Tools) -> None:
+    if tools:
+        raise RenderingError("a chat with tools cannot be answered here: its answers are calls")
+
+
 def _only_text(answer: Sequence[Message]) -> str:
     text = answer[0].get("content")
     if len(answer) != 1 or not isinstance(text, str) or answer[0].get("tool_calls"):
         raise RenderingError("answers of a pair must be one text each to be judged")
-    return text
+    return split_reasoning(text).text
 
 
 class _OverlongError(RenderingError):

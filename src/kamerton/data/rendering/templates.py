@@ -3,6 +3,8 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
 from typing import Any, Protocol
 
 from kamerton.core.files import hash_json
@@ -12,8 +14,12 @@ __all__ = [
     "Tokenizer",
     "has_generation_markers",
     "has_own_template",
+    "reads_argument",
     "template_of",
+    "templates_of",
     "tokenizer_hash",
+    "with_date",
+    "writes_date",
 ]
 
 PLAIN_TEMPLATE = """\
@@ -61,6 +67,11 @@ Tool schemas stand first under `### Tools:`, one JSON object a line; a call is
 `<think>` tags and is kept in history. BOS is not the template's business: the renderer adds it
 where the tokenizer would.
 """
+
+
+_DATE_CODES = tuple(
+    f"%{code}" for code in ("-d", "-m", "-H", "-I", "-M", "-S", "-j", *"aAwdbBmyYHIpMSfjUWFDTeGuV")
+)
 
 
 class Tokenizer(Protocol):
@@ -112,18 +123,81 @@ def template_of(tokenizer: Tokenizer, *, tools: bool = False) -> str:
     Returns:
         Jinja text: the tokenizer's own, or `PLAIN_TEMPLATE`.
     """
+    named = templates_of(tokenizer)
+    return named["tool_use"] if tools and "tool_use" in named else named["default"]
+
+
+def templates_of(tokenizer: Tokenizer) -> dict[str, str]:
+    """List the chat templates that render a tokenizer's chats.
+
+    Args:
+        tokenizer: A Transformers tokenizer.
+
+    Returns:
+        Jinja texts: "default", and "tool_use" where chats with tools have another.
+    """
     own = tokenizer.chat_template
     if not own:
-        return PLAIN_TEMPLATE
+        return {"default": PLAIN_TEMPLATE}
     if isinstance(own, Mapping):
         named = dict(own)
     elif isinstance(own, Sequence) and not isinstance(own, str):
         named = {entry["name"]: entry["template"] for entry in own}
     else:
-        return str(own)
-    if tools and "tool_use" in named:
-        return str(named["tool_use"])
-    return str(named.get("default") or next(iter(named.values())))
+        return {"default": str(own)}
+    used = {"default": str(named.get("default") or next(iter(named.values())))}
+    return used | {"tool_use": str(named["tool_use"])} if "tool_use" in named else used
+
+
+def reads_argument(tokenizer: Tokenizer, name: str) -> bool:
+    """Tell whether a tokenizer's chat template mentions an argument.
+
+    Args:
+        tokenizer: A Transformers tokenizer.
+        name: Of the argument.
+
+    Returns:
+        False when the argument would change nothing.
+    """
+    templates = {template_of(tokenizer, tools=tools) for tools in (False, True)}
+    return any(re.search(rf"\b{re.escape(name)}\b", template) for template in templates)
+
+
+def writes_date(tokenizer: Tokenizer) -> bool:
+    """Tell whether a tokenizer's chat template asks for today's date.
+
+    Args:
+        tokenizer: A Transformers tokenizer.
+
+    Returns:
+        True when rows differ from day to day unless the date is given.
+    """
+    return reads_argument(tokenizer, "strftime_now")
+
+
+def with_date(template: str, day: str) -> str:
+    """Let a template take another day for today.
+
+    Transformers gives templates a function for the date and lets nobody give another one, so the
+    template gets a macro of that name.
+
+    Args:
+        template: Jinja text.
+        day: Such as "2026-11-30"; its time is midnight.
+
+    Returns:
+        The template as it is where it asks for no date.
+    """
+    return _date_macro(day) + template if "strftime_now" in template else template
+
+
+@lru_cache
+def _date_macro(day: str) -> str:
+    then = datetime.fromisoformat(day)
+    # A percent sign that is written twice must not begin another code.
+    texts = {"%%": "\\x00", **{code: then.strftime(code) for code in _DATE_CODES}, "\\x00": "%"}
+    filters = "".join(f"|replace('{code}','{text}')" for code, text in texts.items())
+    return f"{{% macro strftime_now(f) %}}{{{{ f{filters} }}}}{{% endmacro %}}\n"
 
 
 def has_generation_markers(template: str) -> bool:

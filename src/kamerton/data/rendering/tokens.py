@@ -6,21 +6,24 @@ put before a text: a piece in the middle must not get one.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import groupby
 
 from kamerton.data.rendering.templates import Tokenizer
 
-__all__ = ["Encoder", "Span", "spans"]
+__all__ = ["Decoder", "Encoder", "Span", "spans", "unwrapped"]
 
 _OPEN, _CLOSE = "\ue0c0", "\ue0c1"
+_WRAP_OPEN, _WRAP_CLOSE = "\ue0c2", "\ue0c3"
+_WRAPPED = re.compile(f"{_WRAP_OPEN}([^{_WRAP_CLOSE}]*){_WRAP_CLOSE}")
 # Reasoning tags are written by people and models alike, special token or not.
 _WRITTEN_BY_HAND = re.compile(r"[<\[]/?think", re.IGNORECASE)
 _TAIL_CHARACTERS = 40
 _SHORT_CHARACTERS = 200
 _REMEMBERED = 4096
+_CHARACTER_TOKENS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class Encoder:
         self._tokenizer = tokenizer
         self._remembered = lru_cache(_REMEMBERED)(self._tokenise)
         self.control = _control_tokens(tokenizer)
+        self.control_by_id = {index: text for text, index in self.control.items()}
         hidden = [text for text in self.control if not _WRITTEN_BY_HAND.match(text)]
         self._hidden = sorted(hidden, key=lambda text: (-len(text), text))
         self._in_message = re.compile("|".join(map(re.escape, self._hidden)) or r"(?!)")
@@ -129,6 +133,81 @@ class Encoder:
         tail = after[-_TAIL_CHARACTERS:]
         at = max((tail.rfind(token) for token in self.control), default=-1)
         return [tail[at:] if at >= 0 else tail[-1], "\n"]
+
+
+class Decoder:
+    """Turns ids into text as they come, never cutting a character in half.
+
+    Control tokens are wrapped in private characters, so that they differ from text that spells
+    one; tags of reasoning stand as they are.
+
+    Args:
+        tokenizer: A Transformers tokenizer.
+        encoder: Knows its control tokens.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, encoder: Encoder) -> None:
+        self._tokenizer = tokenizer
+        self._control = encoder.control_by_id
+        self._ids: list[int] = []
+        self._settled = 0
+        self._read = 0
+
+    def add(self, token: int) -> str:
+        """Take one more token.
+
+        Args:
+            token: Its id.
+
+        Returns:
+            The text that is now certain; may be empty.
+        """
+        control = self._control.get(token)
+        if control is not None:
+            text = self.finish()
+            self._ids.append(token)
+            self._read = len(self._ids)
+            if _WRITTEN_BY_HAND.match(control):
+                return text + control
+            return f"{text}{_WRAP_OPEN}{control}{_WRAP_CLOSE}"
+        self._ids.append(token)
+        # Decoding a few ids of context keeps spaces and joined characters right.
+        before = self._decode(self._ids[self._settled : self._read])
+        now = self._decode(self._ids[self._settled :])
+        if now.endswith("\ufffd") and len(self._ids) - self._read < _CHARACTER_TOKENS:
+            return ""
+        self._settled, self._read = self._read, len(self._ids)
+        return now[len(before) :]
+
+    def finish(self) -> str:
+        """End the text, for now.
+
+        Returns:
+            What was held back.
+        """
+        before = self._decode(self._ids[self._settled : self._read])
+        rest = self._decode(self._ids[self._settled :])[len(before) :]
+        if len(self._ids) > self._read:
+            self._settled, self._read = self._read, len(self._ids)
+        return rest
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
+
+
+def unwrapped(text: str, kept: Collection[str]) -> str:
+    """Take wrapped control tokens out of a text.
+
+    Args:
+        text: As `Decoder` gives it.
+        kept: Those that stay, as text.
+
+    Returns:
+        The text.
+    """
+    if _WRAP_OPEN not in text:
+        return text
+    return _WRAPPED.sub(lambda found: found[1] if found[1] in kept else "", text)
 
 
 def _control_tokens(tokenizer: Tokenizer) -> dict[str, int]:

@@ -7,14 +7,14 @@ follows from the construction and needs no search for the answer inside the whol
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from kamerton.core.errors import RenderingError
 from kamerton.core.protocols import Chat
 from kamerton.data.rendering.chats import Traits, normalise, protect_all
-from kamerton.data.rendering.templates import Tokenizer, template_of
+from kamerton.data.rendering.templates import Tokenizer, template_of, with_date
 from kamerton.data.rendering.tokens import Encoder
 
 __all__ = ["ChatWriter", "Tools", "Turn"]
@@ -23,6 +23,7 @@ Tools = Sequence[Mapping[str, Any]]
 """Schemas of the functions a model may call."""
 
 _OPEN_THINKING = re.compile(r"<think>\s*$")
+_CLOSED_THINKING = re.compile(r"</think>\s*$")
 _THINKING_TAGS = re.compile(r"</?think>")
 _THINKING_HINT = "if the answer holds reasoning, set render.thinking = true or remove it"
 
@@ -58,12 +59,37 @@ class ChatWriter:
         encoder: Hides control tokens that stand in messages.
         thinking: Passed to templates that have a thinking switch.
         traits: Of the template.
+        arguments: What else templates are given, by name.
+        date: What they take for today, such as "2026-11-30"; empty for the day that it is.
     """
 
     tokenizer: Tokenizer
     encoder: Encoder
     thinking: bool
     traits: Traits = field(default_factory=Traits)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    date: str = ""
+
+    def template(self, *, tools: bool = False) -> str:
+        """Give the chat template, with its date.
+
+        Args:
+            tools: Whether the chat offers tools.
+
+        Returns:
+            Jinja text.
+        """
+        template = template_of(self.tokenizer, tools=tools)
+        return with_date(template, self.date) if self.date else template
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What every call of the template is given beside messages."""
+        return {**self.arguments, "enable_thinking": self.thinking, "thinking": self.thinking}
+
+    def with_thinking(self) -> "ChatWriter":
+        """Give a writer that lets templates think, to see what they write then."""
+        return replace(self, thinking=True)
 
     def normalise(self, messages: Chat) -> list[dict[str, Any]]:
         """Bring messages into the form the template takes.
@@ -96,11 +122,10 @@ class ChatWriter:
                 self.tokenizer.apply_chat_template(
                     plain,
                     tools=[protect_all(tool, self.encoder) for tool in tools] or None,
-                    chat_template=template_of(self.tokenizer, tools=bool(tools)),
+                    chat_template=self.template(tools=bool(tools)),
                     add_generation_prompt=opening,
                     tokenize=False,
-                    enable_thinking=self.thinking,
-                    thinking=self.thinking,
+                    **self.given,
                 )
             )
         # A template is somebody's program: anything may come out of it.
@@ -167,8 +192,13 @@ class ChatWriter:
             answer = full[len(prompt) :]
         else:
             answer = self._answer_after(prompt, full, message)
+        if _CLOSED_THINKING.search(prompt) and answer.lstrip().startswith("<think>"):
+            raise RenderingError(
+                "an answer must hold no reasoning where its prompt has closed the thinking block",
+                hint=_THINKING_HINT,
+            )
         answer, closed = self._close(answer)
-        _check_nothing_deleted(answer, message)
+        _check_nothing_deleted(answer, message, self._reasoning_of(message))
         return Turn(len(messages) - 1, prompt, answer, closed)
 
     def _answer_after(self, prompt: str, full: str, message: Mapping[str, Any]) -> str:
@@ -186,11 +216,14 @@ class ChatWriter:
         # The prompt has opened a block which the template leaves out of a finished answer.
         if answer.startswith("<think>"):
             return answer.removeprefix("<think>").lstrip("\n")
-        reasoning = str(message.get("reasoning_content") or "")
+        reasoning = self._reasoning_of(message)
         written = str(message["content"])
         if "</think>" in written and not reasoning:
             reasoning = written.rpartition("</think>")[0].rpartition("<think>")[2]
         return reasoning.strip("\n") + "\n</think>\n\n" + answer.lstrip("\n")
+
+    def _reasoning_of(self, message: Mapping[str, Any]) -> str:
+        return str(message.get(self.traits.reasoning or "reasoning_content") or "")
 
     @cached_property
     def _controls(self) -> tuple[str, ...]:
@@ -208,9 +241,9 @@ class ChatWriter:
         return (answer[:cut], True) if cut is not None else (answer.rstrip(), False)
 
 
-def _check_nothing_deleted(answer: str, message: Mapping[str, Any]) -> None:
+def _check_nothing_deleted(answer: str, message: Mapping[str, Any], reasoning: str) -> None:
     parts = _THINKING_TAGS.split(str(message["content"]))
-    parts += _THINKING_TAGS.split(str(message.get("reasoning_content") or ""))
+    parts += _THINKING_TAGS.split(reasoning)
     parts += [call["function"]["name"] for call in message.get("tool_calls") or ()]
     missing = next((part.strip() for part in parts if part.strip() not in answer), None)
     if missing is not None:

@@ -18,7 +18,7 @@ from kamerton.objectives.sft import Sft
 from kamerton.training.loop import train
 from kamerton.training.memory import recompute_blocks
 from kamerton.training.rows import make_row
-from kamerton.training.selfcheck import check_ragged
+from kamerton.training.selfcheck import check_rows
 from kamerton.training.settings import TrainSettings
 from kamerton.training.task import Outcome, Task
 from tests.parity.test_ragged_rows import random_ids
@@ -138,7 +138,7 @@ def test_slots_begin_with_it(shape: str, settings: Any) -> None:
 @pytest.mark.parametrize("settings", FORMS, ids=NAMES)
 def test_the_self_check_knows_it(settings: Any) -> None:
     base, _ = attached("gemma3", settings)
-    check = check_ragged(base, make_row(examples(4), base.device))
+    check = check_rows(base, make_row(examples(4), base.device))
     assert check.agrees
     assert check.difference < 1e-4
 

@@ -75,10 +75,10 @@ def test_faults_are_counted_and_worded(tmp_path):
     text = "\n".join(found.warnings)
     for words in (
         "1 of 66 rows cannot be used (1.5%)",
-        "1 examples repeat an earlier one (1.5%)",
+        "1 example repeats an earlier one (1.5%)",
         "98% of rows share one label, 'x'",
         "fewer than 5 rows have the label 'y'",
-        "1 questions have different answers in different rows, one at",
+        "1 question has different answers in different rows, one at",
         "the longest input has 60,000 characters",
         "seem to be in another language: ru (1)",
         "personal data in examples: email (2), phone (1)",
@@ -91,7 +91,7 @@ def test_pairs(tmp_path):
     rows.append({"prompt": "q", "chosen": "same", "rejected": "same"})
     found = audit(load(tmp_path, rows))
     assert (found.identical_pairs.number, found.chosen_longer) == (1, 0.9)
-    assert any("1 pairs have the same answer" in warning for warning in found.warnings)
+    assert any("1 pair has the same answer" in warning for warning in found.warnings)
     assert any("the longer one in 90% of pairs" in warning for warning in found.warnings)
 
 
@@ -152,3 +152,24 @@ def test_memory_does_not_grow_with_the_text(monkeypatch, tmp_path):
         assert peak_of(120) < peak_of(30) + 200_000
     finally:
         tracemalloc.stop()
+
+
+def test_labels_that_differ_in_case_spaces_or_a_full_stop_are_named(tmp_path):
+    labels = ["Card", "card", "card.", "my card", "my\xa0card", "refund", "none", "None ", "..."]
+    found = audit(load(tmp_path, [{"text": f"t {i}", "label": x} for i, x in enumerate(labels)]))
+    alike = [w.partition(": ")[2] for w in found.warnings if w.startswith("labels differ only")]
+    assert alike == [
+        "'Card' (1), 'card' (1), 'card.' (1)",
+        "'my card' (1), 'my\\xa0card' (1)",
+        "'none' (1), 'None' (1)",
+    ]
+    assert found.empty_words.number == 0
+
+
+def test_the_words_of_empty_cells_are_named(tmp_path):
+    pairs = [("nan", "Yes."), ("Is it here?", " NaN"), ("Is it?", "None"), ("What is null?", "0")]
+    found = audit(load(tmp_path, [{"prompt": q, "completion": a} for q, a in pairs]))
+    assert found.empty_words.number == 3
+    assert any("3 examples ask or answer no more than 'nan'" in w for w in found.warnings)
+    classes = audit(load(tmp_path, [{"text": "t", "label": "none"}, {"text": "u", "label": "nan"}]))
+    assert classes.empty_words.number == 1

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from kamerton.core.errors import DataError
@@ -9,8 +11,9 @@ from kamerton.data.examples import (
     PreferenceExample,
     TextExample,
 )
-from kamerton.data.formats.detection import detect_format, settle_schema, yes_or_no
+from kamerton.data.formats.detection import detect_format, settle_schema
 from kamerton.data.formats.parsing import parse_row
+from kamerton.data.formats.verdicts import yes_or_no
 from kamerton.data.rows import Rejection, Row
 
 PLACE = Place("a.jsonl", 1)
@@ -34,6 +37,7 @@ def parse(fields, **options):
     [
         ({"messages": [Q, A]}, "chat"),
         ({"conversations": [Q, A], "tools": "[]"}, "chat"),
+        ({"utterances": [{"speaker": "USER", "utterance": "q"}]}, "chat"),
         ({"messages": [Q, A], "label": "billing"}, "chat"),
         ({"messages": [Q, A], "label": True}, "feedback"),
         ({"prompt": "q", "completion": "a"}, "prompt"),
@@ -93,6 +97,143 @@ def test_conversations(fields, messages):
     assert example.place == PLACE
 
 
+ABOUT = {**Q, "content": "q\n\nThe sheet."}
+THOUGHT = {**A, "reasoning_content": "hm"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "messages"),
+    [
+        ({"question": "q", "context": "The sheet.", "answer": "a"}, (ABOUT, A)),
+        ({"instruction": "q", "context": "The sheet.", "response": "a"}, (ABOUT, A)),
+        ({"prompt": [S, Q], "passage": "The sheet.", "completion": "a"}, (S, ABOUT, A)),
+        ({"prompt": [ABOUT, A, Q], "passage": "The sheet.", "completion": "a"}, (ABOUT, A, Q, A)),
+        (
+            {"query": "q", "documents": ["Sheet one.", "Sheet two. "], "answer": "a"},
+            ({**Q, "content": "q\n\nSheet one.\n\nSheet two."}, A),
+        ),
+        ({"question": "q", "document": "sheet.pdf", "answer": "a"}, (Q, A)),
+        ({"question": "q", "context": "", "answer": "a"}, (Q, A)),
+        ({"system_prompt": "s", "question": "q", "response": "a"}, (S, Q, A)),
+        ({"question": "q", "reasoning": "hm", "answer": "a"}, (Q, THOUGHT)),
+        ({"instruction": "q", "thinking": "hm", "output": "a"}, (Q, THOUGHT)),
+        ({"prompt": "q", "reasoning": "hm", "completion": "hm: a"}, (Q, {**A, "content": "hm: a"})),
+    ],
+)
+def test_what_stands_beside_a_question_joins_it(fields, messages):
+    assert parse(fields).messages == messages
+
+
+CALLS = [{"name": "f", "arguments": {"x": 1}}, {"name": "f", "arguments": {"x": 2}}]
+
+
+@pytest.mark.parametrize("answers", [CALLS, json.dumps(CALLS)])
+def test_answers_that_hold_calls_are_no_ranking(answers):
+    fields = {"query": "q", "tools": json.dumps([{"name": "f"}]), "answers": answers}
+    calls = [{"type": "function", "function": call} for call in CALLS]
+    for name in ("answers", "answer"):
+        row = {**fields, name: fields["answers"]}
+        assert parse(row).messages == (Q, {**A, "content": "", "tool_calls": calls})
+
+
+def test_json_that_calls_no_tool_of_the_row_is_text():
+    row = {"query": "q", "answer": json.dumps(CALLS)}
+    for tools in (None, [{"name": "g"}]):
+        assert parse({**row, "tools": tools}).messages == (Q, {**A, "content": row["answer"]})
+
+
+def test_pairs_of_a_service_are_read():
+    service = {"messages": [Q], "tools": [], "parallel_tool_calls": True}
+    example = parse({"input": service, "preferred_output": [A], "non_preferred_output": [B]})
+    assert (example.prompt, example.chosen, example.rejected) == ((Q,), (A,), (B,))
+
+
+LONG = "word " * 200
+STORED = [{"content": LONG, "role": "user"}, {"content": "it's", "role": "assistant"}, Q]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(STORED),
+        f" {STORED!r}\n",
+        json.dumps([json.dumps(turn) for turn in STORED]),
+        repr([{"value": turn["content"], "from": turn["role"], "x": None} for turn in STORED]),
+    ],
+)
+def test_turns_stored_as_text_are_turns_in_every_column(text):
+    wanted = ({**Q, "content": LONG}, {**A, "content": "it's"}, Q)
+    assert parse({"messages": text}).messages == wanted
+    assert parse({"prompt": text, "completion": "a"}).messages == (*wanted, A)
+    assert parse({"prompt": text, "chosen": repr(A), "rejected": json.dumps(B)}).rejected == (B,)
+    assert parse({"instruction": "q", "output": "a", "history": text}).messages == (*wanted, Q, A)
+    for fields in (
+        {"text": text},
+        {"text": text, "label": "x"},
+        {"instruction": "q", "output": text},
+        {"prompt": "q", "completion": "a", "system": text},
+    ):
+        outcome = parse(fields)
+        assert isinstance(outcome, Rejection)
+        assert "must be text, got turns: data.columns = { messages = " in outcome.reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"from": "ann@x.org", "text": "Hello"}',
+        '[{"speaker": "Ann", "text": "Hello"}]',
+        '[{"role": "admin", "name": "Ann"}]',
+        "{'role': user} is how it begins",
+        "[{'role': 'admin', 'age': }]",
+        '{"role"',
+    ],
+)
+def test_answers_that_happen_to_be_data_stay_text(text):
+    assert parse({"prompt": "q", "completion": text}).messages == (Q, {**A, "content": text})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[{'role': 'user', 'content': 'q'}\n {'role': 'user'}]", '[{"role": "user", "content"}]'],
+)
+def test_turns_that_cannot_be_decoded_are_not_trained_as_text(text):
+    text = text.replace('"content"}', '"content": }')
+    for fields in ({"text": text}, {"prompt": "q", "completion": text}):
+        outcome = parse(fields)
+        assert isinstance(outcome, Rejection)
+        assert outcome.reason == "seems to hold turns, but is neither JSON nor a Python list"
+
+
+def test_judged_answers_get_the_context_too():
+    beside = {"prompt": "q", "context": "The sheet."}
+    for answers in (
+        {"chosen": [Q, A], "rejected": [Q, B]},
+        {"answers": ["a", "b"]},
+        {"completion": "a", "label": True},
+    ):
+        assert parse({**beside, **answers}).prompt == (ABOUT,)
+    assert parse({"query": "q", "context": "The sheet.", "label": "x"}).text == ABOUT["content"]
+
+
+def test_checks_may_look_at_the_context():
+    fields = {"question": "q", "context": "The sheet.", "answer": "a", "thinking": "hm"}
+    assert parse(fields).extra == {"context": "The sheet.", "thinking": "hm"}
+
+
+def test_an_empty_column_name_leaves_a_field_out():
+    fields = {"question": "q", "context": "The sheet.", "system": "s", "answer": "a"}
+    example = parse(fields, columns={"context": "", "system": ""})
+    assert example.messages == (Q, A)
+    assert example.extra == {"context": "The sheet.", "system": "s"}
+
+
+def test_functions_are_tools():
+    schema = {"name": "f", "parameters": {}}
+    example = parse({"messages": [Q, A], "functions": [schema]})
+    assert example.tools == ({"type": "function", "function": schema},)
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
@@ -144,9 +285,19 @@ def test_pairs(fields, expected):
     assert (example.prompt, example.chosen, example.rejected) == expected
 
 
-@pytest.mark.parametrize("label", [True, False, 1, 0, 1.0, "true", "No", "good", "down", "да"])
-def test_feedback(label):
+@pytest.mark.parametrize(
+    ("label", "wanted"),
+    [
+        *(
+            (label, True)
+            for label in (True, 1, 1.0, "true", "good", "да", "thumbs_up", "Thumbs Up")
+        ),
+        *((label, False) for label in (False, 0, -1, "-1", "No", "down", "thumbs-down", "👎")),
+    ],
+)
+def test_feedback(label, wanted):
     good = yes_or_no(label)
+    assert good is wanted
     for fields in ({"prompt": "q", "completion": "a"}, {"messages": [Q, A]}):
         example = parse({**fields, "label": label})
         assert isinstance(example, FeedbackExample)
@@ -161,7 +312,18 @@ def test_judged_answer_is_all_after_the_last_user_turn():
     assert example.prompt == (Q, A, Q)
 
 
-@pytest.mark.parametrize(("label", "wanted"), [("x ", "x"), (3, "3"), (True, "true"), (0.5, "0.5")])
+@pytest.mark.parametrize(
+    ("label", "wanted"),
+    [
+        ("x ", "x"),
+        (3, "3"),
+        (True, "true"),
+        (0.5, "0.5"),
+        (12345601.0, "12345601"),
+        (0.12345678, "0.12345678"),
+        (2.0**60, "1.152921504606847e+18"),
+    ],
+)
 def test_classes_become_text(label, wanted):
     example = parse({"text": "t", "label": label})
     assert example == ClassificationExample(PLACE, "t", wanted)
@@ -195,6 +357,8 @@ def test_a_few_wrong_verdicts_make_no_prompts_of_feedback():
     assert detect_format(rows([True, False, True, "no", "maybe"])) == "feedback"
     assert detect_format(rows(["yes", "no", "orders", "refunds"])) == "prompt"
     assert detect_format(rows([0, 1, 2])) == "prompt"
+    assert detect_format(rows([1, -1, "1", "-1"])) == "feedback"
+    assert detect_format(rows([1, -1, 0, 1])) == "prompt"
 
 
 def test_a_mixture_is_called_one():
@@ -244,6 +408,11 @@ for _ in range(200):
         ({"messages": [Q, A]}, {"messages": None}, "messages: is missing or null"),
         ({"messages": [Q, A]}, {"messages": [Q]}, "messages: must have an assistant turn"),
         ({"messages": [Q, A]}, {"messages": []}, "messages: must have an assistant turn"),
+        (
+            {"messages": [Q, A]},
+            {"messages": [Q, {**A, "loss": False}]},
+            "messages: must have an assistant turn to train, all have the weight 0",
+        ),
         ({"prompt": "q", "completion": "a"}, {"prompt": "q"}, "completion: is missing or null"),
         (
             {"prompt": "q", "completion": "a"},
@@ -333,3 +502,33 @@ def test_transcripts_that_differ_early_are_rejected():
     outcome = parse({"chosen": first, "rejected": second})
     assert isinstance(outcome, Rejection)
     assert outcome.reason == "has another prompt than the chosen answer"
+
+
+@pytest.mark.parametrize("column", ["label", "labels"])
+def test_several_classes_of_one_text_are_a_list_as_the_answer(column):
+    example = parse({"text": "late and broken", column: ["delivery", "возврат"]})
+    assert isinstance(example, ChatExample)
+    assert [message["content"] for message in example.messages] == [
+        "late and broken",
+        '["delivery", "возврат"]',
+    ]
+    assert example.label == '["delivery", "возврат"]'
+    assert example.extra == {}
+    empty = parse({"text": "hello", column: []})
+    assert empty.messages[-1]["content"] == "[]"
+    (wrong,) = [parse({"text": "hello", column: ["a", {"b": 1}]})]
+    assert isinstance(wrong, Rejection)
+    assert wrong.field == f"{column}.1"
+
+
+def test_rows_of_one_and_of_several_classes_are_read_alike():
+    rows = [{"text": "a", "label": ["x", "y"]}, {"text": "b", "label": ["x"]}, {"text": "c"}]
+    schema = settle_schema(rows, name="a")
+    (single,) = parse_row(Row(PLACE, {"text": "d", "label": "x"}), schema)
+    assert single.messages[-1]["content"] == '["x"]'
+
+
+def test_one_class_under_labels_is_a_class():
+    example = parse({"text": "late", "labels": "delivery"})
+    assert isinstance(example, ClassificationExample)
+    assert example.label == "delivery"

@@ -4,6 +4,7 @@ import pytest
 
 from kamerton.data.formats.messages import Unusable, messages_of, tools_of
 
+ANSWER = {"role": "assistant", "content": "a"}
 CALL = {"name": "search", "arguments": {"q": "tea"}}
 WANTED_CALL = {"type": "function", "function": CALL}
 
@@ -30,6 +31,13 @@ WANTED_CALL = {"type": "function", "function": CALL}
         (
             {"role": "user", "content": [{"type": "text", "text": "a"}, {"value": "b"}]},
             {"role": "user", "content": "ab"},
+        ),
+        *(
+            (
+                {"role": "user", "content": [{"type": kind, "text": "a", "annotations": []}]},
+                {"role": "user", "content": "a"},
+            )
+            for kind in ("input_text", "output_text")
         ),
         (
             {
@@ -67,6 +75,27 @@ WANTED_CALL = {"type": "function", "function": CALL}
             {"role": "assistant", "content": "a", "function_call": CALL},
             {"role": "assistant", "content": "a", "tool_calls": [WANTED_CALL]},
         ),
+        *(
+            (
+                {"role": "assistant", "content": "a", key: "hm", "reasoning_content": "hm"},
+                {"role": "assistant", "content": "a", "reasoning_content": "hm"},
+            )
+            for key in ("thinking", "reasoning")
+        ),
+        (
+            {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm"}, "a"]},
+            {"role": "assistant", "content": "a", "reasoning_content": "hm"},
+        ),
+        (
+            {"from": "function_call", "value": json.dumps(CALL), "thinking": "hm"},
+            {
+                "role": "assistant",
+                "content": "",
+                "tool_calls": [WANTED_CALL],
+                "reasoning_content": "hm",
+            },
+        ),
+        ({"speaker": "client", "phrase": "q"}, {"role": "user", "content": "q"}),
         (
             {"role": "assistant", "content": "a", "weight": 0},
             {"role": "assistant", "content": "a", "weight": 0},
@@ -97,6 +126,11 @@ def test_turns_are_normalised(turn, message):
         ([{"role": "user", "content": 3}], "messages.0.content: must be text, got a number"),
         ([{"role": "user", "content": " "}], "messages.0.content: the user turn is empty"),
         ([{"role": "assistant"}], "messages.0.content: the assistant turn is empty"),
+        ([{"role": "user", "words": "q"}], "messages.0: a turn must have content, found.* words"),
+        (
+            [{"role": "user", "content": [{"type": "thinking", "thinking": "hm"}]}],
+            "reasoning must be the assistant's, found the user's",
+        ),
         (
             [{"role": "user", "content": [{"type": "image_url"}]}],
             "messages.0.content.0: only text can be used, got a part of type 'image_url'",
@@ -107,7 +141,20 @@ def test_turns_are_normalised(turn, message):
             [{"role": "tool_call", "content": '{"name": "f", "arguments": [1]}'}],
             "tool_calls.0.arguments: must be an object, got a list",
         ),
-        ([{"role": "assistant", "content": "a", "weight": 0.5}], "weight: must be 0 or 1, got 0.5"),
+        (
+            [{"role": "assistant", "content": "a", "weight": 0.5}],
+            "weight: must be 0 or 1, got '0.5'",
+        ),
+        ([{**ANSWER, "loss_mask": [0, 1]}], "loss_mask: must be 0 or 1, got a list"),
+        ([{**ANSWER, "train": "perhaps"}], "messages.0.train: must be 0 or 1, got 'perhaps'"),
+        (
+            [{**ANSWER, "weight": 1, "loss": False}],
+            "messages.0: flags must agree .* found weight = true, loss = false",
+        ),
+        (
+            [{"role": "user", "content": "q", "train": True}],
+            "messages.0.train: must be false: the user's turn is never an answer",
+        ),
     ],
 )
 def test_broken_turns_are_named(value, problem):
@@ -122,3 +169,20 @@ def test_tools():
     assert tools_of([schema]) == tools_of(json.dumps([wrapped])) == tools_of(schema) == (wrapped,)
     with pytest.raises(Unusable, match="must be a list of tool schemas"):
         tools_of(["search"])
+
+
+@pytest.mark.parametrize(
+    "key", ["weight", "loss_weight", "loss", "train", "loss_mask", "trainable"]
+)
+def test_authors_say_which_turns_are_trained(key):
+    for value in (0, 0.0, False, "0", " False"):
+        assert messages_of([{**ANSWER, key: value}], "messages") == ({**ANSWER, "weight": 0},)
+    for value in (1, 1.0, True, "true", None):
+        assert messages_of([{**ANSWER, key: value}], "messages") == (ANSWER,)
+    question = {"role": "user", "content": "q"}
+    assert messages_of([{**question, key: False}], "messages") == (question,)
+
+
+def test_a_weight_of_one_says_nothing_about_a_question():
+    question = {"role": "user", "content": "q"}
+    assert messages_of([{**question, "weight": 1.0}], "messages") == (question,)

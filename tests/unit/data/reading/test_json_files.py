@@ -149,3 +149,49 @@ def test_large_file_is_streamed(tmp_path, as_array):
     finally:
         tracemalloc.stop()
     assert peak < 8_000_000
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        {"T-1": {"question": "q", "answer": "a"}, "T-2": {"question": "r", "answer": "b"}},
+        {"1": {"text": "t", "label": "x"}, "2": {"text": "u", "label": "y", "note": "n"}},
+    ],
+)
+def test_rows_may_stand_under_their_ids(tmp_path, rows):
+    path = write(tmp_path, "a.json", json.dumps(rows, indent=1))
+    assert rows_of(path) == [{"id": key, **row} for key, row in rows.items()]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"question": {"text": "q", "lang": "en"}, "answer": {"text": "a", "lang": "en"}},
+        {"first": {"text": "q", "lang": "en"}, "second": {"size": 3, "unit": "m"}},
+        {"one": {"text": "q", "label": "x"}},
+        {"one": {"text": "q"}, "two": {"text": "q"}, "three": 3},
+    ],
+)
+def test_parts_of_one_row_are_no_rows(tmp_path, row):
+    assert rows_of(write(tmp_path, "a.json", json.dumps(row, indent=1))) == [row]
+
+
+@pytest.mark.parametrize(
+    ("line", "cause"),
+    [
+        ("{'text': 'x'}", "texts and keys stand in double quotes"),
+        ('{"text": "x"},', "a comma stands after the row"),
+        ('{"text": "x\n', "a line break inside a text is written"),
+        ('{"text": "x", "n": None}', "null, true and false are written so"),
+    ],
+)
+def test_the_usual_causes_of_broken_lines_are_named(tmp_path, line, cause):
+    found = rejections_of(write(tmp_path, "a.jsonl", f'{{"text": "t"}}\n{line}\n'))
+    assert found[0].place.line == 2
+    assert cause in found[0].reason
+
+
+def test_a_comma_after_the_last_row_is_named(tmp_path):
+    path = write(tmp_path, "a.json", '[\n{"text": "x"},\n]\n')
+    with pytest.raises(DataError, match="a.json:3: .*a comma stands before the closing bracket"):
+        list(read_rows(path))

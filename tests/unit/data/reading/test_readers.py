@@ -56,7 +56,7 @@ def test_parquet_and_its_values(tmp_path):
             "when": "2026-01-02",
             "price": "1.50",
             "image": "<3 bytes>",
-            "messages": [{"role": "user", "content": "q"}],
+            "messages": [{"role": "user", "content": "q", "name": None}],
         },
         {
             "text": None,

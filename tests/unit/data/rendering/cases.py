@@ -121,6 +121,55 @@ _HARMONY = """\
 {%- endfor %}
 {%- if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}"""
 
+# Reasoning has a key and a channel of its own, which earlier answers lose; calls end differently.
+_GPT_OSS = """\
+{%- for t in tools or [] %}
+  {{- '<|start|>developer<|message|>' + t.function | tojson + '<|end|>' }}
+{%- endfor %}
+{%- for m in messages %}
+  {%- if m.role == 'assistant' and m.tool_calls %}
+    {%- set call = m.tool_calls[0].function %}
+    {%- if m.content and m.thinking %}{{ raise_exception('not both') }}{% endif %}
+    {%- if m.content or m.thinking %}
+      {{- '<|start|>assistant<|channel|>analysis<|message|>' + (m.content or m.thinking) }}
+      {{- '<|end|>' }}
+    {%- endif %}
+    {{- '<|start|>assistant to=functions.' + call.name + '<|channel|>commentary json<|message|>' }}
+    {{- call.arguments | tojson + '<|call|>' }}
+  {%- elif m.role == 'assistant' %}
+    {%- if loop.last and not add_generation_prompt and 'thinking' in m %}
+      {{- '<|start|>assistant<|channel|>analysis<|message|>' + m.thinking + '<|end|>' }}
+    {%- endif %}
+    {{- '<|start|>assistant<|channel|>final<|message|>' + m.content }}
+    {{- '<|return|>' if loop.last and not add_generation_prompt else '<|end|>' }}
+  {%- else %}{{ '<|start|>' + m.role + '<|message|>' + m.content + '<|end|>' }}{% endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}"""
+
+# Control tokens stand around reasoning and before calls.
+_MAGISTRAL = """\
+{{- bos_token }}
+{%- for t in tools or [] %}{{ '[AVAILABLE_TOOLS]' + t | tojson + '[/AVAILABLE_TOOLS]' }}{% endfor %}
+{%- for m in messages %}
+  {%- if m.role == 'user' %}{{ '[INST]' + m.content + '[/INST]' }}
+  {%- elif m.role == 'system' %}{{ '[SYSTEM_PROMPT]' + m.content + '[/SYSTEM_PROMPT]' }}
+  {%- elif m.role == 'tool' %}{{ '[TOOL_RESULTS]' + m.content + '[/TOOL_RESULTS]' }}
+  {%- else %}
+    {%- if m.reasoning %}{{ '[THINK]' + m.reasoning + '[/THINK]' }}{% endif %}
+    {{- m.content }}
+    {%- for call in m.tool_calls or [] %}
+      {{- '[TOOL_CALLS]' + call.function.name + '[ARGS]' + call.function.arguments | tojson }}
+    {%- endfor %}{{ eos_token }}
+  {%- endif %}
+{%- endfor %}"""
+
+# Reasoning is a part of the text, a switch closes it in the prompt; a line break ends an answer.
+_INLINE = """\
+{%- for m in messages %}{{ '<|' + m.role + '|>\\n' + m.content + '\\n' + eos_token }}{% endfor %}
+{%- if add_generation_prompt %}{{ '<|assistant|>\\n' }}
+  {%- if not enable_thinking %}{{ '<think>\\n\\n</think>\\n' }}{% endif %}
+{%- endif %}"""
+
 # Knows no generation prompt.
 _NO_OPENING = """\
 {%- for m in messages %}{{ '<|' + m.role + '|>\\n' + m.content + eos_token + '\\n' }}{% endfor %}"""
@@ -196,6 +245,19 @@ CASES = {
         eos="<|return|>",
         answer="<|channel|>final<|message|>{}<|return|>",
     ),
+    "gpt-oss": Case(
+        _GPT_OSS,
+        ("<|start|>", "<|channel|>", "<|message|>", "<|return|>", "<|end|>", "<|call|>"),
+        eos="<|return|>",
+        answer="<|channel|>final<|message|>{}<|return|>",
+    ),
+    "magistral": Case(
+        _MAGISTRAL,
+        ("[INST]", "[/INST]", "[THINK]", "[/THINK]", "[TOOL_CALLS]", "[ARGS]"),
+        bos="<s>",
+        adds_bos=True,
+    ),
+    "inline": Case(_INLINE, answer="{}\n</s>"),
     "no-opening": Case(_NO_OPENING),
     "no-end": Case(_NO_END, answer=" {}</s>"),
     "no-template": Case(None, bos="<s>", adds_bos=True),

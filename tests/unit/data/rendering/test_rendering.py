@@ -20,7 +20,7 @@ from tests.unit.data.rendering.chats import (
 )
 
 ROOT = Path(__file__).parents[4]
-REWRITERS = ("qwen3", "r1", "harmony")
+REWRITERS = ("qwen3", "r1", "harmony", "gpt-oss", "inline")
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
 
-from kamerton.core.errors import RenderingError
+from kamerton.core.errors import RenderingError, SettingsError
 from kamerton.data.rendering.renderer import RenderSettings, make_renderer
+from kamerton.data.rendering.templates import with_date
 from tests.unit.data.rendering.cases import CASES, Case, tokenizer_of
 from tests.unit.data.rendering.chats import CHAT, chat, message, renderer_of, text_of, trained_texts
 
@@ -232,3 +234,68 @@ def test_facts_are_worded() -> None:
     lines = dict(renderer_of("llama3").facts.lines())
     assert lines["BOS"] == "one, by the template (id 400)"
     assert lines["end of answer"] == "<|eot_id|>, written by the template"
+
+
+DATED = "{{ strftime_now('%d %b %Y') }}|{{ reasoning_effort or 'medium' }}\n"
+
+
+def test_a_date_and_arguments_are_given_to_the_template() -> None:
+    case = replace(CASES["zephyr"], template=DATED + str(CASES["zephyr"].template))
+    renderer = renderer_of(case, date="2026-11-30", template_arguments={"reasoning_effort": "low"})
+    row = text_of(renderer, renderer.render(chat(CHAT)))
+    assert row.startswith("<s>30 Nov 2026|low<|system|>")
+    assert not any("date" in notice for notice in renderer.facts.notices)
+
+
+@pytest.mark.parametrize(
+    "template", ["{}", "\n{}", " {% set x = 1 %}\n{}", "{%- set f = '%e' %}{}"]
+)
+def test_a_given_date_changes_nothing_else(template: str) -> None:
+    now = "{{ strftime_now('%Y-%m-%d, %A %-d. %B (%b, %a) %H:%M %y %j 100%%') }}"
+    tokenizer = tokenizer_of(CASES["zephyr"])
+
+    def write(template: str) -> str:
+        options = {"chat_template": template, "tokenize": False}
+        return str(tokenizer.apply_chat_template([message("user", "Hi")], **options))
+
+    day = datetime(2026, 3, 1)
+    template = template.replace("{}", now)
+    expected = write(template.replace(now, day.strftime(now[17:-5])))
+    assert "01" in expected
+    assert write(with_date(template, "2026-03-01")) == expected
+    assert with_date("no date", "2026-03-01") == "no date"
+
+
+def test_an_argument_that_the_template_does_not_read_is_an_error() -> None:
+    with pytest.raises(RenderingError, match="does not read 'reasoning_effort'"):
+        renderer_of("zephyr", template_arguments={"reasoning_effort": "low"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"date": "30.11.2026"}, 'must be a day such as "2026-11-30"'),
+        ({"template_arguments": {"enable_thinking": True}}, "set render.thinking"),
+        ({"template_arguments": {"messages": "x"}}, "the renderer gives it"),
+        ({"template_arguments": {"two words": "x"}}, "names that a template can read"),
+    ],
+)
+def test_wrong_dates_and_arguments_are_named(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        RenderSettings.parse(settings)
+
+
+def test_ends_of_the_base_end_answers_too() -> None:
+    tokenizer = tokenizer_of(CASES["llama3"])
+    eot, text_end = map(tokenizer.convert_tokens_to_ids, ("<|eot_id|>", "<|end_of_text|>"))
+    header = tokenizer.convert_tokens_to_ids("<|start_header_id|>")
+    plain = make_renderer(tokenizer, RenderSettings())
+    assert plain.stop_ids == {eot, text_end}
+    assert make_renderer(tokenizer, RenderSettings(), ends=(text_end, header)).stop_ids == {
+        eot, text_end, header,
+    }  # fmt: skip
+    # What stands inside answers ends none of them, whatever a base's configuration says.
+    tokenizer = tokenizer_of(CASES["gpt-oss"])
+    ends = map(tokenizer.convert_tokens_to_ids, ("<|return|>", "<|call|>", "<|end|>"))
+    found = make_renderer(tokenizer, RenderSettings(), ends=tuple(ends)).stop_ids
+    assert {tokenizer.convert_ids_to_tokens(token) for token in found} == {"<|return|>", "<|call|>"}

@@ -1,0 +1,92 @@
+"""Bases from the Hugging Face Hub: what is fetched, which commit it is, and what can fail."""
+
+from pathlib import Path
+
+from kamerton.core.errors import ModelError
+
+__all__ = ["commit_of", "from_hub"]
+
+_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
+# The same weights once more, in the format of the model's makers; parts of other programs.
+_TWICE = ["consolidated*", "original/*", "*/*.safetensors", "*/*.model", "*/*.json", "*/*.txt"]
+
+
+def from_hub(name: str, commit: str = "", *, online: bool = True) -> Path:
+    """Fetch a base, or find it in the cache.
+
+    Args:
+        name: A Hub id such as `Qwen/Qwen3-0.6B`.
+        commit: Empty for the newest.
+        online: False looks into the cache only.
+
+    Returns:
+        The folder of the snapshot.
+
+    Raises:
+        ModelError: If it is no Hub id, or cannot be fetched.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(
+            snapshot_download(
+                name,
+                revision=commit or None,
+                allow_patterns=_FILES,
+                ignore_patterns=_TWICE,
+                local_files_only=not online,
+            )
+        )
+    except HFValidationError:
+        raise ModelError(
+            f"base: {name!r} is neither a folder, a Hub id nor a builtin",
+            hint='write a folder, "owner/name" or "builtin:nano"',
+        ) from None
+    except (HfHubHTTPError, OSError) as error:
+        reason, hint = _reason(error)
+        at = f" at commit {commit[:12]}" if commit else ""
+        raise ModelError(
+            f"base: {name} is no local folder and cannot be fetched from the Hub{at}: {reason}",
+            hint=hint,
+        ) from None
+
+
+def commit_of(folder: Path) -> str:
+    """Read the commit of a base from its place in the Hub's cache.
+
+    Args:
+        folder: Of the base.
+
+    Returns:
+        The commit; empty for a folder that is not in the cache.
+    """
+    return folder.name if folder.parent.name == "snapshots" else ""
+
+
+def _reason(error: Exception) -> tuple[str, str]:
+    """Say in our words why nothing was fetched, and what to do: the Hub's are long."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    check = "check the name and the network, or download it and give the folder"
+    match error:
+        case GatedRepoError():
+            return "its makers ask for consent", "accept its terms on its page, then: hf auth login"
+        case RepositoryNotFoundError():
+            return "there is no such model, or it is private", "check the name; hf auth login"
+        case RevisionNotFoundError():
+            return "it has no such commit", check
+        case LocalEntryNotFoundError() | OfflineModeIsEnabled() if constants.HF_HUB_OFFLINE:
+            way = "unset HF_HUB_OFFLINE to fetch it, or check the name, or give a folder"
+            return "it is not in the cache and HF_HUB_OFFLINE is set", way
+        case LocalEntryNotFoundError():
+            return "it is not in the cache and the Hub does not answer", check
+    words = str(error).strip() or type(error).__name__
+    return words.splitlines()[0], check

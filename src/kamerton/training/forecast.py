@@ -1,0 +1,76 @@
+"""How long a run will take, from its first measured steps, and how much memory it has needed."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+__all__ = ["Pace", "is_known", "peak_bytes", "seconds_left"]
+
+_STEPS = 4
+_SECONDS = 30.0
+# A forward pass alone, beside one with its backward pass.
+_MEASURING = 1 / 3
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What one step took.
+
+    Attributes:
+        num_tokens: That it had.
+        seconds: That it took.
+    """
+
+    num_tokens: int
+    seconds: float
+
+
+def is_known(paces: Sequence[Pace]) -> bool:
+    """Tell whether enough was measured for a forecast.
+
+    Args:
+        paces: Of the steps since this process began.
+
+    Returns:
+        Whether a few steps, or half a minute, have passed.
+    """
+    return len(paces) >= _STEPS or sum(pace.seconds for pace in paces) >= _SECONDS
+
+
+def seconds_left(paces: Sequence[Pace], num_tokens: int, num_measured: int) -> float:
+    """Say how long the rest of a run will take.
+
+    Args:
+        paces: Of the steps so far, at least one; the first, which is slower, counts only if alone.
+        num_tokens: Tokens of all steps to come.
+        num_measured: Tokens that are to be measured and not learned from, all times together.
+
+    Returns:
+        Seconds.
+    """
+    counted = paces[1:] or paces
+    rate = sum(pace.seconds for pace in counted) / sum(pace.num_tokens for pace in counted)
+    return rate * (num_tokens + _MEASURING * num_measured)
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Say how much memory this process has needed at most.
+
+    Args:
+        device: Where the model is: a GPU's own memory counts, or this process's.
+
+    Returns:
+        Bytes.
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_reserved(device))
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Kibibytes on Linux, bytes on macOS.
+    return int(peak) if sys.platform == "darwin" else int(peak) * 1024

@@ -1,0 +1,106 @@
+"""A finished run answers at once; what differs is looked at; what never began leaves nothing."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from kamerton.core.errors import DataError, KamertonError, ModelError
+from kamerton.core.events import Event, Notice
+from kamerton.flows import train
+from kamerton.flows.finished import stamps_of_data
+from kamerton.flows.recipe import Recipe
+from kamerton.flows.train import Made, make_variant
+from kamerton.flows.workspace import Workspace
+from kamerton.models import load
+from tests.e2e.project import make_project
+
+
+class Loaded(Exception):
+    """The base would be loaded."""
+
+
+def made_in(folder: Path, *options: str, fresh: bool = False) -> tuple[Made, list[str]]:
+    heard: list[Event] = []
+    recipe = Recipe.read(folder / "recipe.toml", ("train.max_steps=2", *options))
+    made = make_variant(recipe, folder, Workspace(folder), heard.append, fresh=fresh)
+    return made, [event.message for event in heard if isinstance(event, Notice)]
+
+
+def test_a_finished_run_loads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_project(tmp_path, num_rows=12)
+    before, _ = made_in(tmp_path)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise Loaded
+
+    monkeypatch.setattr(train, "load_base", refuse)
+    again, said = made_in(tmp_path)
+    assert said == ["this run is finished: nothing is left to train"]
+    assert again.variant == before.variant
+    assert again.outcome == before.outcome
+    with pytest.raises(Loaded):
+        made_in(tmp_path, "train.max_steps=3")
+    with pytest.raises(Loaded):
+        made_in(tmp_path, fresh=True)
+    os.utime(tmp_path / "desk.jsonl", (1, 1))
+    with pytest.raises(Loaded):
+        made_in(tmp_path)
+    os.utime(tmp_path / "desk.jsonl")
+    monkeypatch.undo()
+    _, said = made_in(tmp_path)
+    assert said[-1] == "this run is finished: nothing is left to train"
+    (before.variant.folder / "adapter_config.json").write_text("{}")
+    monkeypatch.setattr(train, "load_base", refuse)
+    with pytest.raises(Loaded):
+        made_in(tmp_path)
+
+
+def test_a_test_file_is_part_of_what_a_run_is_made_from(tmp_path: Path) -> None:
+    make_project(tmp_path, num_rows=12)
+    shutil.copy(tmp_path / "desk.jsonl", tmp_path / "test.jsonl")
+    recipe = Recipe.read(tmp_path / "recipe.toml", ("data.test=test.jsonl",))
+    stamps = stamps_of_data(recipe, tmp_path)
+    assert stamps is not None
+    assert [Path(name).name for name, _, _ in stamps] == ["desk.jsonl", "test.jsonl"]
+
+
+def test_a_base_that_is_fetched_first_is_known_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_project(tmp_path, num_rows=12)
+    shutil.copytree(load.find_base("builtin:nano"), tmp_path / "snapshots" / "abc")
+    cached: list[bool] = []
+
+    def from_hub(name: str, commit: str, *, online: bool) -> Path:
+        if online:
+            cached.append(True)
+        if not cached:
+            raise ModelError("not in the cache")
+        return tmp_path / "snapshots" / "abc"
+
+    monkeypatch.setattr(load, "from_hub", from_hub)
+    made_in(tmp_path, "base.id=acme/small")
+    assert cached == [True]
+    _, said = made_in(tmp_path, "base.id=acme/small")
+    assert said == ["this run is finished: nothing is left to train"]
+    assert cached == [True]
+
+
+@pytest.mark.parametrize(
+    "option", ["data.train=none.jsonl", "base.id=nowhere/at-all", "start=nothing"]
+)
+def test_what_never_began_leaves_no_folders(tmp_path: Path, option: str) -> None:
+    make_project(tmp_path, num_rows=12)
+    with pytest.raises(KamertonError):
+        made_in(tmp_path, option)
+    assert {path.name for path in tmp_path.iterdir()} == {"desk.jsonl", "recipe.toml"}
+
+
+def test_a_run_that_began_is_kept(tmp_path: Path) -> None:
+    make_project(tmp_path, num_rows=12)
+    made_in(tmp_path)
+    with pytest.raises(DataError):
+        made_in(tmp_path, "data.train=none.jsonl")
+    assert (tmp_path / "runs/desk/events.jsonl").is_file()

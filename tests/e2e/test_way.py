@@ -24,7 +24,8 @@ def test_train_prints_the_folder_and_nothing_else(tmp_path: Path) -> None:
     assert "next: kamerton evaluate desk" in done.stderr
     names = {path.name for path in (tmp_path / "variants/desk").iterdir()}
     assert names == {
-        "variant.json", "CARD.md", "adapter_config.json", "adapter_model.safetensors"
+        "variant.json", "CARD.md", "trained_on.txt", "adapter_config.json",
+        "adapter_model.safetensors",
     }  # fmt: skip
 
 

@@ -16,13 +16,14 @@ from kamerton.models.prefix import Prefix
 @st.composite
 def layouts(draw) -> Layout:
     segments: list[Segment] = []
-    start, root = 0, 0
+    start = 0
+    # What a next segment may go on from: the one before it, and that one's ancestors.
+    open_ = [-1]
     for index in range(draw(st.integers(1, 6))):
         length = draw(st.integers(1, 5))
-        parent = draw(st.integers(root - 1, index - 1)) if index else -1
-        if parent < root:
-            parent, root = -1, index
-        segments.append(Segment(start, start + length, parent))
+        depth = draw(st.integers(0, len(open_) - 1))
+        segments.append(Segment(start, start + length, open_[depth]))
+        open_ = [*open_[: depth + 1], index]
         start += length
     return Layout(tuple(segments))
 

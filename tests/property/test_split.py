@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kamerton.data.dataset import divide
 from kamerton.data.examples import ChatExample, ClassificationExample, Place, PreferenceExample
 from kamerton.data.identity import input_text, normal_text
 from kamerton.data.privacy.redaction import Redactor
+from kamerton.data.settings import DataSettings
 from kamerton.data.split import Tied, split, tied
 
 shares = st.floats(0.01, 0.5)
@@ -222,3 +224,28 @@ def test_redaction_numbers_do_not_reshuffle():
     after = [second.redact(example) for example in (new, *examples)]
     sides = side_of(before, split(before, 0.2, 0)[1])
     assert side_of(before, split(after, 0.2, 0)[1]) == sides
+
+
+@given(data_sets(groups=False), shares, shares, seeds)
+def test_a_test_set_is_cut_off_first_and_the_holdout_from_the_rest(examples, holdout, test, seed):
+    plain = DataSettings(train="t", holdout=holdout, seed=seed)
+    three = divide(examples, plain.model_copy(update={"test": test}))
+    lines = sorted(example.place.line for part in three for example in part)
+    assert lines == [example.place.line for example in examples]
+    # What asks the same stays on one side.
+    asked = [{normal_text(input_text(example)) for example in part} for part in three]
+    assert not (asked[0] & asked[1] | asked[0] & asked[2] | asked[1] & asked[2])
+    without = divide(examples, plain)
+    assert [list(part) for part in without[:2]] == list(map(list, split(examples, holdout, seed)))
+    assert not without[2]
+
+
+def test_the_test_set_does_not_take_the_holdout_with_it():
+    examples = [ClassificationExample(Place("a", i + 1), f"text {i}", "x") for i in range(2000)]
+    settings = DataSettings(train="t", holdout=0.1, test=0.2)
+    _, holdout, test = divide(examples, settings)
+    assert 320 < len(test) < 480
+    assert 110 < len(holdout) < 210
+    before = {example.place.line for example in split(examples, 0.1, 0)[1]}
+    # Of many examples those that were held out still are, unless they became the test.
+    assert {e.place.line for e in holdout} == before - {e.place.line for e in test}

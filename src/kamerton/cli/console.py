@@ -21,7 +21,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from kamerton.cli.pulse import Pulse, duration
+from kamerton.cli.pulse import Pulse
+from kamerton.core.durations import duration_text
 from kamerton.core.events import (
     CheckpointSaved,
     Event,
@@ -135,7 +136,8 @@ def progress_sink() -> Iterator[Sink]:
         TimeElapsedColumn(),
         TimeRemainingColumn(compact=True),
     )
-    # In a log a bar would be a heap of lines: there each task is named once instead.
+    # In a log a bar would be a heap of lines: there each task is named once, and long ones now and
+    # then say how far they are.
     live = messages.is_terminal
     with Progress(*columns, console=messages, transient=True, disable=not live) as bars:
         yield _Bars(bars, announce=not live)
@@ -180,8 +182,8 @@ class _Bars:
                 # A few seconds need no forecast.
                 if event.seconds >= _FORECAST_FROM_S:
                     self._bars.console.print(
-                        f"about {duration(event.seconds)} to go, measurements included; memory at "
-                        f"most {event.peak_bytes / 2**30:.1f} GiB so far",
+                        f"about {duration_text(event.seconds)} to go, measurements included; "
+                        f"memory at most {event.peak_bytes / 2**30:.1f} GiB so far",
                         style="dim",
                     )
             case ProgressEvent():
@@ -245,7 +247,7 @@ class _Bars:
     def _beat(self, name: str, done: float, total: float | None, shown: str) -> None:
         """Print a line about a task now and then."""
         now = self._clock()
-        pulse = self._pulses.setdefault(name, Pulse(began=now, first=done, said=now))
+        pulse = self._pulses.setdefault(name, Pulse(began=now, first=done, said=now, told=done))
         left = pulse.line(now, done, total)
         if left is not None:
             self._bars.console.print(f"{name}: {shown}{left}", style="dim", soft_wrap=True)

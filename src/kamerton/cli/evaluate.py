@@ -20,7 +20,9 @@ __all__ = ["evaluate"]
 
 @click.command()
 @click.argument("variants", nargs=-1, required=True)
-@click.option("--data", help="File to measure on; the variant's own holdout when left out.")
+@click.option(
+    "--data", help="File to measure on; the variant's own test set or holdout when left out."
+)
 @click.option("--report", type=click.Path(path_type=Path), help="Write an HTML report.")
 @set_option
 @base_option
@@ -41,23 +43,26 @@ def evaluate(
 ) -> None:
     """Compare VARIANTS with zero-shot and few-shot prompting, and with what they went on from.
 
-    --set evaluate.KEY=VALUE changes how, as in a recipe.
+    --set evaluate.KEY=VALUE changes how, as in a recipe; --set data.KEY=VALUE how the file of
+    --data is read, such as data.columns.text=question.
     """
     with busy("loading PyTorch"):
         from kamerton.evaluation.table import terminal_table
         from kamerton.flows.evaluate import evaluate_variants, evaluation_settings
-        from kamerton.flows.report import write_evaluation_report
+        from kamerton.flows.report import ensure_writable, write_evaluation_report
         from kamerton.flows.variants import Opening
         from kamerton.flows.workspace import Workspace
         from kamerton.store.variants import find_variant
 
     workspace = Workspace(project)
     found = [find_variant(name, workspace.variants) for name in variants]
-    settings = evaluation_settings(found[0], overrides)
+    settings, reading = evaluation_settings(found[0], overrides, data)
+    if report is not None:
+        ensure_writable(report)
     with progress_sink() as sink:
         opening = Opening(base, device, dtype, sink)
         evaluated = evaluate_variants(
-            found, workspace, sink, data=data, settings=settings, opening=opening
+            found, workspace, sink, data=data, reading=reading, settings=settings, opening=opening
         )
     if as_json:
         click.echo(json.dumps(evaluated.comparison.to_json(), ensure_ascii=False))

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-__all__ = ["Pulse", "duration"]
+from kamerton.core.durations import duration_text
+
+__all__ = ["Pulse"]
 
 _TENTH_AFTER_S, _LINE_AFTER_S = 5.0, 30.0
 
@@ -15,19 +17,20 @@ class Pulse:
         began: Time of the first event of the task, in seconds.
         first: What was done then.
         said: Time of the last line.
-        share: Share of the task that was done then, 0 to 1.
+        told: What was done then; at first nothing new.
     """
 
     began: float
     first: float
     said: float
-    share: float = 0.0
+    told: float
 
     def line(self, now: float, done: float, total: float | None) -> str | None:
         """Give the end of the line that is due, if one is.
 
         A line is due after each tenth of the task, but not within seconds of the last one; else
-        after a tenth of the time so far, at least half a minute.
+        after a tenth of the time so far, at least half a minute. A task that has not moved, as it
+        waits for its turn, gets none.
 
         Args:
             now: Time, in seconds.
@@ -37,32 +40,15 @@ class Pulse:
         Returns:
             The time that is left, in words; empty where it is not known; None where no line is due.
         """
-        if total is not None and done >= total:
+        if done <= self.told or (total is not None and done >= total):
             return None
-        share, since = done / total if total else 0.0, now - self.said
-        tenth = int(10 * share) > int(10 * self.share) and since >= _TENTH_AFTER_S
+        since = now - self.said
+        new = total and int(10 * done / total) > int(10 * self.told / total)
+        tenth = new and since >= _TENTH_AFTER_S
         if not tenth and since < max(_LINE_AFTER_S, 0.1 * (now - self.began)):
             return None
-        self.said, self.share = now, share
+        self.said, self.told = now, done
         if not total or done <= self.first:
             return ""
         left = (now - self.began) / (done - self.first) * (total - done)
-        return f", about {duration(left)} left"
-
-
-def duration(seconds: float) -> str:
-    """Word a length of time roughly.
-
-    Args:
-        seconds: From 0.
-
-    Returns:
-        Such as "40 s", "12 min" or "3 h 20 min".
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+        return f", about {duration_text(left)} left"

@@ -26,7 +26,15 @@ from kamerton.data.settings import DataSettings
 from kamerton.data.split import split
 from kamerton.data.spool import Spool
 
-__all__ = ["Loaded", "Prepared", "ensure_usable", "load_examples", "load_holdout", "prepare"]
+__all__ = [
+    "Loaded",
+    "Prepared",
+    "divide",
+    "ensure_usable",
+    "load_examples",
+    "load_holdout",
+    "prepare",
+]
 
 _SAMPLE_ROWS = 100
 _NAMED_REJECTIONS = 3
@@ -86,13 +94,17 @@ class Prepared:
         loaded: The data set to learn from, whole.
         loaded_holdout: The holdout's own file, if it has one.
         train: Examples to learn from.
-        holdout: Examples kept aside.
+        holdout: Examples kept aside for training to measure on.
+        loaded_test: The test set's own file, if it has one.
+        test: Examples kept aside for `kamerton evaluate` alone.
     """
 
     loaded: Loaded
     loaded_holdout: Loaded | None
     train: Sequence[Example]
     holdout: Sequence[Example]
+    loaded_test: Loaded | None = None
+    test: Sequence[Example] = ()
 
 
 def load_examples(
@@ -206,14 +218,16 @@ def load_examples(
 
 def load_holdout(
     settings: DataSettings,
+    source: str,
     *,
     redactor: Redactor | None = None,
     report: ReportBytes | None = None,
 ) -> Loaded:
-    """Read the holdout's own file.
+    """Read a file of its own that holds what is kept aside.
 
     Args:
-        settings: `settings.holdout` names it.
+        settings: Of the training data.
+        source: Named by `settings.holdout` or `settings.test`.
         redactor: That of the training data, so that placeholders agree.
         report: Told how far reading is, in bytes.
 
@@ -226,7 +240,7 @@ def load_holdout(
     """
     # A holdout file has no splits to choose from: `data.split` is about the training file.
     whole = settings.model_copy(update={"split": ""})
-    return load_examples(whole, source=str(settings.holdout), redactor=redactor, report=report)
+    return load_examples(whole, source=source, redactor=redactor, report=report)
 
 
 def ensure_usable(loaded: Loaded, max_unusable: float) -> None:
@@ -268,8 +282,9 @@ def prepare(settings: DataSettings, *, report: ReportBytes | None = None) -> Pre
     redactor = Redactor() if settings.redact else None
     loaded = load_examples(settings, redactor=redactor, report=report)
     ensure_usable(loaded, settings.max_unusable)
-    if isinstance(settings.holdout, str):
-        held = load_holdout(settings, redactor=redactor, report=report)
+
+    def aside(source: str) -> Loaded:
+        held = load_holdout(settings, source, redactor=redactor, report=report)
         ensure_usable(held, settings.max_unusable)
         if type(held.examples[0]) is not type(loaded.examples[0]):
             raise DataError(
@@ -277,12 +292,43 @@ def prepare(settings: DataSettings, *, report: ReportBytes | None = None) -> Pre
                 f"{loaded.source} holds {loaded.schema.format} rows",
                 hint="both must be of one kind; data.format and data.columns apply to both",
             )
-        return Prepared(loaded, held, loaded.examples, held.examples)
-    train, holdout = split(loaded.examples, settings.holdout, settings.seed)
-    if len(loaded.examples) == 1 and holdout:
-        notice = f"there is one text: its last {settings.holdout:.0%} are held out"
+        return held
+
+    loaded_holdout = aside(settings.holdout) if isinstance(settings.holdout, str) else None
+    loaded_test = aside(settings.test) if isinstance(settings.test, str) else None
+    train, holdout, test = divide(loaded.examples, settings)
+    if len(loaded.examples) == 1 and (holdout or test):
+        notice = "there is one text: its end is held out"
         loaded = replace(loaded, notices=(*loaded.notices, notice))
-    return Prepared(loaded, None, train, holdout)
+    return Prepared(
+        loaded,
+        loaded_holdout,
+        train,
+        holdout if loaded_holdout is None else loaded_holdout.examples,
+        loaded_test,
+        test if loaded_test is None else loaded_test.examples,
+    )
+
+
+def divide(
+    examples: Sequence[Example], settings: DataSettings
+) -> tuple[Sequence[Example], Sequence[Example], Sequence[Example]]:
+    """Cut off what is kept aside: first the test set, then the holdout.
+
+    Args:
+        examples: All of the training file.
+        settings: Give both shares; what has a file of its own is not cut off.
+
+    Returns:
+        To learn from, the holdout and the test set.
+    """
+    holdout: Sequence[Example] = ()
+    test: Sequence[Example] = ()
+    if not isinstance(settings.test, str) and settings.test:
+        examples, test = split(examples, settings.test, settings.seed, "test")
+    if not isinstance(settings.holdout, str):
+        examples, holdout = split(examples, settings.holdout, settings.seed)
+    return examples, holdout, test
 
 
 class _Wanted:

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kamerton.core.files import hash_json
+from kamerton.core.files import hash_bytes, hash_json
 from kamerton.data.examples import (
     ChatExample,
     ClassificationExample,
@@ -22,11 +22,15 @@ __all__ = [
     "input_text",
     "label_of",
     "normal_text",
+    "question_hash",
+    "question_text",
     "rejected_text",
     "whole_text",
 ]
 
 _SPACE = re.compile(r"\s+")
+# Redaction numbers its placeholders in order of appearance; a new first row renumbers them all.
+_PLACEHOLDER = re.compile(r"\[([a-z]+)_\d+\]")
 
 
 def content_hash(example: Example) -> str:
@@ -73,6 +77,31 @@ def input_text(example: Example) -> str:
             return _spoken(example.prompt)
         case _:
             return ""
+
+
+def question_hash(example: Example) -> str:
+    """Hash what an example asks, so that equal questions are found wherever they stand.
+
+    Args:
+        example: Any kind; plain text, which asks nothing, counts as a whole.
+
+    Returns:
+        SHA-256 in hex. Case, width and white space do not count, nor do the numbers in
+        placeholders of redacted data.
+    """
+    return hash_bytes(question_text(example).encode("utf-8", "surrogatepass"))
+
+
+def question_text(example: Example) -> str:
+    """Bring what an example asks to the form in which questions are compared.
+
+    Args:
+        example: Any kind; plain text, which asks nothing, counts as a whole.
+
+    Returns:
+        The normal form, without the numbers in placeholders of redacted data.
+    """
+    return _PLACEHOLDER.sub(r"[\1]", normal_text(input_text(example) or answer_text(example)))
 
 
 def answer_text(example: Example) -> str:

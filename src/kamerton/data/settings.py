@@ -67,6 +67,10 @@ class DataSettings(Settings):
     "hub:owner/name", "hub:owner/name@config", "hub:owner/name:split"."""
     holdout: float | str = 0.1
     """Share of the examples kept aside for measuring, 0 to 0.5 (0: none), or a file of its own."""
+    test: float | str = 0.0
+    """Share of the examples, 0 to 0.5, or a file of its own that only `kamerton evaluate` reads.
+    Training chooses on the holdout which step it keeps, so values measured there are a little too
+    good. `holdout` is then a share of what is left. 0: none, and the holdout is measured on."""
     format: Literal[
         "auto",
         "chat",
@@ -117,7 +121,7 @@ class DataSettings(Settings):
     """Replace e-mails, phone, card, account, passport, insurance and tax numbers by placeholders
     like [EMAIL_1]."""
 
-    @field_validator("holdout")
+    @field_validator("holdout", "test")
     @classmethod
     def _share_or_path(cls, value: float | str) -> float | str:
         if isinstance(value, str):

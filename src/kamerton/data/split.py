@@ -36,7 +36,7 @@ from kamerton.core.files import hash_bytes
 from kamerton.core.seeds import derive_seed
 from kamerton.data.clusters import Clusters
 from kamerton.data.examples import Example, TextExample
-from kamerton.data.identity import answer_text, input_text, label_of, normal_text
+from kamerton.data.identity import label_of, question_hash, question_text
 from kamerton.data.spool import Picked
 
 __all__ = ["Tied", "split", "tied"]
@@ -49,17 +49,18 @@ _DIGEST_BYTES = 32
 _LONG_CHARACTERS = 2000
 # Where a text may be divided, best first.
 _BORDERS = (re.compile(r"\n\s*\n"), re.compile(r"\n"), re.compile(r"[.!?…]\s"), re.compile(r"\s"))
-# Redaction numbers its placeholders in order of appearance; a new first row renumbers them all.
-_PLACEHOLDER = re.compile(r"\[([a-z]+)_\d+\]")
 
 
-def split(examples: Sequence[Example], holdout: float, seed: int) -> tuple[Picked, Picked]:
+def split(
+    examples: Sequence[Example], holdout: float, seed: int, purpose: str = "split"
+) -> tuple[Picked, Picked]:
     """Divide examples so that adding a row does not reshuffle the others.
 
     Args:
         examples: All of them; their order does not matter.
         holdout: Share of examples to hold out, 0 to 0.5, as near as clusters allow.
         seed: Chooses among the divisions.
+        purpose: Another word divides independently: the holdout is cut from what the test leaves.
 
     Returns:
         Training and holdout examples, each in the given order. With two clusters or more neither
@@ -76,7 +77,7 @@ def split(examples: Sequence[Example], holdout: float, seed: int) -> tuple[Picke
     # are numbered by their points, so the least number of several has the lowest point.
     ties = _Ties(examples)
     names = ties.names(ties.choose())
-    points = np.fromiter((derive_seed(seed, "split", name) for name in names), np.int64)
+    points = np.fromiter((derive_seed(seed, purpose, name) for name in names), np.int64)
     distinct, numbers, sizes = np.unique(points, return_inverse=True, return_counts=True)
     of_label: dict[str | None, array[int]] = defaultdict(lambda: array("Q"))
     for example, number in zip(examples, numbers.tolist(), strict=True):
@@ -179,9 +180,7 @@ class _Ties:
         }  # fmt: skip
         self._grouped = False
         for example in examples:
-            question = input_text(example) or answer_text(example)
-            text = _PLACEHOLDER.sub(r"[\1]", normal_text(question))
-            digest = hash_bytes(text.encode("utf-8", "surrogatepass"))
+            digest = question_hash(example)
             self._asked += bytes.fromhex(digest)
             if example.group is None:
                 self._groups += bytes(_DIGEST_BYTES)
@@ -191,7 +190,7 @@ class _Ties:
             group = hash_bytes(example.group.encode("utf-8", "surrogatepass"))
             self._groups += bytes.fromhex(group)
             self._clusters["questions"].join(f"b{digest}", f"a{group}")
-            if len(text) > _SHORT_CHARACTERS:
+            if len(question_text(example)) > _SHORT_CHARACTERS:
                 self._clusters["long questions"].join(f"b{digest}", f"a{group}")
 
     def choose(self) -> Literal["questions", "long questions", "nothing"]:

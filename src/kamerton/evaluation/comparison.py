@@ -1,13 +1,19 @@
 """Comparing variants that answered the same items."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
 from kamerton.core.errors import EvaluationError
 from kamerton.core.seeds import derive_seed
 from kamerton.evaluation.checks import Checked, check_all
+from kamerton.evaluation.jackknife import (
+    FEW_ROWS,
+    FEWEST_ROWS,
+    difference_interval,
+    value_interval,
+)
 from kamerton.evaluation.metrics import perplexity
 from kamerton.evaluation.results import Comparison, Cost, Difference, Measured
 from kamerton.evaluation.settings import EvaluationSettings
@@ -34,12 +40,15 @@ def compare(
     settings: EvaluationSettings,
     *,
     against: Sequence[str] = (),
+    only_for: Mapping[str, Collection[str]] | None = None,
+    measured_on: str = "",
 ) -> Comparison:
     """Compare variants on the same items.
 
     Shares get Wilson's interval, their differences McNemar's mid-p test and Bonett and Price's
     interval. F1 gets bootstrap intervals and a permutation test. Where items share a group,
-    everything is resampled by group instead.
+    everything is resampled by group instead. Below 30 groups (of F1: items) the jackknife and
+    Student's t take the bootstrap's place; below 5 there are no intervals and no differences.
 
     Args:
         items: The questions.
@@ -47,6 +56,9 @@ def compare(
         settings: Checks, level, resamples.
         against: Baselines, most basic first. Every other variant is compared with each of them,
             and a baseline with those before it.
+        only_for: A baseline to those that are compared with it, where that is not everybody: each
+            further test would make the correction stricter for all.
+        measured_on: Where the items come from, such as `the test set`.
 
     Returns:
         Values, intervals, differences with corrected p-values, and costs.
@@ -61,11 +73,12 @@ def compare(
     table = [check_all(settings.checks, items, answer) for answer in answers]
     measured: list[Measured] = []
     differences: list[Difference] = []
-    pairs = [(v, b) for v in names for b in _opponents(v, against)]
+    pairs = [(v, b) for v in names for b in _opponents(v, against, only_for or {})]
     for column in zip(*table, strict=True):
         judged = _Judged(dict(zip(names, column, strict=True)), groups, settings)
         measured += [judged.measure(name) for name in names]
-        differences += [judged.difference(variant, other) for variant, other in pairs]
+        if judged.is_certain:
+            differences += [judged.difference(variant, other) for variant, other in pairs]
     corrected = holm([difference.p_value for difference in differences])
     return Comparison(
         variants=names,
@@ -82,6 +95,7 @@ def compare(
             for difference, p in zip(differences, corrected, strict=True)
         ),
         costs=tuple(_cost(answer) for answer in answers),
+        measured_on=measured_on,
     )
 
 
@@ -100,28 +114,34 @@ class _Judged:
         # The closed forms need independent zeros and ones.
         self._closed_form = first.is_share and self._num_groups == len(self._groups)
         self._seed = derive_seed(settings.seed, first.metric)
-        self._features = {n: self._by_group(c.features) for n, c in checked.items()}
-        self._values = {n: self._value(f) for n, f in self._features.items()}
+        self._items = {n: c.features[self._counted] for n, c in checked.items()}
+        self._rows = {n: sum_groups(f, self._groups) for n, f in self._items.items()}
+        self._values = {n: float(self._finish(f.sum(axis=0))) for n, f in self._rows.items()}
         self._samples: dict[str, Floats] = {}
-        if not self._closed_form:
+        if not self._closed_form and self._num_groups >= FEW_ROWS:
             columns = bootstrap(
-                list(self._features.values()), self._finish, settings.resamples, self._seed
+                list(self._rows.values()), self._finish, settings.resamples, self._seed
             )
             self._samples = dict(zip(checked, columns.T, strict=True))
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether there is enough to say how certain a value is."""
+        return self._closed_form or self._num_groups >= FEWEST_ROWS
 
     def measure(self, name: str) -> Measured:
         """Value and interval of one variant."""
         value, n = self._values[name], len(self._groups)
         level = self._settings.level
+        if not self.is_certain:
+            return Measured(self._metric, name, value, None, None, n)
         if self._closed_form:
             right = self._checked[name].values[self._counted]
             interval = wilson(int(right.sum()), n, level)
-        elif value in (0.0, 1.0) and _constant(self._samples[name]):
-            # No resample varies, which says nothing: bound it as a share of what could have.
-            num = int(np.count_nonzero(self._features[name].any(axis=1)))
-            interval = wilson(round(value) * num, num, level) if num else Interval(0.0, 1.0)
-        else:
+        elif self._samples and not _constant(self._samples[name]):
             interval = bootstrap_interval(self._samples[name], value, level)
+        else:
+            interval = value_interval(self._rows[name], self._items[name], self._finish, level)
         return Measured(self._metric, name, value, interval.low, interval.high, n)
 
     def difference(self, name: str, other: str) -> Difference:
@@ -135,13 +155,10 @@ class _Judged:
             p_value, test = result.p_value, "McNemar mid-p"
             interval = paired_interval(result.only_a, result.only_b, len(a), level)
         else:
-            samples = self._samples[name] - self._samples[other]
-            interval = bootstrap_interval(samples, value, level)
-            if value == 0 and _constant(samples):
-                interval = paired_interval(0, 0, self._num_groups, level)
+            interval = self._resampled(name, other, value)
             p_value = permutation_p(
-                self._features[name],
-                self._features[other],
+                self._rows[name],
+                self._rows[other],
                 self._finish,
                 self._settings.resamples,
                 self._seed,
@@ -151,11 +168,18 @@ class _Judged:
             self._metric, name, other, value, interval.low, interval.high, p_value, p_value, test
         )
 
-    def _by_group(self, features: Floats) -> Floats:
-        return sum_groups(features[self._counted], self._groups)
-
-    def _value(self, features: Floats) -> float:
-        return float(self._finish(features.sum(axis=0)))
+    def _resampled(self, name: str, other: str, value: float) -> Interval:
+        """Bound a difference: by the bootstrap, or of few rows by leaving out each in turn."""
+        if self._samples:
+            samples = self._samples[name] - self._samples[other]
+            if not _constant(samples):
+                return bootstrap_interval(samples, value, self._settings.level)
+        return difference_interval(
+            (self._rows[name], self._rows[other]),
+            (self._items[name], self._items[other]),
+            self._finish,
+            self._settings.level,
+        )
 
 
 def _constant(samples: Floats) -> bool:
@@ -191,8 +215,11 @@ def _verify(items: Sequence[Item], answers: Sequence[Answers], against: Sequence
             )
 
 
-def _opponents(name: str, against: tuple[str, ...]) -> tuple[str, ...]:
-    return against[: against.index(name)] if name in against else against
+def _opponents(
+    name: str, against: tuple[str, ...], only_for: Mapping[str, Collection[str]]
+) -> tuple[str, ...]:
+    before = against[: against.index(name)] if name in against else against
+    return tuple(other for other in before if name in only_for.get(other, (name,)))
 
 
 def _cost(answer: Answers) -> Cost:
@@ -200,6 +227,7 @@ def _cost(answer: Answers) -> Cost:
     return Cost(
         variant=answer.variant,
         seconds_mean=float(np.mean(answer.seconds)),
+        seconds_median=float(np.median(answer.seconds)),
         seconds_p95=float(np.quantile(answer.seconds, 0.95)),
         tokens_mean=float(np.mean(answer.num_tokens)),
         cut_off=float(np.mean([reason == "length" for reason in answer.finish_reasons])),

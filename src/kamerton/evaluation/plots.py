@@ -38,22 +38,20 @@ def training_plot(steps: Sequence[Point], holdout: Sequence[Point] = ()) -> str:
         holdout: The same per measurement on the holdout.
 
     Returns:
-        An SVG element.
+        SVG elements, one per panel: each is narrow enough for a telephone, and a page can put
+        several side by side.
     """
     known = {name for point in (*steps, *holdout) for name in point.get("parts", {})}
     panels = [(title, names) for title, names in _PANELS if known.issuperset(names)]
     if "reward" not in known:
         # The loss of what the model writes itself says nothing.
         panels.insert(0, ("loss" if known else "loss per token", ("loss",)))
-    columns = min(len(panels), 2)
-    rows = -(-len(panels) // columns)
-    figure = _figure(3.2 if rows == 1 else 2.4 * rows)
-    axes = figure.subplots(rows, columns, squeeze=False).flat
-    for (title, names), panel in zip(panels, axes, strict=False):
-        _draw(panel, title, names, steps, holdout)
-    for unused in list(axes)[len(panels) :]:
-        unused.set_visible(False)
-    return _svg(figure)
+    drawn = []
+    for number, (title, names) in enumerate(panels):
+        figure = _figure()
+        _draw(figure.subplots(), title, names, steps, holdout)
+        drawn.append(_svg(figure, number))
+    return "\n".join(drawn)
 
 
 def _draw(
@@ -100,11 +98,11 @@ def _logarithmic(panel: Any) -> None:
     panel.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _figure(height: float) -> Any:
+def _figure() -> Any:
     # Figure without pyplot: no global state, no window system.
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(7, height), layout="constrained")
+    return Figure(figsize=(4.4, 2.8), layout="constrained")
 
 
 def _soften(panel: Any) -> None:
@@ -117,12 +115,13 @@ def _soften(panel: Any) -> None:
         spine.set_visible(side == "bottom")
 
 
-def _svg(figure: Any) -> str:
+def _svg(figure: Any, number: int) -> str:
     from matplotlib import rc_context
 
     target = io.StringIO()
-    # Real text stays searchable; a fixed salt and no date make equal plots equal bytes.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "kamerton"}):
+    # Real text stays searchable; a fixed salt and no date make equal plots equal bytes, and a salt
+    # of its own keeps each panel's names apart on one page.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": f"kamerton {number}"}):
         figure.savefig(target, format="svg", transparent=True, metadata={"Date": None})
     svg = target.getvalue()
     return svg[svg.index("<svg") :]

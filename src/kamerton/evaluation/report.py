@@ -10,12 +10,13 @@ import numpy as np
 from kamerton.core.errors import EvaluationError
 from kamerton.core.files import write_atomically
 from kamerton.evaluation.checks import check_all
+from kamerton.evaluation.jackknife import FEW_ROWS, FEWEST_ROWS
 from kamerton.evaluation.plots import training_plot
 from kamerton.evaluation.results import Comparison
 from kamerton.evaluation.settings import Check
 from kamerton.evaluation.table import cost_cells, cost_heads, p_text, value_text
 from kamerton.evaluation.task import Answers, Item
-from kamerton.evaluation.verdicts import in_short, tone, verdict
+from kamerton.evaluation.verdicts import in_short, last_opponent, tone, verdict
 
 __all__ = ["write_report"]
 
@@ -34,6 +35,7 @@ def write_report(
     holdout_curve: Sequence[Mapping[str, Any]] = (),
     title: str = "Comparison of variants",
     facts: Sequence[tuple[str, str]] = (),
+    prompts: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Write a report as one self-contained HTML file.
 
@@ -48,6 +50,7 @@ def write_report(
         holdout_curve: The same per measurement on the holdout.
         title: Of the page.
         facts: Name and value of what was compared, such as base and data.
+        prompts: By name what a variant was asked first, exactly as its model read it.
 
     Raises:
         EvaluationError: If the answers are not those of the comparison.
@@ -72,6 +75,7 @@ def write_report(
     page = environment.get_template("report.html.j2").render(
         title=title,
         facts=facts,
+        prompts=prompts,
         comparison=comparison,
         cost_heads=cost_heads(comparison),
         costs=[cost_cells(comparison, cost) for cost in comparison.costs],
@@ -82,7 +86,9 @@ def write_report(
         per_token=not any(point.get("parts") for point in (*loss_curve, *holdout_curve)),
         sections=_sections(items, answers, checks, comparison),
         tests=sorted({difference.test for difference in comparison.differences}),
-        grouped=comparison.num_groups < comparison.num_items,
+        grouped=comparison.is_grouped,
+        few_rows=FEW_ROWS,
+        fewest_rows=FEWEST_ROWS,
     )
     write_atomically(path, page)
 
@@ -131,7 +137,7 @@ def _sections(
     right = [check_all(checks, items, answer)[0].values for answer in answers]
     metric = comparison.metrics[0]
     last, judged = answers[-1].variant, comparison.better[0] != "neither"
-    first = comparison.against[-1] if comparison.against else answers[0].variant
+    first = last_opponent(comparison, last) or answers[0].variant
     new = right[-1]
     old = right[comparison.variants.index(first)]
     if not judged or first == last:

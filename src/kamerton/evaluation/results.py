@@ -9,13 +9,22 @@ __all__ = ["Comparison", "Cost", "Difference", "Measured"]
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One metric of one variant, with its interval over `n` counted items."""
+    """One metric of one variant, with its interval over `n` counted items.
+
+    Attributes:
+        metric: Which metric.
+        variant: Whose.
+        value: 0 to 1.
+        low: Lower end of the interval; None where the items form too few groups for one.
+        high: Upper end, likewise.
+        n: Counted items.
+    """
 
     metric: str
     variant: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: int
 
 
@@ -53,6 +62,7 @@ class Cost:
     Attributes:
         variant: Its name.
         seconds_mean: Mean seconds of work per item.
+        seconds_median: Median of the same: what else the machine did for a while hardly moves it.
         seconds_p95: 95th percentile of the seconds of work per item.
         tokens_mean: Mean tokens per answer (all candidates' tokens when labels are scored).
         cut_off: Share of answers that ended at the length limit.
@@ -67,6 +77,7 @@ class Cost:
 
     variant: str
     seconds_mean: float
+    seconds_median: float
     seconds_p95: float
     tokens_mean: float
     cut_off: float
@@ -93,6 +104,7 @@ class Comparison:
         measured: Every metric of every variant.
         differences: Every metric of every variant minus that of each baseline.
         costs: One per variant.
+        measured_on: Where the items come from, such as `the test set`; empty when nobody said.
     """
 
     variants: tuple[str, ...]
@@ -106,6 +118,12 @@ class Comparison:
     measured: tuple[Measured, ...]
     differences: tuple[Difference, ...]
     costs: tuple[Cost, ...]
+    measured_on: str = ""
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether some items belong together."""
+        return self.num_groups < self.num_items
 
     def measure(self, metric: str, variant: str) -> Measured:
         """Find one measurement.

@@ -199,6 +199,9 @@ class EvaluationSettings(Settings):
     """Draws the resamples; the same for all variants."""
     limit: int = Field(default=0, ge=0)
     """Ask at most so many items, spread evenly over the file; 0 asks all."""
+    include_trained: bool = False
+    """Ask also what one of the variants learned from: that measures its memory. Otherwise such
+    questions are left out."""
     length_normalised: bool = False
     """Choose labels by mean instead of summed log-probability of their tokens."""
 

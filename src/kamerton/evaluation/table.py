@@ -7,6 +7,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from kamerton.evaluation.jackknife import FEWEST_ROWS
 from kamerton.evaluation.results import Comparison, Cost, Difference, Measured
 
 __all__ = [
@@ -28,6 +29,8 @@ def value_text(measured: Measured) -> str:
     Returns:
         Such as `83.1 [80.2, 85.7]`, in percent.
     """
+    if measured.low is None or measured.high is None:
+        return f"{100 * measured.value:.1f} [no interval]"
     low, high = 100 * measured.low, 100 * measured.high
     return f"{100 * measured.value:.1f} [{low:.1f}, {high:.1f}]"
 
@@ -89,7 +92,7 @@ def cost_heads(comparison: Comparison) -> list[str]:
     Returns:
         Names with units.
     """
-    heads = ["ms/item (p95)", "tokens/item", "cut off"]
+    heads = ["ms/item, median (p95)", "tokens/item", "cut off"]
     if any(cost.holdout_loss is not None for cost in comparison.costs):
         heads.append("loss (perplexity)")
     if any(cost.general_loss is not None for cost in comparison.costs):
@@ -110,7 +113,7 @@ def cost_cells(comparison: Comparison, cost: Cost) -> list[str]:
         One text per name of `cost_heads`.
     """
     cells = [
-        f"{1000 * cost.seconds_mean:,.1f} ({1000 * cost.seconds_p95:,.1f})",
+        f"{1000 * cost.seconds_median:,.1f} ({1000 * cost.seconds_p95:,.1f})",
         f"{cost.tokens_mean:,.1f}",
         f"{100 * cost.cut_off:.1f} %",
     ]
@@ -184,7 +187,12 @@ def _difference_text(difference: Difference) -> str:
 
 
 def _caption(comparison: Comparison) -> str:
-    caption = f"{comparison.num_items:,} items; {100 * comparison.level:g} % intervals in brackets"
+    groups = f" in {comparison.num_groups:,} groups" * comparison.is_grouped
+    level = f"{100 * comparison.level:g} % intervals in brackets"
+    place = f" of {comparison.measured_on}" if comparison.measured_on else ""
+    caption = f"{comparison.num_items:,} items{groups}{place}; {level}"
+    if any(measured.low is None for measured in comparison.measured):
+        caption += f", where there are {FEWEST_ROWS} or more independent groups"
     if comparison.differences:
         caption += (
             "; differences in points, with p-values corrected for "

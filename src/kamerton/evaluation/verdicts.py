@@ -4,7 +4,7 @@ from typing import Any
 
 from kamerton.evaluation.results import Comparison, Difference
 
-__all__ = ["VERDICTS", "in_short", "tone", "verdict"]
+__all__ = ["VERDICTS", "in_short", "last_opponent", "tone", "verdict"]
 
 VERDICTS = ("better", "worse", "different", "no clear difference")
 """All words for a difference, in the order in which reports name them."""
@@ -40,8 +40,22 @@ def tone(word: str) -> str:
     return {"better": "right", "worse": "wrong"}.get(word, "soft")
 
 
+def last_opponent(comparison: Comparison, variant: str) -> str | None:
+    """Find the hardest baseline to beat: the last one that a variant is compared with.
+
+    Args:
+        comparison: What was found.
+        variant: Of its variants.
+
+    Returns:
+        Its name, or None when the variant is compared with none.
+    """
+    found = {d.against for d in comparison.differences if d.variant == variant}
+    return next((name for name in reversed(comparison.against) if name in found), None)
+
+
 def in_short(comparison: Comparison) -> dict[str, Any]:
-    """Sum up how the last variant did against the last baseline.
+    """Sum up how the last variant did against the last baseline that it is compared with.
 
     Args:
         comparison: What was found.
@@ -50,9 +64,10 @@ def in_short(comparison: Comparison) -> dict[str, Any]:
         `variant`, `against`, and `by_verdict`: pairs of a verdict and its metrics; empty when
         the two were not compared.
     """
-    if not comparison.against:
+    last = comparison.variants[-1]
+    against = last_opponent(comparison, last)
+    if against is None:
         return {}
-    last, against = comparison.variants[-1], comparison.against[-1]
     found: dict[str, list[str]] = {word: [] for word in VERDICTS}
     for metric in comparison.metrics:
         difference = comparison.difference(metric, last, against)

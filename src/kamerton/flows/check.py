@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 from kamerton.core.events import Progress, Sink
 from kamerton.data.audit.audit import Audit, audit
-from kamerton.data.dataset import Loaded, load_examples, load_holdout
+from kamerton.data.dataset import Loaded, divide, load_examples, load_holdout
 from kamerton.data.examples import Example
 from kamerton.data.settings import DataSettings
-from kamerton.data.split import split
 
 __all__ = ["Checked", "check_data"]
 
@@ -32,7 +31,7 @@ def check_data(settings: DataSettings, sink: Sink) -> Checked:
     """Read and audit a data set.
 
     Args:
-        settings: How to read it; a holdout share is split off to look for leakage.
+        settings: How to read it; what is kept aside is split off to look for leakage.
         sink: Receives progress.
 
     Returns:
@@ -49,11 +48,11 @@ def check_data(settings: DataSettings, sink: Sink) -> Checked:
         sink(Progress(task, done, total, "examples"))
 
     loaded = load_examples(settings, report=reading)
-    train: Sequence[Example] = loaded.examples
-    holdout: Sequence[Example] | None
-    if isinstance(settings.holdout, str):
-        holdout = load_holdout(settings, report=reading).examples
-    else:
-        train, holdout = split(loaded.examples, settings.holdout, settings.seed)
-    found = audit(loaded, holdout or None, train=train, report=examining)
+    train, *parts = divide(loaded.examples, settings)
+    files = [name for name in (settings.holdout, settings.test) if isinstance(name, str)]
+    parts += [load_holdout(settings, name, report=reading).examples for name in files]
+    # Mostly there is one: several are put together in memory.
+    filled = [part for part in parts if part]
+    aside = filled[0] if len(filled) == 1 else [example for part in filled for example in part]
+    found = audit(loaded, aside or None, train=train, report=examining)
     return Checked(loaded, found, train)

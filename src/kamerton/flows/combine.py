@@ -16,6 +16,7 @@ from kamerton.flows.variants import Opening, base_of, ensure_writes, probe_logit
 from kamerton.flows.workspace import Workspace
 from kamerton.store.database import open_store
 from kamerton.store.manifest import DataRecord, VariantManifest
+from kamerton.store.trained_on import trained_on_any
 from kamerton.store.variants import Variant, write_variant
 
 __all__ = ["combine_variants"]
@@ -61,7 +62,8 @@ def combine_variants(
     _check_answers(variants[0], made.files, opening)
     notes = [*made.notes, *_notes(variants)]
     manifest = _manifest(variants, name, made.facts, settings, notes)
-    variant = write_variant(workspace.variants / name, manifest, made.files)
+    learned = trained_on_any(variants, ())
+    variant = write_variant(workspace.variants / name, manifest, made.files, trained_on=learned)
     with open_store(workspace.store) as store:
         store.add_variant(variant.manifest.model_dump(mode="json"), variant.folder)
     return variant

@@ -1,10 +1,12 @@
 """Contestants of a comparison: prompts and variants, each asked the same questions in its way."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from kamerton.core.errors import EvaluationError, RenderingError
 from kamerton.core.events import Notice, Progress, Sink
+from kamerton.core.protocols import Engine
 from kamerton.data.examples import (
     ChatExample,
     ClassificationExample,
@@ -15,6 +17,7 @@ from kamerton.data.rendering.rendered import Rendered
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.evaluation.settings import EvaluationSettings
 from kamerton.evaluation.task import Answers, Item, ReadCalls, run_items
+from kamerton.evaluation.task import Progress as ReportItems
 from kamerton.flows.measure import measure_general_loss
 from kamerton.flows.variants import engine_of, make_ready
 from kamerton.models.base import Base
@@ -23,7 +26,7 @@ from kamerton.store.variants import Variant
 from kamerton.training.measure import mean_loss
 from kamerton.training.rows import num_labelled
 
-__all__ = ["Asked", "Contestant", "Measurable", "render_questions"]
+__all__ = ["Asked", "Contestant", "Measurable", "render_questions", "with_examples_that_fit"]
 
 Measurable = ChatExample | ClassificationExample | PreferenceExample | FeedbackExample
 """What has a question and a right answer."""
@@ -79,52 +82,84 @@ class Contestant:
                 continue
         return Asked(last, self._rows(last, example, labels))
 
-    def answer(
-        self,
-        base: Base,
-        items: Sequence[Item],
-        asked: Sequence[Asked],
-        settings: EvaluationSettings,
-        sink: Sink,
-        read_calls: ReadCalls | None = None,
-    ) -> Answers:
-        """Answer the questions, the variant's adapter attached for that while.
+    @contextmanager
+    def attached(self, base: Base) -> Iterator[Engine]:
+        """Attach the variant's adapter for a while.
 
         Args:
             base: Without an adapter.
+
+        Yields:
+            What answers; each question brings its own prompt.
+        """
+        adapter = make_ready(self.variant, base).adapter if self.variant else None
+        try:
+            yield engine_of(base, self.renderer)
+        finally:
+            if adapter is not None:
+                adapter.detach()
+
+    def answer(
+        self,
+        engine: Engine,
+        items: Sequence[Item],
+        asked: Sequence[Asked],
+        settings: EvaluationSettings,
+        report: ReportItems,
+        read_calls: ReadCalls | None = None,
+    ) -> Answers:
+        """Answer questions.
+
+        Args:
+            engine: Of `attached`.
             items: The questions.
             asked: The same, as `ask` gave them.
             settings: How to measure.
-            sink: Receives progress.
+            report: Told how many are done, and of how many.
             read_calls: Reads calls in its answers, where questions have to do with tools.
 
         Returns:
             The answers and what they cost.
         """
-
-        def report(done: int, total: int) -> None:
-            sink(Progress(f"asking {self.name}", done, total, "questions"))
-
-        report(0, len(items))
-        adapter = make_ready(self.variant, base).adapter if self.variant else None
-        # Each question brings its own prompt.
-        engine = engine_of(base, self.renderer)
         prompted = [
             replace(item, chat=each.prompt.apply(item.chat))
             for item, each in zip(items, asked, strict=True)
         ]
-        answers = run_items(engine, self.name, prompted, settings, report, read_calls)
-        if base.score_head is None:
-            rows = [row for each in asked for row in each.rows]
-            answers = replace(
-                answers,
-                holdout_loss=mean_loss(base, rows) if rows else None,
-                holdout_tokens=num_labelled(rows),
-                general_loss=measure_general_loss(base, self.renderer),
-            )
-        if adapter is not None:
-            adapter.detach()
-        return answers
+        return run_items(engine, self.name, prompted, settings, report, read_calls)
+
+    def exact_prompt(self, item: Item, asked: Asked) -> str:
+        """Write out what the model reads before its answer.
+
+        Args:
+            item: A question.
+            asked: The same, as `ask` gave it.
+
+        Returns:
+            Template, system text, worked examples and question, with all special tokens.
+        """
+        ids = self.renderer.prompt_ids(asked.prompt.apply(item.chat), item.tools)
+        return str(self.renderer.tokenizer.decode(ids, skip_special_tokens=False))
+
+    def with_losses(self, base: Base, answers: Answers, asked: Sequence[Asked]) -> Answers:
+        """Measure the losses; a reward model has none.
+
+        Args:
+            base: With the adapter that `attached` attached.
+            answers: To fill in.
+            asked: All questions.
+
+        Returns:
+            The answers with the loss on the right answers and on general text.
+        """
+        if base.score_head is not None:
+            return answers
+        rows = [row for each in asked for row in each.rows]
+        return replace(
+            answers,
+            holdout_loss=mean_loss(base, rows) if rows else None,
+            holdout_tokens=num_labelled(rows),
+            general_loss=measure_general_loss(base, self.renderer),
+        )
 
     def _rows(
         self, prompt: Prompt, example: Measurable, labels: Sequence[str]
@@ -177,13 +212,40 @@ def render_questions(
     if problems:
         found = f"{len(problems)} of {len(held)} examples are not asked: {problems[0]}"
         sink(Notice(found, "warning"))
+    return kept, asked
+
+
+def with_examples_that_fit(
+    contestants: Sequence[Contestant], asked: Sequence[list[Asked]], sink: Sink
+) -> tuple[list[Contestant], list[list[Asked]]]:
+    """Say where fewer worked examples fit, and leave out a few-shot prompt that shows none at all.
+
+    Args:
+        contestants: Who is asked.
+        asked: By contestant how, as `render_questions` gave it.
+        sink: Receives warnings.
+
+    Returns:
+        Those that stay, and how they are asked.
+    """
+    stay: list[tuple[Contestant, list[Asked]]] = []
     for one, own in zip(contestants, asked, strict=True):
-        if fewer := sum(each.prompt is not one.prompts[0] for each in own):
+        num = len(one.prompts[0].demonstrations)
+        fit = [len(each.prompt.demonstrations) for each in own]
+        fewer = [shown for shown in fit if shown < num]
+        if len(one.prompts) > 1 and num and not any(fit):
+            none = f"0 of {num} fit in the base's context beside any question"
+            sink(Notice(f"{one.name}: of the worked examples {none}: left out", "warning"))
+            continue
+        if fewer:
+            least, most = min(fewer), max(fewer)
+            how_many = f"{least}" if least == most else f"{least} to {most}"
             sink(
                 Notice(
-                    f"{one.name}: {fewer} of {len(own)} questions leave room for fewer worked "
-                    "examples in the base's context",
+                    f"{one.name}: {len(fewer)} of {len(own)} questions leave room for fewer worked "
+                    f"examples in the base's context: {how_many} of {num} fit",
                     "warning",
                 )
             )
-    return kept, asked
+        stay.append((one, own))
+    return [one for one, _ in stay], [own for _, own in stay]

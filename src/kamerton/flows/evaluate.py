@@ -7,18 +7,17 @@ that went on from another is compared with that one too.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from graphlib import TopologicalSorter
 from pathlib import Path
 
 from kamerton.core.errors import (
     EvaluationError,
     SettingsError,
     StoreError,
-    VariantError,
 )
 from kamerton.core.events import Notice, Sink
 from kamerton.core.files import hash_json
 from kamerton.core.settings import apply_overrides
+from kamerton.core.wording import counted
 from kamerton.data.dataset import ensure_usable, load_examples
 from kamerton.data.examples import (
     ChatExample,
@@ -30,23 +29,32 @@ from kamerton.data.examples import (
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.settings import DataSettings
 from kamerton.evaluation.comparison import Comparison, compare
+from kamerton.evaluation.jackknife import FEWEST_ROWS
 from kamerton.evaluation.settings import Check, EvaluationSettings
 from kamerton.evaluation.table import markdown_table
 from kamerton.evaluation.task import Answers, Item, make_items, spread
-from kamerton.flows.contestants import Contestant, Measurable, render_questions
+from kamerton.flows.asking import ask_in_turn
+from kamerton.flows.baselines import baseline_prompts, read_starts, same_base, shortened
+from kamerton.flows.contestants import (
+    Contestant,
+    Measurable,
+    render_questions,
+    with_examples_that_fit,
+)
 from kamerton.flows.measure import say_forgotten
-from kamerton.flows.prepare import make_prompt, read_examples, renderer_of
+from kamerton.flows.measured_on import MeasuredOn, place_of
+from kamerton.flows.prepare import read_examples, renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.reward_accuracy import with_reward_accuracy
 from kamerton.flows.tool_calls import call_form_of, ensure_tools_shown, with_readable_calls
+from kamerton.flows.unseen import unseen
 from kamerton.flows.variants import Opening, base_of, prompt_of, recipe_of
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import context_of
 from kamerton.models.base import Base
 from kamerton.models.load import DType
-from kamerton.prompting.prompt import Prompt
 from kamerton.store.database import open_store
-from kamerton.store.variants import Variant, add_metrics, find_variant
+from kamerton.store.variants import Variant, add_metrics
 
 __all__ = ["Evaluated", "evaluate_variants", "evaluation_settings"]
 
@@ -64,6 +72,7 @@ class Evaluated:
         answers: What each variant answered.
         checks: What generated answers had to pass.
         facts: What was compared, as name and value.
+        prompts: By name what each is asked first, exactly as its model reads it.
     """
 
     comparison: Comparison
@@ -71,6 +80,7 @@ class Evaluated:
     answers: list[Answers]
     checks: tuple[Check, ...]
     facts: list[tuple[str, str]]
+    prompts: list[tuple[str, str]]
 
 
 def evaluate_variants(
@@ -79,6 +89,7 @@ def evaluate_variants(
     sink: Sink,
     *,
     data: str | None = None,
+    reading: DataSettings | None = None,
     settings: EvaluationSettings | None = None,
     opening: Opening | None = None,
 ) -> Evaluated:
@@ -89,7 +100,8 @@ def evaluate_variants(
             variants that they went on from are added.
         workspace: Where those are, and where the result is recorded.
         sink: Receives progress and notices.
-        data: File to measure on; the first variant's own holdout when None.
+        data: File to measure on; the first variant's own test set, or else its holdout, when None.
+        reading: How to read that file; as the first variant's recipe reads its own when None.
         settings: How to measure; the first variant's recipe decides when None.
         opening: How the base is opened; the recipes decide when None.
 
@@ -103,103 +115,133 @@ def evaluate_variants(
     recipe = recipe_of(first)
     settings = settings or recipe.evaluate
     _ensure_comparable(variants)
-    starts = _starts(variants, workspace, sink)
+    starts, only_for = read_starts(variants, workspace, sink)
     stored = [*starts, *(variant for variant in variants if variant not in starts)]
     prepared = read_examples(recipe, Path(first.manifest.recipe_folder), sink)
     if prepared.loaded.fingerprint != first.manifest.data.fingerprint:
         sink(Notice(f"{recipe.data.train} has changed since {first.name} was trained", "warning"))
-    held = _measured_on(data, recipe.data, prepared.holdout)
+    place = place_of(prepared, recipe.data, stored, data)
+    if place.advice:
+        sink(Notice(place.advice))
+    prompts = {
+        f"{shots}-shot" if (shots := len(prompt.demonstrations)) else "zero-shot": prompt
+        for prompt in baseline_prompts(recipe, prepared.train, settings.shots, sink)
+    }
+    own_prompts = {variant.name: prompt_of(variant) for variant in stored}
+    held, seen = unseen(
+        _measured_on(place, recipe.data, reading), stored, prompts | own_prompts, sink,
+        include_trained=settings.include_trained,
+    )  # fmt: skip
     asked_freely = bool(settings.checks) or _say_only_liked(held, sink)
     if asked_freely:
         held = _questions(held)
     held = spread(held, settings.limit)
-    if len(held) < _FEW_HELD:
-        found = f"only {len(held)} held-out example{'s' * (len(held) != 1)}"
-        sink(Notice(f"{found}: the intervals will be wide", "warning"))
+    _say_few(held, sink)
     labels = _labels(prepared.train, held, sink)
     opening = opening or Opening(sink=sink)
     base = base_of(first, opening, dtype=opening.dtype or _dtype(stored))
-    renderer = bare = _renderer(base, recipe, recipe, adapted=False)
+    bare = _renderer(base, recipe, recipe, adapted=False)
     ensure_tools_shown(bare, held, base.identity.id)
-    contestants = []
-    for prompt in _prompts(recipe, prepared.train, settings.shots, sink):
-        shots = len(prompt.demonstrations)
-        name = f"{shots}-shot" if shots else "zero-shot"
-        contestants.append(Contestant(name, renderer, _shortened(prompt)))
-    baselines = [*(one.name for one in contestants), *(start.name for start in starts)]
+    contestants = [Contestant(name, bare, shortened(one)) for name, one in prompts.items()]
     for variant in stored:
         renderer = _renderer(base, recipe_of(variant), recipe)
-        contestants.append(Contestant(variant.name, renderer, (prompt_of(variant),), variant))
+        contestants.append(
+            Contestant(variant.name, renderer, (own_prompts[variant.name],), variant)
+        )
     held, asked = render_questions(contestants, held, labels, sink)
+    contestants, asked = with_examples_that_fit(contestants, asked, sink)
+    names = [one.name for one in contestants if one.variant is None]
+    shots = max(len(prompts[name].demonstrations) for name in names)
     items = make_items(held, labels=labels or None, asked=asked_freely)
     form = call_form_of(bare, items)
     if form is not None:
         items = with_readable_calls(items, held, bare, form)
-    answers = [
-        one.answer(base, items, own, settings, sink, form.read if form else None)
-        for one, own in zip(contestants, asked, strict=True)
-    ]
+    read_calls = form.read if form else None
+    answers = ask_in_turn(base, contestants, items, asked, settings, sink, read_calls=read_calls)
     answers = with_reward_accuracy(answers, stored)
-    for one in answers[len(answers) - len(stored) :]:
-        say_forgotten(one.variant, answers[0].general_loss, one.general_loss, sink)
-    comparison = compare(items, answers, settings, against=baselines)
+    for answer in answers[len(answers) - len(stored) :]:
+        say_forgotten(answer.variant, answers[0].general_loss, answer.general_loss, sink)
+    comparison = compare(
+        items,
+        answers,
+        settings,
+        against=[*names, *(start.name for start in starts)],
+        only_for=only_for,
+        measured_on=place.name,
+    )
     try:
         _record(variants, comparison, items, workspace)
     except (OSError, StoreError) as error:
         # An hour of answers is worth showing even where nothing can be written.
         sink(Notice(f"the comparison could not be recorded: {error}", "warning"))
-    aside = recipe.data.holdout if isinstance(recipe.data.holdout, str) else recipe.data.train
     facts = [
+        *_purposes(stored),
         ("base", f"{base.identity.id} ({base.identity.num_parameters:,} parameters)"),
-        ("measured on", f"{data or aside}, {len(items)} held-out examples"),
+        ("measured on", place.told(len(items))),
+        *([("seen before", seen)] if seen else []),
         ("learned from", f"{len(prepared.train)} examples"),
         ("demonstrations", f"{shots}, from the training examples"),
         ("content hash", ", ".join(v.manifest.content_hash[:12] for v in stored)),
     ]
-    return Evaluated(comparison, items, answers, settings.checks, facts)
+    return Evaluated(
+        comparison,
+        items,
+        answers,
+        settings.checks,
+        facts,
+        [
+            (one.name, one.exact_prompt(items[0], own[0]))
+            for one, own in zip(contestants, asked, strict=True)
+        ],
+    )
 
 
-def evaluation_settings(variant: Variant, overrides: Sequence[str]) -> EvaluationSettings:
+def evaluation_settings(
+    variant: Variant, overrides: Sequence[str], data: str | None = None
+) -> tuple[EvaluationSettings, DataSettings | None]:
     """Read how a variant is to be measured.
 
     Args:
         variant: Its recipe says how.
-        overrides: `evaluate.key=value`.
+        overrides: `evaluate.key=value`, and of a file to measure on `data.key=value`.
+        data: That file.
 
     Returns:
-        The settings.
+        The settings, and how to read the file; None where there is none.
 
     Raises:
         SettingsError: If an override is wrong.
     """
-    plain = recipe_of(variant).evaluate.model_dump(mode="json")
-    values = apply_overrides({"evaluate": plain}, overrides)
-    unknown = sorted(values.keys() - {"evaluate"})
+    recipe = recipe_of(variant)
+    # `data.split` says which rows of the training file were learned from.
+    of_file = {**recipe.data.model_dump(mode="json"), "split": ""}
+    plain = {"evaluate": recipe.evaluate.model_dump(mode="json"), "data": of_file}
+    values = apply_overrides(plain, overrides)
+    unknown = sorted(values.keys() - plain.keys())
     if unknown:
-        raise SettingsError(f"--set {unknown[0]}: only evaluate.* can be set here")
-    return EvaluationSettings.parse(values["evaluate"], source="--set evaluate")
+        raise SettingsError(f"--set {unknown[0]}: only evaluate.* and data.* can be set here")
+    changed = [key for key in values["data"] if values["data"][key] != of_file.get(key)]
+    if changed and data is None:
+        raise SettingsError(
+            f"--set data.{changed[0]}: data.* says how a file is read that is measured on",
+            hint="give it with --data FILE; the variant's own examples are read as its recipe says",
+        )
+    if wrong := [key for key in ("train", "holdout", "test", "seed") if key in changed]:
+        raise SettingsError(
+            f"--set data.{wrong[0]}: the variant is trained already",
+            hint="--data FILE names what it is measured on",
+        )
+    settings = EvaluationSettings.parse(values["evaluate"], source="--set evaluate")
+    reading = DataSettings.parse(values["data"], source="--set data")
+    return settings, reading if data is not None else None
 
 
-def _prompts(recipe: Recipe, train: Sequence[Example], shots: int, sink: Sink) -> list[Prompt]:
-    """Make the prompts that need no training: without worked examples, and with those there are."""
-    prompts = [make_prompt(recipe, train, 0)]
-    if shots:
-        prompt = make_prompt(recipe, train, shots)
-        if prompt.demonstrations:
-            prompts.append(prompt)
-        else:
-            none = "no training example can be shown as a worked example: few-shot is left out"
-            sink(Notice(none, "warning"))
-    return prompts
-
-
-def _shortened(prompt: Prompt) -> tuple[Prompt, ...]:
-    """List a prompt and what is left of it as worked examples are taken from its front."""
-    shown = prompt.demonstrations
-    return tuple(
-        prompt.model_copy(update={"demonstrations": shown[left_out:]})
-        for left_out in range(len(shown) + 1)
-    )
+def _purposes(stored: Sequence[Variant]) -> list[tuple[str, str]]:
+    """Say what variants are for; once where that is the same for all."""
+    found = {variant.name: recipe_of(variant).purpose for variant in stored}
+    if len(set(found.values())) == 1:
+        found = {"": next(iter(found.values()))}
+    return [(f"purpose {name}".rstrip(), text) for name, text in found.items() if text]
 
 
 def _ensure_comparable(variants: Sequence[Variant]) -> None:
@@ -211,59 +253,12 @@ def _ensure_comparable(variants: Sequence[Variant]) -> None:
         )
     first = variants[0]
     for variant in variants[1:]:
-        if not _same_base(variant, first):
+        if not same_base(variant, first):
             raise EvaluationError(
                 f"variants of one comparison must have one base, held alike; {variant.name} has "
                 f"another than {first.name}",
                 hint="compare those of each base, and of each base.quantise, by themselves",
             )
-
-
-def _same_base(variant: Variant, other: Variant) -> bool:
-    decides = ("weight_hash", "tokenizer_hash", "template_hash", "quantise")
-    mine, its = variant.manifest.base, other.manifest.base
-    return all(getattr(mine, name) == getattr(its, name) for name in decides)
-
-
-def _starts(variants: Sequence[Variant], workspace: Workspace, sink: Sink) -> list[Variant]:
-    """List what variants went on from; what went on from another of these comes after it."""
-    found: dict[str, Variant] = {}
-    for variant in variants:
-        # A combination has the recipe of its first part, but did not go on from that one's start.
-        if not (name := recipe_of(variant).start) or variant.manifest.combination:
-            continue
-        start = _start(name, variant, variants, workspace)
-        if isinstance(start, str):
-            missing = f"{variant.name} went on from '{name}', and is not compared with it: {start}"
-            sink(Notice(missing, "warning"))
-        else:
-            found[start.manifest.content_hash] = start
-    before = {
-        key: [parent for parent in start.manifest.parents if parent in found and parent != key]
-        for key, start in found.items()
-    }
-    return [found[key] for key in TopologicalSorter(before).static_order()]
-
-
-def _start(
-    name: str, variant: Variant, variants: Sequence[Variant], workspace: Workspace
-) -> Variant | str:
-    """Find the very variant that another went on from, or say why it cannot be compared."""
-    content = variant.manifest.parents[:1]
-    others = [one for one in variants if one is not variant]
-    for other in others:
-        if [other.manifest.content_hash] == content:
-            return other
-    try:
-        start = find_variant(name, workspace.variants)
-        recipe_of(start)
-    except (SettingsError, VariantError) as error:
-        return error.message
-    if [start.manifest.content_hash] != content:
-        return f"'{name}' is another variant now than it was then"
-    if any(other.name == start.name for other in others):
-        return "another variant of that name is compared"
-    return start if _same_base(start, variant) else "its base was held in other bits"
 
 
 def _dtype(variants: Sequence[Variant]) -> DType | None:
@@ -281,11 +276,12 @@ def _renderer(base: Base, own: Recipe, first: Recipe, *, adapted: bool = True) -
 
 
 def _measured_on(
-    data: str | None, recipe: DataSettings, holdout: Sequence[Example]
+    place: MeasuredOn, recipe: DataSettings, reading: DataSettings | None
 ) -> list[Measurable]:
-    examples = holdout
-    if data is not None:
-        loaded = load_examples(recipe.model_copy(update={"split": ""}), source=data)
+    examples = place.examples
+    if place.is_file:
+        reading = reading or recipe.model_copy(update={"split": ""})
+        loaded = load_examples(reading, source=place.source)
         ensure_usable(loaded, recipe.max_unusable)
         examples = loaded.examples
     if not examples:
@@ -300,6 +296,19 @@ def _measured_on(
             hint="the held-out loss of plain text stands in the variant's CARD.md",
         )
     return usable
+
+
+def _say_few(held: Sequence[Measurable], sink: Sink) -> None:
+    """Warn where too little is measured on: what counts is how many groups there are."""
+    named = {example.group for example in held if example.group is not None}
+    num = len(named) + sum(example.group is None for example in held)
+    if num >= _FEW_HELD:
+        return
+    found, so = f"only {counted(len(held), 'held-out example')}", "wide"
+    if num < len(held):
+        found = f"only {counted(num, 'group')} among {len(held)} held-out examples"
+        so = "wide" if num >= FEWEST_ROWS else "missing, as are the differences"
+    sink(Notice(f"{found}: the intervals will be {so}", "warning"))
 
 
 def _say_only_liked(held: Sequence[Measurable], sink: Sink) -> bool:

@@ -35,6 +35,8 @@ def say_counts(examples: Prepared, sink: Sink) -> None:
         sink(Notice(f"{learned:,} characters to learn from, {measured:,} held out"))
         return
     counts = f"{counted(len(examples.train), 'example')} to learn from, {held} held out"
+    if examples.test:
+        counts += f", {len(examples.test)} for the test"
     few = f"; fewer than {_FEW_HELD} held out say little: raise data.holdout, or give it a file"
     sink(Notice(counts + few, "warning") if held < _FEW_HELD else Notice(counts))
     verdicts = {e.good for e in examples.train if isinstance(e, FeedbackExample)}

@@ -45,7 +45,8 @@ def stamps_of_data(recipe: Recipe, folder: Path) -> Stamps:
         The stamps.
     """
     data = relative_to(recipe.data, folder)
-    named = [data.train, data.holdout] if isinstance(data.holdout, str) else [data.train]
+    # A share has no file of its own.
+    named = [name for name in (data.train, data.holdout, data.test) if isinstance(name, str)]
     stamps = [_stamps(Path(name)) for name in named]
     return None if None in stamps else [one for some in stamps for one in some or ()]
 

@@ -61,7 +61,7 @@ def read_examples(recipe: Recipe, folder: Path, sink: Sink) -> Prepared:
         sink(Progress("reading examples", done, total, "bytes"))
 
     prepared = prepare(relative_to(recipe.data, folder), report=report)
-    for loaded in (prepared.loaded, prepared.loaded_holdout):
+    for loaded in (prepared.loaded, prepared.loaded_holdout, prepared.loaded_test):
         if loaded is None:
             continue
         for notice in loaded.notices:
@@ -76,12 +76,16 @@ def read_examples(recipe: Recipe, folder: Path, sink: Sink) -> Prepared:
             )
     if unused := prepared.loaded.unused.named:
         sink(Notice(f"nothing learns from {unused} of {prepared.loaded.source}"))
-    held = prepared.loaded_holdout
-    if held is not None and held.fingerprint == prepared.loaded.fingerprint:
-        raise DataError(
-            "data.holdout holds the same examples as data.train: what was learned proves nothing",
-            hint="give another file, or a share such as 0.1",
-        )
+    files = [("data.train", prepared.loaded)]
+    for name, held in (("holdout", prepared.loaded_holdout), ("test", prepared.loaded_test)):
+        for other, before in files:
+            if held is not None and held.fingerprint == before.fingerprint:
+                raise DataError(
+                    f"data.{name} holds the same examples as {other}: what was learned or chosen "
+                    "there proves nothing",
+                    hint="give another file, or a share such as 0.1",
+                )
+        files += [(f"data.{name}", held)] if held is not None else []
     return prepared
 
 
@@ -250,7 +254,7 @@ def relative_to(settings: DataSettings, folder: Path) -> DataSettings:
         Settings whose paths are found from here.
     """
     changed = {}
-    for field in ("train", "holdout"):
+    for field in ("train", "holdout", "test"):
         value = getattr(settings, field)
         if isinstance(value, str) and not value.startswith("hub:") and (folder / value).exists():
             changed[field] = str(folder / value)

@@ -1,14 +1,42 @@
 """The HTML report of an evaluation, with the loss curve of the run behind it."""
 
 from pathlib import Path
+from tempfile import TemporaryFile
 
+from kamerton.core.errors import EvaluationError
 from kamerton.evaluation.report import write_report
 from kamerton.flows.evaluate import Evaluated
 from kamerton.flows.train import EVENTS_FILE
 from kamerton.flows.workspace import Workspace
 from kamerton.training.sinks import read_events
 
-__all__ = ["write_evaluation_report"]
+__all__ = ["ensure_writable", "write_evaluation_report"]
+
+
+def ensure_writable(path: Path) -> None:
+    """Refuse a place where no report can be written, before hours are spent on what it says.
+
+    Args:
+        path: Of the report.
+
+    Raises:
+        EvaluationError: If it is a folder, or its folder cannot be made or written to.
+    """
+    if path.is_dir():
+        raise EvaluationError(
+            f"--report {path}: is a folder", hint=f"name a file, such as {path / 'report.html'}"
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path.parent):
+            pass
+        if path.exists():
+            path.open("ab").close()
+    except OSError as error:
+        raise EvaluationError(
+            f"--report {path}: cannot be written: {error.strerror or error}",
+            hint="name a file in a folder that you may write to",
+        ) from None
 
 
 def write_evaluation_report(
@@ -33,4 +61,5 @@ def write_evaluation_report(
         holdout_curve=[event for event in events if event["event"] == "HoldoutMeasured"],
         title=f"{variant}: how it compares",
         facts=evaluated.facts,
+        prompts=evaluated.prompts,
     )

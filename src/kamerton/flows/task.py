@@ -229,6 +229,8 @@ def _identity(
         "holdout": held.fingerprint[:12] if held else recipe.data.holdout,
         "seed": recipe.data.seed,
     }
+    if recipe.data.test and not isinstance(recipe.data.test, str):
+        made_of["data"]["test"] = recipe.data.test
     # A template or a release of Kamerton may write the same examples in another way.
     made_of["tokens"] = {"train": _rows_hash(train_rows), "holdout": _rows_hash(held_rows)}
     identity = base.identity

@@ -1,7 +1,7 @@
 """What is said about rows that hang together, so that no share of them can be kept aside."""
 
 from kamerton.core.events import Notice, Sink
-from kamerton.data.dataset import Prepared
+from kamerton.data.dataset import Prepared, divide
 from kamerton.data.identity import input_text
 from kamerton.data.settings import DataSettings
 from kamerton.data.split import tied
@@ -21,10 +21,15 @@ def say_ties(examples: Prepared, settings: DataSettings, sink: Sink) -> None:
         settings: How they were divided.
         sink: Receives notices.
     """
-    share, rows = settings.holdout, examples.loaded.examples
+    share, held, rows = settings.holdout, examples.holdout, examples.loaded.examples
+    if isinstance(share, str) or not share:
+        share, held = settings.test, examples.test
+    elif settings.test and not isinstance(settings.test, str):
+        # The holdout is a share of what the test set leaves.
+        rows, _, _ = divide(rows, settings.model_copy(update={"holdout": 0.0}))
     if isinstance(share, str) or not share or not rows:
         return
-    missed = abs(len(examples.holdout) / len(rows) - share) > _FAR * share
+    missed = abs(len(held) / len(rows) - share) > _FAR * share
     if not (settings.group or missed):
         return
     found = tied(rows)

@@ -35,6 +35,7 @@ from kamerton.flows.rewards import read_judges
 from kamerton.flows.start import read_members, read_start, taken_over
 from kamerton.flows.task import Parts, first_ids, make_task
 from kamerton.flows.ties import say_ties
+from kamerton.flows.unseen import trained_questions
 from kamerton.flows.variants import say_other_template, with_template_of
 from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
@@ -44,6 +45,7 @@ from kamerton.prompting.prompt import Prompt
 from kamerton.store.database import open_store
 from kamerton.store.manifest import BaseRecord, DataRecord, VariantManifest
 from kamerton.store.sink import record_run
+from kamerton.store.trained_on import trained_on_any
 from kamerton.store.variants import Variant, write_variant
 from kamerton.training.loop import CHECKPOINT_FILE, train
 from kamerton.training.sinks import jsonl_sink, tensorboard_sink
@@ -155,8 +157,17 @@ def _make_alone(
     def kept(name: str) -> None:
         sink(Notice(f"what '{recipe.name}' was before is kept as '{name}'"))
 
+    # A prompt has learned nothing; its worked examples stand in the manifest.
+    learned = trained_on_any(
+        [*([start] if start else []), *members], trained_questions(examples.train) if files else ()
+    )
     variant = write_variant(
-        workspace.variants / recipe.name, manifest, files, replace=True, kept=kept
+        workspace.variants / recipe.name,
+        manifest,
+        files,
+        replace=True,
+        kept=kept,
+        trained_on=learned,
     )
     with open_store(workspace.store) as store:
         store.add_variant(variant.manifest.model_dump(mode="json"), variant.folder)
@@ -287,6 +298,7 @@ def _manifest(
             fingerprint=examples.loaded.fingerprint,
             num_train=len(examples.train),
             num_holdout=len(examples.holdout),
+            num_test=len(examples.test),
         ),
         seed=recipe.train.seed,
         metrics=metrics,

@@ -78,7 +78,8 @@ class TreeAttention(torch.autograd.Function):
         """
         output = q.new_empty(1, q.shape[2], q.shape[1], q.shape[3])
         by_head = output.transpose(1, 2)
-        logsumexp = torch.empty(1, *q.shape[1:3], dtype=torch.float32)
+        wide = torch.promote_types(q.dtype, torch.float32)
+        logsumexp = torch.empty(1, *q.shape[1:3], dtype=wide)
         groups, seen = plan_segments(layout, q.device), _plan_seen(layout, bool(prefix))
         for group in groups:
             rows = group.rows(q), group.rows(k), group.rows(v)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from kamerton.store.manifest import BaseRecord, VariantManifest
+from kamerton.store.manifest import BaseRecord, DataRecord, VariantManifest
 
 __all__ = ["make_card"]
 
@@ -31,7 +31,7 @@ A variant of `{base.id}` ({base.architecture}, {base.num_parameters:,} parameter
 - adapter: {_listed(manifest.recipe.get("adapter", {}), manifest.method)}
 - prompt: {_prompt(manifest.prompt)}
 - objective: {manifest.objective}, seed {manifest.seed}{_training(manifest)}
-- examples: `{data.place}`, {data.num_train:,} learned from, {data.num_holdout:,} kept aside
+- examples: `{data.place}`, {_counts(data)}
 - Kamerton {manifest.kamerton_version}, {manifest.created}
 - content hash `{manifest.content_hash}`
 {_combination(manifest.combination)}
@@ -81,6 +81,11 @@ def _training(manifest: VariantManifest) -> str:
         return ""
     seconds = metrics.get("train_seconds", 0.0)
     return f", {metrics['steps']:.0f} steps kept, {seconds:,.0f} s of training"
+
+
+def _counts(data: DataRecord) -> str:
+    counts = f"{data.num_train:,} learned from, {data.num_holdout:,} kept aside"
+    return f"{counts}, {data.num_test:,} more for comparisons alone" if data.num_test else counts
 
 
 def _held_out_loss(metrics: Mapping[str, float]) -> str:

@@ -61,6 +61,10 @@ class DataRecord(Settings):
     """Examples learned from."""
     num_holdout: int
     """Examples kept aside."""
+    num_test: int = 0
+    """Examples kept aside for comparisons alone."""
+    trained_on: str = ""
+    """Hash of the file that lists what was learned from; empty where that was not noted."""
 
 
 class VariantManifest(Settings):

@@ -1,12 +1,13 @@
 """Variant folders: written whole or not at all, hashed, and refused for the wrong base.
 
-A folder holds `variant.json` (the manifest), `CARD.md`, and for a trained variant the adapter's
-files in PEFT's format. `VariantManifest.identity` says what its content hash covers.
+A folder holds `variant.json` (the manifest), `CARD.md`, `trained_on.txt` (a short hash of every
+question that was learned from) and for a trained variant the adapter's files in PEFT's format.
+`VariantManifest.identity` says what its content hash covers.
 """
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -21,6 +22,7 @@ from kamerton.store.manifest import FORMAT_VERSION, VariantManifest
 
 __all__ = [
     "MANIFEST_FILE",
+    "TRAINED_ON_FILE",
     "Variant",
     "add_metrics",
     "check_base",
@@ -32,6 +34,7 @@ __all__ = [
 ]
 
 MANIFEST_FILE = "variant.json"
+TRAINED_ON_FILE = "trained_on.txt"
 CARD_FILE = "CARD.md"
 _MOST_NAMED = 5
 _SAFE_NAME = re.compile(r"[^\W_][\w.-]{0,99}")
@@ -82,6 +85,7 @@ def write_variant(
     *,
     replace: bool = False,
     kept: Callable[[str], None] | None = None,
+    trained_on: Iterable[str] | None = None,
 ) -> Variant:
     """Write a variant's folder so that it appears whole or not at all.
 
@@ -94,6 +98,7 @@ def write_variant(
         replace: Whether other content may be replaced.
         kept: With `replace`, told the name under which a whole variant of other content is kept:
             `NAME.1`, `NAME.2` and so on. None throws it away.
+        trained_on: Short hashes of what it learned from; None where that is not known.
 
     Returns:
         The variant.
@@ -106,7 +111,12 @@ def write_variant(
             f"a variant's name must be letters, digits, '-', '_' and '.', got {manifest.name!r}"
         )
     hashed = {name: hash_bytes(content) for name, content in sorted(files.items())}
-    complete = manifest.model_copy(update={"files": hashed, "format_version": FORMAT_VERSION})
+    record = None if trained_on is None else "".join(f"{one}\n" for one in sorted(trained_on))
+    noted = "" if record is None else hash_bytes(record.encode())
+    data = manifest.data.model_copy(update={"trained_on": noted})
+    complete = manifest.model_copy(
+        update={"files": hashed, "data": data, "format_version": FORMAT_VERSION}
+    )
     complete = complete.model_copy(update={"content_hash": complete.identity()})
     there = _there(folder, damaged_is_none=replace)
     if there is not None and there.is_same(complete):
@@ -122,6 +132,8 @@ def write_variant(
     with atomic_folder(folder) as temporary:
         for name, content in files.items():
             (temporary / name).write_bytes(content)
+        if record is not None:
+            (temporary / TRAINED_ON_FILE).write_bytes(record.encode())
         (temporary / CARD_FILE).write_text(make_card(complete), encoding="utf-8")
         (temporary / MANIFEST_FILE).write_text(_to_json(complete), encoding="utf-8")
     return Variant(folder, complete)

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from kamerton.cli import console
 from kamerton.cli.audit_table import print_audit
-from kamerton.cli.pulse import duration
 from kamerton.cli.stopping import stop_flag
+from kamerton.core.durations import duration_text
 from kamerton.core.events import Forecast, Notice, RunFinished, RunStarted, StepDone
 from kamerton.core.events import Progress as ProgressEvent
 from kamerton.data.audit.audit import audit
@@ -45,6 +45,22 @@ def test_a_log_names_each_task_once_and_keeps_brackets(capsys) -> None:
     assert capsys.readouterr().err.splitlines() == [
         "asking [base]",
         "warning: row [3] :warning: left out",
+    ]
+
+
+def test_a_log_says_only_what_is_new_of_a_task_that_waits_for_its_turn() -> None:
+    file = io.StringIO()
+    seconds = iter([0, 10, 31, 40, 62, 95, 96])
+    bars = Progress(console=Console(file=file, width=200), disable=True)
+    sink = console._Bars(bars, announce=True, clock=lambda: next(seconds))
+    for done in (0, 10, 20, 25, 40, 40, 60):
+        sink(ProgressEvent("asking base", done, 60))
+    assert file.getvalue().splitlines() == [
+        "asking base",
+        "asking base: 10/60, about 50 s left",
+        "asking base: 20/60, about 62 s left",
+        "asking base: 25/60, about 56 s left",
+        "asking base: 40/60, about 31 s left",
     ]
 
 
@@ -94,7 +110,7 @@ def test_a_short_task_in_a_log_says_every_tenth() -> None:
     [(4.4, "4 s"), (100, "2 min"), (3600, "60 min"), (7300, "2 h 2 min"), (7200, "2 h")],
 )
 def test_durations_are_rough(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
+    assert duration_text(seconds) == said
 
 
 def test_a_forecast_says_time_and_memory(capsys) -> None:

@@ -116,7 +116,7 @@ def test_of_one_long_text_the_end_is_held_out(tmp_path):
     assert train.text + holdout.text == text
     assert train.text.endswith("\n")
     assert 35 <= holdout.text.count("Line") <= 45
-    assert prepared.loaded.notices == ("there is one text: its last 20% are held out",)
+    assert prepared.loaded.notices == ("there is one text: its end is held out",)
     assert not prepare(DataSettings(train=str(path), holdout=0)).holdout
 
 

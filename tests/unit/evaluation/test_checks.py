@@ -1,6 +1,9 @@
 """Checks on English and Russian answers."""
 
+import re
 import sys
+import tomllib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,8 @@ from kamerton.evaluation.metrics import normalise, perplexity
 from kamerton.evaluation.refusals import is_refusal
 from kamerton.evaluation.settings import Check, EvaluationSettings
 from kamerton.evaluation.task import Item
+from tests.conftest import ROOT
+from tests.unit.evaluation.compared import spoken
 
 
 def run(check: dict[str, Any], *rows: tuple[str, str, dict[str, Any]]) -> Checked:
@@ -241,3 +246,26 @@ def test_small_things() -> None:
     assert normalise("\ufb01n \t e") == "fin e"
     assert perplexity(0) == 1
     assert perplexity(1e6) == float("inf")
+
+
+def test_the_documented_example_says_what_it_does() -> None:
+    page = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    settings = EvaluationSettings.parse(tomllib.loads(example)["evaluate"])
+    style, order = settings.checks
+    items = spoken(5)
+    texts = [
+        "Hello, order 7 left today.",
+        "Order 7 left today.",
+        "Hello, we Promise it.",
+        "Dear Ann,\nwe will see.",
+        "Hello" + "!" * 600,
+    ]
+    assert check_answers(style, items, texts).values.tolist() == [1, 0, 0, 1, 0]
+    items = [replace(items[0], extra={"order_id": "7"}), replace(items[1], extra={"order_id": ""})]
+    found = check_answers(order, items, texts[:2])
+    assert (found.metric, found.values[0], np.isnan(found.values[1])) == (
+        "names the order",
+        1,
+        True,
+    )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ from kamerton.core.files import canonical_json
 from kamerton.evaluation.comparison import compare
 from kamerton.evaluation.settings import EvaluationSettings
 from kamerton.evaluation.statistics import holm, mcnemar, wilson
+from kamerton.evaluation.table import markdown_table
+from kamerton.evaluation.task import Item
+from kamerton.evaluation.verdicts import in_short
 from tests.unit.evaluation.compared import (
     SETTINGS,
     answered,
@@ -56,6 +60,24 @@ def test_every_variant_is_compared_with_every_baseline_before_it() -> None:
     assert comparison.difference("accuracy", "base", "few-shot") is None
     ps = [d.p_value for d in comparison.differences]
     assert [d.p_corrected for d in comparison.differences] == holm(ps)
+
+
+def test_a_baseline_that_few_have_to_beat_makes_no_test_of_the_others_stricter() -> None:
+    _, items, answers = three_variants()
+    against, only_for = ["base", "few-shot"], {"few-shot": {"base"}}
+    comparison = compare(items, answers, SETTINGS, against=against, only_for=only_for)
+    # Nobody but itself would have to beat few-shot.
+    pairs = [(d.variant, d.against) for d in comparison.differences]
+    assert pairs == [("few-shot", "base"), ("support-lora", "base")] * 2
+    found = in_short(comparison)
+    assert (found["variant"], found["against"]) == ("support-lora", "base")
+
+
+def test_where_the_items_come_from_stands_below_the_table() -> None:
+    _, items, answers = three_variants()
+    comparison = compare(items, answers, SETTINGS, measured_on="the test set")
+    assert "90 items of the test set; 95 % intervals" in markdown_table(comparison)
+    assert comparison.to_json()["measured_on"] == "the test set"
 
 
 def test_costs_and_losses() -> None:
@@ -118,6 +140,46 @@ def test_groups_widen_the_interval() -> None:
     assert by_group.measure("accuracy", "base").high == pytest.approx(wilson(0, 9).high)
     assert by_group.differences[0].test == "permutation"
     assert by_group.differences[0].p_value > by_item.differences[0].p_value
+
+
+def alike(groups: int, each: int = 5) -> list[Item]:
+    """Groups of five labelled items."""
+    items = labelled(groups * each)
+    return [replace(item, group=f"g{n // each}") for n, item in enumerate(items)]
+
+
+@pytest.mark.parametrize("groups", [5, 8, 29, 40])
+def test_groups_that_are_all_alike_do_not_make_an_interval_without_width(groups: int) -> None:
+    items = alike(groups)
+    # Three of five are right in every group: drawing groups anew never changes the value.
+    some, fewer = guess(lambda n: n % 5 < 3), guess(lambda n: n % 5 < 2)
+    answers = [answered(items, fewer, "base"), answered(items, some, "v")]
+    comparison = compare(items, answers, SETTINGS, against=["base"])
+    found = comparison.measure("accuracy", "v")
+    assert found.value == pytest.approx(0.6)
+    alone = wilson(round(0.6 * len(items)), len(items))
+    assert found.low is not None
+    assert found.high is not None
+    # Not narrower than if all items were independent, up to the form of the interval.
+    assert found.high - found.low > 0.95 * (alone.high - alone.low)
+    difference = comparison.difference("accuracy", "v", "base")
+    assert difference is not None
+    assert difference.low < 0.2 < difference.high
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_too_few_groups_have_a_value_and_nothing_else(groups: int) -> None:
+    items = alike(groups)
+    answers = [
+        answered(items, guess(lambda n: n % 5 < k), name) for k, name in ((2, "a"), (3, "b"))
+    ]
+    comparison = compare(items, answers, SETTINGS, against=["a"])
+    found = comparison.measure("accuracy", "b")
+    assert (found.value, found.low, found.high) == (pytest.approx(0.6), None, None)
+    assert comparison.differences == ()
+    assert "60.0 [no interval]" in markdown_table(comparison)
+    assert f"{5 * groups} items in {groups} groups" in markdown_table(comparison)
+    assert json.loads(canonical_json(comparison.to_json()))["measured"][0]["low"] is None
 
 
 def test_the_same_seed_gives_the_same_comparison() -> None:

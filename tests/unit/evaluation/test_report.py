@@ -149,6 +149,7 @@ def test_the_report_is_one_whole_page(tmp_path: Path) -> None:
         loss_curve=[{"step": n, "loss": 3 / n} for n in range(1, 20)],
         holdout_curve=[{"step": 10, "loss": 1.0}],
         facts=[("Base", "builtin:nano")],
+        prompts=[("support-lora", "<|user|>Where is it?\n<|assistant|>")],
     )
     page = path.read_text()
     parser = _Balance()
@@ -159,6 +160,9 @@ def test_the_report_is_one_whole_page(tmp_path: Path) -> None:
         assert text in page
     assert "Mended: support-lora is right where few-shot was wrong" in page
     assert "loss per token" in page
+    assert "&lt;|user|&gt;Where is it?" in page
+    # On a telephone each cost stands beside its name, since heads of columns would be cut.
+    assert page.count('data-head="tokens/item"') == 3
     links = re.findall(r"(?:src|href)=[\"'](?!#)([^\"']+)", page)
     assert links == []
     # The same comparison gives the same bytes.
@@ -177,6 +181,10 @@ def test_preferences_and_rewards_are_drawn_with_their_own_numbers() -> None:
     drawn = training_plot(pairs, pairs[:1])
     assert {"log-probability, change", "chosen", "rejected", "loss"} <= _texts(drawn)
     assert not {"reward", "loss per token"} & _texts(drawn)
+    # A panel is an image of its own: a narrow page puts them below one another.
+    widths = [float(width) for width in re.findall(r'<svg[^>]* width="([\d.]+)pt"', drawn)]
+    assert len(widths) == 2
+    assert max(widths) < 352
     written = [{"step": n, "loss": -0.5, "parts": {"reward": 1.0, "kl": n}} for n in (1, 2)]
     assert {"reward", "distance in nats"} <= _texts(training_plot(written))
     assert "loss" not in _texts(training_plot(written))

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from kamerton.core.errors import DataError, EvaluationError
+from kamerton.core.errors import DataError, EvaluationError, SettingsError
 from kamerton.core.events import Event, Notice
 from kamerton.core.protocols import TokenEvent
-from kamerton.flows.evaluate import Evaluated, evaluate_variants
+from kamerton.flows.evaluate import Evaluated, evaluate_variants, evaluation_settings
 from kamerton.flows.recipe import Recipe
+from kamerton.flows.report import ensure_writable
 from kamerton.flows.train import make_variant
 from kamerton.flows.workspace import Workspace
 from kamerton.store import variants as variant_folders
@@ -56,13 +57,17 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
 
 
-def classified(num: int, words: int = 3) -> list[dict[str, str]]:
-    return [{"text": f"text {n} " + "word " * words, "label": LABELS[n % 3]} for n in range(num)]
+def classified(num: int, words: int = 3, kind: str = "text") -> list[dict[str, str]]:
+    return [{"text": f"{kind} {n} " + "word " * words, "label": LABELS[n % 3]} for n in range(num)]
+
+
+def held_out(num: int, words: int = 3) -> list[dict[str, str]]:
+    return classified(num, words, "new text")
 
 
 def test_what_it_forgot_and_how_it_compares_stand_in_the_card(project: Project) -> None:
     variant = project.make(
-        classified(12), classified(6),
+        classified(12), held_out(6),
         adapter={"kind": "lora", "rank": 4}, train={"max_steps": 2, "learning_rate": 0.02},
     )  # fmt: skip
     comparison = project.evaluate(variant).comparison
@@ -83,8 +88,24 @@ def test_what_it_forgot_and_how_it_compares_stand_in_the_card(project: Project) 
         assert len(store.evaluations("desk")) == 1
 
 
+def test_what_a_variant_learned_from_is_left_out_and_counted(project: Project) -> None:
+    adapter = {
+        "adapter": {"kind": "lora", "rank": 2}, "train": {"max_steps": 1, "learning_rate": 0.02},
+        "evaluate": {"max_tokens": 4, "shots": 0, "resamples": 100},
+    }  # fmt: skip
+    rows = held_out(3)
+    variant = project.make([*classified(9), rows[0]], rows, **adapter)
+    evaluated = project.evaluate(variant)
+    assert len(evaluated.items) == 2
+    told = "1 of 3 examples are left out, as they were seen before (desk learned from 1)"
+    assert told in project.notices
+    assert ("seen before", told) in evaluated.facts
+    with pytest.raises(EvaluationError, match="all 10 examples were seen before"):
+        project.evaluate(variant, data=str(project.folder / "train.jsonl"))
+
+
 def test_a_label_that_was_never_learned_counts_as_wrong(project: Project) -> None:
-    variant = project.make(classified(12), [*classified(6), {"text": "new", "label": "other"}])
+    variant = project.make(classified(12), [*held_out(6), {"text": "new", "label": "other"}])
     evaluated = project.evaluate(variant)
     assert evaluated.items[-1].labels == ("account", "delivery", "other", "refund")
     assert any("such as 'other'" in notice for notice in project.notices)
@@ -92,16 +113,17 @@ def test_a_label_that_was_never_learned_counts_as_wrong(project: Project) -> Non
 
 def test_long_questions_keep_the_worked_examples_that_fit(project: Project) -> None:
     # nano sees 1,024 tokens: two examples of 300 fit beside a short question, not a long one.
-    holdout = [*classified(3, words=20), *classified(1, words=400)]
+    holdout = [*held_out(3, words=20), *held_out(1, words=400)]
     variant = project.make(classified(6, words=150), holdout)
     evaluated = project.evaluate(variant)
     assert len(evaluated.items) == 4
     (notice,) = (notice for notice in project.notices if "worked examples" in notice)
     assert notice.startswith("2-shot: 1 of 4 questions leave room for fewer")
+    assert notice.endswith("context: 0 of 2 fit")
 
 
 def test_what_fits_no_context_is_not_asked_and_said(project: Project) -> None:
-    variant = project.make(classified(6), [*classified(3), *classified(1, words=2000)])
+    variant = project.make(classified(6), [*held_out(3), *held_out(1, words=2000)])
     evaluated = project.evaluate(variant)
     assert len(evaluated.items) == 3
     (notice,) = (notice for notice in project.notices if "not asked" in notice)
@@ -137,7 +159,7 @@ def test_plain_text_has_nothing_to_ask(project: Project) -> None:
 def test_what_few_shot_shows_is_said_as_it_is(project: Project) -> None:
     pairs = [{"prompt": f"Q{n}", "chosen": f"good {n}", "rejected": "bad"} for n in range(3)]
     (project.folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
-    variant = project.make(classified(1), classified(3))
+    variant = project.make(classified(1), held_out(3))
     found = project.evaluate(variant)
     assert found.comparison.variants == ("zero-shot", "1-shot", "desk")
     assert ("demonstrations", "1, from the training examples") in found.facts
@@ -149,13 +171,13 @@ def test_what_few_shot_shows_is_said_as_it_is(project: Project) -> None:
 
 
 def test_the_same_variant_twice_is_refused_before_any_work(project: Project) -> None:
-    variant = project.make(classified(6), classified(3))
+    variant = project.make(classified(6), held_out(3))
     with pytest.raises(EvaluationError, match="different names"):
         project.evaluate(variant, variant)
 
 
 def test_a_comparison_that_cannot_be_recorded_is_still_shown(project: Project, monkeypatch) -> None:
-    variant = project.make(classified(6), classified(3))
+    variant = project.make(classified(6), held_out(3))
 
     def full(path: Path, _content: str) -> None:
         raise OSError(28, "No space left on device", str(path))
@@ -165,10 +187,106 @@ def test_a_comparison_that_cannot_be_recorded_is_still_shown(project: Project, m
     assert any("No space left" in notice for notice in project.notices)
 
 
+def test_the_warning_counts_groups_where_there_are_some(project: Project) -> None:
+    held = [{**row, "customer": f"c{n % 3}"} for n, row in enumerate(held_out(24))]
+    learn = [{**row, "customer": "c"} for row in classified(3)]
+    data = {"train": "train.jsonl", "holdout": "holdout.jsonl", "group": "customer"}
+    variant = project.make(learn, held, data=data, evaluate={"shots": 0, "resamples": 100})
+    comparison = project.evaluate(variant).comparison
+    assert (comparison.num_groups, comparison.differences) == (3, ())
+    (notice,) = (notice for notice in project.notices if "intervals" in notice)
+    assert notice.startswith("only 3 groups among 24 held-out examples: the intervals will be miss")
+
+
+def test_a_test_set_is_measured_on_and_the_holdout_is_not(project: Project) -> None:
+    (project.folder / "test.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in classified(5, kind="test"))
+    )
+    data = {"train": "train.jsonl", "holdout": "holdout.jsonl", "test": "test.jsonl"}
+    variant = project.make(classified(6), held_out(3), data=data)
+    assert (variant.manifest.data.num_holdout, variant.manifest.data.num_test) == (3, 5)
+    found = project.evaluate(variant)
+    assert found.comparison.num_items == 5
+    assert found.comparison.measured_on == "the test set, which training never saw"
+    assert "3 kept aside, 5 more for comparisons alone" in (variant.folder / "CARD.md").read_text()
+    (project.folder / "test.jsonl").write_text((project.folder / "holdout.jsonl").read_text())
+    with pytest.raises(DataError, match=r"data\.test holds the same examples as data\.holdout"):
+        project.evaluate(variant)
+
+
+@pytest.mark.parametrize(("keep", "chose"), [("best", True), ("last", False)])
+def test_a_holdout_that_also_chose_the_step_is_called_so(
+    project: Project, keep: str, chose: bool
+) -> None:
+    variant = project.make(
+        classified(6), held_out(3), adapter={"kind": "lora", "rank": 2},
+        train={"max_steps": 1, "learning_rate": 0.02, "keep": keep},
+        evaluate={"max_tokens": 4, "shots": 0, "resamples": 100},
+    )  # fmt: skip
+    found = project.evaluate(variant)
+    assert ("also chose the step" in found.comparison.measured_on) == chose
+    assert any("data.test keeps examples" in notice for notice in project.notices) == chose
+    told = dict(found.facts)["measured on"]
+    assert told == f"{found.comparison.measured_on}: holdout.jsonl, 3 examples"
+
+
+def test_a_file_with_other_columns_is_read_by_its_own_mapping(project: Project) -> None:
+    variant = project.make(classified(3), held_out(3), evaluate={"shots": 0, "resamples": 100})
+    path = project.folder / "other.jsonl"
+    rows = [{"frage": row["text"], "klasse": row["label"]} for row in classified(4, kind="other")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    overrides = ["data.columns.text=frage", "data.columns.label=klasse"]
+    settings, reading = evaluation_settings(variant, overrides, str(path))
+    found = project.evaluate(variant, data=str(path), reading=reading, settings=settings)
+    assert [item.reference for item in found.items] == [row["klasse"] for row in rows]
+    with pytest.raises(SettingsError, match=r"data\.columns: .* file is read") as caught:
+        evaluation_settings(variant, overrides)
+    assert "--data FILE" in str(caught.value.hint)
+    with pytest.raises(SettingsError, match=r"data\.holdout: the variant is trained already"):
+        evaluation_settings(variant, ["data.holdout=0.2"], str(path))
+    with pytest.raises(SettingsError, match=r"only evaluate\.\* and data\.\*"):
+        evaluation_settings(variant, ["train.epochs=1"])
+
+
+def test_few_shot_is_left_out_where_no_worked_example_fits(project: Project) -> None:
+    variant = project.make(classified(6, words=1000), held_out(3))
+    found = project.evaluate(variant)
+    assert found.comparison.variants == ("zero-shot", "desk")
+    assert ("demonstrations", "0, from the training examples") in found.facts
+    (notice,) = (notice for notice in project.notices if "worked examples" in notice)
+    assert notice.startswith("2-shot: of the worked examples 0 of 2 fit")
+
+
+def test_the_report_says_what_for_and_how_exactly_each_is_asked(project: Project) -> None:
+    purpose = "Sorts questions by topic."
+    variant = project.make(classified(6), held_out(3), purpose=purpose)
+    found = project.evaluate(variant)
+    assert ("purpose", purpose) in found.facts
+    prompts = dict(found.prompts)
+    assert list(prompts) == ["zero-shot", "2-shot", "desk"]
+    assert "new text 0 word" in prompts["zero-shot"]
+    # Two worked examples and the question, each with the marks of nano's template.
+    mark = prompts["zero-shot"].split("new text")[0]
+    assert mark
+    assert prompts["2-shot"].count(" word word word") == 3
+    assert prompts["desk"] == prompts["zero-shot"]
+
+
+def test_a_place_without_room_for_a_report_is_refused(tmp_path: Path) -> None:
+    ensure_writable(tmp_path / "new" / "report.html")
+    assert not list((tmp_path / "new").iterdir())
+    with pytest.raises(EvaluationError, match="is a folder") as caught:
+        ensure_writable(tmp_path)
+    assert str(tmp_path / "report.html") in str(caught.value.hint)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EvaluationError, match="cannot be written"):
+        ensure_writable(tmp_path / "file" / "report.html")
+
+
 TOOL = {"name": "get_weather", "parameters": {"type": "object", "properties": {}}}
 
 
-def with_calls(num: int) -> list[dict[str, Any]]:
+def with_calls(num: int, first: int = 0) -> list[dict[str, Any]]:
     return [
         {
             "messages": [
@@ -180,7 +298,7 @@ def with_calls(num: int) -> list[dict[str, Any]]:
             ],
             "tools": [TOOL],
         }
-        for n in range(num)
+        for n in range(first, first + num)
     ]
 
 
@@ -215,7 +333,8 @@ def test_calls_are_asked_with_their_tools_and_compared(
     measured = {"max_tokens": 4, "shots": 0, "resamples": 100}
     variant = project.make(with_calls(7), with_calls(6), base=base_with_tools, evaluate=measured)
     # The embedded engine must take the tools too.
-    project.evaluate(variant)
+    prompts = dict(project.evaluate(variant).prompts)
+    assert all('"get_weather"' in prompts[name] for name in ("zero-shot", "desk"))
     monkeypatch.setattr("kamerton.flows.contestants.engine_of", lambda *_: Calls())
     comparison = project.evaluate(variant).comparison
     assert comparison.metrics == ("tool calls", "tool names")
@@ -226,7 +345,7 @@ def test_calls_are_asked_with_their_tools_and_compared(
 
 
 def test_tools_that_the_template_cannot_show_are_refused_once(project: Project) -> None:
-    variant = project.make(with_calls(7), with_calls(3))
+    variant = project.make(with_calls(7), with_calls(3, first=7))
     with pytest.raises(EvaluationError, match="3 of 3 held-out examples have tools") as caught:
         project.evaluate(variant)
     assert "take a base that knows tools" in str(caught.value.hint)

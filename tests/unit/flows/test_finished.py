@@ -9,6 +9,7 @@ import pytest
 from kamerton.core.errors import DataError, KamertonError, ModelError
 from kamerton.core.events import Event, Notice
 from kamerton.flows import train
+from kamerton.flows.finished import stamps_of_data
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import Made, make_variant
 from kamerton.flows.workspace import Workspace
@@ -54,6 +55,15 @@ def test_a_finished_run_loads_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(train, "load_base", refuse)
     with pytest.raises(Loaded):
         made_in(tmp_path)
+
+
+def test_a_test_file_is_part_of_what_a_run_is_made_from(tmp_path: Path) -> None:
+    make_project(tmp_path, num_rows=12)
+    shutil.copy(tmp_path / "desk.jsonl", tmp_path / "test.jsonl")
+    recipe = Recipe.read(tmp_path / "recipe.toml", ("data.test=test.jsonl",))
+    stamps = stamps_of_data(recipe, tmp_path)
+    assert stamps is not None
+    assert [Path(name).name for name, _, _ in stamps] == ["desk.jsonl", "test.jsonl"]
 
 
 def test_a_base_that_is_fetched_first_is_known_again(

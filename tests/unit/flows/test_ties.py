@@ -41,4 +41,16 @@ def test_without_groups_equal_questions_are_named_where_they_take_the_share(tmp_
     (named,) = said(tmp_path, [{"text": "same", "label": "a"} for _ in range(97)] + rows[:3])
     assert named.startswith("97 of 100 rows hang together")
     assert said(tmp_path, rows, holdout=0) == []
+    (of_test,) = said(
+        tmp_path, [{"text": "same", "label": "a"}] * 97 + rows[:3], holdout=0, test=0.1
+    )
+    assert of_test == named
     assert said(tmp_path, rows[:3]) == []
+
+
+def test_the_holdout_is_compared_with_the_rows_that_the_test_set_leaves(tmp_path: Path) -> None:
+    large = [{"text": f"own {n}", "label": "a", "customer": "big"} for n in range(24)]
+    others = [{"text": f"other {n}", "label": "a", "customer": f"c{n}"} for n in range(76)]
+    assert said(tmp_path, [*large, *others], group="customer") == []
+    (named,) = said(tmp_path, [*large, *others], group="customer", test=0.2)
+    assert named.startswith("24 of 80 rows of 1 group, such as 'big', hang together")

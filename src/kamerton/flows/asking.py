@@ -1,0 +1,120 @@
+"""Asking all contestants: in turn, so that what else the machine does costs none of them more."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+
+from kamerton.core.durations import duration_text
+from kamerton.core.events import Notice, Progress, Sink
+from kamerton.evaluation.settings import EvaluationSettings
+from kamerton.evaluation.task import Answers, Item, ReadCalls
+from kamerton.flows.contestants import Asked, Contestant
+from kamerton.models.base import Base
+
+__all__ = ["ask_in_turn", "rounds_of"]
+
+_ROUNDS = ((80, 5), (12, 3), (0, 1))
+"""From so many items on so many rounds: an odd number, as their median is reported, and few
+enough that a round's items fill a batch."""
+_LABELS_PER_BATCH = 1024
+_WORTH_SAYING_S = 60
+
+
+def rounds_of(num_items: int, num_labels: int) -> list[list[list[int]]]:
+    """Divide items into rounds of like mixture, and rounds into batches.
+
+    Args:
+        num_items: How many there are.
+        num_labels: To score for each; 0 where answers are written.
+
+    Returns:
+        Per round its batches of places, in order; each place stands in one of them.
+    """
+    num = next(rounds for least, rounds in _ROUNDS if num_items >= least)
+    size = max(1, _LABELS_PER_BATCH // num_labels) if num_labels else num_items
+    rounds = [list(range(first, num_items, num)) for first in range(num)]
+    return [[places[at : at + size] for at in range(0, len(places), size)] for places in rounds]
+
+
+def ask_in_turn(
+    base: Base,
+    contestants: Sequence[Contestant],
+    items: Sequence[Item],
+    asked: Sequence[Sequence[Asked]],
+    settings: EvaluationSettings,
+    sink: Sink,
+    *,
+    read_calls: ReadCalls | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[Answers]:
+    """Let every contestant answer a part of the items, then every one the next part, and so on.
+
+    Args:
+        base: Without an adapter.
+        contestants: Who is asked.
+        items: The questions.
+        asked: By contestant, how each is asked.
+        settings: How to measure.
+        sink: Receives progress, and after the first batch how long it will take.
+        read_calls: Reads calls in answers, where questions have to do with tools.
+        clock: Gives seconds.
+
+    Returns:
+        By contestant the answers to all items and what they cost.
+    """
+    num_labels = len(items[0].labels)
+    parts: list[list[tuple[list[int], Answers]]] = [[] for _ in contestants]
+    forecast = _Forecast(len(items) * len(contestants), sink, clock)
+    rounds = rounds_of(len(items), num_labels)
+    for batches in rounds:
+        for number, (one, own) in enumerate(zip(contestants, asked, strict=True)):
+            done = sum(len(places) for places, _ in parts[number])
+            with one.attached(base) as engine:
+                for places in batches:
+
+                    def report(new: int, _of: int, one: Contestant = one, done: int = done) -> None:
+                        sink(Progress(f"asking {one.name}", done + new, len(items), "questions"))
+
+                    report(0, 0)
+                    chosen = [items[place] for place in places]
+                    how = [own[place] for place in places]
+                    answers = one.answer(engine, chosen, how, settings, report, read_calls)
+                    parts[number].append((places, answers))
+                    done += len(places)
+                    forecast.did(len(places), num_labels)
+                if batches is rounds[-1]:
+                    places, last = parts[number].pop()
+                    parts[number].append((places, one.with_losses(base, last, own)))
+    return [_joined(own, len(items)) for own in parts]
+
+
+class _Forecast:
+    """Says after the first batch how long all will take, where that is long."""
+
+    def __init__(self, num: int, sink: Sink, clock: Callable[[], float]) -> None:
+        self._num, self._sink, self._clock = num, sink, clock
+        self._began, self._said = clock(), False
+
+    def did(self, num: int, num_labels: int) -> None:
+        if self._said:
+            return
+        self._said = True
+        seconds = (self._clock() - self._began) / num * self._num
+        if seconds >= _WORTH_SAYING_S:
+            labels = f", {num_labels:,} labels to score for each" if num_labels > 2 else ""
+            told = f"{self._num:,} questions to ask in all{labels}: about {duration_text(seconds)}"
+            self._sink(Notice(f"{told}; evaluate.limit asks fewer"))
+
+
+def _joined(parts: Sequence[tuple[list[int], Answers]], num: int) -> Answers:
+    """Put the answers to parts of the items together, in the order of the items."""
+    _, whole = parts[-1]
+    changed: dict[str, tuple[object, ...]] = {}
+    for field in dataclasses.fields(Answers):
+        if not isinstance(getattr(whole, field.name), tuple):
+            continue
+        values: dict[int, object] = {}
+        for places, answers in parts:
+            values |= dict(zip(places, getattr(answers, field.name), strict=False))
+        changed[field.name] = tuple(values[place] for place in range(num) if place in values)
+    return dataclasses.replace(whole, **changed)  # type: ignore[arg-type]

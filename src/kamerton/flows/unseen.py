@@ -1,0 +1,110 @@
+"""Keeping a comparison to questions that none of its variants learned from or was shown."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from kamerton.core.errors import EvaluationError
+from kamerton.core.events import Notice, Sink
+from kamerton.data.examples import ChatExample, ClassificationExample, Example, Message, Place
+from kamerton.data.identity import question_hash
+from kamerton.flows.contestants import Measurable
+from kamerton.prompting.prompt import Prompt
+from kamerton.store.trained_on import read_trained_on, short_hash
+from kamerton.store.variants import Variant
+
+__all__ = ["trained_questions", "unseen"]
+
+
+def trained_questions(examples: Sequence[Example]) -> frozenset[str]:
+    """Note what examples ask.
+
+    Args:
+        examples: To learn from.
+
+    Returns:
+        Short hashes, as a variant's record holds them.
+    """
+    return frozenset(short_hash(question_hash(example)) for example in examples)
+
+
+def unseen(
+    held: Sequence[Measurable],
+    variants: Sequence[Variant],
+    prompts: Mapping[str, Prompt],
+    sink: Sink,
+    *,
+    include_trained: bool = False,
+) -> tuple[list[Measurable], str]:
+    """Leave out what a variant learned from, and what a prompt shows as a worked example.
+
+    Questions are the same when their texts are, up to case and white space, wherever they stand.
+
+    Args:
+        held: Questions with their answers.
+        variants: Those that are compared.
+        prompts: By the name of who has it; their worked examples count as seen.
+        sink: Receives warnings: of what was seen, and of variants that did not note it.
+        include_trained: Keep them all, and only say how many were seen.
+
+    Returns:
+        The questions to ask, and what was seen in words; empty when nothing was.
+
+    Raises:
+        EvaluationError: If nothing is left.
+    """
+    hashes = [short_hash(question_hash(example)) for example in held]
+    plain = [short_hash(question_hash(_without_system(example))) for example in held]
+    seen: set[int] = set()
+    by_name: dict[str, int] = {}
+    for variant in variants:
+        learned = read_trained_on(variant)
+        if learned is None:
+            unknown = (
+                f"{variant.name} was made by an older version, which did not note what it learned "
+                "from: some of the questions may be among it"
+            )
+            sink(Notice(unknown, "warning"))
+        found = {n for n, hashed in enumerate(hashes) if hashed in (learned or ())}
+        if found:
+            by_name[f"{variant.name} learned from"] = len(found)
+        seen |= found
+    for name, prompt in prompts.items():
+        shown = {short_hash(question_hash(_example(chat))) for chat in prompt.demonstrations}
+        found = {n for n, hashed in enumerate(plain) if hashed in shown} - seen
+        if found:
+            by_name[f"{name} shows"] = len(found)
+        seen |= found
+    if not seen:
+        return list(held), ""
+    who = ", ".join(f"{name} {num}" for name, num in by_name.items())
+    if include_trained:
+        told = f"{len(seen)} of {len(held)} questions were seen before ({who})"
+        sink(Notice(f"{told}: the values say little about new ones", "warning"))
+        return list(held), f"{told} and are asked all the same"
+    left = [example for n, example in enumerate(held) if n not in seen]
+    if not left:
+        raise EvaluationError(
+            f"there is nothing to measure on: all {len(held)} examples were seen before ({who})",
+            hint="give other ones with --data FILE; evaluate.include_trained = true asks them all "
+            "the same, which measures memory",
+        )
+    told = f"{len(seen)} of {len(held)} examples are left out, as they were seen before ({who})"
+    sink(Notice(told, "warning"))
+    return left, told
+
+
+def _example(chat: Sequence[Mapping[str, object]]) -> ChatExample:
+    return ChatExample(Place("", 0), tuple(chat))
+
+
+def _without_system(example: Measurable) -> Measurable:
+    """A question as a worked example shows it: without its own system text."""
+    if isinstance(example, ClassificationExample):
+        return example
+    if isinstance(example, ChatExample):
+        return replace(example, messages=_spoken(example.messages))
+    return replace(example, prompt=_spoken(example.prompt))
+
+
+def _spoken(messages: Sequence[Message]) -> tuple[Message, ...]:
+    return tuple(message for message in messages if message["role"] != "system")

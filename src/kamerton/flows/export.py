@@ -29,6 +29,7 @@ from kamerton.adapters.lora.lora import Lora
 from kamerton.adapters.stored import metadata_of
 from kamerton.core.errors import VariantError
 from kamerton.core.files import atomic_folder
+from kamerton.core.wording import first_line
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.flows.prepare import renderer_of
 from kamerton.flows.rounding import rounding_change
@@ -240,9 +241,8 @@ def _ensure_generates(variant: Variant, base: Base, prompt: list[int]) -> None:
                 input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=_FEW_TOKENS
             )
         except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise VariantError(
-                f"{variant.name}: the written model does not generate: {reason}",
+                f"{variant.name}: the written model does not generate: {first_line(error)}",
                 hint="look into the generation_config.json of the base",
             ) from error
     if answer.shape[1] <= len(prompt):

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 
 from kamerton.core.errors import ModelError
 from kamerton.core.files import hash_json, hash_large_file
+from kamerton.core.wording import first_line
 from kamerton.data.rendering.templates import template_of, tokenizer_hash
 from kamerton.models.base import Base, BaseIdentity, supports_ragged, use_ragged
 from kamerton.models.codecs import Quantisation
@@ -22,7 +23,6 @@ from kamerton.models.lazy import load_quantised
 from kamerton.models.quantise import count_parameters, quantise_model
 from kamerton.models.smollm2 import SMOLLM2, find_smollm2
 from kamerton.models.stored_nf4 import stored_method
-from kamerton.models.trial import try_out
 
 __all__ = [
     "DType",
@@ -199,7 +199,7 @@ def load_tokenizer(name: str) -> tuple[Any, int]:
 
 def _unloadable(what: str, error: Exception) -> ModelError:
     """Say in one line why something cannot be loaded."""
-    words = (str(error).strip() or type(error).__name__).splitlines()[0]
+    words = first_line(error)
     if "backend tokenizer" in words:
         words = "it has no tokenizer.json, or none that can be read"
     return ModelError(
@@ -244,7 +244,6 @@ def wrap_model(
     base = Base(model, tokenizer, identity, ragged=notice is None, notice=notice)
     if reference is not None:
         settle(base, reference)
-    try_out(base)
     return base
 
 
@@ -291,7 +290,7 @@ def pick_device(device: str) -> torch.device:
         torch.empty(0, device=where)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         # PyTorch lists everything that it could have been built for behind the first sentence.
-        reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
+        reason = first_line(error).split(". ")[0].rstrip(".")
         reason = reason if where.type in reason.lower() else f"PyTorch says: {reason}"
         raise ModelError(
             f"device: {device} cannot be used here: {reason}",

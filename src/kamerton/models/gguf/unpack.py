@@ -14,6 +14,7 @@ import torch
 
 from kamerton.core.errors import ModelError
 from kamerton.core.files import atomic_folder, cache_folder, hash_large_file
+from kamerton.core.wording import first_line
 from kamerton.models.gguf.file import gguf_package
 from kamerton.models.quantise import count_parameters
 
@@ -79,9 +80,8 @@ def unpack_gguf(file: Path) -> Path:
     try:
         model, tokenizer = _read(file, gguf.GGUFReader(file))
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, NotImplementedError) as error:
-        words = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
-            f"base: {file.name} cannot be read: {words}",
+            f"base: {file.name} cannot be read: {first_line(error)}",
             hint="take the original weights from the Hub instead: the file's card names them",
         ) from error
     source = {"file": file.name, "sha256": hash_large_file(file), "dtype": str(model.dtype)}

@@ -221,6 +221,27 @@ class Base:
             return None
         return as_past(self.prefix, num_rows, self.model)
 
+    @torch.no_grad()
+    def own_logits(self, ids: Tensor) -> Tensor:
+        """Run the model's own forward pass on one text, with whatever adapter is attached.
+
+        Nothing of ours computes but that adapter: what `hidden` and `head` give is compared
+        with this.
+
+        Args:
+            ids: [T] token ids.
+
+        Returns:
+            [T, V] logits in fp32.
+        """
+        # The prefix of a trained prompt is read by packed rows.
+        past = self.plain_past(1)
+        given = {} if past is None else {"past_key_values": past}
+        with self.untouched():
+            output = self.model(input_ids=ids[None], **given, use_cache=False)
+        logits: Tensor = output.logits[0].float()
+        return logits
+
     @contextmanager
     def plain_attention(self) -> Iterator[None]:
         """Use Transformers' own attention for a while.

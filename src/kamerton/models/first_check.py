@@ -87,7 +87,8 @@ def read_untouched(model: Any, tokenizer: Any = None) -> Reference | None:
     ids = _ids(model, tokenizer).to(model.device)
     try:
         with _narrow_windows(model):
-            logprobs = _logprobs(model, ids)
+            logits = model(input_ids=ids[None], use_cache=False).logits[0]
+            logprobs = logits.float().log_softmax(-1)
     # Whatever a model of another make raises ends here as one line.
     except Exception as error:
         raise ModelError(
@@ -227,13 +228,8 @@ def _row(reference: Reference) -> Tensor:
 
 def _rounded_otherwise(base: Base, reference: Reference) -> Tensor:
     """The model's own log-probabilities with every layer's output moved by what rounding may."""
-    with base.untouched(), rounded_otherwise(base.model), _narrow_windows(base.model):
-        return _logprobs(base.model, reference.ids)
-
-
-def _logprobs(model: Any, ids: Tensor) -> Tensor:
-    logits: Tensor = model(input_ids=ids[None], use_cache=False).logits[0]
-    return logits.float().log_softmax(-1)
+    with rounded_otherwise(base.model), _narrow_windows(base.model):
+        return base.own_logits(reference.ids).log_softmax(-1)
 
 
 def _ids(model: Any, tokenizer: Any) -> Tensor:

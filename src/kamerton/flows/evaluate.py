@@ -52,7 +52,7 @@ from kamerton.flows.variants import Opening, base_of, prompt_of, recipe_of
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import context_of
 from kamerton.models.base import Base
-from kamerton.models.load import DType
+from kamerton.models.dtype import DType
 from kamerton.store.database import open_store
 from kamerton.store.variants import Variant, add_metrics
 

@@ -19,8 +19,9 @@ from kamerton.inference.engine import EmbeddedEngine
 from kamerton.inference.reward_engine import RewardEngine
 from kamerton.models.base import Base
 from kamerton.models.codecs import Quantisation
+from kamerton.models.dtype import DType
 from kamerton.models.layout import Layout
-from kamerton.models.load import DType, all_files_hash, load_base
+from kamerton.models.load import all_files_hash, load_base
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.variants import Variant, check_base
 

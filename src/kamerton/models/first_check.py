@@ -22,6 +22,7 @@ from kamerton.core.errors import ModelError
 from kamerton.core.wording import first_line
 from kamerton.models.agreement import Agreement, compare, rounded_otherwise
 from kamerton.models.base import Base
+from kamerton.models.dtype import dtype_name
 from kamerton.models.fused import use_original_modules
 from kamerton.models.head_form import own_head_form
 from kamerton.models.layout import Layout, Segment
@@ -97,8 +98,7 @@ def read_untouched(model: Any, tokenizer: Any = None) -> Reference | None:
         ) from error
     if not logprobs.isfinite().any(-1).all():
         raise ModelError(
-            f"{type(model).__name__} gives no finite logits in "
-            f"{str(model.dtype).removeprefix('torch.')}",
+            f"{type(model).__name__} gives no finite logits in {dtype_name(model.dtype)}",
             hint='set base.dtype = "float32"; if that does not help, the weights are damaged',
         )
     return Reference(ids, logprobs)

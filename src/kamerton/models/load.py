@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -11,21 +11,21 @@ from safetensors import SafetensorError
 from kamerton.core.errors import ModelError
 from kamerton.core.files import hash_json, hash_large_file
 from kamerton.core.wording import first_line
-from kamerton.data.rendering.templates import template_of, tokenizer_hash
+from kamerton.data.rendering.templates import template_hash, tokenizer_hash
 from kamerton.models.base import Base, BaseIdentity, supports_ragged, use_ragged
 from kamerton.models.codecs import Quantisation
-from kamerton.models.dtype import computes_faster_in_bf16
+from kamerton.models.dtype import DType, pick_dtype
 from kamerton.models.first_check import read_untouched, settle
 from kamerton.models.fused import fuse_blocks
 from kamerton.models.gguf.unpack import SOURCE_FILE, unpack_gguf
 from kamerton.models.hub import commit_of, file_from_hub, from_hub
 from kamerton.models.lazy import load_quantised
 from kamerton.models.quantise import count_parameters, quantise_model
+from kamerton.models.quiet import quieten_transformers
 from kamerton.models.smollm2 import SMOLLM2, find_smollm2
 from kamerton.models.stored_nf4 import stored_method
 
 __all__ = [
-    "DType",
     "all_files_hash",
     "find_base",
     "load_base",
@@ -34,8 +34,6 @@ __all__ = [
     "prepare_model",
     "wrap_model",
 ]
-
-DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 _BUILTIN = Path(__file__).parent
 
@@ -122,14 +120,11 @@ def load_base(
         ModelError: If it cannot be loaded.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
 
-    # Progress and notices are ours to word.
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    quieten_transformers()
     folder = find_base(name, commit)
     where = pick_device(device)
-    kind = _pick_dtype(dtype, where)
+    kind = pick_dtype(dtype, where)
     try:
         model: Any
         if weights:
@@ -234,7 +229,7 @@ def wrap_model(
         folder=folder,
         weight_hash=_weight_hash(folder),
         tokenizer_hash=tokenizer_hash(tokenizer),
-        template_hash=hash_json(template_of(tokenizer)),
+        template_hash=template_hash(tokenizer),
         architecture=type(model).__name__,
         num_parameters=count_parameters(model),
         vocab_size=model.get_input_embeddings().weight.shape[0],
@@ -297,12 +292,6 @@ def pick_device(device: str) -> torch.device:
             hint='set the device to "cpu", or to "auto", which takes a GPU where there is one',
         ) from None
     return where
-
-
-def _pick_dtype(dtype: DType, device: torch.device) -> torch.dtype:
-    if dtype == "auto":
-        return torch.bfloat16 if computes_faster_in_bf16(device) else torch.float32
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
 
 
 def all_files_hash(folder: Path) -> str:

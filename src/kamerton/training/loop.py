@@ -32,6 +32,7 @@ from kamerton.core.events import (
 from kamerton.core.seeds import derive_seed
 from kamerton.data.rendering.rendered import Trainable
 from kamerton.models.base import compile_blocks
+from kamerton.models.dtype import dtype_name
 from kamerton.models.first_check import OWN_PARTS, use_own_parts
 from kamerton.objectives.objective import Experience, Objective
 from kamerton.training.best import BestWeights
@@ -262,7 +263,7 @@ class _Run:
             blockwise=way != OWN_PARTS,
         )
         facts["activation_bytes_per_row"] = int(per_token * per_row)
-        facts["dtype"] = str(base.dtype).removeprefix("torch.")
+        facts["dtype"] = dtype_name(base.dtype)
         facts["tokens"] = sum(self._lengths)
         return facts
 

@@ -47,7 +47,7 @@ from kamerton.store.manifest import BaseRecord, DataRecord, VariantManifest
 from kamerton.store.sink import record_run
 from kamerton.store.trained_on import trained_on_any
 from kamerton.store.variants import Variant, write_variant
-from kamerton.training.loop import CHECKPOINT_FILE, train
+from kamerton.training.loop import CHECKPOINT_FILE, FINISHED, train
 from kamerton.training.sinks import jsonl_sink, tensorboard_sink
 from kamerton.training.task import Outcome, Task
 
@@ -119,7 +119,7 @@ def _make_alone(
     key = key_of_run(recipe, folder, parts.parents, stamps)
     finished = None if fresh else read_finished(key, recipe.name, workspace)
     if finished is not None:
-        sink(Notice("this run is finished: nothing is left to train"))
+        sink(FINISHED)
         return Made(*finished)
     examples = read_examples(recipe, folder, sink)
     say_counts(examples, sink)

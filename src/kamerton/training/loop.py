@@ -30,6 +30,7 @@ from kamerton.core.events import (
     StepDone,
 )
 from kamerton.core.seeds import derive_seed
+from kamerton.core.wording import counted
 from kamerton.data.rendering.rendered import Trainable
 from kamerton.models.base import compile_blocks
 from kamerton.models.dtype import dtype_name
@@ -61,9 +62,12 @@ from kamerton.training.selfcheck import answers_at_odds, check_reference, settle
 from kamerton.training.stopping import StopRequested, stoppable
 from kamerton.training.task import Outcome, Task
 
-__all__ = ["CHECKPOINT_FILE", "train"]
+__all__ = ["CHECKPOINT_FILE", "FINISHED", "train"]
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
+FINISHED = Notice("this run is finished: nothing is left to train")
+"""What is said of a run that has nothing left to do."""
+
 _Result = TypeVar("_Result")
 _CHECK_TOKENS = 512
 _FEW_STEPS = 20
@@ -136,10 +140,9 @@ class _Run:
         # Of a restored run, the measurement that was due may have failed.
         due = self.counters.step in ends and self.counters.measured < self.counters.step
         if resumed and not due and (self.counters.step == len(self.plan) or self._given_up()):
-            self.sink(Notice("this run is finished: nothing is left to train"))
+            self.sink(FINISHED)
         elif not resumed and len(self.plan) < _FEW_STEPS:
-            few = len(self.plan)
-            steps = f"{few} optimiser steps teach" if few > 1 else "1 optimiser step teaches"
+            steps = counted(len(self.plan), "optimiser step teaches", "optimiser steps teach")
             self.sink(
                 Notice(
                     f"{steps} little: raise train.epochs, or lower "

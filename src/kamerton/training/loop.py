@@ -31,7 +31,7 @@ from kamerton.core.events import (
 )
 from kamerton.core.seeds import derive_seed
 from kamerton.core.wording import counted
-from kamerton.data.rendering.rendered import Trainable
+from kamerton.data.rendering.rendered import Trainable, num_tokens
 from kamerton.models.base import compile_blocks
 from kamerton.models.dtype import dtype_name
 from kamerton.models.first_check import OWN_PARTS, use_own_parts
@@ -56,7 +56,7 @@ from kamerton.training.memory import (
 )
 from kamerton.training.optimiser import make_optimiser, optimiser_bytes
 from kamerton.training.plan import epoch_ends, learning_rate_at, plan_run
-from kamerton.training.rows import make_row, num_labelled, num_tokens
+from kamerton.training.rows import make_row, num_labelled
 from kamerton.training.scoring import References, add_gradient
 from kamerton.training.selfcheck import answers_at_odds, check_reference, settle_rows
 from kamerton.training.stopping import StopRequested, stoppable

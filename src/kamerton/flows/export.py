@@ -31,9 +31,9 @@ from kamerton.core.errors import VariantError
 from kamerton.core.files import atomic_folder
 from kamerton.core.wording import first_line
 from kamerton.data.rendering.renderer import Renderer
+from kamerton.data.rendering.standalone import name_ends, self_describing_tokenizer
 from kamerton.flows.prepare import renderer_of
 from kamerton.flows.rounding import rounding_change
-from kamerton.flows.standalone import name_ends, self_describing_tokenizer
 from kamerton.flows.variants import (
     Opening,
     base_of,

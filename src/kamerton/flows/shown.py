@@ -15,9 +15,9 @@ from kamerton.data.examples import Example, PreferenceExample, TextExample
 from kamerton.data.rendering.rendered import Rendered, RenderedPrompt, RenderSettings
 from kamerton.data.rendering.renderer import Renderer, make_renderer
 from kamerton.data.rendering.tokens import Span
+from kamerton.data.rendering.unknown import unknown_share
 from kamerton.data.rows import Rejection
 from kamerton.evaluation.task import spread
-from kamerton.flows.unknown import unknown_share
 from kamerton.objectives.online import OnlineSettings
 from kamerton.prompting.prompt import Prompt
 

@@ -21,13 +21,13 @@ from kamerton.data.dataset import Prepared
 from kamerton.data.examples import Example
 from kamerton.data.rendering.rendered import RenderedPrompt, Trainable
 from kamerton.data.rendering.renderer import Renderer
+from kamerton.data.rendering.unknown import say_unknown
 from kamerton.flows.online import examine_online, make_rollouts, reference_of
 from kamerton.flows.prepare import new_tokens_of, render_all, renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.references import cached_references
 from kamerton.flows.reward_functions import function_hashes
 from kamerton.flows.start import ensure_same_weights
-from kamerton.flows.unknown import say_unknown
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import EmbeddedEngine, room_of
 from kamerton.models.base import Base

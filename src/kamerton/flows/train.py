@@ -19,6 +19,7 @@ from kamerton.core.events import Notice, Sink, fan_out
 from kamerton.data.dataset import Prepared
 from kamerton.data.rendering.rendered import Trainable
 from kamerton.data.rendering.templates import templates_of
+from kamerton.data.ties import say_ties
 from kamerton.flows.dates import dated
 from kamerton.flows.findings import (
     explain,
@@ -34,7 +35,6 @@ from kamerton.flows.recipe import Recipe
 from kamerton.flows.rewards import read_judges
 from kamerton.flows.start import read_members, read_start, taken_over
 from kamerton.flows.task import Parts, first_ids, make_task
-from kamerton.flows.ties import say_ties
 from kamerton.flows.unseen import trained_questions
 from kamerton.flows.variants import say_other_template, with_template_of
 from kamerton.flows.workspace import Workspace

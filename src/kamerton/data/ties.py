@@ -2,8 +2,8 @@
 
 from kamerton.core.events import Notice, Sink
 from kamerton.core.wording import counted
-from kamerton.data.dataset import Prepared, divide
 from kamerton.data.identity import input_text
+from kamerton.data.prepared import Prepared, divide
 from kamerton.data.settings import DataSettings
 from kamerton.data.split import tied
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 from kamerton.core.events import Notice, Sink
 from kamerton.core.settings import Settings
 from kamerton.core.wording import counted
-from kamerton.data.dataset import Prepared
 from kamerton.data.examples import ClassificationExample, FeedbackExample, TextExample
 from kamerton.data.identity import whole_text
+from kamerton.data.prepared import Prepared
 from kamerton.models.base import Base
 from kamerton.models.dtype import dtype_name, has_bf16
 from kamerton.models.experts import fused_experts

@@ -17,8 +17,8 @@ from kamerton.adapters.full import FullSettings
 from kamerton.adapters.headed import Headed, with_head
 from kamerton.core.errors import AdapterError, SettingsError
 from kamerton.core.events import Notice, Sink
-from kamerton.data.dataset import Prepared
 from kamerton.data.examples import Example
+from kamerton.data.prepared import Prepared
 from kamerton.data.rendering.rendered import RenderedPrompt, Trainable
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.unknown import say_unknown

@@ -16,7 +16,7 @@ from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.catalogue import NoAdapterSettings
 from kamerton.core.errors import AdapterError, InterruptedRun, SettingsError, TrainingError
 from kamerton.core.events import Notice, Sink, fan_out
-from kamerton.data.dataset import Prepared
+from kamerton.data.prepared import Prepared
 from kamerton.data.rendering.rendered import Trainable
 from kamerton.data.rendering.templates import templates_of
 from kamerton.data.ties import say_ties

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from kamerton.core.events import Event, Notice
-from kamerton.data.dataset import prepare
+from kamerton.data.prepared import prepare
 from kamerton.data.settings import DataSettings
 from kamerton.data.ties import say_ties
 

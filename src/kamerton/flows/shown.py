@@ -86,7 +86,7 @@ def show_examples(
     """
     from transformers import AutoConfig
 
-    from kamerton.inference.engine import context_of
+    from kamerton.models.context import context_of
     from kamerton.models.load import find_base, load_tokenizer
     from kamerton.models.new_tokens import rows_with, tokenizer_with
 

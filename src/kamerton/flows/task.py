@@ -29,8 +29,9 @@ from kamerton.flows.references import cached_references
 from kamerton.flows.reward_functions import function_hashes
 from kamerton.flows.start import ensure_same_weights
 from kamerton.flows.workspace import Workspace
-from kamerton.inference.engine import EmbeddedEngine, room_of
+from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.base import Base
+from kamerton.models.context import room_of
 from kamerton.objectives.catalogue import make_objective
 from kamerton.objectives.objective import Online
 from kamerton.objectives.online import OnlineSettings

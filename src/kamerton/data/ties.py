@@ -1,4 +1,4 @@
-"""What is said about rows that hang together, so that no share of them can be kept aside."""
+"""Notices about rows that belong together, so that no share of them can be kept aside."""
 
 from kamerton.core.events import Notice, Sink
 from kamerton.core.wording import counted

@@ -177,7 +177,7 @@ def _attached(recipe: Recipe, base: Base, parts: Parts, first: Trainable) -> Ada
 def _distance(recipe: Recipe, base: Base, adapter: Adapter, renderer: Renderer) -> Distance | None:
     """What says how far the model goes from its reference."""
     if recipe.start and isinstance(recipe.adapter, FullSettings):
-        # Of all weights there would be a second copy.
+        # The reference would be a second copy of all weights.
         return None
     engine, reference = EmbeddedEngine(base, renderer), reference_of(recipe, adapter)
     return Distance(base, engine, reference, recipe.evaluate.max_tokens)

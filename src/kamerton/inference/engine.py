@@ -231,7 +231,7 @@ class EmbeddedEngine:
             answer.ids.append(token)
         if answers[0].logprobs is None:
             return
-        # Of all that could be said, whatever temperature and cuts it was chosen with.
+        # The distribution is the whole one, without the temperature and cuts of the choice.
         chosen = logits.gather(-1, tokens[:, None]).squeeze(-1) - logits.logsumexp(-1)
         for answer, logprob in zip(answers, chosen.tolist(), strict=True):
             assert answer.logprobs is not None, "all answers of a wave are asked for alike"

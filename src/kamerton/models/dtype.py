@@ -1,7 +1,8 @@
 """Dtypes by name, and which one a machine computes faster in: fp32, or bf16 where it can.
 
 Instructions alone do not tell: two-core Xeons without AMX multiply fp32 1.7 times as fast as bf16,
-other CPUs bf16 three times as fast as fp32. So both are measured, once a machine, and kept.
+other CPUs bf16 three times as fast as fp32. So both are measured once on each machine,
+and the result is kept.
 """
 
 import json

@@ -10,7 +10,7 @@ from kamerton.core.wording import first_line
 __all__ = ["commit_of", "file_from_hub", "from_hub"]
 
 _FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
-# The same weights once more, in the format of the model's makers; parts of other programs.
+# These hold the same weights in the makers' own format, or belong to other programs.
 _TWICE = ["consolidated*", "original/*", "*/*.safetensors", "*/*.model", "*/*.json", "*/*.txt"]
 
 

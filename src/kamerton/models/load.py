@@ -311,7 +311,7 @@ def _weight_hash(folder: Path) -> str:
     if source.is_file():
         # What was unpacked is the file it was unpacked from, whoever unpacked it.
         return hash_json(json.loads(source.read_text(encoding="utf-8"))["sha256"])
-    # The format of a model's makers holds the same weights once more, and is not read.
+    # The makers' own format holds a second copy of the same weights, which is not read.
     return _hash_of_files(set(folder.glob("*.safetensors")) - set(folder.glob("consolidated*")))
 
 

@@ -1,4 +1,4 @@
-"""One short row forwards and backwards: what a model cannot do is said as it is loaded, in a line.
+"""A forward and a backward pass over one short row, which shows what a loaded model cannot do.
 
 Models of every make go through the same hooks, and some take no part in them: they pass no keyword
 arguments on to attention, or have heads of two sizes.

@@ -125,7 +125,7 @@ class _Run:
         self.counters = Counters(tokens_per_row=self.settings.tokens_per_row)
         self.path = task.folder / CHECKPOINT_FILE
         self.paces: list[Pace] = []
-        """Of the steps in this process."""
+        """Tokens and seconds of the steps in this process."""
         self.should_stop: Callable[[], bool] = lambda: False
 
     def finish(self, should_stop: Callable[[], bool]) -> Outcome:
@@ -134,7 +134,7 @@ class _Run:
         resumed = self._restore()
         facts = {} if resumed else self._prepare()
         ends = self._measured_at() if self.task.holdout else set()
-        # Of a restored run, the measurement that was due may have failed.
+        # A restored run may have failed in the measurement that was due.
         due = self.counters.step in ends and self.counters.measured < self.counters.step
         if resumed and not due and (self.counters.step == len(self.plan) or self._given_up()):
             self.sink(FINISHED)

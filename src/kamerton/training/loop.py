@@ -32,7 +32,7 @@ from kamerton.core.events import (
 from kamerton.core.seeds import derive_seed
 from kamerton.core.wording import counted
 from kamerton.data.rendering.rendered import Trainable, num_tokens
-from kamerton.models.base import compile_blocks
+from kamerton.models.blocks import compile_blocks
 from kamerton.models.dtype import dtype_name
 from kamerton.models.first_check import OWN_PARTS, use_own_parts
 from kamerton.objectives.objective import Experience, Objective

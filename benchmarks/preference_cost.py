@@ -21,7 +21,7 @@ from sft_speed import TRL_LIBRARIES, VOCABULARY, make_material, output_of, peak_
 from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.lora.lora import LoraSettings, attach_lora
 from kamerton.core.events import Event, StepDone
-from kamerton.data.rendering.rendered import Rendered, RenderedPair, Trainable
+from kamerton.data.rendering.rendered import Rendered, RenderedPair, Trainable, num_tokens
 from kamerton.models.base import Base
 from kamerton.models.load import load_base
 from kamerton.objectives.dpo import Dpo, DpoSettings
@@ -31,7 +31,6 @@ from kamerton.objectives.sft import Sft
 from kamerton.objectives.simpo import Simpo, SimpoSettings
 from kamerton.training.loop import train
 from kamerton.training.plan import plan_run
-from kamerton.training.rows import num_tokens
 from kamerton.training.scoring import References, reference_sums
 from kamerton.training.settings import TrainSettings
 from kamerton.training.task import Task

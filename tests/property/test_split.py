@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kamerton.data.dataset import divide
 from kamerton.data.examples import ChatExample, ClassificationExample, Place, PreferenceExample
 from kamerton.data.identity import input_text, normal_text
+from kamerton.data.prepared import divide
 from kamerton.data.privacy.redaction import Redactor
 from kamerton.data.settings import DataSettings
 from kamerton.data.split import Tied, split, tied

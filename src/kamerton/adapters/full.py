@@ -21,7 +21,8 @@ from kamerton.adapters.adapter import Capabilities, load_tensors
 from kamerton.adapters.stored import check_tensors, metadata_of, read_tensors
 from kamerton.core.errors import AdapterError
 from kamerton.core.settings import Settings
-from kamerton.models.base import Base, decoder_blocks
+from kamerton.models.base import Base
+from kamerton.models.blocks import decoder_blocks
 
 __all__ = ["Full", "FullSettings", "attach_full", "load_full"]
 

@@ -22,7 +22,8 @@ from kamerton.adapters.switches import switched_off
 from kamerton.adapters.targets import Layers, target_paths
 from kamerton.core.errors import AdapterError
 from kamerton.core.settings import Settings
-from kamerton.models.base import Base, decoder_blocks
+from kamerton.models.base import Base
+from kamerton.models.blocks import decoder_blocks
 from kamerton.models.linear import device_of, is_linear, linear_size, stored_weight
 
 __all__ = ["Ia3", "Ia3Linear", "Ia3Settings", "attach_ia3", "load_ia3"]

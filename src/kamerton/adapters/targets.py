@@ -8,7 +8,8 @@ from torch import nn
 
 from kamerton.core.errors import AdapterError
 from kamerton.core.settings import suggestion
-from kamerton.models.base import Base, decoder_blocks
+from kamerton.models.base import Base
+from kamerton.models.blocks import decoder_blocks
 from kamerton.models.linear import is_linear
 
 __all__ = [

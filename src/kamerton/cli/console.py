@@ -97,8 +97,12 @@ def say_notice(event: Event) -> None:
         event: Of a flow that needs no progress bars.
     """
     if isinstance(event, Notice):
-        style = "yellow" if event.level == "warning" else "dim"
-        messages.print(f"{event.level}: {harmless(event.message)}", style=style, soft_wrap=True)
+        _print_notice(messages, event)
+
+
+def _print_notice(out: Console, notice: Notice) -> None:
+    style = "yellow" if notice.level == "warning" else "dim"
+    out.print(f"{notice.level}: {harmless(notice.message)}", style=style, soft_wrap=True)
 
 
 @contextmanager
@@ -176,8 +180,7 @@ class _Bars:
     def __call__(self, event: Event) -> None:
         match event:
             case Notice():
-                style = "yellow" if event.level == "warning" else "dim"
-                self._bars.console.print(f"{event.level}: {harmless(event.message)}", style=style)
+                _print_notice(self._bars.console, event)
             case Forecast():
                 # A few seconds need no forecast.
                 if event.seconds >= _FORECAST_FROM_S:

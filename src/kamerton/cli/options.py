@@ -10,6 +10,7 @@ import click
 from kamerton.core.errors import SettingsError
 
 __all__ = [
+    "DTYPES",
     "base_option",
     "device_option",
     "dtype_option",
@@ -18,6 +19,9 @@ __all__ = [
     "project_option",
     "set_option",
 ]
+
+DTYPES = click.Choice(["auto", "float32", "bfloat16", "float16"])
+"""What weights may be held in."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -43,11 +47,7 @@ def project_option(command: _Command) -> _Command:
 
 def _existing(_context: click.Context, _option: click.Parameter, project: Path) -> Path:
     """Refuse a folder that is not there: a mistyped one would be made, and hold no variants."""
-    if not project.is_dir():
-        raise SettingsError(
-            f"--project: there is no folder {project}",
-            hint=f"check the path; mkdir -p {shlex.quote(str(project))} makes it",
-        )
+    _ensure_folder(project, "--project")
     return project
 
 
@@ -61,10 +61,14 @@ def ensure_parent(path: Path, option: str) -> None:
     Raises:
         SettingsError: If its folder does not exist.
     """
-    if not path.absolute().parent.is_dir():
+    _ensure_folder(path.parent, option)
+
+
+def _ensure_folder(folder: Path, option: str) -> None:
+    if not folder.is_dir():
         raise SettingsError(
-            f"{option}: there is no folder {path.parent}",
-            hint=f"check the path; mkdir -p {shlex.quote(str(path.parent))} makes it",
+            f"{option}: there is no folder {folder}",
+            hint=f"check the path; mkdir -p {shlex.quote(str(folder))} makes it",
         )
 
 
@@ -115,7 +119,7 @@ def dtype_option(command: _Command) -> _Command:
     """
     return click.option(
         "--dtype",
-        type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+        type=DTYPES,
         default=None,
         show_default="as the recipe says",
         help="Of weights and computation.",

@@ -12,6 +12,7 @@ from kamerton.cli.stopping import stop_flag
 from kamerton.core.errors import SettingsError
 from kamerton.core.events import fan_out
 from kamerton.core.settings import read_toml
+from kamerton.core.wording import counted
 from kamerton.data.reading.readers import READABLE
 
 __all__ = ["train"]
@@ -53,7 +54,7 @@ def train(
     variant, outcome = made.variant, made.outcome
     if outcome is not None:
         loss = "" if outcome.holdout_loss is None else f", held-out loss {outcome.holdout_loss:.4f}"
-        steps = f"{outcome.num_steps} step{'s' * (outcome.num_steps != 1)}"
+        steps = counted(outcome.num_steps, "step")
         messages.print(
             f"{outcome.reason} after {steps} in {outcome.seconds:.0f} s; "
             f"kept step {outcome.kept_step}{loss}"

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from kamerton.cli.console import data_console, messages, print_table, say_notice
 from kamerton.cli.options import (
+    DTYPES,
     base_option,
     device_option,
     ensure_parent,
@@ -115,7 +116,7 @@ def merge(name: str, folder: Path, base: str, device: str, project: Path) -> Non
 )
 @click.option(
     "--dtype",
-    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    type=DTYPES,
     default="auto",
     show_default=True,
     help="Of the written weights; auto: merged as the base is, adapters in float32.",

@@ -1,6 +1,6 @@
 """Words that messages share."""
 
-__all__ = ["counted"]
+__all__ = ["counted", "first_line"]
 
 
 def counted(number: int, one: str, many: str = "") -> str:
@@ -15,3 +15,15 @@ def counted(number: int, one: str, many: str = "") -> str:
         Number and words; thousands apart.
     """
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def first_line(error: BaseException) -> str:
+    """Word in one line why something of another library failed.
+
+    Args:
+        error: What it raised.
+
+    Returns:
+        The first line of its message; the error's name where it has none.
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,7 +1,7 @@
-"""A data set: its rows read, understood, checked and split."""
+"""A data set: its rows read, understood and checked."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
@@ -23,17 +23,12 @@ from kamerton.data.privacy.redaction import Redactor
 from kamerton.data.reading.readers import read_rows
 from kamerton.data.rows import Rejection, ReportBytes, Row
 from kamerton.data.settings import DataSettings
-from kamerton.data.split import split
 from kamerton.data.spool import Spool
 
 __all__ = [
     "Loaded",
-    "Prepared",
-    "divide",
     "ensure_usable",
     "load_examples",
-    "load_holdout",
-    "prepare",
 ]
 
 _SAMPLE_ROWS = 100
@@ -86,27 +81,6 @@ class Loaded:
         return len(self.rejections) / self.num_rows if self.num_rows else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """Data ready to train on.
-
-    Attributes:
-        loaded: The data set to learn from, whole.
-        loaded_holdout: The holdout's own file, if it has one.
-        train: Examples to learn from.
-        holdout: Examples kept aside for training to measure on.
-        loaded_test: The test set's own file, if it has one.
-        test: Examples kept aside for `kamerton evaluate` alone.
-    """
-
-    loaded: Loaded
-    loaded_holdout: Loaded | None
-    train: Sequence[Example]
-    holdout: Sequence[Example]
-    loaded_test: Loaded | None = None
-    test: Sequence[Example] = ()
-
-
 def load_examples(
     settings: DataSettings | str | Path,
     *,
@@ -134,20 +108,13 @@ def load_examples(
     if not isinstance(settings, DataSettings):
         settings = DataSettings(train=str(settings))
     name = source or settings.train
-    rows = read_rows(name, encoding=settings.encoding, report=report)
     wanted = _Wanted(settings.split)
-    rows = map(whole_ticket, wanted.only(rows))
-    head = list(islice(rows, _SAMPLE_ROWS))
-    sample = [row for row in head if isinstance(row, Row)]
+    rows: Iterator[Row | Rejection] = map(
+        whole_ticket, wanted.only(read_rows(name, encoding=settings.encoding, report=report))
+    )
+    head, sample = _beginning(rows)
     if not head:
         raise _nothing(name, settings.split, wanted.splits)
-    if not sample:
-        # All of the beginning is broken; some good row may come later.
-        for row in rows:
-            head.append(row)
-            if isinstance(row, Row):
-                sample.append(row)
-                break
     if not sample:
         raise DataError(
             f"{name}: none of {len(head)} rows can be read:\n{_listed(_rejections(head))}"
@@ -156,8 +123,7 @@ def load_examples(
     threads = _threads(settings, name, [row.fields for row in sample], speakers)
     if threads is not None:
         rows = threads.join(chain(head, rows))
-        head = list(islice(rows, _SAMPLE_ROWS))
-        sample = [row for row in head if isinstance(row, Row)]
+        head, sample = _beginning(rows)
     schema = _schema(settings, name, [row.fields for row in sample], speakers, threads)
     all_rows: Iterator[Row | Rejection] = chain(head, rows)
     pauses = Pauses(schema.sources.get("messages", ""), settings.pause_hours, speakers)
@@ -165,82 +131,27 @@ def load_examples(
         all_rows = pauses.divide(all_rows)
     if settings.redact and redactor is None:
         redactor = Redactor()
-    examples: Spool[Example] = Spool()
-    content = sha256()
-    rejections: list[Rejection] = []
-    num_rows = 0
-    rated = RatedAnswers(schema)
-    unused = UnusedTexts(schema)
-
-    def keep(example: Example) -> None:
-        example = example if redactor is None else redactor.redact(example)
-        content.update(content_hash(example).encode())
-        examples.append(example)
-
+    found = _Collected(schema, redactor)
     for row in all_rows:
-        num_rows += 1
-        outcome = row if isinstance(row, Rejection) else parse_row(row, schema)
-        if isinstance(outcome, Rejection):
-            if isinstance(row, Row) and not schema.explicit:
-                _refuse_other_kind(row, schema, examples[0].place if examples else None)
-            rejections.append(outcome)
-            continue
-        if isinstance(row, Row):
-            unused.add(row.fields)
-        if isinstance(outcome, RatedAnswer):
-            rated.add(outcome)
-            continue
-        for example in outcome:
-            keep(example)
-    for pair in rated.pairs():
-        if isinstance(pair, Rejection):
-            rejections.append(pair)
-        else:
-            keep(pair)
+        found.add(row)
+    found.finish()
     return Loaded(
         source=name,
-        examples=examples,
-        rejections=rejections,
-        num_rows=num_rows,
+        examples=found.examples,
+        rejections=found.rejections,
+        num_rows=found.num_rows,
         num_other_splits=wanted.num_others,
         schema=schema,
         splits=wanted.splits,
-        fingerprint=content.hexdigest(),
+        fingerprint=found.content.hexdigest(),
         notices=(
             *_read_as_dialogues(schema, sample),
             *(threads.notices if threads is not None else ()),
             *pauses.notices,
             *(f"{count} {what} are left out" for what, count in speakers.left_out.items()),
         ),
-        unused=unused.found,
+        unused=found.unused.found,
     )
-
-
-def load_holdout(
-    settings: DataSettings,
-    source: str,
-    *,
-    redactor: Redactor | None = None,
-    report: ReportBytes | None = None,
-) -> Loaded:
-    """Read a file of its own that holds what is kept aside.
-
-    Args:
-        settings: Of the training data.
-        source: Named by `settings.holdout` or `settings.test`.
-        redactor: That of the training data, so that placeholders agree.
-        report: Told how far reading is, in bytes.
-
-    Returns:
-        Examples and rejections.
-
-    Raises:
-        DataError: If it cannot be read.
-        MissingExtraError: If an optional package is needed.
-    """
-    # A holdout file has no splits to choose from: `data.split` is about the training file.
-    whole = settings.model_copy(update={"split": ""})
-    return load_examples(whole, source=source, redactor=redactor, report=report)
 
 
 def ensure_usable(loaded: Loaded, max_unusable: float) -> None:
@@ -265,70 +176,61 @@ def ensure_usable(loaded: Loaded, max_unusable: float) -> None:
     )
 
 
-def prepare(settings: DataSettings, *, report: ReportBytes | None = None) -> Prepared:
-    """Read, check and split the data of a recipe.
+class _Collected:
+    """What rows have given so far."""
 
-    Args:
-        settings: The recipe's data section.
-        report: Told how far reading is, in bytes.
+    def __init__(self, schema: Schema, redactor: Redactor | None) -> None:
+        self._schema, self._redactor = schema, redactor
+        self._rated = RatedAnswers(schema)
+        self.examples: Spool[Example] = Spool()
+        self.rejections: list[Rejection] = []
+        self.num_rows = 0
+        self.content = sha256()
+        self.unused = UnusedTexts(schema)
 
-    Returns:
-        Examples to learn from and to measure with.
+    def add(self, row: Row | Rejection) -> None:
+        """Read a row."""
+        self.num_rows += 1
+        outcome = row if isinstance(row, Rejection) else parse_row(row, self._schema)
+        if isinstance(outcome, Rejection):
+            if isinstance(row, Row) and not self._schema.explicit:
+                first = self.examples[0].place if self.examples else None
+                _refuse_other_kind(row, self._schema, first)
+            self.rejections.append(outcome)
+            return
+        if isinstance(row, Row):
+            self.unused.add(row.fields)
+        if isinstance(outcome, RatedAnswer):
+            self._rated.add(outcome)
+            return
+        for example in outcome:
+            self._keep(example)
 
-    Raises:
-        DataError: If the data cannot be read or too much of it cannot be used.
-        MissingExtraError: If an optional package is needed.
+    def finish(self) -> None:
+        """Make pairs of rated answers, which need all rows."""
+        for pair in self._rated.pairs():
+            if isinstance(pair, Rejection):
+                self.rejections.append(pair)
+            else:
+                self._keep(pair)
+
+    def _keep(self, example: Example) -> None:
+        example = example if self._redactor is None else self._redactor.redact(example)
+        self.content.update(content_hash(example).encode())
+        self.examples.append(example)
+
+
+def _beginning(rows: Iterator[Row | Rejection]) -> tuple[list[Row | Rejection], list[Row]]:
+    """Take the first rows, to tell by them what all are; and those of them that can be read.
+
+    Where all of the beginning is broken, it goes on to the first row that is not.
     """
-    redactor = Redactor() if settings.redact else None
-    loaded = load_examples(settings, redactor=redactor, report=report)
-    ensure_usable(loaded, settings.max_unusable)
-
-    def aside(source: str) -> Loaded:
-        held = load_holdout(settings, source, redactor=redactor, report=report)
-        ensure_usable(held, settings.max_unusable)
-        if type(held.examples[0]) is not type(loaded.examples[0]):
-            raise DataError(
-                f"{held.source} holds {held.schema.format} rows, "
-                f"{loaded.source} holds {loaded.schema.format} rows",
-                hint="both must be of one kind; data.format and data.columns apply to both",
-            )
-        return held
-
-    loaded_holdout = aside(settings.holdout) if isinstance(settings.holdout, str) else None
-    loaded_test = aside(settings.test) if isinstance(settings.test, str) else None
-    train, holdout, test = divide(loaded.examples, settings)
-    if len(loaded.examples) == 1 and (holdout or test):
-        notice = "there is one text: its end is held out"
-        loaded = replace(loaded, notices=(*loaded.notices, notice))
-    return Prepared(
-        loaded,
-        loaded_holdout,
-        train,
-        holdout if loaded_holdout is None else loaded_holdout.examples,
-        loaded_test,
-        test if loaded_test is None else loaded_test.examples,
-    )
-
-
-def divide(
-    examples: Sequence[Example], settings: DataSettings
-) -> tuple[Sequence[Example], Sequence[Example], Sequence[Example]]:
-    """Cut off what is kept aside: first the test set, then the holdout.
-
-    Args:
-        examples: All of the training file.
-        settings: Give both shares; what has a file of its own is not cut off.
-
-    Returns:
-        To learn from, the holdout and the test set.
-    """
-    holdout: Sequence[Example] = ()
-    test: Sequence[Example] = ()
-    if not isinstance(settings.test, str) and settings.test:
-        examples, test = split(examples, settings.test, settings.seed, "test")
-    if not isinstance(settings.holdout, str):
-        examples, holdout = split(examples, settings.holdout, settings.seed)
-    return examples, holdout, test
+    head = list(islice(rows, _SAMPLE_ROWS))
+    sample = [row for row in head if isinstance(row, Row)]
+    while not sample and (row := next(rows, None)) is not None:
+        head.append(row)
+        sample += [row] if isinstance(row, Row) else []
+    return head, sample
 
 
 class _Wanted:

@@ -25,6 +25,7 @@ __all__ = [
     "question_hash",
     "question_text",
     "rejected_text",
+    "single_text",
     "whole_text",
 ]
 
@@ -137,6 +138,20 @@ def rejected_text(example: PreferenceExample) -> str:
         The text.
     """
     return _spoken(example.rejected)
+
+
+def single_text(answer: Sequence[Message]) -> str | None:
+    """Read an answer that is one text.
+
+    Args:
+        answer: Its turns.
+
+    Returns:
+        The text; None where it is several turns, or calls tools.
+    """
+    text = answer[0].get("content")
+    alone = len(answer) == 1 and not answer[0].get("tool_calls")
+    return text if alone and isinstance(text, str) else None
 
 
 def whole_text(example: Example) -> str:

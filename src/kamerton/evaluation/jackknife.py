@@ -17,10 +17,9 @@ from kamerton.evaluation.statistics import Finish, Floats, Interval, paired_inte
 __all__ = ["FEWEST_ROWS", "FEW_ROWS", "difference_interval", "value_interval"]
 
 FEWEST_ROWS = 5
-"""Of fewer rows that are not single right or wrong answers nothing certain can be said."""
+"""Fewer rows bound no metric, except one that counts right and wrong answers."""
 FEW_ROWS = 30
-"""From so many on the bootstrap's own intervals are good enough."""
-
+"""The bootstrap's own intervals are good enough for this many rows and more."""
 
 _NO_ERROR = 1e-12
 

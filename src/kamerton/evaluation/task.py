@@ -16,6 +16,7 @@ from kamerton.data.examples import (
     Message,
     PreferenceExample,
 )
+from kamerton.data.identity import single_text
 from kamerton.data.rendering.answers import split_reasoning
 from kamerton.data.rendering.tool_calls import calls_of
 from kamerton.evaluation.settings import EvaluationSettings
@@ -295,8 +296,8 @@ def _question(
 
 
 def _only_text(example: PreferenceExample | FeedbackExample, answer: Sequence[Message]) -> str:
-    text = answer[0].get("content")
-    if len(answer) != 1 or not isinstance(text, str) or answer[0].get("tool_calls"):
+    text = single_text(answer)
+    if text is None:
         raise EvaluationError(
             f"{example.place}: answers with a verdict must be one text each to be compared, found "
             f"{len(answer)} messages",

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from kamerton.core.events import Progress, Sink
 from kamerton.data.audit.audit import Audit, audit
-from kamerton.data.dataset import Loaded, divide, load_examples, load_holdout
+from kamerton.data.dataset import Loaded, load_examples
 from kamerton.data.examples import Example
+from kamerton.data.prepared import divide, load_holdout
 from kamerton.data.settings import DataSettings
 
 __all__ = ["Checked", "check_data"]

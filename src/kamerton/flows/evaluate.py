@@ -50,9 +50,9 @@ from kamerton.flows.tool_calls import call_form_of, ensure_tools_shown, with_rea
 from kamerton.flows.unseen import unseen
 from kamerton.flows.variants import Opening, base_of, prompt_of, recipe_of
 from kamerton.flows.workspace import Workspace
-from kamerton.inference.engine import context_of
 from kamerton.models.base import Base
-from kamerton.models.load import DType
+from kamerton.models.context import context_of
+from kamerton.models.dtype import DType
 from kamerton.store.database import open_store
 from kamerton.store.variants import Variant, add_metrics
 
@@ -143,11 +143,10 @@ def evaluate_variants(
     bare = _renderer(base, recipe, recipe, adapted=False)
     ensure_tools_shown(bare, held, base.identity.id)
     contestants = [Contestant(name, bare, shortened(one)) for name, one in prompts.items()]
-    for variant in stored:
-        renderer = _renderer(base, recipe_of(variant), recipe)
-        contestants.append(
-            Contestant(variant.name, renderer, (own_prompts[variant.name],), variant)
-        )
+    contestants += [
+        Contestant(one.name, _renderer(base, recipe_of(one), recipe), (own_prompts[one.name],), one)
+        for one in stored
+    ]
     held, asked = render_questions(contestants, held, labels, sink)
     contestants, asked = with_examples_that_fit(contestants, asked, sink)
     names = [one.name for one in contestants if one.variant is None]
@@ -183,17 +182,11 @@ def evaluate_variants(
         ("demonstrations", f"{shots}, from the training examples"),
         ("content hash", ", ".join(v.manifest.content_hash[:12] for v in stored)),
     ]
-    return Evaluated(
-        comparison,
-        items,
-        answers,
-        settings.checks,
-        facts,
-        [
-            (one.name, one.exact_prompt(items[0], own[0]))
-            for one, own in zip(contestants, asked, strict=True)
-        ],
-    )
+    exact = [
+        (one.name, one.exact_prompt(items[0], own[0]))
+        for one, own in zip(contestants, asked, strict=True)
+    ]
+    return Evaluated(comparison, items, answers, settings.checks, facts, exact)
 
 
 def evaluation_settings(

@@ -29,10 +29,11 @@ from kamerton.adapters.lora.lora import Lora
 from kamerton.adapters.stored import metadata_of
 from kamerton.core.errors import VariantError
 from kamerton.core.files import atomic_folder
+from kamerton.core.wording import first_line
 from kamerton.data.rendering.renderer import Renderer
+from kamerton.data.rendering.standalone import name_ends, self_describing_tokenizer
 from kamerton.flows.prepare import renderer_of
 from kamerton.flows.rounding import rounding_change
-from kamerton.flows.standalone import name_ends, self_describing_tokenizer
 from kamerton.flows.variants import (
     Opening,
     base_of,
@@ -45,18 +46,16 @@ from kamerton.flows.variants import (
     reopened,
 )
 from kamerton.models.base import Base
+from kamerton.models.dtype import DTYPES, DType, dtype_name
 from kamerton.models.gguf.file import GgufDType, read_gguf_model, write_gguf_model
 from kamerton.models.gguf.tokenizer import splits_otherwise
-from kamerton.models.load import DType, load_base, prepare_model
+from kamerton.models.load import load_base, prepare_model
 from kamerton.store.variants import Variant
 
 __all__ = ["Exported", "Format", "export_variant"]
 
 Format = Literal["merged", "peft", "adapterhub", "gguf", "gguf-lora", "gguf-base"]
 
-_DTYPES: dict[str, torch.dtype] = {
-    "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16,
-}  # fmt: skip
 _GGUF_DTYPES: dict[torch.dtype, GgufDType] = {
     torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16",
 }  # fmt: skip
@@ -240,9 +239,8 @@ def _ensure_generates(variant: Variant, base: Base, prompt: list[int]) -> None:
                 input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=_FEW_TOKENS
             )
         except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise VariantError(
-                f"{variant.name}: the written model does not generate: {reason}",
+                f"{variant.name}: the written model does not generate: {first_line(error)}",
                 hint="look into the generation_config.json of the base",
             ) from error
     if answer.shape[1] <= len(prompt):
@@ -286,7 +284,7 @@ def _write_gguf(
     renderer = _renderer(variant, found)
     _ensure_generates(variant, found, probe_ids(renderer))
     logits = own_probe_logits(renderer, found)
-    return logits, kind, note, rounding_change(renderer, found, logits, _DTYPES[kind])
+    return logits, kind, note, rounding_change(renderer, found, logits, DTYPES[kind])
 
 
 def _write_gguf_lora(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, str]:
@@ -295,7 +293,7 @@ def _write_gguf_lora(variant: Variant, folder: Path, dtype: DType) -> tuple[Tens
     adapter = make_ready(variant, base).adapter
     assert isinstance(adapter, Lora)
     path = folder / f"{variant.name}-lora.gguf"
-    kind = _GGUF_DTYPES[_DTYPES.get(dtype, torch.float32)]
+    kind = _GGUF_DTYPES[DTYPES.get(dtype, torch.float32)]
     write_gguf_lora(base, adapter, path, variant.name, kind)
     adapter.detach()
     read_gguf_lora(base, path)
@@ -327,14 +325,13 @@ def _cast(content: bytes, dtype: DType) -> bytes:
     if dtype == "auto":
         return content
     tensors = load_tensors(content)
-    cast = {name: tensor.to(_DTYPES[dtype]) for name, tensor in tensors.items()}
+    cast = {name: tensor.to(DTYPES[dtype]) for name, tensor in tensors.items()}
     return save(cast, {"format": "pt", **metadata_of(content)})
 
 
 def _dtypes(content: bytes) -> str:
     """Name the dtypes of a safetensors file."""
-    found = {str(tensor.dtype) for tensor in load_tensors(content).values()}
-    return ", ".join(sorted(name.removeprefix("torch.") for name in found))
+    return ", ".join(sorted({dtype_name(one.dtype) for one in load_tensors(content).values()}))
 
 
 def _peft_files(variant: Variant, dtype: DType) -> dict[str, bytes]:

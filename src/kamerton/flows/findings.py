@@ -6,11 +6,11 @@ from dataclasses import replace
 from kamerton.core.events import Notice, Sink
 from kamerton.core.settings import Settings
 from kamerton.core.wording import counted
-from kamerton.data.dataset import Prepared
 from kamerton.data.examples import ClassificationExample, FeedbackExample, TextExample
 from kamerton.data.identity import whole_text
+from kamerton.data.prepared import Prepared
 from kamerton.models.base import Base
-from kamerton.models.dtype import has_bf16
+from kamerton.models.dtype import dtype_name, has_bf16
 from kamerton.models.experts import fused_experts
 from kamerton.training.task import Outcome, Task
 
@@ -57,7 +57,7 @@ def say_slow_dtype(base: Base, sink: Sink) -> None:
         sink: Receives notices.
     """
     if base.device.type == "cpu" and base.dtype.itemsize == 2 and not has_bf16(base.device):
-        name = str(base.dtype).removeprefix("torch.")
+        name = dtype_name(base.dtype)
         sink(
             Notice(
                 f'base.dtype = "{name}": this CPU has no instructions for it, and training is many '
@@ -88,7 +88,7 @@ def say_fused_experts(base: Base, adapter: Settings, sink: Sink) -> None:
     )
     rest = f"the other {100 * (1 - fused.share):.0f} %"
     if kind != "none":
-        dtype = str(base.dtype).removeprefix("torch.")
+        dtype = dtype_name(base.dtype)
         message = f'base.quantise = "{kind}": {share} and stay in {dtype}; it holds for {rest}'
         sink(Notice(message, "warning"))
     if adapted:

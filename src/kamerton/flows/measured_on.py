@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kamerton.data.dataset import Prepared
 from kamerton.data.examples import Example
+from kamerton.data.prepared import Prepared
 from kamerton.data.settings import DataSettings
 from kamerton.flows.variants import recipe_of
 from kamerton.store.variants import Variant

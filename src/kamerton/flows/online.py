@@ -21,8 +21,9 @@ from kamerton.evaluation.task import Item
 from kamerton.flows.prepare import new_tokens_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.rewards import make_reward
-from kamerton.inference.engine import EmbeddedEngine, room_of
+from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.base import Base
+from kamerton.models.context import room_of
 from kamerton.objectives.objective import Online
 from kamerton.objectives.online import CheckReward, OnlineSettings
 from kamerton.objectives.ppo import PpoSettings, PpoValue

@@ -9,7 +9,6 @@ from kamerton.adapters.catalogue import AdapterSettings
 from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.core.errors import DataError, RenderingError
 from kamerton.core.events import Notice, Progress, Sink
-from kamerton.data.dataset import Prepared, prepare
 from kamerton.data.examples import (
     ChatExample,
     ClassificationExample,
@@ -17,13 +16,14 @@ from kamerton.data.examples import (
     FeedbackExample,
     PreferenceExample,
 )
+from kamerton.data.prepared import Prepared, prepare
 from kamerton.data.rendering.rendered import Trainable
 from kamerton.data.rendering.renderer import Renderer, RenderSettings, chat_of, make_renderer
 from kamerton.data.settings import DataSettings
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.trainable import makers_of
-from kamerton.inference.engine import context_of
 from kamerton.models.base import Base
+from kamerton.models.context import context_of
 from kamerton.models.new_tokens import rows_with, tokenizer_with
 from kamerton.objectives.objective import Takes
 from kamerton.prompting.demonstrations import Candidate, choose_demonstrations

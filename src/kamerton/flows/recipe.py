@@ -13,7 +13,7 @@ from kamerton.data.rendering.renderer import RenderSettings
 from kamerton.data.settings import DataSettings
 from kamerton.evaluation.settings import EvaluationSettings
 from kamerton.models.codecs import Quantisation
-from kamerton.models.load import DType
+from kamerton.models.dtype import DType
 from kamerton.objectives.catalogue import ObjectiveSettings
 from kamerton.objectives.sft import SftSettings
 from kamerton.store.variants import is_variant_name

@@ -5,7 +5,8 @@ from torch import Tensor
 
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.flows.variants import largest_change, own_probe_logits
-from kamerton.models.base import Base, decoder_blocks
+from kamerton.models.base import Base
+from kamerton.models.blocks import decoder_blocks
 
 __all__ = ["rounding_change", "verdict"]
 

@@ -15,9 +15,9 @@ from kamerton.data.examples import Example, PreferenceExample, TextExample
 from kamerton.data.rendering.rendered import Rendered, RenderedPrompt, RenderSettings
 from kamerton.data.rendering.renderer import Renderer, make_renderer
 from kamerton.data.rendering.tokens import Span
+from kamerton.data.rendering.unknown import unknown_share
 from kamerton.data.rows import Rejection
 from kamerton.evaluation.task import spread
-from kamerton.flows.unknown import unknown_share
 from kamerton.objectives.online import OnlineSettings
 from kamerton.prompting.prompt import Prompt
 
@@ -86,7 +86,7 @@ def show_examples(
     """
     from transformers import AutoConfig
 
-    from kamerton.inference.engine import context_of
+    from kamerton.models.context import context_of
     from kamerton.models.load import find_base, load_tokenizer
     from kamerton.models.new_tokens import rows_with, tokenizer_with
 

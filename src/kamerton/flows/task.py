@@ -17,20 +17,21 @@ from kamerton.adapters.full import FullSettings
 from kamerton.adapters.headed import Headed, with_head
 from kamerton.core.errors import AdapterError, SettingsError
 from kamerton.core.events import Notice, Sink
-from kamerton.data.dataset import Prepared
 from kamerton.data.examples import Example
+from kamerton.data.prepared import Prepared
 from kamerton.data.rendering.rendered import RenderedPrompt, Trainable
 from kamerton.data.rendering.renderer import Renderer
+from kamerton.data.rendering.unknown import say_unknown
 from kamerton.flows.online import examine_online, make_rollouts, reference_of
 from kamerton.flows.prepare import new_tokens_of, render_all, renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.references import cached_references
 from kamerton.flows.reward_functions import function_hashes
 from kamerton.flows.start import ensure_same_weights
-from kamerton.flows.unknown import say_unknown
 from kamerton.flows.workspace import Workspace
-from kamerton.inference.engine import EmbeddedEngine, room_of
+from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.base import Base
+from kamerton.models.context import room_of
 from kamerton.objectives.catalogue import make_objective
 from kamerton.objectives.objective import Online
 from kamerton.objectives.online import OnlineSettings
@@ -176,7 +177,7 @@ def _attached(recipe: Recipe, base: Base, parts: Parts, first: Trainable) -> Ada
 def _distance(recipe: Recipe, base: Base, adapter: Adapter, renderer: Renderer) -> Distance | None:
     """What says how far the model goes from its reference."""
     if recipe.start and isinstance(recipe.adapter, FullSettings):
-        # Of all weights there would be a second copy.
+        # The reference would be a second copy of all weights.
         return None
     engine, reference = EmbeddedEngine(base, renderer), reference_of(recipe, adapter)
     return Distance(base, engine, reference, recipe.evaluate.max_tokens)

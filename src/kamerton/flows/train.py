@@ -16,9 +16,10 @@ from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.catalogue import NoAdapterSettings
 from kamerton.core.errors import AdapterError, InterruptedRun, SettingsError, TrainingError
 from kamerton.core.events import Notice, Sink, fan_out
-from kamerton.data.dataset import Prepared
+from kamerton.data.prepared import Prepared
 from kamerton.data.rendering.rendered import Trainable
 from kamerton.data.rendering.templates import templates_of
+from kamerton.data.ties import say_ties
 from kamerton.flows.dates import dated
 from kamerton.flows.findings import (
     explain,
@@ -34,7 +35,6 @@ from kamerton.flows.recipe import Recipe
 from kamerton.flows.rewards import read_judges
 from kamerton.flows.start import read_members, read_start, taken_over
 from kamerton.flows.task import Parts, first_ids, make_task
-from kamerton.flows.ties import say_ties
 from kamerton.flows.unseen import trained_questions
 from kamerton.flows.variants import say_other_template, with_template_of
 from kamerton.flows.workspace import Workspace
@@ -47,7 +47,7 @@ from kamerton.store.manifest import BaseRecord, DataRecord, VariantManifest
 from kamerton.store.sink import record_run
 from kamerton.store.trained_on import trained_on_any
 from kamerton.store.variants import Variant, write_variant
-from kamerton.training.loop import CHECKPOINT_FILE, train
+from kamerton.training.loop import CHECKPOINT_FILE, FINISHED, train
 from kamerton.training.sinks import jsonl_sink, tensorboard_sink
 from kamerton.training.task import Outcome, Task
 
@@ -119,7 +119,7 @@ def _make_alone(
     key = key_of_run(recipe, folder, parts.parents, stamps)
     finished = None if fresh else read_finished(key, recipe.name, workspace)
     if finished is not None:
-        sink(Notice("this run is finished: nothing is left to train"))
+        sink(FINISHED)
         return Made(*finished)
     examples = read_examples(recipe, folder, sink)
     say_counts(examples, sink)

@@ -19,8 +19,9 @@ from kamerton.inference.engine import EmbeddedEngine
 from kamerton.inference.reward_engine import RewardEngine
 from kamerton.models.base import Base
 from kamerton.models.codecs import Quantisation
+from kamerton.models.dtype import DType
 from kamerton.models.layout import Layout
-from kamerton.models.load import DType, all_files_hash, load_base
+from kamerton.models.load import all_files_hash, load_base
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.variants import Variant, check_base
 
@@ -362,7 +363,6 @@ def probe_logits(renderer: Renderer, base: Base) -> torch.Tensor:
     return base.head.logits(base.hidden(ids, Layout.of_lengths([len(ids)])))
 
 
-@torch.no_grad()
 def own_probe_logits(renderer: Renderer, base: Base) -> torch.Tensor:
     """Compute what `probe_logits` computes through the model's own forward pass.
 
@@ -373,10 +373,4 @@ def own_probe_logits(renderer: Renderer, base: Base) -> torch.Tensor:
     Returns:
         [T, V] in fp32.
     """
-    ids = torch.tensor(probe_ids(renderer), device=base.device)[None]
-    past = base.plain_past(1)
-    given = {} if past is None else {"past_key_values": past}
-    with base.untouched():
-        output = base.model(input_ids=ids, **given, use_cache=False)
-    logits: torch.Tensor = output.logits[0].float()
-    return logits
+    return base.own_logits(torch.tensor(probe_ids(renderer), device=base.device))

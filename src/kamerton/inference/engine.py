@@ -10,7 +10,6 @@ bfloat16, where matrices of another height add up in another order and a near ti
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,26 +23,14 @@ from kamerton.inference.detokenise import TextStream
 from kamerton.inference.sampling import choose_tokens, random_stream
 from kamerton.models.base import Base
 from kamerton.models.cache import KVCache
+from kamerton.models.context import room_of
 from kamerton.models.heads import token_logprobs
 from kamerton.models.layout import Layout, Segment
 from kamerton.prompting.prompt import Prompt
 
-__all__ = ["EmbeddedEngine", "context_of", "room_of", "tools_each"]
+__all__ = ["EmbeddedEngine", "tools_each"]
 
 _SHARED_MINIMUM = 8
-
-
-def context_of(config: Any) -> int | None:
-    """Read how many tokens a model can see.
-
-    Args:
-        config: Its Transformers configuration.
-
-    Returns:
-        The length of its context; None when its configuration does not say.
-    """
-    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return int(limit) if limit else None
 
 
 def tools_each(chats: Sequence[Chat], tools: Sequence[ToolSchemas]) -> Sequence[ToolSchemas]:
@@ -57,19 +44,6 @@ def tools_each(chats: Sequence[Chat], tools: Sequence[ToolSchemas]) -> Sequence[
         One per chat.
     """
     return tools or [()] * len(chats)
-
-
-def room_of(base: Base) -> int | None:
-    """Say how many tokens a base can see besides its virtual ones.
-
-    Args:
-        base: With whatever adapter is attached.
-
-    Returns:
-        Prompt and answer together; None when its configuration does not say.
-    """
-    context = context_of(base.model.config)
-    return None if context is None else context - base.num_virtual
 
 
 @dataclass(eq=False)
@@ -257,7 +231,7 @@ class EmbeddedEngine:
             answer.ids.append(token)
         if answers[0].logprobs is None:
             return
-        # Of all that could be said, whatever temperature and cuts it was chosen with.
+        # The distribution is the whole one, without the temperature and cuts of the choice.
         chosen = logits.gather(-1, tokens[:, None]).squeeze(-1) - logits.logsumexp(-1)
         for answer, logprob in zip(answers, chosen.tolist(), strict=True):
             assert answer.logprobs is not None, "all answers of a wave are asked for alike"

@@ -2,8 +2,8 @@
 
 The largest difference says little: in bf16 one token of a right model in a hundred is off by
 several tenths, and a wrong norm may stay below that. The mean and a high quantile tell both apart.
-How far they may go is measured where the fixed limits do not suffice: by the plain model's own
-error, once its numbers are moved by what rounding moves them.
+Where the fixed limits do not suffice, the plain model runs again with its numbers moved by what
+rounding may move them: the difference that this makes is the measure.
 """
 
 from collections.abc import Callable, Iterator
@@ -91,7 +91,7 @@ def rounded_otherwise(model: nn.Module) -> Iterator[None]:
     """Move the output of every layer by what rounding to its dtype may move it, for a while.
 
     Args:
-        model: Any.
+        model: Any module.
 
     Yields:
         Nothing.

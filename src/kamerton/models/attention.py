@@ -4,7 +4,7 @@ Registered as one attention function; the layout reaches it as a keyword argumen
 call. Shapes: T tokens in the row, H query heads, K key/value heads, D head size.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from transformers import AttentionInterface
 
 from kamerton.models.attend import Rule, attend
 from kamerton.models.cache import cached_attention
+from kamerton.models.flash import flash, flash_backward
 from kamerton.models.groups import plan_branches, plan_groups
 from kamerton.models.layout import Layout
 from kamerton.models.tree import TreeAttention, is_cut
@@ -27,14 +28,6 @@ __all__ = [
 
 ATTENTION_NAME = "kamerton_ragged"
 COMPILED_ATTENTION_NAME = "kamerton_ragged_between_compiled_parts"
-
-# The kernel that F.scaled_dot_product_attention picks on a CPU, called directly because its
-# backward can then write many segments into one buffer.
-_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-
-# Up to this length its backward is three to ten times faster in fp32 than in bf16 (and exacter).
-_FP32_LENGTH = 320
 
 
 def ragged_attention(
@@ -132,7 +125,7 @@ class _MaskedAttention(torch.autograd.Function):
             rows = group.inputs(q, k, v, prefix)
             if rule.is_plain:
                 mask = group.mask(q.dtype)
-                part, lse = _flash(*rows, 0.0, mask is None, attn_mask=mask, scale=rule.scale)
+                part, lse = flash(*rows, causal=mask is None, scale=rule.scale, mask=mask)
                 logsumexps.append(lse)
             else:
                 part = attend(*rows, group.visible, rule)
@@ -155,12 +148,13 @@ class _MaskedAttention(torch.autograd.Function):
             rows = group.inputs(q, k, v, prefix)
             grad_rows = group.rows(grad_by_head)
             if rule.is_plain:
-                inputs = [grad_rows, *rows, group.rows(by_head)]
-                if q.dtype == torch.bfloat16 and group.length <= _FP32_LENGTH:
-                    inputs = [x.float() for x in inputs]
-                mask = group.mask(inputs[0].dtype)
-                parts = _flash_backward(
-                    *inputs, logsumexps[index], 0.0, mask is None, attn_mask=mask, scale=rule.scale
+                mask, inputs = group.mask(q.dtype), [grad_rows, *rows, group.rows(by_head)]
+                parts: Sequence[Tensor] = flash_backward(
+                    *inputs,
+                    lse=logsumexps[index],
+                    causal=mask is None,
+                    scale=rule.scale,
+                    mask=mask,
                 )
             else:
                 parts, grad_sink = _recompute(rows, grad_rows, group.visible, rule)

@@ -3,7 +3,6 @@
 The rest of Kamerton sees a Transformers model only through `Base.hidden` and `Base.head`.
 """
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,13 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from kamerton.core.errors import ModelError
-from kamerton.models.attention import (
-    ATTENTION_NAME,
-    COMPILED_ATTENTION_NAME,
-    ragged_attention,
-    register_ragged_attention,
-)
+from kamerton.models.attention import ATTENTION_NAME, register_ragged_attention
 from kamerton.models.cache import KVCache
 from kamerton.models.fused import original_modules
 from kamerton.models.head_form import HeadForm, backbone_name, recognise_head
@@ -32,8 +25,6 @@ from kamerton.models.score_head import ScoreHead
 __all__ = [
     "Base",
     "BaseIdentity",
-    "compile_blocks",
-    "decoder_blocks",
     "supports_ragged",
     "use_ragged",
 ]
@@ -221,6 +212,27 @@ class Base:
             return None
         return as_past(self.prefix, num_rows, self.model)
 
+    @torch.no_grad()
+    def own_logits(self, ids: Tensor) -> Tensor:
+        """Run the model's own forward pass on one text, with whatever adapter is attached.
+
+        Nothing of ours computes but that adapter: what `hidden` and `head` give is compared
+        with this.
+
+        Args:
+            ids: [T] token ids.
+
+        Returns:
+            [T, V] logits in fp32.
+        """
+        # The prefix of a trained prompt is read by packed rows.
+        past = self.plain_past(1)
+        given = {} if past is None else {"past_key_values": past}
+        with self.untouched():
+            output = self.model(input_ids=ids[None], **given, use_cache=False)
+        logits: Tensor = output.logits[0].float()
+        return logits
+
     @contextmanager
     def plain_attention(self) -> Iterator[None]:
         """Use Transformers' own attention for a while.
@@ -323,69 +335,3 @@ def use_ragged(model: Any) -> None:
     """
     register_ragged_attention()
     model.set_attn_implementation(ATTENTION_NAME)
-
-
-def compile_blocks(base: Base) -> None:
-    """Compile the decoder blocks around their attention, for rows of any length.
-
-    All blocks share the compiled code; attention stays as it is.
-
-    Args:
-        base: A base whose rows are ragged.
-
-    Raises:
-        ModelError: If the machine has no C++ compiler, rows are padded, or weights are quantised.
-    """
-    if base.identity.quantise != "none":
-        raise ModelError(
-            "train.compile needs dense weights, and base.quantise makes them as they are used",
-            hint="set train.compile = false",
-        )
-    if not base.ragged:
-        raise ModelError("train.compile needs packed rows, and this base falls back to padded ones")
-    if base.device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
-        raise ModelError(
-            "train.compile needs a C++ compiler, found none",
-            hint="install g++, or set train.compile = false",
-        )
-    register_ragged_attention(COMPILED_ATTENTION_NAME, torch.compiler.disable(ragged_attention))
-    base.model.set_attn_implementation(COMPILED_ATTENTION_NAME)
-    for block in decoder_blocks(base.model):
-        block.compile(dynamic=True)
-
-
-def decoder_blocks(model: nn.Module) -> nn.ModuleList:
-    """Find a model's list of decoder blocks.
-
-    Args:
-        model: A Transformers causal language model.
-
-    Returns:
-        The blocks, first to last.
-
-    Raises:
-        ModelError: If there is no such list.
-    """
-    num_layers = model.config.get_text_config().num_hidden_layers  # type: ignore[union-attr,operator]
-    embeddings = model.get_input_embeddings()  # type: ignore[operator]
-    named = dict(model.named_modules())
-    token_path = next((name for name, module in named.items() if module is embeddings), "")
-
-    def nearness(path: str) -> tuple[int, int]:
-        # Blocks of text stand beside the embeddings of tokens, a vision tower stands apart.
-        parts = path.split(".")
-        shared = 0
-        for one, other in zip(parts, token_path.split("."), strict=False):
-            if one != other:
-                break
-            shared += 1
-        return shared, -len(parts)
-
-    lists = {
-        name: module
-        for name, module in named.items()
-        if isinstance(module, nn.ModuleList) and len(module) == num_layers
-    }
-    if not lists:
-        raise ModelError(f"{type(model).__name__} has no list of {num_layers} decoder blocks")
-    return lists[max(lists, key=nearness)]

@@ -1,7 +1,8 @@
-"""In what a CPU computes faster: 32 bits, or bf16 where it has instructions for it.
+"""Dtypes by name, and which one a machine computes faster in: fp32, or bf16 where it can.
 
 Instructions alone do not tell: two-core Xeons without AMX multiply fp32 1.7 times as fast as bf16,
-other CPUs bf16 three times as fast as fp32. So both are measured, once a machine, and kept.
+other CPUs bf16 three times as fast as fp32. So both are measured once on each machine,
+and the result is kept.
 """
 
 import json
@@ -12,19 +13,64 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from kamerton.core.files import cache_folder, hash_json, write_atomically
 
-__all__ = ["computes_faster_in_bf16", "has_bf16", "product_seconds"]
+__all__ = [
+    "DTYPES",
+    "DType",
+    "computes_faster_in_bf16",
+    "dtype_name",
+    "has_bf16",
+    "pick_dtype",
+    "product_seconds",
+]
+
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+"""What weights may be held and computed in, as settings name it."""
+
+DTYPES: Mapping[str, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+"""By name."""
 
 # A row of tokens and a layer of a small base; a product takes a few milliseconds.
 _TOKENS, _IN, _OUT = 256, 1024, 1024
 _REPEATS = 3
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_MEASURED = ("float32", "bfloat16")
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Name a dtype as settings do.
+
+    Args:
+        dtype: Any.
+
+    Returns:
+        Such as `bfloat16`.
+    """
+    return str(dtype).removeprefix("torch.")
+
+
+def pick_dtype(dtype: DType, device: torch.device) -> torch.dtype:
+    """Turn `auto` into a dtype.
+
+    Args:
+        dtype: As a setting names it.
+        device: Where the computation runs.
+
+    Returns:
+        The dtype; for `auto` bf16 where the device computes faster in it, else fp32.
+    """
+    if dtype == "auto":
+        return torch.bfloat16 if computes_faster_in_bf16(device) else torch.float32
+    return DTYPES[dtype]
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -80,7 +126,8 @@ def product_seconds() -> dict[str, float]:
         Seconds for both together, the fastest of a few repetitions, for "float32" and "bfloat16".
     """
     seconds = {}
-    for name, dtype in _DTYPES.items():
+    for name in _MEASURED:
+        dtype = DTYPES[name]
         # No random numbers: runs draw theirs from the same generator.
         sizes = (_TOKENS, _IN), (_OUT, _IN), (_TOKENS, _OUT)
         products = partial(_products, *(torch.full(size, 0.01, dtype=dtype) for size in sizes))
@@ -101,7 +148,7 @@ def _remembered(memo: Path) -> dict[str, float] | None:
     """Read what was measured before; None for what is absent or damaged."""
     try:
         found = json.loads(memo.read_text(encoding="utf-8"))["seconds"]
-        seconds = {name: float(found[name]) for name in _DTYPES}
+        seconds = {name: float(found[name]) for name in _MEASURED}
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return seconds if all(0 < s < math.inf for s in seconds.values()) else None

@@ -1,13 +1,13 @@
 """Experts of a mixture whose weights lie in one tensor for all of them, as Transformers fuses them.
 
-They are no linear layers: adapters of linear layers do not reach them, and they are not quantised.
+They are no linear layers, so adapters of linear layers and quantisation do not reach them.
 """
 
 from dataclasses import dataclass
 
 from torch import nn
 
-from kamerton.models.base import decoder_blocks
+from kamerton.models.blocks import decoder_blocks
 from kamerton.models.quantise import count_parameters
 
 __all__ = ["FusedExperts", "fused_experts"]
@@ -20,8 +20,8 @@ class FusedExperts:
     """What of a model's weights lies in fused experts.
 
     Attributes:
-        names: Of the tensors within their modules, such as `gate_up_proj`.
-        share: Of all of the model's weights, from 0 to 1.
+        names: Names of the tensors within their modules, such as `gate_up_proj`.
+        share: Their share of all weights, from 0 to 1.
     """
 
     names: tuple[str, ...]

@@ -1,9 +1,10 @@
 """The check of a base as it is loaded: its parts must say what the untouched model says.
 
 A short row is read while the model is still as Transformers made it; then packed rows, blockwise
-modules and the head are made to say the same. What does not is left out, in the order of what it
-costs: packed rows, blockwise modules, the formula of the head. A base that then still differs is
-refused. So no verb meets a base that computes something else in silence.
+modules and the head have to say the same, and to hand a gradient back. What does not is left out,
+in the order of what it costs: packed rows, blockwise modules, the formula of the head. A base that
+then still differs is refused. So no verb meets a base that computes something else in silence, and
+loading takes two short forward passes and one backward pass where nothing differs.
 
 Shapes: T tokens of the row, V vocabulary.
 """
@@ -18,11 +19,14 @@ import torch
 from torch import Tensor
 
 from kamerton.core.errors import ModelError
+from kamerton.core.wording import first_line
 from kamerton.models.agreement import Agreement, compare, rounded_otherwise
 from kamerton.models.base import Base
+from kamerton.models.dtype import dtype_name
 from kamerton.models.fused import use_original_modules
 from kamerton.models.head_form import own_head_form
 from kamerton.models.layout import Layout, Segment
+from kamerton.models.trial import try_out
 
 __all__ = ["OWN_PARTS", "Reference", "read_untouched", "settle", "use_own_parts", "ways"]
 
@@ -45,16 +49,11 @@ _LAYOUT = Layout(
 _WINDOWS = re.compile("window|attention_chunk|local_attention")
 _WINDOW = 6
 
+_MOST_CHARACTERS = 120
 _PLACES = [*range(_WHOLE), *range(_PROMPT, _WHOLE), *range(_PROMPT)]
 
 OWN_PARTS = "the model's own modules and head"
 """The slowest of `ways`."""
-
-# What a model may raise that is called in a way it was not written for.
-_FAILURES = (
-    RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError, AssertionError,
-    NotImplementedError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,16 +88,17 @@ def read_untouched(model: Any, tokenizer: Any = None) -> Reference | None:
     ids = _ids(model, tokenizer).to(model.device)
     try:
         with _narrow_windows(model):
-            logprobs = _logprobs(model, ids)
-    except _FAILURES as error:
+            logits = model(input_ids=ids[None], use_cache=False).logits[0]
+            logprobs = logits.float().log_softmax(-1)
+    # Whatever a model of another make raises ends here as one line.
+    except Exception as error:
         raise ModelError(
             f"{type(model).__name__} cannot read a text by itself: {_line(error)}",
             hint="take a causal language model whose only input is text",
         ) from error
     if not logprobs.isfinite().any(-1).all():
         raise ModelError(
-            f"{type(model).__name__} gives no finite logits in "
-            f"{str(model.dtype).removeprefix('torch.')}",
+            f"{type(model).__name__} gives no finite logits in {dtype_name(model.dtype)}",
             hint='set base.dtype = "float32"; if that does not help, the weights are damaged',
         )
     return Reference(ids, logprobs)
@@ -133,7 +133,7 @@ def use_own_parts(base: Base) -> None:
 
 @torch.no_grad()
 def settle(base: Base, reference: Reference) -> Agreement:
-    """Let a base compute in the fastest way that says what the untouched model says.
+    """Let a base compute in the fastest way that says what the untouched model says, and learns.
 
     Sets `ragged`, `notice` and `head_form` of the base.
 
@@ -145,16 +145,17 @@ def settle(base: Base, reference: Reference) -> Agreement:
         How the way that was chosen compares.
 
     Raises:
-        ModelError: If no way says the same.
+        ModelError: If no way says the same, or none hands a gradient back.
     """
     reason = ""
     for way in ways(base):
         try:
-            calls: _Calls = _Calls()
+            calls = _Calls()
             with _narrow_windows(base.model):
-                hidden = base.hidden(_row(reference), replace(_LAYOUT, record=calls, memo={}))
+                layout = replace(_LAYOUT, record=calls, memo={})
+                hidden = try_out(base, _row(reference), layout)
             found = base.head.logits(hidden).log_softmax(-1)
-        except _FAILURES as error:
+        except Exception as error:
             reason = f"fail ({_line(error)})"
         else:
             agreement = compare(
@@ -227,13 +228,8 @@ def _row(reference: Reference) -> Tensor:
 
 def _rounded_otherwise(base: Base, reference: Reference) -> Tensor:
     """The model's own log-probabilities with every layer's output moved by what rounding may."""
-    with base.untouched(), rounded_otherwise(base.model), _narrow_windows(base.model):
-        return _logprobs(base.model, reference.ids)
-
-
-def _logprobs(model: Any, ids: Tensor) -> Tensor:
-    logits: Tensor = model(input_ids=ids[None], use_cache=False).logits[0]
-    return logits.float().log_softmax(-1)
+    with rounded_otherwise(base.model), _narrow_windows(base.model):
+        return base.own_logits(reference.ids).log_softmax(-1)
 
 
 def _ids(model: Any, tokenizer: Any) -> Tensor:
@@ -261,6 +257,6 @@ def _special_ids(config: Any) -> set[int]:
     return found
 
 
-def _line(error: BaseException) -> str:
-    words = str(error).strip() or type(error).__name__
-    return f"{type(error).__name__}: {words.splitlines()[0][:120]}"
+def _line(error: Exception) -> str:
+    reason = first_line(error)[:_MOST_CHARACTERS]
+    return reason if isinstance(error, ModelError) else f"{type(error).__name__}: {reason}"

@@ -5,11 +5,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kamerton.core.errors import ModelError
+from kamerton.core.wording import first_line
 
 __all__ = ["commit_of", "file_from_hub", "from_hub"]
 
 _FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
-# The same weights once more, in the format of the model's makers; parts of other programs.
+# These hold the same weights in the makers' own format, or belong to other programs.
 _TWICE = ["consolidated*", "original/*", "*/*.safetensors", "*/*.model", "*/*.json", "*/*.txt"]
 
 
@@ -123,5 +124,4 @@ def _reason(error: Exception) -> tuple[str, str]:
             return "it is not in the cache and HF_HUB_OFFLINE is set", way
         case LocalEntryNotFoundError():
             return "it is not in the cache and the Hub does not answer", check
-    words = str(error).strip() or type(error).__name__
-    return words.splitlines()[0], check
+    return first_line(error), check

@@ -3,29 +3,29 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
 from kamerton.core.errors import ModelError
 from kamerton.core.files import hash_json, hash_large_file
-from kamerton.data.rendering.templates import template_of, tokenizer_hash
+from kamerton.core.wording import first_line
+from kamerton.data.rendering.templates import template_hash, tokenizer_hash
 from kamerton.models.base import Base, BaseIdentity, supports_ragged, use_ragged
 from kamerton.models.codecs import Quantisation
-from kamerton.models.dtype import computes_faster_in_bf16
+from kamerton.models.dtype import DType, pick_dtype
 from kamerton.models.first_check import read_untouched, settle
 from kamerton.models.fused import fuse_blocks
 from kamerton.models.gguf.unpack import SOURCE_FILE, unpack_gguf
 from kamerton.models.hub import commit_of, file_from_hub, from_hub
 from kamerton.models.lazy import load_quantised
 from kamerton.models.quantise import count_parameters, quantise_model
+from kamerton.models.quiet import quieten_transformers
 from kamerton.models.smollm2 import SMOLLM2, find_smollm2
 from kamerton.models.stored_nf4 import stored_method
-from kamerton.models.trial import try_out
 
 __all__ = [
-    "DType",
     "all_files_hash",
     "find_base",
     "load_base",
@@ -34,8 +34,6 @@ __all__ = [
     "prepare_model",
     "wrap_model",
 ]
-
-DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 _BUILTIN = Path(__file__).parent
 
@@ -122,14 +120,11 @@ def load_base(
         ModelError: If it cannot be loaded.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
 
-    # Progress and notices are ours to word.
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    quieten_transformers()
     folder = find_base(name, commit)
     where = pick_device(device)
-    kind = _pick_dtype(dtype, where)
+    kind = pick_dtype(dtype, where)
     try:
         model: Any
         if weights:
@@ -199,7 +194,7 @@ def load_tokenizer(name: str) -> tuple[Any, int]:
 
 def _unloadable(what: str, error: Exception) -> ModelError:
     """Say in one line why something cannot be loaded."""
-    words = (str(error).strip() or type(error).__name__).splitlines()[0]
+    words = first_line(error)
     if "backend tokenizer" in words:
         words = "it has no tokenizer.json, or none that can be read"
     return ModelError(
@@ -234,7 +229,7 @@ def wrap_model(
         folder=folder,
         weight_hash=_weight_hash(folder),
         tokenizer_hash=tokenizer_hash(tokenizer),
-        template_hash=hash_json(template_of(tokenizer)),
+        template_hash=template_hash(tokenizer),
         architecture=type(model).__name__,
         num_parameters=count_parameters(model),
         vocab_size=model.get_input_embeddings().weight.shape[0],
@@ -244,7 +239,6 @@ def wrap_model(
     base = Base(model, tokenizer, identity, ragged=notice is None, notice=notice)
     if reference is not None:
         settle(base, reference)
-    try_out(base)
     return base
 
 
@@ -291,19 +285,13 @@ def pick_device(device: str) -> torch.device:
         torch.empty(0, device=where)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         # PyTorch lists everything that it could have been built for behind the first sentence.
-        reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
+        reason = first_line(error).split(". ")[0].rstrip(".")
         reason = reason if where.type in reason.lower() else f"PyTorch says: {reason}"
         raise ModelError(
             f"device: {device} cannot be used here: {reason}",
             hint='set the device to "cpu", or to "auto", which takes a GPU where there is one',
         ) from None
     return where
-
-
-def _pick_dtype(dtype: DType, device: torch.device) -> torch.dtype:
-    if dtype == "auto":
-        return torch.bfloat16 if computes_faster_in_bf16(device) else torch.float32
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
 
 
 def all_files_hash(folder: Path) -> str:
@@ -323,7 +311,7 @@ def _weight_hash(folder: Path) -> str:
     if source.is_file():
         # What was unpacked is the file it was unpacked from, whoever unpacked it.
         return hash_json(json.loads(source.read_text(encoding="utf-8"))["sha256"])
-    # The format of a model's makers holds the same weights once more, and is not read.
+    # The makers' own format holds a second copy of the same weights, which is not read.
     return _hash_of_files(set(folder.glob("*.safetensors")) - set(folder.glob("consolidated*")))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from kamerton.core.errors import ModelError
-from kamerton.models.base import decoder_blocks
+from kamerton.models.blocks import decoder_blocks
 from kamerton.models.codecs import CODECS, Codec
 from kamerton.models.linear import frozen_weight, is_linear, is_transposed, linear_size
 

@@ -15,18 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kamerton.models.flash import flash, flash_backward
 from kamerton.models.groups import plan_segments
 from kamerton.models.layout import Layout
 
 __all__ = ["TreeAttention", "is_cut"]
-
-# The kernel that F.scaled_dot_product_attention picks on a CPU, called directly because it gives
-# log-sum-exps and its backward can then write many segments into one buffer.
-_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-
-# Up to this length its backward is three to ten times faster in fp32 than in bf16 (and exacter).
-_FP32_LENGTH = 320
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +76,12 @@ class TreeAttention(torch.autograd.Function):
         groups, seen = plan_segments(layout, q.device), _plan_seen(layout, bool(prefix))
         for group in groups:
             rows = group.rows(q), group.rows(k), group.rows(v)
-            part, lse = _flash(*rows, 0.0, True, scale=scale)
+            part, lse = flash(*rows, causal=True, scale=scale)
             group.put(by_head, part)
             group.put(logsumexp[..., None], lse[..., None])
         for one in seen:
             keys, values = _keys(one, k, v, prefix)
-            part, lse = _flash(q[:, :, one.queries], keys, values, 0.0, False, scale=scale)
+            part, lse = flash(q[:, :, one.queries], keys, values, causal=False, scale=scale)
             _join(by_head[:, :, one.queries], logsumexp[:, :, one.queries], part, lse)
         ctx.save_for_backward(q, k, v, output, logsumexp, *prefix)
         ctx.groups, ctx.seen, ctx.scale = groups, seen, scale
@@ -111,23 +104,19 @@ class TreeAttention(torch.autograd.Function):
         grads = [torch.empty_like(x.transpose(1, 2)).transpose(1, 2) for x in (q, k, v)]
         grad_prefix = [torch.zeros_like(x, dtype=torch.float32) for x in prefix]
 
-        def slopes(*inputs: Tensor, lse: Tensor, causal: bool) -> tuple[Tensor, ...]:
-            """Of queries, keys and values, given the gradient, those three, and the output."""
-            if q.dtype == torch.bfloat16 and inputs[1].shape[2] <= _FP32_LENGTH:
-                inputs = tuple(x.float() for x in inputs)
-            parts: tuple[Tensor, ...] = _flash_backward(*inputs, lse, 0.0, causal, scale=ctx.scale)
-            return parts
-
         for group in ctx.groups:
             rows = [group.rows(x) for x in (grad_by_head, q, k, v, by_head)]
             lse = group.rows(logsumexp[..., None])[..., 0].contiguous()
-            for grad, part in zip(grads, slopes(*rows, lse=lse, causal=True), strict=True):
+            parts = flash_backward(*rows, lse=lse, causal=True, scale=ctx.scale)
+            for grad, part in zip(grads, parts, strict=True):
                 group.put(grad, part)
         for one in ctx.seen:
             keys, values = _keys(one, k, v, prefix)
-            mine = [x[:, :, one.queries] for x in (grad_by_head, q, by_head)]
+            grad, queries, own = (x[:, :, one.queries] for x in (grad_by_head, q, by_head))
             lse = logsumexp[:, :, one.queries].contiguous()
-            parts = slopes(mine[0], mine[1], keys, values, mine[2], lse=lse, causal=False)
+            parts = flash_backward(
+                grad, queries, keys, values, own, lse=lse, causal=False, scale=ctx.scale
+            )
             grads[0][:, :, one.queries] += parts[0]
             for number, part in enumerate(parts[1:]):
                 if one.keys is None:

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from kamerton.data.rendering.rendered import Trainable
+from kamerton.data.rendering.rendered import Trainable, num_tokens
 
 __all__ = ["Branch", "branches", "group_alike", "num_shareable"]
 
@@ -100,7 +100,7 @@ def group_alike(examples: Sequence[Trainable], limit: int) -> list[tuple[list[in
         group: list[int] = []
         size = common
         for number in placed:
-            own = _num_tokens(mine[number]) - common
+            own = num_tokens(mine[number]) - common
             if group and size + own > limit:
                 found.append((group, size))
                 group, size = [], common
@@ -117,7 +117,7 @@ def _by_length(
     if stop - first == 1:
         return [first]
     runs = list(_runs(shared, first, stop, min(shared[first : stop - 1])))
-    runs.sort(key=lambda run: (run[1] - run[0] > 1, -_num_tokens(examples[run[0]])))
+    runs.sort(key=lambda run: (run[1] - run[0] > 1, -num_tokens(examples[run[0]])))
     return [number for low, high in runs for number in _by_length(shared, examples, low, high)]
 
 
@@ -141,8 +141,3 @@ def _common(one: Trainable, other: Trainable) -> int:
 
 def _beginning(example: Trainable, most: int) -> NDArray[np.int32]:
     return example.answers[0].ids[:most]
-
-
-def _num_tokens(example: Trainable) -> int:
-    own = sum(len(row.ids) - example.num_prompt for row in example.answers)
-    return example.num_prompt + own

@@ -30,16 +30,16 @@ class BestWeights:
         """Write weights.
 
         Args:
-            step: After which they are what they are.
+            step: The step after which the weights were the best.
             parameters: By name.
         """
         write_tensors(self._path(step), dict(parameters), {"step": str(step)})
 
     def keep_only(self, steps: set[int]) -> None:
-        """Delete all others.
+        """Delete the weights of all other steps.
 
         Args:
-            steps: Whose weights stay.
+            steps: Steps whose weights stay.
         """
         for path in self._folder.glob(self._path("*").name):
             if path not in {self._path(step) for step in steps}:
@@ -65,7 +65,7 @@ class BestWeights:
         """Copy weights back, one tensor at a time.
 
         Args:
-            step: Whose weights.
+            step: The step whose weights are read.
             parameters: By name; those of the file and no others.
 
         Raises:

@@ -1,6 +1,6 @@
 """The memory limit of a container, as Linux control groups give it, of version 1 and 2.
 
-The machine's free memory says nothing of it: whoever goes by that is killed without a word.
+The machine's free memory does not show this limit, and a process that exceeds it is killed.
 """
 
 from pathlib import Path

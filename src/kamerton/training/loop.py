@@ -30,8 +30,10 @@ from kamerton.core.events import (
     StepDone,
 )
 from kamerton.core.seeds import derive_seed
-from kamerton.data.rendering.rendered import Trainable
-from kamerton.models.base import compile_blocks
+from kamerton.core.wording import counted
+from kamerton.data.rendering.rendered import Trainable, num_tokens
+from kamerton.models.blocks import compile_blocks
+from kamerton.models.dtype import dtype_name
 from kamerton.models.first_check import OWN_PARTS, use_own_parts
 from kamerton.objectives.objective import Experience, Objective
 from kamerton.training.best import BestWeights
@@ -44,32 +46,32 @@ from kamerton.training.checkpoint import (
     restore_optimiser,
     save_checkpoint,
 )
-from kamerton.training.forecast import Pace, is_known, peak_bytes, seconds_left
-from kamerton.training.memory import (
-    blocks_to_recompute,
-    free_bytes,
-    is_out_of_memory,
-    recompute_blocks,
-    saved_bytes_per_token,
+from kamerton.training.first_batch import (
+    LESS_STATE,
+    check_batch,
+    choose_few,
+    choose_recomputation,
+    memory_needs,
+    say_little_room,
 )
-from kamerton.training.optimiser import make_optimiser, optimiser_bytes
+from kamerton.training.forecast import Pace, is_known, peak_bytes, seconds_left
+from kamerton.training.memory import is_out_of_memory, recompute_blocks
+from kamerton.training.optimiser import make_optimiser
 from kamerton.training.plan import epoch_ends, learning_rate_at, plan_run
-from kamerton.training.rows import make_row, num_labelled, num_tokens
+from kamerton.training.rows import num_labelled
 from kamerton.training.scoring import References, add_gradient
-from kamerton.training.selfcheck import answers_at_odds, check_reference, settle_rows
+from kamerton.training.selfcheck import answers_at_odds
 from kamerton.training.stopping import StopRequested, stoppable
 from kamerton.training.task import Outcome, Task
 
-__all__ = ["CHECKPOINT_FILE", "train"]
+__all__ = ["CHECKPOINT_FILE", "FINISHED", "train"]
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
+FINISHED = Notice("this run is finished: nothing is left to train")
+"""What is said of a run that has nothing left to do."""
+
 _Result = TypeVar("_Result")
-_CHECK_TOKENS = 512
 _FEW_STEPS = 20
-_LESS_STATE = (
-    'set train.optimiser = "apollo" (or "adamw-8bit" on a GPU), train fewer weights, or take a '
-    "smaller base"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ class _Run:
         self.counters = Counters(tokens_per_row=self.settings.tokens_per_row)
         self.path = task.folder / CHECKPOINT_FILE
         self.paces: list[Pace] = []
-        """Of the steps in this process."""
+        """Tokens and seconds of the steps in this process."""
         self.should_stop: Callable[[], bool] = lambda: False
 
     def finish(self, should_stop: Callable[[], bool]) -> Outcome:
@@ -132,13 +134,12 @@ class _Run:
         resumed = self._restore()
         facts = {} if resumed else self._prepare()
         ends = self._measured_at() if self.task.holdout else set()
-        # Of a restored run, the measurement that was due may have failed.
+        # A restored run may have failed in the measurement that was due.
         due = self.counters.step in ends and self.counters.measured < self.counters.step
         if resumed and not due and (self.counters.step == len(self.plan) or self._given_up()):
-            self.sink(Notice("this run is finished: nothing is left to train"))
+            self.sink(FINISHED)
         elif not resumed and len(self.plan) < _FEW_STEPS:
-            few = len(self.plan)
-            steps = f"{few} optimiser steps teach" if few > 1 else "1 optimiser step teaches"
+            steps = counted(len(self.plan), "optimiser step teaches", "optimiser steps teach")
             self.sink(
                 Notice(
                     f"{steps} little: raise train.epochs, or lower "
@@ -222,82 +223,41 @@ class _Run:
         return True
 
     def _prepare(self) -> dict[str, float | int | str]:
-        """Check the packed path, choose recomputation, and state the step-0 facts."""
-        base, settings = self.task.base, self.settings
-        few = self._few()
-        examples: Sequence[Trainable] = [self.task.train[index] for index in few]
+        """Check the first batch, choose recomputation, and state the step-0 facts."""
+        task, settings, rollouts = self.task, self.settings, self.task.rollouts
+        # One answer to a question is compared with those to others.
+        few = choose_few(self.plan[0], self._lengths, least=1 if rollouts is None else 2)
+        examples: Sequence[Trainable] = [task.train[index] for index in few]
         facts: dict[str, float | int | str] = dict(
-            trainable_share(self.task.adapter, base.identity.num_parameters)
+            trainable_share(task.adapter, task.base.identity.num_parameters)
         )
-        if self.task.rollouts is None:
-            facts["labelled"] = num_labelled(self.task.train)
+        if rollouts is None:
+            facts["labelled"] = num_labelled(task.train)
         else:
-            rollouts = self.task.rollouts
             collected = self._fitting(
                 lambda: rollouts.collect(examples, settings.seed, self.counters.tokens_per_row),
                 [self._lengths[index] for index in few],
             )
             examples = collected.groups
             facts["rollout_gap"] = collected.parts["rollout_gap"]
-            for warning in answers_at_odds(collected.parts, base.dtype):
+            for warning in answers_at_odds(collected.parts, task.base.dtype):
                 self.sink(Notice(warning, "warning"))
-        row = make_row(examples, base.device)
-        if base.notice is not None:
-            self.sink(Notice(f"padded rows: {base.notice}", "warning"))
-        apart = make_row(examples, base.device, shared=False)
-        check, way, fallback = settle_rows(base, row, apart)
-        facts["self_check"] = check.difference
-        if fallback is not None:
-            self.sink(Notice(fallback, "warning"))
-        if self.task.references is not None and self.task.starts_as_reference:
-            check_reference(base, row, [self.task.references[0][index] for index in few])
-        per_token = saved_bytes_per_token(base, row)
-        longest = max(self._lengths)
-        per_row = max(longest, min(settings.tokens_per_row, settings.tokens_per_step))
-        recomputed = self._blocks_to_recompute(per_token, per_row, facts)
+        row, way, facts["self_check"] = check_batch(task, few, examples, self.sink)
+        needs = memory_needs(task, row, max(self._lengths))
+        say_little_room(needs, self.sink)
         self.counters = replace(
             self.counters,
-            recomputed_blocks=recomputed,
-            ragged=base.ragged,
+            recomputed_blocks=choose_recomputation(task, needs, self.sink),
+            ragged=task.base.ragged,
             blockwise=way != OWN_PARTS,
         )
-        facts["activation_bytes_per_row"] = int(per_token * per_row)
-        facts["dtype"] = str(base.dtype).removeprefix("torch.")
-        facts["tokens"] = sum(self._lengths)
-        return facts
-
-    def _blocks_to_recompute(
-        self, per_token: float, per_row: int, facts: dict[str, float | int | str]
-    ) -> int:
-        """Choose how many blocks to recompute, beside the gradients and states that come later."""
-        base, settings = self.task.base, self.settings
-        needed = optimiser_bytes(self.parameters.values(), settings, base.device.type)
-        facts["optimiser_bytes"] = needed
-        free = free_bytes(base.device)
-        if needed > free:
-            gib = f"{needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free"
-            message = f"gradients and optimiser states will take {gib}: {_LESS_STATE}"
-            self.sink(Notice(message, "warning"))
-        if settings.recompute != "auto":
-            return base.num_layers if settings.recompute == "all" else 0
-        left = max(0, free - needed)
-        recomputed = blocks_to_recompute(per_token, per_row, base.num_layers, left)
-        if recomputed:
-            self.sink(Notice(f"recomputing {recomputed} of {base.num_layers} blocks to fit"))
-        return recomputed
-
-    def _few(self) -> list[int]:
-        """Choose examples of the first step for the checks before it."""
-        chosen: list[int] = []
-        # One answer to a question is compared with those to others.
-        least = 1 if self.task.rollouts is None else 2
-        tokens = 0
-        for index in self.plan[0]:
-            if len(chosen) >= least and tokens >= _CHECK_TOKENS:
-                break
-            chosen.append(index)
-            tokens += self._lengths[index]
-        return chosen
+        return {
+            **facts,
+            "optimiser_bytes": needs.optimiser_bytes,
+            "activation_bytes_per_row": int(needs.bytes_per_token * needs.tokens_per_row),
+            "dtype": dtype_name(task.base.dtype),
+            "tokens": sum(self._lengths),
+        }
 
     def _step(self) -> None:
         """One step of the plan: an update of the weights, or several from the same answers."""
@@ -429,7 +389,7 @@ class _Run:
             raise TrainingError(
                 "out of memory in the optimiser's step: its states do not fit beside the weights "
                 "and their gradients",
-                hint=_LESS_STATE,
+                hint=LESS_STATE,
             ) from error
 
     def _shrink(self, lengths: Sequence[int], error: RuntimeError) -> None:

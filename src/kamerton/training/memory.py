@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from kamerton.core.errors import ModelError
-from kamerton.models.base import Base, decoder_blocks
+from kamerton.models.base import Base
+from kamerton.models.blocks import decoder_blocks
 from kamerton.models.heads import token_logprobs
 from kamerton.training.container import container_free_bytes
 from kamerton.training.rows import Row

@@ -20,8 +20,9 @@ from kamerton.core.errors import TrainingError
 from kamerton.core.protocols import Chat, Generation, Sample
 from kamerton.core.seeds import derive_seed
 from kamerton.data.rendering.rendered import RenderedGroup, RenderedPrompt, Trainable
-from kamerton.inference.engine import EmbeddedEngine, room_of
+from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.base import Base
+from kamerton.models.context import room_of
 from kamerton.objectives.objective import Experience, Objective, Online, Written
 from kamerton.objectives.online import OnlineSettings
 from kamerton.objectives.preference_model import preference

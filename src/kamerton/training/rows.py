@@ -8,12 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kamerton.data.rendering.rendered import Trainable
+from kamerton.data.rendering.rendered import Trainable, num_tokens
 from kamerton.models.layout import Layout, Segment
 from kamerton.training.beginnings import Branch, branches, group_alike
 from kamerton.training.plan import pack
 
-__all__ = ["Labels", "Row", "make_row", "make_rows", "num_labelled", "num_tokens"]
+__all__ = ["Labels", "Row", "make_row", "make_rows", "num_labelled"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -180,19 +180,6 @@ def make_rows(
         mine = [examples[index] for index in group]
         rows.append(make_row(mine, device, group, everything=everything))
     return rows
-
-
-def num_tokens(example: Trainable) -> int:
-    """Count the tokens of an example that are computed.
-
-    Args:
-        example: One.
-
-    Returns:
-        Tokens, those of a shared prompt once.
-    """
-    own = sum(len(row.ids) - example.num_prompt for row in example.answers)
-    return example.num_prompt + own
 
 
 def num_labelled(examples: Sequence[Trainable]) -> int:

@@ -131,16 +131,9 @@ def answers_at_odds(parts: Mapping[str, float], dtype: torch.dtype) -> Iterator[
 def _model_logprobs(base: Base, row: Row) -> Tensor:
     """Log-probabilities through the model's own forward pass, one example at a time."""
     parts = []
-    # A trained prompt is read by packed rows.
-    pasts = [base.plain_past(1) for _ in row.layout.segments]
-    with base.untouched():
-        for number, segment in enumerate(row.layout.segments):
-            mine = row.answers == number
-            ids = row.ids[segment.start : segment.stop]
-            past = {} if pasts[number] is None else {"past_key_values": pasts[number]}
-            output = base.model(input_ids=ids[None], **past, use_cache=False)
-            logits = output.logits[0].float()
-            at = row.at[mine] - segment.start
-            logprobs = logits[at].log_softmax(-1)
-            parts.append(logprobs.gather(1, row.targets[mine, None]).squeeze(1))
+    for number, segment in enumerate(row.layout.segments):
+        mine = row.answers == number
+        logits = base.own_logits(row.ids[segment.start : segment.stop])
+        logprobs = logits[row.at[mine] - segment.start].log_softmax(-1)
+        parts.append(logprobs.gather(1, row.targets[mine, None]).squeeze(1))
     return torch.cat(parts)

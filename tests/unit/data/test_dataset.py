@@ -1,7 +1,8 @@
 import pytest
 
 from kamerton.core.errors import DataError
-from kamerton.data.dataset import ensure_usable, load_examples, prepare
+from kamerton.data.dataset import ensure_usable, load_examples
+from kamerton.data.prepared import prepare
 from kamerton.data.settings import DataSettings
 from tests.unit.data.files import load, write, write_jsonl
 

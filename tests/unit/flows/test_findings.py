@@ -8,7 +8,7 @@ from kamerton.adapters.full import FullSettings
 from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.core.events import Notice
 from kamerton.core.settings import Settings
-from kamerton.data.dataset import prepare
+from kamerton.data.prepared import prepare
 from kamerton.data.settings import DataSettings
 from kamerton.flows import findings
 from kamerton.models.load import load_base

@@ -120,6 +120,40 @@ def test_damaged_weights_are_refused() -> None:
         made(model)
 
 
+def test_a_check_costs_two_passes_and_one_backwards() -> None:
+    """The model reads a row before it is touched; the packed row is compared and learned from."""
+    model = plain_model("llama")
+    passes = []
+
+    def count(module: nn.Module, inputs: object, output: torch.Tensor) -> None:
+        passes.append("forwards")
+        if output.requires_grad:
+            output.register_hook(lambda slope: passes.append("backwards"))
+
+    model.model.layers[0].register_forward_hook(count)
+    base = made(model)
+    assert base.ragged
+    assert passes == ["forwards", "forwards", "backwards"]
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_packed_rows_without_a_gradient_are_padded() -> None:
+    model = plain_model("llama")
+    base = made(copy.deepcopy(model), lambda model: cut_when_packed(model.model.layers[0]))
+    assert not base.ragged
+    assert "no gradient comes back" in str(base.notice)
+    assert says_the_same(base, model)
+
+
+def cut_when_packed(block: nn.Module) -> None:
+    """Let a block hand no gradient back in a packed row, though its numbers are right."""
+
+    def cut(module: nn.Module, inputs: object, named: dict[str, Any], output: Any) -> Any:
+        return output.detach() if "layout" in named else output
+
+    block.register_forward_hook(cut, with_kwargs=True)
+
+
 def test_every_base_is_checked_as_it_is_loaded(monkeypatch) -> None:
     """Through the one function that all verbs load a base with."""
     seen = []

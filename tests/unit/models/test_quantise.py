@@ -9,7 +9,7 @@ from transformers import AutoConfig
 
 from kamerton.core.errors import ModelError
 from kamerton.models import lazy
-from kamerton.models.base import compile_blocks
+from kamerton.models.blocks import compile_blocks
 from kamerton.models.lazy import load_quantised
 from kamerton.models.linear import is_linear
 from kamerton.models.load import _load_model, load_base

@@ -17,7 +17,8 @@ from transformers import (
 from kamerton.adapters.lora.lora import attach_lora
 from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.core.errors import ModelError
-from kamerton.models.base import Base, decoder_blocks
+from kamerton.models.base import Base
+from kamerton.models.blocks import decoder_blocks
 from kamerton.models.layout import Layout
 from kamerton.models.linear import is_linear
 from kamerton.models.load import wrap_model

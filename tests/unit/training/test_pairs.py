@@ -13,7 +13,13 @@ from kamerton.adapters.lora.lora import LoraSettings, attach_lora
 from kamerton.core.errors import InterruptedRun, TrainingError
 from kamerton.core.events import Event, HoldoutMeasured, StepDone
 from kamerton.data.examples import Place
-from kamerton.data.rendering.rendered import Rendered, RenderedFeedback, RenderedPair, Trainable
+from kamerton.data.rendering.rendered import (
+    Rendered,
+    RenderedFeedback,
+    RenderedPair,
+    Trainable,
+    num_tokens,
+)
 from kamerton.models.base import Base
 from kamerton.objectives.catalogue import ObjectiveSettings, make_objective
 from kamerton.objectives.dpo import DpoSettings
@@ -22,7 +28,7 @@ from kamerton.objectives.orpo import OrpoSettings
 from kamerton.objectives.simpo import SimpoSettings
 from kamerton.training.loop import train
 from kamerton.training.memory import recompute_blocks
-from kamerton.training.rows import make_row, num_labelled, num_tokens
+from kamerton.training.rows import make_row, num_labelled
 from kamerton.training.scoring import add_gradient, logprobs_of, measure, reference_sums
 from kamerton.training.settings import TrainSettings
 from kamerton.training.task import Task

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from kamerton.adapters.targets import ends_with, layer_numbers
 from kamerton.core.errors import AdapterError
 from kamerton.core.settings import suggestion
-from kamerton.models.base import Base, decoder_blocks
+from kamerton.models.base import Base
+from kamerton.models.blocks import decoder_blocks
 from kamerton.models.linear import is_linear, linear_size
 
 __all__ = ["Sublayer", "named_places", "sublayer_ends", "width_of"]

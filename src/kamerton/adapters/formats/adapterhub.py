@@ -24,7 +24,8 @@ from kamerton.adapters.bottleneck.bottleneck import Bottleneck, BottleneckSettin
 from kamerton.adapters.bottleneck.places import sublayer_ends
 from kamerton.adapters.stored import json_bytes, read_json, read_tensors, tensor_bytes
 from kamerton.core.errors import AdapterError, SettingsError
-from kamerton.models.base import Base, decoder_blocks
+from kamerton.models.base import Base
+from kamerton.models.blocks import decoder_blocks
 
 __all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "read_adapterhub", "write_adapterhub"]
 

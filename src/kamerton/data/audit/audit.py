@@ -10,10 +10,10 @@ import numpy as np
 from kamerton.data.audit.concerns import warnings_of
 from kamerton.data.audit.duplicates import (
     Report,
-    counted,
     find_contradictions,
     find_duplicates,
     find_leakage,
+    reported,
 )
 from kamerton.data.audit.findings import Audit, Count, Quantiles
 from kamerton.data.audit.languages import language_guesser
@@ -58,7 +58,7 @@ def audit(
     """
     examples = loaded.examples
     seen = _Seen(len(examples))
-    for example in counted(examples, "examining", report):
+    for example in reported(examples, "examining", report):
         seen.add(example)
     duplicates = find_duplicates(examples, report)
     contradictions = find_contradictions(examples, report)

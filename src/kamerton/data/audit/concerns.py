@@ -117,7 +117,7 @@ def _of_answers(found: Audit) -> Iterator[str]:
             f"'null' or '#N/A', the first at {found.empty_words.places[0]}: are these empty cells?"
         )
     if found.contradictions.number:
-        # Of pairs and of feedback only what is judged both ways contradicts.
+        # Pairs and feedback contradict each other only where one answer is judged both ways.
         one, many, what = {
             "preference": ("pair stands", "pairs stand", "the other way round in another row"),
             "feedback": ("answer is", "answers are", "liked in one row and disliked in another"),

@@ -29,10 +29,10 @@ __all__ = [
     "Duplicates",
     "Leakage",
     "Report",
-    "counted",
     "find_contradictions",
     "find_duplicates",
     "find_leakage",
+    "reported",
 ]
 
 NEAR_LIMIT = 1_000_000
@@ -97,7 +97,7 @@ def find_duplicates(examples: Sequence[Example], report: Report | None = None) -
     """
     texts = _Texts(len(examples))
     labelled = np.zeros(len(examples), np.uint64)
-    for i, example in enumerate(counted(examples, "finding duplicates", report)):
+    for i, example in enumerate(reported(examples, "finding duplicates", report)):
         text = normal_text(whole_text(example))
         texts.add(text)
         labelled[i] = _key(text, repr(label_of(example)))
@@ -128,7 +128,7 @@ def find_leakage(
     """
     texts = _Texts(len(train) + len(holdout))
     for part in (train, holdout):
-        for example in counted(part, "looking for leakage", report):
+        for example in reported(part, "looking for leakage", report):
             texts.add(_asked(example))
     first = _first_equal(texts.keys)
     count = len(train)
@@ -157,7 +157,7 @@ def find_contradictions(
         several last answers, feedback of one answer that is good and bad, pairs that are reversed.
     """
     keys = np.zeros((len(examples), 2), np.uint64)
-    for i, example in enumerate(counted(examples, "comparing answers", report)):
+    for i, example in enumerate(reported(examples, "comparing answers", report)):
         question, answer = _judgement(example)
         # Without a question nothing can contradict: such examples get a key of their own.
         keys[i] = _key(question or f"\0{i}"), _key(answer)
@@ -167,7 +167,7 @@ def find_contradictions(
     )
 
 
-def counted(examples: Sequence[Example], task: str, report: Report | None) -> Iterator[Example]:
+def reported(examples: Sequence[Example], task: str, report: Report | None) -> Iterator[Example]:
     """Report how far a loop over examples is.
 
     Args:

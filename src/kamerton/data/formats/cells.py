@@ -5,15 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from kamerton.data.formats.messages import Unusable, decoded
-from kamerton.data.formats.speakers import is_role
+from kamerton.data.formats.speakers import ROLE_KEYS, is_role
 
 __all__ = ["stored_turns"]
 
 # A list or an object that begins with a quoted key; keys may stand in any order.
 _OBJECTS = re.compile(r"""\s*(\[\s*['"]?\s*)?\{\s*\\?['"]""")
-_ROLE = re.compile(r"""\\?['"](?:role|from|speaker|author)\\?['"]\s*:""")
+_ROLE = re.compile(rf"""\\?['"](?:{"|".join(ROLE_KEYS)})\\?['"]\s*:""")
 _STYLES = (("role", "content"), ("from", "value"))
-_ROLE_KEYS = ("role", "from", "speaker", "author")
 _SAID_KEYS = ("content", "value", "text", "utterance", "phrase", "tool_calls", "function_call")
 
 
@@ -51,7 +50,7 @@ def _is_turn(value: Any) -> bool:
     if any(set(style) <= value.keys() for style in _STYLES):
         return True
     # Others may be any data, such as mails: only a known speaker makes turns of them.
-    speaker = next((value[key] for key in _ROLE_KEYS if value.get(key) is not None), None)
+    speaker = next((value[key] for key in ROLE_KEYS if value.get(key) is not None), None)
     return is_role(speaker) and any(key in value for key in _SAID_KEYS)
 
 

@@ -11,7 +11,15 @@ from typing import Any
 from kamerton.core.errors import DataError
 from kamerton.data.values import value_at
 
-__all__ = ["CONTENT_KEYS", "EVERYONE_ELSE", "IGNORED", "Speakers", "is_role", "is_service"]
+__all__ = [
+    "CONTENT_KEYS",
+    "EVERYONE_ELSE",
+    "IGNORED",
+    "ROLE_KEYS",
+    "Speakers",
+    "is_role",
+    "is_service",
+]
 
 EVERYONE_ELSE = "*"
 """Stands in `data.roles` for all speakers that are not named."""
@@ -27,32 +35,14 @@ _WORDS = {
     "user": (
         *("user", "human", "customer", "client", "prompter", "end-user", "end user", "enduser"),
         *("requester", "visitor", "buyer", "shopper", "caller", "contact", "lead", "incoming"),
-        *(
-            "inbound",
-            "in",
-            "пользователь",
-            "клиент",
-            "покупатель",
-            "заказчик",
-            "посетитель",
-            "абонент",
-        ),
-        *("гость", "заявитель", "входящее"),
+        *("inbound", "in", "пользователь", "клиент", "покупатель", "заказчик", "посетитель"),
+        *("абонент", "гость", "заявитель", "входящее"),
     ),
     "assistant": (
         *("assistant", "gpt", "chatgpt", "model", "bot", "chatbot", "ai", "agent", "operator"),
         *("support", "support agent", "helpdesk", "representative", "consultant", "manager"),
-        *(
-            "admin",
-            "teammate",
-            "seller",
-            "outgoing",
-            "outbound",
-            "out",
-            "ассистент",
-            "оператор",
-            "бот",
-        ),
+        *("admin", "teammate", "seller", "outgoing", "outbound", "out"),
+        *("ассистент", "оператор", "бот"),
         *("поддержка", "служба поддержки", "техподдержка", "менеджер", "консультант"),
         *("специалист", "сотрудник", "администратор", "продавец", "исходящее"),
     ),
@@ -60,7 +50,9 @@ _WORDS = {
     "tool_call": ("tool_call", "function_call"),
 }
 _ROLE_OF = {word: role for role, words in _WORDS.items() for word in words}
-_ROLE_KEYS = ("role", "from", "speaker", "author")
+ROLE_KEYS = ("role", "from", "speaker", "author")
+"""Keys of a turn that may hold who speaks."""
+
 # Names of logs; they count where the turn has a text as well.
 _LOG_ROLE_KEYS = (
     *("sender", "sender_type", "author_type", "direction", "user", "from_id", "author_id"),
@@ -244,7 +236,7 @@ class Speakers:
         if self._role_column:
             return [self._role_column]
         # Tables fill the keys that other turns have with null.
-        keys = [key for key in _ROLE_KEYS if turn.get(key) is not None]
+        keys = [key for key in ROLE_KEYS if turn.get(key) is not None]
         if "role" in keys:
             return ["role"]
         if self.said(turn)[1] is not None:

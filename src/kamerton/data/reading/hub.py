@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kamerton.core.errors import DataError, MissingExtraError
+from kamerton.core.wording import first_line
 from kamerton.data.examples import Place
 from kamerton.data.rows import ReportBytes, Row
 from kamerton.data.values import plain_value
@@ -108,8 +109,7 @@ def _stream(source: HubSource) -> Iterable[Mapping[str, Any]]:
 
 
 def _failed(source: HubSource, error: Exception) -> DataError:
-    lines = str(error).splitlines() or [type(error).__name__]
     return DataError(
-        f"{source}: cannot be read from the Hub: {lines[0]}",
+        f"{source}: cannot be read from the Hub: {first_line(error)}",
         hint="check the id, the split and the network; 'hub:owner/name@config:split' names all",
     )

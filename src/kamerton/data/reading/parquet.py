@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kamerton.core.errors import DataError, MissingExtraError
+from kamerton.core.wording import first_line
 from kamerton.data.examples import Place
 from kamerton.data.reading.text_files import is_gzip, open_bytes
 from kamerton.data.rows import ReportBytes, Row
@@ -70,5 +71,4 @@ def read_parquet(path: Path, name: str, report: ReportBytes | None) -> Iterator[
 
 
 def _damaged(name: str, error: Exception) -> DataError:
-    lines = str(error).splitlines() or [type(error).__name__]
-    return DataError(f"{name}: cannot be read as Parquet: {lines[0]}")
+    return DataError(f"{name}: cannot be read as Parquet: {first_line(error)}")

@@ -6,12 +6,12 @@ from functools import partial
 from typing import Any, Literal
 
 from kamerton.core.errors import RenderingError
-from kamerton.core.files import hash_json
 from kamerton.data.rendering.chats import ReasoningKey, Traits
 from kamerton.data.rendering.templates import (
     Tokenizer,
     has_generation_markers,
     has_own_template,
+    template_hash,
     template_of,
     tokenizer_hash,
     writes_date,
@@ -202,7 +202,7 @@ def find_facts(writer: ChatWriter, vocab_size: int | None) -> RenderFacts:
         tools=traits.tools and traits.calls is not None,
         merges_neighbours=not traits.repeats,
         thinking=_thinking(turn.prompt),
-        template_hash=hash_json(template_of(tokenizer)),
+        template_hash=template_hash(tokenizer),
         tokenizer_hash=tokenizer_hash(tokenizer),
         bos_in_turns=bos != "none" and _begins_turns(writer, str(tokenizer.bos_token)),
     )

@@ -33,6 +33,7 @@ __all__ = [
     "RenderedPrompt",
     "Trainable",
     "chat_of",
+    "num_tokens",
     "untrained",
 ]
 
@@ -282,6 +283,19 @@ class RenderedGroup:
 
 Trainable = Rendered | RenderedPair | RenderedFeedback | RenderedPrompt | RenderedGroup
 """What a step of training is made of: one text, or one prompt with several answers."""
+
+
+def num_tokens(example: Trainable) -> int:
+    """Count the tokens of an example that are computed.
+
+    Args:
+        example: One.
+
+    Returns:
+        Tokens, those of a shared prompt once.
+    """
+    own = sum(len(row.ids) - example.num_prompt for row in example.answers)
+    return example.num_prompt + own
 
 
 def chat_of(example: Example) -> tuple[tuple[Message, ...], Tools]:

@@ -33,6 +33,7 @@ from kamerton.data.examples import (
     PreferenceExample,
     TextExample,
 )
+from kamerton.data.identity import single_text
 from kamerton.data.rendering.answers import AnswerMarks, AnswerReader, split_reasoning
 from kamerton.data.rendering.assembly import Assembler, Assembly, TrainOn
 from kamerton.data.rendering.chats import changes_of
@@ -509,8 +510,8 @@ def _refuse_tools(tools: Tools) -> None:
 
 
 def _only_text(answer: Sequence[Message]) -> str:
-    text = answer[0].get("content")
-    if len(answer) != 1 or not isinstance(text, str) or answer[0].get("tool_calls"):
+    text = single_text(answer)
+    if text is None:
         raise RenderingError("answers of a pair must be one text each to be judged")
     return split_reasoning(text).text
 

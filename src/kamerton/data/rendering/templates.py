@@ -15,6 +15,7 @@ __all__ = [
     "has_generation_markers",
     "has_own_template",
     "reads_argument",
+    "template_hash",
     "template_of",
     "templates_of",
     "tokenizer_hash",
@@ -210,6 +211,18 @@ def has_generation_markers(template: str) -> bool:
         True when it has a `{% generation %}` block.
     """
     return re.search(r"\{%-?\s*generation\s*-?%\}", template) is not None
+
+
+def template_hash(tokenizer: Tokenizer) -> str:
+    """Hash the chat template that renders a tokenizer's chats.
+
+    Args:
+        tokenizer: A Transformers tokenizer.
+
+    Returns:
+        SHA-256 in hex.
+    """
+    return hash_json(template_of(tokenizer))
 
 
 def tokenizer_hash(tokenizer: Any) -> str:

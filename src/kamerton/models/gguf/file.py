@@ -19,6 +19,7 @@ from torch import Tensor
 from kamerton.core.errors import MissingExtraError, ModelError
 from kamerton.models.gguf.tokenizer import add_tokenizer
 from kamerton.models.linear import is_linear, is_transposed
+from kamerton.models.quiet import quieten_transformers
 
 __all__ = [
     "GgufDType",
@@ -118,10 +119,9 @@ def read_gguf_model(path: Path, config: Any) -> Any:
         MissingExtraError: If the `gguf` package is missing.
     """
     from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
 
     gguf_package()
-    logging.disable_progress_bar()
+    quieten_transformers()
     # Its progress bar heeds no setting.
     with redirect_stderr(io.StringIO()):
         model: Any = AutoModelForCausalLM.from_pretrained(

@@ -14,8 +14,10 @@ import torch
 
 from kamerton.core.errors import ModelError
 from kamerton.core.files import atomic_folder, cache_folder, hash_large_file
+from kamerton.core.wording import first_line
 from kamerton.models.gguf.file import gguf_package
 from kamerton.models.quantise import count_parameters
+from kamerton.models.quiet import quieten_transformers
 
 __all__ = ["SOURCE_FILE", "unpack_gguf", "unpacked_folder"]
 
@@ -79,9 +81,8 @@ def unpack_gguf(file: Path) -> Path:
     try:
         model, tokenizer = _read(file, gguf.GGUFReader(file))
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, NotImplementedError) as error:
-        words = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
-            f"base: {file.name} cannot be read: {words}",
+            f"base: {file.name} cannot be read: {first_line(error)}",
             hint="take the original weights from the Hub instead: the file's card names them",
         ) from error
     source = {"file": file.name, "sha256": hash_large_file(file), "dtype": str(model.dtype)}
@@ -94,10 +95,8 @@ def unpack_gguf(file: Path) -> Path:
 
 def _read(file: Path, reader: Any) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    quieten_transformers()
     sizes = {t.name: int(t.n_elements) for t in reader.tensors if t.name != _ROTATION}
     dtype = torch.float32 if 4 * sum(sizes.values()) <= _FP32_BYTES else torch.bfloat16
     # The reader's progress bar heeds no setting.

@@ -13,8 +13,9 @@ from kamerton.data.examples import (
     PreferenceExample,
     TextExample,
 )
+from kamerton.data.rendering.rendered import num_tokens
 from kamerton.prompting.prompt import Prompt
-from kamerton.training.rows import make_row, num_labelled, num_tokens
+from kamerton.training.rows import make_row, num_labelled
 from tests.unit.data.rendering.cases import CASES
 from tests.unit.data.rendering.chats import CHAT, PLACE, chat, message, renderer_of
 

@@ -15,9 +15,9 @@ from kamerton.core.errors import DataError
 from kamerton.core.events import Notice
 from kamerton.data.examples import Place
 from kamerton.data.rendering.rendered import Rendered
+from kamerton.data.rendering.unknown import say_unknown
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import make_variant
-from kamerton.flows.unknown import say_unknown
 from kamerton.flows.workspace import Workspace
 from tests.e2e.project import make_project
 from tests.shapes import tiny_base

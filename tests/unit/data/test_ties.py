@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from kamerton.core.events import Event, Notice
-from kamerton.data.dataset import prepare
+from kamerton.data.prepared import prepare
 from kamerton.data.settings import DataSettings
-from kamerton.flows.ties import say_ties
+from kamerton.data.ties import say_ties
 
 
 def said(folder: Path, rows: list[dict[str, str]], **settings: object) -> list[str]:

@@ -1,8 +1,9 @@
-"""What is said about rows that hang together, so that no share of them can be kept aside."""
+"""Notices about rows that belong together, so that no share of them can be kept aside."""
 
 from kamerton.core.events import Notice, Sink
-from kamerton.data.dataset import Prepared, divide
+from kamerton.core.wording import counted
 from kamerton.data.identity import input_text
+from kamerton.data.prepared import Prepared, divide
 from kamerton.data.settings import DataSettings
 from kamerton.data.split import tied
 
@@ -45,12 +46,8 @@ def say_ties(examples: Prepared, settings: DataSettings, sink: Sink) -> None:
         return
     first = rows[found.first]
     text = input_text(first)[:_SHOWN_CHARACTERS]
-    plural = "s" * (found.num_groups != 1)
-    of = (
-        f" of {found.num_groups} group{plural}, such as '{first.group}',"
-        if found.num_groups
-        else ""
-    )
+    groups = counted(found.num_groups, "group")
+    of = f" of {groups}, such as '{first.group}'," if found.num_groups else ""
     sink(
         Notice(
             f"{found.num_rows} of {len(rows)} rows{of} hang together by their group or an equal "

@@ -1,0 +1,33 @@
+"""How many tokens a model can see."""
+
+from typing import Any
+
+from kamerton.models.base import Base
+
+__all__ = ["context_of", "room_of"]
+
+
+def context_of(config: Any) -> int | None:
+    """Read how many tokens a model can see.
+
+    Args:
+        config: Its Transformers configuration.
+
+    Returns:
+        The length of its context; None when its configuration does not say.
+    """
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return int(limit) if limit else None
+
+
+def room_of(base: Base) -> int | None:
+    """Say how many tokens a base can see besides its virtual ones.
+
+    Args:
+        base: With whatever adapter is attached.
+
+    Returns:
+        Prompt and answer together; None when its configuration does not say.
+    """
+    context = context_of(base.model.config)
+    return None if context is None else context - base.num_virtual

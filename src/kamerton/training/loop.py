@@ -44,6 +44,7 @@ from kamerton.training.checkpoint import (
     restore_optimiser,
     save_checkpoint,
 )
+from kamerton.training.defaults import resolve
 from kamerton.training.forecast import Pace, is_known, peak_bytes, seconds_left
 from kamerton.training.memory import (
     blocks_to_recompute,
@@ -110,10 +111,13 @@ class _Run:
 
     def __init__(self, task: Task, sink: Sink) -> None:
         self.task, self.sink = task, sink
-        self.settings = task.settings
         self.parameters = dict(task.adapter.parameters())
         self._count = num_tokens if task.rollouts is None else task.rollouts.num_tokens
         self._lengths = [self._count(example) for example in task.train]
+        self._chosen = resolve(
+            task.settings, self._lengths, task.auto_rate, online=task.rollouts is not None
+        )
+        self.settings = self._chosen.settings
         self.plan = plan_run(self._lengths, self.settings)
         self.optimiser = make_optimiser(task.adapter, self.settings)
         self.best = BestWeights(task.folder)
@@ -136,16 +140,8 @@ class _Run:
         due = self.counters.step in ends and self.counters.measured < self.counters.step
         if resumed and not due and (self.counters.step == len(self.plan) or self._given_up()):
             self.sink(Notice("this run is finished: nothing is left to train"))
-        elif not resumed and len(self.plan) < _FEW_STEPS:
-            few = len(self.plan)
-            steps = f"{few} optimiser steps teach" if few > 1 else "1 optimiser step teaches"
-            self.sink(
-                Notice(
-                    f"{steps} little: raise train.epochs, or lower "
-                    f"train.tokens_per_step ({self.settings.tokens_per_step:,})",
-                    "warning",
-                )
-            )
+        elif not resumed:
+            self._say_chosen()
         recompute_blocks(self.task.base, self.counters.recomputed_blocks)
         if self.settings.compile:
             self.sink(Notice("compiling the decoder blocks in the first steps, about a minute"))
@@ -190,6 +186,20 @@ class _Run:
         measured = times * sum(map(self._count, self.task.holdout))
         left = seconds_left(self.paces, to_come, measured)
         self.sink(Forecast(step, left, peak_bytes(self.task.base.device)))
+
+    def _say_chosen(self) -> None:
+        """Say what "auto" became, and warn of a run that is too short to teach."""
+        for reason in self._chosen.reasons:
+            self.sink(Notice(reason))
+        few, better = len(self.plan), self._chosen.better_batch
+        if better:
+            more = f"train.tokens_per_step is {self.settings.batch_tokens:,}, try {better:,}"
+        elif few < _FEW_STEPS:
+            more = "raise train.max_steps" if self.settings.max_steps else "raise train.epochs"
+        else:
+            return
+        steps = f"{few} optimiser steps teach" if few > 1 else "1 optimiser step teaches"
+        self.sink(Notice(f"{steps} little: {more}", "warning"))
 
     def _measured_at(self) -> set[int]:
         """Steps after which the holdout is measured: every so many, or the ends of epochs."""
@@ -253,7 +263,7 @@ class _Run:
             check_reference(base, row, [self.task.references[0][index] for index in few])
         per_token = saved_bytes_per_token(base, row)
         longest = max(self._lengths)
-        per_row = max(longest, min(settings.tokens_per_row, settings.tokens_per_step))
+        per_row = max(longest, min(settings.tokens_per_row, settings.batch_tokens))
         recomputed = self._blocks_to_recompute(per_token, per_row, facts)
         self.counters = replace(
             self.counters,

@@ -28,8 +28,8 @@ from tests.shapes import VOCABULARY, tiny_base
 FILE = Path(__file__).with_name("curves.json")
 RUNS = ("llama-lora", "gemma3-lora", "gpt2-full", "llama-dora")
 SETTINGS = TrainSettings(
-    epochs=3, tokens_per_step=120, tokens_per_row=50, learning_rate=2e-3, weight_decay=0.01,
-    threads=1, seed=7, checkpoint_every_s=1e9,
+    epochs=3, tokens_per_step=120, tokens_per_row=50, learning_rate=2e-3, warmup=0.03,
+    weight_decay=0.01, threads=1, seed=7, checkpoint_every_s=1e9,
 )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from kamerton.objectives.objective import Online
 from kamerton.objectives.online import CheckReward, OnlineSettings
 from kamerton.objectives.ppo import PpoSettings, PpoValue
 from kamerton.store.variants import Variant
+from kamerton.training.defaults import MOST_TOKENS
 from kamerton.training.rollouts import Critic, Rollouts, Visit, at_start, tokens_with_answers
 
 __all__ = ["examine_online", "make_rollouts", "reference_of"]
@@ -112,11 +113,13 @@ def _examine_room(
             )
         )
     needed = max(tokens_with_answers(prompt, settings, base) for prompt in prompts)
-    if needed > recipe.train.tokens_per_step:
+    batch = recipe.train.tokens_per_step
+    batch = MOST_TOKENS if batch == "auto" else batch
+    if needed > batch:
         sink(
             Notice(
                 f"a question with its answers takes up to {needed:,} tokens, and a step has "
-                f"train.tokens_per_step = {recipe.train.tokens_per_step:,}: one question a step, "
+                f"train.tokens_per_step = {batch:,}: one question a step, "
                 "which is a noisy step",
                 "warning",
             )

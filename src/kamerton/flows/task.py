@@ -38,6 +38,7 @@ from kamerton.objectives.online import OnlineSettings
 from kamerton.objectives.reward import RewardSettings
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.variants import Variant
+from kamerton.training.defaults import auto_learning_rate
 from kamerton.training.rollouts import Distance
 from kamerton.training.task import Task
 
@@ -143,6 +144,15 @@ def make_task(
         starts_as_reference=start is not None or adapter.capabilities.identity_at_start,
         rollouts=rollouts,
         distance=distance,
+        auto_rate=_auto_rate(recipe, base),
+    )
+
+
+def _auto_rate(recipe: Recipe, base: Base) -> tuple[float, str]:
+    config = base.model.config.get_text_config()
+    width = int(base.model.get_input_embeddings().weight.shape[1])
+    return auto_learning_rate(
+        recipe.adapter.kind, recipe.objective.kind, width, str(config.model_type)
     )
 
 

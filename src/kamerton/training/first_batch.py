@@ -112,7 +112,7 @@ def memory_needs(task: Task, row: Row, longest: int) -> MemoryNeeds:
     base, settings = task.base, task.settings
     return MemoryNeeds(
         bytes_per_token=saved_bytes_per_token(base, row),
-        tokens_per_row=max(longest, min(settings.tokens_per_row, settings.tokens_per_step)),
+        tokens_per_row=max(longest, min(settings.tokens_per_row, settings.batch_tokens)),
         optimiser_bytes=optimiser_bytes(
             task.adapter.parameters().values(), settings, base.device.type
         ),

@@ -46,6 +46,7 @@ from kamerton.training.checkpoint import (
     restore_optimiser,
     save_checkpoint,
 )
+from kamerton.training.defaults import resolve
 from kamerton.training.first_batch import (
     LESS_STATE,
     check_batch,
@@ -111,11 +112,15 @@ class _Run:
     """The state of a run while it runs."""
 
     def __init__(self, task: Task, sink: Sink) -> None:
-        self.task, self.sink = task, sink
-        self.settings = task.settings
+        self.sink = sink
         self.parameters = dict(task.adapter.parameters())
         self._count = num_tokens if task.rollouts is None else task.rollouts.num_tokens
         self._lengths = [self._count(example) for example in task.train]
+        self._chosen = resolve(
+            task.settings, self._lengths, task.auto_rate, online=task.rollouts is not None
+        )
+        self.settings = self._chosen.settings
+        self.task = replace(task, settings=self.settings)
         self.plan = plan_run(self._lengths, self.settings)
         self.optimiser = make_optimiser(task.adapter, self.settings)
         self.best = BestWeights(task.folder)
@@ -138,15 +143,8 @@ class _Run:
         due = self.counters.step in ends and self.counters.measured < self.counters.step
         if resumed and not due and (self.counters.step == len(self.plan) or self._given_up()):
             self.sink(FINISHED)
-        elif not resumed and len(self.plan) < _FEW_STEPS:
-            steps = counted(len(self.plan), "optimiser step teaches", "optimiser steps teach")
-            self.sink(
-                Notice(
-                    f"{steps} little: raise train.epochs, or lower "
-                    f"train.tokens_per_step ({self.settings.tokens_per_step:,})",
-                    "warning",
-                )
-            )
+        elif not resumed:
+            self._say_chosen()
         recompute_blocks(self.task.base, self.counters.recomputed_blocks)
         if self.settings.compile:
             self.sink(Notice("compiling the decoder blocks in the first steps, about a minute"))
@@ -191,6 +189,20 @@ class _Run:
         measured = times * sum(map(self._count, self.task.holdout))
         left = seconds_left(self.paces, to_come, measured)
         self.sink(Forecast(step, left, peak_bytes(self.task.base.device)))
+
+    def _say_chosen(self) -> None:
+        """Say what "auto" became, and warn of a run that is too short to teach."""
+        for reason in self._chosen.reasons:
+            self.sink(Notice(reason))
+        few, better = len(self.plan), self._chosen.better_batch
+        if better:
+            more = f"train.tokens_per_step is {self.settings.batch_tokens:,}, try {better:,}"
+        elif few < _FEW_STEPS:
+            more = "raise train.max_steps" if self.settings.max_steps else "raise train.epochs"
+        else:
+            return
+        steps = counted(few, "optimiser step teaches", "optimiser steps teach")
+        self.sink(Notice(f"{steps} little: {more}", "warning"))
 
     def _measured_at(self) -> set[int]:
         """Steps after which the holdout is measured: every so many, or the ends of epochs."""

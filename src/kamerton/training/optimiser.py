@@ -36,7 +36,7 @@ def make_optimiser(adapter: Adapter, settings: TrainSettings) -> torch.optim.Opt
     if settings.optimiser == "adamw":
         return torch.optim.AdamW(
             groups,
-            lr=settings.learning_rate,
+            lr=settings.peak_rate,
             betas=betas,
             weight_decay=settings.weight_decay,
             fused=True,
@@ -44,7 +44,7 @@ def make_optimiser(adapter: Adapter, settings: TrainSettings) -> torch.optim.Opt
     if settings.optimiser == "apollo":
         return Apollo(
             groups,
-            lr=settings.learning_rate,
+            lr=settings.peak_rate,
             betas=betas,
             weight_decay=settings.weight_decay,
             rank=settings.state_rank,
@@ -67,7 +67,7 @@ def make_optimiser(adapter: Adapter, settings: TrainSettings) -> torch.optim.Opt
     # Blockwise states of 8 bits (arXiv 2110.02861); tensors below 4096 numbers keep 32.
     made = AdamW8bit if settings.optimiser == "adamw-8bit" else PagedAdamW8bit
     optimiser: torch.optim.Optimizer = made(
-        groups, lr=settings.learning_rate, betas=betas, weight_decay=settings.weight_decay
+        groups, lr=settings.peak_rate, betas=betas, weight_decay=settings.weight_decay
     )
     return optimiser
 

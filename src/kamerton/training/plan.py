@@ -47,7 +47,7 @@ def plan_epoch(lengths: Sequence[int], settings: TrainSettings, epoch: int) -> l
     for example in order:
         if not steps or lengths[example] > room:
             steps.append([])
-            room = settings.tokens_per_step
+            room = settings.batch_tokens
         steps[-1].append(example)
         room -= lengths[example]
     return steps
@@ -110,12 +110,12 @@ def learning_rate_at(step: int, num_steps: int, settings: TrainSettings) -> floa
     Returns:
         The learning rate, above 0.
     """
-    num_warmup = ceil(settings.warmup * num_steps)
+    num_warmup = ceil(settings.warmup_share * num_steps)
     if step < num_warmup:
-        return settings.learning_rate * (step + 1) / (num_warmup + 1)
+        return settings.peak_rate * (step + 1) / (num_warmup + 1)
     progress = (step - num_warmup) / max(1, num_steps - num_warmup)
     if settings.schedule == "cosine":
-        return settings.learning_rate * (1 + cos(pi * progress)) / 2
+        return settings.peak_rate * (1 + cos(pi * progress)) / 2
     if settings.schedule == "linear":
-        return settings.learning_rate * (1 - progress)
-    return settings.learning_rate
+        return settings.peak_rate * (1 - progress)
+    return settings.peak_rate

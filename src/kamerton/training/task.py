@@ -33,6 +33,7 @@ class Task:
         starts_as_reference: Whether the model before the first step is the reference.
         rollouts: Where the examples are prompts that the model answers itself.
         distance: Says how far the model went, where a reference should hold it.
+        auto_rate: What `learning_rate = "auto"` means here, and why.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Task:
     starts_as_reference: bool = True
     rollouts: Rollouts | None = None
     distance: Distance | None = None
+    auto_rate: tuple[float, str] = (2e-4, "usual for LoRA")
 
     def measure(self, tokens_per_row: int = 4096) -> tuple[float, dict[str, float]]:
         """Measure the model as it is on the holdout.

@@ -20,7 +20,7 @@ from tests.shapes import tiny_base
 from tests.unit.training.test_loop import examples
 
 SETTINGS = TrainSettings(
-    epochs=2, tokens_per_step=64, learning_rate=3e-3, threads=1, checkpoint_every_s=0
+    epochs=2, tokens_per_step=64, learning_rate=3e-3, warmup=0.03, threads=1, checkpoint_every_s=0
 )
 
 
@@ -56,7 +56,7 @@ def state_bytes(optimiser: torch.optim.Optimizer) -> int:
 
 def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes.optim.adamw", None)
-    settings = TrainSettings(optimiser="adamw-8bit")
+    settings = TrainSettings(optimiser="adamw-8bit", learning_rate=2e-4)
     with pytest.raises(MissingExtraError, match=r"train\.optimiser = .adamw-8bit") as caught:
         make_optimiser(attach_full(tiny_base("llama")), settings)
     assert "kamerton[bitsandbytes]" in str(caught.value.hint)
@@ -83,7 +83,7 @@ def test_eight_bit_states_are_small() -> None:
     bits = {}
     for name in ("adamw", "adamw-8bit"):
         full = attach_full(tiny_base("llama"))
-        optimiser = make_optimiser(full, TrainSettings(optimiser=name))
+        optimiser = make_optimiser(full, TrainSettings(optimiser=name, learning_rate=2e-4))
         for parameter in full.parameters().values():
             parameter.grad = torch.ones_like(parameter)
         optimiser.step()
@@ -99,7 +99,7 @@ def test_gradients_and_states_are_predicted(name: str) -> None:
         pytest.importorskip("bitsandbytes")
     full = attach_full(tiny_base("llama"))
     parameters = list(full.parameters().values())
-    settings = TrainSettings(optimiser=name, state_rank=8)
+    settings = TrainSettings(optimiser=name, state_rank=8, learning_rate=2e-4)
     optimiser = make_optimiser(full, settings)
     for parameter in parameters:
         parameter.grad = torch.ones_like(parameter)
@@ -191,7 +191,9 @@ def test_apollo_learns_with_little_and_resumes_exactly(tmp_path: Path) -> None:
     in_two = trained(tmp_path / "two", "apollo", stop_after=2)
     assert all(torch.equal(in_two[name], whole[name]) for name in whole)
     full = attach_full(tiny_base("llama"))
-    optimiser = make_optimiser(full, TrainSettings(optimiser="apollo", state_rank=4))
+    optimiser = make_optimiser(
+        full, TrainSettings(optimiser="apollo", state_rank=4, learning_rate=2e-4)
+    )
     for parameter in full.parameters().values():
         parameter.grad = torch.ones_like(parameter)
     optimiser.step()

@@ -66,7 +66,8 @@ class Assembler:
         Args:
             messages: With at least one answer that is to be trained; `weight` 0 leaves one out.
             tools: Schemas.
-            train_on: Every answer, the last one, or all text up to the last one.
+            train_on: Every answer, the last one, or all text up to the last one but the answers
+                that are left out.
 
         Yields:
             The row of the last answer with all earlier ones that stand in it as they would be
@@ -91,7 +92,10 @@ class Assembler:
             places[wanted[-1]] = (len(ids), len(ids) + len(answer))
             ids = self._checked(ids + answer)
             trained = [places[index] for index in wanted if index in places]
-            yield Assembly(ids, [(1, len(ids))] if train_on == "all" else trained)
+            if train_on == "all":
+                left_out = [place for i, place in places.items() if chat[i].get("weight") == 0]
+                trained = _all_but(left_out, len(ids))
+            yield Assembly(ids, trained)
             wanted = [index for index in wanted if index not in places]
 
     def prompt(self, messages: Chat, tools: Tools) -> list[int]:
@@ -199,3 +203,12 @@ class Assembler:
 def _answers(chat: Sequence[Mapping[str, Any]]) -> list[int]:
     """Find the answers; one that opens the chat has no prompt and is none."""
     return [i for i, message in enumerate(chat) if message["role"] == "assistant" and i > 0]
+
+
+def _all_but(left_out: Sequence[tuple[int, int]], stop: int) -> list[tuple[int, int]]:
+    """List the spans of a row that are left when some are taken out; nothing predicts the first."""
+    spans, start = [], 1
+    for first, end in sorted(left_out):
+        spans.append((start, first))
+        start = end
+    return [(a, b) for a, b in [*spans, (start, stop)] if a < b]

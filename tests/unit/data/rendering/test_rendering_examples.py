@@ -34,6 +34,16 @@ def test_weight_zero_leaves_an_answer_out() -> None:
     assert trained_texts(renderer, renderer.render(chat(messages))) == ["Тоже 🙂<|im_end|>"]
 
 
+def test_weight_zero_leaves_an_answer_out_where_all_text_is_trained() -> None:
+    renderer = renderer_of("chatml", train_on="all")
+    marked = [{**CHAT[2], "weight": 0} if i == 2 else message for i, message in enumerate(CHAT)]
+    whole, row = renderer.render(chat(CHAT)), renderer.render(chat(marked))
+    assert np.array_equal(whole.ids, row.ids)
+    left_out = whole.ids[whole.trained & ~row.trained]
+    assert renderer.tokenizer.decode(left_out).startswith(str(CHAT[2]["content"]))
+    assert row.trained.sum() == whole.trained.sum() - len(left_out) > 0
+
+
 def test_text_after_the_last_answer_is_left_out() -> None:
     renderer = renderer_of("chatml")
     longer = renderer.render(chat([*CHAT, message("user", "Thanks!")]))

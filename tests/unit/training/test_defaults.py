@@ -1,0 +1,80 @@
+"""What "auto" becomes: rates by method and width, batches by data, warm-up by steps."""
+
+import pytest
+
+from kamerton.training.defaults import (
+    MOST_TOKENS,
+    auto_learning_rate,
+    auto_tokens_per_step,
+    auto_warmup,
+    resolve,
+)
+from kamerton.training.settings import TrainSettings
+
+RATE = (1.3e-3, "for lora")
+
+
+@pytest.mark.parametrize(
+    ("method", "objective", "width", "family", "rate"),
+    [
+        # tinker-cookbook's rule by hand: 5e-4 * (2000 / width) ^ exponent.
+        ("lora", "sft", 256, "llama", 2.5e-3),
+        ("lora", "sft", 576, "llama", 1.3e-3),
+        ("lora", "sft", 4096, "llama", 2.9e-4),
+        ("lora", "sft", 1024, "qwen3", 5.3e-4),
+        ("full", "sft", 4096, "llama", 2.9e-5),
+        ("prefix", "sft", 576, "llama", 0.1),
+        ("prefix", "sft", 4096, "qwen3", 0.1),
+        ("ia3", "sft", 576, "llama", 1e-2),
+        ("lora", "dpo", 4096, "llama", 5.7e-6),
+        ("lora", "grpo", 256, "llama", 9.8e-4),
+    ],
+)
+def test_rates(method: str, objective: str, width: int, family: str, rate: float) -> None:
+    found, source = auto_learning_rate(method, objective, width, family)
+    assert found == rate
+    assert method in source
+    assert (objective in source) == (objective != "sft")
+
+
+def test_small_data_get_small_batches() -> None:
+    assert auto_tokens_per_step([60] * 1000, 3) == 1800
+    assert auto_tokens_per_step([60] * 20, 3) == 240
+    assert auto_tokens_per_step([600] * 10_000, 3) == MOST_TOKENS
+
+
+@pytest.mark.parametrize(
+    ("steps", "share"), [(1000, 0.03), (100, 0.1), (50, 0.2), (10, 0.2), (0, 0.2)]
+)
+def test_warm_up_is_ten_steps_where_these_are_few(steps: int, share: float) -> None:
+    assert auto_warmup(steps) == pytest.approx(share)
+
+
+def test_numbers_stand_where_auto_was() -> None:
+    chosen = resolve(TrainSettings(), [60] * 1000, RATE, online=False)
+    assert chosen.settings.peak_rate == 1.3e-3
+    assert chosen.settings.batch_tokens == 1800
+    assert 0.09 < chosen.settings.warmup_share < 0.11
+    assert [reason.split(" = ")[0] for reason in chosen.reasons] == [
+        "train.learning_rate", "train.tokens_per_step", "train.warmup",
+    ]  # fmt: skip
+    assert chosen.better_batch == 0
+
+
+def test_what_the_recipe_says_stays() -> None:
+    own = TrainSettings(learning_rate=1e-4, tokens_per_step=500, warmup=0.0)
+    chosen = resolve(own, [60] * 1000, RATE, online=False)
+    assert chosen.settings == own
+    assert chosen.reasons == ()
+
+
+def test_a_batch_that_gives_few_steps_is_told_a_better_one() -> None:
+    large = TrainSettings(tokens_per_step=8192)
+    assert resolve(large, [60] * 1000, RATE, online=False).better_batch == 1800
+    short = TrainSettings(tokens_per_step=8192, max_steps=5)
+    assert resolve(short, [60] * 1000, RATE, online=False).better_batch == 0
+
+
+def test_own_answers_come_in_large_batches() -> None:
+    chosen = resolve(TrainSettings(), [60] * 20, RATE, online=True)
+    assert chosen.settings.batch_tokens == MOST_TOKENS

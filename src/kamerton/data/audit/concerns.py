@@ -18,6 +18,17 @@ _SMALL_LANGUAGE = 0.1
 _LONGER = 0.7
 _LONG_CHARACTERS = 50_000
 _NAMED = 5
+_JUDGES = {
+    "winner",
+    "better",
+    "best",
+    "preferred",
+    "preference",
+    "choice",
+    "verdict",
+    "vote",
+    "rank",
+}
 _SPEAKERS = {"role", "speaker", "author", "from"}
 
 
@@ -67,6 +78,10 @@ def _of_unused(found: Audit) -> Iterator[str]:
         yield f"nothing learns from the text in {_quoted(found.unused_prose)}"
     if found.unused_keys:
         yield f"nothing takes the keys {_quoted(tuple(found.unused_keys))} of turns"
+    judges = set(found.unused_columns) & _JUDGES
+    if found.format in ("preference", "ranking") and judges:
+        named = _quoted(sorted(judges))
+        yield f"nothing reads {named}: does it say that another answer is the better one?"
     if found.format == "text" and (said_by := set(found.unused_columns) & _SPEAKERS):
         yield (
             f"every row is a text of its own, but {_quoted(sorted(said_by))} says who speaks: "

@@ -304,6 +304,18 @@ def test_feedback(label, wanted):
         assert (example.prompt, example.completion, example.good) == ((Q,), (A,), good)
 
 
+@pytest.mark.parametrize("column", ["label", "feedback", "thumbs", "vote", "liked"])
+def test_a_column_of_thumbs_makes_feedback_under_its_usual_names(column):
+    example = parse({"prompt": "q", "completion": "a", column: "👎"})
+    assert isinstance(example, FeedbackExample)
+    assert example.good is False
+
+
+def test_a_column_of_remarks_makes_no_feedback():
+    example = parse({"prompt": "q", "completion": "a", "feedback": "Could be shorter."})
+    assert isinstance(example, ChatExample)
+
+
 def test_judged_answer_is_all_after_the_last_user_turn():
     call = {"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": {}}]}
     tool = {"role": "tool", "content": "r"}

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kamerton.core.errors import DataError
-from kamerton.data.values import value_at
+from kamerton.data.values import is_blank, value_at
 
 __all__ = ["CONTENT_KEYS", "EVERYONE_ELSE", "IGNORED", "Speakers", "is_role", "is_service"]
 
@@ -201,7 +201,7 @@ class Speakers:
         if turn.keys().isdisjoint(_DATE_KEYS):
             return ""
         said = self.said(turn)[1]
-        blank = said is None or said == [] or (isinstance(said, str) and not said.strip())
+        blank = said is None or said == [] or (isinstance(said, str) and is_blank(said))
         if blank:
             calls = turn.keys() & {"tool_calls", "function_call", "tool_call_id"}
             if not calls and self.who(turn)[2] not in ("tool", "tool_call", "system"):

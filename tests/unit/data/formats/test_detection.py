@@ -341,6 +341,12 @@ def test_classes_become_text(label, wanted):
     assert example == ClassificationExample(PLACE, "t", wanted)
 
 
+@pytest.mark.parametrize("answer", ["\N{THUMBS UP SIGN}", "\u202eabc\u202c", "."])
+def test_what_can_be_seen_is_an_answer(answer):
+    example = parse({"prompt": "q", "completion": answer})
+    assert example.messages[-1] == {"role": "assistant", "content": answer}
+
+
 def test_plain_text_keeps_other_columns():
     assert parse({"text": " t", "url": "u", "none": None}) == TextExample(
         PLACE, " t", extra={"url": "u"}
@@ -431,6 +437,17 @@ for _ in range(200):
             {"prompt": " ", "completion": "a"},
             "prompt: is empty",
         ),
+        (
+            {"prompt": "q", "completion": "a"},
+            {"prompt": "q", "completion": "\u00a0\u200b\ufeff"},
+            "completion: is empty",
+        ),
+        (
+            {"messages": [Q, A]},
+            {"messages": [Q, {**A, "content": "\u2060"}]},
+            "messages.1.content: the assistant turn is empty",
+        ),
+        ({"text": "t", "label": "x"}, {"text": "t", "label": "\u200e"}, "label: is empty"),
         (
             {"prompt": "q", "completion": "a"},
             {"prompt": "q", "completion": {"x": 1}},

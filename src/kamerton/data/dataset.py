@@ -11,6 +11,7 @@ from kamerton.core.errors import DataError
 from kamerton.data.examples import Example, Place
 from kamerton.data.formats.detection import Schema, detect_format, settle_schema
 from kamerton.data.formats.dialogues import dialogue_column
+from kamerton.data.formats.order import OldestFirst
 from kamerton.data.formats.parsing import parse_row
 from kamerton.data.formats.pauses import Pauses
 from kamerton.data.formats.ratings import RatedAnswer, RatedAnswers
@@ -159,7 +160,8 @@ def load_examples(
         head = list(islice(rows, _SAMPLE_ROWS))
         sample = [row for row in head if isinstance(row, Row)]
     schema = _schema(settings, name, [row.fields for row in sample], speakers, threads)
-    all_rows: Iterator[Row | Rejection] = chain(head, rows)
+    oldest_first = OldestFirst(schema.sources.get("messages", ""))
+    all_rows: Iterator[Row | Rejection] = oldest_first.apply(chain(head, rows))
     pauses = Pauses(schema.sources.get("messages", ""), settings.pause_hours, speakers)
     if schema.format == "chat" and settings.pause_hours:
         all_rows = pauses.divide(all_rows)
@@ -209,6 +211,7 @@ def load_examples(
         notices=(
             *_read_as_dialogues(schema, sample),
             *(threads.notices if threads is not None else ()),
+            *oldest_first.notices,
             *pauses.notices,
             *(f"{count} {what} are left out" for what, count in speakers.left_out.items()),
         ),

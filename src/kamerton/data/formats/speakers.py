@@ -11,7 +11,15 @@ from typing import Any
 from kamerton.core.errors import DataError
 from kamerton.data.values import is_blank, value_at
 
-__all__ = ["CONTENT_KEYS", "EVERYONE_ELSE", "IGNORED", "Speakers", "is_role", "is_service"]
+__all__ = [
+    "CONTENT_KEYS",
+    "EVERYONE_ELSE",
+    "IGNORED",
+    "Speakers",
+    "is_deleted",
+    "is_role",
+    "is_service",
+]
 
 EVERYONE_ELSE = "*"
 """Stands in `data.roles` for all speakers that are not named."""
@@ -64,7 +72,7 @@ _ROLE_KEYS = ("role", "from", "speaker", "author")
 # Names of logs; they count where the turn has a text as well.
 _LOG_ROLE_KEYS = (
     *("sender", "sender_type", "author_type", "direction", "user", "from_id", "author_id"),
-    *("sender_id", "user_id", "incoming", "out"),
+    *("sender_id", "user_id", "incoming", "out", "bot_id"),
 )
 _DATE_KEYS = ("date", "timestamp", "time", "ts", "created_at", "createdAt")
 _NUMBER_KEYS = ("message_id", "parent_id", "ticket_id", "conversation_id")
@@ -87,6 +95,18 @@ def is_service(turn: Mapping[str, Any]) -> bool:
     return turn.get("type") == "service" or (
         isinstance(subtype, str) and subtype.endswith(_REPORTS)
     )
+
+
+def is_deleted(turn: Mapping[str, Any]) -> bool:
+    """Tell what its author or a moderator took back.
+
+    Args:
+        turn: As read.
+
+    Returns:
+        Whether it is marked so.
+    """
+    return turn.get("deleted") is True or turn.get("is_deleted") is True
 
 
 def is_role(name: Any) -> bool:
@@ -189,6 +209,8 @@ class Speakers:
         """
         if is_service(turn):
             return "service messages"
+        if is_deleted(turn):
+            return "deleted messages"
         if (
             turn.get("public") is False
             or turn.get("private") is True

@@ -67,6 +67,15 @@ def test_slack_without_threads_is_refused(tmp_path):
         load(tmp_path, rows)
 
 
+def test_a_bot_of_slack_is_a_speaker(tmp_path):
+    reminder = {**SLACK[2], "subtype": "bot_message", "bot_id": "B1", "text": "third", "ts": "1.4"}
+    del reminder["user"]
+    roles = {"user": "*", "assistant": "U2", "ignore": "B1"}
+    loaded = load(tmp_path, [*SLACK, reminder], roles=roles)
+    assert messages(loaded) == [QA]
+    assert "1 turns of speakers that data.roles ignores are left out" in loaded.notices
+
+
 def test_avito_says_who_speaks_by_direction(tmp_path):
     turns = [
         {"author_id": 7, "direction": "in", "created": 1, "content": {"text": "q"}},

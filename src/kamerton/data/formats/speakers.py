@@ -291,6 +291,9 @@ def _proposal(spoken: Sequence[Sequence[tuple[str, str | None]]], counts: Counte
     first = Counter(one[0][0] for one in spoken if one)
     ranked = sorted(counts, key=lambda speaker: (-counts[speaker], first[speaker]))
     known = {role for one in spoken for name, role in one if name not in counts}
+    if {"user", "assistant"} <= known:
+        # A third one, beside those who ask and answer, has to be decided by the user.
+        return f"{{ {IGNORED} = {_quoted(ranked)} }}, or user or assistant in place of {IGNORED}"
     answering = ranked[:0] if "assistant" in known else ranked if "user" in known else ranked[:1]
     asking = [speaker for speaker in ranked if speaker not in answering]
     if len(asking) > _NAMED // 2:

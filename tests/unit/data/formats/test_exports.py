@@ -123,11 +123,12 @@ def test_a_conversation_of_intercom_begins_with_its_source(tmp_path):
 
 
 def test_excels_unicode_text_is_a_table(tmp_path):
-    text = "prompt\tcompletion\r\nq\ta\r\nq, r\ta; b\r\n"
+    text = 'prompt\tcompletion\r\nq\ta\r\nq, r\t"a; ""b""\nover two lines"\r\n'
     path = write(tmp_path, "table.txt", text.encode("utf-16"))
     loaded = load_examples(DataSettings(train=str(path)))
     assert messages(loaded)[0] == QA
-    assert len(loaded.examples) == 2
+    [_, [_, answer]] = messages(loaded)
+    assert answer["content"] == 'a; "b"\nover two lines'
 
 
 def test_an_office_file_says_how_to_save_it(tmp_path):

@@ -85,6 +85,11 @@ def test_a_judgement_that_nothing_reads_is_named(tmp_path, name):
     assert warning == f"nothing reads '{name}': does it say that another answer is the better one?"
 
 
+def test_beside_ranks_no_judgement_is_missed(tmp_path):
+    rows = [{"prompt": f"q{n}", "answers": ["a", "b"], "rank": [2, 1], "best": 1} for n in range(3)]
+    assert not any("nothing reads" in warning for warning in audit(load(tmp_path, rows)).warnings)
+
+
 def test_a_row_of_ultrafeedback():
     def completion(text, overall, helpful):
         notes = {"helpfulness": {"Rating": helpful}}

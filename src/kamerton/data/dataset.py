@@ -11,6 +11,7 @@ from kamerton.core.errors import DataError
 from kamerton.data.examples import Example, Place
 from kamerton.data.formats.detection import Schema, detect_format, settle_schema
 from kamerton.data.formats.dialogues import dialogue_column
+from kamerton.data.formats.order import OldestFirst
 from kamerton.data.formats.parsing import parse_row
 from kamerton.data.formats.pauses import Pauses
 from kamerton.data.formats.ratings import RatedAnswer, RatedAnswers
@@ -125,7 +126,8 @@ def load_examples(
         rows = threads.join(chain(head, rows))
         head, sample = _beginning(rows)
     schema = _schema(settings, name, [row.fields for row in sample], speakers, threads)
-    all_rows: Iterator[Row | Rejection] = chain(head, rows)
+    oldest_first = OldestFirst(schema.sources.get("messages", ""))
+    all_rows: Iterator[Row | Rejection] = oldest_first.apply(chain(head, rows))
     pauses = Pauses(schema.sources.get("messages", ""), settings.pause_hours, speakers)
     if schema.format == "chat" and settings.pause_hours:
         all_rows = pauses.divide(all_rows)
@@ -147,6 +149,7 @@ def load_examples(
         notices=(
             *_read_as_dialogues(schema, sample),
             *(threads.notices if threads is not None else ()),
+            *oldest_first.notices,
             *pauses.notices,
             *(f"{count} {what} are left out" for what, count in speakers.left_out.items()),
         ),

@@ -2,12 +2,14 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 __all__ = [
     "JSON_DECODER",
     "broken_text",
+    "is_blank",
     "kind_of",
     "number_text",
     "paths_of",
@@ -15,6 +17,11 @@ __all__ = [
     "value_at",
 ]
 
+# White space and what has no shape: joiners, marks of direction, byte-order marks, soft hyphens.
+_BLANK = re.compile(
+    r"[\s\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2028-\u202f"
+    r"\u205f-\u206f\u2800\u3164\ufe0e\ufe0f\ufeff\uffa0]*"
+)
 _DEPTH_LIMIT = 100
 _NAMED_DEPTH = 3
 # Beyond it not every whole number has a float of its own, and digits would be made up.
@@ -139,6 +146,18 @@ def kind_of(value: Any) -> str:
         return "null"
     names = {str: "text", list: "a list", bool: "true or false", int: "a number", float: "a number"}
     return names.get(type(value), "an object")
+
+
+def is_blank(text: str) -> bool:
+    """Tell a text in which there is nothing to see.
+
+    Args:
+        text: Any.
+
+    Returns:
+        Whether it holds no more than white space and characters without a shape.
+    """
+    return _BLANK.fullmatch(text) is not None
 
 
 def broken_text(fields: Mapping[str, Any]) -> tuple[str, str] | None:

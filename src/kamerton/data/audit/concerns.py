@@ -18,6 +18,59 @@ _SMALL_LANGUAGE = 0.1
 _LONGER = 0.7
 _LONG_CHARACTERS = 50_000
 _NAMED = 5
+_JUDGES = {
+    "winner",
+    "better",
+    "best",
+    "preferred",
+    "preference",
+    "choice",
+    "verdict",
+    "vote",
+    "rank",
+}
+# Words in names of columns that tell where a text is from.
+_ABOUT = {
+    *(
+        "id",
+        "idx",
+        "index",
+        "uuid",
+        "url",
+        "uri",
+        "link",
+        "file",
+        "path",
+        "source",
+        "domain",
+        "host",
+    ),
+    *(
+        "title",
+        "author",
+        "authors",
+        "date",
+        "time",
+        "timestamp",
+        "created",
+        "updated",
+        "at",
+        "year",
+    ),
+    *(
+        "lang",
+        "language",
+        "license",
+        "meta",
+        "metadata",
+        "length",
+        "size",
+        "hash",
+        "dump",
+        "tokens",
+    ),
+    *("annotator", "annotation", "lead", "split", "version"),
+}
 _SPEAKERS = {"role", "speaker", "author", "from"}
 
 
@@ -67,10 +120,30 @@ def _of_unused(found: Audit) -> Iterator[str]:
         yield f"nothing learns from the text in {_quoted(found.unused_prose)}"
     if found.unused_keys:
         yield f"nothing takes the keys {_quoted(tuple(found.unused_keys))} of turns"
+    judges = set(found.unused_columns) & _JUDGES
+    judged = found.columns.keys() & {"ranks", "scores"}
+    if found.format in ("preference", "ranking") and judges and not judged:
+        named = _quoted(sorted(judges))
+        yield f"nothing reads {named}: does it say that another answer is the better one?"
     if found.format == "text" and (said_by := set(found.unused_columns) & _SPEAKERS):
         yield (
             f"every row is a text of its own, but {_quoted(sorted(said_by))} says who speaks: "
             "a conversation must be one row of messages"
+        )
+    elif found.format == "text":
+        yield from _of_classes(found)
+
+
+def _of_classes(found: Audit) -> Iterator[str]:
+    """Texts to learn by heart are often texts to classify whose classes have another name."""
+    parts = {
+        name: set(name.casefold().replace(".", "_").split("_")) for name in found.unused_columns
+    }
+    named = [n for n, words in parts.items() if n not in found.unused_prose and not words & _ABOUT]
+    if named:
+        yield (
+            f"every row is learned as a text, word for word, and nothing learns from "
+            f'{_quoted(named)}: if that is a class, data.columns = {{ label = "{named[0]}" }}'
         )
 
 

@@ -7,14 +7,21 @@ __all__ = ["StopTexts", "find_mark"]
 
 _MARK = re.compile(
     r"\[/?INST\]|<</?SYS>>"  # Llama 2, Mistral
-    r"|<\|im_(?:start|end|sep)\|>"  # ChatML
-    r"|<\|(?:start|end)_header_id\|>|<\|eot_id\|>"  # Llama 3
-    r"|<(?:start|end)_of_turn>"  # Gemma
-    r"|<[|\uff5c](?:user|assistant|system|User|Assistant|end|endoftext)[|\uff5c]>"
+    r"|<(?:start|end)_of_turn>|<\|turn>|<turn\|>"  # Gemma
+    # ChatML, Llama 3 and 4, Phi, DeepSeek, Command R, Granite, gpt-oss
+    r"|<[|\uff5c][\w\u2581]{2,40}[|\uff5c]>"
+    r"|^<s>\s?(?:user|bot|system|assistant)$"  # Saiga
+    r"|^\[Round \d+\]$"  # ChatGLM
     r"|^### ?(?:Instruction|Response|Human|Assistant|User|Input)\b:?",  # Alpaca, Vicuna
     re.MULTILINE,
 )
-_TRANSCRIPT = re.compile(r"(?:\A\s*|\n)(Human|User): .*\nAssistant: ", re.DOTALL)
+_TRANSCRIPT = re.compile(
+    r"(?:\A\s*|\n)(Human|User): .*\nAssistant: "
+    r"|(?:\A|\s)(USER): .*\sASSISTANT:"  # Vicuna
+    r"|(?:\A|\s)(Пользователь): .*\s(?:Ассистент|Бот):",
+    re.DOTALL,
+)
+_ANSWERS_BEGIN = ("\nAssistant: ", "ASSISTANT:", "Ассистент:", "Бот:")
 _STOP = re.compile(r"END|STOP|DONE|EOS|EOT|</?\w+>|<\|\w+\|>|\[[A-Z/]{2,}\]|[#=~*|<>_-]{2,}|\w+:")
 _AFTER_SENTENCE = re.compile(r"[A-Z]{2,12}")
 _SENTENCE_ENDS = ".!?…"
@@ -36,8 +43,9 @@ def find_mark(text: str) -> str | None:
         found = _MARK.search(text)
         if found:
             return found.group().strip()
-    transcript = _TRANSCRIPT.search(text) if "\nAssistant: " in text else None
-    return f"{transcript[1]}:" if transcript else None
+    is_likely = any(begin in text for begin in _ANSWERS_BEGIN)
+    transcript = _TRANSCRIPT.search(text) if is_likely else None
+    return f"{transcript[transcript.lastindex or 0]}:" if transcript else None
 
 
 class StopTexts:

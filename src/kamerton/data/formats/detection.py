@@ -4,7 +4,7 @@ A `Schema` is settled once per data set from its first rows; `kamerton.data.form
 applies it to every row.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
@@ -27,6 +27,9 @@ _MESSAGES = (
 )
 _ANSWERS = ("answers", "responses", "completions", "candidates", "outputs")
 _SCORE = ("score", "rating", "overall_score", "reward")
+_VERDICT = ("feedback", "thumbs", "thumb", "vote", "verdict", "liked")
+# Of a whole row, unless a list gives one for each answer.
+_OF_ONE = ("rank", *_SCORE)
 _RANKS_INSIDE = tuple(f"{answers}.rank" for answers in _ANSWERS)
 # What a question is about: it stands beside the question, and is nothing without it.
 _CONTEXT = ("context", "passage", "document", "contexts", "passages", "documents")
@@ -44,8 +47,8 @@ _ALIASES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "prompt": (*_PROMPT, *_MESSAGES),
         "context": _CONTEXT,
         "answers": _ANSWERS,
-        "ranks": ("ranks", "ranking", "rankings", *_RANKS_INSIDE),
-        "scores": ("scores", "ratings", "rewards", *_SCORES_INSIDE),
+        "ranks": ("ranks", "ranking", "rankings", *_RANKS_INSIDE, "rank"),
+        "scores": ("scores", "ratings", "rewards", *_SCORES_INSIDE, *_SCORE),
     },
     "rating": {"prompt": _PROMPT, "context": _CONTEXT, "completion": _ANSWER, "score": _SCORE},
     "feedback": {
@@ -53,7 +56,7 @@ _ALIASES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "prompt": _PROMPT,
         "context": _CONTEXT,
         "completion": _ANSWER,
-        "label": ("label", "kto_tag", "good"),
+        "label": ("label", "kto_tag", "good", *_VERDICT),
     },
     "chat": {"messages": _MESSAGES, "label": ("label",)},
     "alpaca": {
@@ -297,9 +300,8 @@ def _sources(
             if columns[name]:
                 sources[name] = columns[name]
             continue
-        fits = _is_passage if name == "context" else _is_there
         counts = {
-            alias: sum(fits(value_at(fields, alias)) for fields in sample)
+            alias: sum(_fit(name, alias)(value_at(fields, alias)) for fields in sample)
             for alias in aliases
             if alias not in taken
         }
@@ -309,6 +311,13 @@ def _sources(
             sources[name] = best
             taken.add(best)
     return sources
+
+
+def _fit(name: str, alias: str) -> Callable[[Any], bool]:
+    """Give what a value must be for a field to stand under a name."""
+    if name == "context":
+        return _is_passage
+    return _is_list if name in ("ranks", "scores") and alias in _OF_ONE else _is_there
 
 
 def _all_calls(sample: Sequence[Mapping[str, Any]], column: str) -> bool:

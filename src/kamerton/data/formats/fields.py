@@ -11,7 +11,7 @@ from kamerton.data.formats.messages import Unusable, assistant, messages_of
 from kamerton.data.formats.speakers import Speakers
 from kamerton.data.formats.transcripts import is_open, turns_of
 from kamerton.data.rows import Row
-from kamerton.data.values import kind_of, value_at
+from kamerton.data.values import is_blank, kind_of, value_at
 
 __all__ = ["Fields", "Speak", "check_answer", "continuation", "said"]
 
@@ -286,6 +286,6 @@ def _text(value: Any, field: str) -> str:
 def _filled(value: Any, field: str) -> str:
     if not isinstance(value, str):
         raise Unusable(field, f"must be text, got {kind_of(value)}")
-    if not value.strip():
+    if is_blank(value):
         raise Unusable(field, "is empty")
     return value

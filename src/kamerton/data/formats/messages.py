@@ -9,7 +9,14 @@ from kamerton.data.examples import Message
 from kamerton.data.formats.calls import without_nulls
 from kamerton.data.formats.dialogues import dialogue_of
 from kamerton.data.formats.speakers import CONTENT_KEYS, Speakers
-from kamerton.data.values import JSON_DECODER, broken_text, kind_of, number_text, plain_value
+from kamerton.data.values import (
+    JSON_DECODER,
+    broken_text,
+    is_blank,
+    kind_of,
+    number_text,
+    plain_value,
+)
 
 __all__ = [
     "TRAIN_KEYS",
@@ -248,7 +255,7 @@ def _message(turn: Any, field: str, speakers: Speakers) -> Message:
             message[kept] = turn[kept]
     if not _is_trained(turn, field, message["role"]):
         message["weight"] = 0
-    if role in ("user", "assistant") and not content.strip() and not calls:
+    if role in ("user", "assistant") and is_blank(content) and not calls:
         if said is None and unused_keys(turn, speakers):
             found = ", ".join(map(str, turn))
             raise Unusable(field, f"a turn must have content, found the keys {found}")

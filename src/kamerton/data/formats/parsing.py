@@ -23,7 +23,7 @@ from kamerton.data.formats.preferences import feedback, preference
 from kamerton.data.formats.rankings import ranking
 from kamerton.data.formats.ratings import RatedAnswer, rated_answer
 from kamerton.data.rows import Rejection, Row
-from kamerton.data.values import broken_text, kind_of, number_text
+from kamerton.data.values import broken_text, is_blank, kind_of, number_text
 
 __all__ = ["parse_row"]
 
@@ -192,6 +192,6 @@ def _label(value: Any, field: str) -> str:
         return number_text(value)
     if not isinstance(value, str):
         raise Unusable(field, f"must be one class as text or a number, got {kind_of(value)}")
-    if not value.strip():
+    if is_blank(value):
         raise Unusable(field, "is empty")
     return value.strip()

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kamerton.core.errors import DataError
-from kamerton.data.values import value_at
+from kamerton.data.values import is_blank, value_at
 
 __all__ = [
     "CONTENT_KEYS",
@@ -17,6 +17,7 @@ __all__ = [
     "IGNORED",
     "ROLE_KEYS",
     "Speakers",
+    "is_deleted",
     "is_role",
     "is_service",
 ]
@@ -56,7 +57,7 @@ ROLE_KEYS = ("role", "from", "speaker", "author")
 # Names of logs; they count where the turn has a text as well.
 _LOG_ROLE_KEYS = (
     *("sender", "sender_type", "author_type", "direction", "user", "from_id", "author_id"),
-    *("sender_id", "user_id", "incoming", "out"),
+    *("sender_id", "user_id", "incoming", "out", "bot_id"),
 )
 _DATE_KEYS = ("date", "timestamp", "time", "ts", "created_at", "createdAt")
 _NUMBER_KEYS = ("message_id", "parent_id", "ticket_id", "conversation_id")
@@ -79,6 +80,18 @@ def is_service(turn: Mapping[str, Any]) -> bool:
     return turn.get("type") == "service" or (
         isinstance(subtype, str) and subtype.endswith(_REPORTS)
     )
+
+
+def is_deleted(turn: Mapping[str, Any]) -> bool:
+    """Tell what its author or a moderator took back.
+
+    Args:
+        turn: As read.
+
+    Returns:
+        Whether it is marked so.
+    """
+    return turn.get("deleted") is True or turn.get("is_deleted") is True
 
 
 def is_role(name: Any) -> bool:
@@ -181,6 +194,8 @@ class Speakers:
         """
         if is_service(turn):
             return "service messages"
+        if is_deleted(turn):
+            return "deleted messages"
         if (
             turn.get("public") is False
             or turn.get("private") is True
@@ -193,7 +208,7 @@ class Speakers:
         if turn.keys().isdisjoint(_DATE_KEYS):
             return ""
         said = self.said(turn)[1]
-        blank = said is None or said == [] or (isinstance(said, str) and not said.strip())
+        blank = said is None or said == [] or (isinstance(said, str) and is_blank(said))
         if blank:
             calls = turn.keys() & {"tool_calls", "function_call", "tool_call_id"}
             if not calls and self.who(turn)[2] not in ("tool", "tool_call", "system"):
@@ -261,6 +276,9 @@ def _proposal(spoken: Sequence[Sequence[tuple[str, str | None]]], counts: Counte
     first = Counter(one[0][0] for one in spoken if one)
     ranked = sorted(counts, key=lambda speaker: (-counts[speaker], first[speaker]))
     known = {role for one in spoken for name, role in one if name not in counts}
+    if {"user", "assistant"} <= known:
+        # A third one, beside those who ask and answer, has to be decided by the user.
+        return f"{{ {IGNORED} = {_quoted(ranked)} }}, or user or assistant in place of {IGNORED}"
     answering = ranked[:0] if "assistant" in known else ranked if "user" in known else ranked[:1]
     asking = [speaker for speaker in ranked if speaker not in answering]
     if len(asking) > _NAMED // 2:

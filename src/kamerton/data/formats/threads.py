@@ -5,7 +5,6 @@ of them are held in memory until the last one has been read, because nothing say
 of one conversation stand together.
 """
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,8 @@ from typing import Any
 
 from kamerton.core.errors import DataError
 from kamerton.data.formats.messages import TRAIN_KEYS
-from kamerton.data.formats.speakers import Speakers, is_service
+from kamerton.data.formats.order import sortable_dates
+from kamerton.data.formats.speakers import Speakers, is_deleted, is_service
 from kamerton.data.rows import Rejection, Row
 from kamerton.data.values import value_at
 
@@ -29,8 +29,6 @@ _CONVERSATIONS = (
 )
 _PARENTS = ("parent_id", "parent_message_id", "parentId", "reply_to_message_id")
 _IDENTITIES = ("message_id", "id", "uuid")
-_DATES = ("date", "timestamp", "ts", "created_at", "createdAt", "created_date", "time")
-_SORTABLE = re.compile(r"\d{4}-\d\d-\d\d|\d+(\.\d+)?$")
 
 
 @dataclass(slots=True)
@@ -64,6 +62,8 @@ class Threads:
                 yield row
             elif is_service(row.fields):
                 self.speakers.left_out["service messages"] += 1
+            elif is_deleted(row.fields) and not self.identity:
+                self.speakers.left_out["deleted messages"] += 1
             else:
                 messages.append(row)
         num_conversations = 0
@@ -86,9 +86,14 @@ class Threads:
 
     def _trees(self, messages: Sequence[Row]) -> Iterator[Row]:
         """Follow each tree to its ends; an answer that is in two conversations is trained once."""
+        deleted = sum(is_deleted(message.fields) for message in messages)
+        if deleted:
+            self.notices.append(f"{deleted} deleted messages (and what follows them) are left out")
         known = {_key(message.fields.get(self.identity)) for message in messages}
         children: dict[str, list[Row]] = defaultdict(list)
         for message in messages:
+            if is_deleted(message.fields):
+                continue
             parent = _key(message.fields.get(self.column))
             children[parent if parent in known else ""].append(message)
         num_left_out = 0
@@ -235,15 +240,10 @@ def _untrained(turn: Mapping[str, Any]) -> dict[str, Any]:
 
 def _in_order(messages: Sequence[Row]) -> Sequence[Row]:
     """Sort by date, where that can be done safely: some exports have the newest first."""
-    for key in _DATES:
-        dates = [str(message.fields.get(key)) for message in messages]
-        if all(map(_SORTABLE.match, dates)):
-            numbers = all(date.replace(".", "", 1).isdecimal() for date in dates)
-            order = sorted(
-                range(len(messages)), key=lambda i: float(dates[i]) if numbers else dates[i]
-            )
-            return [messages[i] for i in order]
-    return messages
+    dates = sortable_dates([message.fields for message in messages])
+    if dates is None:
+        return messages
+    return [messages[i] for i in sorted(range(len(messages)), key=dates.__getitem__)]
 
 
 def _key(value: Any) -> str:

@@ -31,6 +31,8 @@ _NO_TEXT = re.compile(
     r"|вы удалили данное сообщение)\.?|null",
     re.IGNORECASE,
 )
+# WhatsApp's own notes at the end of a message begin with a mark of the writing direction.
+_NOTE = re.compile(r"\s*\u200e<[^<>\n]+>\s*$|\s*<this message was edited>\s*$", re.IGNORECASE)
 _LEAST_SPOKEN = 3
 
 
@@ -83,14 +85,14 @@ def read_chat_log(lines: Iterable[tuple[int, str | None]], name: str) -> Iterato
     dates = _iso_dates([turn["date"] for turn in turns])
     for turn, date in zip(turns, dates, strict=True):
         turn["date"] = date
-        text = _MARKS.sub("", turn["text"]).strip()
+        text = _MARKS.sub("", _NOTE.sub("", turn["text"])).strip()
         turn["text"] = "" if _NO_TEXT.fullmatch(text) else text
     if turns:
         yield Row(Place(name, first), {"messages": turns})
 
 
 def _dated(line: str) -> re.Match[str] | None:
-    return _DATED.match(_MARKS.sub("", line).lstrip("\ufeff"))
+    return _DATED.match(_MARKS.sub("", _NOTE.sub("", line)).lstrip("\ufeff"))
 
 
 def _iso_dates(dates: Sequence[str]) -> Sequence[str]:

@@ -1,6 +1,7 @@
 """Rows of any source: a file in one of many formats, or a data set of the Hub."""
 
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from kamerton.data.rows import ROW_LIMIT, Rejection, ReportBytes, Row
 
 __all__ = ["READABLE", "read_rows"]
 
+# Up to its closing quote, or to the end of what was looked at.
+_QUOTED_CELL = re.compile(r'(?:(?<=[\t\n])|^)"(?:[^"]|"")*(?:"(?=[\t\r\n]|$)|\Z)')
 _JSON = (".json", ".jsonl", ".ndjson")
 _TABLE = (".csv", ".tsv", ".tab")
 _TEXT = (".txt", ".md")
@@ -115,8 +118,10 @@ def _read_text(file: TextFile, name: str) -> Iterator[Row | Rejection]:
     head = list(itertools.islice(lines, _SAMPLE_LINES))
     lines = itertools.chain(head, lines)
     full = [line for _, line in head if line is not None and line.strip()]
-    tabs = {line.count("\t") for line in full}
-    if len(full) > 1 and len(tabs) == 1 and 0 not in tabs:
+    # A cell may hold line breaks; it stands in quotes then.
+    lone = _QUOTED_CELL.sub('""', "".join(full)).splitlines()
+    tabs = {line.count("\t") for line in lone}
+    if len(lone) > 1 and len(tabs) == 1 and 0 not in tabs:
         # Excel's "Unicode text".
         yield from read_table(file, name, lines)
     elif is_chat_log(full):

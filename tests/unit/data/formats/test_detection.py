@@ -304,6 +304,18 @@ def test_feedback(label, wanted):
         assert (example.prompt, example.completion, example.good) == ((Q,), (A,), good)
 
 
+@pytest.mark.parametrize("column", ["label", "feedback", "thumbs", "vote", "liked"])
+def test_a_column_of_thumbs_makes_feedback_under_its_usual_names(column):
+    example = parse({"prompt": "q", "completion": "a", column: "👎"})
+    assert isinstance(example, FeedbackExample)
+    assert example.good is False
+
+
+def test_a_column_of_remarks_makes_no_feedback():
+    example = parse({"prompt": "q", "completion": "a", "feedback": "Could be shorter."})
+    assert isinstance(example, ChatExample)
+
+
 def test_judged_answer_is_all_after_the_last_user_turn():
     call = {"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": {}}]}
     tool = {"role": "tool", "content": "r"}
@@ -327,6 +339,12 @@ def test_judged_answer_is_all_after_the_last_user_turn():
 def test_classes_become_text(label, wanted):
     example = parse({"text": "t", "label": label})
     assert example == ClassificationExample(PLACE, "t", wanted)
+
+
+@pytest.mark.parametrize("answer", ["\N{THUMBS UP SIGN}", "\u202eabc\u202c", "."])
+def test_what_can_be_seen_is_an_answer(answer):
+    example = parse({"prompt": "q", "completion": answer})
+    assert example.messages[-1] == {"role": "assistant", "content": answer}
 
 
 def test_plain_text_keeps_other_columns():
@@ -419,6 +437,17 @@ for _ in range(200):
             {"prompt": " ", "completion": "a"},
             "prompt: is empty",
         ),
+        (
+            {"prompt": "q", "completion": "a"},
+            {"prompt": "q", "completion": "\u00a0\u200b\ufeff"},
+            "completion: is empty",
+        ),
+        (
+            {"messages": [Q, A]},
+            {"messages": [Q, {**A, "content": "\u2060"}]},
+            "messages.1.content: the assistant turn is empty",
+        ),
+        ({"text": "t", "label": "x"}, {"text": "t", "label": "\u200e"}, "label: is empty"),
         (
             {"prompt": "q", "completion": "a"},
             {"prompt": "q", "completion": {"x": 1}},

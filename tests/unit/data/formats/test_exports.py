@@ -67,6 +67,15 @@ def test_slack_without_threads_is_refused(tmp_path):
         load(tmp_path, rows)
 
 
+def test_a_bot_of_slack_is_a_speaker(tmp_path):
+    reminder = {**SLACK[2], "subtype": "bot_message", "bot_id": "B1", "text": "third", "ts": "1.4"}
+    del reminder["user"]
+    roles = {"user": "*", "assistant": "U2", "ignore": "B1"}
+    loaded = load(tmp_path, [*SLACK, reminder], roles=roles)
+    assert messages(loaded) == [QA]
+    assert "1 turns of speakers that data.roles ignores are left out" in loaded.notices
+
+
 def test_avito_says_who_speaks_by_direction(tmp_path):
     turns = [
         {"author_id": 7, "direction": "in", "created": 1, "content": {"text": "q"}},
@@ -114,11 +123,12 @@ def test_a_conversation_of_intercom_begins_with_its_source(tmp_path):
 
 
 def test_excels_unicode_text_is_a_table(tmp_path):
-    text = "prompt\tcompletion\r\nq\ta\r\nq, r\ta; b\r\n"
+    text = 'prompt\tcompletion\r\nq\ta\r\nq, r\t"a; ""b""\nover two lines"\r\n'
     path = write(tmp_path, "table.txt", text.encode("utf-16"))
     loaded = load_examples(DataSettings(train=str(path)))
     assert messages(loaded)[0] == QA
-    assert len(loaded.examples) == 2
+    [_, [_, answer]] = messages(loaded)
+    assert answer["content"] == 'a; "b"\nover two lines'
 
 
 def test_an_office_file_says_how_to_save_it(tmp_path):

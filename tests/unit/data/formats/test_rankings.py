@@ -1,10 +1,12 @@
 import pytest
 
+from kamerton.data.audit.audit import audit
 from kamerton.data.examples import Place, PreferenceExample
 from kamerton.data.formats.detection import settle_schema
 from kamerton.data.formats.parsing import parse_row
 from kamerton.data.formats.rankings import number_of, order_pairs
 from kamerton.data.rows import Rejection, Row
+from tests.unit.data.files import load
 
 PLACE = Place("a.jsonl", 1)
 Q = {"role": "user", "content": "q"}
@@ -60,6 +62,32 @@ def test_which_pairs(which, pairs):
 )
 def test_lists_in_every_form(fields):
     assert compared({"prompt": "q", **fields}) == ["a>b", "a>c", "b>c"]
+
+
+@pytest.mark.parametrize("name", ["rank", "ranks"])
+def test_a_list_of_ranks_counts_before_the_order(name):
+    assert compared({"prompt": "q", "answers": ["b", "a"], name: [2, 1]}) == ["a>b"]
+
+
+@pytest.mark.parametrize("name", ["score", "rating", "scores"])
+def test_a_list_of_scores_counts_before_the_order(name):
+    assert compared({"prompt": "q", "answers": ["b", "a"], name: "[1, 2]"}) == ["a>b"]
+
+
+def test_one_score_of_a_whole_row_is_no_list():
+    assert compared({"prompt": "q", "answers": ["a", "b"], "score": 3}) == ["a>b"]
+
+
+@pytest.mark.parametrize("name", ["winner", "preference"])
+def test_a_judgement_that_nothing_reads_is_named(tmp_path, name):
+    rows = [{"prompt": f"q{n}", "chosen": f"a{n}", "rejected": f"b{n}", name: 2} for n in range(3)]
+    [warning] = [w for w in audit(load(tmp_path, rows)).warnings if "nothing reads" in w]
+    assert warning == f"nothing reads '{name}': does it say that another answer is the better one?"
+
+
+def test_beside_ranks_no_judgement_is_missed(tmp_path):
+    rows = [{"prompt": f"q{n}", "answers": ["a", "b"], "rank": [2, 1], "best": 1} for n in range(3)]
+    assert not any("nothing reads" in warning for warning in audit(load(tmp_path, rows)).warnings)
 
 
 def test_a_row_of_ultrafeedback():

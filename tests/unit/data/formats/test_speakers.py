@@ -85,6 +85,17 @@ def test_unknown_speakers_are_named_with_the_setting_to_write(tmp_path):
     assert e.value.hint.endswith(wanted)
 
 
+def test_a_third_speaker_beside_known_roles_is_for_the_user_to_decide(tmp_path):
+    third = {"from": "Супервайзер", "value": "checked"}
+    turns = [{"from": "Клиент", "value": "q"}, {"from": "Оператор", "value": "a"}, third]
+    with pytest.raises(DataError, match="to be told apart: 'Супервайзер'") as error:
+        load(tmp_path, [{"conversations": turns}])
+    assert 'data.roles = { ignore = "Супервайзер" }, or user or assistant' in str(error.value.hint)
+    assert messages(
+        load(tmp_path, [{"conversations": turns}], roles={"ignore": "Супервайзер"})
+    ) == [QA]
+
+
 def test_many_customers_are_proposed_as_everyone_else(tmp_path):
     rows = [chat((f"customer {i}", "q"), ("Shop", "a"), key="from") for i in range(9)]
     with pytest.raises(DataError) as error:

@@ -37,6 +37,55 @@ def test_of_ranked_answers_the_best_goes_on(tmp_path):
     assert loaded.notices[1].startswith("1 messages (and what follows them) are left out")
 
 
+def test_what_was_deleted_is_left_out_with_all_that_follows(tmp_path):
+    rows = [
+        message("u0", None, "prompter", "q", rank=None, deleted=False),
+        message("a0", "u0", "assistant", "spam", rank=0, deleted=True),
+        message("u2", "a0", "prompter", "and then?", rank=0, deleted=False),
+        message("a2", "u2", "assistant", "more", rank=0, deleted=False),
+        message("a1", "u0", "assistant", "a", rank=1, deleted=False),
+    ]
+    loaded = load(tmp_path, rows)
+    assert messages(loaded) == [QA]
+    assert loaded.notices[1] == "1 deleted messages (and what follows them) are left out"
+
+
+def test_deleted_messages_of_a_table_are_left_out(tmp_path):
+    rows = [
+        {"chat_id": 1, "author": "client", "text": "q", "deleted": False},
+        {"chat_id": 1, "author": "agent", "text": "wrong", "deleted": True},
+        {"chat_id": 1, "author": "agent", "text": "a", "deleted": False},
+    ]
+    loaded = load(tmp_path, rows)
+    assert messages(loaded) == [QA]
+    assert "1 deleted messages are left out" in loaded.notices
+
+
+@pytest.mark.parametrize(
+    ("dates", "turned"),
+    [
+        ((1730000070, 1730000060, 1730000060, 1730000000), True),
+        (("2025-03-01T10:03:00Z", "2025-03-01T10:02:00Z", *["2025-03-01T10:00:00Z"] * 2), True),
+        ((1730000000, 1730000060, 1730000070, 1730000080), False),
+        ((1730000070, 1730000080, 1730000060, 1730000000), False),
+        ((1730000000,) * 4, False),
+    ],
+)
+def test_a_list_with_its_newest_message_first_is_turned_round(tmp_path, dates, turned):
+    order = ("last", "third", "second", "first") if turned else ("first", "second", "third", "last")
+    flags = (1, 0, 1, 0) if turned else (0, 1, 0, 1)
+    items = [
+        {"out": out, "from_id": 5, "date": date, "text": text}
+        for out, date, text in zip(flags, dates, order, strict=True)
+    ]
+    loaded = load(tmp_path, [{"peer_id": 1, "items": items}])
+    [found] = messages(loaded)
+    assert [m["content"] for m in found] == ["first", "second", "third", "last"]
+    assert [m["role"] for m in found] == ["user", "assistant"] * 2
+    notice = "1 conversation stands newest message first: the oldest is read first"
+    assert (notice in loaded.notices) is turned
+
+
 def test_of_unranked_branches_each_answer_is_trained_once_and_they_stay_together(tmp_path):
     rows = [
         message(1, None, "user", "q"),

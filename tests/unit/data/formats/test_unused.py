@@ -91,3 +91,12 @@ def test_the_audit_warns_of_sentences_and_of_keys(tmp_path):
     assert "nothing takes the keys 'x' of turns" in found.warnings
     tree = audit(load(tmp_path, [{"role": "prompter", "text": "q", "parent_id": "u"}]))
     assert any("'role' says who speaks" in warning for warning in tree.warnings)
+
+
+def test_texts_beside_what_may_be_classes_are_asked_about(tmp_path):
+    rows = [{"text": f"text {n}", "topic": "tea", "source_url": "a", "id": n} for n in range(3)]
+    [warning] = [w for w in audit(load(tmp_path, rows)).warnings if "word for word" in w]
+    assert "nothing learns from 'topic'" in warning
+    assert warning.endswith('data.columns = { label = "topic" }')
+    rows = [{"text": f"text {n}", "source_url": "a", "id": n} for n in range(3)]
+    assert not any("word for word" in w for w in audit(load(tmp_path, rows)).warnings)

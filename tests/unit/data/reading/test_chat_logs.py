@@ -36,6 +36,13 @@ def test_whatsapp_chats_are_conversations(tmp_path, text, without):
     assert loaded.notices == (f"{without} messages without text are left out",)
 
 
+def test_whatsapps_note_of_an_edit_is_not_learned(tmp_path):
+    answers = ("Yes \u200e<This message was edited>", "Yes \u200e<Сообщение изменено>", "Yes <b>")
+    lines = [f"[12/11/24, 10:00:3{n}] Shop: {answer}\n" for n, answer in enumerate(answers)]
+    [row] = rows_of(write(tmp_path, "chat.txt", "".join(lines)))
+    assert [turn["text"] for turn in row["messages"]] == ["Yes", "Yes", "Yes <b>"]
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -29,9 +29,10 @@ def updated(a: Tensor, b: Tensor) -> Any:
     return lambda layer, inputs, output: output + inputs[0] @ a.t() @ b.t()
 
 
-@pytest.mark.parametrize("name", ["llama4_text", "mamba"])
+@pytest.mark.parametrize("name", ["llama4_text", "mamba", "falcon"])
 def test_gradients_are_those_of_hooks_on_the_plain_model(name: str) -> None:
-    # Llama 4 scales queries in place; Mamba reads the bias and the weight of a layer.
+    # Llama 4 scales queries in place; Mamba reads the bias and the weight of a layer; Falcon's
+    # layers have a forward pass of their own.
     model = build(name)
     plain = copy.deepcopy(model).requires_grad_(False)
     base = base_of(model, name)

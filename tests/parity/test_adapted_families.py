@@ -1,4 +1,4 @@
-"""LoRA over families that use their layers in ways of their own: gradients of the plain model."""
+"""Adapters over families that use their layers in their own ways: gradients of the plain model."""
 
 import copy
 from pathlib import Path
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kamerton.adapters.lora.lora import LoraSettings, attach_lora
+from kamerton.adapters.virtual.prompt import PromptTuningSettings, attach_prompt
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base, BaseIdentity
 from kamerton.models.layout import Layout
@@ -61,3 +62,10 @@ def test_a_layer_that_mamba_never_calls_gets_no_adapter() -> None:
     base = base_of(build("mamba"), "mamba")
     with pytest.raises(AdapterError, match="'dt_proj' matches no linear layer"):
         attach_lora(base, LoraSettings(targets=["dt_proj"]), seed=0)
+
+
+def test_soft_prompts_are_refused_where_layers_look_tokens_up() -> None:
+    base = base_of(build("gemma4_text"), "gemma4_text")
+    settings = PromptTuningSettings(num_tokens=3, init="vocabulary")
+    with pytest.raises(AdapterError, match="takes no embeddings in the place of tokens"):
+        attach_prompt(base, settings, seed=0)

@@ -99,7 +99,7 @@ def target_paths(
         f"{names[block]}.{name}": name
         for block in (blocks[number] for number in chosen)
         for name, module in block.named_modules()
-        if is_linear(module)
+        if is_linear(module) and not _is_read_as_matrix(block, name)
     }
     outer = _ends(base) if ends else {}
     paths: list[str] = []
@@ -120,6 +120,15 @@ def target_paths(
             )
         paths += [path for path in matched if path not in paths]
     return list(dict.fromkeys(paths))
+
+
+def _is_read_as_matrix(block: nn.Module, name: str) -> bool:
+    """Whether a model multiplies with a layer's weight itself, past any adapter on the layer.
+
+    Mamba's first version does so with the layer that makes its step sizes (Jamba, Falcon Mamba).
+    """
+    mixer, _, leaf = name.rpartition(".")
+    return leaf == "dt_proj" and hasattr(block.get_submodule(mixer), "A_log")
 
 
 def _ends(base: Base) -> dict[str, str]:

@@ -57,7 +57,10 @@ def decoder_blocks(model: nn.Module) -> nn.ModuleList:
     Raises:
         ModelError: If there is no such list.
     """
-    num_layers = model.config.get_text_config().num_hidden_layers  # type: ignore[union-attr,operator]
+    config = model.config.get_text_config()  # type: ignore[union-attr,operator]
+    num_layers = getattr(config, "num_hidden_layers", None)
+    if num_layers is None:
+        raise ModelError(f"{type(model).__name__} does not say how many decoder blocks it has")
     embeddings = model.get_input_embeddings()  # type: ignore[operator]
     named = dict(model.named_modules())
     token_path = next((name for name, module in named.items() if module is embeddings), "")

@@ -4,6 +4,7 @@ Adapters see the frozen weight through `frozen_weight` and `dense` only: where i
 bits, the dense one is made when it is used and kept no longer.
 """
 
+import copy
 import itertools
 from typing import Protocol, TypeGuard, runtime_checkable
 
@@ -52,12 +53,34 @@ def is_linear(module: nn.Module | None) -> bool:
         module: Any module.
 
     Returns:
-        True for `nn.Linear`, `Conv1D` and quantised layers; not for what inherits from them and
-        computes something else, as routers of experts do.
+        True for `nn.Linear`, `Conv1D`, quantised layers and what inherits from `nn.Linear` and
+        computes the same, as Falcon's; not for what computes something else, as routers do.
     """
     if isinstance(module, nn.Linear | Conv1D):
-        return type(module).forward in (nn.Linear.forward, Conv1D.forward)
+        own = type(module).forward in (nn.Linear.forward, Conv1D.forward)
+        return own or (isinstance(module, nn.Linear) and _computes_linear(module))
     return _is_frozen_linear(module)
+
+
+@torch.no_grad()
+def _computes_linear(module: nn.Linear) -> bool:
+    """Try a layer out that has a forward pass of its own, with a small weight in its place."""
+    probe = copy.copy(module)
+    random = torch.Generator().manual_seed(0)
+    weight, x = torch.randn(3, 5, generator=random), torch.randn(2, 4, 5, generator=random)
+    bias = None if module.bias is None else torch.randn(3, generator=random)
+    small = {"weight": weight, "bias": bias}
+    probe.__dict__["_parameters"] = {
+        name: value if value is None else nn.Parameter(value) for name, value in small.items()
+    }
+    try:
+        found = probe(x)
+    # Whatever a layer of another make raises: it wants something else than a linear one.
+    except Exception:
+        return False
+    wanted = nn.functional.linear(x, weight, bias)
+    same = isinstance(found, Tensor) and found.shape == wanted.shape
+    return same and torch.allclose(found, wanted, atol=1e-5)
 
 
 def is_transposed(layer: nn.Module) -> bool:

@@ -25,6 +25,7 @@ from kamerton.models.load import wrap_model
 from kamerton.models.quantise import QuantisedLinear, quantise_model
 from kamerton.objectives.sft import Sft
 from kamerton.training.scoring import add_gradient
+from tests.families import build
 from tests.shapes import VOCABULARY, tiny_base
 from tests.unit.training.test_loop import examples
 
@@ -136,3 +137,8 @@ def test_blocks_that_do_not_run_are_said(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("kamerton.models.trial.decoder_blocks", lambda _: vision)
     with pytest.raises(ModelError, match="do not take part"):
         wrap_model(model, tiny_base("llama").tokenizer, name="x", folder=tmp_path)
+
+
+def test_a_model_of_several_stacks_has_no_blocks_in_one_line() -> None:
+    with pytest.raises(ModelError, match="BltForCausalLM does not say how many decoder blocks"):
+        decoder_blocks(build("blt"))

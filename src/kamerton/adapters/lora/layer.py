@@ -51,7 +51,9 @@ class LoraFunction(torch.autograd.Function):
         ctx.save_for_backward(rows, u, a_low, b_low, weight, keep)
         ctx.frozen = None if isinstance(frozen, Tensor) else frozen
         ctx.scaling, ctx.shape = scaling, x.shape
-        return y.view(*x.shape[:-1], -1)
+        # No view: Llama 4 scales its queries in place, which autograd refuses for one of these.
+        shaped: Tensor = torch.ops.aten._unsafe_view(y, [*x.shape[:-1], y.shape[1]])
+        return shaped
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
@@ -125,6 +127,12 @@ class LoraLinear(LoraLayer):
         """The frozen weight as [out, in]; an error where it is quantised."""
         return stored_weight(self.layer)
 
+    @property
+    def bias(self) -> Tensor | None:
+        """The frozen bias, which Mamba reads beside calling the layer."""
+        bias: Tensor | None = self.layer.bias  # type: ignore[assignment]
+        return bias
+
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer and its update.
 
@@ -143,7 +151,7 @@ class LoraLinear(LoraLayer):
             keep = torch.rand(shape, device=x.device).ge_(self.dropout).to(x.dtype)
             keep /= 1 - self.dropout
         frozen = frozen_weight(self.layer)
-        bias: Tensor | None = self.layer.bias  # type: ignore[assignment]
+        bias = self.bias
         a, b = self.factors()
         norms = None
         if self.magnitude is not None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kamerton.adapters.formats.peft_virtual import read_virtual, write_virtual
 from kamerton.adapters.virtual.tokens import Virtual, check_base, embeddings_of, first_tokens
+from kamerton.core.errors import AdapterError
 from kamerton.core.seeds import derive_seed
 from kamerton.core.settings import Settings
 from kamerton.models.base import Base
@@ -79,6 +80,7 @@ def attach_prompt(
         AdapterError: If the base cannot take virtual tokens or there is no text to begin as.
     """
     check_base(base)
+    _ensure_takes_embeddings(base)
     if settings.init == "text":
         ids = first_tokens(base, settings.text, opening, settings.num_tokens)
     else:
@@ -86,6 +88,20 @@ def attach_prompt(
         size = (settings.num_tokens,)
         ids = torch.randint(base.identity.vocab_size, size, generator=generator).tolist()
     return Virtual(base, _Embeddings(base, embeddings_of(base, ids)))
+
+
+@torch.no_grad()
+def _ensure_takes_embeddings(base: Base) -> None:
+    """Refuse a base that looks tokens up again in its layers, as Gemma 3n and 4 do."""
+    # Half an embedding is no token's own: some models search for the token that it is of.
+    halves = embeddings_of(base, [0]).to(base.dtype) / 2
+    try:
+        prefill(base, halves)
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+        raise AdapterError(
+            f"adapter: {base.identity.architecture} takes no embeddings in the place of tokens",
+            hint='take adapter.kind = "prefix", which trains keys and values instead',
+        ) from error
 
 
 def load_prompt(base: Base, files: Mapping[str, bytes]) -> Virtual:
@@ -102,6 +118,7 @@ def load_prompt(base: Base, files: Mapping[str, bytes]) -> Virtual:
         AdapterError: If the files are damaged or do not fit the base.
     """
     check_base(base)
+    _ensure_takes_embeddings(base)
     width = embeddings_of(base, [0]).shape[1]
     embeddings, _ = read_virtual(base, "PROMPT_TUNING", files, width)
     return Virtual(base, _Embeddings(base, embeddings))

@@ -5,11 +5,12 @@ tokenizer's files, `config.json` and `generation_config.json`.
 """
 
 import copy
+import json
 import re
 from typing import Any
 
 from kamerton.data.rendering.renderer import Renderer
-from kamerton.data.rendering.templates import has_own_template, template_of
+from kamerton.data.rendering.templates import has_own_template, template_of, templates_of
 
 __all__ = ["end_ids", "name_ends", "self_describing_tokenizer"]
 
@@ -30,7 +31,7 @@ def end_ids(renderer: Renderer) -> list[int]:
 
 
 def self_describing_tokenizer(renderer: Renderer) -> Any:
-    """Give a tokenizer the chat template and the end that training used.
+    """Give a tokenizer the chat template, with its BOS and arguments, and the end of training.
 
     Args:
         renderer: Of the variant.
@@ -42,14 +43,47 @@ def self_describing_tokenizer(renderer: Renderer) -> Any:
     template, end = template_of(tokenizer), renderer.facts.end
     # A tokenizer names one end. A template that writes its EOS must go on writing the same text.
     renames = tokenizer.eos_token != end and not _READS_EOS.search(template)
-    if has_own_template(tokenizer) and not renames:
+    before = _before_template(renderer)
+    if has_own_template(tokenizer) and not renames and not before:
         return tokenizer
     described = copy.deepcopy(tokenizer)
-    if not has_own_template(tokenizer):
-        described.chat_template = template
+    named = {name: before + text for name, text in templates_of(tokenizer).items()}
+    described.chat_template = named if len(named) > 1 else named["default"]
     if renames:
         described.eos_token = end
     return described
+
+
+def _before_template(renderer: Renderer) -> str:
+    """Write what a template must begin with to write by itself what training read.
+
+    Programs that serve a chat add no BOS to what the template wrote, and give it no arguments
+    unless they are asked to.
+    """
+    settings = renderer.settings
+    given: dict[str, Any] = dict(settings.template_arguments)
+    for name in ("enable_thinking", "thinking"):
+        if _changes_prompts(renderer, name, settings.thinking):
+            given[name] = settings.thinking
+    defaults = "".join(
+        f"{{% if {name} is not defined %}}{{% set {name} = {json.dumps(value)} %}}{{% endif %}}"
+        for name, value in given.items()
+    )
+    bos = "{{ bos_token }}" if renderer.facts.bos == "tokenizer" else ""
+    # A block would swallow a line break that the template begins with; a text does not.
+    return defaults + (bos or "{{ '' }}") if defaults or bos else ""
+
+
+def _changes_prompts(renderer: Renderer, name: str, value: bool) -> bool:
+    """Whether a template asks otherwise when it is given an argument."""
+    tokenizer, asked = renderer.tokenizer, [{"role": "user", "content": "Question?"}]
+    options = {"add_generation_prompt": True, "tokenize": False}
+    template = template_of(tokenizer)
+    alone, told = (
+        tokenizer.apply_chat_template(asked, chat_template=template, **options, **extra)
+        for extra in ({}, {name: value})
+    )
+    return bool(alone != told)
 
 
 def name_ends(model: Any, renderer: Renderer) -> None:

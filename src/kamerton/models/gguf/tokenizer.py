@@ -7,17 +7,10 @@ from typing import Any
 
 from kamerton.core.errors import ModelError
 from kamerton.data.rendering.templates import template_of
+from kamerton.models.gguf.splitting import GPT2, split_name
 
 __all__ = ["add_tokenizer", "splits_otherwise"]
 
-# Regular expressions of byte-level tokenizers, and what llama.cpp calls them.
-_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
-_SPLITS = {
-    _WORDS + r"\p{N}{1,3}" + _REST: "llama-bpe",
-    _WORDS + r"\p{N}" + _REST: "qwen2",
-}
-_GPT2 = "gpt-2"
 _GENERATION = re.compile(r"{%(-?)\s*(?:end)?generation\s*(-?)%}")
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _NORMAL, _UNKNOWN, _CONTROL, _USER, _UNUSED, _BYTES = 1, 2, 3, 4, 5, 6
@@ -43,7 +36,7 @@ def add_tokenizer(writer: Any, tokenizer: Any, num_rows: int, end: str = "") -> 
               for pair in described["model"]["merges"]]  # fmt: skip
     if _is_byte_level(described):
         writer.add_tokenizer_model("gpt2")
-        writer.add_tokenizer_pre(_split_name(described) or _GPT2)
+        writer.add_tokenizer_pre(split_name(_parts(described)) or GPT2)
         writer.add_token_merges(merges)
     else:
         ranks: dict[str, int] = {}
@@ -81,7 +74,7 @@ def splits_otherwise(tokenizer: Any) -> bool:
         True where its way is none of those known here: some texts may become other tokens there.
     """
     described = _described(tokenizer)
-    return _is_byte_level(described) and _split_name(described) is None
+    return _is_byte_level(described) and split_name(_parts(described)) is None
 
 
 def _described(tokenizer: Any) -> Mapping[str, Any]:
@@ -105,14 +98,6 @@ def _parts(described: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _is_byte_level(described: Mapping[str, Any]) -> bool:
     return any(part["type"] == "ByteLevel" for part in _parts(described))
-
-
-def _split_name(described: Mapping[str, Any]) -> str | None:
-    patterns = [p["pattern"].get("Regex", "") for p in _parts(described) if p["type"] == "Split"]
-    own = any(p["type"] == "ByteLevel" and p.get("use_regex") for p in _parts(described))
-    if own and not patterns:
-        return _GPT2
-    return _SPLITS.get(patterns[0]) if len(patterns) == 1 and not own else None
 
 
 def _tokens(described: Mapping[str, Any], num_rows: int) -> tuple[list[str], list[int]]:

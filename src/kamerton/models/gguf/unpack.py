@@ -1,12 +1,15 @@
 """A GGUF file as a base: unpacked once into a Transformers folder, which everything else reads.
 
 Transformers reads the file; what its reader leaves out is added here: stretched rotations
-(`rope_freqs.weight`) and every token that ends an answer. Needs the extra `gguf`.
+(`rope_freqs.weight`), the splitting of texts before BPE, and every token that ends an answer. Needs
+the extra `gguf`.
 """
 
 import io
 import json
-from contextlib import redirect_stderr
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from kamerton.core.errors import ModelError
 from kamerton.core.files import atomic_folder, cache_folder, hash_large_file
 from kamerton.core.wording import first_line
 from kamerton.models.gguf.file import gguf_package
+from kamerton.models.gguf.splitting import restore_splitting
 from kamerton.models.quantise import count_parameters
 from kamerton.models.quiet import quieten_transformers
 
@@ -31,6 +35,9 @@ _ENDS = (
     "tokenizer.ggml.eot_token_id",
     "tokenizer.ggml.eom_token_id",
 )
+# Folders that were unpacked in another way are not taken: theirs split numbers otherwise.
+_READING = 2
+_SPLITTING = "tokenizer.ggml.pre"
 _ROTATION = "rope_freqs.weight"
 _LLAMA3 = {
     "low_freq_factor": 1.0,
@@ -48,7 +55,7 @@ def unpacked_folder(file: Path) -> Path:
     Returns:
         In the user's cache, by the file's name and content; it need not exist yet.
     """
-    return cache_folder("bases") / f"{file.stem}-{hash_large_file(file)[:16]}"
+    return cache_folder("bases") / f"{file.stem}-{hash_large_file(file)[:16]}-v{_READING}"
 
 
 def unpack_gguf(file: Path) -> Path:
@@ -79,7 +86,8 @@ def unpack_gguf(file: Path) -> Path:
         return folder
     gguf = gguf_package()
     try:
-        model, tokenizer = _read(file, gguf.GGUFReader(file))
+        with _alone(file) as link:
+            model, tokenizer = _read(link, gguf.GGUFReader(file))
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, NotImplementedError) as error:
         raise ModelError(
             f"base: {file.name} cannot be read: {first_line(error)}",
@@ -91,6 +99,19 @@ def unpack_gguf(file: Path) -> Path:
         tokenizer.save_pretrained(temporary)
         (temporary / SOURCE_FILE).write_text(json.dumps(source), encoding="utf-8")
     return folder
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[Path]:
+    """Give a file in a folder of its own: Transformers prefers a tokenizer beside it."""
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / "model.gguf"
+        try:
+            link.symlink_to(file.resolve())
+        except OSError:
+            # Windows allows links only to some users.
+            link = file
+        yield link
 
 
 def _read(file: Path, reader: Any) -> tuple[Any, Any]:
@@ -116,6 +137,8 @@ def _read(file: Path, reader: Any) -> tuple[Any, Any]:
     model.config._name_or_path = ""
     _restore_rotation(model, reader)
     _restore_spaces(tokenizer, reader)
+    if _SPLITTING in reader.fields:
+        restore_splitting(tokenizer, str(_value(reader, _SPLITTING)))
     ends = [int(_value(reader, key)) for key in _ENDS if key in reader.fields]
     if ends:
         model.generation_config.eos_token_id = list(dict.fromkeys(ends))

@@ -27,6 +27,7 @@ import torch
 from kamerton.adapters.lora.lora import LoraSettings, attach_lora
 from kamerton.core.events import Event, StepDone
 from kamerton.data.rendering.renderer import Rendered
+from kamerton.models.dtype import dtype_name, pick_dtype
 from kamerton.models.load import load_base
 from kamerton.objectives.sft import Sft
 from kamerton.training.loop import train
@@ -205,7 +206,10 @@ def compare(arguments: argparse.Namespace) -> None:
             "TRL + PEFT, its defaults": theirs,
             "TRL + PEFT, no checkpointing": [*theirs, "--no-checkpointing"],
         }
+        # Both sides compute in what this machine is faster in.
+        dtype = dtype_name(pick_dtype("auto", torch.device("cpu")))
         common = ["--steps", str(arguments.steps), "--batch", str(arguments.batch)]
+        common += ["--dtype", dtype]
         runs: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
         for _ in range(arguments.repeats):
             for side, command in sides.items():
@@ -217,7 +221,7 @@ def compare(arguments: argparse.Namespace) -> None:
     found = output_of([arguments.trl_python, "-c", ask, *TRL_LIBRARIES]).split()
     text = record.header("SFT + LoRA beside TRL + PEFT, one run, sides in turn")
     text += "TRL's environment: " + ", ".join(map(" ".join, zip(TRL_LIBRARIES, found, strict=True)))
-    text += f"; rank 16 on all linear layers, bf16, {parameters:,} parameters, random weights, "
+    text += f"; rank 16 on all linear layers, {dtype}, {parameters:,} parameters, random weights, "
     text += f"{arguments.batch} rows of 32-384 tokens a step, medians of {arguments.repeats}.\n\n"
     text += table(runs, parameters)
     shares = output_of([sys.executable, str(here), "parts", *common])

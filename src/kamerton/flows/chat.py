@@ -49,7 +49,8 @@ class Conversation:
         """Load variants.
 
         Args:
-            names: Variants or bases, one or two; a folder of a Transformers model is a base.
+            names: Variants or bases, one or two; a folder of a Transformers model and a GGUF file
+                are bases.
             workspace: Where variants are.
             generation: How to answer; every turn has its own random stream.
             max_tokens: Longest answer; as the variants were made for when None.
@@ -165,7 +166,7 @@ class Conversation:
 
 
 def _is_base(name: str) -> bool:
-    """Tell a base from a variant: a bundled one, or a Transformers model's folder."""
+    """Tell a base from a variant: a bundled one, a Transformers model's folder or a GGUF file."""
     folder = Path(name)
     is_model = (folder / "config.json").is_file() and not (folder / MANIFEST_FILE).is_file()
-    return name.startswith("builtin:") or is_model
+    return name.startswith("builtin:") or name.endswith(".gguf") or is_model

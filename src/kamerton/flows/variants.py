@@ -166,7 +166,7 @@ def base_of(
     except ModelError as error:
         if opening.base or place.startswith("builtin:") or Path(place).expanduser().exists():
             raise
-        hint = f"{error.hint}; --base FOLDER says where the base is now"
+        hint = f"{error.hint}; --base PLACE says where the base is now"
         raise ModelError(error.message, hint=hint) from error
     ensure_same_base(variant, base)
     say_other_template(variant, base, opening.sink)

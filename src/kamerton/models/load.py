@@ -61,7 +61,11 @@ def find_base(name: str, commit: str = "", *, online: bool = True) -> Path:
         folder = unpack_gguf(_gguf_file(name, commit, online))
     elif (folder := Path(name).expanduser()).is_dir():
         if not (folder / "config.json").is_file():
-            raise ModelError(f"base: {name} has no config.json: not a Transformers model")
+            files = sorted(folder.glob("*.gguf"))
+            raise ModelError(
+                f"base: {name} has no config.json: not a Transformers model",
+                hint=f"name its GGUF file: {files[0]}" if files else None,
+            )
     else:
         folder = from_hub(name, commit, online=online)
     if not any(folder.glob("*.safetensors")):

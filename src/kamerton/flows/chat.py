@@ -10,7 +10,7 @@ from kamerton.core.protocols import Engine, Generation, TokenEvent
 from kamerton.core.seeds import derive_seed
 from kamerton.data.rendering.rendered import RenderSettings
 from kamerton.flows.prepare import renderer_of
-from kamerton.flows.variants import Opening, base_of, ensure_writes, make_ready
+from kamerton.flows.variants import Opening, base_of, ensure_writes, make_ready, say_unpacking
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.load import load_base
@@ -73,6 +73,7 @@ class Conversation:
         for name in names:
             if _is_base(name):
                 how = opening or Opening()
+                say_unpacking(name, how.sink)
                 base = load_base(name, dtype=how.dtype or "auto", device=how.device or "auto")
                 renderer = renderer_of(base, RenderSettings())
                 engines[name] = EmbeddedEngine(base, renderer)

@@ -13,6 +13,7 @@ from kamerton.adapters.formats.gguf_lora import read_gguf_lora, write_gguf_lora
 from kamerton.adapters.lora.lora import attach_lora
 from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.core.errors import ModelError
+from kamerton.core.events import Event, Notice
 from kamerton.core.files import hash_file, hash_json
 from kamerton.core.protocols import Generation
 from kamerton.flows.chat import Conversation
@@ -139,9 +140,15 @@ def _copy(reader: Any, writer: Any) -> None:
 def test_one_talks_to_it_as_it_is(tmp_path: Path) -> None:
     path = str(written("llama", tmp_path))
     generation = Generation(max_tokens=2)
-    opening = Opening(dtype="float32", device="cpu")
-    made = Conversation.open([path], Workspace(tmp_path), generation, 2, opening)
-    assert list(made.ask("ab")) == [path]
+    said: list[Event] = []
+    for _ in range(2):
+        opening = Opening(dtype="float32", device="cpu", sink=said.append)
+        made = Conversation.open([path], Workspace(tmp_path), generation, 2, opening)
+        assert list(made.ask("ab")) == [path]
+    # Unpacking takes a minute for a small model, and is said once.
+    (notice,) = said
+    assert isinstance(notice, Notice)
+    assert notice.message.startswith("unpacking llama.gguf (")
 
 
 def test_the_tokenizer_alone_is_read_from_it(tmp_path: Path) -> None:

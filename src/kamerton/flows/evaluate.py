@@ -345,13 +345,13 @@ def _labels(train: Sequence[Example], held: Sequence[Measurable], sink: Sink) ->
     known = {e.label for e in train if isinstance(e, ClassificationExample)}
     asked = {e.label for e in held if isinstance(e, ClassificationExample)}
     if new := sorted(asked - known):
-        sink(
-            Notice(
-                f"{len(new)} labels of the held-out examples are not among the training examples, "
-                f"such as '{new[0]}': no variant could learn them",
-                "warning",
-            )
+        are = counted(
+            len(new),
+            "label of the held-out examples is not",
+            "labels of the held-out examples are not",
         )
+        told = f"{are} among the training examples, such as '{new[0]}': no variant could learn "
+        sink(Notice(told + ("it" if len(new) == 1 else "them"), "warning"))
     return sorted(known | asked) if asked else []
 
 

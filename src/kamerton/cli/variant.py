@@ -219,7 +219,7 @@ def _export(
         "the same"
     )
     if written.rounding is not None and found.manifest.base.quantise == "none":
-        fine, why = verdict(written.largest, written.moved, written.rounding, written.dtype)
+        fine, why = verdict(written.largest, written.moved, written.rounding, written.rounded_to)
         messages.print(why, style=None if fine else "yellow")
     if written.note:
         messages.print(f"note: {written.note}", style="yellow")

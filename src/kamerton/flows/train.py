@@ -25,6 +25,7 @@ from kamerton.flows.findings import (
     metrics_of,
     say_counts,
     say_fused_experts,
+    say_no_base,
     say_slow_dtype,
 )
 from kamerton.flows.finished import key_of_run, note_finished, read_finished, stamps_of_data
@@ -122,6 +123,7 @@ def _make_alone(
     if finished is not None:
         sink(Notice("this run is finished: nothing is left to train"))
         return Made(*finished)
+    say_no_base(recipe.base, sink)
     examples = read_examples(recipe, folder, sink)
     say_counts(examples, sink)
     say_ties(examples, recipe.data, sink)

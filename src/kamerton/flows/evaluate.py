@@ -7,6 +7,7 @@ that went on from another is compared with that one too.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from kamerton.core.errors import (
@@ -219,7 +220,13 @@ def evaluation_settings(
     values = apply_overrides(plain, overrides)
     unknown = sorted(values.keys() - plain.keys())
     if unknown:
-        raise SettingsError(f"--set {unknown[0]}: only evaluate.* and data.* can be set here")
+        # A key without its section, or a mistyped section.
+        owners = [f"{section}.{unknown[0]}" for section in plain if unknown[0] in plain[section]]
+        near = [*owners, *get_close_matches(unknown[0], plain, 1)]
+        raise SettingsError(
+            f"--set {unknown[0]}: only evaluate.* and data.* can be set here",
+            hint=f"did you mean {near[0]}?" if near else None,
+        )
     changed = [key for key in values["data"] if values["data"][key] != of_file.get(key)]
     if changed and data is None:
         raise SettingsError(

@@ -247,6 +247,10 @@ def test_a_file_with_other_columns_is_read_by_its_own_mapping(project: Project) 
         evaluation_settings(variant, ["data.holdout=0.2"], str(path))
     with pytest.raises(SettingsError, match=r"only evaluate\.\* and data\.\*"):
         evaluation_settings(variant, ["train.epochs=1"])
+    for typed, meant in (("evaluat.limit=3", "evaluate"), ("limit=3", "evaluate.limit")):
+        with pytest.raises(SettingsError) as mistyped:
+            evaluation_settings(variant, [typed])
+        assert mistyped.value.hint == f"did you mean {meant}?"
 
 
 def test_few_shot_is_left_out_where_no_worked_example_fits(project: Project) -> None:

@@ -79,8 +79,8 @@ def chat(
 ) -> None:
     """Talk to one of VARIANTS, or to two side by side.
 
-    A name stands for a variant of the project; a base such as builtin:nano, or the folder of a
-    Transformers model such as a merged variant, answers as it is.
+    A name stands for a variant of the project; a base such as builtin:nano, a GGUF file, or the
+    folder of a Transformers model such as a merged variant, answers as it is.
     Empty input or Ctrl-D ends; /new begins a new conversation.
 
     Of two you see the answers without names and say which is better. Votes become pairs for
@@ -91,6 +91,8 @@ def chat(
         raise click.UsageError("at most two variants can be talked to at once")
     if len(variants) < 2 and votes:
         raise click.UsageError("votes are about the answers of two variants")
+    if message is not None and not message.strip():
+        raise click.UsageError("--message is empty: there is nothing to answer")
     if votes:
         ensure_parent(votes, "--votes")
     with busy("loading PyTorch"):

@@ -11,7 +11,14 @@ import click
 from rich.text import Text
 
 from kamerton.cli.audit_table import print_audit
-from kamerton.cli.console import busy, data_console, harmless, messages, progress_sink
+from kamerton.cli.console import (
+    busy,
+    data_console,
+    harmless,
+    messages,
+    progress_sink,
+    say_notice,
+)
 from kamerton.cli.options import set_option
 from kamerton.cli.places import short_place
 from kamerton.core.wording import counted
@@ -86,7 +93,10 @@ def check(
     if (show or base or wanted.base) and not as_json:
         with busy("loading the tokenizer"):
             prompt = wanted.prompt(checked.train)
+            from kamerton.flows.variants import say_unpacking
+
             model = base or wanted.base or "builtin:nano"
+            say_unpacking(model, say_notice)
             shown = show_examples(
                 checked.loaded, model, wanted.render, show, prompt, wanted.new_tokens,
                 None if wanted.recipe is None else wanted.recipe.objective,

@@ -86,7 +86,8 @@ def base_option(command: _Command) -> _Command:
         default="",
         metavar="PLACE",
         show_default="where the recipe found it",
-        help="Where the variants' base is now: a folder or a Hub id. Other weights are refused.",
+        help="Where the variants' base is now: a folder, a GGUF file or a Hub id. Other weights "
+        "are refused.",
     )(command)
 
 

@@ -43,17 +43,19 @@ def list_(project: Path, as_json: bool) -> None:
     if not found and not damaged:
         where = Workspace(project).variants.absolute()
         messages.print(f"no variants in {where}: kamerton train RECIPE makes one", soft_wrap=True)
+        if project.resolve().name == "variants":
+            messages.print("hint: a project is the folder above its variants: --project ..")
         return
     table = Table(box=None, pad_edge=False)
-    for column in ("name", "method", "base", "held-out loss", "made", "hash"):
+    for column in ("name", "method", "objective", "base", "held-out loss", "made", "hash"):
         table.add_column(column, overflow="fold")
     for one in found:
         manifest = one.manifest
         loss = manifest.metrics.get("holdout_loss")
         shown = "" if loss is None else f"{loss:.4f}"
         table.add_row(
-            one.folder.name, manifest.method, manifest.base.id, shown, manifest.created[:16],
-            manifest.content_hash[:12],
+            one.folder.name, manifest.method, manifest.objective, manifest.base.id, shown,
+            manifest.created[:16], manifest.content_hash[:12],
         )  # fmt: skip
     print_table(data_console(), table)
 
@@ -138,7 +140,8 @@ def export(
     """Write NAME for other programs, read it back and compare its logits with the variant's."""
     if folder is not None:
         ensure_parent(folder, "--to")
-    target = folder or project / "exports" / f"{name}-{format}"
+    # NAME may be the path of a variant's folder: its last part names the export.
+    target = folder or project / "exports" / f"{Path(name).resolve().name}-{format}"
     _export(name, format, target, dtype, project, base, device)
 
 
@@ -217,7 +220,7 @@ def _export(
         "the same"
     )
     if written.rounding is not None and found.manifest.base.quantise == "none":
-        fine, why = verdict(written.largest, written.moved, written.rounding, written.dtype)
+        fine, why = verdict(written.largest, written.moved, written.rounding, written.rounded_to)
         messages.print(why, style=None if fine else "yellow")
     if written.note:
         messages.print(f"note: {written.note}", style="yellow")

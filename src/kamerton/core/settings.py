@@ -18,6 +18,8 @@ from kamerton.core.errors import SettingsError
 
 __all__ = ["Settings", "apply_overrides", "read_toml", "suggestion"]
 
+_MOST_NAMED = 5
+
 
 class Settings(BaseModel):
     """A frozen group of options; unknown keys are refused."""
@@ -73,7 +75,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         text = path.read_bytes().decode("utf-8-sig")
         return tomllib.loads(text)
     except FileNotFoundError:
-        raise SettingsError(f"{path}: no such file") from None
+        near = suggestion(path.name, (one.name for one in path.parent.glob("*.toml")), _MOST_NAMED)
+        hint = "give the path of a recipe, a TOML file"
+        raise SettingsError(f"{path}: no such file{near}", hint=hint) from None
+    except IsADirectoryError:
+        raise SettingsError(
+            f"{path}: must be a recipe, found a folder", hint="name a TOML file of the folder"
+        ) from None
     except UnicodeDecodeError as error:
         raise SettingsError(
             f"{path}: a recipe must be UTF-8 text, found byte 0x{error.object[error.start]:02x} "

@@ -10,7 +10,7 @@ from kamerton.core.protocols import Engine, Generation, TokenEvent
 from kamerton.core.seeds import derive_seed
 from kamerton.data.rendering.rendered import RenderSettings
 from kamerton.flows.prepare import renderer_of
-from kamerton.flows.variants import Opening, base_of, ensure_writes, make_ready
+from kamerton.flows.variants import Opening, base_of, ensure_writes, make_ready, say_unpacking
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.load import load_base
@@ -49,7 +49,8 @@ class Conversation:
         """Load variants.
 
         Args:
-            names: Variants or bases, one or two; a folder of a Transformers model is a base.
+            names: Variants or bases, one or two; a folder of a Transformers model and a GGUF file
+                are bases.
             workspace: Where variants are.
             generation: How to answer; every turn has its own random stream.
             max_tokens: Longest answer; as the variants were made for when None.
@@ -72,6 +73,7 @@ class Conversation:
         for name in names:
             if _is_base(name):
                 how = opening or Opening()
+                say_unpacking(name, how.sink)
                 base = load_base(name, dtype=how.dtype or "auto", device=how.device or "auto")
                 renderer = renderer_of(base, RenderSettings())
                 engines[name] = EmbeddedEngine(base, renderer)
@@ -165,7 +167,7 @@ class Conversation:
 
 
 def _is_base(name: str) -> bool:
-    """Tell a base from a variant: a bundled one, or a Transformers model's folder."""
+    """Tell a base from a variant: a bundled one, a Transformers model's folder or a GGUF file."""
     folder = Path(name)
     is_model = (folder / "config.json").is_file() and not (folder / MANIFEST_FILE).is_file()
-    return name.startswith("builtin:") or is_model
+    return name.startswith("builtin:") or name.endswith(".gguf") or is_model

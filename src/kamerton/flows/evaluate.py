@@ -7,6 +7,7 @@ that went on from another is compared with that one too.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from kamerton.core.errors import (
@@ -212,7 +213,13 @@ def evaluation_settings(
     values = apply_overrides(plain, overrides)
     unknown = sorted(values.keys() - plain.keys())
     if unknown:
-        raise SettingsError(f"--set {unknown[0]}: only evaluate.* and data.* can be set here")
+        # A key without its section, or a mistyped section.
+        owners = [f"{section}.{unknown[0]}" for section in plain if unknown[0] in plain[section]]
+        near = [*owners, *get_close_matches(unknown[0], plain, 1)]
+        raise SettingsError(
+            f"--set {unknown[0]}: only evaluate.* and data.* can be set here",
+            hint=f"did you mean {near[0]}?" if near else None,
+        )
     changed = [key for key in values["data"] if values["data"][key] != of_file.get(key)]
     if changed and data is None:
         raise SettingsError(
@@ -338,13 +345,13 @@ def _labels(train: Sequence[Example], held: Sequence[Measurable], sink: Sink) ->
     known = {e.label for e in train if isinstance(e, ClassificationExample)}
     asked = {e.label for e in held if isinstance(e, ClassificationExample)}
     if new := sorted(asked - known):
-        sink(
-            Notice(
-                f"{len(new)} labels of the held-out examples are not among the training examples, "
-                f"such as '{new[0]}': no variant could learn them",
-                "warning",
-            )
+        are = counted(
+            len(new),
+            "label of the held-out examples is not",
+            "labels of the held-out examples are not",
         )
+        told = f"{are} among the training examples, such as '{new[0]}': no variant could learn "
+        sink(Notice(told + ("it" if len(new) == 1 else "them"), "warning"))
     return sorted(known | asked) if asked else []
 
 

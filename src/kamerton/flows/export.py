@@ -83,6 +83,8 @@ class Exported:
         note: What the other program will do otherwise; empty for nothing.
         rounding: Change of a logit that rounding the written weights makes by itself; None where
             no weights of the base were written.
+        rounded_to: What they were rounded to when they were read back: the written dtype, or that
+            of the variant where it has fewer bits.
     """
 
     format: Format
@@ -92,6 +94,7 @@ class Exported:
     same_top: float
     note: str = ""
     rounding: float | None = None
+    rounded_to: str = ""
 
 
 @torch.no_grad()
@@ -137,7 +140,7 @@ def export_variant(
     moved = largest_change(wanted, plain)
     if format == "gguf-base":
         wanted = plain
-    note, rounding = "", None
+    note, rounding, read = "", None, ""
     if format in ("merged", "gguf") and variant.manifest.base.quantise != "none":
         note = (
             "merged into the original weights, not into the rounded ones that the variant learned "
@@ -146,14 +149,16 @@ def export_variant(
     with atomic_folder(folder) as temporary:
         if format == "merged":
             _write_merged(variant, temporary, dtype)
-            found, name, rounding = _merged_logits(variant, temporary, ready.renderer)
+            found, name, rounding, read = _merged_logits(
+                variant, temporary, ready.renderer, base.dtype
+            )
         elif format == "peft":
             found, name = _write_peft(variant, temporary, dtype)
         elif format == "gguf-lora":
             found, name = _write_gguf_lora(variant, temporary, dtype)
         elif format.startswith("gguf"):
-            found, name, other, rounding = _write_gguf(
-                variant, temporary, dtype, merged=format == "gguf"
+            found, name, other, rounding, read = _write_gguf(
+                variant, temporary, dtype, base.dtype, merged=format == "gguf"
             )
             note = "; ".join(filter(None, (note, other)))
         else:
@@ -161,7 +166,8 @@ def export_variant(
         if not torch.isfinite(found).all():
             raise VariantError(f"{variant.name} has no finite logits in {name}")
     same = (wanted.argmax(-1) == found.argmax(-1)).float().mean()
-    return Exported(format, name, largest_change(wanted, found), moved, float(same), note, rounding)
+    largest = largest_change(wanted, found)
+    return Exported(format, name, largest, moved, float(same), note, rounding, read)
 
 
 def _ensure_can(variant: Variant, adapter: Adapter, format: Format) -> None:
@@ -215,19 +221,31 @@ def _merged(variant: Variant, base: Base) -> Iterator[None]:
         yield
 
 
-def _merged_logits(variant: Variant, folder: Path, renderer: Renderer) -> tuple[Tensor, str, float]:
+def _fewer_bits(written: torch.dtype, own: torch.dtype) -> torch.dtype:
+    """Choose what a written model computes in to be compared with its variant.
+
+    A variant in bf16 is not to be compared with a model that computes in fp32: the sums alone
+    differ by more than the rounding of weights.
+    """
+    return own if torch.finfo(own).eps > torch.finfo(written).eps else written
+
+
+def _merged_logits(
+    variant: Variant, folder: Path, renderer: Renderer, computed: torch.dtype
+) -> tuple[Tensor, str, float, str]:
     """Read the merged model back, as another program would."""
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     dtype = settings.get("dtype") or settings.get("torch_dtype")
     recipe = recipe_of(variant)
-    base = load_base(str(folder), dtype=dtype, device=recipe.base.device)
+    read: DType = _GGUF_DTYPES[_fewer_bits(DTYPES[dtype], computed)]
+    base = load_base(str(folder), dtype=read, device=recipe.base.device)
     own = renderer_of(base, recipe.render)
     found, wanted = probe_ids(own), probe_ids(renderer)
     if found != wanted:
         raise VariantError(f"{variant.name}: the written tokenizer reads texts in another way")
     _ensure_generates(variant, base, found)
     logits = own_probe_logits(own, base)
-    return logits, dtype, rounding_change(own, base, logits, base.dtype)
+    return logits, dtype, rounding_change(own, base, logits, base.dtype), read
 
 
 def _ensure_generates(variant: Variant, base: Base, prompt: list[int]) -> None:
@@ -261,8 +279,8 @@ def _write_peft(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, s
 
 
 def _write_gguf(
-    variant: Variant, folder: Path, dtype: DType, *, merged: bool
-) -> tuple[Tensor, str, str, float]:
+    variant: Variant, folder: Path, dtype: DType, computed: torch.dtype, *, merged: bool
+) -> tuple[Tensor, str, str, float, str]:
     """Write the whole model for llama.cpp and read it back with Transformers' own reader."""
     base = _dense_base(variant, dtype)
     name = f"{variant.name}{'' if merged else '-base'}.gguf"
@@ -272,7 +290,10 @@ def _write_gguf(
         tokenizer = renderer.tokenizer if merged else base.tokenizer
         end = renderer.facts.end
         write_gguf_model(base.model, tokenizer, folder / name, variant.name, kind, end=end)
-    model = read_gguf_model(folder / name, base.model.config)
+    read = _fewer_bits(DTYPES[kind], computed)
+    # Where the variant computes in fp32, sums in the written dtype would only blur the comparison.
+    summed = torch.float32 if computed == torch.float32 else read
+    model = read_gguf_model(folder / name, base.model.config, summed)
     prepare_model(model)
     found = replace(base, model=model)
     note = ""
@@ -284,7 +305,7 @@ def _write_gguf(
     renderer = _renderer(variant, found)
     _ensure_generates(variant, found, probe_ids(renderer))
     logits = own_probe_logits(renderer, found)
-    return logits, kind, note, rounding_change(renderer, found, logits, DTYPES[kind])
+    return logits, kind, note, rounding_change(renderer, found, logits, read), _GGUF_DTYPES[read]
 
 
 def _write_gguf_lora(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, str]:

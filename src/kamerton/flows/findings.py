@@ -14,11 +14,32 @@ from kamerton.models.dtype import dtype_name, has_bf16
 from kamerton.models.experts import fused_experts
 from kamerton.training.task import Outcome, Task
 
-__all__ = ["explain", "metrics_of", "say_counts", "say_fused_experts", "say_slow_dtype"]
+__all__ = [
+    "explain",
+    "metrics_of",
+    "say_counts",
+    "say_fused_experts",
+    "say_no_base",
+    "say_slow_dtype",
+]
 
 _FEW_HELD = 20
 _LESS_PROBABLE = -1.0
 _MOSTLY = 0.9
+
+
+def say_no_base(base: Settings, sink: Sink) -> None:
+    """Warn where a recipe names no base, so that the toy is adapted.
+
+    Args:
+        base: The recipe's `base`.
+        sink: Receives the warning.
+    """
+    if "id" not in base.model_fields_set:
+        told = (
+            "the recipe names no base: builtin:nano is adapted, a toy that is no use for real work"
+        )
+        sink(Notice(told, "warning"))
 
 
 def say_counts(examples: Prepared, sink: Sink) -> None:

@@ -15,7 +15,7 @@ from kamerton import __version__
 from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.catalogue import NoAdapterSettings
 from kamerton.core.errors import AdapterError, InterruptedRun, SettingsError, TrainingError
-from kamerton.core.events import Notice, Sink, fan_out
+from kamerton.core.events import Notice, Progress, Sink, fan_out
 from kamerton.data.prepared import Prepared
 from kamerton.data.rendering.rendered import Trainable
 from kamerton.data.rendering.templates import templates_of
@@ -26,6 +26,7 @@ from kamerton.flows.findings import (
     metrics_of,
     say_counts,
     say_fused_experts,
+    say_no_base,
     say_slow_dtype,
 )
 from kamerton.flows.finished import key_of_run, note_finished, read_finished, stamps_of_data
@@ -36,7 +37,7 @@ from kamerton.flows.rewards import read_judges
 from kamerton.flows.start import read_members, read_start, taken_over
 from kamerton.flows.task import Parts, first_ids, make_task
 from kamerton.flows.unseen import trained_questions
-from kamerton.flows.variants import say_other_template, with_template_of
+from kamerton.flows.variants import say_other_template, say_unpacking, with_template_of
 from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
 from kamerton.models.layout import Layout
@@ -116,11 +117,13 @@ def _make_alone(
     judges = read_judges(recipe, workspace)
     parts = Parts(start, members, judges, folder)
     stamps = stamps_of_data(recipe, folder)
+    say_unpacking(recipe.base.id, sink)
     key = key_of_run(recipe, folder, parts.parents, stamps)
     finished = None if fresh else read_finished(key, recipe.name, workspace)
     if finished is not None:
         sink(FINISHED)
         return Made(*finished)
+    say_no_base(recipe.base, sink)
     examples = read_examples(recipe, folder, sink)
     say_counts(examples, sink)
     say_ties(examples, recipe.data, sink)
@@ -245,9 +248,13 @@ def _say_forgotten(recipe: Recipe, base: Base, adapter: Adapter, sink: Sink) -> 
     """Warn when general text has become much less probable."""
     if base.score_head is not None:
         return
+    task = "measuring general loss"
+    sink(Progress(task, 0, 2))
     with adapter.disabled():
         before = measure_general_loss(base, renderer_of(base, recipe.render))
+    sink(Progress(task, 1, 2))
     after = measure_general_loss(base, renderer_of(base, recipe.render, recipe.adapter))
+    sink(Progress(task, 2, 2))
     say_forgotten(recipe.name, before, after, sink)
 
 

@@ -21,7 +21,7 @@ from kamerton.models.base import Base
 from kamerton.models.codecs import Quantisation
 from kamerton.models.dtype import DType
 from kamerton.models.layout import Layout
-from kamerton.models.load import all_files_hash, load_base
+from kamerton.models.load import all_files_hash, file_to_unpack, load_base
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.variants import Variant, check_base
 
@@ -41,6 +41,7 @@ __all__ = [
     "recipe_of",
     "reopened",
     "say_other_template",
+    "say_unpacking",
     "verify_variant",
     "with_template_of",
 ]
@@ -156,6 +157,7 @@ def base_of(
     variant = reopened(variant, opening)
     settings = recipe_of(variant).base
     place = settings.id
+    say_unpacking(place, opening.sink)
     try:
         base = load_base(
             place,
@@ -167,11 +169,25 @@ def base_of(
     except ModelError as error:
         if opening.base or place.startswith("builtin:") or Path(place).expanduser().exists():
             raise
-        hint = f"{error.hint}; --base FOLDER says where the base is now"
+        hint = f"{error.hint}; --base PLACE says where the base is now"
         raise ModelError(error.message, hint=hint) from error
     ensure_same_base(variant, base)
     say_other_template(variant, base, opening.sink)
     return with_template_of(variant, base)
+
+
+def say_unpacking(name: str, sink: Sink) -> None:
+    """Say that a GGUF file is unpacked before anything else happens, where it is.
+
+    Args:
+        name: Of the base.
+        sink: Receives the notice.
+    """
+    if (file := file_to_unpack(name)) is not None:
+        size = file.stat().st_size / 2**20
+        sink(
+            Notice(f"unpacking {file.name} ({size:,.0f} MiB) once; this can take a minute or more")
+        )
 
 
 def ensure_same_base(variant: Variant, base: Base) -> None:

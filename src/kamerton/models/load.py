@@ -17,7 +17,7 @@ from kamerton.models.codecs import Quantisation
 from kamerton.models.dtype import DType, pick_dtype
 from kamerton.models.first_check import read_untouched, settle
 from kamerton.models.fused import fuse_blocks
-from kamerton.models.gguf.unpack import SOURCE_FILE, unpack_gguf
+from kamerton.models.gguf.unpack import SOURCE_FILE, unpack_gguf, unpacked_folder
 from kamerton.models.hub import commit_of, file_from_hub, from_hub
 from kamerton.models.lazy import load_quantised
 from kamerton.models.quantise import count_parameters, quantise_model
@@ -27,6 +27,7 @@ from kamerton.models.stored_nf4 import stored_method
 
 __all__ = [
     "all_files_hash",
+    "file_to_unpack",
     "find_base",
     "load_base",
     "load_tokenizer",
@@ -59,7 +60,11 @@ def find_base(name: str, commit: str = "", *, online: bool = True) -> Path:
         folder = unpack_gguf(_gguf_file(name, commit, online))
     elif (folder := Path(name).expanduser()).is_dir():
         if not (folder / "config.json").is_file():
-            raise ModelError(f"base: {name} has no config.json: not a Transformers model")
+            files = sorted(folder.glob("*.gguf"))
+            raise ModelError(
+                f"base: {name} has no config.json: not a Transformers model",
+                hint=f"name its GGUF file: {files[0]}" if files else None,
+            )
     else:
         folder = from_hub(name, commit, online=online)
     if not any(folder.glob("*.safetensors")):
@@ -68,6 +73,27 @@ def find_base(name: str, commit: str = "", *, online: bool = True) -> Path:
             hint="convert pickled weights with Transformers' save_pretrained first",
         )
     return folder
+
+
+def file_to_unpack(name: str) -> Path | None:
+    """Find the GGUF file that `find_base` would unpack first, which takes a while.
+
+    Args:
+        name: As for `find_base`.
+
+    Returns:
+        The file; None where the base is ready, is no GGUF file, or is not on this machine.
+    """
+    try:
+        if name == SMOLLM2:
+            file = find_smollm2()
+        elif name.endswith(".gguf"):
+            file = _gguf_file(name, "", online=False)
+        else:
+            return None
+    except ModelError:
+        return None
+    return None if (unpacked_folder(file) / SOURCE_FILE).is_file() else file
 
 
 def _builtin(name: str) -> Path:

@@ -37,6 +37,8 @@ MANIFEST_FILE = "variant.json"
 TRAINED_ON_FILE = "trained_on.txt"
 CARD_FILE = "CARD.md"
 _MOST_NAMED = 5
+_RUNS = "runs"
+"""Beside the folder of variants: a run that stopped has a folder there and no variant yet."""
 _SAFE_NAME = re.compile(r"[^\W_][\w.-]{0,99}")
 
 
@@ -264,11 +266,11 @@ def list_variants(folder: Path) -> tuple[list[Variant], list[str]]:
         Those that are whole, by name, and for each of the others why it cannot be used.
     """
     found, damaged = [], []
-    for path in sorted(folder.glob(f"*/{MANIFEST_FILE}")):
-        if path.parent.name.startswith("."):
+    for path in sorted(folder.glob("*")):
+        if path.name.startswith(".") or not path.is_dir():
             continue
         try:
-            found.append(read_variant(path.parent))
+            found.append(read_variant(path))
         except VariantError as error:
             damaged.append(error.message)
     return found, damaged
@@ -297,6 +299,10 @@ def find_variant(name: str, folder: Path, *, key: str = "") -> Variant:
     hint = None if known else "kamerton train RECIPE makes one; --project FOLDER looks elsewhere"
     if len(known) > _MOST_NAMED and near.startswith("; known"):
         hint = "kamerton variant list shows all"
+    if is_variant_name(name) and (folder / name).is_dir():
+        hint = f"{folder / name} is no variant: it has no {MANIFEST_FILE}"
+    elif is_variant_name(name) and (folder.parent / _RUNS / name).is_dir():
+        hint = f"its run is not finished: the same kamerton train goes on in {_RUNS}/{name}"
     place = f"{key}: " if key else ""
     raise VariantError(
         f"{place}there is no variant '{name}' in {folder.absolute()}{near}", hint=hint

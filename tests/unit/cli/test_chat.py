@@ -43,3 +43,9 @@ def test_unknown_commands_never_reach_the_model(
     assert done.stderr.count("error: there is no /") == len(unknown)
     for command in unknown:
         assert f"error: there is no {command}; empty input or Ctrl-D ends, /new" in done.stderr
+
+
+def test_an_empty_message_is_not_asked(tmp_path: Path) -> None:
+    done = CliRunner().invoke(chat, ["desk", "-m", " ", "--project", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "--message is empty" in done.stderr

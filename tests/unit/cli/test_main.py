@@ -144,6 +144,19 @@ def test_data_is_no_recipe(name: str, tmp_path: Path, capsys, monkeypatch) -> No
     assert f"kamerton check {name}" in lines[1]
 
 
+def test_a_recipe_that_is_not_there_is_guessed(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, text = failed(["train", "desk.toml"], capsys, monkeypatch)
+    assert status == 2
+    assert "error: desk.toml: no such file\nhint: give the path of a recipe" in text
+    Path("desk.toml").write_bytes(b"")
+    for typed in ("desk", "dsek.toml"):
+        _, text = failed(["train", typed], capsys, monkeypatch)
+        assert f"{typed}: no such file; did you mean 'desk.toml'?" in text
+    _, text = failed(["train", "."], capsys, monkeypatch)
+    assert "error: .: must be a recipe, found a folder" in text
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -78,6 +78,8 @@ def test_where_the_items_come_from_stands_below_the_table() -> None:
     comparison = compare(items, answers, SETTINGS, measured_on="the test set")
     assert "90 items of the test set; 95 % intervals" in markdown_table(comparison)
     assert comparison.to_json()["measured_on"] == "the test set"
+    one = replace(comparison, num_items=1)
+    assert "1 item of the test set" in markdown_table(one)
 
 
 def test_costs_and_losses() -> None:
@@ -178,7 +180,9 @@ def test_too_few_groups_have_a_value_and_nothing_else(groups: int) -> None:
     assert (found.value, found.low, found.high) == (pytest.approx(0.6), None, None)
     assert comparison.differences == ()
     assert "60.0 [no interval]" in markdown_table(comparison)
-    assert f"{5 * groups} items in {groups} groups" in markdown_table(comparison)
+    assert f"{5 * groups} items in {groups} group{'s' * (groups > 1)};" in markdown_table(
+        comparison
+    )
     assert json.loads(canonical_json(comparison.to_json()))["measured"][0]["low"] is None
 
 

@@ -108,7 +108,8 @@ def test_a_label_that_was_never_learned_counts_as_wrong(project: Project) -> Non
     variant = project.make(classified(12), [*held_out(6), {"text": "new", "label": "other"}])
     evaluated = project.evaluate(variant)
     assert evaluated.items[-1].labels == ("account", "delivery", "other", "refund")
-    assert any("such as 'other'" in notice for notice in project.notices)
+    one = "1 label of the held-out examples is not among the training examples, such as 'other': "
+    assert f"{one}no variant could learn it" in project.notices
 
 
 def test_long_questions_keep_the_worked_examples_that_fit(project: Project) -> None:
@@ -246,6 +247,10 @@ def test_a_file_with_other_columns_is_read_by_its_own_mapping(project: Project) 
         evaluation_settings(variant, ["data.holdout=0.2"], str(path))
     with pytest.raises(SettingsError, match=r"only evaluate\.\* and data\.\*"):
         evaluation_settings(variant, ["train.epochs=1"])
+    for typed, meant in (("evaluat.limit=3", "evaluate"), ("limit=3", "evaluate.limit")):
+        with pytest.raises(SettingsError) as mistyped:
+            evaluation_settings(variant, [typed])
+        assert mistyped.value.hint == f"did you mean {meant}?"
 
 
 def test_few_shot_is_left_out_where_no_worked_example_fits(project: Project) -> None:

@@ -11,6 +11,7 @@ from kamerton.core.settings import Settings
 from kamerton.data.prepared import prepare
 from kamerton.data.settings import DataSettings
 from kamerton.flows import findings
+from kamerton.flows.recipe import BaseSettings
 from kamerton.models.load import load_base
 from tests.shapes import tiny_base
 
@@ -50,6 +51,16 @@ def test_experts_that_are_left_out_are_said(
     share = 3 * 4 * 3 * 64 * 96 / base.identity.num_parameters
     assert all(f": {100 * share:.0f} % of the base's weights" in n.message for n in seen)
     assert all(n.level == "warning" and "gate_up_proj" in n.message for n in seen)
+
+
+def test_a_recipe_without_a_base_adapts_the_toy_and_says_so() -> None:
+    said: list[Notice] = []
+    findings.say_no_base(BaseSettings(id="builtin:nano"), said.append)
+    assert not said
+    findings.say_no_base(BaseSettings(dtype="float32"), said.append)
+    (notice,) = said
+    assert notice.level == "warning"
+    assert "names no base: builtin:nano is adapted" in notice.message
 
 
 def test_of_one_divided_text_the_lengths_are_told(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kamerton.core.errors import DataError, KamertonError, ModelError
-from kamerton.core.events import Event, Notice
+from kamerton.core.events import Event, Notice, Progress
 from kamerton.flows import train
 from kamerton.flows.finished import stamps_of_data
 from kamerton.flows.recipe import Recipe
@@ -86,6 +86,17 @@ def test_a_base_that_is_fetched_first_is_known_again(
     _, said = made_in(tmp_path, "base.id=acme/small")
     assert said == ["this run is finished: nothing is left to train"]
     assert cached == [True]
+
+
+def test_what_is_done_after_the_last_step_is_named(tmp_path: Path) -> None:
+    make_project(tmp_path, num_rows=12)
+    heard: list[Event] = []
+    recipe = Recipe.read(tmp_path / "recipe.toml", ("train.max_steps=1",))
+    make_variant(recipe, tmp_path, Workspace(tmp_path), heard.append)
+    last = [event for event in heard if isinstance(event, Progress)][-3:]
+    # On a large base this takes minutes: a bar, or a line in a log.
+    assert {event.task for event in last} == {"measuring general loss"}
+    assert [(event.done, event.total) for event in last] == [(0, 2), (1, 2), (2, 2)]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ import pytest
 from kamerton.core.errors import AdapterError, VariantError
 from kamerton.flows.export import export_variant
 from kamerton.flows.recipe import Recipe
+from kamerton.flows.rounding import verdict
 from kamerton.flows.train import make_variant
+from kamerton.flows.variants import Opening
 from kamerton.flows.workspace import Workspace
 from kamerton.store.variants import Variant, read_variant
 from tests.e2e.project import make_project
@@ -60,6 +62,22 @@ def test_fewer_bits_differ_a_little(variants: dict[str, Variant], tmp_path: Path
         assert 0 < written.largest < 0.2 * written.moved
     lora = export_variant(variants["lora"], tmp_path / "lora", "gguf-lora", "float16")
     assert 0 < lora.largest < 0.01 * lora.moved
+
+
+@pytest.mark.parametrize("format", ["gguf", "gguf-base", "merged"])
+def test_sums_in_few_bits_are_not_taken_for_rounding_of_weights(
+    variants: dict[str, Variant], tmp_path: Path, format: str
+) -> None:
+    # A variant in bf16 was compared with what was written as it computes in fp32.
+    opening = Opening(dtype="bfloat16")
+    written = export_variant(variants["lora"], tmp_path / "out", format, "float32", opening)
+    assert (written.dtype, written.rounded_to) == ("float32", "bfloat16")
+    assert written.rounding is not None
+    fine, why = verdict(written.largest, written.moved, written.rounding, written.rounded_to)
+    assert fine, why
+    if format == "gguf-base":
+        # The very weights, in the very arithmetic.
+        assert written.largest == 0
 
 
 def test_what_llama_cpp_lacks_is_said(variants: dict[str, Variant], tmp_path: Path) -> None:

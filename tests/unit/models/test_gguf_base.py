@@ -13,7 +13,12 @@ from kamerton.adapters.formats.gguf_lora import read_gguf_lora, write_gguf_lora
 from kamerton.adapters.lora.lora import attach_lora
 from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.core.errors import ModelError
+from kamerton.core.events import Event, Notice
 from kamerton.core.files import hash_file, hash_json
+from kamerton.core.protocols import Generation
+from kamerton.flows.chat import Conversation
+from kamerton.flows.variants import Opening
+from kamerton.flows.workspace import Workspace
 from kamerton.models.gguf.file import write_gguf_model
 from kamerton.models.gguf.unpack import SOURCE_FILE, unpacked_folder
 from kamerton.models.load import find_base, load_base, load_tokenizer
@@ -132,6 +137,20 @@ def _copy(reader: Any, writer: Any) -> None:
         writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
 
 
+def test_one_talks_to_it_as_it_is(tmp_path: Path) -> None:
+    path = str(written("llama", tmp_path))
+    generation = Generation(max_tokens=2)
+    said: list[Event] = []
+    for _ in range(2):
+        opening = Opening(dtype="float32", device="cpu", sink=said.append)
+        made = Conversation.open([path], Workspace(tmp_path), generation, 2, opening)
+        assert list(made.ask("ab")) == [path]
+    # Unpacking takes a minute for a small model, and is said once.
+    (notice,) = said
+    assert isinstance(notice, Notice)
+    assert notice.message.startswith("unpacking llama.gguf (")
+
+
 def test_the_tokenizer_alone_is_read_from_it(tmp_path: Path) -> None:
     tokenizer, rows = load_tokenizer(str(written("llama", tmp_path)))
     assert tokenizer.chat_template == TEMPLATE
@@ -148,6 +167,9 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ModelError, match=message):
             find_base(str(tmp_path / name))
+    with pytest.raises(ModelError, match="not a Transformers model") as folder:
+        find_base(str(tmp_path))
+    assert folder.value.hint == f"name its GGUF file: {tmp_path / 'm-00001-of-00002.gguf'}"
     path = written("llama", tmp_path)
     path.write_bytes(path.read_bytes()[:-20_000])
     with pytest.raises(ModelError, match="cannot be read") as caught:

@@ -277,6 +277,22 @@ def test_a_kept_template_cannot_be_changed(tmp_path: Path) -> None:
             read_variant(tmp_path / "desk")
 
 
+def test_a_name_without_a_whole_variant_is_explained(tmp_path: Path) -> None:
+    variants = tmp_path / "variants"
+    write_variant(variants / "desk", manifest(), FILES)
+    (tmp_path / "runs" / "stopped").mkdir(parents=True)
+    with pytest.raises(VariantError, match="there is no variant 'stopped'") as stopped:
+        find_variant("stopped", variants)
+    assert "the same kamerton train goes on in runs/stopped" in str(stopped.value.hint)
+    (variants / "emptied").mkdir()
+    with pytest.raises(VariantError) as emptied:
+        find_variant("emptied", variants)
+    assert "it has no variant.json" in str(emptied.value.hint)
+    found, damaged = list_variants(variants)
+    assert [one.name for one in found] == ["desk"]
+    assert damaged == [f"{variants / 'emptied'} is not a variant: there is no variant.json"]
+
+
 def test_finding(tmp_path: Path) -> None:
     write_variant(tmp_path / "support-lora", manifest("support-lora"), FILES)
     assert find_variant("support-lora", tmp_path).name == "support-lora"

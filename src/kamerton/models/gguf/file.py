@@ -105,15 +105,16 @@ def write_gguf_model(
     finish(writer)
 
 
-def read_gguf_model(path: Path, config: Any) -> Any:
+def read_gguf_model(path: Path, config: Any, dtype: torch.dtype = torch.float32) -> Any:
     """Read a model back with Transformers' own reader of GGUF.
 
     Args:
         path: The file.
         config: Of the model it was made of: that reader leaves out some of what the file says.
+        dtype: Of the weights once they are read.
 
     Returns:
-        The model in fp32, as Transformers made it.
+        The model, as Transformers made it.
 
     Raises:
         MissingExtraError: If the `gguf` package is missing.
@@ -125,7 +126,7 @@ def read_gguf_model(path: Path, config: Any) -> Any:
     # Its progress bar heeds no setting.
     with redirect_stderr(io.StringIO()):
         model: Any = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, config=config, dtype=torch.float32
+            path.parent, gguf_file=path.name, config=config, dtype=dtype
         )
     return model
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kamerton.core.wording import counted
 from kamerton.data.examples import Example
 from kamerton.data.prepared import Prepared
 from kamerton.data.settings import DataSettings
@@ -40,7 +41,7 @@ class MeasuredOn:
             Such as `the test set: desk.jsonl, 120 examples`.
         """
         source = self.name if self.is_file else f"{self.name}: {self.source}"
-        return f"{source}, {num:,} examples"
+        return f"{source}, {counted(num, 'example')}"
 
 
 def place_of(
@@ -78,4 +79,5 @@ def place_of(
 def _chose(variant: Variant) -> bool:
     """Whether training measured on the holdout and kept what did best."""
     train = recipe_of(variant).train
-    return bool(variant.manifest.files) and (train.keep == "best" or train.patience > 0)
+    measured = variant.manifest.files and variant.manifest.data.num_holdout
+    return bool(measured) and (train.keep == "best" or train.patience > 0)

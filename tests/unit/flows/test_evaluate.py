@@ -231,6 +231,17 @@ def test_a_holdout_that_also_chose_the_step_is_called_so(
     assert told == f"{found.comparison.measured_on}: holdout.jsonl, 3 examples"
 
 
+def test_without_a_holdout_nothing_was_chosen_on_it(project: Project) -> None:
+    variant = project.make(
+        classified(3), [], data={"train": "train.jsonl", "holdout": 0.0},
+        adapter={"kind": "lora", "rank": 2}, train={"max_steps": 1, "learning_rate": 0.02},
+    )  # fmt: skip
+    project.notices.clear()
+    with pytest.raises(EvaluationError, match="kept no examples aside"):
+        project.evaluate(variant)
+    assert project.notices == []
+
+
 def test_a_file_with_other_columns_is_read_by_its_own_mapping(project: Project) -> None:
     variant = project.make(classified(3), held_out(3), evaluate={"shots": 0, "resamples": 100})
     path = project.folder / "other.jsonl"

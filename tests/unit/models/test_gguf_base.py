@@ -81,6 +81,8 @@ def test_it_is_unpacked_once_and_known_by_its_file(tmp_path: Path) -> None:
     moved.mkdir()
     (moved / "llama.gguf").write_bytes(path.read_bytes())
     assert find_base(str(moved / "llama.gguf")) == folder
+    renamed = (moved / "llama.gguf").rename(moved / "model.gguf")
+    assert find_base(str(renamed)) == folder
     other = base_of("llama-biases")
     write_gguf_model(other.model, other.tokenizer, moved / "llama.gguf", "one", "float32")
     second = load_base(str(moved / "llama.gguf"), dtype="float32", device="cpu").identity

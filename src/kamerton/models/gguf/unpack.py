@@ -53,9 +53,13 @@ def unpacked_folder(file: Path) -> Path:
         file: The GGUF file.
 
     Returns:
-        In the user's cache, by the file's name and content; it need not exist yet.
+        In the user's cache, by the file's content and, for people, its name; it need not exist
+        yet. A renamed file keeps the folder that it was unpacked into before.
     """
-    return cache_folder("bases") / f"{file.stem}-{hash_large_file(file)[:16]}-v{_READING}"
+    content = f"{hash_large_file(file)[:16]}-v{_READING}"
+    folder = cache_folder("bases")
+    before = sorted(folder.glob(f"*-{content}/{SOURCE_FILE}"))
+    return before[0].parent if before else folder / f"{file.stem}-{content}"
 
 
 def unpack_gguf(file: Path) -> Path:

@@ -141,5 +141,5 @@ def resolve(
         settings = settings.model_copy(update={"warmup": warmup})
         reasons.append(f"train.warmup = {warmup:.2g} ({ceil(warmup * num_steps)} steps)")
     better = auto_tokens_per_step(lengths, settings.epochs)
-    enough = num_steps >= _STEPS or settings.max_steps or better >= settings.batch_tokens
+    enough = num_steps >= _STEPS or settings.max_steps or better >= settings.batch_tokens or online
     return Chosen(settings, tuple(reasons), 0 if enough else better)

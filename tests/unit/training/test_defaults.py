@@ -78,3 +78,5 @@ def test_a_batch_that_gives_few_steps_is_told_a_better_one() -> None:
 def test_own_answers_come_in_large_batches() -> None:
     chosen = resolve(TrainSettings(), [60] * 20, RATE, online=True)
     assert chosen.settings.batch_tokens == MOST_TOKENS
+    # What was chosen here is not advised against.
+    assert chosen.better_batch == 0

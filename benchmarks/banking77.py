@@ -27,8 +27,8 @@ from kamerton.flows.evaluate import evaluate_variants
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import Made, make_variant
 from kamerton.flows.workspace import Workspace
+from kamerton.models.attention.layout import Layout
 from kamerton.models.heads import token_logprobs
-from kamerton.models.layout import Layout
 from kamerton.models.load import load_base
 
 STORY = (

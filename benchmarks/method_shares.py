@@ -18,7 +18,7 @@ from kamerton.adapters.adapter import trainable_share
 from kamerton.adapters.catalogue import attach
 from kamerton.flows.recipe import Recipe
 from kamerton.models.base import Base, BaseIdentity
-from kamerton.models.quantise import count_parameters
+from kamerton.models.quantised.layer import count_parameters
 
 _QWEN: dict[str, Any] = {"vocab_size": 151936, "num_key_value_heads": 8, "head_dim": 128}
 _LLAMA: dict[str, Any] = {"vocab_size": 128256, "num_key_value_heads": 8, "num_attention_heads": 32}

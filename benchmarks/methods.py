@@ -39,7 +39,6 @@ from kamerton.data.examples import ClassificationExample
 from kamerton.evaluation.checks import check_answers
 from kamerton.evaluation.settings import EvaluationSettings, ExactCheck
 from kamerton.evaluation.task import make_items, run_items, spread
-from kamerton.flows.measure import measure_general_loss
 from kamerton.flows.prepare import renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import make_variant
@@ -49,6 +48,7 @@ from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.base import Base
 from kamerton.models.load import load_base
 from kamerton.store.variants import Variant
+from kamerton.training.forgetting import measure_general_loss
 from kamerton.training.measure import mean_loss
 
 BASE = "builtin:nano"

@@ -17,8 +17,8 @@ import torch
 from record import header, write
 from torch import Tensor, nn
 
-from kamerton.models.codecs import CODECS
-from kamerton.models.quantise import quantise_layer
+from kamerton.models.quantised.codecs import CODECS
+from kamerton.models.quantised.layer import quantise_layer
 
 
 def error(found: Tensor, wanted: Tensor) -> float:

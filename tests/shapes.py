@@ -24,7 +24,7 @@ from transformers import (
 from kamerton.data.rendering.renderer import Renderer, RenderSettings, make_renderer
 from kamerton.models.base import Base, BaseIdentity
 from kamerton.models.load import prepare_model
-from kamerton.models.quantise import count_parameters, quantise_model
+from kamerton.models.quantised.layer import count_parameters, quantise_model
 
 VOCABULARY = 97
 WINDOW = 8

@@ -21,9 +21,9 @@ from kamerton.adapters.full import FullSettings
 from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.adapters.virtual.prefix import PrefixSettings
 from kamerton.core.errors import AdapterError
+from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base
 from kamerton.models.heads import token_logprobs
-from kamerton.models.layout import Layout
 from tests.shapes import VOCABULARY, tiny_base
 
 KINDS: list[type] = [

@@ -8,7 +8,7 @@ import pytest
 
 from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.core.errors import AdapterError
-from kamerton.models.codecs import CODECS
+from kamerton.models.quantised.codecs import CODECS
 from tests.contract import test_adapters as suite
 from tests.shapes import tiny_base
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from kamerton.adapters.lora.lora import LoraSettings, attach_lora
 from kamerton.adapters.virtual.prompt import PromptTuningSettings, attach_prompt
 from kamerton.core.errors import AdapterError
+from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base, BaseIdentity
-from kamerton.models.layout import Layout
 from kamerton.models.load import prepare_model
 from tests.families import VOCABULARY, build
 

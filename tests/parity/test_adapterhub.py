@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM
 from kamerton.adapters.bottleneck.bottleneck import BottleneckSettings, attach_bottleneck
 from kamerton.adapters.formats.adapterhub import read_adapterhub, write_adapterhub
 from kamerton.core.errors import AdapterError
+from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base, BaseIdentity
-from kamerton.models.layout import Layout
 from kamerton.models.load import prepare_model
 from tests.shapes import tiny_base
 

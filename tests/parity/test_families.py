@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from kamerton.core.errors import ModelError
+from kamerton.models.attention.cache import KVCache
+from kamerton.models.attention.layout import Layout, Segment
 from kamerton.models.base import Base, BaseIdentity
-from kamerton.models.cache import KVCache
 from kamerton.models.first_check import read_untouched, settle
-from kamerton.models.layout import Layout, Segment
 from kamerton.models.load import prepare_model
 from tests.families import NAMES, UNBUILT, VOCABULARY, build
 

@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from kamerton.adapters.formats.gguf_lora import write_gguf_lora
 from kamerton.adapters.lora.lora import attach_lora
 from kamerton.adapters.lora.settings import LoraSettings
+from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base
 from kamerton.models.gguf.file import write_gguf_model
-from kamerton.models.layout import Layout
 from kamerton.models.load import load_base
 from tests.unit.models.test_gguf import SHAPES, base_of
 

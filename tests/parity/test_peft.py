@@ -13,8 +13,8 @@ from kamerton.adapters.adapter import rate_groups
 from kamerton.adapters.lora.lora import LoraSettings, attach_lora
 from kamerton.adapters.lora.stored import load_lora
 from kamerton.core.errors import AdapterError
+from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base
-from kamerton.models.layout import Layout
 from tests.parity.test_ragged_rows import random_ids
 from tests.shapes import plain_model, tiny_base
 

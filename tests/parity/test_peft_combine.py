@@ -10,7 +10,7 @@ from torch import Tensor
 from kamerton.adapters.catalogue import load
 from kamerton.adapters.combine import CombineSettings, combine_loras
 from kamerton.adapters.lora.lora import LoraSettings
-from kamerton.models.layout import Layout
+from kamerton.models.attention.layout import Layout
 from tests.parity.test_ragged_rows import random_ids
 from tests.shapes import plain_model, tiny_base
 from tests.unit.adapters.test_combine import stored

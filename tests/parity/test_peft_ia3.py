@@ -10,8 +10,8 @@ from torch import Tensor
 
 from kamerton.adapters.ia3 import Ia3, Ia3Settings, attach_ia3, load_ia3
 from kamerton.core.errors import AdapterError, SettingsError
+from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base
-from kamerton.models.layout import Layout
 from tests.parity.test_ragged_rows import random_ids
 from tests.shapes import plain_model, tiny_base
 

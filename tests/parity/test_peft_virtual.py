@@ -13,9 +13,9 @@ from kamerton.adapters.catalogue import attach, load
 from kamerton.adapters.virtual.prefix import PrefixSettings
 from kamerton.adapters.virtual.prompt import PromptTuningSettings
 from kamerton.core.errors import AdapterError
+from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base
 from kamerton.models.heads import token_logprobs
-from kamerton.models.layout import Layout
 from tests.parity.test_ragged_rows import random_ids
 from tests.shapes import plain_model, tiny_base
 

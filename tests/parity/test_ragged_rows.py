@@ -5,11 +5,11 @@ import torch
 from torch import Tensor
 
 from kamerton.adapters.lora.lora import LoraSettings, attach_lora
-from kamerton.models.attention import ATTENTION_NAME
+from kamerton.models.attention.cache import KVCache
+from kamerton.models.attention.layout import Layout, Segment
+from kamerton.models.attention.ragged import ATTENTION_NAME
 from kamerton.models.base import Base
-from kamerton.models.cache import KVCache
 from kamerton.models.heads import token_logprobs
-from kamerton.models.layout import Layout, Segment
 from tests.shapes import CONFIGS, VOCABULARY, tiny_base
 
 FAMILY = Layout(

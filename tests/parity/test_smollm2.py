@@ -24,10 +24,10 @@ from kamerton.core.protocols import Generation
 from kamerton.data.rendering.renderer import RenderSettings
 from kamerton.flows.prepare import renderer_of
 from kamerton.inference.engine import EmbeddedEngine
+from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base
 from kamerton.models.gguf.file import read_gguf_model, write_gguf_model
 from kamerton.models.heads import token_logprobs
-from kamerton.models.layout import Layout
 from kamerton.models.load import load_base
 from kamerton.models.smollm2 import SMOLLM2, find_smollm2
 

@@ -6,11 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kamerton.models.attend import Rule, attend
-from kamerton.models.attention import ragged_attention
-from kamerton.models.groups import Branches, plan_branches, plan_groups
-from kamerton.models.layout import Layout, Segment
-from kamerton.models.prefix import Prefix
+from kamerton.models.attention.groups import Branches, plan_branches, plan_groups
+from kamerton.models.attention.layout import Layout, Segment
+from kamerton.models.attention.masked import Rule, attend
+from kamerton.models.attention.prefix import Prefix
+from kamerton.models.attention.ragged import ragged_attention
 
 
 @st.composite

@@ -42,7 +42,6 @@ from kamerton.flows.contestants import (
     render_questions,
     with_examples_that_fit,
 )
-from kamerton.flows.measure import say_forgotten
 from kamerton.flows.measured_on import MeasuredOn, place_of
 from kamerton.flows.prepare import read_examples, renderer_of
 from kamerton.flows.recipe import Recipe
@@ -56,6 +55,7 @@ from kamerton.models.context import context_of
 from kamerton.models.dtype import DType
 from kamerton.store.database import open_store
 from kamerton.store.variants import Variant, add_metrics
+from kamerton.training.forgetting import say_forgotten
 
 __all__ = ["Evaluated", "evaluate_variants", "evaluation_settings"]
 

@@ -18,11 +18,11 @@ from kamerton.core.errors import ModelError, VariantError
 from kamerton.core.files import hash_json, write_atomically
 from kamerton.flows.prepare import relative_to
 from kamerton.flows.recipe import Recipe
-from kamerton.flows.reward_functions import function_hashes
 from kamerton.flows.workspace import Workspace
 from kamerton.models.load import find_base
 from kamerton.objectives.online import OnlineSettings
 from kamerton.store.variants import Variant, read_variant
+from kamerton.training.reward_functions import function_hashes
 from kamerton.training.task import Outcome
 
 __all__ = ["Stamps", "key_of_run", "note_finished", "read_finished", "stamps_of_data"]

@@ -21,13 +21,13 @@ from kamerton.data.rendering.rendered import Trainable
 from kamerton.data.rendering.renderer import Renderer, RenderSettings, chat_of, make_renderer
 from kamerton.data.settings import DataSettings
 from kamerton.flows.recipe import Recipe
-from kamerton.flows.trainable import makers_of
 from kamerton.models.base import Base
 from kamerton.models.context import context_of
 from kamerton.models.new_tokens import rows_with, tokenizer_with
 from kamerton.objectives.objective import Takes
 from kamerton.prompting.demonstrations import Candidate, choose_demonstrations
 from kamerton.prompting.prompt import Prompt
+from kamerton.training.trainable import makers_of
 
 __all__ = [
     "make_prompt",

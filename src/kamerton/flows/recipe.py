@@ -12,8 +12,8 @@ from kamerton.core.settings import Settings, apply_overrides, read_toml
 from kamerton.data.rendering.renderer import RenderSettings
 from kamerton.data.settings import DataSettings
 from kamerton.evaluation.settings import EvaluationSettings
-from kamerton.models.codecs import Quantisation
 from kamerton.models.dtype import DType
+from kamerton.models.quantised.codecs import Quantisation
 from kamerton.objectives.catalogue import ObjectiveSettings
 from kamerton.objectives.sft import SftSettings
 from kamerton.store.variants import is_variant_name

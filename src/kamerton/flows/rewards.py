@@ -18,7 +18,6 @@ from kamerton.evaluation.settings import Check
 from kamerton.evaluation.task import Item
 from kamerton.flows.prepare import renderer_of
 from kamerton.flows.recipe import Recipe
-from kamerton.flows.reward_functions import function_reward
 from kamerton.flows.variants import (
     ensure_same_base,
     ensure_writes,
@@ -40,6 +39,7 @@ from kamerton.objectives.online import (
 )
 from kamerton.objectives.reward import RewardSettings
 from kamerton.store.variants import Variant, find_variant
+from kamerton.training.reward_functions import function_reward
 from kamerton.training.rollouts import Answered, Judge, Visit
 
 __all__ = ["make_reward", "read_judges"]

@@ -158,8 +158,8 @@ def _question(
     renderer: Renderer, example: Example, prompt: Prompt, objective: "ObjectiveSettings"
 ) -> RenderedPrompt:
     """Render a question as training does; what cannot be one is a `DataError`."""
-    from kamerton.flows.trainable import makers_of
     from kamerton.objectives.catalogue import make_objective
+    from kamerton.training.trainable import makers_of
 
     made = make_objective(objective)
     (make,) = makers_of(renderer, prompt, [example], made.takes, objective.kind)

@@ -25,8 +25,6 @@ from kamerton.data.rendering.unknown import say_unknown
 from kamerton.flows.online import examine_online, make_rollouts, reference_of
 from kamerton.flows.prepare import new_tokens_of, render_all, renderer_of
 from kamerton.flows.recipe import Recipe
-from kamerton.flows.references import cached_references
-from kamerton.flows.reward_functions import function_hashes
 from kamerton.flows.start import ensure_same_weights
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import EmbeddedEngine
@@ -39,6 +37,8 @@ from kamerton.objectives.reward import RewardSettings
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.variants import Variant
 from kamerton.training.defaults import auto_learning_rate
+from kamerton.training.references import cached_references
+from kamerton.training.reward_functions import function_hashes
 from kamerton.training.rollouts import Distance
 from kamerton.training.task import Task
 

@@ -21,16 +21,7 @@ from kamerton.data.rendering.rendered import Trainable
 from kamerton.data.rendering.templates import templates_of
 from kamerton.data.ties import say_ties
 from kamerton.flows.dates import dated
-from kamerton.flows.findings import (
-    explain,
-    metrics_of,
-    say_counts,
-    say_fused_experts,
-    say_no_base,
-    say_slow_dtype,
-)
 from kamerton.flows.finished import key_of_run, note_finished, read_finished, stamps_of_data
-from kamerton.flows.measure import measure_general_loss, say_forgotten
 from kamerton.flows.prepare import make_prompt, read_examples, renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.rewards import read_judges
@@ -39,8 +30,8 @@ from kamerton.flows.task import Parts, first_ids, make_task
 from kamerton.flows.unseen import trained_questions
 from kamerton.flows.variants import say_other_template, say_unpacking, with_template_of
 from kamerton.flows.workspace import Workspace
+from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base
-from kamerton.models.layout import Layout
 from kamerton.models.load import load_base
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.database import open_store
@@ -48,6 +39,15 @@ from kamerton.store.manifest import BaseRecord, DataRecord, VariantManifest
 from kamerton.store.sink import record_run
 from kamerton.store.trained_on import trained_on_any
 from kamerton.store.variants import Variant, write_variant
+from kamerton.training.findings import (
+    explain,
+    metrics_of,
+    say_counts,
+    say_fused_experts,
+    say_no_base,
+    say_slow_dtype,
+)
+from kamerton.training.forgetting import measure_general_loss, say_forgotten
 from kamerton.training.loop import CHECKPOINT_FILE, FINISHED, train
 from kamerton.training.sinks import jsonl_sink, tensorboard_sink
 from kamerton.training.task import Outcome, Task

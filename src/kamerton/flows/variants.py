@@ -17,11 +17,11 @@ from kamerton.flows.prepare import renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.inference.reward_engine import RewardEngine
+from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base
-from kamerton.models.codecs import Quantisation
 from kamerton.models.dtype import DType
-from kamerton.models.layout import Layout
 from kamerton.models.load import all_files_hash, file_to_unpack, load_base
+from kamerton.models.quantised.codecs import Quantisation
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.variants import Variant, check_base
 

@@ -21,11 +21,11 @@ from kamerton.data.rendering.answers import Written
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.inference.detokenise import TextStream
 from kamerton.inference.sampling import choose_tokens, random_stream
+from kamerton.models.attention.cache import KVCache
+from kamerton.models.attention.layout import Layout, Segment
 from kamerton.models.base import Base
-from kamerton.models.cache import KVCache
 from kamerton.models.context import room_of
 from kamerton.models.heads import token_logprobs
-from kamerton.models.layout import Layout, Segment
 from kamerton.prompting.prompt import Prompt
 
 __all__ = ["EmbeddedEngine", "tools_each"]

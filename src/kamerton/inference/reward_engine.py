@@ -9,9 +9,9 @@ from kamerton.core.errors import ModelError
 from kamerton.core.protocols import Chat, Generation, Score, TokenEvent, ToolSchemas
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.inference.engine import tools_each
+from kamerton.models.attention.layout import Layout, Segment
 from kamerton.models.base import Base
 from kamerton.models.context import room_of
-from kamerton.models.layout import Layout, Segment
 from kamerton.objectives.preference_model import preference
 from kamerton.prompting.prompt import Prompt
 

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from kamerton.models.attention import ATTENTION_NAME, register_ragged_attention
-from kamerton.models.cache import KVCache
+from kamerton.models.attention.cache import KVCache
+from kamerton.models.attention.layout import Layout
+from kamerton.models.attention.prefix import PrefixSource, as_past
+from kamerton.models.attention.ragged import ATTENTION_NAME, register_ragged_attention
 from kamerton.models.fused import original_modules
 from kamerton.models.head_form import HeadForm, backbone_name, recognise_head
 from kamerton.models.heads import Head, UpdatedHead
-from kamerton.models.layout import Layout
-from kamerton.models.prefix import PrefixSource, as_past
 from kamerton.models.score_head import ScoreHead
 
 __all__ = [

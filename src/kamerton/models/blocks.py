@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from kamerton.core.errors import ModelError
-from kamerton.models.attention import (
+from kamerton.models.attention.ragged import (
     COMPILED_ATTENTION_NAME,
     ragged_attention,
     register_ragged_attention,

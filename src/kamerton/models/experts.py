@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from kamerton.models.blocks import decoder_blocks
-from kamerton.models.quantise import count_parameters
+from kamerton.models.quantised.layer import count_parameters
 
 __all__ = ["FusedExperts", "fused_experts"]
 

@@ -21,11 +21,11 @@ from torch import Tensor
 from kamerton.core.errors import ModelError
 from kamerton.core.wording import first_line
 from kamerton.models.agreement import Agreement, compare, rounded_otherwise
+from kamerton.models.attention.layout import Layout, Segment
 from kamerton.models.base import Base
 from kamerton.models.dtype import dtype_name
 from kamerton.models.fused import use_original_modules
 from kamerton.models.head_form import own_head_form
-from kamerton.models.layout import Layout, Segment
 from kamerton.models.trial import try_out
 
 __all__ = ["OWN_PARTS", "Reference", "read_untouched", "settle", "use_own_parts", "ways"]

@@ -13,17 +13,17 @@ from kamerton.core.files import hash_json, hash_large_file
 from kamerton.core.wording import first_line
 from kamerton.data.rendering.templates import template_hash, tokenizer_hash
 from kamerton.models.base import Base, BaseIdentity, supports_ragged, use_ragged
-from kamerton.models.codecs import Quantisation
 from kamerton.models.dtype import DType, pick_dtype
 from kamerton.models.first_check import read_untouched, settle
 from kamerton.models.fused import fuse_blocks
 from kamerton.models.gguf.unpack import SOURCE_FILE, unpack_gguf, unpacked_folder
 from kamerton.models.hub import commit_of, file_from_hub, from_hub
-from kamerton.models.lazy import load_quantised
-from kamerton.models.quantise import count_parameters, quantise_model
+from kamerton.models.quantised.codecs import Quantisation
+from kamerton.models.quantised.layer import count_parameters, quantise_model
+from kamerton.models.quantised.lazy import load_quantised
+from kamerton.models.quantised.stored_nf4 import stored_method
 from kamerton.models.quiet import quieten_transformers
 from kamerton.models.smollm2 import SMOLLM2, find_smollm2
-from kamerton.models.stored_nf4 import stored_method
 
 __all__ = [
     "all_files_hash",

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from kamerton.core.errors import ModelError
+from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base
 from kamerton.models.blocks import decoder_blocks
-from kamerton.models.layout import Layout
 
 __all__ = ["try_out"]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kamerton.data.rendering.rendered import Trainable, num_tokens
-from kamerton.models.layout import Layout, Segment
+from kamerton.models.attention.layout import Layout, Segment
 from kamerton.training.beginnings import Branch, branches, group_alike
 from kamerton.training.plan import pack
 

@@ -6,8 +6,8 @@ from safetensors.torch import load, save
 
 from kamerton.adapters.full import FullSettings, attach_full, load_full
 from kamerton.core.errors import AdapterError, SettingsError
+from kamerton.models.attention.layout import Layout
 from kamerton.models.heads import token_logprobs
-from kamerton.models.layout import Layout
 from tests.parity.test_ragged_rows import random_ids
 from tests.shapes import tiny_base
 

@@ -17,8 +17,8 @@ from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.adapters.residents import ActorCritic, Residents
 from kamerton.adapters.virtual.prefix import PrefixSettings
 from kamerton.adapters.virtual.prompt import PromptTuningSettings
+from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base
-from kamerton.models.layout import Layout
 from tests.shapes import tiny_base
 
 IDS = torch.tensor([5, 9, 13, 80, 3, 44])

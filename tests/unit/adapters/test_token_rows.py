@@ -12,8 +12,8 @@ from kamerton.adapters.lora.lora import Lora, attach_lora
 from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.adapters.lora.stored import load_lora
 from kamerton.core.errors import AdapterError
+from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base
-from kamerton.models.layout import Layout
 from kamerton.models.load import prepare_model
 from kamerton.models.new_tokens import tokenizer_with
 from tests.contract.test_adapters import logits, loss_of, same, snapshot

@@ -24,15 +24,15 @@ from kamerton.core.protocols import Engine
 from kamerton.data.rendering.rendered import RenderSettings
 from kamerton.flows.prepare import renderer_of
 from kamerton.flows.recipe import Recipe
-from kamerton.flows.reward_functions import function_hashes
 from kamerton.flows.rewards import make_reward, read_judges
 from kamerton.flows.train import Made, make_variant
 from kamerton.flows.variants import base_of, make_ready
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.inference.reward_engine import RewardEngine
-from kamerton.models.layout import Layout
+from kamerton.models.attention.layout import Layout
 from kamerton.models.load import load_base
 from kamerton.objectives.online import OnlineSettings
+from kamerton.training.reward_functions import function_hashes
 from kamerton.training.rollouts import Answered, Judge
 from tests.unit.flows.test_preferences import Project, pair_rows
 

@@ -16,8 +16,8 @@ from kamerton.data.examples import ChatExample, Place
 from kamerton.data.rendering.rendered import RenderSettings
 from kamerton.data.rendering.renderer import make_renderer
 from kamerton.inference.engine import EmbeddedEngine
+from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base
-from kamerton.models.layout import Layout
 from kamerton.models.load import load_base
 from kamerton.prompting.prompt import Prompt
 from tests.shapes import tiny_base, tiny_renderer

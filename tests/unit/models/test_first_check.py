@@ -11,10 +11,10 @@ from transformers import AutoModelForCausalLM
 
 from kamerton.core.errors import ModelError
 from kamerton.models import load
+from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base, BaseIdentity
 from kamerton.models.first_check import read_untouched, settle
 from kamerton.models.fused import _RmsNorm
-from kamerton.models.layout import Layout
 from kamerton.models.load import load_base, prepare_model, wrap_model
 from tests.families import build, shrink
 from tests.parity.test_ragged_rows import random_ids

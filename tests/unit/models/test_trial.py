@@ -17,12 +17,12 @@ from transformers import (
 from kamerton.adapters.lora.lora import attach_lora
 from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.core.errors import ModelError
+from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base
 from kamerton.models.blocks import decoder_blocks
-from kamerton.models.layout import Layout
 from kamerton.models.linear import is_linear
 from kamerton.models.load import wrap_model
-from kamerton.models.quantise import QuantisedLinear, quantise_model
+from kamerton.models.quantised.layer import QuantisedLinear, quantise_model
 from kamerton.objectives.sft import Sft
 from kamerton.training.scoring import add_gradient
 from tests.families import build

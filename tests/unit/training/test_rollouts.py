@@ -22,8 +22,8 @@ from kamerton.core.protocols import Generation, Sample
 from kamerton.data.examples import Place
 from kamerton.data.rendering.rendered import Rendered, RenderedPrompt
 from kamerton.inference.engine import EmbeddedEngine
+from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base
-from kamerton.models.layout import Layout
 from kamerton.objectives.drpo import Drpo, DrpoSettings
 from kamerton.objectives.objective import Experience, Reads, Takes, Unit, Written
 from kamerton.objectives.online import OnlineSettings

@@ -16,8 +16,8 @@ from kamerton.adapters.lora.pissa import principal
 from kamerton.core.errors import AdapterError
 from kamerton.core.seeds import derive_seed
 from kamerton.models.base import Base
-from kamerton.models.lazy import original_weights
 from kamerton.models.linear import dense, frozen_weight
+from kamerton.models.quantised.lazy import original_weights
 
 __all__ = ["check_quantised", "rounding_parts"]
 

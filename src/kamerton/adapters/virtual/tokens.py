@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from kamerton.adapters.adapter import Capabilities
 from kamerton.core.errors import AdapterError
+from kamerton.models.attention.prefix import Prefix
 from kamerton.models.base import Base
-from kamerton.models.prefix import Prefix
 
 __all__ = ["Trained", "Virtual", "check_base", "embeddings_of", "first_tokens"]
 

@@ -20,7 +20,7 @@ from kamerton.core.files import atomic_folder, cache_folder, hash_large_file
 from kamerton.core.wording import first_line
 from kamerton.models.gguf.file import gguf_package
 from kamerton.models.gguf.splitting import restore_splitting
-from kamerton.models.quantise import count_parameters
+from kamerton.models.quantised.layer import count_parameters
 from kamerton.models.quiet import quieten_transformers
 
 __all__ = ["SOURCE_FILE", "unpack_gguf", "unpacked_folder"]

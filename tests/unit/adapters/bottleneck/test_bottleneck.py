@@ -12,9 +12,9 @@ from kamerton.adapters.bottleneck.bottleneck import (
 )
 from kamerton.adapters.bottleneck.layer import BottleneckLayer
 from kamerton.core.errors import AdapterError, SettingsError
+from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base
 from kamerton.models.blocks import decoder_blocks
-from kamerton.models.layout import Layout
 from tests.parity.test_ragged_rows import random_ids
 from tests.shapes import CONFIGS, tiny_base
 

@@ -11,7 +11,7 @@ from kamerton.adapters.lora.layer import LoraFunction, LoraLinear
 from kamerton.adapters.lora.lora import LoraSettings, attach_lora
 from kamerton.adapters.lora.stored import load_lora
 from kamerton.core.errors import AdapterError, SettingsError
-from kamerton.models.layout import Layout
+from kamerton.models.attention.layout import Layout
 from tests.parity.test_ragged_rows import random_ids
 from tests.shapes import CONFIGS, tiny_base
 

@@ -12,8 +12,8 @@ from kamerton.adapters.catalogue import attach, load
 from kamerton.adapters.virtual.prefix import NETWORK_FILE, PrefixSettings
 from kamerton.adapters.virtual.prompt import PromptTuningSettings
 from kamerton.core.errors import AdapterError, InterruptedRun, ModelError
+from kamerton.models.attention.layout import Layout, Segment
 from kamerton.models.base import Base
-from kamerton.models.layout import Layout, Segment
 from kamerton.objectives.sft import Sft
 from kamerton.training.loop import train
 from kamerton.training.memory import recompute_blocks

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kamerton.models.cache import KVCache
-    from kamerton.models.prefix import Prefix
+    from kamerton.models.attention.cache import KVCache
+    from kamerton.models.attention.prefix import Prefix
 
 __all__ = ["Layout", "Segment"]
 

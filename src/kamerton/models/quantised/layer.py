@@ -12,8 +12,8 @@ from torch.nn.functional import linear
 
 from kamerton.core.errors import ModelError
 from kamerton.models.blocks import decoder_blocks
-from kamerton.models.codecs import CODECS, Codec
 from kamerton.models.linear import frozen_weight, is_linear, is_transposed, linear_size
+from kamerton.models.quantised.codecs import CODECS, Codec
 
 __all__ = [
     "QuantisedLinear",

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kamerton.models.flash import flash, flash_backward
-from kamerton.models.groups import plan_segments
-from kamerton.models.layout import Layout
+from kamerton.models.attention.flash import flash, flash_backward
+from kamerton.models.attention.groups import plan_segments
+from kamerton.models.attention.layout import Layout
 
 __all__ = ["TreeAttention", "is_cut"]
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
-from kamerton.models.attend import Rule, attend
-from kamerton.models.cache import cached_attention
-from kamerton.models.flash import flash, flash_backward
-from kamerton.models.groups import plan_branches, plan_groups
-from kamerton.models.layout import Layout
-from kamerton.models.tree import TreeAttention, is_cut
+from kamerton.models.attention.cache import cached_attention
+from kamerton.models.attention.flash import flash, flash_backward
+from kamerton.models.attention.groups import plan_branches, plan_groups
+from kamerton.models.attention.layout import Layout
+from kamerton.models.attention.masked import Rule, attend
+from kamerton.models.attention.tree import TreeAttention, is_cut
 
 __all__ = [
     "ATTENTION_NAME",

@@ -18,9 +18,9 @@ from kamerton.data.examples import (
 )
 from kamerton.data.rendering.rendered import RenderedFeedback, RenderedPrompt
 from kamerton.flows.prepare import render_all
-from kamerton.flows.trainable import makers_of
 from kamerton.objectives.objective import Takes
 from kamerton.prompting.prompt import Prompt
+from kamerton.training.trainable import makers_of
 from tests.unit.data.rendering.chats import message, renderer_of
 
 ASKED = (message("user", "Is it open?"),)

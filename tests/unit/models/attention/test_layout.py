@@ -2,7 +2,7 @@
 
 import pytest
 
-from kamerton.models.layout import Layout, Segment
+from kamerton.models.attention.layout import Layout, Segment
 
 
 def test_positions_count_what_a_token_can_see() -> None:

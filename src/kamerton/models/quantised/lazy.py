@@ -16,8 +16,8 @@ from torch.overrides import TorchFunctionMode
 
 from kamerton.core.errors import ModelError
 from kamerton.models.linear import is_transposed, linear_size
-from kamerton.models.quantise import linear_paths, quantise_layer
-from kamerton.models.stored_nf4 import NestedParts
+from kamerton.models.quantised.layer import linear_paths, quantise_layer
+from kamerton.models.quantised.stored_nf4 import NestedParts
 
 __all__ = ["load_quantised", "original_weights"]
 

@@ -6,10 +6,10 @@ import pytest
 
 from kamerton.core.events import Event, Notice
 from kamerton.flows import train
-from kamerton.flows.measure import say_forgotten
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import make_variant
 from kamerton.flows.workspace import Workspace
+from kamerton.training.forgetting import say_forgotten
 from tests.e2e.project import make_project
 
 

@@ -8,12 +8,17 @@ from torch import Tensor
 from transformers import AutoConfig
 
 from kamerton.core.errors import ModelError
-from kamerton.models import lazy
 from kamerton.models.blocks import compile_blocks
-from kamerton.models.lazy import load_quantised
 from kamerton.models.linear import is_linear
 from kamerton.models.load import _load_model, load_base
-from kamerton.models.quantise import QuantisedLinear, count_parameters, linear_paths, quantise_model
+from kamerton.models.quantised import lazy
+from kamerton.models.quantised.layer import (
+    QuantisedLinear,
+    count_parameters,
+    linear_paths,
+    quantise_model,
+)
+from kamerton.models.quantised.lazy import load_quantised
 from tests.shapes import plain_model, tiny_base
 
 SHAPES = ["llama", "qwen3", "gemma3", "gpt2", "phi3"]

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from kamerton.core.errors import ModelError
-from kamerton.models.layout import Layout, Segment
+from kamerton.models.attention.layout import Layout, Segment
 
 if TYPE_CHECKING:
     from kamerton.models.base import Base

@@ -10,9 +10,9 @@ from kamerton.core.events import Notice
 from kamerton.core.settings import Settings
 from kamerton.data.prepared import prepare
 from kamerton.data.settings import DataSettings
-from kamerton.flows import findings
 from kamerton.flows.recipe import BaseSettings
 from kamerton.models.load import load_base
+from kamerton.training import findings
 from tests.shapes import tiny_base
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from kamerton.models.attend import Rule, attend
-from kamerton.models.layout import Layout, Segment
-from kamerton.models.prefix import Prefix
+from kamerton.models.attention.layout import Layout, Segment
+from kamerton.models.attention.masked import Rule, attend
+from kamerton.models.attention.prefix import Prefix
 
 __all__ = ["KVCache", "cached_attention"]
 

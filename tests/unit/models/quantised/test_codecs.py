@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kamerton.models.codecs import (
+from kamerton.models.quantised.codecs import (
     CODECS,
     NF4_LEVELS,
     _nearest,

@@ -9,10 +9,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from kamerton.core.errors import ModelError
-from kamerton.models.codecs import CODECS, NF4_LEVELS, _unpack_scales, dynamic_levels
 from kamerton.models.load import _load_model
-from kamerton.models.quantise import linear_paths, quantise_model
-from kamerton.models.stored_nf4 import NestedParts
+from kamerton.models.quantised.codecs import CODECS, NF4_LEVELS, _unpack_scales, dynamic_levels
+from kamerton.models.quantised.layer import linear_paths, quantise_model
+from kamerton.models.quantised.stored_nf4 import NestedParts
 from tests.shapes import plain_model
 
 CPU = torch.device("cpu")

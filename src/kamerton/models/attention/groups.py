@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kamerton.models.layout import Layout, Segment
+from kamerton.models.attention.layout import Layout, Segment
 
 __all__ = ["Branches", "Group", "Scattered", "plan_branches", "plan_groups", "plan_segments"]
 

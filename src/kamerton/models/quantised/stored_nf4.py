@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from kamerton.core.errors import ModelError
-from kamerton.models.codecs import CODECS, NF4_BLOCK, NF4_LEVELS, dynamic_levels
 from kamerton.models.linear import is_transposed, linear_size
-from kamerton.models.quantise import QuantisedLinear
+from kamerton.models.quantised.codecs import CODECS, NF4_BLOCK, NF4_LEVELS, dynamic_levels
+from kamerton.models.quantised.layer import QuantisedLinear
 
 __all__ = ["NestedParts", "stored_method"]
 

@@ -1,0 +1,1 @@
+"""Ragged attention: layouts, the cache, prefixes, and the ways a packed row is computed."""

@@ -43,7 +43,7 @@ SAME_AS_LORA = ("PiSSA", "QLoRA nf4", "QLoRA int8")
 
 
 def main() -> None:
-    bases = {name: base_of(name, config) for name, config in MODELS.items()}
+    bases = {name: load_base_for(name, config) for name, config in MODELS.items()}
     lines = [
         f"| method | {' | '.join(MODELS)} |",
         "| --- |" + " ---: |" * len(MODELS),
@@ -66,7 +66,7 @@ def main() -> None:
     )
 
 
-def base_of(name: str, config: PreTrainedConfig) -> Base:
+def load_base_for(name: str, config: PreTrainedConfig) -> Base:
     """A base without weights."""
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(config)

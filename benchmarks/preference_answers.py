@@ -23,7 +23,7 @@ from preference_methods import BASE, MAX_TOKENS, NUM_SAMPLES
 from kamerton.core.protocols import Generation, Sample
 from kamerton.data.dataset import load_examples
 from kamerton.data.examples import PreferenceExample
-from kamerton.data.rendering.rendered import RenderedPrompt
+from kamerton.data.rendering.tokenized import TokenizedPrompt
 from kamerton.flows.prepare import render_all
 from kamerton.flows.variants import Ready, make_ready
 from kamerton.inference.engine import EmbeddedEngine
@@ -190,7 +190,7 @@ def _pair_sums(
 def _distance(
     base: Base,
     start: Variant,
-    prompts: Sequence[RenderedPrompt],
+    prompts: Sequence[TokenizedPrompt],
     samples: Sequence[Sequence[Sample]],
 ) -> float:
     """Mean over answers of the sum of their log-ratios to the start."""

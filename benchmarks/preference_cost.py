@@ -21,7 +21,12 @@ from sft_speed import TRL_LIBRARIES, VOCABULARY, make_material, output_of, peak_
 from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.lora.lora import LoraSettings, attach_lora
 from kamerton.core.events import Event, StepDone
-from kamerton.data.rendering.rendered import Rendered, RenderedPair, Trainable, num_tokens
+from kamerton.data.rendering.tokenized import (
+    TokenizedExample,
+    TokenizedPair,
+    TrainingExample,
+    num_tokens,
+)
 from kamerton.models.base import Base
 from kamerton.models.load import load_base
 from kamerton.objectives.dpo import Dpo, DpoSettings
@@ -57,7 +62,11 @@ class LiveReference(Sequence[Sequence[float]]):
     """Asks the reference again in every step, with the adapter off, as others do."""
 
     def __init__(
-        self, base: Base, adapter: Adapter, examples: Sequence[Trainable], settings: TrainSettings
+        self,
+        base: Base,
+        adapter: Adapter,
+        examples: Sequence[TrainingExample],
+        settings: TrainSettings,
     ) -> None:
         self._base, self._adapter, self._examples = base, adapter, examples
         self._steps = plan_run([num_tokens(example) for example in examples], settings)
@@ -229,7 +238,7 @@ def _objective(side: str) -> Objective:
             return Dpo(DpoSettings())
 
 
-def _pair(tokenizer: Any, row: dict[str, str], side: str) -> Trainable:
+def _pair(tokenizer: Any, row: dict[str, str], side: str) -> TrainingExample:
     """The ids that TRL makes of the same texts."""
     sides = ("prompt", "chosen", "rejected")
     prompt, better, worse = (tokenizer(row[name])["input_ids"] for name in sides)
@@ -239,12 +248,12 @@ def _pair(tokenizer: Any, row: dict[str, str], side: str) -> Trainable:
     chosen, rejected = (
         _rendered(prompt, [*answer, tokenizer.eos_token_id]) for answer in (better, worse)
     )
-    return RenderedPair(0 if side == "dpo-apart" else len(prompt), chosen, rejected)
+    return TokenizedPair(0 if side == "dpo-apart" else len(prompt), chosen, rejected)
 
 
-def _rendered(prompt: list[int], answer: list[int]) -> Rendered:
+def _rendered(prompt: list[int], answer: list[int]) -> TokenizedExample:
     ids = np.array([*prompt, *answer], np.int32)
-    return Rendered(ids, np.arange(len(ids)) >= len(prompt))
+    return TokenizedExample(ids, np.arange(len(ids)) >= len(prompt))
 
 
 def table(runs: dict[str, list[dict[str, Any]]]) -> str:

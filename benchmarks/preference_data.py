@@ -11,7 +11,7 @@ from preference_methods import BASE, BETTER, NOISE
 from kamerton.core.errors import RenderingError
 from kamerton.data.dataset import load_examples
 from kamerton.data.examples import PreferenceExample
-from kamerton.data.rendering.rendered import RenderSettings
+from kamerton.data.rendering.tokenized import RenderSettings
 from kamerton.flows.demo import DESK
 from kamerton.flows.prepare import renderer_of
 from kamerton.models.load import load_base

@@ -26,7 +26,7 @@ import torch
 
 from kamerton.adapters.lora.lora import LoraSettings, attach_lora
 from kamerton.core.events import Event, StepDone
-from kamerton.data.rendering.renderer import Rendered
+from kamerton.data.rendering.renderer import TokenizedExample
 from kamerton.models.dtype import dtype_name, pick_dtype
 from kamerton.models.load import load_base
 from kamerton.objectives.sft import Sft
@@ -79,7 +79,8 @@ def make_task(arguments: argparse.Namespace, folder: Path) -> Task:
     rows = json.loads((arguments.folder / "rows.json").read_text())
     used = rows[: arguments.batch * arguments.steps]
     rendered = [
-        Rendered(np.array(row["ids"], np.int32), np.array(row["trained"], bool)) for row in used
+        TokenizedExample(np.array(row["ids"], np.int32), np.array(row["trained"], bool))
+        for row in used
     ]
     base = load_base(str(arguments.folder / "model"), dtype=arguments.dtype)
     tokens = sum(len(r.ids) for r in rendered)

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from kamerton.core.protocols import Chat, Engine, Generation, TokenEvent
-from kamerton.data.rendering.rendered import RenderSettings
 from kamerton.data.rendering.renderer import make_renderer
+from kamerton.data.rendering.tokenized import RenderSettings
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.load import load_base
 from kamerton.testing import FakeEngine

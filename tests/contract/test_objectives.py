@@ -14,7 +14,14 @@ from kamerton.core.settings import Settings
 from kamerton.objectives.catalogue import ObjectiveSettings, make_objective
 from kamerton.objectives.dpo import DpoSettings
 from kamerton.objectives.grpo import GrpoSettings
-from kamerton.objectives.objective import Context, Experience, Objective, Online, Scored, Written
+from kamerton.objectives.objective import (
+    Context,
+    Experience,
+    LossInputs,
+    Objective,
+    Online,
+    Written,
+)
 from kamerton.objectives.orpo import OrpoSettings
 from kamerton.objectives.ppo import PpoSettings, PpoValue
 from kamerton.objectives.reward import RewardSettings
@@ -86,7 +93,7 @@ def holds_a_part_constant(objective: Objective) -> bool:
 
 def scored_of(
     objective: Objective, logprobs: Tensor, lengths: Sequence[int], references: Tensor, old: Tensor
-) -> Scored:
+) -> LossInputs:
     """What the objective asks for: scores are log-probabilities that were made to differ."""
     count = len(lengths)
     answers = torch.repeat_interleave(torch.arange(count), torch.tensor(lengths))
@@ -100,7 +107,7 @@ def scored_of(
     noise = torch.randn(2, len(logprobs), dtype=logprobs.dtype)
     advantages = noise[0, :count][answers]
     learned = isinstance(objective, Online | PpoValue)
-    return Scored(
+    return LossInputs(
         logprobs if scores is None else logprobs[:0],
         answers,
         count,
@@ -116,17 +123,17 @@ def scored_of(
     )
 
 
-def batch(objective: Objective) -> Scored:
+def batch(objective: Objective) -> LossInputs:
     """Answers of different lengths, in fp64 so that sums are exact; some ratios are clipped."""
     torch.manual_seed(0)
     logprobs = -torch.rand(sum(LENGTHS), dtype=torch.float64) * 2
     owners = torch.repeat_interleave(torch.arange(len(LENGTHS)), torch.tensor(LENGTHS))
-    references = Scored(logprobs, owners, len(LENGTHS)).sums + torch.randn(len(LENGTHS))
+    references = LossInputs(logprobs, owners, len(LENGTHS)).sums + torch.randn(len(LENGTHS))
     old = logprobs + 0.2 * torch.randn(len(logprobs))
     return scored_of(objective, logprobs, LENGTHS, references, old)
 
 
-def read(objective: Objective, scored: Scored) -> Tensor:
+def read(objective: Objective, scored: LossInputs) -> Tensor:
     """What the loss has a slope at."""
     if scored.context is not None:
         return torch.cat([scored.logprobs, scored.context.logprobs])
@@ -135,7 +142,9 @@ def read(objective: Objective, scored: Scored) -> Tensor:
     return found
 
 
-def some(objective: Objective, scored: Scored, first: int, stop: int, moved: Tensor) -> Scored:
+def some(
+    objective: Objective, scored: LossInputs, first: int, stop: int, moved: Tensor
+) -> LossInputs:
     """Some of a batch's answers, with other numbers in place of what is read."""
     mine = (scored.answers >= first) & (scored.answers < stop)
     experience = scored.experience
@@ -148,7 +157,7 @@ def some(objective: Objective, scored: Scored, first: int, stop: int, moved: Ten
         near = (context.answers >= first) & (context.answers < stop)
         context = Context(around[near], context.answers[near] - first)
     places = {"scores": slice(first, stop), "values": mine}.get(objective.reads)
-    return Scored(
+    return LossInputs(
         moved[mine] if places is None else moved[:0, 0],
         scored.answers[mine] - first,
         stop - first,
@@ -193,7 +202,7 @@ def test_the_gradient_equals_finite_differences(objective: Objective) -> None:
 def test_fp32_has_the_slopes_of_fp64(objective: Objective) -> None:
     """Where large numbers cancel, the finite differences of fp64 would not show it."""
     exact = batch(objective)
-    parts = {one.name: getattr(exact, one.name) for one in fields(Scored)}
+    parts = {one.name: getattr(exact, one.name) for one in fields(LossInputs)}
     if exact.experience is not None:
         told = [getattr(exact.experience, one.name).float() for one in fields(Experience)]
         parts["experience"] = Experience(*told)
@@ -201,7 +210,7 @@ def test_fp32_has_the_slopes_of_fp64(objective: Objective) -> None:
         parts["context"] = Context(context.logprobs.float(), context.answers)
     floats = ("logprobs", "references", "scores")
     parts |= {key: parts[key].float() for key in floats if parts[key] is not None}
-    rounded = Scored(**parts)
+    rounded = LossInputs(**parts)
     at = read(objective, rounded).requires_grad_()
     share = objective.loss(some(objective, rounded, 0, len(LENGTHS), at), num_units(objective))
     (found,) = torch.autograd.grad(share.value, at)
@@ -295,7 +304,7 @@ def test_the_best_answer_becomes_likelier_and_the_worst_less_so(online: Online) 
     prompt = written([0.2, -0.1, -2.0, 2.0], (2, 3, 2, 2))
     (experience,) = online.learn_from([prompt])
     logprobs = prompt.old.clone().requires_grad_()
-    scored = Scored(logprobs, prompt.answers, 4, experience=experience)
+    scored = LossInputs(logprobs, prompt.answers, 4, experience=experience)
     online.loss(scored, 1).value.backward()
     assert logprobs.grad is not None
     assert (logprobs.grad[prompt.answers == 2] > 0).all()

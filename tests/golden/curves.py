@@ -16,8 +16,8 @@ from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.full import attach_full
 from kamerton.adapters.lora.lora import LoraSettings, attach_lora
 from kamerton.core.events import Event, HoldoutMeasured, StepDone
-from kamerton.data.examples import Place
-from kamerton.data.rendering.renderer import Rendered
+from kamerton.data.examples import SourceLocation
+from kamerton.data.rendering.renderer import TokenizedExample
 from kamerton.models.base import Base
 from kamerton.objectives.sft import Sft
 from kamerton.training.loop import train
@@ -33,7 +33,7 @@ SETTINGS = TrainSettings(
 )  # fmt: skip
 
 
-def examples(count: int, seed: int) -> list[Rendered]:
+def examples(count: int, seed: int) -> list[TokenizedExample]:
     """Token sequences that count upwards, so that there is something to learn."""
     random = np.random.default_rng(seed)
     made = []
@@ -42,7 +42,11 @@ def examples(count: int, seed: int) -> list[Rendered]:
         first, stride = random.integers(3, VOCABULARY), random.integers(1, 4)
         ids = 3 + (first + stride * np.arange(length)) % (VOCABULARY - 3)
         trained = np.arange(length) >= length // 3
-        made.append(Rendered(ids.astype(np.int32), trained, Place("made.jsonl", number + 1)))
+        made.append(
+            TokenizedExample(
+                ids.astype(np.int32), trained, SourceLocation("made.jsonl", number + 1)
+            )
+        )
     return made
 
 

@@ -11,7 +11,7 @@ from kamerton.core.errors import ModelError
 from kamerton.models.attention.cache import KVCache
 from kamerton.models.attention.layout import Layout, Segment
 from kamerton.models.base import Base, BaseIdentity
-from kamerton.models.first_check import read_untouched, settle
+from kamerton.models.first_check import choose_forward, read_untouched
 from kamerton.models.load import prepare_model
 from tests.families import NAMES, UNBUILT, VOCABULARY, build
 
@@ -66,7 +66,7 @@ def compared(name: str, model: Any) -> dict[str, float]:
     notice = prepare_model(model)
     identity = BaseIdentity(name, Path(), "", "", "", type(model).__name__, 1, VOCABULARY)
     base = Base(model, None, identity, ragged=notice is None, notice=notice)
-    settle(base, reference)
+    choose_forward(base, reference)
     found = {}
     if base.ragged:
         found["packed"] = apart(base.head.logits(base.hidden(IDS, ROW)), row)

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from kamerton.adapters.lora.lora import LoraSettings, attach_lora
-from kamerton.data.examples import Place
-from kamerton.data.rendering.renderer import Rendered
+from kamerton.data.examples import SourceLocation
+from kamerton.data.rendering.renderer import TokenizedExample
 from kamerton.models.base import Base
 from kamerton.models.heads import token_logprobs
-from kamerton.objectives.objective import Scored
+from kamerton.objectives.objective import LossInputs
 from kamerton.objectives.sft import Sft
 from kamerton.training.rows import make_rows, num_labelled
 from tests.shapes import CONFIGS, VOCABULARY, WINDOW, plain_model, tiny_base
@@ -38,7 +38,7 @@ class Gradients:
     last: dict[int, Tensor]
 
 
-def examples() -> list[Rendered]:
+def examples() -> list[TokenizedExample]:
     """Examples whose lengths, and numbers of labelled tokens, differ; one alternates."""
     random = np.random.default_rng(4)
     made = []
@@ -47,7 +47,7 @@ def examples() -> list[Rendered]:
         trained = np.arange(length) >= max(1, length // 2)
         if number == 1:
             trained[::2] = False
-        made.append(Rendered(ids, trained, Place("made.jsonl", number + 1)))
+        made.append(TokenizedExample(ids, trained, SourceLocation("made.jsonl", number + 1)))
     return made
 
 
@@ -63,7 +63,7 @@ def watch_embeddings(model: nn.Module) -> list[Tensor]:
     return seen
 
 
-def ours(base: Base, lora, rendered: list[Rendered]) -> Gradients:
+def ours(base: Base, lora, rendered: list[TokenizedExample]) -> Gradients:
     rows = make_rows(rendered, TOKENS_PER_ROW, base.device)
     assert max(len(row.layout.segments) for row in rows) >= 3
     assert len(rows) >= 2
@@ -73,7 +73,7 @@ def ours(base: Base, lora, rendered: list[Rendered]) -> Gradients:
         hidden = base.hidden(row.ids, row.layout)
         hidden.retain_grad()
         logprobs = token_logprobs(hidden[row.at], row.targets, base.head)
-        scored = Scored(logprobs, row.answers, len(row.layout.segments))
+        scored = LossInputs(logprobs, row.answers, len(row.layout.segments))
         loss = Sft().loss(scored, num_labelled(rendered)).value
         loss.backward()
         total += float(loss.detach())
@@ -86,13 +86,13 @@ def ours(base: Base, lora, rendered: list[Rendered]) -> Gradients:
     return Gradients(total, {n: p.grad for n, p in lora.parameters().items()}, first, last)
 
 
-def number_of(ids: Tensor, rendered: list[Rendered]) -> int:
+def number_of(ids: Tensor, rendered: list[TokenizedExample]) -> int:
     """Find out which example a segment is."""
     (number,) = (n for n, r in enumerate(rendered) if r.ids.tolist() == ids.tolist())
     return number
 
 
-def theirs(shape: str, folder: Path, rendered: list[Rendered]) -> Gradients:
+def theirs(shape: str, folder: Path, rendered: list[TokenizedExample]) -> Gradients:
     model = PeftModel.from_pretrained(plain_model(shape), folder, is_trainable=True)
     model.eval()
     embedded = watch_embeddings(model)

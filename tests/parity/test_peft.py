@@ -10,8 +10,8 @@ from peft.optimizers import create_loraplus_optimizer
 from torch import Tensor
 
 from kamerton.adapters.adapter import rate_groups
+from kamerton.adapters.lora.adapter_files import load_lora
 from kamerton.adapters.lora.lora import LoraSettings, attach_lora
-from kamerton.adapters.lora.stored import load_lora
 from kamerton.core.errors import AdapterError
 from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base

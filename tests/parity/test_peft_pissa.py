@@ -6,8 +6,8 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
+from kamerton.adapters.lora.adapter_files import load_lora
 from kamerton.adapters.lora.lora import LoraSettings, attach_lora
-from kamerton.adapters.lora.stored import load_lora
 from kamerton.models.attention.layout import Layout
 from tests.parity.test_peft import our_logits, peft_logits
 from tests.parity.test_ragged_rows import random_ids

@@ -15,7 +15,7 @@ from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.adapters.virtual.prefix import PrefixSettings
 from kamerton.adapters.virtual.prompt import PromptTuningSettings
 from kamerton.core.seeds import derive_seed
-from kamerton.data.rendering.rendered import Rendered, RenderedPair
+from kamerton.data.rendering.tokenized import TokenizedExample, TokenizedPair
 from kamerton.models.base import Base
 from kamerton.training.beginnings import branches, group_alike
 from kamerton.training.memory import recompute_blocks
@@ -37,11 +37,11 @@ def ids(*lengths: int, seed: int = 0) -> list[np.ndarray]:
     return [random.integers(3, VOCABULARY, length).astype(np.int32) for length in lengths]
 
 
-def text(parts: list[np.ndarray], num_learned: int) -> Rendered:
+def text(parts: list[np.ndarray], num_learned: int) -> TokenizedExample:
     joined = np.concatenate(parts)
     trained = np.zeros(len(joined), np.bool_)
     trained[-num_learned:] = True
-    return Rendered(joined, trained)
+    return TokenizedExample(joined, trained)
 
 
 def examples() -> list[Any]:
@@ -54,7 +54,7 @@ def examples() -> list[Any]:
         text([system, shots, own[1]], 5),
         text([own[3]], 6),
         text([system, shots, own[2]], 3),
-        RenderedPair(len(system) + len(own[4]), pair[0], pair[1]),
+        TokenizedPair(len(system) + len(own[4]), pair[0], pair[1]),
         text([system, own[5]], 11),
         text([system, own[6]], 25),
     ]

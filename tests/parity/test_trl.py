@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from kamerton.data.rendering.rendered import RenderedPair
+from kamerton.data.rendering.tokenized import TokenizedPair
 from kamerton.objectives.dpo import Dpo, DpoSettings
 from kamerton.objectives.kto import Kto, KtoSettings
-from kamerton.objectives.objective import Objective, Scored
+from kamerton.objectives.objective import LossInputs, Objective
 from kamerton.objectives.orpo import Orpo, OrpoSettings
 from kamerton.objectives.simpo import Simpo, SimpoSettings
 from kamerton.training.scoring import measure
@@ -40,10 +40,10 @@ class Batch:
         self.sums = torch.stack([torch.stack([p.sum() for p in pair]) for pair in self.logprobs])
         self.references = self.sums + torch.randn(NUM_PAIRS, 2)
 
-    def scored(self, good: Tensor | None = None) -> Scored:
+    def scored(self, good: Tensor | None = None) -> LossInputs:
         flat = torch.cat([answer for pair in self.logprobs for answer in pair]).requires_grad_()
         owners = torch.repeat_interleave(torch.arange(2 * NUM_PAIRS), self.lengths.flatten())
-        return Scored(flat, owners, 2 * NUM_PAIRS, self.references.flatten(), good)
+        return LossInputs(flat, owners, 2 * NUM_PAIRS, self.references.flatten(), good)
 
     def side(self, number: int) -> tuple[Tensor, Tensor]:
         """[B, T] log-probabilities after the prompt's and the mask, as TRL lays them out."""
@@ -104,7 +104,7 @@ def theirs_dpo(batch: Batch, form: str, smoothing: float = 0.0) -> tuple[float, 
     return float(loss.detach()), slope[:, PROMPT - 1].view(2, NUM_PAIRS).t()
 
 
-def ours(objective: Objective, scored: Scored) -> tuple[float, Tensor]:
+def ours(objective: Objective, scored: LossInputs) -> tuple[float, Tensor]:
     """Our loss and its slope at the first token of every answer."""
     loss = objective.loss(scored, NUM_PAIRS).value
     (slope,) = torch.autograd.grad(loss, scored.logprobs)
@@ -166,7 +166,7 @@ def test_orpo_has_their_odds_ratio_and_the_answers_own_likelihood(batch: Batch) 
     assert float(found.value.detach()) == pytest.approx(nll - float(losses.mean()), rel=1e-5)
 
 
-def theirs_orpo(model: Any, some: Sequence[RenderedPair]) -> tuple[float, float]:
+def theirs_orpo(model: Any, some: Sequence[TokenizedPair]) -> tuple[float, float]:
     """TRL's whole ORPO, forward pass and all: the loss, and its negative log-likelihood."""
     from trl.experimental.orpo import ORPOTrainer
 
@@ -196,7 +196,7 @@ def theirs_orpo(model: Any, some: Sequence[RenderedPair]) -> tuple[float, float]
 
 
 def test_orpo_over_everything_is_theirs_but_for_the_weight_of_long_pairs() -> None:
-    some = [pair for pair in pairs(4) if isinstance(pair, RenderedPair)]
+    some = [pair for pair in pairs(4) if isinstance(pair, TokenizedPair)]
     base, model = tiny_base("llama"), plain_model("llama")
     objective = Orpo(OrpoSettings(weight=BETA, nll_over="everything"))
     found = [measure(objective, base, [pair]) for pair in some]
@@ -219,7 +219,7 @@ def test_their_odds_ratio_is_infinite_for_a_sure_thing() -> None:
     sure, plain = torch.zeros(1), torch.tensor([-1.0])
     losses, *_ = ORPOTrainer.odds_ratio_loss(stand_in(), plain, sure)
     assert torch.isinf(losses).all()
-    scored = Scored(torch.tensor([-1.0, 0.0]), torch.tensor([0, 1]), 2)
+    scored = LossInputs(torch.tensor([-1.0, 0.0]), torch.tensor([0, 1]), 2)
     assert torch.isfinite(Orpo(OrpoSettings()).loss(scored, 1).value)
 
 
@@ -248,7 +248,7 @@ def test_kto(batch: Batch, lifted: float) -> None:
     (their_slope,) = torch.autograd.grad(expected, logprobs)
     verdicts = torch.stack([good, good], dim=1).flatten()
     scored = batch.scored(verdicts)
-    scored = Scored(
+    scored = LossInputs(
         scored.logprobs, scored.answers, scored.num_answers, references.flatten(), verdicts
     )
     objective = Kto(KtoSettings(beta=BETA, good_weight=1.3, bad_weight=0.6))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kamerton.objectives.grpo import Grpo, GrpoSettings
-from kamerton.objectives.objective import Experience, Scored, Written
+from kamerton.objectives.objective import Experience, LossInputs, Written
 from kamerton.objectives.reward import Reward, RewardSettings
 from kamerton.objectives.rloo import Rloo, RlooSettings
 from tests.parity.test_trl import stand_in
@@ -41,7 +41,7 @@ def test_reward_models(centre: float, with_margins: bool) -> None:
         trainer, lambda **inputs: SimpleNamespace(logits=theirs), inputs
     )
     ours = scores.requires_grad_()
-    batch = Scored(torch.zeros(0), torch.arange(10), 10, scores=ours, margins=margins)
+    batch = LossInputs(torch.zeros(0), torch.arange(10), 10, scores=ours, margins=margins)
     found = Reward(RewardSettings(centre=centre)).loss(batch, 5).value
     torch.testing.assert_close(found, expected)
     (slope,), (their_slope,) = (
@@ -79,11 +79,11 @@ class Batch:
             )  # fmt: skip
         return prompts
 
-    def scored(self, experiences: list[Experience]) -> Scored:
+    def scored(self, experiences: list[Experience]) -> LossInputs:
         parts = [torch.cat([getattr(one, name) for one in experiences])
                  for name in ("old", "reference", "advantages")]  # fmt: skip
         logprobs = self.now[self.mask].requires_grad_()
-        return Scored(logprobs, self.mask.nonzero()[:, 0], COUNT, experience=Experience(*parts))
+        return LossInputs(logprobs, self.mask.nonzero()[:, 0], COUNT, experience=Experience(*parts))
 
 
 def told(batch: Batch, now: Tensor, **settings: Any) -> SimpleNamespace:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kamerton.core.errors import DataError
 from kamerton.data.dataset import load_examples
-from kamerton.data.examples import Place
+from kamerton.data.examples import SourceLocation
 from kamerton.data.formats.detection import settle_schema
 from kamerton.data.formats.parsing import parse_row
 from kamerton.data.identity import content_hash
@@ -132,7 +132,7 @@ def test_any_fields_are_an_example_or_a_reason(fields):
         schema = settle_schema([fields], name="a")
     except DataError:
         return
-    outcome = parse_row(Row(Place("a", 1), fields), schema)
+    outcome = parse_row(Row(SourceLocation("a", 1), fields), schema)
     if isinstance(outcome, Rejection):
         assert outcome.reason
     else:

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kamerton.data.examples import ChatExample, Place
+from kamerton.data.examples import ChatExample, SourceLocation
 from kamerton.data.rendering.renderer import Renderer, RenderSettings, make_renderer
 from tests.unit.data.rendering.cases import CASES, tokenizer_of
 
-PLACE = Place("data.jsonl", 1)
+PLACE = SourceLocation("data.jsonl", 1)
 # Templates may trim, so texts have no white space at their ends; what else is in them is free.
 TEXTS = st.one_of(
     st.text(st.characters(exclude_categories=["Cs", "Cc", "Co"]), min_size=1, max_size=20),

@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kamerton.data.examples import ChatExample, ClassificationExample, Place, PreferenceExample
+from kamerton.data.examples import (
+    ChatExample,
+    ClassificationExample,
+    PreferenceExample,
+    SourceLocation,
+)
 from kamerton.data.identity import input_text, normal_text
 from kamerton.data.prepared import divide
 from kamerton.data.privacy.redaction import Redactor
@@ -26,7 +31,7 @@ def data_sets(draw, groups: bool = True) -> list[ClassificationExample]:
     labels = draw(st.lists(st.sampled_from("xyz"), min_size=size, max_size=size))
     names = st.sampled_from(["g1", "g2", "g3", "g4", None]) if groups else st.none()
     return [
-        ClassificationExample(Place("a", i + 1), text, label, draw(names))
+        ClassificationExample(SourceLocation("a", i + 1), text, label, draw(names))
         for i, (text, label) in enumerate(zip(texts, labels, strict=True))
     ]
 
@@ -57,7 +62,7 @@ def test_groups_and_questions_are_not_torn_apart(examples, share, seed):
 def turns(texts: Callable[[int, int], str], groups: int = 60) -> list[ClassificationExample]:
     """Five turns in each of some groups."""
     return [
-        ClassificationExample(Place("a", 5 * g + n + 1), texts(g, n), "x", f"g{g}")
+        ClassificationExample(SourceLocation("a", 5 * g + n + 1), texts(g, n), "x", f"g{g}")
         for g in range(groups)
         for n in range(5)
     ]
@@ -95,7 +100,9 @@ def test_a_few_hundred_rows_get_their_share(seed):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_large_cluster_stays_and_the_others_fill_the_share(seed):
-    large = [ClassificationExample(Place("a", n), f"own {n}", "x", "all") for n in range(3000)]
+    large = [
+        ClassificationExample(SourceLocation("a", n), f"own {n}", "x", "all") for n in range(3000)
+    ]
     examples = [*large, *many("text", 1500)]
     _, holdout = split(examples, 0.1, seed)
     assert len(holdout) == 450
@@ -129,7 +136,10 @@ def test_order_does_not_matter(examples, share, seed, random):
 
 
 def many(prefix: str, number: int, label: str = "x") -> list[ClassificationExample]:
-    return [ClassificationExample(Place("a", i + 1), f"{prefix} {i}", label) for i in range(number)]
+    return [
+        ClassificationExample(SourceLocation("a", i + 1), f"{prefix} {i}", label)
+        for i in range(number)
+    ]
 
 
 @settings(max_examples=10, deadline=None)
@@ -137,7 +147,7 @@ def many(prefix: str, number: int, label: str = "x") -> list[ClassificationExamp
 def test_a_new_row_moves_no_other(seed, share, text):
     examples = many("text", 2000)
     before = side_of(examples, split(examples, share, seed)[1])
-    new = ClassificationExample(Place("a", 9999), f"new {text}", "x")
+    new = ClassificationExample(SourceLocation("a", 9999), f"new {text}", "x")
     _, holdout = split([new, *examples], share, seed)
     assert side_of(examples, holdout) == before
 
@@ -154,7 +164,7 @@ def test_a_small_data_set_gets_its_share(number, seed):
 def test_a_new_row_moves_at_most_one_other_of_few(seed, number):
     examples = many("text", number)
     before = side_of(examples, split(examples, 0.2, seed)[1])
-    new = ClassificationExample(Place("a", 9999), "new", "x")
+    new = ClassificationExample(SourceLocation("a", 9999), "new", "x")
     after = side_of(examples, split([new, *examples], 0.2, seed)[1])
     assert sum(before[line] != after[line] for line in before) <= 1
 
@@ -184,7 +194,7 @@ def test_conversations_with_one_opening_but_other_histories_are_apart():
     def chat(i: int, *texts: str) -> ChatExample:
         roles = ("user", "assistant")
         turns = [{"role": roles[n % 2], "content": text} for n, text in enumerate(texts)]
-        return ChatExample(Place("a", i), tuple(turns))
+        return ChatExample(SourceLocation("a", i), tuple(turns))
 
     same = [chat(i, "Hi", "Hello", "Where is my card?", f"Answer {i}") for i in range(20)]
     other = [chat(100 + i, "Hi", "Hello", f"Question {i}", "Answer") for i in range(20)]
@@ -198,7 +208,7 @@ def test_conversations_with_one_opening_but_other_histories_are_apart():
 def test_pairs_of_one_prompt_are_not_torn_apart(sizes, share, seed):
     pairs = [
         PreferenceExample(
-            Place("a", line),
+            SourceLocation("a", line),
             ({"role": "user", "content": f"question {line}"},),
             ({"role": "assistant", "content": f"better {n}"},),
             ({"role": "assistant", "content": f"worse {n}"},),
@@ -215,10 +225,10 @@ def test_pairs_of_one_prompt_are_not_torn_apart(sizes, share, seed):
 
 def test_redaction_numbers_do_not_reshuffle():
     examples = [
-        ClassificationExample(Place("a", i + 1), f"text {i}: mail {i}@x.org", "x")
+        ClassificationExample(SourceLocation("a", i + 1), f"text {i}: mail {i}@x.org", "x")
         for i in range(1500)
     ]
-    new = ClassificationExample(Place("a", 9999), "new: mail me@x.org", "x")
+    new = ClassificationExample(SourceLocation("a", 9999), "new: mail me@x.org", "x")
     first, second = Redactor(), Redactor()
     before = [first.redact(example) for example in examples]
     after = [second.redact(example) for example in (new, *examples)]
@@ -241,7 +251,9 @@ def test_a_test_set_is_cut_off_first_and_the_holdout_from_the_rest(examples, hol
 
 
 def test_the_test_set_does_not_take_the_holdout_with_it():
-    examples = [ClassificationExample(Place("a", i + 1), f"text {i}", "x") for i in range(2000)]
+    examples = [
+        ClassificationExample(SourceLocation("a", i + 1), f"text {i}", "x") for i in range(2000)
+    ]
     settings = DataSettings(train="t", holdout=0.1, test=0.2)
     _, holdout, test = divide(examples, settings)
     assert 320 < len(test) < 480

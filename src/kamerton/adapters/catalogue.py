@@ -8,12 +8,12 @@ from kamerton.adapters.bottleneck.bottleneck import BottleneckSettings, attach_b
 from kamerton.adapters.bottleneck.fusion import FusionSettings, attach_fusion, load_fusion
 from kamerton.adapters.bottleneck.stack import load_bottlenecks
 from kamerton.adapters.full import FullSettings, attach_full, load_full
-from kamerton.adapters.headed import SCORE_HEAD_FILE, load_headed
 from kamerton.adapters.ia3 import Ia3Settings, attach_ia3, load_ia3
+from kamerton.adapters.lora.adapter_files import load_lora
 from kamerton.adapters.lora.lora import LoraSettings, attach_lora
-from kamerton.adapters.lora.stored import load_lora
 from kamerton.adapters.virtual.prefix import PrefixSettings, attach_prefix, load_prefix
 from kamerton.adapters.virtual.prompt import PromptTuningSettings, attach_prompt, load_prompt
+from kamerton.adapters.with_score_head import SCORE_HEAD_FILE, load_headed
 from kamerton.core.errors import AdapterError
 from kamerton.core.settings import Settings
 from kamerton.models.base import Base

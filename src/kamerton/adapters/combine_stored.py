@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kamerton.adapters.adapter_files import json_bytes, read_json, read_tensors, tensor_bytes
 from kamerton.adapters.bottleneck.bottleneck import CONFIG_FILE, BottleneckSettings
 from kamerton.adapters.bottleneck.stack import members_of, stacked
 from kamerton.adapters.combine import CombineSettings, normalised
 from kamerton.adapters.formats import peft_lora
-from kamerton.adapters.stored import json_bytes, read_json, read_tensors, tensor_bytes
 from kamerton.core.errors import AdapterError
 
 __all__ = ["COMBINABLE", "Stored", "combine_stored"]

@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from kamerton.adapters.adapter import Capabilities, load_tensors
-from kamerton.adapters.stored import check_tensors, metadata_of, read_tensors
+from kamerton.adapters.adapter_files import check_tensors, metadata_of, read_tensors
 from kamerton.core.errors import AdapterError
 from kamerton.core.settings import Settings
 from kamerton.models.base import Base

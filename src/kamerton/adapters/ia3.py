@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from kamerton.adapters.adapter import Capabilities, load_tensors
+from kamerton.adapters.adapter_files import check_tensors
 from kamerton.adapters.formats.peft_ia3 import SUFFIX, read_ia3, write_ia3
 from kamerton.adapters.formats.peft_lora import PEFT_PREFIX, WEIGHTS_FILE
-from kamerton.adapters.stored import check_tensors
 from kamerton.adapters.switches import switched_off
 from kamerton.adapters.targets import Layers, target_paths
 from kamerton.core.errors import AdapterError

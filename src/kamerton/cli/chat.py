@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kamerton.cli.answers import print_side_by_side
-from kamerton.cli.booth import Booth
+from kamerton.cli.blind_vote import BlindVote
 from kamerton.cli.console import busy, data_console, harmless, messages, say_notice
 from kamerton.cli.options import (
     base_option,
@@ -118,7 +118,7 @@ def chat(
         return
     booth = None
     if len(variants) == 2 and (votes or sys.stdin.isatty()):
-        booth = Booth(conversation, votes or project / "votes.jsonl", chosen)
+        booth = BlindVote(conversation, votes or project / "votes.jsonl", chosen)
     elif len(variants) == 2:
         messages.print("input is no terminal: no votes are taken without --votes", style="dim")
     if sys.stdin.isatty():

@@ -24,7 +24,7 @@ from kamerton.cli.places import short_place
 from kamerton.core.wording import counted
 
 if TYPE_CHECKING:
-    from kamerton.flows.shown import Shown
+    from kamerton.flows.preview import Shown
 
 __all__ = ["check"]
 
@@ -71,7 +71,7 @@ def check(
     with busy("starting"):
         from kamerton.flows.check import check_data
         from kamerton.flows.checked import read_checked
-        from kamerton.flows.shown import show_examples
+        from kamerton.flows.preview import show_examples
 
     wanted = read_checked(data, overrides)
     if redact is not None:

@@ -21,7 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from kamerton.cli.pulse import Pulse
+from kamerton.cli.progress_lines import ProgressLines
 from kamerton.core.durations import duration_text
 from kamerton.core.events import (
     CheckpointSaved,
@@ -172,7 +172,7 @@ class _Bars:
         self._bars = bars
         self._announce = announce
         self._clock = clock
-        self._pulses: dict[str, Pulse] = {}
+        self._pulses: dict[str, ProgressLines] = {}
         self._announced: set[str] = set()
         self._tasks: dict[str, TaskID] = {}
         self._idle = bars.add_task("working", total=None, note="", count="")
@@ -250,7 +250,9 @@ class _Bars:
     def _beat(self, name: str, done: float, total: float | None, shown: str) -> None:
         """Print a line about a task now and then."""
         now = self._clock()
-        pulse = self._pulses.setdefault(name, Pulse(began=now, first=done, said=now, told=done))
+        pulse = self._pulses.setdefault(
+            name, ProgressLines(began=now, first=done, said=now, told=done)
+        )
         left = pulse.line(now, done, total)
         if left is not None:
             self._bars.console.print(f"{name}: {shown}{left}", style="dim", soft_wrap=True)

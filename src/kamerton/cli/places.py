@@ -31,7 +31,7 @@ def short_place(place: str) -> str:
     """Shorten the path of a place.
 
     Args:
-        place: `file:line`, as data.examples.Place writes it.
+        place: `file:line`, as data.examples.SourceLocation writes it.
 
     Returns:
         The same with a short path.

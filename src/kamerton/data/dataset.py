@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from kamerton.core.errors import DataError
-from kamerton.data.examples import Example, Place
+from kamerton.data.examples import Example, SourceLocation
+from kamerton.data.examples_on_disk import ExamplesOnDisk
 from kamerton.data.formats.detection import Schema, detect_format, settle_schema
 from kamerton.data.formats.dialogues import dialogue_column
 from kamerton.data.formats.order import OldestFirst
@@ -24,7 +25,6 @@ from kamerton.data.privacy.redaction import Redactor
 from kamerton.data.reading.readers import read_rows
 from kamerton.data.rows import Rejection, ReportBytes, Row
 from kamerton.data.settings import DataSettings
-from kamerton.data.spool import Spool
 
 __all__ = [
     "Loaded",
@@ -185,7 +185,7 @@ class _Collected:
     def __init__(self, schema: Schema, redactor: Redactor | None) -> None:
         self._schema, self._redactor = schema, redactor
         self._rated = RatedAnswers(schema)
-        self.examples: Spool[Example] = Spool()
+        self.examples: ExamplesOnDisk[Example] = ExamplesOnDisk()
         self.rejections: list[Rejection] = []
         self.num_rows = 0
         self.content = sha256()
@@ -319,7 +319,7 @@ def _nothing(name: str, split: str, splits: Mapping[str, int]) -> DataError:
     return DataError(f"{name}: holds no rows")
 
 
-def _refuse_other_kind(row: Row, schema: Schema, first: Place | None) -> None:
+def _refuse_other_kind(row: Row, schema: Schema, first: SourceLocation | None) -> None:
     if not schema.missing(row.fields):
         return
     other = detect_format([row.fields])

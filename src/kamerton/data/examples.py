@@ -13,8 +13,8 @@ __all__ = [
     "Example",
     "FeedbackExample",
     "Message",
-    "Place",
     "PreferenceExample",
+    "SourceLocation",
     "TextExample",
 ]
 
@@ -24,7 +24,7 @@ Message = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SourceLocation:
     """Where a row stands.
 
     Attributes:
@@ -52,7 +52,7 @@ class ChatExample:
         extra: Other columns, for checks in evaluation.
     """
 
-    place: Place
+    place: SourceLocation
     messages: tuple[Message, ...]
     tools: tuple[Mapping[str, Any], ...] = ()
     group: str | None = None
@@ -72,7 +72,7 @@ class ClassificationExample:
         extra: Other columns.
     """
 
-    place: Place
+    place: SourceLocation
     text: str
     label: str
     group: str | None = None
@@ -93,7 +93,7 @@ class PreferenceExample:
         tools: Tool schemas for the template, if any.
     """
 
-    place: Place
+    place: SourceLocation
     prompt: tuple[Message, ...]
     chosen: tuple[Message, ...]
     rejected: tuple[Message, ...]
@@ -116,7 +116,7 @@ class FeedbackExample:
         tools: Tool schemas for the template, if any.
     """
 
-    place: Place
+    place: SourceLocation
     prompt: tuple[Message, ...]
     completion: tuple[Message, ...]
     good: bool
@@ -136,7 +136,7 @@ class TextExample:
         extra: Other columns.
     """
 
-    place: Place
+    place: SourceLocation
     text: str
     group: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)

@@ -41,7 +41,7 @@ def content_hash(example: Example) -> str:
         example: Any kind.
 
     Returns:
-        SHA-256 in hex. Place, group and other columns do not count.
+        SHA-256 in hex. The location, group and other columns do not count.
     """
     content: list[Any]
     match example:

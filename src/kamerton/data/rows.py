@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kamerton.data.examples import Place
+from kamerton.data.examples import SourceLocation
 
 __all__ = ["ROW_LIMIT", "Rejection", "ReportBytes", "Row"]
 
@@ -24,7 +24,7 @@ class Row:
         fields: Column or key to value, as read.
     """
 
-    place: Place
+    place: SourceLocation
     fields: Mapping[str, Any]
 
 
@@ -38,7 +38,7 @@ class Rejection:
         reason: What must hold and what was found.
     """
 
-    place: Place
+    place: SourceLocation
     field: str
     reason: str
 

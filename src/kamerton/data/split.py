@@ -34,10 +34,10 @@ from numpy.typing import NDArray
 
 from kamerton.core.files import hash_bytes
 from kamerton.core.seeds import derive_seed
-from kamerton.data.clusters import Clusters
 from kamerton.data.examples import Example, TextExample
+from kamerton.data.examples_on_disk import Picked
 from kamerton.data.identity import label_of, question_hash, question_text
-from kamerton.data.spool import Picked
+from kamerton.data.union_find import UnionFind
 
 __all__ = ["Tied", "split", "tied"]
 
@@ -73,7 +73,7 @@ def split(
     if isinstance(only, TextExample) and (at := _border(only.text, 1 - holdout)):
         halves = [replace(only, text=text) for text in (only.text[:at], only.text[at:])]
         return Picked(halves, (0,)), Picked(halves, (1,))
-    # A cluster's point also stands for its name: 63 bits of a hash are not met twice. Clusters
+    # A cluster's point also stands for its name: 63 bits of a hash are not met twice. UnionFind
     # are numbered by their points, so the least number of several has the lowest point.
     ties = _Ties(examples)
     names = ties.names(ties.choose())
@@ -175,8 +175,8 @@ class _Ties:
 
     def __init__(self, examples: Sequence[Example]) -> None:
         self._asked, self._groups = bytearray(), bytearray()
-        self._clusters: dict[str, Clusters[str]] = {
-            "questions": Clusters(), "long questions": Clusters(), "nothing": Clusters(),
+        self._clusters: dict[str, UnionFind[str]] = {
+            "questions": UnionFind(), "long questions": UnionFind(), "nothing": UnionFind(),
         }  # fmt: skip
         self._grouped = False
         for example in examples:

@@ -1,4 +1,4 @@
-"""Asking all contestants: in turn, so that what else the machine does costs none of them more."""
+"""Asking all candidates: in turn, so that what else the machine does costs none of them more."""
 
 import dataclasses
 import time
@@ -8,7 +8,7 @@ from kamerton.core.durations import duration_text
 from kamerton.core.events import Notice, Progress, Sink
 from kamerton.evaluation.settings import EvaluationSettings
 from kamerton.evaluation.task import Answers, Item, ReadCalls
-from kamerton.flows.contestants import Asked, Contestant
+from kamerton.flows.candidates import Asked, Candidate
 from kamerton.models.base import Base
 
 __all__ = ["ask_in_turn", "rounds_of"]
@@ -38,7 +38,7 @@ def rounds_of(num_items: int, num_labels: int) -> list[list[list[int]]]:
 
 def ask_in_turn(
     base: Base,
-    contestants: Sequence[Contestant],
+    candidates: Sequence[Candidate],
     items: Sequence[Item],
     asked: Sequence[Sequence[Asked]],
     settings: EvaluationSettings,
@@ -47,32 +47,32 @@ def ask_in_turn(
     read_calls: ReadCalls | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[Answers]:
-    """Let every contestant answer a part of the items, then every one the next part, and so on.
+    """Let every candidate answer a part of the items, then every one the next part, and so on.
 
     Args:
         base: Without an adapter.
-        contestants: Who is asked.
+        candidates: Who is asked.
         items: The questions.
-        asked: By contestant, how each is asked.
+        asked: By candidate, how each is asked.
         settings: How to measure.
         sink: Receives progress, and after the first batch how long it will take.
         read_calls: Reads calls in answers, where questions have to do with tools.
         clock: Gives seconds.
 
     Returns:
-        By contestant the answers to all items and what they cost.
+        By candidate the answers to all items and what they cost.
     """
     num_labels = len(items[0].labels)
-    parts: list[list[tuple[list[int], Answers]]] = [[] for _ in contestants]
-    forecast = _Forecast(len(items) * len(contestants), sink, clock)
+    parts: list[list[tuple[list[int], Answers]]] = [[] for _ in candidates]
+    forecast = _Forecast(len(items) * len(candidates), sink, clock)
     rounds = rounds_of(len(items), num_labels)
     for batches in rounds:
-        for number, (one, own) in enumerate(zip(contestants, asked, strict=True)):
+        for number, (one, own) in enumerate(zip(candidates, asked, strict=True)):
             done = sum(len(places) for places, _ in parts[number])
             with one.attached(base) as engine:
                 for places in batches:
 
-                    def report(new: int, _of: int, one: Contestant = one, done: int = done) -> None:
+                    def report(new: int, _of: int, one: Candidate = one, done: int = done) -> None:
                         sink(Progress(f"asking {one.name}", done + new, len(items), "questions"))
 
                     report(0, 0)

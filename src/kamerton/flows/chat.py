@@ -8,9 +8,9 @@ from typing import Any
 from kamerton.core.errors import ModelError, VariantError
 from kamerton.core.protocols import Engine, Generation, TokenEvent
 from kamerton.core.seeds import derive_seed
-from kamerton.data.rendering.rendered import RenderSettings
+from kamerton.data.rendering.tokenized import RenderSettings
 from kamerton.flows.prepare import renderer_of
-from kamerton.flows.variants import Opening, base_of, ensure_writes, make_ready, say_unpacking
+from kamerton.flows.variants import Opening, ensure_writes, load_base_for, make_ready, say_unpacking
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.load import load_base
@@ -80,7 +80,7 @@ class Conversation:
             else:
                 variant = find_variant(name, workspace.variants)
                 ensure_writes(variant, "talked to")
-                engines[name] = make_ready(variant, base_of(variant, opening)).engine
+                engines[name] = make_ready(variant, load_base_for(variant, opening)).engine
                 wanted.append(int(variant.manifest.generation.get("max_tokens", _MAX_TOKENS)))
         longest = max_tokens or max(wanted, default=_MAX_TOKENS)
         return cls(engines, replace(generation, max_tokens=longest))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kamerton.core.errors import SettingsError
 from kamerton.core.settings import apply_overrides
 from kamerton.data.examples import Example
-from kamerton.data.rendering.rendered import RenderSettings
+from kamerton.data.rendering.tokenized import RenderSettings
 from kamerton.data.settings import DataSettings
 from kamerton.prompting.prompt import Prompt
 

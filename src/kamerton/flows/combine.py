@@ -12,7 +12,7 @@ from kamerton.adapters.combine_stored import COMBINABLE, Stored, combine_stored
 from kamerton.core.errors import VariantError
 from kamerton.core.files import hash_json
 from kamerton.flows.prepare import renderer_of
-from kamerton.flows.variants import Opening, base_of, ensure_writes, probe_logits, recipe_of
+from kamerton.flows.variants import Opening, ensure_writes, load_base_for, probe_logits, recipe_of
 from kamerton.flows.workspace import Workspace
 from kamerton.store.database import open_store
 from kamerton.store.manifest import DataRecord, VariantManifest
@@ -99,7 +99,7 @@ def _check(variants: Sequence[Variant]) -> None:
 @torch.no_grad()
 def _check_answers(first: Variant, files: Mapping[str, bytes], opening: Opening | None) -> None:
     """Attach the result to the base: it must fit, and change finite answers."""
-    base = base_of(first, opening)
+    base = load_base_for(first, opening)
     recipe = recipe_of(first)
     renderer = renderer_of(base, recipe.render, recipe.adapter)
     before = probe_logits(renderer, base)

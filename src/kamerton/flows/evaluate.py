@@ -36,8 +36,8 @@ from kamerton.evaluation.table import markdown_table
 from kamerton.evaluation.task import Answers, Item, make_items, spread
 from kamerton.flows.asking import ask_in_turn
 from kamerton.flows.baselines import baseline_prompts, read_starts, same_base, shortened
-from kamerton.flows.contestants import (
-    Contestant,
+from kamerton.flows.candidates import (
+    Candidate,
     Measurable,
     render_questions,
     with_examples_that_fit,
@@ -48,7 +48,7 @@ from kamerton.flows.recipe import Recipe
 from kamerton.flows.reward_accuracy import with_reward_accuracy
 from kamerton.flows.tool_calls import call_form_of, ensure_tools_shown, with_readable_calls
 from kamerton.flows.unseen import unseen
-from kamerton.flows.variants import Opening, base_of, prompt_of, recipe_of
+from kamerton.flows.variants import Opening, load_base_for, prompt_of, recipe_of
 from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
 from kamerton.models.context import context_of
@@ -140,24 +140,24 @@ def evaluate_variants(
     _say_few(held, sink)
     labels = _labels(prepared.train, held, sink)
     opening = opening or Opening(sink=sink)
-    base = base_of(first, opening, dtype=opening.dtype or _dtype(stored))
+    base = load_base_for(first, opening, dtype=opening.dtype or _dtype(stored))
     bare = _renderer(base, recipe, recipe, adapted=False)
     ensure_tools_shown(bare, held, base.identity.id)
-    contestants = [Contestant(name, bare, shortened(one)) for name, one in prompts.items()]
-    contestants += [
-        Contestant(one.name, _renderer(base, recipe_of(one), recipe), (own_prompts[one.name],), one)
+    candidates = [Candidate(name, bare, shortened(one)) for name, one in prompts.items()]
+    candidates += [
+        Candidate(one.name, _renderer(base, recipe_of(one), recipe), (own_prompts[one.name],), one)
         for one in stored
     ]
-    held, asked = render_questions(contestants, held, labels, sink)
-    contestants, asked = with_examples_that_fit(contestants, asked, sink)
-    names = [one.name for one in contestants if one.variant is None]
+    held, asked = render_questions(candidates, held, labels, sink)
+    candidates, asked = with_examples_that_fit(candidates, asked, sink)
+    names = [one.name for one in candidates if one.variant is None]
     shots = max(len(prompts[name].demonstrations) for name in names)
     items = make_items(held, labels=labels or None, asked=asked_freely)
     form = call_form_of(bare, items)
     if form is not None:
         items = with_readable_calls(items, held, bare, form)
     read_calls = form.read if form else None
-    answers = ask_in_turn(base, contestants, items, asked, settings, sink, read_calls=read_calls)
+    answers = ask_in_turn(base, candidates, items, asked, settings, sink, read_calls=read_calls)
     answers = with_reward_accuracy(answers, stored)
     for answer in answers[len(answers) - len(stored) :]:
         say_forgotten(answer.variant, answers[0].general_loss, answer.general_loss, sink)
@@ -185,7 +185,7 @@ def evaluate_variants(
     ]
     exact = [
         (one.name, one.exact_prompt(items[0], own[0]))
-        for one, own in zip(contestants, asked, strict=True)
+        for one, own in zip(candidates, asked, strict=True)
     ]
     return Evaluated(comparison, items, answers, settings.checks, facts, exact)
 
@@ -268,7 +268,7 @@ def _dtype(variants: Sequence[Variant]) -> DType | None:
 
 
 def _renderer(base: Base, own: Recipe, first: Recipe, *, adapted: bool = True) -> Renderer:
-    """Make a contestant's renderer: all have their losses over the same answers."""
+    """Make a candidate's renderer: all have their losses over the same answers."""
     limit = context_of(base.model.config) or _NO_LIMIT
     same = {"max_tokens": limit, "overlong": "drop", "train_on": first.render.train_on}
     render = own.render.model_copy(update=same)

@@ -20,13 +20,13 @@ from safetensors.torch import save
 from torch import Tensor
 
 from kamerton.adapters.adapter import Adapter
+from kamerton.adapters.adapter_files import metadata_of
 from kamerton.adapters.bottleneck.bottleneck import Bottleneck
 from kamerton.adapters.catalogue import load
 from kamerton.adapters.formats import adapterhub
 from kamerton.adapters.formats.gguf_lora import read_gguf_lora, write_gguf_lora
 from kamerton.adapters.formats.peft_lora import CONFIG_FILE, WEIGHTS_FILE
 from kamerton.adapters.lora.lora import Lora
-from kamerton.adapters.stored import metadata_of
 from kamerton.core.errors import VariantError
 from kamerton.core.files import atomic_folder
 from kamerton.core.wording import first_line
@@ -36,9 +36,9 @@ from kamerton.flows.prepare import renderer_of
 from kamerton.flows.rounding import rounding_change
 from kamerton.flows.variants import (
     Opening,
-    base_of,
     ensure_writes,
     largest_change,
+    load_base_for,
     make_ready,
     own_probe_logits,
     probe_ids,
@@ -130,7 +130,7 @@ def export_variant(
         raise VariantError(f"{variant.name} is a prompt only: it has no weights to export")
     opening = opening or Opening()
     variant = reopened(variant, opening)
-    base = base_of(variant, Opening(sink=opening.sink))
+    base = load_base_for(variant, Opening(sink=opening.sink))
     ready = make_ready(variant, base)
     assert ready.adapter is not None
     _ensure_can(variant, ready.adapter, format)
@@ -208,7 +208,7 @@ def _write_merged(variant: Variant, folder: Path, dtype: DType) -> None:
 def _dense_base(variant: Variant, dtype: DType) -> Base:
     """Load the original weights in the written dtype."""
     own = recipe_of(variant).base.dtype if dtype == "auto" else dtype
-    return base_of(variant, dtype=own, quantise="none")
+    return load_base_for(variant, dtype=own, quantise="none")
 
 
 @contextmanager
@@ -270,7 +270,7 @@ def _write_peft(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, s
     files = _peft_files(variant, dtype)
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    base = base_of(variant)
+    base = load_base_for(variant)
     tokenizer = self_describing_tokenizer(_renderer(variant, base))
     if tokenizer is not base.tokenizer:
         tokenizer.save_pretrained(folder)
@@ -323,7 +323,7 @@ def _write_gguf_lora(variant: Variant, folder: Path, dtype: DType) -> tuple[Tens
 
 def _write_adapterhub(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, str]:
     """Write AdapterHub's files and attach them to the variant's base."""
-    base = base_of(variant)
+    base = load_base_for(variant)
     adapter = make_ready(variant, base).adapter
     assert isinstance(adapter, Bottleneck)
     files = adapterhub.write_adapterhub(base, adapter, variant.name.replace(".", "-"))

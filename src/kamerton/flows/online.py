@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from kamerton.adapters.adapter import Adapter
-from kamerton.adapters.headed import with_head
 from kamerton.adapters.lora.lora import attach_lora
 from kamerton.adapters.lora.settings import LoraSettings
-from kamerton.adapters.residents import ActorCritic, Residents
+from kamerton.adapters.switcher import ActorCritic, AdapterSwitcher
+from kamerton.adapters.with_score_head import with_head
 from kamerton.core.errors import EvaluationError, SettingsError
 from kamerton.core.events import Notice, Sink
 from kamerton.core.seeds import derive_seed
-from kamerton.data.rendering.rendered import RenderedPrompt, RenderSettings, Trainable
 from kamerton.data.rendering.renderer import Renderer
+from kamerton.data.rendering.tokenized import RenderSettings, TokenizedPrompt, TrainingExample
 from kamerton.evaluation.checks import check_answers
 from kamerton.evaluation.task import Item
 from kamerton.flows.prepare import new_tokens_of
@@ -37,7 +37,7 @@ __all__ = ["examine_online", "make_rollouts", "reference_of"]
 def examine_online(
     recipe: Recipe,
     settings: OnlineSettings,
-    prompts: Sequence[Trainable],
+    prompts: Sequence[TrainingExample],
     judges: Sequence[Variant],
     base: Base,
     sink: Sink,
@@ -68,11 +68,11 @@ def examine_online(
     _examine_room(recipe, settings, prompts, base, sink)
 
 
-def _examine_check(source: CheckReward, prompts: Sequence[Trainable], sink: Sink) -> None:
+def _examine_check(source: CheckReward, prompts: Sequence[TrainingExample], sink: Sink) -> None:
     items = [
         Item(id="", chat=prompt.messages, reference=prompt.reference, extra=prompt.extra)
         for prompt in prompts
-        if isinstance(prompt, RenderedPrompt)
+        if isinstance(prompt, TokenizedPrompt)
     ]
     try:
         values = check_answers(source.check, items, [""] * len(items)).values
@@ -92,7 +92,7 @@ def _examine_check(source: CheckReward, prompts: Sequence[Trainable], sink: Sink
 def _examine_room(
     recipe: Recipe,
     settings: OnlineSettings,
-    prompts: Sequence[Trainable],
+    prompts: Sequence[TrainingExample],
     base: Base,
     sink: Sink,
 ) -> None:
@@ -169,7 +169,7 @@ def make_rollouts(
         VariantError: If a judge was made for another base.
     """
     settings = objective.settings
-    residents = Residents(adapter)
+    residents = AdapterSwitcher(adapter)
     # What the bare base is told beside its question, as far as a judge has it too.
     told = recipe.render.model_dump(include={"date", "template_arguments"})
     reward = make_reward(

@@ -17,17 +17,17 @@ from kamerton.data.examples import (
     PreferenceExample,
 )
 from kamerton.data.prepared import Prepared, prepare
-from kamerton.data.rendering.rendered import Trainable
 from kamerton.data.rendering.renderer import Renderer, RenderSettings, chat_of, make_renderer
+from kamerton.data.rendering.tokenized import TrainingExample
 from kamerton.data.settings import DataSettings
 from kamerton.flows.recipe import Recipe
 from kamerton.models.base import Base
 from kamerton.models.context import context_of
 from kamerton.models.new_tokens import rows_with, tokenizer_with
 from kamerton.objectives.objective import Takes
-from kamerton.prompting.demonstrations import Candidate, choose_demonstrations
+from kamerton.prompting.demonstrations import PossibleDemonstration, choose_demonstrations
 from kamerton.prompting.prompt import Prompt
-from kamerton.training.trainable import makers_of
+from kamerton.training.training_examples import makers_of
 
 __all__ = [
     "make_prompt",
@@ -108,18 +108,18 @@ def make_prompt(recipe: Recipe, train: Sequence[Example], shots: int | None = No
     return Prompt(system=recipe.prompt.system or None, demonstrations=chosen)
 
 
-def _candidates(train: Sequence[Example]) -> list[Candidate]:
+def _candidates(train: Sequence[Example]) -> list[PossibleDemonstration]:
     """List what could be shown: an answer that was rejected or disliked anywhere is no model."""
     found, bad = [], set()
     for example in train:
         match example:
             case ChatExample() | ClassificationExample():
-                found.append(Candidate(chat_of(example)[0], example.label))
+                found.append(PossibleDemonstration(chat_of(example)[0], example.label))
             case PreferenceExample():
-                found.append(Candidate((*example.prompt, *example.chosen)))
-                bad.add(Candidate((*example.prompt, *example.rejected)).content_hash)
+                found.append(PossibleDemonstration((*example.prompt, *example.chosen)))
+                bad.add(PossibleDemonstration((*example.prompt, *example.rejected)).content_hash)
             case FeedbackExample():
-                candidate = Candidate((*example.prompt, *example.completion))
+                candidate = PossibleDemonstration((*example.prompt, *example.completion))
                 if example.good:
                     found.append(candidate)
                 else:
@@ -190,7 +190,7 @@ def render_all(
     takes: Takes = "texts",
     kind: str = "sft",
     learned: Sequence[Example] = (),
-) -> list[Trainable]:
+) -> list[TrainingExample]:
     """Turn examples into tokens and masks; say which could not be and why.
 
     Args:
@@ -211,7 +211,7 @@ def render_all(
         DataError: If an example's kind cannot be learned from, too many are dropped, or nothing
             could be rendered.
     """
-    rows: list[Trainable] = []
+    rows: list[TrainingExample] = []
     problems: list[str] = []
     notes, hints = Counter[str](), Counter[str]()
     makers = makers_of(renderer, prompt, examples, takes, kind, what=what, learned=learned)

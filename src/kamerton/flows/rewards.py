@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from kamerton.adapters.catalogue import load
-from kamerton.adapters.residents import Residents
+from kamerton.adapters.switcher import AdapterSwitcher
 from kamerton.core.errors import ModelError, SettingsError, TrainingError, VariantError
-from kamerton.data.rendering.rendered import RenderSettings
 from kamerton.data.rendering.renderer import Renderer
+from kamerton.data.rendering.tokenized import RenderSettings
 from kamerton.evaluation.checks import worth_of
 from kamerton.evaluation.settings import Check
 from kamerton.evaluation.task import Item
@@ -80,7 +80,7 @@ def make_reward(
     settings: OnlineSettings,
     variants: Sequence[Variant],
     base: Base,
-    residents: Residents,
+    residents: AdapterSwitcher,
     folder: Path,
     render: RenderSettings | None = None,
 ) -> Judge:
@@ -151,7 +151,7 @@ def _ensure_judges(variant: Variant, recipe: Recipe, weight: float) -> None:
         )
 
 
-def _admitted(variant: Variant, base: Base, residents: Residents) -> tuple[Renderer, Visit]:
+def _admitted(variant: Variant, base: Base, residents: AdapterSwitcher) -> tuple[Renderer, Visit]:
     """Load a variant beside the policy: how it reads, and what has it on for a while."""
     ensure_same_base(variant, base)
     recipe = recipe_of(variant)
@@ -160,7 +160,7 @@ def _admitted(variant: Variant, base: Base, residents: Residents) -> tuple[Rende
     return renderer, partial(residents.using, adapter)
 
 
-def _of_variant(variant: Variant, base: Base, residents: Residents) -> Judge:
+def _of_variant(variant: Variant, base: Base, residents: AdapterSwitcher) -> Judge:
     renderer, on = _admitted(variant, base, residents)
     engine = RewardEngine(base, renderer, prompt_of(variant))
 
@@ -187,7 +187,7 @@ def _of_judge(
     source: JudgeReward,
     variant: Variant | None,
     base: Base,
-    residents: Residents,
+    residents: AdapterSwitcher,
     render: RenderSettings,
 ) -> Judge:
     on: Visit

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.catalogue import attach, load
 from kamerton.adapters.full import FullSettings
-from kamerton.adapters.headed import Headed, with_head
+from kamerton.adapters.with_score_head import WithScoreHead, with_head
 from kamerton.core.errors import AdapterError, SettingsError
 from kamerton.core.events import Notice, Sink
 from kamerton.data.examples import Example
 from kamerton.data.prepared import Prepared
-from kamerton.data.rendering.rendered import RenderedPrompt, Trainable
 from kamerton.data.rendering.renderer import Renderer
+from kamerton.data.rendering.tokenized import TokenizedPrompt, TrainingExample
 from kamerton.data.rendering.unknown import say_unknown
 from kamerton.flows.online import examine_online, make_rollouts, reference_of
 from kamerton.flows.prepare import new_tokens_of, render_all, renderer_of
@@ -101,7 +101,7 @@ def make_task(
 
     def render(
         some: Sequence[Example], what: str, learned: Sequence[Example] = ()
-    ) -> list[Trainable]:
+    ) -> list[TrainingExample]:
         return render_all(
             renderer, prompt, some, sink, what, recipe.data.max_unusable,
             takes=objective.takes, kind=recipe.objective.kind, learned=learned,
@@ -156,7 +156,7 @@ def _auto_rate(recipe: Recipe, base: Base) -> tuple[float, str]:
     )
 
 
-def first_ids(example: Trainable) -> NDArray[np.int32]:
+def first_ids(example: TrainingExample) -> NDArray[np.int32]:
     """Say what an example begins with: a text, or a prompt that is not answered yet.
 
     Args:
@@ -165,10 +165,10 @@ def first_ids(example: Trainable) -> NDArray[np.int32]:
     Returns:
         [T] token ids.
     """
-    return example.ids if isinstance(example, RenderedPrompt) else example.answers[0].ids
+    return example.ids if isinstance(example, TokenizedPrompt) else example.answers[0].ids
 
 
-def _attached(recipe: Recipe, base: Base, parts: Parts, first: Trainable) -> Adapter:
+def _attached(recipe: Recipe, base: Base, parts: Parts, first: TrainingExample) -> Adapter:
     """The adapter that learns, on the base."""
     if parts.start is None:
         for member in parts.members:
@@ -193,9 +193,9 @@ def _distance(recipe: Recipe, base: Base, adapter: Adapter, renderer: Renderer) 
     return Distance(base, engine, reference, recipe.evaluate.max_tokens)
 
 
-def _judging(base: Base, adapter: Adapter, num_scores: int, seed: int) -> Headed:
+def _judging(base: Base, adapter: Adapter, num_scores: int, seed: int) -> WithScoreHead:
     """Put a score head beside an adapter that has none."""
-    if not isinstance(adapter, Headed):
+    if not isinstance(adapter, WithScoreHead):
         return with_head(base, adapter, num_scores, seed)
     if adapter.head.num_scores != num_scores:
         raise SettingsError(
@@ -205,7 +205,7 @@ def _judging(base: Base, adapter: Adapter, num_scores: int, seed: int) -> Headed
     return adapter
 
 
-def _check_room(base: Base, rows: Sequence[Trainable]) -> None:
+def _check_room(base: Base, rows: Sequence[TrainingExample]) -> None:
     """Refuse virtual tokens that leave too little of the base's context to an example."""
     room = room_of(base)
     # A prompt without an answer needs room for one.
@@ -225,8 +225,8 @@ def _identity(
     examples: Prepared,
     base: Base,
     parts: Parts,
-    train_rows: Sequence[Trainable],
-    held_rows: Sequence[Trainable],
+    train_rows: Sequence[TrainingExample],
+    held_rows: Sequence[TrainingExample],
 ) -> str:
     """List everything that must be the same for a checkpoint to lead to the same weights."""
     made_of = recipe.model_dump(
@@ -265,7 +265,7 @@ def _identity(
     return json.dumps(made_of, sort_keys=True)
 
 
-def _rows_hash(rows: Sequence[Trainable]) -> str:
+def _rows_hash(rows: Sequence[TrainingExample]) -> str:
     """Hash token ids and what of them is learned."""
     found = sha256()
     for row in rows:
@@ -273,6 +273,6 @@ def _rows_hash(rows: Sequence[Trainable]) -> str:
             found.update(np.array([len(answer.ids), row.num_prompt]).tobytes())
             found.update(answer.ids.tobytes())
             found.update(answer.trained.tobytes())
-        if isinstance(row, RenderedPrompt):
+        if isinstance(row, TokenizedPrompt):
             found.update(row.ids.tobytes())
     return found.hexdigest()[:12]

@@ -9,7 +9,7 @@ from kamerton.data.examples import ChatExample
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.tool_calls import CallForm, answer_ids, find_call_form
 from kamerton.evaluation.task import Item
-from kamerton.flows.contestants import Measurable
+from kamerton.flows.candidates import Measurable
 from kamerton.inference.detokenise import TextStream
 
 __all__ = ["call_form_of", "ensure_tools_shown", "with_readable_calls"]

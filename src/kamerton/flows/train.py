@@ -17,8 +17,8 @@ from kamerton.adapters.catalogue import NoAdapterSettings
 from kamerton.core.errors import AdapterError, InterruptedRun, SettingsError, TrainingError
 from kamerton.core.events import Notice, Progress, Sink, fan_out
 from kamerton.data.prepared import Prepared
-from kamerton.data.rendering.rendered import Trainable
 from kamerton.data.rendering.templates import templates_of
+from kamerton.data.rendering.tokenized import TrainingExample
 from kamerton.data.ties import say_ties
 from kamerton.flows.dates import dated
 from kamerton.flows.finished import key_of_run, note_finished, read_finished, stamps_of_data
@@ -232,7 +232,7 @@ def _follow(
 
 
 @torch.no_grad()
-def _ensure_effect(base: Base, adapter: Adapter, example: Trainable) -> None:
+def _ensure_effect(base: Base, adapter: Adapter, example: TrainingExample) -> None:
     """Refuse an adapter that answers exactly like the base: it would be a silent no-op."""
     trained = _answers(base, example)
     with adapter.disabled():
@@ -258,7 +258,7 @@ def _say_forgotten(recipe: Recipe, base: Base, adapter: Adapter, sink: Sink) -> 
     say_forgotten(recipe.name, before, after, sink)
 
 
-def _answers(base: Base, example: Trainable) -> tuple[Tensor, Tensor]:
+def _answers(base: Base, example: TrainingExample) -> tuple[Tensor, Tensor]:
     """Hidden states of an example, and some of its logits: what learned may be the head alone."""
     ids = torch.from_numpy(first_ids(example)).long().to(base.device)
     hidden = base.hidden(ids, Layout.of_lengths([len(ids)]))

@@ -5,9 +5,15 @@ from dataclasses import replace
 
 from kamerton.core.errors import EvaluationError
 from kamerton.core.events import Notice, Sink
-from kamerton.data.examples import ChatExample, ClassificationExample, Example, Message, Place
+from kamerton.data.examples import (
+    ChatExample,
+    ClassificationExample,
+    Example,
+    Message,
+    SourceLocation,
+)
 from kamerton.data.identity import question_hash
-from kamerton.flows.contestants import Measurable
+from kamerton.flows.candidates import Measurable
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.trained_on import read_trained_on, short_hash
 from kamerton.store.variants import Variant
@@ -94,7 +100,7 @@ def unseen(
 
 
 def _example(chat: Sequence[Mapping[str, object]]) -> ChatExample:
-    return ChatExample(Place("", 0), tuple(chat))
+    return ChatExample(SourceLocation("", 0), tuple(chat))
 
 
 def _without_system(example: Measurable) -> Measurable:

@@ -28,11 +28,11 @@ from kamerton.store.variants import Variant, check_base
 __all__ = [
     "Opening",
     "Ready",
-    "base_of",
     "engine_of",
     "ensure_same_base",
     "ensure_writes",
     "largest_change",
+    "load_base_for",
     "make_ready",
     "own_probe_logits",
     "probe_ids",
@@ -131,7 +131,7 @@ def reopened(variant: Variant, opening: Opening) -> Variant:
     return replace(variant, manifest=manifest.model_copy(update={"recipe": recipe, "base": base}))
 
 
-def base_of(
+def load_base_for(
     variant: Variant,
     opening: Opening | None = None,
     *,
@@ -259,7 +259,7 @@ def make_ready(variant: Variant, base: Base) -> Ready:
 
     Args:
         variant: The variant.
-        base: As `base_of` gave it, without adapter.
+        base: As `load_base_for` gave it, without adapter.
 
     Returns:
         What can answer; detach `adapter` before another variant uses the base.
@@ -323,7 +323,7 @@ def verify_variant(variant: Variant, opening: Opening | None = None) -> float:
         VariantError: If the base is another one.
         AdapterError: If the adapter does not fit or changes nothing.
     """
-    base = base_of(variant, opening)
+    base = load_base_for(variant, opening)
     ready = make_ready(variant, base)
     if ready.adapter is None:
         return 0.0

@@ -28,7 +28,7 @@ from kamerton.models.fused import use_original_modules
 from kamerton.models.head_form import own_head_form
 from kamerton.models.trial import try_out
 
-__all__ = ["OWN_PARTS", "Reference", "read_untouched", "settle", "use_own_parts", "ways"]
+__all__ = ["OWN_PARTS", "Reference", "choose_forward", "read_untouched", "use_own_parts", "ways"]
 
 _TEXT = (
     "Order 4417 was sent on Monday. Здравствуйте! When will it arrive, and whom should I ask? "
@@ -132,7 +132,7 @@ def use_own_parts(base: Base) -> None:
 
 
 @torch.no_grad()
-def settle(base: Base, reference: Reference) -> Agreement:
+def choose_forward(base: Base, reference: Reference) -> Agreement:
     """Let a base compute in the fastest way that says what the untouched model says, and learns.
 
     Sets `ragged`, `notice` and `head_form` of the base.

@@ -14,7 +14,7 @@ from kamerton.core.wording import first_line
 from kamerton.data.rendering.templates import template_hash, tokenizer_hash
 from kamerton.models.base import Base, BaseIdentity, supports_ragged, use_ragged
 from kamerton.models.dtype import DType, pick_dtype
-from kamerton.models.first_check import read_untouched, settle
+from kamerton.models.first_check import choose_forward, read_untouched
 from kamerton.models.fused import fuse_blocks
 from kamerton.models.gguf.unpack import SOURCE_FILE, unpack_gguf, unpacked_folder
 from kamerton.models.hub import commit_of, file_from_hub, from_hub
@@ -264,7 +264,7 @@ def wrap_model(
     )
     base = Base(model, tokenizer, identity, ragged=notice is None, notice=notice)
     if reference is not None:
-        settle(base, reference)
+        choose_forward(base, reference)
     return base
 
 

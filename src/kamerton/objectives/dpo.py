@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from kamerton.core.settings import Settings
-from kamerton.objectives.objective import Loss, Reads, Scored, Takes, Unit
+from kamerton.objectives.objective import Loss, LossInputs, Reads, Takes, Unit
 from kamerton.objectives.pairs import Sides, logistic_loss, pair_parts, with_nll
 
 __all__ = ["Dpo", "DpoSettings"]
@@ -76,7 +76,7 @@ class Dpo:
         """Robustness weighs the pairs of a batch against each other."""
         return self.settings.robustness != "none"
 
-    def loss(self, scored: Scored, num_units: int) -> Loss:
+    def loss(self, scored: LossInputs, num_units: int) -> Loss:
         """Compute the loss of pairs.
 
         Args:

@@ -11,9 +11,9 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from kamerton.objectives.objective import Experience, Loss, Reads, Scored, Takes, Unit, Written
+from kamerton.objectives.objective import Experience, Loss, LossInputs, Reads, Takes, Unit, Written
 from kamerton.objectives.online import OnlineSettings
-from kamerton.objectives.own_answers import k3, leave_one_out
+from kamerton.objectives.policy_gradient import k3, leave_one_out
 from kamerton.objectives.preference_model import preference
 
 __all__ = ["Drpo", "DrpoSettings"]
@@ -75,7 +75,7 @@ class Drpo:
             found.append(Experience(one.old, one.reference, weights[one.answers]))
         return found
 
-    def loss(self, scored: Scored, num_units: int) -> Loss:
+    def loss(self, scored: LossInputs, num_units: int) -> Loss:
         """Compute the loss of pairs and own answers.
 
         Args:

@@ -5,9 +5,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from kamerton.objectives.objective import Experience, Loss, Reads, Scored, Takes, Unit, Written
+from kamerton.objectives.objective import Experience, Loss, LossInputs, Reads, Takes, Unit, Written
 from kamerton.objectives.online import ClippedSettings
-from kamerton.objectives.own_answers import clipped, k3
+from kamerton.objectives.policy_gradient import clipped, k3
 
 __all__ = ["Grpo", "GrpoSettings"]
 
@@ -65,7 +65,7 @@ class Grpo:
             found.append(Experience(one.old, one.reference, better[one.answers]))
         return found
 
-    def loss(self, scored: Scored, num_units: int) -> Loss:
+    def loss(self, scored: LossInputs, num_units: int) -> Loss:
         """Compute the loss of answers.
 
         Args:

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from kamerton.core.settings import Settings
-from kamerton.objectives.objective import Loss, Reads, Scored, Takes, Unit
+from kamerton.objectives.objective import Loss, LossInputs, Reads, Takes, Unit
 
 __all__ = ["Kto", "KtoSettings"]
 
@@ -46,7 +46,7 @@ class Kto:
     def __init__(self, settings: KtoSettings) -> None:
         self.settings = settings
 
-    def loss(self, scored: Scored, num_units: int) -> Loss:
+    def loss(self, scored: LossInputs, num_units: int) -> Loss:
         """Compute the loss of the whole effective batch.
 
         Args:
@@ -82,7 +82,7 @@ class Kto:
 
 
 @torch.no_grad()
-def _above(scored: Scored, good: Tensor) -> float:
+def _above(scored: LossInputs, good: Tensor) -> float:
     """In which share of pairs of a liked and a disliked answer the liked one is more probable.
 
     By the mean over an answer's tokens, ties half.

@@ -14,10 +14,10 @@ __all__ = [
     "Context",
     "Experience",
     "Loss",
+    "LossInputs",
     "Objective",
     "Online",
     "Reads",
-    "Scored",
     "Takes",
     "Unit",
     "Written",
@@ -93,7 +93,7 @@ class Experience:
 
 
 @dataclass(frozen=True)
-class Scored:
+class LossInputs:
     """Log-probabilities of one micro-batch, of A answers.
 
     Of a pair, the better answer comes first, then the worse. Of feedback, the judged answer comes
@@ -207,7 +207,7 @@ class Objective(Protocol):
 
     @property
     def needs_reference(self) -> bool:
-        """Whether `Scored.references` must be there."""
+        """Whether `LossInputs.references` must be there."""
         ...
 
     @property
@@ -215,7 +215,7 @@ class Objective(Protocol):
         """Whether the loss is no sum over examples, so that it needs the whole effective batch."""
         ...
 
-    def loss(self, scored: Scored, num_units: int) -> Loss:
+    def loss(self, scored: LossInputs, num_units: int) -> Loss:
         """Compute a micro-batch's share; `num_units` counts the whole effective batch."""
         ...
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from kamerton.core.settings import Settings
-from kamerton.objectives.objective import Loss, Reads, Scored, Takes, Unit
+from kamerton.objectives.objective import Loss, LossInputs, Reads, Takes, Unit
 from kamerton.objectives.pairs import Sides, nll_of_chosen, pair_parts
 
 __all__ = ["Orpo", "OrpoSettings", "log_odds"]
@@ -53,7 +53,7 @@ class Orpo:
         self.settings = settings
         self.reads: Reads = "logprobs" if settings.nll_over == "answer" else "everything"
 
-    def loss(self, scored: Scored, num_units: int) -> Loss:
+    def loss(self, scored: LossInputs, num_units: int) -> Loss:
         """Compute the loss of pairs.
 
         Args:

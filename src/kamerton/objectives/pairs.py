@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from kamerton.objectives.objective import Loss, Scored
+from kamerton.objectives.objective import Loss, LossInputs
 
 __all__ = ["Sides", "logistic_loss", "nll_of_chosen", "pair_parts", "with_nll"]
 
@@ -56,7 +56,7 @@ def logistic_loss(logits: Tensor, smoothing: float) -> Tensor:
     return -(1 - smoothing) * logsigmoid(logits) - smoothing * logsigmoid(-logits)
 
 
-def nll_of_chosen(scored: Scored) -> Tensor:
+def nll_of_chosen(scored: LossInputs) -> Tensor:
     """Compute the negative log-likelihood of the better answers.
 
     Args:
@@ -72,7 +72,7 @@ def nll_of_chosen(scored: Scored) -> Tensor:
     return -Sides.of(sums / lengths).chosen
 
 
-def with_nll(loss: Loss, scored: Scored, weight: float, num_units: int) -> Loss:
+def with_nll(loss: Loss, scored: LossInputs, weight: float, num_units: int) -> Loss:
     """Add the negative log-likelihood of the better answers to a loss.
 
     Args:
@@ -91,7 +91,7 @@ def with_nll(loss: Loss, scored: Scored, weight: float, num_units: int) -> Loss:
 
 
 @torch.no_grad()
-def pair_parts(scored: Scored, rewards: Tensor, num_units: int) -> Mapping[str, float]:
+def pair_parts(scored: LossInputs, rewards: Tensor, num_units: int) -> Mapping[str, float]:
     """Say what a step did to pairs.
 
     Args:

@@ -8,9 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from kamerton.objectives.objective import Experience, Loss, Reads, Scored, Takes, Unit, Written
+from kamerton.objectives.objective import Experience, Loss, LossInputs, Reads, Takes, Unit, Written
 from kamerton.objectives.online import ClippedSettings
-from kamerton.objectives.own_answers import clipped
+from kamerton.objectives.policy_gradient import clipped
 
 __all__ = ["Ppo", "PpoSettings", "PpoValue", "generalised_advantages"]
 
@@ -87,7 +87,7 @@ class Ppo:
         mean, spread = every.mean(), every.std(correction=0) + _SMALL
         return [replace(one, advantages=(one.advantages - mean) / spread) for one in found]
 
-    def loss(self, scored: Scored, num_units: int) -> Loss:
+    def loss(self, scored: LossInputs, num_units: int) -> Loss:
         """Compute the loss of answers.
 
         Args:
@@ -121,7 +121,7 @@ class PpoValue:
     def __init__(self, settings: PpoSettings) -> None:
         self.settings = settings
 
-    def loss(self, scored: Scored, num_units: int) -> Loss:
+    def loss(self, scored: LossInputs, num_units: int) -> Loss:
         """Compute the loss of values.
 
         Args:

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field, model_validator
 
 from kamerton.core.settings import Settings
-from kamerton.objectives.objective import Loss, Reads, Scored, Takes, Unit
+from kamerton.objectives.objective import Loss, LossInputs, Reads, Takes, Unit
 from kamerton.objectives.pairs import Sides
 from kamerton.objectives.preference_model import log_preference, preference
 
@@ -59,7 +59,7 @@ class Reward:
     def __init__(self, settings: RewardSettings) -> None:
         self.settings = settings
 
-    def loss(self, scored: Scored, num_units: int) -> Loss:
+    def loss(self, scored: LossInputs, num_units: int) -> Loss:
         """Compute the loss of pairs.
 
         Args:

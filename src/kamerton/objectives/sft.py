@@ -3,7 +3,7 @@
 from typing import Literal
 
 from kamerton.core.settings import Settings
-from kamerton.objectives.objective import Loss, Reads, Scored, Takes, Unit
+from kamerton.objectives.objective import Loss, LossInputs, Reads, Takes, Unit
 
 __all__ = ["Sft", "SftSettings"]
 
@@ -28,7 +28,7 @@ class Sft:
     needs_reference = False
     whole_batch = False
 
-    def loss(self, scored: Scored, num_units: int) -> Loss:
+    def loss(self, scored: LossInputs, num_units: int) -> Loss:
         """Compute -sum(logprobs) / num_units.
 
         Args:

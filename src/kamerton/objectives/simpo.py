@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from kamerton.core.settings import Settings
-from kamerton.objectives.objective import Loss, Reads, Scored, Takes, Unit
+from kamerton.objectives.objective import Loss, LossInputs, Reads, Takes, Unit
 from kamerton.objectives.pairs import Sides, logistic_loss, pair_parts, with_nll
 
 __all__ = ["Simpo", "SimpoSettings"]
@@ -46,7 +46,7 @@ class Simpo:
     def __init__(self, settings: SimpoSettings) -> None:
         self.settings = settings
 
-    def loss(self, scored: Scored, num_units: int) -> Loss:
+    def loss(self, scored: LossInputs, num_units: int) -> Loss:
         """Compute the loss of pairs.
 
         Args:

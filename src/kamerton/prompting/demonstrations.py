@@ -11,11 +11,11 @@ from kamerton.core.files import hash_json
 from kamerton.core.protocols import Chat
 from kamerton.core.seeds import unit_interval
 
-__all__ = ["Candidate", "choose_demonstrations"]
+__all__ = ["PossibleDemonstration", "choose_demonstrations"]
 
 
 @dataclass(frozen=True)
-class Candidate:
+class PossibleDemonstration:
     """A chat that could be shown as a worked example.
 
     Attributes:
@@ -51,7 +51,7 @@ class Candidate:
 
 
 def choose_demonstrations(
-    candidates: Sequence[Candidate],
+    candidates: Sequence[PossibleDemonstration],
     k: int,
     *,
     seed: int = 0,
@@ -76,7 +76,7 @@ def choose_demonstrations(
     groups = _group(list(usable.values()), seed)
     order = _spread(list(groups), min(k, len(groups)), seed)
     order += sorted(set(groups) - set(order), key=lambda label: unit_interval(seed, label))
-    chosen: list[Candidate] = []
+    chosen: list[PossibleDemonstration] = []
     scripts: Counter[str] = Counter()
     room = float("inf") if max_characters is None else max_characters
     while len(chosen) < k and any(groups.values()):
@@ -95,14 +95,16 @@ def choose_demonstrations(
     return tuple(candidate.shown for candidate in chosen)
 
 
-def _is_worked_example(candidate: Candidate) -> bool:
+def _is_worked_example(candidate: PossibleDemonstration) -> bool:
     roles = [message["role"] for message in candidate.shown]
     return len(roles) > 1 and roles[0] == "user" and roles[-1] == "assistant"
 
 
-def _group(candidates: list[Candidate], seed: int) -> dict[str, list[Candidate]]:
+def _group(
+    candidates: list[PossibleDemonstration], seed: int
+) -> dict[str, list[PossibleDemonstration]]:
     """Group by label; in each group the shorter half comes first, drawn by the seed."""
-    groups: dict[str, list[Candidate]] = {}
+    groups: dict[str, list[PossibleDemonstration]] = {}
     for candidate in candidates:
         groups.setdefault(candidate.label or "", []).append(candidate)
     for label, group in groups.items():

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from kamerton.data.rendering.rendered import Trainable, num_tokens
+from kamerton.data.rendering.tokenized import TrainingExample, num_tokens
 
 __all__ = ["Branch", "branches", "group_alike", "num_shareable"]
 
@@ -36,7 +36,7 @@ class Branch:
     parent: int
 
 
-def num_shareable(example: Trainable) -> int:
+def num_shareable(example: TrainingExample) -> int:
     """Count the tokens at an example's start that others may share: none of them is learned.
 
     Args:
@@ -50,7 +50,7 @@ def num_shareable(example: Trainable) -> int:
     return int(np.argmax(example.answers[0].trained))
 
 
-def branches(examples: Sequence[Trainable]) -> list[Branch]:
+def branches(examples: Sequence[TrainingExample]) -> list[Branch]:
     """Cut examples that stand together into a tree, by what neighbours have in common.
 
     Args:
@@ -79,7 +79,7 @@ def branches(examples: Sequence[Trainable]) -> list[Branch]:
     return tree
 
 
-def group_alike(examples: Sequence[Trainable], limit: int) -> list[tuple[list[int], int]]:
+def group_alike(examples: Sequence[TrainingExample], limit: int) -> list[tuple[list[int], int]]:
     """Put examples that begin alike together, as many as fit into a row.
 
     Args:
@@ -111,7 +111,7 @@ def group_alike(examples: Sequence[Trainable], limit: int) -> list[tuple[list[in
 
 
 def _by_length(
-    shared: Sequence[int], examples: Sequence[Trainable], first: int, stop: int
+    shared: Sequence[int], examples: Sequence[TrainingExample], first: int, stop: int
 ) -> list[int]:
     """Order a run: branches stay together, and examples of equal length beside each other."""
     if stop - first == 1:
@@ -131,7 +131,7 @@ def _runs(shared: Sequence[int], first: int, stop: int, common: int) -> Iterator
     yield low, stop
 
 
-def _common(one: Trainable, other: Trainable) -> int:
+def _common(one: TrainingExample, other: TrainingExample) -> int:
     """Count the tokens that two examples begin with and neither learns."""
     most = min(num_shareable(one), num_shareable(other))
     a, b = (_beginning(example, most) for example in (one, other))
@@ -139,5 +139,5 @@ def _common(one: Trainable, other: Trainable) -> int:
     return int(unlike[0]) if len(unlike) else most
 
 
-def _beginning(example: Trainable, most: int) -> NDArray[np.int32]:
+def _beginning(example: TrainingExample, most: int) -> NDArray[np.int32]:
     return example.answers[0].ids[:most]

@@ -20,7 +20,7 @@ from kamerton.training.tensor_file import write_tensors
 
 __all__ = [
     "Checkpoint",
-    "Counters",
+    "RunState",
     "load_checkpoint",
     "optimiser_tensors",
     "pause_after",
@@ -35,7 +35,7 @@ _LARGEST_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Counters:
+class RunState:
     """The numbers of a run's state.
 
     Attributes:
@@ -79,7 +79,7 @@ class Checkpoint:
     """
 
     identity: str
-    counters: Counters
+    counters: RunState
     adapter: Mapping[str, Tensor]
     optimiser: Mapping[str, Tensor]
 
@@ -151,7 +151,7 @@ def load_checkpoint(path: Path, identity: str) -> Checkpoint | None:
         )
     for name in ("best_loss", "last_loss"):
         numbers[name] = float(numbers[name])
-    return Checkpoint(identity, Counters(**numbers), **parts)
+    return Checkpoint(identity, RunState(**numbers), **parts)
 
 
 def _changes(before: str, now: str) -> dict[str, tuple[Any, Any]]:

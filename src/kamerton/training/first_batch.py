@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kamerton.core.events import Notice, Sink
-from kamerton.data.rendering.rendered import Trainable
+from kamerton.data.rendering.tokenized import TrainingExample
 from kamerton.training.memory import blocks_to_recompute, free_bytes, saved_bytes_per_token
 from kamerton.training.optimiser import optimiser_bytes
 from kamerton.training.rows import Row, make_row
@@ -69,7 +69,7 @@ def choose_few(numbers: Sequence[int], lengths: Sequence[int], *, least: int) ->
 
 
 def check_batch(
-    task: Task, numbers: Sequence[int], examples: Sequence[Trainable], sink: Sink
+    task: Task, numbers: Sequence[int], examples: Sequence[TrainingExample], sink: Sink
 ) -> tuple[Row, str, float]:
     """Let a base with its adapter compute in the fastest way that says what its model says.
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 
 from kamerton.core.events import Notice, Sink
-from kamerton.data.examples import Place, TextExample
+from kamerton.data.examples import SourceLocation, TextExample
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.models.base import Base
 from kamerton.training.measure import mean_loss
@@ -56,4 +56,4 @@ def say_forgotten(name: str, before: float | None, after: float | None, sink: Si
 def _general_texts() -> Iterator[TextExample]:
     path = files("kamerton.evaluation") / _GENERAL_TEXTS
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        yield TextExample(Place(_GENERAL_TEXTS, number), json.loads(line)["text"])
+        yield TextExample(SourceLocation(_GENERAL_TEXTS, number), json.loads(line)["text"])

@@ -31,7 +31,7 @@ from kamerton.core.events import (
 )
 from kamerton.core.seeds import derive_seed
 from kamerton.core.wording import counted
-from kamerton.data.rendering.rendered import Trainable, num_tokens
+from kamerton.data.rendering.tokenized import TrainingExample, num_tokens
 from kamerton.models.blocks import compile_blocks
 from kamerton.models.dtype import dtype_name
 from kamerton.models.first_check import OWN_PARTS, use_own_parts
@@ -39,7 +39,7 @@ from kamerton.objectives.objective import Experience, Objective
 from kamerton.training.best import BestWeights
 from kamerton.training.checkpoint import (
     Checkpoint,
-    Counters,
+    RunState,
     load_checkpoint,
     optimiser_tensors,
     pause_after,
@@ -79,7 +79,7 @@ _FEW_STEPS = 20
 class _Batch:
     """What one step learns from."""
 
-    examples: Sequence[Trainable]
+    examples: Sequence[TrainingExample]
     references: References | None = None
     experiences: Sequence[Experience] | None = None
     parts: Mapping[str, float] = field(default_factory=dict)
@@ -127,7 +127,7 @@ class _Run:
         # The step whose best weights the last checkpoint names.
         self.saved_best = -1
         self.parts: dict[int, Mapping[str, float]] = {}
-        self.counters = Counters(tokens_per_row=self.settings.tokens_per_row)
+        self.counters = RunState(tokens_per_row=self.settings.tokens_per_row)
         self.path = task.folder / CHECKPOINT_FILE
         self.paces: list[Pace] = []
         """Tokens and seconds of the steps in this process."""
@@ -239,7 +239,7 @@ class _Run:
         task, settings, rollouts = self.task, self.settings, self.task.rollouts
         # One answer to a question is compared with those to others.
         few = choose_few(self.plan[0], self._lengths, least=1 if rollouts is None else 2)
-        examples: Sequence[Trainable] = [task.train[index] for index in few]
+        examples: Sequence[TrainingExample] = [task.train[index] for index in few]
         facts: dict[str, float | int | str] = dict(
             trainable_share(task.adapter, task.base.identity.num_parameters)
         )

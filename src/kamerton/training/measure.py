@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from kamerton.data.rendering.rendered import Trainable
+from kamerton.data.rendering.tokenized import TrainingExample
 from kamerton.models.base import Base
 from kamerton.training.rows import make_rows, num_labelled
 from kamerton.training.scoring import logprobs_of
@@ -13,7 +13,7 @@ __all__ = ["mean_loss"]
 
 
 @torch.no_grad()
-def mean_loss(base: Base, examples: Sequence[Trainable], tokens_per_row: int = 4096) -> float:
+def mean_loss(base: Base, examples: Sequence[TrainingExample], tokens_per_row: int = 4096) -> float:
     """Compute a loss with whatever adapter is attached.
 
     Args:

@@ -11,7 +11,7 @@ import numpy as np
 from kamerton.adapters.adapter import Adapter
 from kamerton.core.events import Notice, Progress, Sink
 from kamerton.core.files import hash_json, write_atomically
-from kamerton.data.rendering.rendered import Trainable
+from kamerton.data.rendering.tokenized import TrainingExample
 from kamerton.models.base import Base
 from kamerton.training.scoring import References, reference_sums
 
@@ -23,7 +23,7 @@ _AT_ONCE = 64
 def cached_references(
     base: Base,
     adapter: Adapter,
-    examples: Sequence[Trainable],
+    examples: Sequence[TrainingExample],
     start: str,
     new_tokens: Sequence[str],
     folder: Path,
@@ -67,7 +67,7 @@ def cached_references(
     return found
 
 
-def _digest(examples: Sequence[Trainable]) -> str:
+def _digest(examples: Sequence[TrainingExample]) -> str:
     """Hash token ids and masks; both depend on data, prompt, template, tokenizer and limits."""
     digest = sha256()
     for example in examples:
@@ -79,7 +79,7 @@ def _digest(examples: Sequence[Trainable]) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path, examples: Sequence[Trainable]) -> References | None:
+def _read(path: Path, examples: Sequence[TrainingExample]) -> References | None:
     """Read kept results; a damaged file counts as none."""
     try:
         known = json.loads(path.read_bytes())

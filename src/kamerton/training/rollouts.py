@@ -19,7 +19,7 @@ from kamerton.adapters.adapter import Adapter
 from kamerton.core.errors import TrainingError
 from kamerton.core.protocols import Chat, Generation, Sample
 from kamerton.core.seeds import derive_seed
-from kamerton.data.rendering.rendered import RenderedGroup, RenderedPrompt, Trainable
+from kamerton.data.rendering.tokenized import TokenizedGroup, TokenizedPrompt, TrainingExample
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.base import Base
 from kamerton.models.context import room_of
@@ -30,9 +30,9 @@ from kamerton.training.scoring import tokens_of
 
 __all__ = [
     "Answered",
-    "Collected",
     "Critic",
     "Distance",
+    "RolloutBatch",
     "Rollouts",
     "Visit",
     "at_start",
@@ -79,7 +79,7 @@ class Critic:
 
 
 @dataclass(frozen=True, slots=True)
-class Collected:
+class RolloutBatch:
     """What the model wrote.
 
     Attributes:
@@ -88,14 +88,14 @@ class Collected:
         parts: Named numbers for the log.
     """
 
-    groups: Sequence[RenderedGroup]
+    groups: Sequence[TokenizedGroup]
     experiences: Sequence[Experience]
     parts: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    groups: list[RenderedGroup]
+    groups: list[TokenizedGroup]
     samples: list[list[Sample]]
     rewards: list[Tensor]
     old: list[Tensor]
@@ -122,7 +122,7 @@ class Rollouts:
     reference: Visit
     critic: Critic | None = None
 
-    def num_tokens(self, prompt: Trainable) -> int:
+    def num_tokens(self, prompt: TrainingExample) -> int:
         """Say how many tokens a prompt may become.
 
         Args:
@@ -135,12 +135,12 @@ class Rollouts:
 
     @torch.no_grad()
     def collect(
-        self, prompts: Sequence[Trainable], seed: int, tokens_per_row: int = _TOKENS_PER_ROW
-    ) -> Collected:
+        self, prompts: Sequence[TrainingExample], seed: int, tokens_per_row: int = _TOKENS_PER_ROW
+    ) -> RolloutBatch:
         """Answer prompts and say what is to be learned.
 
         Args:
-            prompts: `RenderedPrompt`s.
+            prompts: `TokenizedPrompt`s.
             seed: Of the answers.
             tokens_per_row: Size of a row.
 
@@ -163,16 +163,16 @@ class Rollouts:
             )
         ]
         experiences = self.objective.learn_from(written)
-        return Collected(judged.groups, experiences, self._parts(judged))
+        return RolloutBatch(judged.groups, experiences, self._parts(judged))
 
     @torch.no_grad()
     def measure(
-        self, prompts: Sequence[Trainable], tokens_per_row: int = _TOKENS_PER_ROW
+        self, prompts: Sequence[TrainingExample], tokens_per_row: int = _TOKENS_PER_ROW
     ) -> tuple[float, dict[str, float]]:
         """Answer prompts once each, always with the same seed.
 
         Args:
-            prompts: Held-out `RenderedPrompt`s.
+            prompts: Held-out `TokenizedPrompt`s.
             tokens_per_row: Size of a row.
 
         Returns:
@@ -183,11 +183,11 @@ class Rollouts:
         return self.objective.settings.beta * parts["kl"] - parts["reward"], parts
 
     def _answer(
-        self, prompts: Sequence[Trainable], count: int, seed: int, tokens_per_row: int
+        self, prompts: Sequence[TrainingExample], count: int, seed: int, tokens_per_row: int
     ) -> _Judged:
         """Write answers, have them judged, and read them under model and reference."""
         settings = self.objective.settings
-        asked = [prompt for prompt in prompts if isinstance(prompt, RenderedPrompt)]
+        asked = [prompt for prompt in prompts if isinstance(prompt, TokenizedPrompt)]
         repeated = [prompt.ids.tolist() for prompt in asked for _ in range(count)]
         generation = Generation(
             max_tokens=settings.max_tokens, temperature=1.0, seed=derive_seed(seed, "rollouts")
@@ -205,7 +205,7 @@ class Rollouts:
         return _Judged(groups, samples, rewards, old, reference)
 
     def _rewards(
-        self, asked: Sequence[RenderedPrompt], samples: Sequence[Sequence[Sample]]
+        self, asked: Sequence[TokenizedPrompt], samples: Sequence[Sequence[Sample]]
     ) -> list[Tensor]:
         """By prompt [A, D] what its answers are worth, less the penalty for those that were cut."""
         pairs = list(zip(asked, samples, strict=True))
@@ -281,7 +281,7 @@ class Distance:
     max_tokens: int
 
     @torch.no_grad()
-    def measure(self, examples: Sequence[Trainable]) -> float:
+    def measure(self, examples: Sequence[TrainingExample]) -> float:
         """Answer prompts once each, always with the same seed.
 
         Args:
@@ -296,7 +296,7 @@ class Distance:
         generation = Generation(max_tokens=self.max_tokens, temperature=1.0, seed=0)
         samples = self.engine.sample([ids.tolist() for ids in prompts], generation)
         groups = [
-            RenderedPrompt(ids, (), {}, example.place).answered([sample.ids])
+            TokenizedPrompt(ids, (), {}, example.place).answered([sample.ids])
             for example, ids, sample in zip(few, prompts, samples, strict=True)
         ]
         ours = torch.cat(tokens_of(self.base, groups)).sum()
@@ -305,7 +305,7 @@ class Distance:
         return float(ours - theirs) / len(groups)
 
 
-def tokens_with_answers(prompt: Trainable, settings: OnlineSettings, base: Base) -> int:
+def tokens_with_answers(prompt: TrainingExample, settings: OnlineSettings, base: Base) -> int:
     """Say how many tokens a prompt may become.
 
     Args:
@@ -323,7 +323,7 @@ def tokens_with_answers(prompt: Trainable, settings: OnlineSettings, base: Base)
     return prompt.num_prompt + given + settings.samples * longest
 
 
-def _owners(group: RenderedGroup, device: torch.device) -> Tensor:
+def _owners(group: TokenizedGroup, device: torch.device) -> Tensor:
     """[N] which answer each labelled token belongs to."""
     counts = torch.tensor([int(row.trained.sum()) for row in group.answers])
     return torch.repeat_interleave(torch.arange(len(counts)), counts).to(device)

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kamerton.data.rendering.rendered import Trainable, num_tokens
+from kamerton.data.rendering.tokenized import TrainingExample, num_tokens
 from kamerton.models.attention.layout import Layout, Segment
 from kamerton.training.beginnings import Branch, branches, group_alike
 from kamerton.training.plan import pack
@@ -100,7 +100,7 @@ class _Found:
 
 
 def make_row(
-    examples: Sequence[Trainable],
+    examples: Sequence[TrainingExample],
     device: torch.device,
     members: Sequence[int] | None = None,
     *,
@@ -153,7 +153,7 @@ def make_row(
 
 
 def make_rows(
-    examples: Sequence[Trainable],
+    examples: Sequence[TrainingExample],
     tokens_per_row: int,
     device: torch.device,
     *,
@@ -182,7 +182,7 @@ def make_rows(
     return rows
 
 
-def num_labelled(examples: Sequence[Trainable]) -> int:
+def num_labelled(examples: Sequence[TrainingExample]) -> int:
     """Count labelled tokens.
 
     Args:
@@ -195,7 +195,7 @@ def num_labelled(examples: Sequence[Trainable]) -> int:
     return int(sum(np.count_nonzero(np.asarray(row.trained)) for row in rows))
 
 
-def _pieces(examples: Sequence[Trainable], shared: bool, together: bool) -> Iterator[_Piece]:
+def _pieces(examples: Sequence[TrainingExample], shared: bool, together: bool) -> Iterator[_Piece]:
     """Cut examples into segments: without sharing, sharing within examples, or among them."""
     if not shared:
         for example in examples:
@@ -216,7 +216,7 @@ def _pieces(examples: Sequence[Trainable], shared: bool, together: bool) -> Iter
         count += len(made)
 
 
-def _cut(example: Trainable, branch: Branch, count: int, parent: int) -> Iterator[_Piece]:
+def _cut(example: TrainingExample, branch: Branch, count: int, parent: int) -> Iterator[_Piece]:
     """Cut a branch into pieces, the first of which is number `count` of the row."""
     start, first = branch.start, example.answers[0]
     back = count - parent if parent >= 0 else 0

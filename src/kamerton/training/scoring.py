@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from kamerton.data.rendering.rendered import RenderedPair, Trainable
+from kamerton.data.rendering.tokenized import TokenizedPair, TrainingExample
 from kamerton.models.base import Base
 from kamerton.models.heads import token_logprobs
-from kamerton.objectives.objective import Context, Experience, Loss, Objective, Reads, Scored
+from kamerton.objectives.objective import Context, Experience, Loss, LossInputs, Objective, Reads
 from kamerton.training.rows import Row, make_rows, num_labelled
 
 __all__ = [
@@ -74,11 +74,11 @@ def read(base: Base, row: Row, reads: Reads) -> Tensor:
 def scored_of(
     found: Tensor,
     row: Row,
-    examples: Sequence[Trainable],
+    examples: Sequence[TrainingExample],
     references: References | None = None,
     experiences: Sequence[Experience] | None = None,
     reads: Reads = "logprobs",
-) -> Scored:
+) -> LossInputs:
     """Put what a row says into the form that objectives take.
 
     Args:
@@ -100,7 +100,7 @@ def scored_of(
     if any(example.good is not None for example in mine):
         verdicts = [bool(example.good) for example in mine for _ in example.answers]
         good = torch.tensor(verdicts, device=found.device)
-    given = [example.margin for example in mine if isinstance(example, RenderedPair)]
+    given = [example.margin for example in mine if isinstance(example, TokenizedPair)]
     if any(margin is not None for margin in given):
         told = [math.nan if margin is None else margin for margin in given]
         margins = torch.tensor(told, device=found.device)
@@ -113,13 +113,13 @@ def scored_of(
         context = Context(others, row.context.answers)
     elif reads != "logprobs":
         logprobs, scores = found.new_empty(0), found
-    return Scored(
+    return LossInputs(
         logprobs, row.answers, row.num_answers, references=sums, good=good, scores=scores,
         margins=margins, experience=experience, context=context,
     )  # fmt: skip
 
 
-def num_units(objective: Objective, examples: Sequence[Trainable]) -> int:
+def num_units(objective: Objective, examples: Sequence[TrainingExample]) -> int:
     """Count what an objective averages over.
 
     Args:
@@ -148,7 +148,7 @@ class _Sum:
 def add_gradient(
     objective: Objective,
     base: Base,
-    examples: Sequence[Trainable],
+    examples: Sequence[TrainingExample],
     references: References | None,
     tokens_per_row: int,
     seed: Callable[[int], None],
@@ -195,7 +195,7 @@ def add_gradient(
 def measure(
     objective: Objective,
     base: Base,
-    examples: Sequence[Trainable],
+    examples: Sequence[TrainingExample],
     references: References | None = None,
     tokens_per_row: int = _TOKENS_PER_ROW,
 ) -> tuple[float, dict[str, float]]:
@@ -227,7 +227,7 @@ def measure(
 @torch.no_grad()
 def tokens_of(
     base: Base,
-    examples: Sequence[Trainable],
+    examples: Sequence[TrainingExample],
     reads: Reads = "logprobs",
     tokens_per_row: int = _TOKENS_PER_ROW,
 ) -> list[Tensor]:
@@ -251,7 +251,7 @@ def tokens_of(
 
 @torch.no_grad()
 def reference_sums(
-    base: Base, examples: Sequence[Trainable], tokens_per_row: int = _TOKENS_PER_ROW
+    base: Base, examples: Sequence[TrainingExample], tokens_per_row: int = _TOKENS_PER_ROW
 ) -> list[tuple[float, ...]]:
     """Compute what a reference says, with whatever adapter is attached.
 
@@ -265,7 +265,7 @@ def reference_sums(
     """
     found: dict[int, tuple[float, ...]] = {}
     for row in make_rows(examples, tokens_per_row, base.device):
-        sums = Scored(logprobs_of(base, row), row.answers, row.num_answers).sums.tolist()
+        sums = LossInputs(logprobs_of(base, row), row.answers, row.num_answers).sums.tolist()
         at = 0
         for member in row.members:
             count = len(examples[member].answers)
@@ -275,7 +275,7 @@ def reference_sums(
 
 
 def _rows(
-    objective: Objective, base: Base, examples: Sequence[Trainable], tokens_per_row: int
+    objective: Objective, base: Base, examples: Sequence[TrainingExample], tokens_per_row: int
 ) -> list[Row]:
     """Rows with as many labels as the objective reads."""
     everything = objective.reads == "everything"
@@ -286,7 +286,7 @@ def _whole(
     objective: Objective,
     base: Base,
     rows: Sequence[Row],
-    examples: Sequence[Trainable],
+    examples: Sequence[TrainingExample],
     references: References | None,
     seed: Callable[[int], None],
 ) -> tuple[Loss, list[Tensor]]:
@@ -307,7 +307,7 @@ def _whole(
     return loss, list(slopes)
 
 
-def _joined(parts: Sequence[Scored]) -> Scored:
+def _joined(parts: Sequence[LossInputs]) -> LossInputs:
     """Make one micro-batch of several."""
     answers, before = [], 0
     for part in parts:
@@ -315,7 +315,7 @@ def _joined(parts: Sequence[Scored]) -> Scored:
         before += part.num_answers
     references = [part.references for part in parts if part.references is not None]
     good = [part.good for part in parts if part.good is not None]
-    return Scored(
+    return LossInputs(
         torch.cat([part.logprobs for part in parts]),
         torch.cat(answers),
         before,

@@ -10,7 +10,7 @@ from kamerton.core.errors import ModelError, TrainingError
 from kamerton.models.agreement import Agreement, compare, rounded_otherwise
 from kamerton.models.base import Base
 from kamerton.models.first_check import ways
-from kamerton.objectives.objective import Scored
+from kamerton.objectives.objective import LossInputs
 from kamerton.training.rows import Row
 from kamerton.training.scoring import logprobs_of
 
@@ -89,7 +89,7 @@ def check_reference(base: Base, row: Row, references: Sequence[Sequence[float]])
     Raises:
         TrainingError: If log-probabilities of whole answers differ by more than rounding.
     """
-    scored = Scored(logprobs_of(base, row), row.answers, row.num_answers)
+    scored = LossInputs(logprobs_of(base, row), row.answers, row.num_answers)
     expected = torch.tensor([value for sums in references for value in sums], device=base.device)
     # Errors of single tokens are independent: they add up as the root of their number.
     allowed = _TOLERANCE[base.dtype] * scored.lengths.sqrt()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kamerton.adapters.adapter import Adapter
-from kamerton.data.rendering.rendered import Trainable
+from kamerton.data.rendering.tokenized import TrainingExample
 from kamerton.models.base import Base
 from kamerton.objectives.objective import Objective
 from kamerton.training.rollouts import Distance, Rollouts
@@ -40,8 +40,8 @@ class Task:
     base: Base
     adapter: Adapter
     objective: Objective
-    train: Sequence[Trainable]
-    holdout: Sequence[Trainable]
+    train: Sequence[TrainingExample]
+    holdout: Sequence[TrainingExample]
     settings: TrainSettings
     folder: Path
     identity: str

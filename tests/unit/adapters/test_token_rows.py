@@ -8,9 +8,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from kamerton.adapters.combine import CombineSettings, combine_loras
+from kamerton.adapters.lora.adapter_files import load_lora
 from kamerton.adapters.lora.lora import Lora, attach_lora
 from kamerton.adapters.lora.settings import LoraSettings
-from kamerton.adapters.lora.stored import load_lora
 from kamerton.core.errors import AdapterError
 from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base

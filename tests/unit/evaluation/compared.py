@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
-from kamerton.data.examples import ChatExample, ClassificationExample, Place
+from kamerton.data.examples import ChatExample, ClassificationExample, SourceLocation
 from kamerton.evaluation.comparison import compare
 from kamerton.evaluation.results import Comparison
 from kamerton.evaluation.settings import EvaluationSettings
@@ -18,7 +18,10 @@ def labelled(num: int = 90, *, groups: int = 0) -> list[Item]:
     """Items with three labels, each text saying its number."""
     examples = [
         ClassificationExample(
-            Place("f", n + 1), str(n), LABELS[n % 3], group=str(n % groups) if groups else None
+            SourceLocation("f", n + 1),
+            str(n),
+            LABELS[n % 3],
+            group=str(n % groups) if groups else None,
         )
         for n in range(num)
     ]
@@ -30,7 +33,7 @@ def spoken(num: int = 30, text: str = "question") -> list[Item]:
     return make_items(
         [
             ChatExample(
-                Place("f", n + 1),
+                SourceLocation("f", n + 1),
                 (
                     {"role": "user", "content": f"{text} {n}"},
                     {"role": "assistant", "content": f"answer {n}"},

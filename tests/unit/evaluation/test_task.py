@@ -6,18 +6,18 @@ import pytest
 
 from kamerton.core.errors import EvaluationError
 from kamerton.core.protocols import Engine
-from kamerton.data.examples import ChatExample, ClassificationExample, Place
+from kamerton.data.examples import ChatExample, ClassificationExample, SourceLocation
 from kamerton.evaluation.settings import EvaluationSettings
 from kamerton.evaluation.task import make_items, run_items, spread
 from kamerton.testing import FakeEngine
 
 CLASSIFIED = [
-    ClassificationExample(Place("a.csv", n + 1), f"text {n}", "odd" if n % 2 else "even")
+    ClassificationExample(SourceLocation("a.csv", n + 1), f"text {n}", "odd" if n % 2 else "even")
     for n in range(600)
 ]
 CHATS = [
     ChatExample(
-        Place("a.jsonl", n),
+        SourceLocation("a.jsonl", n),
         (
             {"role": "system", "content": "Be brief."},
             {"role": "user", "content": "one"},
@@ -84,7 +84,7 @@ def test_labels_are_scored_in_batches() -> None:
 
 
 def test_length_normalisation_changes_the_choice() -> None:
-    example = ClassificationExample(Place("f", 1), "x", "short")
+    example = ClassificationExample(SourceLocation("f", 1), "x", "short")
     items = make_items([example], labels=["short", "a label of many words"])
     # Neither is what it would say: both score -10, over one token and over five.
     engine = FakeEngine(lambda chat: "something else")

@@ -9,7 +9,7 @@ import pytest
 
 from kamerton.core.errors import EvaluationError
 from kamerton.core.protocols import Chat, Generation, TokenEvent, ToolCall, ToolSchemas
-from kamerton.data.examples import ChatExample, Place
+from kamerton.data.examples import ChatExample, SourceLocation
 from kamerton.data.rendering.tool_calls import CallForm
 from kamerton.evaluation.checks import Checked, check_answers, checks_for
 from kamerton.evaluation.comparison import compare
@@ -28,7 +28,7 @@ def example(number: int, *calls: tuple[str, dict[str, Any]], text: str = "") -> 
         made = [{"function": {"name": name, "arguments": given}} for name, given in calls]
         answer["tool_calls"] = made
     asked = {"role": "user", "content": f"question {number}"}
-    return ChatExample(Place("a.jsonl", number), (asked, answer), (TOOL,))
+    return ChatExample(SourceLocation("a.jsonl", number), (asked, answer), (TOOL,))
 
 
 PARIS = ("get_weather", {"city": "Paris", "days": 2})

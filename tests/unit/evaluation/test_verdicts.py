@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kamerton.core.errors import EvaluationError
-from kamerton.data.examples import FeedbackExample, Place
+from kamerton.data.examples import FeedbackExample, SourceLocation
 from kamerton.evaluation.checks import check_all, check_verdicts
 from kamerton.evaluation.comparison import compare
 from kamerton.evaluation.metrics import placements
@@ -19,7 +19,9 @@ SETTINGS = EvaluationSettings(resamples=200)
 
 def judged(number: int, text: str, good: bool) -> FeedbackExample:
     asked, answer = {"role": "user", "content": f"q{number}"}, {"role": "assistant"}
-    return FeedbackExample(Place("a", number), (asked,), ({**answer, "content": text},), good)
+    return FeedbackExample(
+        SourceLocation("a", number), (asked,), ({**answer, "content": text},), good
+    )
 
 
 EXAMPLES = [judged(n, "yes indeed" if n % 2 else "no", bool(n % 2)) for n in range(10)]

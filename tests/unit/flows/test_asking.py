@@ -20,7 +20,7 @@ from tests.unit.evaluation.compared import SETTINGS, labelled, spoken
 
 @dataclass
 class Fake:
-    """A contestant that notes what it is asked in which turn."""
+    """A candidate that notes what it is asked in which turn."""
 
     name: str
     turns: list[str]

@@ -12,7 +12,7 @@ from kamerton.core.events import Event, StepDone
 from kamerton.flows.prepare import renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import Made, make_variant
-from kamerton.flows.variants import base_of, recipe_of
+from kamerton.flows.variants import load_base_for, recipe_of
 from kamerton.flows.workspace import Workspace
 from kamerton.models.load import find_base
 from tests.e2e.project import make_project
@@ -71,7 +71,7 @@ def test_a_run_resumed_after_midnight_ends_as_an_undisturbed_one(folder: Path, m
     # What it learned from is what it is asked with.
     recipe = recipe_of(resumed.variant)
     assert recipe.render.date == "2026-11-28"
-    base = base_of(resumed.variant)
+    base = load_base_for(resumed.variant)
     asked = renderer_of(base, recipe.render, recipe.adapter).prompt_ids(CHAT)
     assert base.tokenizer.decode(asked).count("Today: 28 Nov 2026\n") == 1
     # A run that begins anew has its own day.
@@ -84,7 +84,7 @@ def test_the_recipe_may_say_the_date_and_other_arguments(folder: Path, monkeypat
     options = ("render.date=2020-02-29", 'render.template_arguments={ tone = ", briefly" }')
     made = train(folder, "said", 28, monkeypatch, *options)
     recipe = recipe_of(made.variant)
-    base = base_of(made.variant)
+    base = load_base_for(made.variant)
     asked = renderer_of(base, recipe.render, recipe.adapter).prompt_ids(CHAT)
     assert "Today: 29 Feb 2020, briefly\n" in base.tokenizer.decode(asked)
 

@@ -351,7 +351,7 @@ def test_calls_are_asked_with_their_tools_and_compared(
     # The embedded engine must take the tools too.
     prompts = dict(project.evaluate(variant).prompts)
     assert all('"get_weather"' in prompts[name] for name in ("zero-shot", "desk"))
-    monkeypatch.setattr("kamerton.flows.contestants.engine_of", lambda *_: Calls())
+    monkeypatch.setattr("kamerton.flows.candidates.engine_of", lambda *_: Calls())
     comparison = project.evaluate(variant).comparison
     assert comparison.metrics == ("tool calls", "tool names")
     assert comparison.measure("tool calls", "desk").value == pytest.approx(4 / 6)

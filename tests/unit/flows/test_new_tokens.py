@@ -12,7 +12,7 @@ from kamerton.flows.evaluate import evaluate_variants
 from kamerton.flows.export import export_variant
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import make_variant
-from kamerton.flows.variants import base_of, make_ready, verify_variant
+from kamerton.flows.variants import load_base_for, make_ready, verify_variant
 from kamerton.flows.workspace import Workspace
 from kamerton.store.variants import Variant, read_variant
 from tests.e2e.project import kamerton, make_project
@@ -46,7 +46,7 @@ def variant(folder: Path) -> Variant:
 
 def test_a_word_is_one_token_and_is_answered(variant: Variant) -> None:
     assert verify_variant(variant) > 0.05
-    base = base_of(variant)
+    base = load_base_for(variant)
     ready = make_ready(variant, base)
     ids = [ready.renderer.tokenizer.convert_tokens_to_ids(word) for word in WORDS]
     assert ids == [len(base.tokenizer), len(base.tokenizer) + 1]

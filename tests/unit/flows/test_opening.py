@@ -13,7 +13,7 @@ from kamerton.core.events import Event, Notice
 from kamerton.flows.export import export_variant
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import make_variant
-from kamerton.flows.variants import Opening, base_of, make_ready, probe_ids
+from kamerton.flows.variants import Opening, load_base_for, make_ready, probe_ids
 from kamerton.flows.workspace import Workspace
 from kamerton.models import load
 from kamerton.models.load import find_base
@@ -43,10 +43,10 @@ def variant(folder: Path) -> Variant:
 
 def test_a_base_that_moved_is_named_by_hand(variant: Variant, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
-        base_of(variant)
+        load_base_for(variant)
     assert "--base PLACE says where the base is now" in str(caught.value.hint)
     opening = Opening(base=str(folder / "moved"), dtype="bfloat16", device="cpu")
-    assert str(base_of(variant, opening).dtype) == "torch.bfloat16"
+    assert str(load_base_for(variant, opening).dtype) == "torch.bfloat16"
     opening = Opening(base=str(folder / "moved"))
     assert export_variant(variant, tmp_path / "out", "merged", opening=opening).largest < 1e-3
 
@@ -61,7 +61,7 @@ def test_another_template_is_a_warning_and_the_own_one_is_used(
     path.write_text(json.dumps({**plain, "chat_template": other}))
     heard: list[Event] = []
     bases = [
-        base_of(variant, Opening(base=str(place), sink=heard.append))
+        load_base_for(variant, Opening(base=str(place), sink=heard.append))
         for place in (folder / "moved", tmp_path / "base")
     ]
     (notice,) = heard
@@ -78,7 +78,7 @@ def test_other_weights_are_an_error(variant: Variant, folder: Path, tmp_path: Pa
     next(iter(tensors.values()))[0, 0] += 1
     save_file(tensors, tmp_path / "base/model.safetensors", {"format": "pt"})
     with pytest.raises(VariantError, match="other weights"):
-        base_of(variant, Opening(base=str(tmp_path / "base")))
+        load_base_for(variant, Opening(base=str(tmp_path / "base")))
 
 
 def test_the_commit_is_recorded_and_asked_for(
@@ -92,6 +92,6 @@ def test_the_commit_is_recorded_and_asked_for(
         return folder / "moved"
 
     monkeypatch.setattr(load, "from_hub", from_hub)
-    base_of(variant)
-    base_of(variant, Opening(base="acme/other"))
+    load_base_for(variant)
+    load_base_for(variant, Opening(base="acme/other"))
     assert asked == [(variant.manifest.recipe["base"]["id"], COMMIT), ("acme/other", "")]

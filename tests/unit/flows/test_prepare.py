@@ -7,17 +7,17 @@ from kamerton.data.examples import (
     Example,
     FeedbackExample,
     Message,
-    Place,
     PreferenceExample,
+    SourceLocation,
     TextExample,
 )
-from kamerton.data.rendering.rendered import RenderSettings
+from kamerton.data.rendering.tokenized import RenderSettings
 from kamerton.flows.prepare import make_prompt, read_examples, renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.models.load import load_base
 from tests.unit.data.files import write_jsonl
 
-HERE = Place("rows.jsonl", 1)
+HERE = SourceLocation("rows.jsonl", 1)
 
 
 def said(role: str, text: str) -> tuple[Message, ...]:

@@ -17,7 +17,7 @@ from kamerton.flows.export import export_variant
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import Made, make_variant
 from kamerton.flows.variants import (
-    base_of,
+    load_base_for,
     make_ready,
     probe_ids,
     probe_logits,
@@ -99,7 +99,7 @@ def test_how_the_base_is_held_is_part_of_what_a_variant_is(nf4: Made) -> None:
 
 def test_it_answers_over_the_same_base(nf4: Made) -> None:
     assert verify_variant(nf4.variant) > 0.1
-    base = base_of(nf4.variant)
+    base = load_base_for(nf4.variant)
     assert base.identity.quantise == "nf4"
     engine = make_ready(nf4.variant, base).engine
     question = [{"role": "user", "content": "Which colour has box 6?"}]
@@ -142,7 +142,7 @@ def test_the_adapter_is_exported_for_peft(nf4: Made, tmp_path: Path) -> None:
     half = export_variant(nf4.variant, tmp_path / "half", "peft", "bfloat16")
     assert half.dtype == "bfloat16"
     assert 0 < half.largest < 0.05 * half.moved
-    dense = base_of(nf4.variant, quantise="none")
+    dense = load_base_for(nf4.variant, quantise="none")
     ready = make_ready(nf4.variant, dense)
     wanted = probe_logits(ready.renderer, dense)
     assert ready.adapter is not None

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kamerton.adapters.catalogue import attach
 from kamerton.adapters.lora.settings import LoraSettings
-from kamerton.adapters.residents import Residents
+from kamerton.adapters.switcher import AdapterSwitcher
 from kamerton.core.errors import (
     InterruptedRun,
     KamertonError,
@@ -21,12 +21,12 @@ from kamerton.core.errors import (
 )
 from kamerton.core.events import StepDone
 from kamerton.core.protocols import Engine
-from kamerton.data.rendering.rendered import RenderSettings
+from kamerton.data.rendering.tokenized import RenderSettings
 from kamerton.flows.prepare import renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.rewards import make_reward, read_judges
 from kamerton.flows.train import Made, make_variant
-from kamerton.flows.variants import base_of, make_ready
+from kamerton.flows.variants import load_base_for, make_ready
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.inference.reward_engine import RewardEngine
 from kamerton.models.attention.layout import Layout
@@ -146,7 +146,7 @@ class Policy:
         with torch.no_grad():
             for parameter in self.adapter.parameters().values():
                 parameter += torch.randn_like(parameter) * 0.1
-        self.residents = Residents(self.adapter)
+        self.residents = AdapterSwitcher(self.adapter)
 
     def recipe(self, *sources: dict[str, Any], kind: str = "rloo") -> Recipe:
         return Recipe.parse(
@@ -256,7 +256,7 @@ def test_a_variant_judges_as_it_does_alone(policy: Policy, judge: Made, general:
     for made, kind, width in ((judge, "rloo", 1), (general, "drpo", 8)):
         reward = policy.reward(variant(made.variant.manifest.name), kind=kind)
         found = reward(ANSWERED)
-        base = base_of(made.variant)
+        base = load_base_for(made.variant)
         engine = make_ready(made.variant, base).engine
         assert isinstance(engine, RewardEngine)
         expected = torch.cat(engine.judge(chats(), [one.texts for one in ANSWERED]))
@@ -300,7 +300,7 @@ def test_the_base_judges_without_the_policy(policy: Policy) -> None:
 def test_a_variant_judges_with_its_own_prompt(policy: Policy, desk: Made) -> None:
     source = {"kind": "judge", "question": QUESTION, "variant": "desk"}
     found = policy.reward(source)(ANSWERED).flatten().tolist()
-    base = base_of(desk.variant)
+    base = load_base_for(desk.variant)
     expected = by_asking(make_ready(desk.variant, base).engine, "yes", "no")
     assert found == pytest.approx(expected, abs=1e-5)
     alone = EmbeddedEngine(base, renderer_of(base, RenderSettings()))

@@ -8,13 +8,13 @@ import torch
 from kamerton.core.errors import DataError, ModelError, SettingsError, VariantError
 from kamerton.core.events import HoldoutMeasured, StepDone
 from kamerton.core.protocols import Generation
-from kamerton.data.rendering.rendered import RenderedPair
+from kamerton.data.rendering.tokenized import TokenizedPair
 from kamerton.flows.chat import Conversation
 from kamerton.flows.combine import combine_variants
 from kamerton.flows.evaluate import evaluate_variants
 from kamerton.flows.export import export_variant
 from kamerton.flows.train import Made
-from kamerton.flows.variants import base_of, make_ready
+from kamerton.flows.variants import load_base_for, make_ready
 from kamerton.inference.reward_engine import RewardEngine
 from kamerton.training.rows import make_row
 from kamerton.training.scoring import read
@@ -59,7 +59,7 @@ def test_after_one_step_only_the_head_has_learned(project: Project) -> None:
 
 
 def test_the_engine_judges_as_training_does(project: Project, judge: Made) -> None:
-    base = base_of(judge.variant)
+    base = load_base_for(judge.variant)
     ready = make_ready(judge.variant, base)
     chats = [[{"role": "user", "content": row["prompt"]}] for row in pair_rows(5)]
     answers = [(row["chosen"], row["rejected"]) for row in pair_rows(5)]
@@ -70,7 +70,7 @@ def test_the_engine_judges_as_training_does(project: Project, judge: Made) -> No
             ready.renderer.render_chat([*chat, {"role": "assistant", "content": answer}])
             for answer in pair
         ]
-        pair_row = RenderedPair(len(ready.renderer.prompt_ids(chat)), *rows)
+        pair_row = TokenizedPair(len(ready.renderer.prompt_ids(chat)), *rows)
         with torch.no_grad():
             wanted = read(base, make_row([pair_row], base.device), "scores")
         torch.testing.assert_close(numbers, wanted, atol=1e-4, rtol=1e-4)

@@ -9,7 +9,7 @@ from kamerton.flows.export import export_variant
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.rounding import rounding_change, verdict
 from kamerton.flows.train import make_variant
-from kamerton.flows.variants import base_of, make_ready, probe_logits
+from kamerton.flows.variants import load_base_for, make_ready, probe_logits
 from kamerton.flows.workspace import Workspace
 from kamerton.store.variants import Variant
 from tests.e2e.project import make_project
@@ -37,7 +37,7 @@ def test_a_merge_is_as_far_as_rounding_alone(variant: Variant, tmp_path: Path, d
 def test_fewer_bits_round_more(variant: Variant) -> None:
     changes = []
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
-        base = base_of(variant)
+        base = load_base_for(variant)
         renderer = make_ready(variant, base).renderer
         changes.append(rounding_change(renderer, base, probe_logits(renderer, base), dtype))
     # 23, 10 and 7 bits behind the point; of fp32 most is the sums' own rounding.

@@ -14,7 +14,7 @@ from kamerton.flows.export import export_variant
 from kamerton.flows.prepare import renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import make_variant
-from kamerton.flows.variants import base_of, recipe_of
+from kamerton.flows.variants import load_base_for, recipe_of
 from kamerton.flows.workspace import Workspace
 from kamerton.models.load import find_base
 from kamerton.store.variants import Variant
@@ -100,4 +100,4 @@ def test_its_template_writes_the_prompt_that_training_read(tmp_path: Path) -> No
 
 def prompt_of(variant: Variant, chat: list[dict[str, str]]) -> list[int]:
     recipe = recipe_of(variant)
-    return renderer_of(base_of(variant), recipe.render, recipe.adapter).prompt_ids(chat)
+    return renderer_of(load_base_for(variant), recipe.render, recipe.adapter).prompt_ids(chat)

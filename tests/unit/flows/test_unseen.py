@@ -10,17 +10,17 @@ from kamerton.data.examples import (
     ChatExample,
     ClassificationExample,
     FeedbackExample,
-    Place,
     PreferenceExample,
+    SourceLocation,
 )
-from kamerton.flows.contestants import Measurable
+from kamerton.flows.candidates import Measurable
 from kamerton.flows.unseen import trained_questions, unseen
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.manifest import BaseRecord, DataRecord, VariantManifest
 from kamerton.store.trained_on import read_trained_on, trained_on_any
 from kamerton.store.variants import TRAINED_ON_FILE, Variant, read_variant, write_variant
 
-PLACE = Place("f", 1)
+PLACE = SourceLocation("f", 1)
 
 
 def question(number: int) -> ClassificationExample:

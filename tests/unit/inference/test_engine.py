@@ -8,8 +8,8 @@ from kamerton.adapters.virtual.prefix import PrefixSettings
 from kamerton.adapters.virtual.prompt import PromptTuningSettings
 from kamerton.core.errors import ModelError
 from kamerton.core.protocols import Engine, Generation
-from kamerton.data.rendering.rendered import RenderSettings
 from kamerton.data.rendering.renderer import make_renderer
+from kamerton.data.rendering.tokenized import RenderSettings
 from kamerton.evaluation.settings import EvaluationSettings
 from kamerton.evaluation.task import make_items, run_items
 from kamerton.inference.detokenise import TextStream

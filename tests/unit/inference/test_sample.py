@@ -12,9 +12,9 @@ from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.adapters.virtual.prefix import PrefixSettings
 from kamerton.core.errors import ModelError
 from kamerton.core.protocols import Generation, Sample
-from kamerton.data.examples import ChatExample, Place
-from kamerton.data.rendering.rendered import RenderSettings
+from kamerton.data.examples import ChatExample, SourceLocation
 from kamerton.data.rendering.renderer import make_renderer
+from kamerton.data.rendering.tokenized import RenderSettings
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base
@@ -187,7 +187,7 @@ def test_rendered_prompts_are_answered_as_chats_are(temperature: float) -> None:
     for event in engine.stream([chat[:1] for chat in chats], generation):
         texts[event.index] += event.text
     made = [
-        renderer.render_prompt(ChatExample(Place("a.jsonl", n), chat), prompt.apply)
+        renderer.render_prompt(ChatExample(SourceLocation("a.jsonl", n), chat), prompt.apply)
         for n, chat in enumerate(chats)
     ]
     # The engine's own prompt stands in the ids already.

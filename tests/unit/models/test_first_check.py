@@ -13,7 +13,7 @@ from kamerton.core.errors import ModelError
 from kamerton.models import load
 from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base, BaseIdentity
-from kamerton.models.first_check import read_untouched, settle
+from kamerton.models.first_check import choose_forward, read_untouched
 from kamerton.models.fused import _RmsNorm
 from kamerton.models.load import load_base, prepare_model, wrap_model
 from tests.families import build, shrink
@@ -32,7 +32,7 @@ def made(model: Any, damage: Any = None) -> Base:
         damage(model)
     identity = BaseIdentity("tiny", Path(), "", "", "", type(model).__name__, 1, VOCABULARY)
     base = Base(model, None, identity, ragged=notice is None, notice=notice)
-    settle(base, reference)
+    choose_forward(base, reference)
     return base
 
 
@@ -157,7 +157,7 @@ def cut_when_packed(block: nn.Module) -> None:
 def test_every_base_is_checked_as_it_is_loaded(monkeypatch) -> None:
     """Through the one function that all verbs load a base with."""
     seen = []
-    monkeypatch.setattr(load, "settle", lambda base, reference: seen.append(reference))
+    monkeypatch.setattr(load, "choose_forward", lambda base, reference: seen.append(reference))
     load_base("builtin:nano")
     assert len(seen) == 1
     assert seen[0].logprobs.shape[0] == len(seen[0].ids)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kamerton.objectives.dpo import Dpo, DpoSettings
 from kamerton.objectives.kto import Kto, KtoSettings
-from kamerton.objectives.objective import Context, Scored
+from kamerton.objectives.objective import Context, LossInputs
 from kamerton.objectives.orpo import Orpo, OrpoSettings, log_odds
 from kamerton.objectives.sft import Sft
 from kamerton.objectives.simpo import Simpo, SimpoSettings
@@ -18,15 +18,15 @@ LENGTHS = torch.tensor([2, 3, 4, 1])
 """Tokens of better, worse, better, worse."""
 
 
-def scored(references: bool = True, good: Tensor | None = None) -> Scored:
+def scored(references: bool = True, good: Tensor | None = None) -> LossInputs:
     torch.manual_seed(0)
     logprobs = (-torch.rand(int(LENGTHS.sum()), dtype=torch.float64) * 2).requires_grad_()
     owners = torch.repeat_interleave(torch.arange(4), LENGTHS)
     sums = torch.tensor([-2.0, -3.5, -4.0, -1.0], dtype=torch.float64)
-    return Scored(logprobs, owners, 4, sums if references else None, good)
+    return LossInputs(logprobs, owners, 4, sums if references else None, good)
 
 
-def sums_of(batch: Scored) -> list[float]:
+def sums_of(batch: LossInputs) -> list[float]:
     return [float(part.detach().sum()) for part in batch.logprobs.split(LENGTHS.tolist())]
 
 
@@ -34,7 +34,7 @@ def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
 
-def gaps(batch: Scored, means: bool = False) -> list[float]:
+def gaps(batch: LossInputs, means: bool = False) -> list[float]:
     assert batch.references is not None
     ratios = [s - float(r) for s, r in zip(sums_of(batch), batch.references, strict=True)]
     if means:
@@ -52,7 +52,7 @@ def test_sft() -> None:
 
 def test_dpo_is_ln_2_at_its_reference() -> None:
     batch = scored()
-    same = Scored(batch.logprobs, batch.answers, 4, batch.sums.detach())
+    same = LossInputs(batch.logprobs, batch.answers, 4, batch.sums.detach())
     assert float(Dpo(DpoSettings()).loss(same, 2).value.detach()) == pytest.approx(math.log(2))
 
 
@@ -92,7 +92,7 @@ def test_hinge_ipo_and_length_normalised() -> None:
 def test_robust_undoes_flips_on_average() -> None:
     """Its mean over flipped labels is the loss of clean ones (theorem of arXiv 2403.00409)."""
     batch, share = scored(), 0.2
-    flipped = Scored(
+    flipped = LossInputs(
         batch.logprobs,
         torch.tensor([1, 0, 3, 2])[batch.answers],
         4,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kamerton.objectives.objective import Scored
+from kamerton.objectives.objective import LossInputs
 from kamerton.objectives.preference_model import TEMPERATURE, log_preference, preference
 from kamerton.objectives.reward import Reward, RewardSettings
 
@@ -15,10 +15,10 @@ REWARDS = (1.5, -0.5, 0.2, 0.9)
 GAPS, SUMS = (2.0, -0.7), (1.0, 1.1)
 
 
-def pairs(scores: Tensor, margins: Tensor | None = None) -> Scored:
+def pairs(scores: Tensor, margins: Tensor | None = None) -> LossInputs:
     empty = torch.zeros(0, dtype=torch.float64)
     count = len(scores)
-    return Scored(empty, torch.arange(count), count, scores=scores, margins=margins)
+    return LossInputs(empty, torch.arange(count), count, scores=scores, margins=margins)
 
 
 def column() -> Tensor:

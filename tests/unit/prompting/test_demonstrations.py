@@ -4,12 +4,12 @@ from collections import Counter
 
 import pytest
 
-from kamerton.prompting.demonstrations import Candidate, choose_demonstrations
+from kamerton.prompting.demonstrations import PossibleDemonstration, choose_demonstrations
 
 
-def candidate(text: str, label: str | None = None) -> Candidate:
+def candidate(text: str, label: str | None = None) -> PossibleDemonstration:
     answer = label or "Yes."
-    return Candidate(
+    return PossibleDemonstration(
         ({"role": "user", "content": text}, {"role": "assistant", "content": answer}), label
     )
 
@@ -71,6 +71,6 @@ def test_they_fit_the_room_given() -> None:
 
 def test_system_text_is_not_shown_and_unfinished_chats_are_passed_over() -> None:
     system = {"role": "system", "content": "Be kind."}
-    whole = Candidate((system, *candidate("Hi").messages))
-    unfinished = Candidate(({"role": "user", "content": "Hi"},))
+    whole = PossibleDemonstration((system, *candidate("Hi").messages))
+    unfinished = PossibleDemonstration(({"role": "user", "content": "Hi"},))
     assert choose_demonstrations([whole, unfinished], 4) == (tuple(candidate("Hi").messages),)

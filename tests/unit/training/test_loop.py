@@ -11,8 +11,8 @@ import torch
 from kamerton.adapters.lora.lora import Lora, LoraSettings, attach_lora
 from kamerton.core.errors import InterruptedRun, NotFiniteError, TrainingError
 from kamerton.core.events import Event, Forecast, HoldoutMeasured, Notice, RunStarted, StepDone
-from kamerton.data.examples import Place
-from kamerton.data.rendering.renderer import Rendered
+from kamerton.data.examples import SourceLocation
+from kamerton.data.rendering.renderer import TokenizedExample
 from kamerton.models.base import Base
 from kamerton.objectives.sft import Sft
 from kamerton.training import first_batch, loop, scoring
@@ -24,7 +24,7 @@ from kamerton.training.task import Outcome, Task
 from tests.shapes import VOCABULARY, tiny_base
 
 
-def examples(count: int, seed: int = 0) -> list[Rendered]:
+def examples(count: int, seed: int = 0) -> list[TokenizedExample]:
     random = np.random.default_rng(seed)
     made = []
     for number in range(count):
@@ -32,7 +32,7 @@ def examples(count: int, seed: int = 0) -> list[Rendered]:
         ids = random.integers(3, VOCABULARY, length).astype(np.int32)
         trained = np.zeros(length, bool)
         trained[length // 2 :] = True
-        made.append(Rendered(ids, trained, Place("made.jsonl", number + 1)))
+        made.append(TokenizedExample(ids, trained, SourceLocation("made.jsonl", number + 1)))
     return made
 
 
@@ -290,13 +290,13 @@ def test_best_weights_that_are_gone_are_said(runs: Runs, tmp_path: Path) -> None
         runs(SMALL, holdout=examples(5, seed=9))
 
 
-def contradicting(count: int) -> list[Rendered]:
+def contradicting(count: int) -> list[TokenizedExample]:
     """What is learned from `examples` with other answers: learning makes their loss rise."""
     made = []
     for one in examples(count):
         ids = one.ids.copy()
         ids[one.trained] = 3 + (ids[one.trained] - 2) % (VOCABULARY - 3)
-        made.append(Rendered(ids, one.trained, one.place))
+        made.append(TokenizedExample(ids, one.trained, one.place))
     return made
 
 

@@ -12,12 +12,12 @@ from kamerton.adapters.full import attach_full
 from kamerton.adapters.lora.lora import LoraSettings, attach_lora
 from kamerton.core.errors import InterruptedRun, TrainingError
 from kamerton.core.events import Event, HoldoutMeasured, StepDone
-from kamerton.data.examples import Place
-from kamerton.data.rendering.rendered import (
-    Rendered,
-    RenderedFeedback,
-    RenderedPair,
-    Trainable,
+from kamerton.data.examples import SourceLocation
+from kamerton.data.rendering.tokenized import (
+    TokenizedExample,
+    TokenizedFeedback,
+    TokenizedPair,
+    TrainingExample,
     num_tokens,
 )
 from kamerton.models.base import Base
@@ -43,27 +43,29 @@ SMALL = TrainSettings(
 )
 
 
-def answered(random: np.random.Generator, prompt: np.ndarray, place: Place) -> Rendered:
+def answered(
+    random: np.random.Generator, prompt: np.ndarray, place: SourceLocation
+) -> TokenizedExample:
     answer = random.integers(3, VOCABULARY, int(random.integers(1, 9)))
     ids = np.concatenate([prompt, answer]).astype(np.int32)
-    return Rendered(ids, np.arange(len(ids)) >= len(prompt), place)
+    return TokenizedExample(ids, np.arange(len(ids)) >= len(prompt), place)
 
 
-def pairs(count: int, seed: int = 0) -> list[Trainable]:
+def pairs(count: int, seed: int = 0) -> list[TrainingExample]:
     random, made = np.random.default_rng(seed), []
     for number in range(count):
         prompt = random.integers(3, VOCABULARY, int(random.integers(2, 12)))
-        place = Place("pairs.jsonl", number + 1)
+        place = SourceLocation("pairs.jsonl", number + 1)
         rows = [answered(random, prompt, place) for _ in range(2)]
-        made.append(RenderedPair(len(prompt), *rows))
+        made.append(TokenizedPair(len(prompt), *rows))
     return made
 
 
-def feedback(count: int) -> list[Trainable]:
+def feedback(count: int) -> list[TrainingExample]:
     found = []
     for number, pair in enumerate(pairs(count)):
-        assert isinstance(pair, RenderedPair)
-        found.append(RenderedFeedback(pair.num_prompt, *pair.answers, good=number % 2 == 0))
+        assert isinstance(pair, TokenizedPair)
+        found.append(TokenizedFeedback(pair.num_prompt, *pair.answers, good=number % 2 == 0))
     return found
 
 
@@ -72,11 +74,11 @@ def name(settings: ObjectiveSettings) -> str:
     return "-".join([settings.kind, *map(str, plain.values())])
 
 
-def examples(settings: ObjectiveSettings, count: int = 12) -> list[Trainable]:
+def examples(settings: ObjectiveSettings, count: int = 12) -> list[TrainingExample]:
     return feedback(count) if settings.kind == "kto" else pairs(count)
 
 
-def same_texts(texts: list[Trainable]) -> list[tuple[int, ...]]:
+def same_texts(texts: list[TrainingExample]) -> list[tuple[int, ...]]:
     return [tuple(row.ids.tolist()) for text in texts for row in text.answers]
 
 
@@ -144,15 +146,15 @@ def test_small_rows_lead_to_the_same_gradient(settings: ObjectiveSettings) -> No
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
 
 
-def turns(seed: int = 9) -> RenderedPair:
+def turns(seed: int = 9) -> TokenizedPair:
     """A pair whose better answer asks back and goes on after another turn."""
     (pair,) = pairs(1, seed)
-    assert isinstance(pair, RenderedPair)
+    assert isinstance(pair, TokenizedPair)
     answer = np.arange(3, 12, dtype=np.int32)
     ids = np.concatenate([pair.prompt_ids, answer])
     trained = np.arange(len(ids)) >= pair.num_prompt
     trained[pair.num_prompt + 3 : pair.num_prompt + 6] = False
-    return RenderedPair(pair.num_prompt, Rendered(ids, trained), pair.rejected)
+    return TokenizedPair(pair.num_prompt, TokenizedExample(ids, trained), pair.rejected)
 
 
 def test_everything_is_labelled_apart_and_only_when_asked() -> None:
@@ -175,7 +177,7 @@ def test_everything_is_labelled_apart_and_only_when_asked() -> None:
             assert row.ids[position + 1] == target
 
 
-def plain_orpo(base: Base, some: list[Trainable], weight: float) -> torch.Tensor:
+def plain_orpo(base: Base, some: list[TrainingExample], weight: float) -> torch.Tensor:
     """ORPO over everything, one whole conversation after another through the model's own head."""
     total = torch.zeros(())
     with base.attention("sdpa"):
@@ -201,7 +203,7 @@ def test_orpo_over_everything_equals_the_plain_computation(way: str, learns: str
     for number, parameter in enumerate(parameters):
         noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
         parameter.data += 0.05 * noise
-    some: list[Trainable] = [*pairs(5), turns()]
+    some: list[TrainingExample] = [*pairs(5), turns()]
     expected = plain_orpo(base, some, 0.5)
     slopes = torch.autograd.grad(expected, parameters)
     base.ragged = "padded" not in way

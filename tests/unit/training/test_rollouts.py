@@ -13,14 +13,14 @@ from torch import Tensor
 from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.catalogue import AdapterSettings, attach
 from kamerton.adapters.full import FullSettings
-from kamerton.adapters.headed import with_head
 from kamerton.adapters.lora.settings import LoraSettings
-from kamerton.adapters.residents import Residents
+from kamerton.adapters.switcher import AdapterSwitcher
 from kamerton.adapters.virtual.prefix import PrefixSettings
+from kamerton.adapters.with_score_head import with_head
 from kamerton.core.errors import TrainingError
 from kamerton.core.protocols import Generation, Sample
-from kamerton.data.examples import Place
-from kamerton.data.rendering.rendered import Rendered, RenderedPrompt
+from kamerton.data.examples import SourceLocation
+from kamerton.data.rendering.tokenized import TokenizedExample, TokenizedPrompt
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base
@@ -30,7 +30,7 @@ from kamerton.objectives.online import OnlineSettings
 from kamerton.objectives.ppo import Ppo, PpoSettings, PpoValue
 from kamerton.objectives.preference_model import preference
 from kamerton.objectives.rloo import Rloo, RlooSettings
-from kamerton.training.rollouts import Answered, Collected, Critic, Judge, Rollouts, at_start
+from kamerton.training.rollouts import Answered, Critic, Judge, RolloutBatch, Rollouts, at_start
 from kamerton.training.rows import make_rows
 from kamerton.training.scoring import read, scored_of
 from tests.shapes import VOCABULARY, tiny_base, tiny_renderer
@@ -62,7 +62,7 @@ class Keeps:
         raise NotImplementedError
 
 
-def prompts(count: int = 3, num_given: int = 0) -> list[RenderedPrompt]:
+def prompts(count: int = 3, num_given: int = 0) -> list[TokenizedPrompt]:
     """Prompts of different lengths, each with its own number in its messages."""
     random = np.random.default_rng(0)
     made = []
@@ -72,12 +72,12 @@ def prompts(count: int = 3, num_given: int = 0) -> list[RenderedPrompt]:
         for _ in range(num_given):
             answer = np.append(random.integers(3, VOCABULARY, 4), END).astype(np.int32)
             row = np.concatenate([ids, answer])
-            given.append(Rendered(row, np.arange(len(row)) >= len(ids)))
+            given.append(TokenizedExample(row, np.arange(len(row)) >= len(ids)))
         messages = ({"role": "user", "content": f"question {number}"},)
         texts = tuple(f"given {number}.{n}" for n in range(num_given))
-        place = Place("data.jsonl", number)
+        place = SourceLocation("data.jsonl", number)
         made.append(
-            RenderedPrompt(
+            TokenizedPrompt(
                 ids, messages, {"n": number}, place, f"right {number}", tuple(given), texts
             )
         )
@@ -105,7 +105,7 @@ def rollouts_of(
 
 
 @torch.no_grad()
-def by_transformers(base: Base, row: Rendered, num_prompt: int) -> tuple[Tensor, Tensor]:
+def by_transformers(base: Base, row: TokenizedExample, num_prompt: int) -> tuple[Tensor, Tensor]:
     """Log-probabilities of a row's answer, and the hidden states that they come from."""
     ids = torch.from_numpy(row.ids).long()
     hidden = base.plain_hidden(ids, Layout.of_lengths([len(ids)]))[num_prompt - 1 : -1]
@@ -322,7 +322,7 @@ def test_measuring_is_repeatable_and_touches_nothing() -> None:
     assert parts["kl"] != 0
     assert objective.written[0].old.requires_grad is False
 
-    def ids(one: Collected) -> list[list[int]]:
+    def ids(one: RolloutBatch) -> list[list[int]]:
         return [row.ids.tolist() for group in one.groups for row in group.answers]
 
     assert ids(collected[0]) == ids(collected[1]) != ids(collected[2])
@@ -385,7 +385,7 @@ def test_at_the_start_there_is_no_distance() -> None:
 
 def with_critic(base: Base, settings: PpoSettings) -> tuple[Rollouts, Adapter]:
     policy = changed(attach(base, LoraSettings(rank=2), 1))
-    residents = Residents(policy)
+    residents = AdapterSwitcher(policy)
     value = residents.admit(
         lambda: changed(with_head(base, attach(base, LoraSettings(rank=2), 2), 1, 2))
     )

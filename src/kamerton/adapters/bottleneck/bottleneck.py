@@ -15,16 +15,16 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kamerton.adapters.adapter import Capabilities, load_tensors
-from kamerton.adapters.bottleneck.layer import Activation, BottleneckLayer
-from kamerton.adapters.bottleneck.places import Sublayer, named_places, sublayer_ends, width_of
-from kamerton.adapters.hooked import Hooked
-from kamerton.adapters.stored import (
+from kamerton.adapters.adapter_files import (
     check_tensors,
     json_bytes,
     read_json,
     read_tensors,
     tensor_bytes,
 )
+from kamerton.adapters.bottleneck.layer import Activation, BottleneckLayer
+from kamerton.adapters.bottleneck.places import Sublayer, named_places, sublayer_ends, width_of
+from kamerton.adapters.hooked import Hooked
 from kamerton.adapters.switches import Switch
 from kamerton.adapters.targets import Layers, module_at
 from kamerton.core.errors import AdapterError, SettingsError

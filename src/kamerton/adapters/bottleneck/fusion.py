@@ -18,18 +18,18 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from kamerton.adapters.adapter import Capabilities
-from kamerton.adapters.bottleneck import bottleneck
-from kamerton.adapters.bottleneck.bottleneck import load_bottleneck
-from kamerton.adapters.bottleneck.layer import BottleneckLayer
-from kamerton.adapters.bottleneck.stack import is_stack
-from kamerton.adapters.hooked import Hooked
-from kamerton.adapters.stored import (
+from kamerton.adapters.adapter_files import (
     check_tensors,
     json_bytes,
     read_json,
     read_tensors,
     tensor_bytes,
 )
+from kamerton.adapters.bottleneck import bottleneck
+from kamerton.adapters.bottleneck.bottleneck import load_bottleneck
+from kamerton.adapters.bottleneck.layer import BottleneckLayer
+from kamerton.adapters.bottleneck.stack import is_stack
+from kamerton.adapters.hooked import Hooked
 from kamerton.adapters.switches import Switch
 from kamerton.core.errors import AdapterError
 from kamerton.core.settings import Settings

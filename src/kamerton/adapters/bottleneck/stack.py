@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from kamerton.adapters.adapter_files import json_bytes, read_json, read_tensors, tensor_bytes
 from kamerton.adapters.bottleneck.bottleneck import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -16,7 +17,6 @@ from kamerton.adapters.bottleneck.bottleneck import (
     load_bottleneck,
 )
 from kamerton.adapters.hooked import Hooked
-from kamerton.adapters.stored import json_bytes, read_json, read_tensors, tensor_bytes
 from kamerton.adapters.switches import Switch
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base

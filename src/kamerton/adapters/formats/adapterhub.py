@@ -20,9 +20,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from kamerton.adapters.adapter_files import json_bytes, read_json, read_tensors, tensor_bytes
 from kamerton.adapters.bottleneck.bottleneck import Bottleneck, BottleneckSettings, attach_tensors
 from kamerton.adapters.bottleneck.places import sublayer_ends
-from kamerton.adapters.stored import json_bytes, read_json, read_tensors, tensor_bytes
 from kamerton.core.errors import AdapterError, SettingsError
 from kamerton.models.base import Base
 from kamerton.models.blocks import decoder_blocks

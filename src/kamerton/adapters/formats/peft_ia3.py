@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
+from kamerton.adapters.adapter_files import json_bytes, read_json, read_tensors, tensor_bytes
 from kamerton.adapters.formats.peft_lora import CONFIG_FILE, PEFT_PREFIX, WEIGHTS_FILE
-from kamerton.adapters.stored import json_bytes, read_json, read_tensors, tensor_bytes
 from kamerton.adapters.targets import ends_with, module_at
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from kamerton.adapters.stored import metadata_of
+from kamerton.adapters.adapter_files import metadata_of
 from kamerton.core.errors import AdapterError
 
 __all__ = [

@@ -5,14 +5,14 @@ from typing import Any
 
 from torch import Tensor
 
-from kamerton.adapters.formats.peft_lora import CONFIG_FILE, WEIGHTS_FILE
-from kamerton.adapters.stored import (
+from kamerton.adapters.adapter_files import (
     check_tensors,
     json_bytes,
     read_json,
     read_tensors,
     tensor_bytes,
 )
+from kamerton.adapters.formats.peft_lora import CONFIG_FILE, WEIGHTS_FILE
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base
 

@@ -13,8 +13,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from kamerton.adapters.adapter_files import check_tensors, read_tensors, tensor_bytes
 from kamerton.adapters.formats.peft_virtual import read_virtual, write_virtual
-from kamerton.adapters.stored import check_tensors, read_tensors, tensor_bytes
 from kamerton.adapters.virtual.tokens import Virtual, check_base, embeddings_of, first_tokens
 from kamerton.core.errors import AdapterError
 from kamerton.core.seeds import derive_seed

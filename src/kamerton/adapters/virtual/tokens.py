@@ -29,7 +29,7 @@ class Trained(Protocol):
         ...
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """Trainable tensors in fp32 by name."""
+        """TrainingExample tensors in fp32 by name."""
         ...
 
     def compute(self) -> Prefix:

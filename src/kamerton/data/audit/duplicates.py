@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kamerton.data.audit.near import NUM_HASHES, Signer, are_near, candidates
-from kamerton.data.clusters import Clusters
 from kamerton.data.examples import Example, FeedbackExample, PreferenceExample
 from kamerton.data.identity import (
     answer_text,
@@ -23,6 +22,7 @@ from kamerton.data.identity import (
     rejected_text,
     whole_text,
 )
+from kamerton.data.union_find import UnionFind
 
 __all__ = [
     "NEAR_LIMIT",
@@ -49,8 +49,8 @@ class Duplicates:
     """What a data set says more than once.
 
     Attributes:
-        exact: Clusters of indices whose texts and labels are equal.
-        near: Clusters of indices, each of whose texts is similar to another of its cluster; of
+        exact: UnionFind of indices whose texts and labels are equal.
+        near: UnionFind of indices, each of whose texts is similar to another of its cluster; of
             equal texts only one counts.
         notice: What was not looked at; empty when all was.
     """
@@ -93,7 +93,7 @@ def find_duplicates(examples: Sequence[Example], report: Report | None = None) -
         report: Told how far it is.
 
     Returns:
-        Clusters of indices.
+        UnionFind of indices.
     """
     texts = _Texts(len(examples))
     labelled = np.zeros(len(examples), np.uint64)
@@ -102,7 +102,7 @@ def find_duplicates(examples: Sequence[Example], report: Report | None = None) -
         texts.add(text)
         labelled[i] = _key(text, repr(label_of(example)))
     first = _first_equal(texts.keys)
-    clusters: Clusters[int] = Clusters()
+    clusters: UnionFind[int] = UnionFind()
     for one, other in texts.candidates(None, report):
         one, other = first[one], first[other]
         if clusters.name(one) == clusters.name(other):
@@ -153,7 +153,7 @@ def find_contradictions(
         report: Told how far it is.
 
     Returns:
-        Clusters of indices: classifications of one text with several classes, conversations with
+        UnionFind of indices: classifications of one text with several classes, conversations with
         several last answers, feedback of one answer that is good and bad, pairs that are reversed.
     """
     keys = np.zeros((len(examples), 2), np.uint64)

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from kamerton.core.files import hash_json
-from kamerton.data.examples import Message, Place, PreferenceExample
+from kamerton.data.examples import Message, PreferenceExample, SourceLocation
+from kamerton.data.examples_on_disk import ExamplesOnDisk
 from kamerton.data.formats.detection import Schema
 from kamerton.data.formats.fields import Fields, check_answer
 from kamerton.data.formats.messages import Unusable, assistant, user
 from kamerton.data.formats.rankings import number_of, pair_up
 from kamerton.data.rows import Rejection
-from kamerton.data.spool import Spool
 
 __all__ = ["RatedAnswer", "RatedAnswers", "rated_answer"]
 
@@ -39,7 +39,7 @@ class RatedAnswer:
         tools: Tool schemas, if any.
     """
 
-    place: Place
+    place: SourceLocation
     prompt: tuple[Message, ...]
     answer: tuple[Message, ...]
     score: float
@@ -84,7 +84,7 @@ class RatedAnswers:
 
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
-        self._answers: Spool[RatedAnswer] = Spool()
+        self._answers: ExamplesOnDisk[RatedAnswer] = ExamplesOnDisk()
         self._keys = array("Q")
 
     def add(self, rated: RatedAnswer) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
-from kamerton.data.examples import Example, Place
+from kamerton.data.examples import Example, SourceLocation
 from kamerton.data.privacy.personal import find_personal
 from kamerton.data.values import JSON_DECODER
 
@@ -60,7 +60,7 @@ class Redactor:
         changed: dict[str, Any] = {}
         for each in fields(example):
             value = getattr(example, each.name)
-            if not isinstance(value, Place):
+            if not isinstance(value, SourceLocation):
                 changed[each.name] = self.redact_value(value)
         return replace(example, **changed)
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
-from kamerton.data.examples import Place
+from kamerton.data.examples import SourceLocation
 from kamerton.data.rows import ROW_LIMIT, Rejection, Row
 
 __all__ = ["is_chat_log", "read_chat_log"]
@@ -68,7 +68,7 @@ def read_chat_log(lines: Iterable[tuple[int, str | None]], name: str) -> Iterato
     for number, line in lines:
         if line is None:
             yield Rejection(
-                Place(name, number), "", f"line is longer than {ROW_LIMIT:,} characters"
+                SourceLocation(name, number), "", f"line is longer than {ROW_LIMIT:,} characters"
             )
             continue
         found = _dated(line)
@@ -88,7 +88,7 @@ def read_chat_log(lines: Iterable[tuple[int, str | None]], name: str) -> Iterato
         text = _MARKS.sub("", _NOTE.sub("", turn["text"])).strip()
         turn["text"] = "" if _NO_TEXT.fullmatch(text) else text
     if turns:
-        yield Row(Place(name, first), {"messages": turns})
+        yield Row(SourceLocation(name, first), {"messages": turns})
 
 
 def _dated(line: str) -> re.Match[str] | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from kamerton.core.errors import DataError, MissingExtraError
 from kamerton.core.wording import first_line
-from kamerton.data.examples import Place
+from kamerton.data.examples import SourceLocation
 from kamerton.data.rows import ReportBytes, Row
 from kamerton.data.values import plain_value
 
@@ -92,7 +92,9 @@ def read_hub(
         if fields is None:
             break
         number += 1
-        yield Row(Place(str(source), number), {k: plain_value(v) for k, v in fields.items()})
+        yield Row(
+            SourceLocation(str(source), number), {k: plain_value(v) for k, v in fields.items()}
+        )
         if report is not None and number % 1000 == 0:
             report(number, None)
 

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any
 
 from kamerton.core.errors import DataError
-from kamerton.data.examples import Place
+from kamerton.data.examples import SourceLocation
 from kamerton.data.formats.speakers import is_service
 from kamerton.data.reading.text_files import TextFile, lines_of
 from kamerton.data.rows import ROW_LIMIT, Rejection, Row
@@ -64,7 +64,7 @@ def read_lines(file: TextFile, name: str) -> Iterator[Row | Rejection]:
         Rows, and a rejection for every line that is no row.
     """
     for number, line in lines_of(file):
-        place = Place(name, number)
+        place = SourceLocation(name, number)
         if line is None:
             yield Rejection(place, "", f"line is {_TOO_LONG}")
         elif line.strip():
@@ -99,11 +99,11 @@ def read_document(file: TextFile, name: str) -> Iterator[Row | Rejection]:
             yield from _container(value, name, line)
             return
         for place_line, each in chain([(line, value)], cursor.rest()):
-            yield row_of(each, Place(name, place_line))
+            yield row_of(each, SourceLocation(name, place_line))
     file.report(finished=True)
 
 
-def row_of(value: Any, place: Place) -> Row | Rejection:
+def row_of(value: Any, place: SourceLocation) -> Row | Rejection:
     """Make a row of one JSON value.
 
     Args:
@@ -136,7 +136,7 @@ def _elements(cursor: "_Cursor", name: str) -> Iterator[Row | Rejection]:
     else:
         while True:
             line, value = cursor.value(limit=ROW_LIMIT)
-            yield row_of(value, Place(name, line))
+            yield row_of(value, SourceLocation(name, line))
             if cursor.take(",]") == "]":
                 break
             if cursor.peek() == "]":
@@ -147,32 +147,32 @@ def _elements(cursor: "_Cursor", name: str) -> Iterator[Row | Rejection]:
 
 def _container(value: Any, name: str, line: int) -> Iterator[Row | Rejection]:
     if not isinstance(value, dict):
-        yield row_of(value, Place(name, line))
+        yield row_of(value, SourceLocation(name, line))
         return
     lists = {key: rows for key, rows in value.items() if _holds_rows(rows)}
     columns = _columns(value)
     keyed = {} if columns else _rows_by_key(value)
     if any(map(_is_conversation, value.values())):
-        yield Row(Place(name, line), value)
+        yield Row(SourceLocation(name, line), value)
     elif lists:
         number = 0
         for key, rows in lists.items():
             for element in rows:
                 number += 1
-                row = row_of(element, Place(name, number))
+                row = row_of(element, SourceLocation(name, number))
                 if isinstance(row, Row) and len(lists) > 1:
                     row = Row(row.place, {"split": key, **row.fields})
                 yield row
     elif columns:
         for number, cells in enumerate(zip(*columns.values(), strict=True), start=1):
-            yield Row(Place(name, number), dict(zip(columns, cells, strict=True)))
+            yield Row(SourceLocation(name, number), dict(zip(columns, cells, strict=True)))
     elif keyed:
         for number, (key, fields) in enumerate(keyed.items(), start=1):
-            yield Row(Place(name, number), {"id": key, **fields})
+            yield Row(SourceLocation(name, number), {"id": key, **fields})
     elif inner := _inner(value):
         yield from _container(inner, name, line)
     else:
-        yield Row(Place(name, line), value)
+        yield Row(SourceLocation(name, line), value)
 
 
 def _holds_rows(value: Any) -> bool:

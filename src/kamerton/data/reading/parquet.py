@@ -8,7 +8,7 @@ from typing import Any
 
 from kamerton.core.errors import DataError, MissingExtraError
 from kamerton.core.wording import first_line
-from kamerton.data.examples import Place
+from kamerton.data.examples import SourceLocation
 from kamerton.data.reading.text_files import is_gzip, open_bytes
 from kamerton.data.rows import ReportBytes, Row
 from kamerton.data.values import plain_value
@@ -63,7 +63,9 @@ def read_parquet(path: Path, name: str, report: ReportBytes | None) -> Iterator[
                 break
             for fields in rows:
                 number += 1
-                yield Row(Place(name, number), {k: plain_value(v) for k, v in fields.items()})
+                yield Row(
+                    SourceLocation(name, number), {k: plain_value(v) for k, v in fields.items()}
+                )
             if report is not None:
                 report(size * min(number, total) // total, size)
     if report is not None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kamerton.core.errors import DataError
-from kamerton.data.examples import Place
+from kamerton.data.examples import SourceLocation
 from kamerton.data.reading.chat_logs import is_chat_log, read_chat_log
 from kamerton.data.reading.hub import hub_source, read_hub
 from kamerton.data.reading.json_files import holds_lines, read_document, read_lines
@@ -139,7 +139,7 @@ def _read_paragraphs(
     for number, line in itertools.chain(lines, [(0, "")]):
         if line is None:
             yield Rejection(
-                Place(name, number), "", f"line is longer than {ROW_LIMIT:,} characters"
+                SourceLocation(name, number), "", f"line is longer than {ROW_LIMIT:,} characters"
             )
             continue
         if line.strip() and size + len(line) <= ROW_LIMIT:
@@ -148,6 +148,6 @@ def _read_paragraphs(
             size += len(line)
             continue
         if paragraph:
-            yield Row(Place(name, first), {"text": "".join(paragraph).strip()})
+            yield Row(SourceLocation(name, first), {"text": "".join(paragraph).strip()})
         paragraph = [line] if line.strip() else []
         first, size = (number if paragraph else 0), len(line)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 from kamerton.core.errors import DataError
-from kamerton.data.examples import Place
+from kamerton.data.examples import SourceLocation
 from kamerton.data.reading.text_files import TextFile, lines_of
 from kamerton.data.rows import ROW_LIMIT, Rejection, Row
 
@@ -110,7 +110,7 @@ def read_table(
     head = list(islice(records, _SAMPLE_LINES))
     header: list[str] | None = None
     for number, last, cells in chain(head, records):
-        place = Place(name, number)
+        place = SourceLocation(name, number)
         if header is None:
             if isinstance(cells, str):
                 raise DataError(f"{place}: the header cannot be read: {cells}")
@@ -135,7 +135,7 @@ def read_table(
 
 
 def _check_header(
-    cells: Sequence[str], records: Sequence[tuple[int, Sequence[str]]], place: Place
+    cells: Sequence[str], records: Sequence[tuple[int, Sequence[str]]], place: SourceLocation
 ) -> None:
     """Refuse a first line that is no header: a title, or an example of a table without header."""
     named = [cell for cell in cells if cell.strip()]
@@ -181,7 +181,7 @@ def _first_of_table(records: Sequence[tuple[int, Sequence[str]]]) -> int | None:
     return None
 
 
-def _header(cells: Sequence[str], place: Place) -> list[str]:
+def _header(cells: Sequence[str], place: SourceLocation) -> list[str]:
     names = [cell.strip().removeprefix("\ufeff") for cell in cells]
     while names and not names[-1]:
         names.pop()

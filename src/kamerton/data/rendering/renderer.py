@@ -29,8 +29,8 @@ from kamerton.data.examples import (
     Example,
     FeedbackExample,
     Message,
-    Place,
     PreferenceExample,
+    SourceLocation,
     TextExample,
 )
 from kamerton.data.identity import single_text
@@ -39,16 +39,16 @@ from kamerton.data.rendering.assembly import Assembler, Assembly, TrainOn
 from kamerton.data.rendering.chats import changes_of
 from kamerton.data.rendering.facts import RenderFacts, find_facts, find_traits
 from kamerton.data.rendering.marks import find_marks
-from kamerton.data.rendering.rendered import (
-    Rendered,
-    RenderedFeedback,
-    RenderedPair,
-    RenderedPrompt,
+from kamerton.data.rendering.templates import Tokenizer, reads_argument
+from kamerton.data.rendering.tokenized import (
     RenderSettings,
+    TokenizedExample,
+    TokenizedFeedback,
+    TokenizedPair,
+    TokenizedPrompt,
     chat_of,
     untrained,
 )
-from kamerton.data.rendering.templates import Tokenizer, reads_argument
 from kamerton.data.rendering.tokens import Decoder, Encoder, Span, spans
 from kamerton.data.rendering.turns import ChatWriter, Tools
 from kamerton.data.rows import Rejection
@@ -56,9 +56,9 @@ from kamerton.data.rows import Rejection
 __all__ = [
     "Apply",
     "RenderSettings",
-    "Rendered",
-    "RenderedPair",
     "Renderer",
+    "TokenizedExample",
+    "TokenizedPair",
     "chat_of",
     "make_renderer",
 ]
@@ -148,7 +148,7 @@ class Renderer:
         """EOS, end-of-turn ids and the base's own ends: each of them ends an answer."""
         self._assembler = assembler
 
-    def render(self, example: Example, apply: Apply | None = None) -> Rendered:
+    def render(self, example: Example, apply: Apply | None = None) -> TokenizedExample:
         """Render an example into one row.
 
         Args:
@@ -168,7 +168,9 @@ class Renderer:
         note = f"{len(others)} earlier answers are not trained: the chat template rewrites them"
         return replace(first, notes=(*first.notes, note))
 
-    def render_rows(self, example: Example, apply: Apply | None = None) -> tuple[Rendered, ...]:
+    def render_rows(
+        self, example: Example, apply: Apply | None = None
+    ) -> tuple[TokenizedExample, ...]:
         """Render an example into as many rows as its template demands, nearly always one.
 
         Args:
@@ -186,8 +188,8 @@ class Renderer:
             return tuple(self._rows(example, apply))
 
     def render_chat(
-        self, messages: Chat, tools: Tools = (), place: Place | None = None
-    ) -> Rendered:
+        self, messages: Chat, tools: Tools = (), place: SourceLocation | None = None
+    ) -> TokenizedExample:
         """Render messages into one row.
 
         Args:
@@ -206,7 +208,7 @@ class Renderer:
 
     def render_all(
         self, examples: Iterable[Example], apply: Apply | None = None
-    ) -> tuple[list[Rendered], list[Rejection]]:
+    ) -> tuple[list[TokenizedExample], list[Rejection]]:
         """Render examples, setting those aside that cannot be.
 
         Args:
@@ -216,7 +218,7 @@ class Renderer:
         Returns:
             Rows in the order of the examples, and what was dropped with its reason.
         """
-        rows: list[Rendered] = []
+        rows: list[TokenizedExample] = []
         dropped: list[Rejection] = []
         for example in examples:
             try:
@@ -228,7 +230,7 @@ class Renderer:
                 dropped.append(Rejection(example.place, "", error.message))
         return rows, dropped
 
-    def render_pair(self, example: PreferenceExample, apply: Apply | None = None) -> RenderedPair:
+    def render_pair(self, example: PreferenceExample, apply: Apply | None = None) -> TokenizedPair:
         """Render both answers of a preference; overlong ones are dropped, never shortened.
 
         Args:
@@ -246,7 +248,7 @@ class Renderer:
 
     def render_feedback(
         self, example: FeedbackExample, other: Sequence[Message], apply: Apply | None = None
-    ) -> RenderedFeedback:
+    ) -> TokenizedFeedback:
         """Render a judged answer, and another prompt's answer as if it were given here.
 
         The other one is only compared with: it is cut where it would be too long.
@@ -265,9 +267,9 @@ class Renderer:
         with _at(example.place):
             num_prompt, (own,) = self._answers(example, (example.completion,), apply)
             _, (compared,) = self._answers(example, (other,), apply, cut=True)
-        return RenderedFeedback(num_prompt, own, compared, example.good)
+        return TokenizedFeedback(num_prompt, own, compared, example.good)
 
-    def render_prompt(self, example: Example, apply: Apply | None = None) -> RenderedPrompt:
+    def render_prompt(self, example: Example, apply: Apply | None = None) -> TokenizedPrompt:
         """Render what stands before an example's last answer, to be answered by the model.
 
         Args:
@@ -285,7 +287,7 @@ class Renderer:
                 _refuse_tools(example.tools)
                 pair = self._pair(example, apply)
                 texts = tuple(map(_only_text, (example.chosen, example.rejected)))
-                return RenderedPrompt(
+                return TokenizedPrompt(
                     pair.prompt_ids, example.prompt, example.extra, example.place,
                     texts[0], pair.answers, texts,
                 )  # fmt: skip
@@ -295,7 +297,7 @@ class Renderer:
                 raise self._overlong(len(ids) + 1)
             content = answer.get("content")
             reference = split_reasoning(content).text if isinstance(content, str) else ""
-            return RenderedPrompt(ids, messages, example.extra, example.place, reference)
+            return TokenizedPrompt(ids, messages, example.extra, example.place, reference)
 
     def prompt_ids(self, messages: Chat, tools: Tools = ()) -> list[int]:
         """Make the prompt for generation.
@@ -357,7 +359,7 @@ class Renderer:
         """Give what tells an answer from its reasoning and from what the template adds."""
         return AnswerReader(self._marks)
 
-    def count(self, rendered: Rendered) -> tuple[int, int]:
+    def count(self, rendered: TokenizedExample) -> tuple[int, int]:
         """Count what must not be wrong.
 
         Args:
@@ -374,7 +376,7 @@ class Renderer:
         ends = np.isin(rendered.ids, list(self.stop_ids)) & rendered.trained
         return num_bos, int(np.count_nonzero(ends))
 
-    def show(self, rendered: Rendered) -> list[Span]:
+    def show(self, rendered: TokenizedExample) -> list[Span]:
         """Split a row into runs of trained and other text, for printing.
 
         Args:
@@ -385,12 +387,12 @@ class Renderer:
         """
         return spans(self.tokenizer, rendered.ids.tolist(), rendered.trained.tolist())
 
-    def _pair(self, example: PreferenceExample, apply: Apply | None) -> RenderedPair:
+    def _pair(self, example: PreferenceExample, apply: Apply | None) -> TokenizedPair:
         answers = (example.chosen, example.rejected)
         num_prompt, rows = self._answers(example, answers, apply)
         if np.array_equal(rows[0].ids, rows[1].ids):
             raise RenderingError("chosen and rejected must differ, found the same tokens")
-        return RenderedPair(num_prompt, rows[0], rows[1])
+        return TokenizedPair(num_prompt, rows[0], rows[1])
 
     def _answers(
         self,
@@ -399,7 +401,7 @@ class Renderer:
         apply: Apply | None,
         *,
         cut: bool = False,
-    ) -> tuple[int, list[Rendered]]:
+    ) -> tuple[int, list[TokenizedExample]]:
         """Render answers to one prompt, and count the tokens that their rows share."""
         before = untrained(apply(example.prompt) if apply else example.prompt)
         tools, place = example.tools, example.place
@@ -415,7 +417,7 @@ class Renderer:
                 )
         return len(shared), rows
 
-    def _rows(self, example: Example, apply: Apply | None) -> list[Rendered]:
+    def _rows(self, example: Example, apply: Apply | None) -> list[TokenizedExample]:
         if isinstance(example, TextExample):
             rows = self._assembler.text(example.text, self.max_tokens)
             note = f"the text is longer than {self.max_tokens} tokens and is cut into windows"
@@ -433,8 +435,8 @@ class Renderer:
         return self._fitting(messages, tools, example.place, train_on)
 
     def _fitting(
-        self, messages: Chat, tools: Tools, place: Place | None, train_on: TrainOn
-    ) -> list[Rendered]:
+        self, messages: Chat, tools: Tools, place: SourceLocation | None, train_on: TrainOn
+    ) -> list[TokenizedExample]:
         """Render, leaving the oldest turns out where that is allowed and needed."""
         try:
             return self._chat(messages, tools, place, train_on)
@@ -460,17 +462,19 @@ class Renderer:
         self,
         messages: Chat,
         tools: Tools,
-        place: Place | None,
+        place: SourceLocation | None,
         train_on: TrainOn,
         *,
         cut: bool = False,
-    ) -> list[Rendered]:
+    ) -> list[TokenizedExample]:
         assemblies = self._assembler.chat(messages, tools, train_on)
         rows = [self._row(assembly, place, cut=cut) for assembly in assemblies]
         notes = changes_of(messages, self._assembler.writer.traits)
         return [replace(row, notes=notes) for row in rows] if notes else rows
 
-    def _row(self, assembly: Assembly, place: Place | None, *, cut: bool = False) -> Rendered:
+    def _row(
+        self, assembly: Assembly, place: SourceLocation | None, *, cut: bool = False
+    ) -> TokenizedExample:
         if len(assembly.ids) > self.max_tokens and not cut:
             raise self._overlong(len(assembly.ids))
         ids = np.array(assembly.ids[: self.max_tokens], dtype=np.int32)
@@ -479,7 +483,7 @@ class Renderer:
             trained[first:end] = True
         if not trained.any():
             raise RenderingError("a row must have a token to train, found none")
-        return Rendered(ids, trained, place)
+        return TokenizedExample(ids, trained, place)
 
     def _overlong(self, num_tokens: int | None = None) -> "_OverlongError":
         found = "even its last turn is longer" if num_tokens is None else f"found {num_tokens}"
@@ -521,7 +525,7 @@ class _OverlongError(RenderingError):
 
 
 @contextmanager
-def _at(place: Place | None) -> Iterator[None]:
+def _at(place: SourceLocation | None) -> Iterator[None]:
     """Name the place of whatever goes wrong inside."""
     try:
         yield

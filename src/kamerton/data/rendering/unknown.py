@@ -7,7 +7,7 @@ import numpy as np
 
 from kamerton.core.errors import DataError
 from kamerton.core.events import Notice, Sink
-from kamerton.data.rendering.rendered import RenderedPrompt, Trainable
+from kamerton.data.rendering.tokenized import TokenizedPrompt, TrainingExample
 
 __all__ = ["say_unknown", "unknown_share"]
 
@@ -15,7 +15,7 @@ _WARNED = 0.01
 _LARGEST = 0.2
 
 
-def say_unknown(tokenizer: Any, rows: Sequence[Trainable], sink: Sink) -> None:
+def say_unknown(tokenizer: Any, rows: Sequence[TrainingExample], sink: Sink) -> None:
     """Say which share of the tokens is unknown to the base, and refuse data that are mostly so.
 
     Args:
@@ -37,7 +37,7 @@ def say_unknown(tokenizer: Any, rows: Sequence[Trainable], sink: Sink) -> None:
         sink(Notice(what, "warning" if share >= _WARNED else "info"))
 
 
-def unknown_share(tokenizer: Any, rows: Sequence[Trainable]) -> tuple[float, str]:
+def unknown_share(tokenizer: Any, rows: Sequence[TrainingExample]) -> tuple[float, str]:
     """Count tokens that stand for text which a base does not know.
 
     Characters that a tokenizer writes as bytes are not unknown.
@@ -71,9 +71,9 @@ def unknown_share(tokenizer: Any, rows: Sequence[Trainable]) -> tuple[float, str
     )
 
 
-def _parts(row: Trainable) -> list[tuple[Any, Any]]:
+def _parts(row: TrainingExample) -> list[tuple[Any, Any]]:
     """Token ids of a row's texts, and which of them are learned."""
     parts = [(answer.ids, answer.trained) for answer in row.answers]
-    if isinstance(row, RenderedPrompt):
+    if isinstance(row, TokenizedPrompt):
         parts.append((row.ids, np.zeros(len(row.ids), bool)))
     return parts

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kamerton.models.attention.layout import Layout, Segment
-from kamerton.models.attention.masked import Rule, attend
+from kamerton.models.attention.masked import AttentionOptions, attend
 from kamerton.models.attention.prefix import Prefix
 
 __all__ = ["KVCache", "cached_attention"]
@@ -108,7 +108,7 @@ def cached_attention(
     key: Tensor,
     value: Tensor,
     layout: Layout,
-    rule: Rule,
+    rule: AttentionOptions,
 ) -> Tensor:
     """Store a row's keys and values in its slots, then attend to all that the slots hold.
 

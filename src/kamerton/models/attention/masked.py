@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-__all__ = ["Rule", "attend"]
+__all__ = ["AttentionOptions", "attend"]
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class AttentionOptions:
     """What a layer applies to its scores.
 
     Attributes:
@@ -34,7 +34,9 @@ class Rule:
         return self.softcap is None and self.sinks is None
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, rule: Rule) -> Tensor:
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, rule: AttentionOptions
+) -> Tensor:
     """Attend, differentiably.
 
     Args:

@@ -16,7 +16,7 @@ from kamerton.models.attention.cache import cached_attention
 from kamerton.models.attention.flash import flash, flash_backward
 from kamerton.models.attention.groups import plan_branches, plan_groups
 from kamerton.models.attention.layout import Layout
-from kamerton.models.attention.masked import Rule, attend
+from kamerton.models.attention.masked import AttentionOptions, attend
 from kamerton.models.attention.tree import TreeAttention, is_cut
 
 __all__ = [
@@ -64,7 +64,7 @@ def ragged_attention(
     if layout.record is not None:
         layout.record[int(module.layer_idx)] = key[0], value[0]  # type: ignore[arg-type]
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    rule = Rule(scale, sliding_window or None, softcap, s_aux)
+    rule = AttentionOptions(scale, sliding_window or None, softcap, s_aux)
     if layout.cache is not None:
         return cached_attention(module, query, key, value, layout, rule), None
     # The prefix is an input like q, k and v: so a recomputed block finds it as it was.
@@ -93,7 +93,10 @@ def register_ragged_attention(
 
 
 def _attend_row(
-    qkv: tuple[Tensor, Tensor, Tensor], layout: Layout, rule: Rule, prefix: tuple[Tensor, ...]
+    qkv: tuple[Tensor, Tensor, Tensor],
+    layout: Layout,
+    rule: AttentionOptions,
+    prefix: tuple[Tensor, ...],
 ) -> Tensor:
     """Attend group by group: [1, T, H, D]."""
     parts = [
@@ -113,7 +116,7 @@ class _MaskedAttention(torch.autograd.Function):
         k: Tensor,
         v: Tensor,
         layout: Layout,
-        rule: Rule,
+        rule: AttentionOptions,
         sinks: Tensor | None,
         *prefix: Tensor,
     ) -> Tensor:
@@ -138,7 +141,7 @@ class _MaskedAttention(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, output, *others = ctx.saved_tensors
         prefix, logsumexps = tuple(others[: ctx.num_prefix]), others[ctx.num_prefix :]
-        rule: Rule = ctx.rule
+        rule: AttentionOptions = ctx.rule
         grad_by_head, by_head = grad_outputs[0].transpose(1, 2), output.transpose(1, 2)
         # [1, T, heads, D] in memory, as the backward of the projections reads it.
         grads = [torch.empty_like(x.transpose(1, 2)).transpose(1, 2) for x in (q, k, v)]
@@ -169,7 +172,7 @@ class _MaskedAttention(torch.autograd.Function):
 
 
 def _recompute(
-    rows: tuple[Tensor, ...], grad_rows: Tensor, visible: Tensor | None, rule: Rule
+    rows: tuple[Tensor, ...], grad_rows: Tensor, visible: Tensor | None, rule: AttentionOptions
 ) -> tuple[list[Tensor], Tensor | None]:
     """Gradients of soft-capped or sink attention by running the group again with a tape."""
     leaves = [x.detach().requires_grad_() for x in rows]

@@ -4,9 +4,9 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from kamerton.adapters.lora.adapter_files import load_lora
 from kamerton.adapters.lora.lora import attach_lora
 from kamerton.adapters.lora.settings import LoraSettings
-from kamerton.adapters.lora.stored import load_lora
 from kamerton.core.errors import AdapterError, ModelError
 from kamerton.models.linear import dense, frozen_weight
 from tests.contract.test_adapters import logits, trained

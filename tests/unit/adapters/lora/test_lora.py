@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load, save
 from torch.nn.functional import linear
 
+from kamerton.adapters.lora.adapter_files import load_lora
 from kamerton.adapters.lora.layer import LoraFunction, LoraLinear
 from kamerton.adapters.lora.lora import LoraSettings, attach_lora
-from kamerton.adapters.lora.stored import load_lora
 from kamerton.core.errors import AdapterError, SettingsError
 from kamerton.models.attention.layout import Layout
 from tests.parity.test_ragged_rows import random_ids

@@ -8,9 +8,9 @@ from transformers import AutoModelForCausalLM
 
 from kamerton.adapters.combine import CombineSettings, combine_loras
 from kamerton.adapters.formats.gguf_lora import write_gguf_lora
+from kamerton.adapters.lora.adapter_files import load_lora
 from kamerton.adapters.lora.lora import attach_lora
 from kamerton.adapters.lora.settings import LoraSettings
-from kamerton.adapters.lora.stored import load_lora
 from kamerton.core.errors import AdapterError
 from kamerton.models.load import prepare_model
 from tests.contract.test_adapters import logits, trained

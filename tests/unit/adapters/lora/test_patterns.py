@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from kamerton.adapters.formats.peft_lora import resolve
+from kamerton.adapters.lora.adapter_files import load_lora
 from kamerton.adapters.lora.lora import LoraSettings, attach_lora
-from kamerton.adapters.lora.stored import load_lora
 from kamerton.core.errors import AdapterError, SettingsError
 from tests.shapes import tiny_base
 from tests.unit.adapters.lora.test_lora import perturb, states

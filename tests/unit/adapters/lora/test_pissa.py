@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load
 
+from kamerton.adapters.lora.adapter_files import load_lora
 from kamerton.adapters.lora.lora import LoraSettings, attach_lora
 from kamerton.adapters.lora.pissa import changes, paired, principal, stretch
-from kamerton.adapters.lora.stored import load_lora
 from kamerton.core.errors import AdapterError
 from tests.shapes import CONFIGS, tiny_base
 from tests.unit.adapters.lora.test_lora import perturb, states, weights

@@ -3,7 +3,7 @@ import json
 import random
 import tracemalloc
 
-from kamerton.data import spool
+from kamerton.data import examples_on_disk
 from kamerton.data.audit.audit import audit
 from kamerton.data.dataset import load_examples
 from kamerton.data.split import split
@@ -126,8 +126,8 @@ def test_json_holds_everything(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_text(monkeypatch, tmp_path):
-    monkeypatch.setattr(spool, "_MEMORY_BYTES", 1 << 16)
-    monkeypatch.setattr(spool, "_BLOCK_BYTES", 1 << 16)
+    monkeypatch.setattr(examples_on_disk, "_MEMORY_BYTES", 1 << 16)
+    monkeypatch.setattr(examples_on_disk, "_BLOCK_BYTES", 1 << 16)
     chance = random.Random(0)
     words = [f"слово{i}" for i in range(500)]
 

@@ -6,11 +6,11 @@ from kamerton.data.examples import (
     ChatExample,
     ClassificationExample,
     FeedbackExample,
-    Place,
     PreferenceExample,
+    SourceLocation,
 )
 
-PLACE = Place("a", 1)
+PLACE = SourceLocation("a", 1)
 LONG = " ".join(f"word{i}" for i in range(200))
 
 

@@ -7,8 +7,8 @@ from kamerton.data.examples import (
     ChatExample,
     ClassificationExample,
     FeedbackExample,
-    Place,
     PreferenceExample,
+    SourceLocation,
     TextExample,
 )
 from kamerton.data.formats.detection import detect_format, settle_schema
@@ -16,7 +16,7 @@ from kamerton.data.formats.parsing import parse_row
 from kamerton.data.formats.verdicts import yes_or_no
 from kamerton.data.rows import Rejection, Row
 
-PLACE = Place("a.jsonl", 1)
+PLACE = SourceLocation("a.jsonl", 1)
 Q = {"role": "user", "content": "q"}
 A = {"role": "assistant", "content": "a"}
 B = {"role": "assistant", "content": "b"}

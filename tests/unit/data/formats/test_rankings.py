@@ -1,14 +1,14 @@
 import pytest
 
 from kamerton.data.audit.audit import audit
-from kamerton.data.examples import Place, PreferenceExample
+from kamerton.data.examples import PreferenceExample, SourceLocation
 from kamerton.data.formats.detection import settle_schema
 from kamerton.data.formats.parsing import parse_row
 from kamerton.data.formats.rankings import number_of, order_pairs
 from kamerton.data.rows import Rejection, Row
 from tests.unit.data.files import load
 
-PLACE = Place("a.jsonl", 1)
+PLACE = SourceLocation("a.jsonl", 1)
 Q = {"role": "user", "content": "q"}
 A = {"role": "assistant", "content": "a"}
 S = {"role": "system", "content": "s"}

@@ -1,7 +1,12 @@
-from kamerton.data.examples import ChatExample, ClassificationExample, Place, PreferenceExample
+from kamerton.data.examples import (
+    ChatExample,
+    ClassificationExample,
+    PreferenceExample,
+    SourceLocation,
+)
 from kamerton.data.privacy.redaction import Redactor
 
-PLACE = Place("a@b.org.jsonl", 1)
+PLACE = SourceLocation("a@b.org.jsonl", 1)
 
 
 def test_same_value_same_placeholder_whatever_its_spelling():

@@ -3,13 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
-from kamerton.data.examples import ChatExample, Place
-from kamerton.data.rendering.renderer import Rendered, Renderer, RenderSettings, make_renderer
+from kamerton.data.examples import ChatExample, SourceLocation
+from kamerton.data.rendering.renderer import (
+    Renderer,
+    RenderSettings,
+    TokenizedExample,
+    make_renderer,
+)
 from tests.unit.data.rendering.cases import CASES, Case, tokenizer_of
 
 __all__ = ["CHAT", "PLACE", "chat", "message", "renderer_of", "text_of", "trained_texts"]
 
-PLACE = Place("data.jsonl", 7)
+PLACE = SourceLocation("data.jsonl", 7)
 
 
 def message(role: str, content: str, **more: Any) -> dict[str, Any]:
@@ -32,12 +37,12 @@ def renderer_of(case: Case | str, *, vocab_size: int | None = None, **settings: 
     return make_renderer(tokenizer_of(case), RenderSettings(**settings), vocab_size=vocab_size)
 
 
-def text_of(renderer: Renderer, rendered: Rendered) -> str:
+def text_of(renderer: Renderer, rendered: TokenizedExample) -> str:
     """Write a row out."""
     return "".join(span.text for span in renderer.show(rendered))
 
 
-def trained_texts(renderer: Renderer, rendered: Rendered) -> list[str]:
+def trained_texts(renderer: Renderer, rendered: TokenizedExample) -> list[str]:
     """Write the trained runs of a row out."""
     return [span.text for span in renderer.show(rendered) if span.trained]
 

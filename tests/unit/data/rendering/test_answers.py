@@ -8,7 +8,12 @@ import pytest
 
 from kamerton.core.errors import RenderingError
 from kamerton.data.rendering.answers import Written, split_reasoning
-from kamerton.data.rendering.renderer import Rendered, Renderer, RenderSettings, make_renderer
+from kamerton.data.rendering.renderer import (
+    Renderer,
+    RenderSettings,
+    TokenizedExample,
+    make_renderer,
+)
 from kamerton.inference.detokenise import TextStream
 from tests.unit.data.rendering.cases import CASES, metaspace_tokenizer
 from tests.unit.data.rendering.chats import CHAT, chat, message, renderer_of
@@ -25,7 +30,7 @@ TEXTS = (
 )
 
 
-def trained_ids(row: Rendered) -> list[int]:
+def trained_ids(row: TokenizedExample) -> list[int]:
     return [int(token) for token, on in zip(row.ids, row.trained, strict=True) if on]
 
 

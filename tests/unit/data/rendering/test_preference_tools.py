@@ -12,7 +12,7 @@ from kamerton.data.dataset import load_examples
 from kamerton.data.examples import ChatExample, Example, FeedbackExample, PreferenceExample
 from kamerton.data.settings import DataSettings
 from kamerton.prompting.prompt import Prompt
-from kamerton.training.trainable import makers_of
+from kamerton.training.training_examples import makers_of
 from tests.unit.data.rendering.chats import renderer_of, text_of, trained_texts
 
 TOOL = {

@@ -13,7 +13,7 @@ from kamerton.data.examples import (
     PreferenceExample,
     TextExample,
 )
-from kamerton.data.rendering.rendered import num_tokens
+from kamerton.data.rendering.tokenized import num_tokens
 from kamerton.prompting.prompt import Prompt
 from kamerton.training.rows import make_row, num_labelled
 from tests.unit.data.rendering.cases import CASES

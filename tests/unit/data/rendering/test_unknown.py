@@ -13,8 +13,8 @@ from transformers import PreTrainedTokenizerFast
 
 from kamerton.core.errors import DataError
 from kamerton.core.events import Notice
-from kamerton.data.examples import Place
-from kamerton.data.rendering.rendered import Rendered
+from kamerton.data.examples import SourceLocation
+from kamerton.data.rendering.tokenized import TokenizedExample
 from kamerton.data.rendering.unknown import say_unknown
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import make_variant
@@ -25,12 +25,14 @@ from tests.shapes import tiny_base
 UNKNOWN = 0
 
 
-def row(prompt: list[int], answer: list[int]) -> Rendered:
+def row(prompt: list[int], answer: list[int]) -> TokenizedExample:
     trained = np.array([False] * len(prompt) + [True] * len(answer))
-    return Rendered(np.array([*prompt, *answer], np.int32), trained, Place("d.jsonl", 3))
+    return TokenizedExample(
+        np.array([*prompt, *answer], np.int32), trained, SourceLocation("d.jsonl", 3)
+    )
 
 
-def said(tokenizer, rows: list[Rendered]) -> list[Notice]:
+def said(tokenizer, rows: list[TokenizedExample]) -> list[Notice]:
     seen: list[Notice] = []
     say_unknown(tokenizer, rows, seen.append)
     return seen

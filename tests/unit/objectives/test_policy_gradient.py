@@ -12,8 +12,8 @@ from torch import Tensor
 
 from kamerton.objectives.drpo import Drpo, DrpoSettings
 from kamerton.objectives.grpo import Grpo, GrpoSettings
-from kamerton.objectives.objective import Experience, Scored, Written
-from kamerton.objectives.own_answers import clipped, k3, leave_one_out
+from kamerton.objectives.objective import Experience, LossInputs, Written
+from kamerton.objectives.policy_gradient import clipped, k3, leave_one_out
 from kamerton.objectives.ppo import Ppo, PpoSettings, PpoValue, generalised_advantages
 from kamerton.objectives.preference_model import TEMPERATURE
 from kamerton.objectives.rloo import Rloo, RlooSettings
@@ -33,11 +33,11 @@ def written(rewards: Sequence[Sequence[float]], lengths: Sequence[int] = LENGTHS
     return Written(old, reference, answers, worth, values)
 
 
-def scored(one: Written, experience: Experience, moved: float = 0.0) -> Scored:
+def scored(one: Written, experience: Experience, moved: float = 0.0) -> LossInputs:
     """The answers after the model moved by about so much."""
     torch.manual_seed(1)
     logprobs = one.old + moved * torch.randn(len(one.old), dtype=torch.float64)
-    return Scored(
+    return LossInputs(
         logprobs.requires_grad_(), one.answers, int(one.answers[-1]) + 1, experience=experience
     )
 
@@ -46,7 +46,7 @@ def per_answer(one: Written, numbers: Tensor) -> list[float]:
     return [float(numbers[one.answers == a].sum()) for a in range(int(one.answers[-1]) + 1)]
 
 
-def slope(objective: Any, batch: Scored, num_units: int) -> Tensor:
+def slope(objective: Any, batch: LossInputs, num_units: int) -> Tensor:
     fresh = replace(batch, logprobs=batch.logprobs.detach().requires_grad_())
     (found,) = torch.autograd.grad(objective.loss(fresh, num_units).value, fresh.logprobs)
     return found
@@ -68,7 +68,7 @@ def expected_slope(objective: Any, rewards: Tensor, given: Sequence[int] = ()) -
         reference = REFERENCE.log_softmax(0)[[*given, *own]]
         chosen = rewards[[*given, *own]][:, None]
         (experience,) = objective.learn_from([Written(old, reference, answers, chosen)])
-        batch = Scored(logprobs, answers, len(answers), experience=experience)
+        batch = LossInputs(logprobs, answers, len(answers), experience=experience)
         (found,) = torch.autograd.grad(objective.loss(batch, 1).value, logits)
         total += float(old[-2:].sum().exp()) * found
     return total
@@ -309,7 +309,7 @@ class TestPpo:
         was, returns = torch.zeros(3).double(), torch.tensor([1.0, 1.0, -1.0]).double()
         values = torch.tensor([0.1, 0.5, 0.5]).double().requires_grad_()
         unused = torch.zeros(3).double()
-        batch = Scored(
+        batch = LossInputs(
             unused[:0], torch.zeros(3, dtype=torch.long), 1, scores=values[:, None],
             experience=Experience(unused, unused, unused, returns, was),
         )  # fmt: skip
@@ -329,7 +329,7 @@ def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
 
-def doubly_robust(batch: Scored, one: Written, limit: float, beta: float) -> Tensor:
+def doubly_robust(batch: LossInputs, one: Written, limit: float, beta: float) -> Tensor:
     """Equation 9 with the better answer first (Z = 1), as a function with the right slope.
 
     The preference model's worth of own answers has the mean of the other own ones taken off, which

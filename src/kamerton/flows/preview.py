@@ -12,8 +12,8 @@ import numpy as np
 from kamerton.core.errors import DataError
 from kamerton.data.dataset import Loaded
 from kamerton.data.examples import Example, PreferenceExample, TextExample
-from kamerton.data.rendering.rendered import Rendered, RenderedPrompt, RenderSettings
 from kamerton.data.rendering.renderer import Renderer, make_renderer
+from kamerton.data.rendering.tokenized import RenderSettings, TokenizedExample, TokenizedPrompt
 from kamerton.data.rendering.tokens import Span
 from kamerton.data.rendering.unknown import unknown_share
 from kamerton.data.rows import Rejection
@@ -134,13 +134,16 @@ def _rows_of(renderer: Renderer, example: Example, prompt: Prompt) -> list[Shown
     return [_shown(renderer, renderer.render(example, prompt.apply))]
 
 
-def _both(renderer: Renderer, answers: Sequence[Rendered]) -> list[Shown]:
+def _both(renderer: Renderer, answers: Sequence[TokenizedExample]) -> list[Shown]:
     names = (", the better answer", ", the worse answer")
     return [_shown(renderer, row, what) for what, row in zip(names, answers, strict=True)]
 
 
 def _shown(
-    renderer: Renderer, row: Rendered, what: str = "", columns: tuple[str, ...] | None = None
+    renderer: Renderer,
+    row: TokenizedExample,
+    what: str = "",
+    columns: tuple[str, ...] | None = None,
 ) -> Shown:
     num_bos, num_ends = renderer.count(row)
     return Shown(
@@ -156,19 +159,19 @@ def _shown(
 
 def _question(
     renderer: Renderer, example: Example, prompt: Prompt, objective: "ObjectiveSettings"
-) -> RenderedPrompt:
+) -> TokenizedPrompt:
     """Render a question as training does; what cannot be one is a `DataError`."""
     from kamerton.objectives.catalogue import make_objective
-    from kamerton.training.trainable import makers_of
+    from kamerton.training.training_examples import makers_of
 
     made = make_objective(objective)
     (make,) = makers_of(renderer, prompt, [example], made.takes, objective.kind)
     (question,) = make()
-    assert isinstance(question, RenderedPrompt)
+    assert isinstance(question, TokenizedPrompt)
     return question
 
 
-def _asked(renderer: Renderer, question: RenderedPrompt) -> list[Shown]:
+def _asked(renderer: Renderer, question: TokenizedPrompt) -> list[Shown]:
     """Show a question of which nothing is trained, and answers that are learned from beside."""
     columns = tuple(question.extra)
     what = ", the question" if question.given else ""
@@ -176,8 +179,10 @@ def _asked(renderer: Renderer, question: RenderedPrompt) -> list[Shown]:
     return [asked, *(_both(renderer, question.given) if question.given else ())]
 
 
-def _untrained(question: RenderedPrompt) -> Rendered:
-    return Rendered(question.ids, np.zeros(len(question.ids), dtype=np.bool_), question.place)
+def _untrained(question: TokenizedPrompt) -> TokenizedExample:
+    return TokenizedExample(
+        question.ids, np.zeros(len(question.ids), dtype=np.bool_), question.place
+    )
 
 
 def _questions(
@@ -185,8 +190,8 @@ def _questions(
     examples: Sequence[Example],
     prompt: Prompt,
     objective: "ObjectiveSettings",
-) -> tuple[list[RenderedPrompt], list[Rejection]]:
-    questions: list[RenderedPrompt] = []
+) -> tuple[list[TokenizedPrompt], list[Rejection]]:
+    questions: list[TokenizedPrompt] = []
     dropped: list[Rejection] = []
     for example in examples:
         try:
@@ -196,7 +201,7 @@ def _questions(
     return questions, dropped
 
 
-def _facts_of_rows(renderer: Renderer, rows: Sequence[Rendered]) -> list[tuple[str, str]]:
+def _facts_of_rows(renderer: Renderer, rows: Sequence[TokenizedExample]) -> list[tuple[str, str]]:
     """Count what training would begin with."""
     if not rows:
         return []
@@ -209,14 +214,14 @@ def _facts_of_rows(renderer: Renderer, rows: Sequence[Rendered]) -> list[tuple[s
     ]
 
 
-def _notes_of(rows: Sequence[Rendered]) -> list[str]:
+def _notes_of(rows: Sequence[TokenizedExample]) -> list[str]:
     """Say of how many examples something was left out or changed."""
     noted = Counter(note for note, _ in {(note, row.place) for row in rows for note in row.notes})
     return [f"{count:,} examples: {note}" for note, count in noted.most_common(_MOST_NAMED)]
 
 
 def _facts_of_questions(
-    renderer: Renderer, questions: Sequence[RenderedPrompt], objective: OnlineSettings
+    renderer: Renderer, questions: Sequence[TokenizedPrompt], objective: OnlineSettings
 ) -> list[tuple[str, str]]:
     """Count what the model would be asked, and answers that it would learn from beside its own."""
     if not questions:
@@ -234,7 +239,7 @@ def _facts_of_questions(
     return [*facts, *((f"given answers: {n}", v) for n, v in _facts_of_rows(renderer, given))]
 
 
-def _lengths(renderer: Renderer, rows: Sequence[Rendered]) -> str:
+def _lengths(renderer: Renderer, rows: Sequence[TokenizedExample]) -> str:
     lengths = [len(row.ids) for row in rows]
     return (
         f"{len(rows):,}, median {median(lengths):,.0f}, longest {max(lengths):,} of "
@@ -242,12 +247,12 @@ def _lengths(renderer: Renderer, rows: Sequence[Rendered]) -> str:
     )
 
 
-def _wrong_bos(renderer: Renderer, rows: Sequence[Rendered]) -> str:
+def _wrong_bos(renderer: Renderer, rows: Sequence[TokenizedExample]) -> str:
     expected = 0 if renderer.facts.bos_id is None else 1
     return f"{sum(renderer.count(row)[0] != expected for row in rows):,}"
 
 
-def _lacks_end(renderer: Renderer, row: Rendered) -> bool:
+def _lacks_end(renderer: Renderer, row: TokenizedExample) -> bool:
     # Windows of a text have a note; all but the last have no end because the text goes on.
     return not renderer.count(row)[1] and not row.notes
 

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 from kamerton.core.durations import duration_text
 
-__all__ = ["Pulse"]
+__all__ = ["ProgressLines"]
 
 _TENTH_AFTER_S, _LINE_AFTER_S = 5.0, 30.0
 
 
 @dataclass
-class Pulse:
+class ProgressLines:
     """When a log, which has no bars, gets a line about a task: at growing intervals.
 
     Attributes:

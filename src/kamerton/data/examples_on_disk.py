@@ -11,7 +11,7 @@ from typing import Generic, TypeVar, overload
 
 from kamerton.data.examples import Example
 
-__all__ = ["Picked", "Spool"]
+__all__ = ["ExamplesOnDisk", "Picked"]
 
 _MEMORY_BYTES = 1 << 25
 _BLOCK_BYTES = 1 << 20
@@ -20,7 +20,7 @@ _BLOCK_BYTES = 1 << 20
 _Kept = TypeVar("_Kept")
 
 
-class Spool(Sequence[_Kept], Generic[_Kept]):
+class ExamplesOnDisk(Sequence[_Kept], Generic[_Kept]):
     """Examples in a temporary file without a name; up to 32 MiB of them stay in memory.
 
     The file lies in the folder that `TMPDIR` names, is as large as the data set, and goes when the

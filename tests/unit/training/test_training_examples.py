@@ -12,23 +12,23 @@ from kamerton.data.examples import (
     ClassificationExample,
     Example,
     FeedbackExample,
-    Place,
     PreferenceExample,
+    SourceLocation,
     TextExample,
 )
-from kamerton.data.rendering.rendered import RenderedFeedback, RenderedPrompt
+from kamerton.data.rendering.tokenized import TokenizedFeedback, TokenizedPrompt
 from kamerton.flows.prepare import render_all
 from kamerton.objectives.objective import Takes
 from kamerton.prompting.prompt import Prompt
-from kamerton.training.trainable import makers_of
+from kamerton.training.training_examples import makers_of
 from tests.unit.data.rendering.chats import message, renderer_of
 
 ASKED = (message("user", "Is it open?"),)
 YES, NO = (message("assistant", "Yes."),), (message("assistant", "No."),)
 
 
-def at(line: int) -> Place:
-    return Place("data.jsonl", line)
+def at(line: int) -> SourceLocation:
+    return SourceLocation("data.jsonl", line)
 
 
 CHAT = ChatExample(at(1), (*ASKED, *YES))
@@ -40,13 +40,13 @@ TEXT = TextExample(at(5), "It is open.")
 
 def rendered(
     takes: Takes, examples: Sequence[Example], max_tokens: int = 1024, max_unusable: float = 1.0
-) -> tuple[list[RenderedPrompt], list[str]]:
+) -> tuple[list[TokenizedPrompt], list[str]]:
     events: list[Event] = []
     found = render_all(
         renderer_of("chatml", max_tokens=max_tokens), Prompt(system="Be kind."), examples,
         events.append, "training examples", max_unusable, takes=takes, kind="grpo",
     )  # fmt: skip
-    assert all(isinstance(one, RenderedPrompt) for one in found)
+    assert all(isinstance(one, TokenizedPrompt) for one in found)
     return found, [event.message for event in events if isinstance(event, Notice)]
 
 
@@ -91,7 +91,7 @@ def test_feedback_is_compared_with_all_answers_to_other_prompts(count: int, grou
         examples = [*examples[0::2], *examples[1::2]]
     makers = list(makers_of(renderer, Prompt(), examples, "feedback", "kto"))
     rows = [row for make in makers for row in make()]
-    assert all(isinstance(row, RenderedFeedback) for row in rows)
+    assert all(isinstance(row, TokenizedFeedback) for row in rows)
     texts = [renderer.show(row.answers[1])[-1].text for row in rows]
     assert len({text.split()[0] for text in texts}) == len(examples)
 

@@ -2,13 +2,13 @@
 
 from typing import Any, Generic, TypeVar
 
-__all__ = ["Clusters"]
+__all__ = ["UnionFind"]
 
 _Key = TypeVar("_Key", bound=Any)
 
 
-class Clusters(Generic[_Key]):
-    """Clusters of keys that can be ordered; each is named by its least member."""
+class UnionFind(Generic[_Key]):
+    """UnionFind of keys that can be ordered; each is named by its least member."""
 
     def __init__(self) -> None:
         # Only keys that were joined to a lesser one stand here, so that loners cost nothing.

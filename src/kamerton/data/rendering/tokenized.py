@@ -17,8 +17,8 @@ from kamerton.data.examples import (
     ClassificationExample,
     Example,
     Message,
-    Place,
     PreferenceExample,
+    SourceLocation,
     TextExample,
 )
 from kamerton.data.rendering.assembly import TrainOn
@@ -26,12 +26,12 @@ from kamerton.data.rendering.turns import Tools
 
 __all__ = [
     "RenderSettings",
-    "Rendered",
-    "RenderedFeedback",
-    "RenderedGroup",
-    "RenderedPair",
-    "RenderedPrompt",
-    "Trainable",
+    "TokenizedExample",
+    "TokenizedFeedback",
+    "TokenizedGroup",
+    "TokenizedPair",
+    "TokenizedPrompt",
+    "TrainingExample",
     "chat_of",
     "num_tokens",
     "untrained",
@@ -97,7 +97,7 @@ class RenderSettings(Settings):
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Rendered:
+class TokenizedExample:
     """A row for training.
 
     Attributes:
@@ -110,7 +110,7 @@ class Rendered:
 
     ids: NDArray[np.int32]
     trained: NDArray[np.bool_]
-    place: Place | None = None
+    place: SourceLocation | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -119,7 +119,7 @@ class Rendered:
         return 0
 
     @property
-    def answers(self) -> tuple["Rendered", ...]:
+    def answers(self) -> tuple["TokenizedExample", ...]:
         """The one text."""
         return (self,)
 
@@ -130,7 +130,7 @@ class Rendered:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class RenderedPair:
+class TokenizedPair:
     """A better and a worse answer to one prompt.
 
     Attributes:
@@ -142,17 +142,17 @@ class RenderedPair:
     """
 
     num_prompt: int
-    chosen: Rendered
-    rejected: Rendered
+    chosen: TokenizedExample
+    rejected: TokenizedExample
     margin: float | None = None
 
     @property
-    def place(self) -> Place | None:
+    def place(self) -> SourceLocation | None:
         """Where the pair came from."""
         return self.chosen.place
 
     @property
-    def answers(self) -> tuple[Rendered, ...]:
+    def answers(self) -> tuple[TokenizedExample, ...]:
         """The better row, then the worse."""
         return self.chosen, self.rejected
 
@@ -178,7 +178,7 @@ class RenderedPair:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class RenderedFeedback:
+class TokenizedFeedback:
     """An answer that was liked or not, and another prompt's answer to compare with.
 
     Attributes:
@@ -189,23 +189,23 @@ class RenderedFeedback:
     """
 
     num_prompt: int
-    answer: Rendered
-    other: Rendered
+    answer: TokenizedExample
+    other: TokenizedExample
     good: bool
 
     @property
-    def place(self) -> Place | None:
+    def place(self) -> SourceLocation | None:
         """Where the feedback came from."""
         return self.answer.place
 
     @property
-    def answers(self) -> tuple[Rendered, ...]:
+    def answers(self) -> tuple[TokenizedExample, ...]:
         """The own row, then the other."""
         return self.answer, self.other
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class RenderedPrompt:
+class TokenizedPrompt:
     """A prompt that the model answers itself.
 
     Attributes:
@@ -222,9 +222,9 @@ class RenderedPrompt:
     ids: NDArray[np.int32]
     messages: Chat
     extra: Mapping[str, Any]
-    place: Place | None
+    place: SourceLocation | None
     reference: str = ""
-    given: tuple[Rendered, ...] = ()
+    given: tuple[TokenizedExample, ...] = ()
     texts: tuple[str, ...] = ()
 
     @property
@@ -233,7 +233,7 @@ class RenderedPrompt:
         return len(self.ids)
 
     @property
-    def answers(self) -> tuple[Rendered, ...]:
+    def answers(self) -> tuple[TokenizedExample, ...]:
         """Those that are there before the model writes."""
         return self.given
 
@@ -242,7 +242,7 @@ class RenderedPrompt:
         """Nobody has judged it."""
         return None
 
-    def answered(self, answers: Sequence[Sequence[int]]) -> "RenderedGroup":
+    def answered(self, answers: Sequence[Sequence[int]]) -> "TokenizedGroup":
         """Put answers behind the given ones.
 
         Args:
@@ -254,12 +254,12 @@ class RenderedPrompt:
         rows = list(self.given)
         for answer in answers:
             ids = np.concatenate([self.ids, np.array(answer, dtype=np.int32)])
-            rows.append(Rendered(ids, np.arange(len(ids)) >= len(self.ids), self.place))
-        return RenderedGroup(self.num_prompt, tuple(rows))
+            rows.append(TokenizedExample(ids, np.arange(len(ids)) >= len(self.ids), self.place))
+        return TokenizedGroup(self.num_prompt, tuple(rows))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class RenderedGroup:
+class TokenizedGroup:
     """Several answers to one prompt.
 
     Attributes:
@@ -268,10 +268,10 @@ class RenderedGroup:
     """
 
     num_prompt: int
-    answers: tuple[Rendered, ...]
+    answers: tuple[TokenizedExample, ...]
 
     @property
-    def place(self) -> Place | None:
+    def place(self) -> SourceLocation | None:
         """Where the prompt came from."""
         return self.answers[0].place
 
@@ -281,11 +281,13 @@ class RenderedGroup:
         return None
 
 
-Trainable = Rendered | RenderedPair | RenderedFeedback | RenderedPrompt | RenderedGroup
+TrainingExample = (
+    TokenizedExample | TokenizedPair | TokenizedFeedback | TokenizedPrompt | TokenizedGroup
+)
 """What a step of training is made of: one text, or one prompt with several answers."""
 
 
-def num_tokens(example: Trainable) -> int:
+def num_tokens(example: TrainingExample) -> int:
     """Count the tokens of an example that are computed.
 
     Args:

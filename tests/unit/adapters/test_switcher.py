@@ -11,12 +11,12 @@ from kamerton.adapters.adapter import Adapter, rate_groups
 from kamerton.adapters.bottleneck.bottleneck import BottleneckSettings
 from kamerton.adapters.catalogue import AdapterSettings, attach
 from kamerton.adapters.full import FullSettings
-from kamerton.adapters.headed import with_head
 from kamerton.adapters.ia3 import Ia3Settings
 from kamerton.adapters.lora.settings import LoraSettings
-from kamerton.adapters.residents import ActorCritic, Residents
+from kamerton.adapters.switcher import ActorCritic, AdapterSwitcher
 from kamerton.adapters.virtual.prefix import PrefixSettings
 from kamerton.adapters.virtual.prompt import PromptTuningSettings
+from kamerton.adapters.with_score_head import with_head
 from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base
 from tests.shapes import tiny_base
@@ -98,9 +98,9 @@ def content(base: Base) -> dict[str, tuple[int, str]]:
     }
 
 
-def housed(base: Base, home: str, *others: str) -> tuple[Residents, Adapter, list[Adapter]]:
+def housed(base: Base, home: str, *others: str) -> tuple[AdapterSwitcher, Adapter, list[Adapter]]:
     policy = make(base, home, 1)
-    residents = Residents(policy)
+    residents = AdapterSwitcher(policy)
     return (
         residents,
         policy,
@@ -188,7 +188,7 @@ def test_visits_may_stand_inside_each_other(home: str) -> None:
 
 def test_who_cannot_be_made_leaves_the_home_on() -> None:
     base = tiny_base("llama")
-    residents = Residents(make(base, "lora", 1))
+    residents = AdapterSwitcher(make(base, "lora", 1))
 
     def fail() -> Adapter:
         assert same(answers(base), alone("", 0))
@@ -223,9 +223,9 @@ class TestActorCritic:
     @staticmethod
     def of(
         base: Base, actor: AdapterSettings, critic: LoraSettings
-    ) -> tuple[Residents, Adapter, Adapter, ActorCritic]:
+    ) -> tuple[AdapterSwitcher, Adapter, Adapter, ActorCritic]:
         policy = attach(base, actor, 1)
-        residents = Residents(policy)
+        residents = AdapterSwitcher(policy)
         value = residents.admit(lambda: with_head(base, attach(base, critic, 2), 1, 2))
         return residents, policy, value, ActorCritic(policy, value)
 

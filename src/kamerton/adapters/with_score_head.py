@@ -7,17 +7,17 @@ import torch
 from torch import nn
 
 from kamerton.adapters.adapter import Adapter, Paced
-from kamerton.adapters.stored import read_tensors, tensor_bytes
+from kamerton.adapters.adapter_files import read_tensors, tensor_bytes
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base
 from kamerton.models.score_head import ScoreHead
 
-__all__ = ["SCORE_HEAD_FILE", "Headed", "load_headed", "with_head"]
+__all__ = ["SCORE_HEAD_FILE", "WithScoreHead", "load_headed", "with_head"]
 
 SCORE_HEAD_FILE = "score_head.safetensors"
 
 
-class Headed:
+class WithScoreHead:
     """A method's adapter and a score head; both are on or off together.
 
     Args:
@@ -105,7 +105,7 @@ class Headed:
         return {**self._inner.files(), SCORE_HEAD_FILE: tensor_bytes(self._tensors)}
 
 
-def with_head(base: Base, inner: Adapter, num_scores: int, seed: int) -> Headed:
+def with_head(base: Base, inner: Adapter, num_scores: int, seed: int) -> WithScoreHead:
     """Put a fresh score head beside an adapter.
 
     Args:
@@ -118,11 +118,11 @@ def with_head(base: Base, inner: Adapter, num_scores: int, seed: int) -> Headed:
         Both as one.
     """
     size = int(base.model.config.get_text_config().hidden_size)
-    return Headed(base, inner, ScoreHead(num_scores, size, base.device, seed))
+    return WithScoreHead(base, inner, ScoreHead(num_scores, size, base.device, seed))
 
 
 @torch.no_grad()
-def load_headed(base: Base, inner: Adapter, files: Mapping[str, bytes]) -> Headed:
+def load_headed(base: Base, inner: Adapter, files: Mapping[str, bytes]) -> WithScoreHead:
     """Put a stored score head beside an adapter.
 
     Args:
@@ -154,4 +154,4 @@ def load_headed(base: Base, inner: Adapter, files: Mapping[str, bytes]) -> Heade
     head = ScoreHead(len(bias), size, base.device)
     head.weight.copy_(weight)
     head.bias.copy_(bias)
-    return Headed(base, inner, head)
+    return WithScoreHead(base, inner, head)

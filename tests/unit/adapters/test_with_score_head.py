@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from kamerton.adapters.adapter_files import tensor_bytes
 from kamerton.adapters.catalogue import attach, load
-from kamerton.adapters.headed import SCORE_HEAD_FILE, Headed, with_head
 from kamerton.adapters.lora.settings import LoraSettings
-from kamerton.adapters.stored import tensor_bytes
+from kamerton.adapters.with_score_head import SCORE_HEAD_FILE, WithScoreHead, with_head
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base
 from tests.shapes import tiny_base
@@ -17,11 +17,11 @@ def base() -> Base:
     return tiny_base("llama")
 
 
-def headed(base: Base, num_scores: int = 1) -> Headed:
+def headed(base: Base, num_scores: int = 1) -> WithScoreHead:
     return with_head(base, attach(base, LoraSettings(rate_ratio=4.0), seed=1), num_scores, seed=2)
 
 
-def filled(base: Base) -> Headed:
+def filled(base: Base) -> WithScoreHead:
     made = headed(base, 3)
     torch.manual_seed(0)
     with torch.no_grad():
@@ -53,7 +53,7 @@ def test_files_hold_the_adapter_and_the_head(base: Base) -> None:
     files = adapter.files()
     other = tiny_base("llama")
     again = load(other, "lora", files)
-    assert isinstance(again, Headed)
+    assert isinstance(again, WithScoreHead)
     for name, parameter in adapter.parameters().items():
         torch.testing.assert_close(again.parameters()[name], parameter)
     assert other.score_head is again.head

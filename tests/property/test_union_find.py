@@ -1,4 +1,4 @@
-"""Clusters agree with walking over all links; near texts with comparing all with all."""
+"""UnionFind agree with walking over all links; near texts with comparing all with all."""
 
 import itertools
 import random
@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 
 from kamerton.data.audit.duplicates import find_duplicates, find_leakage
 from kamerton.data.audit.near import are_near
-from kamerton.data.clusters import Clusters
-from kamerton.data.examples import ClassificationExample, Place
+from kamerton.data.examples import ClassificationExample, SourceLocation
+from kamerton.data.union_find import UnionFind
 
 links = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=30)
 
 
 @given(links)
 def test_clusters_are_what_links_connect(pairs):
-    clusters: Clusters[int] = Clusters()
+    clusters: UnionFind[int] = UnionFind()
     for first, second in pairs:
         clusters.join(first, second)
     for key in range(21):
@@ -46,9 +46,11 @@ def test_near_texts_are_found_among_many(seed):
     texts = [*openings, *(changed(text, chance.randrange(6), chance) for text in openings)]
     chance.shuffle(texts)
     texts = list(dict.fromkeys(texts))
-    examples = [ClassificationExample(Place("a", i + 1), t, "x") for i, t in enumerate(texts)]
+    examples = [
+        ClassificationExample(SourceLocation("a", i + 1), t, "x") for i, t in enumerate(texts)
+    ]
 
-    true: Clusters[int] = Clusters()
+    true: UnionFind[int] = UnionFind()
     for i, j in itertools.combinations(range(len(texts)), 2):
         # Only texts of one opening can be near; comparing the others would take minutes.
         if set(texts[i].split()[::9]) & set(texts[j].split()[::9]) and are_near(texts[i], texts[j]):

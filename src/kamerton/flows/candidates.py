@@ -1,4 +1,4 @@
-"""Contestants of a comparison: prompts and variants, each asked the same questions in its way."""
+"""Candidates of a comparison: prompts and variants, each asked the same questions in its way."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,8 +13,8 @@ from kamerton.data.examples import (
     FeedbackExample,
     PreferenceExample,
 )
-from kamerton.data.rendering.rendered import Rendered
 from kamerton.data.rendering.renderer import Renderer
+from kamerton.data.rendering.tokenized import TokenizedExample
 from kamerton.evaluation.settings import EvaluationSettings
 from kamerton.evaluation.task import Answers, Item, ReadCalls, run_items
 from kamerton.evaluation.task import Progress as ReportItems
@@ -26,7 +26,7 @@ from kamerton.training.forgetting import measure_general_loss
 from kamerton.training.measure import mean_loss
 from kamerton.training.rows import num_labelled
 
-__all__ = ["Asked", "Contestant", "Measurable", "render_questions", "with_examples_that_fit"]
+__all__ = ["Asked", "Candidate", "Measurable", "render_questions", "with_examples_that_fit"]
 
 Measurable = ChatExample | ClassificationExample | PreferenceExample | FeedbackExample
 """What has a question and a right answer."""
@@ -34,7 +34,7 @@ Measurable = ChatExample | ClassificationExample | PreferenceExample | FeedbackE
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Asked:
-    """An example as one contestant is asked.
+    """An example as one candidate is asked.
 
     Attributes:
         prompt: Before it.
@@ -42,11 +42,11 @@ class Asked:
     """
 
     prompt: Prompt
-    rows: tuple[Rendered, ...]
+    rows: tuple[TokenizedExample, ...]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Contestant:
+class Candidate:
     """A prompt or a variant that is measured.
 
     Attributes:
@@ -163,7 +163,7 @@ class Contestant:
 
     def _rows(
         self, prompt: Prompt, example: Measurable, labels: Sequence[str]
-    ) -> tuple[Rendered, ...]:
+    ) -> tuple[TokenizedExample, ...]:
         if isinstance(example, ClassificationExample):
             # The label with the most characters stands for the one with the most tokens.
             longest = replace(example, label=max(labels, key=len))
@@ -175,31 +175,31 @@ class Contestant:
 
 
 def render_questions(
-    contestants: Sequence[Contestant],
+    candidates: Sequence[Candidate],
     held: Sequence[Measurable],
     labels: Sequence[str],
     sink: Sink,
 ) -> tuple[list[Measurable], list[list[Asked]]]:
-    """Render what is measured for every contestant; what one of them cannot take, none is asked.
+    """Render what is measured for every candidate; what one of them cannot take, none is asked.
 
     Args:
-        contestants: Who is asked.
+        candidates: Who is asked.
         held: The questions.
         labels: To choose from, of classifications.
         sink: Receives progress, and warnings of what is left out.
 
     Returns:
-        The questions that are asked, and by contestant how.
+        The questions that are asked, and by candidate how.
 
     Raises:
         EvaluationError: If none can be asked.
     """
-    asked: list[list[Asked]] = [[] for _ in contestants]
+    asked: list[list[Asked]] = [[] for _ in candidates]
     kept: list[Measurable] = []
     problems: list[str] = []
     for number, example in enumerate(held, 1):
         try:
-            made = [one.ask(example, labels) for one in contestants]
+            made = [one.ask(example, labels) for one in candidates]
         except RenderingError as error:
             problems.append(error.message)
         else:
@@ -216,20 +216,20 @@ def render_questions(
 
 
 def with_examples_that_fit(
-    contestants: Sequence[Contestant], asked: Sequence[list[Asked]], sink: Sink
-) -> tuple[list[Contestant], list[list[Asked]]]:
+    candidates: Sequence[Candidate], asked: Sequence[list[Asked]], sink: Sink
+) -> tuple[list[Candidate], list[list[Asked]]]:
     """Say where fewer worked examples fit, and leave out a few-shot prompt that shows none at all.
 
     Args:
-        contestants: Who is asked.
-        asked: By contestant how, as `render_questions` gave it.
+        candidates: Who is asked.
+        asked: By candidate how, as `render_questions` gave it.
         sink: Receives warnings.
 
     Returns:
         Those that stay, and how they are asked.
     """
-    stay: list[tuple[Contestant, list[Asked]]] = []
-    for one, own in zip(contestants, asked, strict=True):
+    stay: list[tuple[Candidate, list[Asked]]] = []
+    for one, own in zip(candidates, asked, strict=True):
         num = len(one.prompts[0].demonstrations)
         fit = [len(each.prompt.demonstrations) for each in own]
         fewer = [shown for shown in fit if shown < num]

@@ -1,11 +1,11 @@
 import pytest
 
-from kamerton.data import spool
-from kamerton.data.examples import ChatExample, ClassificationExample, Place, TextExample
-from kamerton.data.spool import Picked, Spool
+from kamerton.data import examples_on_disk
+from kamerton.data.examples import ChatExample, ClassificationExample, SourceLocation, TextExample
+from kamerton.data.examples_on_disk import ExamplesOnDisk, Picked
 
 CHAT = ChatExample(
-    Place("a", 1),
+    SourceLocation("a", 1),
     ({"role": "user", "content": "Привет"}, {"role": "assistant", "content": "\0\n"}),
     tools=({"type": "function", "function": {"name": "f"}},),
     extra={"n": [1, {"x": None}]},
@@ -14,10 +14,10 @@ CHAT = ChatExample(
 
 @pytest.mark.parametrize("memory", [1, 1 << 25])
 def test_a_spool_gives_back_what_was_put_in(monkeypatch, memory):
-    monkeypatch.setattr(spool, "_MEMORY_BYTES", memory)
-    examples = [TextExample(Place("a", i), "я" * i) for i in range(600)]
-    examples += [CHAT, ClassificationExample(Place("b", 2), "t", "l")]
-    store = Spool()
+    monkeypatch.setattr(examples_on_disk, "_MEMORY_BYTES", memory)
+    examples = [TextExample(SourceLocation("a", i), "я" * i) for i in range(600)]
+    examples += [CHAT, ClassificationExample(SourceLocation("b", 2), "t", "l")]
+    store = ExamplesOnDisk()
     for number, example in enumerate(examples, 1):
         store.append(example)
         assert len(store) == number
@@ -33,11 +33,11 @@ def test_a_spool_gives_back_what_was_put_in(monkeypatch, memory):
         assert example == expected
     store.append(CHAT)
     assert store[602] == CHAT
-    assert list(Spool()) == []
+    assert list(ExamplesOnDisk()) == []
 
 
 def test_picked_examples_come_in_order():
-    examples = [TextExample(Place("a", i), str(i)) for i in range(10)]
+    examples = [TextExample(SourceLocation("a", i), str(i)) for i in range(10)]
     picked = Picked(examples, [7, 1, 3])
     assert [example.text for example in picked] == ["7", "1", "3"]
     assert list(picked[1:]) == [examples[1], examples[3]]

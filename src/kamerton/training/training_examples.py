@@ -14,19 +14,19 @@ from kamerton.data.examples import (
 )
 from kamerton.data.formats.messages import Unusable
 from kamerton.data.formats.rankings import number_of
-from kamerton.data.rendering.rendered import (
-    RenderedFeedback,
-    RenderedPair,
-    RenderedPrompt,
-    Trainable,
-)
 from kamerton.data.rendering.renderer import Renderer
+from kamerton.data.rendering.tokenized import (
+    TokenizedFeedback,
+    TokenizedPair,
+    TokenizedPrompt,
+    TrainingExample,
+)
 from kamerton.objectives.objective import Takes
 from kamerton.prompting.prompt import Prompt
 
 __all__ = ["Make", "makers_of"]
 
-Make = Callable[[], Sequence[Trainable]]
+Make = Callable[[], Sequence[TrainingExample]]
 """Renders one example."""
 
 
@@ -155,7 +155,7 @@ def _prompts(
 
 def _pair(
     renderer: Renderer, prompt: Prompt, example: PreferenceExample, with_margin: bool
-) -> list[RenderedPair]:
+) -> list[TokenizedPair]:
     pair = renderer.render_pair(example, prompt.apply)
     return [replace(pair, margin=_margin(example))] if with_margin else [pair]
 
@@ -176,11 +176,11 @@ def _margin(example: PreferenceExample) -> float | None:
 
 def _judged(
     renderer: Renderer, prompt: Prompt, example: FeedbackExample, other: Sequence[Message]
-) -> list[RenderedFeedback]:
+) -> list[TokenizedFeedback]:
     return [renderer.render_feedback(example, other, prompt.apply)]
 
 
-def _prompt(renderer: Renderer, prompt: Prompt, example: Example) -> list[RenderedPrompt]:
+def _prompt(renderer: Renderer, prompt: Prompt, example: Example) -> list[TokenizedPrompt]:
     return [renderer.render_prompt(example, prompt.apply)]
 
 

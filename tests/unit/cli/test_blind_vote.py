@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kamerton.cli.booth import Booth
+from kamerton.cli.blind_vote import BlindVote
 from kamerton.cli.chat import _answer
 from kamerton.core.protocols import Chat, Generation, Score, TokenEvent
 from kamerton.data.dataset import load_examples
@@ -38,7 +38,7 @@ def voted(
     seed: int = 0,
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
-    booth = Booth(conversation, path, seed)
+    booth = BlindVote(conversation, path, seed)
     for question in ("first?", "second?", "third?"):
         booth.ask(question)
     booth.close()

@@ -8,13 +8,13 @@ from torch import nn
 
 from kamerton.adapters.adapter import Adapter, Paced
 
-__all__ = ["ActorCritic", "Residents"]
+__all__ = ["ActorCritic", "AdapterSwitcher"]
 
 _CRITIC = "critic."
 _Adapter = TypeVar("_Adapter", bound=Adapter)
 
 
-class Residents:
+class AdapterSwitcher:
     """Keeps adapters off the base until they are wanted; the weights of the base exist once.
 
     Args:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from kamerton.data.dataset import load_examples
-from kamerton.data.rendering.rendered import RenderSettings
+from kamerton.data.rendering.tokenized import RenderSettings
 from kamerton.data.settings import DataSettings
+from kamerton.flows.preview import Shown, show_examples
 from kamerton.flows.recipe import Recipe
-from kamerton.flows.shown import Shown, show_examples
 from kamerton.prompting.prompt import Prompt
 
 PAIRS = [

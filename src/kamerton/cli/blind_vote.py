@@ -14,13 +14,13 @@ from kamerton.cli.console import busy, data_console, messages
 if TYPE_CHECKING:
     from kamerton.flows.chat import Conversation
 
-__all__ = ["Booth"]
+__all__ = ["BlindVote"]
 
 _ALIKE = "="
 _CHOICES = ("1", "2", _ALIKE, "")
 
 
-class Booth:
+class BlindVote:
     """Shows two answers without names and asks which is better.
 
     Args:

@@ -44,7 +44,7 @@ class Adapter(Protocol):
         ...
 
     def parameters(self) -> Mapping[str, nn.Parameter]:
-        """TrainingExample tensors in fp32, by the name they have on disk."""
+        """Trainable tensors in fp32, by the name they have on disk."""
         ...
 
     def train(self, mode: bool) -> None:

@@ -233,7 +233,7 @@ def _asked(task: str, method: str, rate: float, seed: int, work: Path) -> None:
 def ask(task: str, variant: Variant, quantise: str, work: Path) -> dict[str, Any]:
     """Measure a variant on the test examples, item by item, and what it forgot."""
     base = load_base(BASE, dtype="float32", quantise=quantise)  # type: ignore[arg-type]
-    settings = Recipe.parse(variant.manifest.recipe).render
+    settings = Recipe.parse_stored(variant.manifest.recipe, source=variant.name).render
     before = measure_general_loss(base, renderer_of(base, settings))
     ready = make_ready(variant, base)
     after = measure_general_loss(base, ready.renderer)

@@ -95,7 +95,7 @@ def recipe_of(variant: Variant) -> Recipe:
     Raises:
         SettingsError: If this version does not understand it.
     """
-    return Recipe.parse(variant.manifest.recipe, source=f"{variant.name}'s recipe")
+    return Recipe.parse_stored(variant.manifest.recipe, source=f"{variant.name}'s recipe")
 
 
 def prompt_of(variant: Variant) -> Prompt:

@@ -33,7 +33,7 @@ class PpoSettings(ClippedSettings):
     value_clip: float = Field(default=0.2, gt=0)
     """By how much a value may change in a step before its gradient is cut. Above 0."""
     value_weight: float = Field(default=0.1, gt=0)
-    """Weight of the value model's loss: both are clipped together by `train.clip`. Above 0."""
+    """Weight of the value model's loss; `train.max_grad_norm` clips both together. Above 0."""
     value_rank: int = Field(default=16, ge=1)
     """Rank of the value model's LoRA."""
 

@@ -114,7 +114,8 @@ def recompute_blocks(base: Base, count: int) -> None:
             if count:
                 raise ModelError(
                     f"{type(module).__name__} cannot be recomputed",
-                    hint='set train.recompute = "none" and a smaller train.tokens_per_row',
+                    hint='set train.gradient_checkpointing = "none" and a smaller '
+                    "train.tokens_per_row",
                 )
             continue
         module.gradient_checkpointing = number < count

@@ -54,7 +54,7 @@ def project(tmp_path_factory) -> Project:
 
 @pytest.fixture(scope="module")
 def nf4(project: Project) -> Made:
-    return project.make("nf4", "train.recompute=all")
+    return project.make("nf4", "train.gradient_checkpointing=all")
 
 
 def test_it_learns_and_says_what_it_stands_on(project: Project, nf4: Made) -> None:

@@ -92,7 +92,7 @@ def as_past(source: PrefixSource, num_rows: int, model: Any) -> DynamicCache:
     if any(m.training and getattr(m, "gradient_checkpointing", False) for m in model.modules()):
         raise ModelError(
             "padded rows with a prefix cannot be recomputed: Transformers would drop the prefix",
-            hint='set train.recompute = "none" and a smaller train.tokens_per_row',
+            hint='set train.gradient_checkpointing = "none" and a smaller train.tokens_per_row',
         )
     past = DynamicCache()
     for layer, (keys, values) in enumerate(source.compute().layers):

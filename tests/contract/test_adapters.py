@@ -31,7 +31,7 @@ KINDS: list[type] = [
 ]
 FORMS: dict[type, tuple[dict[str, Any], ...]] = {
     LoraSettings: (
-        {"decompose": True},
+        {"dora": True},
         {"init": "pissa"},
         {"targets": ("all-linear", "embeddings", "head")},
         {"new_tokens": ("w5", "w60")},

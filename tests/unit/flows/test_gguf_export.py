@@ -17,7 +17,7 @@ from tests.e2e.project import make_project
 METHODS = {
     "lora": 'adapter={ kind = "lora", rank = 4, rank_pattern = { down_proj = 6 } }',
     "pissa": 'adapter={ kind = "lora", rank = 4, init = "pissa" }',
-    "dora": 'adapter={ kind = "lora", rank = 4, decompose = true }',
+    "dora": 'adapter={ kind = "lora", rank = 4, dora = true }',
     "bottleneck": 'adapter={ kind = "bottleneck" }',
 }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.core.errors import SettingsError
 from kamerton.core.settings import Settings
 from kamerton.flows.recipe import Recipe
@@ -25,7 +26,7 @@ MANIFEST = """{
     "recipe": {
         "name": "desk",
         "data": {"train": "train.jsonl"},
-        "adapter": {"kind": "lora", "rank": 16},
+        "adapter": {"kind": "lora", "rank": 16, "decompose": true, "rate_ratio": 4.0},
         "train": {
             "epochs": 3, "optimiser": "adamw", "state_rank": 64, "clip": 0.5, "recompute": "none"
         }
@@ -36,6 +37,8 @@ MANIFEST = """{
 """As it was written before any key was renamed."""
 
 RENAMED = {
+    "adapter.decompose": "adapter.dora",
+    "adapter.rate_ratio": "adapter.lora_plus_ratio",
     "train.clip": "train.max_grad_norm",
     "train.recompute": "train.gradient_checkpointing",
     "train.state_rank": "train.apollo_rank",
@@ -59,7 +62,10 @@ def test_an_old_key_names_the_new_one(tmp_path: Path, old: str, new: str) -> Non
 def test_a_stored_variant_is_read_with_its_old_keys() -> None:
     manifest = VariantManifest.model_validate_json(MANIFEST)
     assert manifest.identity() == manifest.content_hash
-    train = recipe_of(Variant(Path("desk"), manifest)).train
+    recipe = recipe_of(Variant(Path("desk"), manifest))
+    assert isinstance(recipe.adapter, LoraSettings)
+    assert (recipe.adapter.dora, recipe.adapter.lora_plus_ratio) == (True, 4.0)
+    train = recipe.train
     assert (train.apollo_rank, train.max_grad_norm) == (64, 0.5)
     assert train.gradient_checkpointing == "none"
 

@@ -74,7 +74,7 @@ SMALL = TrainSettings(
     epochs=3, tokens_per_step=64, learning_rate=5e-3, warmup=0.03, threads=1, checkpoint_every_s=0
 )
 
-FORMS = ({}, {"decompose": True}, {"rate_ratio": 8.0}, {"init": "pissa"})
+FORMS = ({}, {"dora": True}, {"lora_plus_ratio": 8.0}, {"init": "pissa"})
 """Forms of LoRA that start, learn or step in another way."""
 
 
@@ -183,8 +183,8 @@ def test_a_forecast_scales_with_tokens() -> None:
 def test_tensors_learn_as_fast_as_the_adapter_says(runs: Runs) -> None:
     """AdamW's first step is as long as the learning rate, whatever the gradient."""
     settings = SMALL.model_copy(update={"max_steps": 1, "warmup": 0.0, "schedule": "constant"})
-    runs(settings, lora=LoraSettings(rank=4, rate_ratio=8.0, decompose=True))
-    fresh = attach_lora(tiny_base("llama"), LoraSettings(rank=4, decompose=True), SMALL.seed)
+    runs(settings, lora=LoraSettings(rank=4, lora_plus_ratio=8.0, dora=True))
+    fresh = attach_lora(tiny_base("llama"), LoraSettings(rank=4, dora=True), SMALL.seed)
     for name, before in fresh.parameters().items():
         moved = float((runs.weights[name] - before.detach()).abs().max())
         # A has no gradient while B is zero.

@@ -110,7 +110,7 @@ class LoraLinear(LoraLayer):
     """A frozen linear layer with its update; stands where the layer stood."""
 
     def __init__(
-        self, layer: nn.Module, rank: int, scaling: float, dropout: float, decompose: bool = False
+        self, layer: nn.Module, rank: int, scaling: float, dropout: float, dora: bool = False
     ) -> None:
         super().__init__(layer, scaling)
         self.dropout = dropout
@@ -118,7 +118,7 @@ class LoraLinear(LoraLayer):
         device = device_of(layer)
         self.a = nn.Parameter(torch.zeros(rank, inner, device=device))
         self.b = nn.Parameter(torch.zeros(out, rank, device=device))
-        if decompose:
+        if dora:
             self.squares = row_squares(frozen_weight(layer))
             self.magnitude = nn.Parameter(self.squares.sqrt())
 

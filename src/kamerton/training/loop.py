@@ -428,7 +428,8 @@ class _Run:
                 f"out of memory with one example of {longest} tokens in a row",
                 hint="lower render.max_tokens, or take a smaller base"
                 if self.task.rollouts is None
-                else "lower objective.max_tokens or objective.samples, or take a smaller base",
+                else "lower objective.max_tokens or objective.num_generations, "
+                "or take a smaller base",
             ) from error
         self.sink(Notice(f"{message}; the effective batch stays the same", "warning"))
 

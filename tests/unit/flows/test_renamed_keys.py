@@ -1,6 +1,5 @@
 """Keys that were renamed: recipes are told the new name, stored variants keep the old one."""
 
-import json
 import typing
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from kamerton.core.errors import SettingsError
 from kamerton.core.settings import Settings
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.variants import recipe_of
+from kamerton.objectives.ppo import PpoSettings
 from kamerton.store.manifest import VariantManifest
 from kamerton.store.variants import Variant
 
@@ -27,6 +27,11 @@ MANIFEST = """{
         "name": "desk",
         "data": {"train": "train.jsonl"},
         "adapter": {"kind": "lora", "rank": 16, "decompose": true, "rate_ratio": 4.0},
+        "objective": {
+            "kind": "ppo", "samples": 3, "updates": 2, "clip": 0.1, "missing_end_penalty": 0.5,
+            "discount": 0.9, "smoothing": 0.8,
+            "rewards": [{"kind": "check", "check": {"kind": "exact"}}]
+        },
         "train": {
             "epochs": 3, "optimiser": "adamw", "state_rank": 64, "clip": 0.5, "recompute": "none"
         }
@@ -36,27 +41,47 @@ MANIFEST = """{
 }"""
 """As it was written before any key was renamed."""
 
-RENAMED = {
-    "adapter.decompose": "adapter.dora",
-    "adapter.rate_ratio": "adapter.lora_plus_ratio",
-    "train.clip": "train.max_grad_norm",
-    "train.recompute": "train.gradient_checkpointing",
-    "train.state_rank": "train.apollo_rank",
-}
+RENAMED = (
+    ("adapter.", "lora", {"decompose": "dora", "rate_ratio": "lora_plus_ratio"}),
+    (
+        "objective.",
+        "ppo",
+        {
+            "clip": "clip_epsilon",
+            "discount": "gamma",
+            "missing_end_penalty": "missing_eos_penalty",
+            "samples": "num_generations",
+            "smoothing": "gae_lambda",
+            "updates": "num_iterations",
+        },
+    ),
+    ("objective.", "grpo", {"scale": "scale_rewards"}),
+    (
+        "train.",
+        "",
+        {
+            "clip": "max_grad_norm",
+            "recompute": "gradient_checkpointing",
+            "state_rank": "apollo_rank",
+        },
+    ),
+)
+"""Table, its kind, new names by old ones."""
+CASES = [(table, kind, *pair) for table, kind, pairs in RENAMED for pair in pairs.items()]
 
 
-def written(tmp_path: Path, key: str, value: object = 1) -> tuple[Path, str]:
-    """A recipe, and an override that sets a key of it."""
+@pytest.mark.parametrize(("table", "kind", "old", "new"), CASES)
+def test_an_old_key_names_the_new_one(
+    tmp_path: Path, table: str, kind: str, old: str, new: str
+) -> None:
     path = tmp_path / "recipe.toml"
-    path.write_text('name = "desk"\ndata.train = "train.jsonl"\n', encoding="utf-8")
-    return path, f"{key}={json.dumps(value)}"
-
-
-@pytest.mark.parametrize(("old", "new"), RENAMED.items())
-def test_an_old_key_names_the_new_one(tmp_path: Path, old: str, new: str) -> None:
-    path, override = written(tmp_path, old)
-    with pytest.raises(SettingsError, match=rf"recipe\.toml: {old} is now {new}$"):
-        Recipe.read(path, [override])
+    lines = ['name = "desk"', 'data.train = "train.jsonl"']
+    lines += [f'{table}kind = "{kind}"'] if kind else []
+    path.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(SettingsError) as raised:
+        Recipe.read(path, [f"{table}{old}=1"])
+    told = f"{path}: {table}{old} is now {table}{new}"
+    assert told in raised.value.message.splitlines()
 
 
 def test_a_stored_variant_is_read_with_its_old_keys() -> None:
@@ -65,6 +90,11 @@ def test_a_stored_variant_is_read_with_its_old_keys() -> None:
     recipe = recipe_of(Variant(Path("desk"), manifest))
     assert isinstance(recipe.adapter, LoraSettings)
     assert (recipe.adapter.dora, recipe.adapter.lora_plus_ratio) == (True, 4.0)
+    objective = recipe.objective
+    assert isinstance(objective, PpoSettings)
+    assert (objective.num_generations, objective.num_iterations) == (3, 2)
+    assert (objective.clip_epsilon, objective.missing_eos_penalty) == (0.1, 0.5)
+    assert (objective.gamma, objective.gae_lambda) == (0.9, 0.8)
     train = recipe.train
     assert (train.apollo_rank, train.max_grad_norm) == (64, 0.5)
     assert train.gradient_checkpointing == "none"
@@ -84,7 +114,12 @@ def settings_in(model: type[BaseModel]) -> set[type[Settings]]:
 
 
 def test_every_new_key_is_there_and_no_old_one() -> None:
-    renamed = [(one, *pair) for one in settings_in(Recipe) for pair in one.renamed_keys.items()]
-    assert len({new for _, _, new in renamed}) == len(RENAMED)
+    renamed = [
+        (one, *pair)
+        for one in settings_in(Recipe)
+        for owner in one.__mro__
+        for pair in vars(owner).get("renamed_keys", {}).items()
+    ]
+    assert {(old, new) for _, old, new in renamed} == {case[2:] for case in CASES}
     for one, old, new in renamed:
         assert {old, new} & one.model_fields.keys() == {new}, (one, old, new)

@@ -457,7 +457,7 @@ class Run:
                 "base": {"id": "builtin:nano", "dtype": "float32"},
                 "data": {"train": "chats.jsonl", "holdout": 0.2},
                 "objective": {
-                    "kind": "rloo", "rewards": list(sources), "samples": 2, "max_tokens": 4,
+                    "kind": "rloo", "rewards": list(sources), "num_generations": 2, "max_tokens": 4,
                 },
                 "train": {"max_steps": 2, "tokens_per_step": 100, "learning_rate": 1e-3},
             }

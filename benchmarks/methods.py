@@ -39,10 +39,8 @@ from kamerton.data.examples import ClassificationExample
 from kamerton.evaluation.checks import check_answers
 from kamerton.evaluation.settings import EvaluationSettings, ExactCheck
 from kamerton.evaluation.task import make_items, run_items, spread
-from kamerton.flows.prepare import renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import make_variant
-from kamerton.flows.variants import Ready, make_ready
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.base import Base
@@ -50,6 +48,8 @@ from kamerton.models.load import load_base
 from kamerton.store.variants import Variant
 from kamerton.training.forgetting import measure_general_loss
 from kamerton.training.measure import mean_loss
+from kamerton.variants.opening import Ready, make_ready
+from kamerton.variants.rendering import renderer_of
 
 BASE = "builtin:nano"
 NUM_TRAIN, NUM_TUNE, NUM_TEST = 1000, 200, 512

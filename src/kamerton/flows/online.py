@@ -18,7 +18,6 @@ from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.tokenized import RenderSettings, TokenizedPrompt, TrainingExample
 from kamerton.evaluation.checks import check_answers
 from kamerton.evaluation.task import Item
-from kamerton.flows.prepare import new_tokens_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.rewards import make_reward
 from kamerton.inference.engine import EmbeddedEngine
@@ -30,6 +29,7 @@ from kamerton.objectives.ppo import PpoSettings, PpoValue
 from kamerton.store.variants import Variant
 from kamerton.training.defaults import MOST_TOKENS
 from kamerton.training.rollouts import Critic, Rollouts, Visit, at_start, tokens_with_answers
+from kamerton.variants.rendering import new_tokens_of
 
 __all__ = ["examine_online", "make_rollouts", "reference_of"]
 

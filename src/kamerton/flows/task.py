@@ -23,7 +23,7 @@ from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.tokenized import TokenizedPrompt, TrainingExample
 from kamerton.data.rendering.unknown import say_unknown
 from kamerton.flows.online import examine_online, make_rollouts, reference_of
-from kamerton.flows.prepare import new_tokens_of, render_all, renderer_of
+from kamerton.flows.prepare import render_all
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.start import ensure_same_weights
 from kamerton.flows.workspace import Workspace
@@ -41,6 +41,7 @@ from kamerton.training.references import cached_references
 from kamerton.training.reward_functions import function_hashes
 from kamerton.training.rollouts import Distance
 from kamerton.training.task import Task
+from kamerton.variants.rendering import new_tokens_of, renderer_of
 
 __all__ = ["Parts", "first_ids", "make_task"]
 
@@ -95,7 +96,7 @@ def make_task(
     """
     start = parts.start
     objective = make_objective(recipe.objective)
-    renderer = renderer_of(base, recipe.render, recipe.adapter)
+    renderer = renderer_of(base, recipe.render, new_tokens_of(recipe.adapter))
     for notice in renderer.facts.notices:
         sink(Notice(notice))
 

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from kamerton.adapters.adapter import Capabilities, load_tensors
 from kamerton.adapters.adapter_files import check_tensors, metadata_of, read_tensors
+from kamerton.adapters.method import Method, MethodSettings
 from kamerton.core.errors import AdapterError
-from kamerton.core.settings import Settings
 from kamerton.models.base import Base
 from kamerton.models.blocks import decoder_blocks
 
-__all__ = ["Full", "FullSettings", "attach_full", "load_full"]
+__all__ = ["METHOD", "Full", "FullSettings", "attach_full", "load_full"]
 
 WEIGHTS_FILE = "model.safetensors"
 
@@ -33,7 +33,7 @@ _DESCRIBED = "full"
 _PART = re.compile(r"all|last-[1-9]\d*|norms-and-biases|embeddings|head")
 
 
-class FullSettings(Settings):
+class FullSettings(MethodSettings):
     """Full and partial fine-tuning: the base's own weights."""
 
     kind: Literal["full"] = "full"
@@ -267,3 +267,10 @@ def _part(base: Base, part: str) -> Iterator[nn.Parameter]:
             raise AdapterError(f"adapter.parts: {part}, but the base has {len(blocks)} blocks")
         for block in blocks[-number:]:
             yield from block.parameters()
+
+
+METHOD = Method(
+    FullSettings,
+    attach=lambda base, settings, _: attach_full(base, settings),
+    load=load_full,
+)

@@ -30,19 +30,19 @@ from kamerton.adapters.bottleneck.bottleneck import load_bottleneck
 from kamerton.adapters.bottleneck.layer import BottleneckLayer
 from kamerton.adapters.bottleneck.stack import is_stack
 from kamerton.adapters.hooked import Hooked
+from kamerton.adapters.method import Method, MethodSettings
 from kamerton.adapters.switches import Switch
 from kamerton.core.errors import AdapterError
-from kamerton.core.settings import Settings
 from kamerton.models.base import Base
 
-__all__ = ["Fusion", "FusionSettings", "attach_fusion", "load_fusion"]
+__all__ = ["METHOD", "Fusion", "FusionSettings", "attach_fusion", "load_fusion"]
 
 CONFIG_FILE = "fusion.json"
 WEIGHTS_FILE = "fusion.safetensors"
 _GATES = "gates"
 
 
-class FusionSettings(Settings):
+class FusionSettings(MethodSettings):
     """Fusion: a trained choice among frozen bottlenecks."""
 
     kind: Literal["fusion"] = "fusion"
@@ -222,3 +222,10 @@ def load_fusion(base: Base, files: Mapping[str, bytes]) -> Fusion:
     for name, parameter in parameters.items():
         parameter.copy_(parts[_GATES][name])
     return fusion
+
+
+METHOD = Method(
+    FusionSettings,
+    attach=lambda base, _, of: attach_fusion(base, of.members),
+    load=load_fusion,
+)

@@ -5,13 +5,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from kamerton.adapters.method import MethodSettings
 from kamerton.adapters.targets import Layers, ends_with
-from kamerton.core.settings import Settings
 
 __all__ = ["LoraSettings"]
 
 
-class LoraSettings(Settings):
+class LoraSettings(MethodSettings):
     """LoRA: low-rank updates of linear layers."""
 
     kind: Literal["lora"] = "lora"

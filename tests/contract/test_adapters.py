@@ -180,6 +180,14 @@ def test_a_step_lowers_the_loss(method: partial, shape: str) -> None:
         assert loss_of(made.base) < before
 
 
+def test_it_trains_the_base_only_if_it_says_so(method: partial) -> None:
+    base = base_of("llama")
+    # A trained weight of the base is called as the base calls it.
+    names = {name for name, _ in base.model.named_parameters()}
+    adapter = attach_to(base, method())
+    assert (adapter.parameters().keys() <= names) == adapter.capabilities.trains_base
+
+
 def test_the_same_seed_gives_the_same_values(method: partial) -> None:
     one, two = (dict(attached(method).adapter.parameters()) for _ in range(2))
     assert same(one, two)

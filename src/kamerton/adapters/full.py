@@ -61,7 +61,9 @@ class Full:
     first. In fewer bits than 32 that is a rounded copy, made anew when ours has changed.
     """
 
-    capabilities = Capabilities(mergeable=True, identity_at_start=True, quantised_base=False)
+    capabilities = Capabilities(
+        mergeable=True, identity_at_start=True, quantised_base=False, trains_base=True
+    )
 
     def __init__(self, base: Base, parts: Sequence[str] = _ALL) -> None:
         if base.identity.quantise != "none":

@@ -17,6 +17,16 @@ class MethodSettings(Settings):
     kind: str
     """Which method; each method's class has one literal value here, as its default."""
 
+    @property
+    def added_tokens(self) -> tuple[str, ...]:
+        """Words that the adapter adds to the tokenizer; none for most methods."""
+        return ()
+
+    @property
+    def member_names(self) -> tuple[str, ...]:
+        """Names of the variants whose adapters it is made of; none for most methods."""
+        return ()
+
 
 @dataclass(frozen=True, slots=True)
 class Ingredients:

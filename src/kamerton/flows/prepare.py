@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from kamerton.adapters.catalogue import AdapterSettings
-from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.core.errors import DataError, RenderingError
 from kamerton.core.events import Notice, Progress, Sink
 from kamerton.data.examples import (
@@ -31,7 +30,6 @@ from kamerton.training.training_examples import makers_of
 
 __all__ = [
     "make_prompt",
-    "new_tokens_of",
     "read_examples",
     "relative_to",
     "render_all",
@@ -127,18 +125,6 @@ def _candidates(train: Sequence[Example]) -> list[PossibleDemonstration]:
     return [candidate for candidate in found if candidate.content_hash not in bad]
 
 
-def new_tokens_of(adapter: AdapterSettings) -> tuple[str, ...]:
-    """Give the words that an adapter adds to the tokenizer.
-
-    Args:
-        adapter: Its settings.
-
-    Returns:
-        Often none.
-    """
-    return adapter.new_tokens if isinstance(adapter, LoraSettings) else ()
-
-
 def tokenizer_of(base: Base, adapter: AdapterSettings) -> Any:
     """Give the tokenizer that an adapter's texts are read with.
 
@@ -149,8 +135,7 @@ def tokenizer_of(base: Base, adapter: AdapterSettings) -> Any:
     Returns:
         The base's, or a copy that knows those too.
     """
-    tokens = new_tokens_of(adapter)
-    return tokenizer_with(base.tokenizer, tokens)
+    return tokenizer_with(base.tokenizer, adapter.added_tokens)
 
 
 def renderer_of(

@@ -51,6 +51,11 @@ class FusionSettings(MethodSettings):
     """Names of at least two variants of this base whose bottlenecks are fused; they stay frozen and
     are stored along."""
 
+    @property
+    def member_names(self) -> tuple[str, ...]:
+        """Names of the variants that are fused."""
+        return self.variants
+
 
 class _FusedPlace(nn.Module):
     """The bottlenecks of one place, and the gate that weighs them where there are several."""

@@ -64,6 +64,11 @@ class LoraSettings(MethodSettings):
             raise ValueError('init = "loftq" cannot be used with decompose = true')
         return self
 
+    @property
+    def added_tokens(self) -> tuple[str, ...]:
+        """Words that get a token each."""
+        return self.new_tokens
+
     def rank_at(self, path: str) -> int:
         """Give the rank of a layer.
 

@@ -16,7 +16,7 @@ from kamerton.adapters import catalogue
 from kamerton.adapters.adapter import Capabilities, load_tensors
 from kamerton.adapters.adapter_files import check_tensors, read_tensors, tensor_bytes
 from kamerton.adapters.hooked import Hooked
-from kamerton.adapters.method import Method, MethodSettings
+from kamerton.adapters.method import Method, MethodSettings, Rate
 from kamerton.core.errors import AdapterError, SettingsError
 from kamerton.core.protocols import Generation
 from kamerton.flows.recipe import Recipe
@@ -25,6 +25,7 @@ from kamerton.flows.variants import load_base_for, make_ready, probe_logits, ver
 from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
 from kamerton.store.variants import find_variant
+from kamerton.training.defaults import auto_learning_rate
 from tests.contract import test_adapters as suite
 
 FILE = "toy.safetensors"
@@ -86,7 +87,10 @@ def load_toy(base: Base, files: Mapping[str, bytes]) -> Toy:
 
 
 METHOD = Method(
-    ToySettings, attach=lambda base, settings, _: Toy(base, settings.size), load=load_toy
+    ToySettings,
+    attach=lambda base, settings, _: Toy(base, settings.size),
+    load=load_toy,
+    rate=Rate(0.05),
 )
 
 
@@ -115,7 +119,6 @@ kind = "toy"
 size = 2.0
 
 [train]
-learning_rate = 0.05
 tokens_per_step = 64
 max_steps = 4
 threads = 1
@@ -132,6 +135,7 @@ def test_from_a_recipe_to_an_answer(tmp_path: Path) -> None:
     recipe = Recipe.read(path)
     assert recipe.adapter == ToySettings(size=2.0)
     assert Recipe.parse(recipe.to_plain()) == recipe
+    assert auto_learning_rate("toy", "sft", 256, "llama") == (0.05, "for toy")
     make_variant(recipe, tmp_path, workspace, lambda event: None)
 
     variant = find_variant("first", workspace.variants)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from kamerton.adapters.adapter import Capabilities, load_tensors
 from kamerton.adapters.adapter_files import check_tensors, metadata_of, read_tensors
-from kamerton.adapters.method import Method, MethodSettings
+from kamerton.adapters.method import Method, MethodSettings, Rate
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base
 from kamerton.models.blocks import decoder_blocks
@@ -275,4 +275,6 @@ METHOD = Method(
     FullSettings,
     attach=lambda base, settings, _: attach_full(base, settings),
     load=load_full,
+    # An update of a whole weight needs less than one of its factors.
+    rate=Rate(0.1, of_lora=True),
 )

@@ -8,7 +8,7 @@ from kamerton.adapters.adapter import Adapter
 from kamerton.core.settings import Settings
 from kamerton.models.base import Base
 
-__all__ = ["Ingredients", "Method", "MethodSettings"]
+__all__ = ["Ingredients", "Method", "MethodSettings", "Rate"]
 
 
 class MethodSettings(Settings):
@@ -43,6 +43,20 @@ class Ingredients:
     members: Sequence[Mapping[str, bytes]] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """The peak learning rate that suits a method, where a recipe leaves it at "auto".
+
+    Attributes:
+        value: The rate itself, or what LoRA's is multiplied by.
+        of_lora: Whether it follows the rate of LoRA, which falls as the base's hidden size grows.
+            What stands beside the weights has no scale that follows that size.
+    """
+
+    value: float
+    of_lora: bool = False
+
+
 _S = TypeVar("_S", bound=MethodSettings)
 
 
@@ -55,11 +69,13 @@ class Method(Generic[_S]):
         attach: Puts a fresh adapter on a base. Raises AdapterError where it does not fit.
         load: Puts a stored adapter, given as its files, on a base. Raises AdapterError if the files
             are damaged or do not fit; then the base is as it was.
+        rate: Its default learning rate.
     """
 
     settings: type[_S]
     attach: Callable[[Base, _S, Ingredients], Adapter]
     load: Callable[[Base, Mapping[str, bytes]], Adapter]
+    rate: Rate = Rate(1.0, of_lora=True)
 
     @property
     def kind(self) -> str:

@@ -30,7 +30,7 @@ from kamerton.adapters.bottleneck.bottleneck import load_bottleneck
 from kamerton.adapters.bottleneck.layer import BottleneckLayer
 from kamerton.adapters.bottleneck.stack import is_stack
 from kamerton.adapters.hooked import Hooked
-from kamerton.adapters.method import Method, MethodSettings
+from kamerton.adapters.method import Method, MethodSettings, Rate
 from kamerton.adapters.switches import Switch
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base
@@ -233,4 +233,5 @@ METHOD = Method(
     FusionSettings,
     attach=lambda base, _, of: attach_fusion(base, of.members),
     load=load_fusion,
+    rate=Rate(1e-2),
 )

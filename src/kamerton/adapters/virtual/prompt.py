@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from kamerton.adapters.formats.peft_virtual import read_virtual, write_virtual
-from kamerton.adapters.method import Method, MethodSettings
+from kamerton.adapters.method import Method, MethodSettings, Rate
 from kamerton.adapters.virtual.tokens import Virtual, check_base, embeddings_of, first_tokens
 from kamerton.core.errors import AdapterError
 from kamerton.core.seeds import derive_seed
@@ -128,4 +128,5 @@ METHOD = Method(
     PromptTuningSettings,
     attach=lambda base, settings, of: attach_prompt(base, settings, of.seed, of.opening),
     load=load_prompt,
+    rate=Rate(3e-2),
 )

@@ -9,7 +9,6 @@ from kamerton.flows.recipe import Recipe
 from kamerton.models.base import Base
 from kamerton.models.new_tokens import tokenizer_with
 from kamerton.training.loop import CHECKPOINT_FILE
-from kamerton.variants.rendering import new_tokens_of
 
 __all__ = ["dated"]
 
@@ -33,7 +32,7 @@ def dated(recipe: Recipe, base: Base, folder: Path, *, fresh: bool = False) -> R
         the template writes no date.
     """
     if recipe.render.date or not writes_date(
-        tokenizer_with(base.tokenizer, new_tokens_of(recipe.adapter))
+        tokenizer_with(base.tokenizer, recipe.adapter.added_tokens)
     ):
         return recipe
     path = folder / _DATE_FILE

@@ -57,7 +57,7 @@ from kamerton.store.variants import Variant, add_metrics
 from kamerton.training.forgetting import say_forgotten
 from kamerton.variants.load import Opening, load_base_for
 from kamerton.variants.opening import prompt_of
-from kamerton.variants.rendering import new_tokens_of, renderer_of
+from kamerton.variants.rendering import renderer_of
 
 __all__ = ["Evaluated", "evaluate_variants", "evaluation_settings"]
 
@@ -274,7 +274,7 @@ def _renderer(base: Base, own: Recipe, first: Recipe, *, adapted: bool = True) -
     limit = context_of(base.model.config) or _NO_LIMIT
     same = {"max_tokens": limit, "overlong": "drop", "train_on": first.render.train_on}
     render = own.render.model_copy(update=same)
-    return renderer_of(base, render, new_tokens_of(own.adapter) if adapted else ())
+    return renderer_of(base, render, own.adapter.added_tokens if adapted else ())
 
 
 def _measured_on(

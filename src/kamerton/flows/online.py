@@ -29,7 +29,6 @@ from kamerton.objectives.ppo import PpoSettings, PpoValue
 from kamerton.store.variants import Variant
 from kamerton.training.defaults import MOST_TOKENS
 from kamerton.training.rollouts import Critic, Rollouts, Visit, at_start, tokens_with_answers
-from kamerton.variants.rendering import new_tokens_of
 
 __all__ = ["examine_online", "make_rollouts", "reference_of"]
 
@@ -181,7 +180,7 @@ def make_rollouts(
         lora = LoraSettings(
             rank=settings.value_rank,
             alpha=2.0 * settings.value_rank,
-            new_tokens=new_tokens_of(recipe.adapter),  # it reads what the policy wrote
+            new_tokens=recipe.adapter.added_tokens,  # it reads what the policy wrote
         )
         seed = derive_seed(recipe.train.seed, "critic")
         value = residents.admit(lambda: with_head(base, attach_lora(base, lora, seed), 1, seed))

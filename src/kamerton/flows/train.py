@@ -51,7 +51,7 @@ from kamerton.training.loop import CHECKPOINT_FILE, FINISHED, train
 from kamerton.training.sinks import jsonl_sink, tensorboard_sink
 from kamerton.training.task import Outcome, Task
 from kamerton.variants.load import say_other_template, say_unpacking, with_template_of
-from kamerton.variants.rendering import new_tokens_of, renderer_of
+from kamerton.variants.rendering import renderer_of
 
 __all__ = ["EVENTS_FILE", "Made", "make_variant"]
 
@@ -255,7 +255,7 @@ def _say_forgotten(recipe: Recipe, base: Base, adapter: Adapter, sink: Sink) -> 
         before = measure_general_loss(base, renderer_of(base, recipe.render))
     sink(Progress(task, 1, 2))
     after = measure_general_loss(
-        base, renderer_of(base, recipe.render, new_tokens_of(recipe.adapter))
+        base, renderer_of(base, recipe.render, recipe.adapter.added_tokens)
     )
     sink(Progress(task, 2, 2))
     say_forgotten(recipe.name, before, after, sink)

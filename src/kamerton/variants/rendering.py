@@ -2,26 +2,12 @@
 
 from collections.abc import Sequence
 
-from kamerton.adapters.catalogue import AdapterSettings
-from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.data.rendering.renderer import Renderer, RenderSettings, make_renderer
 from kamerton.models.base import Base
 from kamerton.models.context import context_of
 from kamerton.models.new_tokens import rows_with, tokenizer_with
 
-__all__ = ["new_tokens_of", "renderer_of"]
-
-
-def new_tokens_of(adapter: AdapterSettings) -> tuple[str, ...]:
-    """Give the words that an adapter adds to the tokenizer.
-
-    Args:
-        adapter: Its settings.
-
-    Returns:
-        Often none.
-    """
-    return adapter.new_tokens if isinstance(adapter, LoraSettings) else ()
+__all__ = ["renderer_of"]
 
 
 def renderer_of(base: Base, settings: RenderSettings, new_tokens: Sequence[str] = ()) -> Renderer:

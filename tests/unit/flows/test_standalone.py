@@ -17,7 +17,7 @@ from kamerton.models.load import find_base
 from kamerton.store.variants import Variant
 from kamerton.variants.export import export_variant
 from kamerton.variants.load import load_base_for
-from kamerton.variants.rendering import new_tokens_of, renderer_of
+from kamerton.variants.rendering import renderer_of
 from tests.e2e.project import make_project
 
 
@@ -101,5 +101,5 @@ def test_its_template_writes_the_prompt_that_training_read(tmp_path: Path) -> No
 def prompt_of(variant: Variant, chat: list[dict[str, str]]) -> list[int]:
     recipe = recipe_of(variant)
     return renderer_of(
-        load_base_for(variant), recipe.render, new_tokens_of(recipe.adapter)
+        load_base_for(variant), recipe.render, recipe.adapter.added_tokens
     ).prompt_ids(chat)

@@ -30,19 +30,19 @@ from kamerton.adapters.bottleneck.bottleneck import load_bottleneck
 from kamerton.adapters.bottleneck.layer import BottleneckLayer
 from kamerton.adapters.bottleneck.stack import is_stack
 from kamerton.adapters.hooked import Hooked
+from kamerton.adapters.method import Method, MethodSettings, Rate
 from kamerton.adapters.switches import Switch
 from kamerton.core.errors import AdapterError
-from kamerton.core.settings import Settings
 from kamerton.models.base import Base
 
-__all__ = ["Fusion", "FusionSettings", "attach_fusion", "load_fusion"]
+__all__ = ["METHOD", "Fusion", "FusionSettings", "attach_fusion", "load_fusion"]
 
 CONFIG_FILE = "fusion.json"
 WEIGHTS_FILE = "fusion.safetensors"
 _GATES = "gates"
 
 
-class FusionSettings(Settings):
+class FusionSettings(MethodSettings):
     """Fusion: a trained choice among frozen bottlenecks."""
 
     kind: Literal["fusion"] = "fusion"
@@ -50,6 +50,11 @@ class FusionSettings(Settings):
     variants: tuple[str, ...] = Field(default=(), max_length=64)
     """Names of at least two variants of this base whose bottlenecks are fused; they stay frozen and
     are stored along."""
+
+    @property
+    def member_names(self) -> tuple[str, ...]:
+        """Names of the variants that are fused."""
+        return self.variants
 
 
 class _FusedPlace(nn.Module):
@@ -222,3 +227,11 @@ def load_fusion(base: Base, files: Mapping[str, bytes]) -> Fusion:
     for name, parameter in parameters.items():
         parameter.copy_(parts[_GATES][name])
     return fusion
+
+
+METHOD = Method(
+    FusionSettings,
+    attach=lambda base, _, of: attach_fusion(base, of.members),
+    load=load_fusion,
+    rate=Rate(1e-2),
+)

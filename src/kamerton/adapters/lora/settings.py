@@ -5,13 +5,13 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from kamerton.adapters.method import MethodSettings
 from kamerton.adapters.targets import Layers, ends_with
-from kamerton.core.settings import Settings
 
 __all__ = ["LoraSettings"]
 
 
-class LoraSettings(Settings):
+class LoraSettings(MethodSettings):
     """LoRA: low-rank updates of linear layers."""
 
     renamed_keys: ClassVar[Mapping[str, str]] = {
@@ -68,6 +68,11 @@ class LoraSettings(Settings):
         if self.init == "loftq" and self.dora:
             raise ValueError('init = "loftq" cannot be used with dora = true')
         return self
+
+    @property
+    def added_tokens(self) -> tuple[str, ...]:
+        """Words that get a token each."""
+        return self.new_tokens
 
     def rank_at(self, path: str) -> int:
         """Give the rank of a layer.

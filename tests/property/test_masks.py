@@ -101,7 +101,7 @@ def test_answers_apart_from_their_prompt_follow_the_definition(
     v = torch.randn(1, 2, before + tokens, 8, dtype=torch.float64)
     if with_prefix:
         layer = k[0, :, :before], v[0, :, :before]
-        layout = replace(layout, prefix=Prefix((layer,)), memo={})
+        layout = replace(layout, prefixes={-1: Prefix((layer,))}, memo={})
     s_aux = torch.randn(4, dtype=torch.float64) if sinks else None
     module = torch.nn.Module()
     module.layer_idx = 0

@@ -145,6 +145,22 @@ class Base:
         bias = getattr(layer, "bias", None)
         return Head(layer.weight, bias, form.scale, form.softcap, update, rows)
 
+    def heads_of(self, adapters: Sequence[int]) -> list[tuple[Head, list[int]]]:
+        """Choose the heads for positions of several adapters.
+
+        Args:
+            adapters: The adapter of each position, as segments name it.
+
+        Returns:
+            Heads, each with the indices of its positions; those of adapters that leave the head as
+            it is are together.
+        """
+        groups: dict[int, list[int]] = {}
+        for index, adapter in enumerate(adapters):
+            own = adapter >= 0 and self.segment_adapters[adapter].head is not None
+            groups.setdefault(adapter if own else -1, []).append(index)
+        return [(self.head_of(adapter), places) for adapter, places in groups.items()]
+
     @property
     def num_layers(self) -> int:
         """Number of decoder blocks."""

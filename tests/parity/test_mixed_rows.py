@@ -18,6 +18,7 @@ from kamerton.adapters.virtual.prefix import PrefixSettings
 from kamerton.adapters.virtual.prompt import PromptTuningSettings
 from kamerton.models.attention.layout import Layout, Segment
 from kamerton.models.base import Base
+from kamerton.training.memory import recompute_blocks
 from tests.shapes import VOCABULARY, tiny_base
 
 SHAPES = ("llama", "qwen3", "gemma3", "gpt2")
@@ -127,3 +128,85 @@ def test_each_segment_gets_what_its_adapter_gives_alone(shape: str) -> None:
                 plain.hidden(torch.tensor(text), Layout.of_lengths([len(text)]))
             )
             assert not torch.allclose(found, other, atol=1e-2)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", SHAPES)
+def test_cached_steps_write_what_each_adapter_writes_alone(shape: str) -> None:
+    base = tiny_base(shape)
+    _, numbers = add_all(base, shape, KINDS)
+    rows = texts(ORDER, LENGTHS)
+    adapters = [numbers[kind] for kind in ORDER]
+    cache = base.new_cache(len(rows), adapters)
+    past = [base.num_virtual_of(adapter) for adapter in adapters]
+    steps: list[list[Tensor]] = [[] for _ in rows]
+    asked = rows
+    # Slots stand in another order in every step, as when requests come and go.
+    for order in (range(16), range(15, -1, -1), (3, 1, 2, 0, *range(4, 16))):
+        ids, segments = [], []
+        for slot in order:
+            new = asked[slot]
+            stop, adapter = len(ids) + len(new), adapters[slot]
+            segments.append(Segment(len(ids), stop, -1, slot, past[slot], adapter))
+            ids += new
+            past[slot] += len(new)
+        layout = Layout(tuple(segments), cache)
+        found = logits_by_segment(base, torch.tensor(ids), layout)
+        for slot, logits in zip(order, found, strict=True):
+            steps[slot].append(logits)
+        asked = [[int(logits[-1][-1].argmax())] for logits in steps]
+    for kind, text, logits in zip(ORDER, rows, steps, strict=True):
+        written = [int(one[-1].argmax()) for one in logits]
+        assert_close(torch.cat(logits), alone(shape, kind, text + written[:-1]))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", SHAPES)
+def test_families_share_their_beginning_under_their_own_adapter(shape: str) -> None:
+    base = tiny_base(shape)
+    kinds = ("lora", "prefix", "base", "beside", "prompt")
+    _, numbers = add_all(base, shape, ("prompt", "beside", "prefix", "lora"))
+    root, answers = ids_of(10, 50), [ids_of(length, 60 + length) for length in (3, 9, 3, 4, 5)]
+    ids: list[int] = []
+    segments: list[Segment] = []
+    for kind in kinds:
+        first = len(segments)
+        for parent, text in ((-1, root), *((first, answer) for answer in answers)):
+            stop = len(ids) + len(text)
+            segments.append(Segment(len(ids), stop, parent, adapter=numbers[kind]))
+            ids += text
+    found = logits_by_segment(base, torch.tensor(ids), Layout(tuple(segments)))
+    for index, kind in enumerate(kinds):
+        for number, answer in enumerate(answers, start=6 * index + 1):
+            assert_close(found[number], alone(shape, kind, root + answer)[len(root) :])
+
+
+@pytest.mark.parametrize("recomputed", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_each_adapter_learns_from_its_own_segments(shape: str, recomputed: bool) -> None:
+    kinds = ("lora", "after", "prefix", "dora", "prompt", "ia3")
+    order = ("prefix", "lora", "base", "after", "dora", "prompt", "lora", "ia3", "prefix")
+    rows = texts(order, (9, 6, 8, 5, 11, 7, 10, 4, 12))
+    base = tiny_base(shape)
+    adapters, numbers = add_all(base, shape, kinds)
+    if recomputed:
+        recompute_blocks(base, base.num_layers)
+    ids, layout = packed(rows, [numbers[kind] for kind in order])
+    parameters = {kind: adapters[numbers[kind]].parameters() for kind in kinds}
+    everything = [p for named in parameters.values() for p in named.values()]
+    hidden = base.hidden(ids, layout)
+    probe = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(1))
+    grads = iter(torch.autograd.grad((hidden * probe).sum(), everything))
+    for kind in kinds:
+        single = tiny_base(shape)
+        adapter = attach_alone(single, shape, kind)
+        assert adapter is not None
+        total = torch.zeros(())
+        for text, own, segment in zip(rows, order, layout.segments, strict=True):
+            if own == kind:
+                states = single.hidden(torch.tensor(text), Layout.of_lengths([len(text)]))
+                total = total + (states * probe[segment.start : segment.stop]).sum()
+        wanted = torch.autograd.grad(total, list(adapter.parameters().values()))
+        for right in wanted:
+            scale = right.abs().max().clamp(min=1e-6)
+            torch.testing.assert_close(next(grads) / scale, right / scale, rtol=0, atol=1e-4)

@@ -20,12 +20,14 @@ from kamerton.adapters.lora.layer import LoraLayer, LoraLinear
 from kamerton.adapters.lora.loftq import check_quantised, rounding_parts
 from kamerton.adapters.lora.pissa import principal, stretch
 from kamerton.adapters.lora.settings import LoraSettings
+from kamerton.adapters.parts import Parts
 from kamerton.adapters.switches import switched_off
 from kamerton.adapters.targets import check_patterns, target_paths, token_paths
 from kamerton.adapters.token_rows import TokenRows, attach_rows
 from kamerton.core.errors import AdapterError
 from kamerton.core.seeds import derive_seed
 from kamerton.models.base import Base
+from kamerton.models.heads import UpdatedHead
 from kamerton.models.linear import dense, frozen_weight, is_linear, is_transposed, linear_size
 
 __all__ = ["Lora", "LoraSettings", "attach_lora", "wrap_layers"]
@@ -185,10 +187,7 @@ class Lora:
             Nothing.
         """
         model = self._base.model
-        for path, layer in self.layers.items():
-            model.set_submodule(path, layer.layer)
-        if self.rows is not None:
-            self.rows.take_off(model)
+        self._put_back()
         try:
             yield
         finally:
@@ -200,12 +199,29 @@ class Lora:
     def detach(self) -> None:
         """Put the frozen layers back; a merged adapter is unmerged first."""
         self.unmerge()
+        self._put_back()
+        self.layers, self.rows = {}, None
+
+    def release(self) -> Parts:
+        """Put the frozen layers back and give the updates away.
+
+        Returns:
+            Updates of linear layers, and what stands for the embedding and the head.
+        """
+        self._put_back()
+        head_path = token_paths(self._base)[1]
+        linears = {p: layer for p, layer in self.layers.items() if isinstance(layer, LoraLinear)}
+        head: UpdatedHead | None = linears.pop(head_path, None)
+        ends = [layer for layer in self.layers.values() if isinstance(layer, LoraEmbedding)]
+        if self.rows is not None:
+            return Parts(linears, embedding=self.rows, head=self.rows.head)
+        return Parts(linears, embedding=ends[0] if ends else None, head=head)
+
+    def _put_back(self) -> None:
         for path, layer in self.layers.items():
             self._base.model.set_submodule(path, layer.layer)
-        self.layers = {}
         if self.rows is not None:
             self.rows.take_off(self._base.model)
-            self.rows = None
 
     @torch.no_grad()
     def merge(self) -> None:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from kamerton.core.events import Notice, Sink
 from kamerton.data.rendering.tokenized import TrainingExample
+from kamerton.models.rows.row import Row, make_row
 from kamerton.training.memory import blocks_to_recompute, free_bytes, saved_bytes_per_token
 from kamerton.training.optimiser import optimiser_bytes
-from kamerton.training.rows import Row, make_row
 from kamerton.training.selfcheck import check_reference, settle_rows
 from kamerton.training.task import Task
 

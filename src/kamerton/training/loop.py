@@ -35,6 +35,7 @@ from kamerton.data.rendering.tokenized import TrainingExample, num_tokens
 from kamerton.models.blocks import compile_blocks
 from kamerton.models.dtype import dtype_name
 from kamerton.models.first_check import OWN_PARTS, use_own_parts
+from kamerton.models.rows.row import num_labelled
 from kamerton.objectives.objective import Experience, Objective
 from kamerton.training.best import BestWeights
 from kamerton.training.checkpoint import (
@@ -59,7 +60,6 @@ from kamerton.training.forecast import Pace, is_known, peak_bytes, seconds_left
 from kamerton.training.memory import is_out_of_memory, recompute_blocks
 from kamerton.training.optimiser import make_optimiser
 from kamerton.training.plan import epoch_ends, learning_rate_at, plan_run
-from kamerton.training.rows import num_labelled
 from kamerton.training.scoring import References, add_gradient
 from kamerton.training.selfcheck import answers_at_odds
 from kamerton.training.stopping import StopRequested, stoppable

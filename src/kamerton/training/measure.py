@@ -6,8 +6,8 @@ import torch
 
 from kamerton.data.rendering.tokenized import TrainingExample
 from kamerton.models.base import Base
-from kamerton.training.rows import make_rows, num_labelled
-from kamerton.training.scoring import logprobs_of
+from kamerton.models.rows.reading import logprobs_of
+from kamerton.models.rows.row import make_rows, num_labelled
 
 __all__ = ["mean_loss"]
 

@@ -16,7 +16,7 @@ from kamerton.flows.export import export_variant
 from kamerton.flows.train import Made
 from kamerton.flows.variants import load_base_for, make_ready
 from kamerton.inference.reward_engine import RewardEngine
-from kamerton.training.rows import make_row
+from kamerton.models.rows.row import make_row
 from kamerton.training.scoring import read
 from tests.unit.flows.test_preferences import Project, pair_rows
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kamerton.training.plan import learning_rate_at, pack, plan_epoch, plan_run
+from kamerton.training.plan import learning_rate_at, plan_epoch, plan_run
 from kamerton.training.settings import TrainSettings
 
 lengths_of = st.lists(st.integers(1, 50), min_size=1, max_size=80)
@@ -17,18 +17,6 @@ def test_an_epoch_has_every_example_once_within_the_budget(lengths, budget, epoc
     assert sorted(index for step in steps for index in step) == list(range(len(lengths)))
     for step in steps:
         assert len(step) == 1 or sum(lengths[index] for index in step) <= budget
-
-
-@given(lengths_of, st.integers(1, 120))
-def test_packing_loses_nothing_and_orders_by_length(lengths, limit) -> None:
-    rows = pack(lengths, limit)
-    assert sorted(index for row in rows for index in row) == list(range(len(lengths)))
-    for row in rows:
-        assert len(row) == 1 or sum(lengths[index] for index in row) <= limit
-        assert [lengths[i] for i in row] == sorted((lengths[i] for i in row), reverse=True)
-    # Best fit leaves at most one row less than half full (of those that are no single long one).
-    loads = [sum(lengths[i] for i in row) for row in rows]
-    assert sum(load <= limit / 2 for load in loads) <= 1
 
 
 def test_epochs_differ_and_seeds_decide() -> None:

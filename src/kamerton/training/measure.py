@@ -6,6 +6,7 @@ import torch
 
 from kamerton.data.rendering.tokenized import TrainingExample
 from kamerton.models.base import Base
+from kamerton.models.rows.packing import TOKENS_PER_ROW
 from kamerton.models.rows.reading import logprobs_of
 from kamerton.models.rows.row import make_rows, num_labelled
 
@@ -13,7 +14,9 @@ __all__ = ["mean_loss"]
 
 
 @torch.no_grad()
-def mean_loss(base: Base, examples: Sequence[TrainingExample], tokens_per_row: int = 4096) -> float:
+def mean_loss(
+    base: Base, examples: Sequence[TrainingExample], tokens_per_row: int = TOKENS_PER_ROW
+) -> float:
     """Compute a loss with whatever adapter is attached.
 
     Args:

@@ -11,6 +11,7 @@ from kamerton.data.rendering.tokenized import TokenizedPair, TrainingExample
 from kamerton.inference.answer_rows import answer_logprobs
 from kamerton.models.base import Base
 from kamerton.models.heads import token_logprobs
+from kamerton.models.rows.packing import TOKENS_PER_ROW
 from kamerton.models.rows.reading import by_example, logprobs_of, scores_at_ends
 from kamerton.models.rows.row import Row, make_rows, num_labelled
 from kamerton.objectives.objective import Context, Experience, Loss, LossInputs, Objective, Reads
@@ -29,8 +30,6 @@ __all__ = [
 References = Sequence[Sequence[float]]
 """By example, the log-probability of each of its answers under the reference, summed over its
 tokens."""
-
-_TOKENS_PER_ROW = 4096
 
 
 def read(base: Base, row: Row, reads: Reads) -> Tensor:
@@ -185,7 +184,7 @@ def measure(
     base: Base,
     examples: Sequence[TrainingExample],
     references: References | None = None,
-    tokens_per_row: int = _TOKENS_PER_ROW,
+    tokens_per_row: int = TOKENS_PER_ROW,
 ) -> tuple[float, dict[str, float]]:
     """Compute an objective on examples that are not learned from.
 
@@ -217,7 +216,7 @@ def tokens_of(
     base: Base,
     examples: Sequence[TrainingExample],
     reads: Reads = "logprobs",
-    tokens_per_row: int = _TOKENS_PER_ROW,
+    tokens_per_row: int = TOKENS_PER_ROW,
 ) -> list[Tensor]:
     """Read every labelled token of examples, without a gradient.
 
@@ -237,7 +236,7 @@ def tokens_of(
 
 @torch.no_grad()
 def reference_sums(
-    base: Base, examples: Sequence[TrainingExample], tokens_per_row: int = _TOKENS_PER_ROW
+    base: Base, examples: Sequence[TrainingExample], tokens_per_row: int = TOKENS_PER_ROW
 ) -> list[tuple[float, ...]]:
     """Compute what a reference says, with whatever adapter is attached.
 

@@ -7,7 +7,7 @@ from random import Random
 from kamerton.core.seeds import derive_seed
 from kamerton.training.settings import TrainSettings
 
-__all__ = ["epoch_ends", "learning_rate_at", "plan_epoch", "plan_run"]
+__all__ = ["epoch_ends", "learning_rate_at", "measured_after", "plan_epoch", "plan_run"]
 
 
 def plan_run(lengths: Sequence[int], settings: TrainSettings) -> list[list[int]]:
@@ -71,6 +71,24 @@ def epoch_ends(lengths: Sequence[int], settings: TrainSettings, num_steps: int) 
             break
         ends.append(end)
     return ends
+
+
+def measured_after(lengths: Sequence[int], settings: TrainSettings, num_steps: int) -> set[int]:
+    """Tell after which steps the holdout is measured: every so many, or the ends of epochs.
+
+    Args:
+        lengths: Tokens of each example.
+        settings: As for `plan_run`, and how often.
+        num_steps: Steps of the run.
+
+    Returns:
+        Numbers of steps done; the last is always among them.
+    """
+    if every := settings.evaluate_every:
+        chosen = set(range(every, num_steps, every))
+    else:
+        chosen = set(epoch_ends(lengths, settings, num_steps))
+    return {*chosen, num_steps}
 
 
 def learning_rate_at(step: int, num_steps: int, settings: TrainSettings) -> float:

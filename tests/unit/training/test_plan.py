@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kamerton.training.plan import learning_rate_at, plan_epoch, plan_run
+from kamerton.training.plan import learning_rate_at, measured_after, plan_epoch, plan_run
 from kamerton.training.settings import TrainSettings
 
 lengths_of = st.lists(st.integers(1, 50), min_size=1, max_size=80)
@@ -37,3 +37,11 @@ def test_schedules(schedule) -> None:
     assert rates[:10] == sorted(rates[:10])
     assert rates[10] == 1
     assert rates[99] == (1 if schedule == "constant" else pytest.approx(0, abs=0.02))
+
+
+def test_the_holdout_is_measured_at_ends_of_epochs_or_every_so_many_steps() -> None:
+    lengths, settings = [1] * 40, TrainSettings(epochs=3, tokens_per_step=8)
+    assert measured_after(lengths, settings, 15) == {5, 10, 15}
+    assert measured_after(lengths, settings, 12) == {5, 10, 12}
+    often = settings.model_copy(update={"evaluate_every": 4})
+    assert measured_after(lengths, often, 15) == {4, 8, 12, 15}

@@ -49,7 +49,7 @@ from kamerton.models.base import Base
 from kamerton.models.load import load_base
 from kamerton.store.variants import Variant
 from kamerton.training.forgetting import measure_general_loss
-from kamerton.training.measure import mean_loss
+from kamerton.training.scoring import mean_loss
 
 BASE = "builtin:nano"
 NUM_TRAIN, NUM_TUNE, NUM_TEST = 1000, 200, 512

@@ -24,7 +24,7 @@ from kamerton.models.rows.row import num_labelled
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.variants import Variant
 from kamerton.training.forgetting import measure_general_loss
-from kamerton.training.measure import mean_loss
+from kamerton.training.scoring import mean_loss
 
 __all__ = ["Asked", "Candidate", "Measurable", "render_questions", "with_examples_that_fit"]
 

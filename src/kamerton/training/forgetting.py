@@ -9,7 +9,7 @@ from kamerton.data.examples import SourceLocation, TextExample
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.models.base import Base
 from kamerton.models.rows.packing import TOKENS_PER_ROW
-from kamerton.training.measure import mean_loss
+from kamerton.training.scoring import mean_loss
 
 __all__ = ["measure_general_loss", "say_forgotten"]
 

@@ -19,6 +19,7 @@ from kamerton.objectives.objective import Context, Experience, Loss, LossInputs,
 __all__ = [
     "References",
     "add_gradient",
+    "mean_loss",
     "measure",
     "num_units",
     "read",
@@ -209,6 +210,26 @@ def measure(
         scored = scored_of(found, row, examples, references, reads=objective.reads)
         total.add(objective.loss(scored, units))
     return total.value, total.parts
+
+
+@torch.no_grad()
+def mean_loss(
+    base: Base, examples: Sequence[TrainingExample], tokens_per_row: int = TOKENS_PER_ROW
+) -> float:
+    """Compute the loss of texts with whatever adapter is attached.
+
+    Args:
+        base: The base.
+        examples: At least one.
+        tokens_per_row: Tokens computed at once.
+
+    Returns:
+        Mean over labelled tokens of the negative natural-log probability.
+    """
+    total = 0.0
+    for row in make_rows(examples, tokens_per_row, base.device):
+        total -= float(logprobs_of(base, row).sum())
+    return total / num_labelled(examples)
 
 
 @torch.no_grad()

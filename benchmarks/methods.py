@@ -47,7 +47,7 @@ from kamerton.models.base import Base
 from kamerton.models.load import load_base
 from kamerton.store.variants import Variant
 from kamerton.training.forgetting import measure_general_loss
-from kamerton.training.measure import mean_loss
+from kamerton.training.scoring import mean_loss
 from kamerton.variants.opening import Ready, make_ready
 from kamerton.variants.rendering import renderer_of
 

@@ -123,7 +123,8 @@ def make_task(
     if objective.needs_reference:
         ask = partial(
             cached_references, base, adapter, start=start.manifest.content_hash if start else "",
-            new_tokens=recipe.adapter.added_tokens, folder=workspace.references, sink=sink,
+            new_tokens=recipe.adapter.added_tokens,
+            tokens_per_row=recipe.train.tokens_per_row, folder=workspace.references, sink=sink,
         )  # fmt: skip
         references = (ask(train_rows), ask(held_rows))
     # Without a reference that holds it, a model may still leave the variant that it began as.
@@ -189,8 +190,8 @@ def _distance(recipe: Recipe, base: Base, adapter: Adapter, renderer: Renderer) 
     if recipe.start and adapter.capabilities.trains_base:
         # The reference would be a second copy of the weights.
         return None
-    engine, reference = EmbeddedEngine(base, renderer), reference_of(recipe, adapter)
-    return Distance(base, engine, reference, recipe.evaluate.max_tokens)
+    engine = EmbeddedEngine(base, renderer, tokens_per_row=recipe.train.tokens_per_row)
+    return Distance(base, engine, reference_of(recipe, adapter), recipe.evaluate.max_tokens)
 
 
 def _judging(base: Base, adapter: Adapter, num_scores: int, seed: int) -> WithScoreHead:

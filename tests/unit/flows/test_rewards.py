@@ -14,7 +14,7 @@ from kamerton.flows.combine import combine_variants
 from kamerton.flows.evaluate import evaluate_variants
 from kamerton.flows.train import Made
 from kamerton.inference.reward_engine import RewardEngine
-from kamerton.training.rows import make_row
+from kamerton.models.rows.row import make_row
 from kamerton.training.scoring import read
 from kamerton.variants.export import export_variant
 from kamerton.variants.load import load_base_for

@@ -121,7 +121,7 @@ def _noisy() -> dict[str, Method]:
         objectives: dict[str, dict[str, Any]] = {"DPO": {"kind": "dpo"}}
         if share:
             objectives["robust DPO"] = {
-                "kind": "dpo", "form": "robust", "label_smoothing": share / 100,
+                "kind": "dpo", "loss_type": "robust", "label_smoothing": share / 100,
             }  # fmt: skip
         objectives["Dr. DPO"] = {"kind": "dpo", "robustness": "dr-dpo"}
         objectives["DRPO"] = _online("drpo", judge)

@@ -97,7 +97,7 @@ def test_a_variant_goes_on_from_another_and_is_held_near_it(project: Project, de
     kept = list(project.workspace.references.iterdir())
     assert len(kept) == 2
     # Another objective over the same pairs asks the same reference.
-    project.make("hinged", "pairs", {"kind": "dpo", "form": "hinge"}, start="desk")
+    project.make("hinged", "pairs", {"kind": "dpo", "loss_type": "hinge"}, start="desk")
     assert len([e for e in project.of(Notice) if "computed before" in e.message]) == 2
     assert sorted(project.workspace.references.iterdir()) == sorted(kept)
 
@@ -327,11 +327,14 @@ def test_mistakes(project, desk, data, objective, sections, error, said) -> None
 
 def test_impossible_forms_are_refused() -> None:
     for objective, said in (
-        ({"form": "robust"}, "needs label_smoothing"),
-        ({"form": "ipo", "label_smoothing": 0.1}, "has no label_smoothing"),
+        ({"loss_type": "robust"}, "needs label_smoothing"),
+        ({"loss_type": "ipo", "label_smoothing": 0.1}, "has no label_smoothing"),
         ({"temperature": 5}, 'temperature belongs to robustness = "dr-dpo"'),
         ({"kind": "reward", "dimensions": 4}, 'model = "bradley-terry" has no dimensions'),
-        ({"kind": "reward", "model": "general", "centre": 3}, 'model = "general" has no centre'),
+        (
+            {"kind": "reward", "model": "general", "center_rewards": 3},
+            'model = "general" has no center_rewards',
+        ),
     ):
         recipe = {"name": "x", "data": {"train": "x"}, "objective": {"kind": "dpo", **objective}}
         with pytest.raises(SettingsError, match=said):

@@ -55,7 +55,15 @@ RENAMED = (
             "updates": "num_iterations",
         },
     ),
+    ("objective.", "dpo", {"form": "loss_type", "nll": "nll_weight"}),
     ("objective.", "grpo", {"scale": "scale_rewards"}),
+    (
+        "objective.",
+        "kto",
+        {"bad_weight": "undesirable_weight", "good_weight": "desirable_weight"},
+    ),
+    ("objective.", "reward", {"centre": "center_rewards"}),
+    ("objective.", "simpo", {"nll": "nll_weight"}),
     (
         "train.",
         "",

@@ -167,7 +167,7 @@ def recipe_of(task: str, method: str, rate: float, seed: int, tried: bool, folde
         {
             "name": re.sub(r"\W+", "-", f"{method} {what}").lower(),
             "base": {"id": BASE, "dtype": "float32"},
-            "start": made.start,
+            "start_from": made.start,
             "data": {"train": str(folder / data["train"]), **held},
             "objective": dict(made.objective),
             "train": {

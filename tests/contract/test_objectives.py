@@ -35,15 +35,15 @@ def settings_of(kind: type[Settings], **given: Any) -> Any:
 
 
 FORMS: tuple[Settings, ...] = (
-    DpoSettings(form="hinge", beta=0.5),
-    DpoSettings(form="ipo"),
-    DpoSettings(form="robust", label_smoothing=0.2),
-    DpoSettings(form="length-normalised", beta=2.0, label_smoothing=0.1),
-    DpoSettings(nll=0.5),
+    DpoSettings(loss_type="hinge", beta=0.5),
+    DpoSettings(loss_type="ipo"),
+    DpoSettings(loss_type="robust", label_smoothing=0.2),
+    DpoSettings(loss_type="length-normalised", beta=2.0, label_smoothing=0.1),
+    DpoSettings(nll_weight=0.5),
     DpoSettings(robustness="dr-dpo", temperature=0.7),
     DpoSettings(robustness="kldpo", temperature=0.7),
     OrpoSettings(nll_over="everything"),
-    RewardSettings(margin=0.5, centre=0.0),
+    RewardSettings(margin=0.5, center_rewards=0.0),
     RewardSettings(model="general"),
     settings_of(GrpoSettings, beta=0.0, scale_rewards=False),
 )

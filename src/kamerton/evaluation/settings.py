@@ -1,7 +1,8 @@
 """What is measured: checks over answers, and how certain the numbers have to be."""
 
 import re
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -184,6 +185,8 @@ Check = Annotated[
 class EvaluationSettings(Settings):
     """How variants are compared."""
 
+    renamed_keys: ClassVar[Mapping[str, str]] = {"level": "confidence_level"}
+
     checks: tuple[Check, ...] = ()
     """What is checked in generated answers, each a metric of its own; none means "exact", and
     "tool_calls" with its metrics where right answers call functions."""
@@ -191,7 +194,7 @@ class EvaluationSettings(Settings):
     """Longest answer that is generated, in tokens."""
     shots: int = Field(default=4, ge=0)
     """Worked examples in the few-shot baseline; 0 leaves that baseline out."""
-    level: float = Field(default=0.95, gt=0.5, lt=1)
+    confidence_level: float = Field(default=0.95, gt=0.5, lt=1)
     """Coverage of the intervals, such as 0.95; also 1 minus the significance level."""
     resamples: int = Field(default=10_000, ge=100, le=1_000_000)
     """Bootstrap resamples and sign flips. More is slower and steadier."""

@@ -135,7 +135,7 @@ def reference_of(recipe: Recipe, adapter: Adapter) -> Visit:
     Returns:
         Has the reference on the base for a while.
     """
-    return at_start(adapter) if recipe.start else adapter.disabled
+    return at_start(adapter) if recipe.start_from else adapter.disabled
 
 
 def make_rollouts(

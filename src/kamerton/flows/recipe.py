@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -49,6 +49,8 @@ class PromptSettings(Settings):
 class Recipe(Settings):
     """Everything a variant is made from."""
 
+    renamed_keys: ClassVar[Mapping[str, str]] = {"start": "start_from"}
+
     name: str
     """Name of the variant: letters, digits, "-", "_" and ".", at most 100."""
     purpose: str = ""
@@ -65,7 +67,7 @@ class Recipe(Settings):
     """The small trained part."""
     objective: ObjectiveSettings = Field(default=SftSettings(), discriminator="kind")
     """What training minimises."""
-    start: str = ""
+    start_from: str = ""
     """Name of a trained variant to go on from; its adapter, and its prompt unless the recipe has
     one, are taken over. For preferences it is also the reference. Empty begins anew."""
     train: TrainSettings = TrainSettings()

@@ -187,7 +187,7 @@ def _attached(recipe: Recipe, base: Base, parts: Parts, first: TrainingExample) 
 
 def _distance(recipe: Recipe, base: Base, adapter: Adapter, renderer: Renderer) -> Distance | None:
     """What says how far the model goes from its reference."""
-    if recipe.start and adapter.capabilities.trains_base:
+    if recipe.start_from and adapter.capabilities.trains_base:
         # The reference would be a second copy of the weights.
         return None
     engine = EmbeddedEngine(base, renderer, tokens_per_row=recipe.train.tokens_per_row)
@@ -254,7 +254,7 @@ def _identity(
         "dtype": str(base.dtype),
     }
     parents = [*([parts.start] if parts.start else []), *parts.members]
-    made_of["start"] = ", ".join(parent.manifest.content_hash for parent in parents)
+    made_of["start_from"] = ", ".join(parent.manifest.content_hash for parent in parents)
     if isinstance(recipe.objective, OnlineSettings):
         judges = {judge.name: judge.manifest.content_hash[:12] for judge in parts.judges}
         made_of["rewards"] = judges | function_hashes(recipe.objective, parts.folder)

@@ -50,7 +50,7 @@ def test_two_variants_become_one(project: Project) -> None:
     talk = Conversation.open(["fused"], project.workspace, Generation(max_tokens=3))
     assert talk.ask("Which colour has box 6?")["fused"]
     # Its own files are all it needs.
-    again = project.make("on", '{ kind = "fusion", variants = ["one", "two"] }', "start=fused")
+    again = project.make("on", '{ kind = "fusion", variants = ["one", "two"] }', "start_from=fused")
     assert again.manifest.parents == [manifest.content_hash]
 
 

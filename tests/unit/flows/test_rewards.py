@@ -92,19 +92,19 @@ def test_it_cannot_be_used_where_answers_are_wanted(
     with pytest.raises(VariantError, match="it cannot be combined"):
         combine_variants([judge.variant, other.variant], "both", project.workspace, None)  # type: ignore[arg-type]
     with pytest.raises(VariantError, match="it cannot be gone on from"):
-        project.make("desk-2", "chats", {"kind": "sft"}, start="judge")
+        project.make("desk-2", "chats", {"kind": "sft"}, start_from="judge")
 
 
 def test_it_goes_on_from_itself_and_from_what_was_fine_tuned(project: Project, judge: Made) -> None:
     project.make("speaker", "chats", {"kind": "sft"}, train={"max_steps": 3})
     few = {"max_steps": 3, "learning_rate": 1e-3, "tokens_per_step": 400}
-    project.make("judge-of-speaker", "pairs", {"kind": "reward"}, start="speaker", train=few)
+    project.make("judge-of-speaker", "pairs", {"kind": "reward"}, start_from="speaker", train=few)
     assert project.of(StepDone)[0].loss == pytest.approx(0.6931, abs=1e-4)
-    project.make("judge-on", "pairs", {"kind": "reward"}, start="judge", train=few)
+    project.make("judge-on", "pairs", {"kind": "reward"}, start_from="judge", train=few)
     assert project.of(StepDone)[0].loss < 0.5
     with pytest.raises(SettingsError, match="gives 1 numbers an answer, the recipe wants 8"):
         general = {"kind": "reward", "model": "general"}
-        project.make("judge-general", "pairs", general, start="judge")
+        project.make("judge-general", "pairs", general, start_from="judge")
 
 
 def test_a_general_model_compares(project: Project) -> None:

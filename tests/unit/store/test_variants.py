@@ -299,10 +299,9 @@ def test_finding(tmp_path: Path) -> None:
     assert find_variant(str(tmp_path / "support-lora"), tmp_path / "none").name == "support-lora"
     with pytest.raises(VariantError, match="did you mean 'support-lora'"):
         find_variant("suport-lora", tmp_path)
-    with pytest.raises(
-        VariantError, match=rf"^start: there is no variant 'x' in {tmp_path}; known: support-lora$"
-    ):
-        find_variant("x", tmp_path, key="start")
+    told = f"start_from: there is no variant 'x' in {tmp_path}; known: support-lora"
+    with pytest.raises(VariantError, match=f"^{told}$"):
+        find_variant("x", tmp_path, key="start_from")
 
 
 def test_of_many_variants_a_handful_is_named(tmp_path: Path) -> None:

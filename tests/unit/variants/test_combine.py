@@ -120,7 +120,7 @@ def test_bottlenecks_stand_in_a_row(project: Project) -> None:
     talk = Conversation.open(["s12"], project.workspace, Generation(max_tokens=3))
     assert talk.ask("Which colour has box 6?")["s12"]
     # It is a variant to go on from, as any other.
-    on = project.make("on", *kind, "start=s12")
+    on = project.make("on", *kind, "start_from=s12")
     assert set(load(on.files()["bottleneck.safetensors"])) == set(
         load(made.files()["bottleneck.safetensors"])
     )

@@ -19,8 +19,9 @@ from kamerton.adapters.virtual.tokens import Virtual, check_base, embeddings_of,
 from kamerton.core.errors import AdapterError
 from kamerton.core.seeds import derive_seed
 from kamerton.core.settings import Settings
-from kamerton.models.attention.prefix import Prefix, prefill
+from kamerton.models.attention.prefix import Prefix
 from kamerton.models.base import Base
+from kamerton.models.prefill import prefill
 
 __all__ = ["PrefixSettings", "attach_prefix", "load_prefix"]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
-from kamerton.models.attention.cache import cached_attention
+from kamerton.models.attention.cached import cached_attention
 from kamerton.models.attention.flash import flash, flash_backward
 from kamerton.models.attention.groups import plan_branches, plan_groups
 from kamerton.models.attention.layout import Layout

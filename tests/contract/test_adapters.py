@@ -1,7 +1,7 @@
 """One suite that every adapter method passes; the methods come from the catalogue."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kamerton.adapters import catalogue
 from kamerton.adapters.adapter import Adapter
+from kamerton.adapters.adapter_set import AdapterSet
 from kamerton.adapters.bottleneck.bottleneck import BottleneckSettings, attach_bottleneck
 from kamerton.adapters.bottleneck.fusion import FusionSettings
 from kamerton.adapters.catalogue import attach, load
@@ -206,6 +207,48 @@ def test_save_detach_load_round_trip(method: partial, shape: str) -> None:
     assert same(dict(again.parameters()), kept)
     assert dict(again.files()) == files
     assert torch.equal(logits(made.base), adapted)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_it_shares_a_row_with_the_base(method: partial, shape: str) -> None:
+    made = trained(method, shape)
+    adapted, files = logits(made.base), dict(made.adapter.files())
+    made.adapter.detach()
+    adapters = AdapterSet(made.base)
+
+    def load_again() -> Adapter:
+        return load(made.base, method().kind, files)
+
+    if method().kind == "full":
+        with pytest.raises(AdapterError, match="cannot share a row"):
+            adapters.add(load_again)
+        assert torch.equal(logits(made.base), made.start)
+        return
+    number = adapters.add(load_again)
+    torch.testing.assert_close(logits(made.base), made.start, rtol=0, atol=0)
+    mixed = mixed_logits(made.base, number)
+    for mine, segment in enumerate(LAYOUT.segments):
+        at = slice(segment.start, segment.stop)
+        wanted = made.start if mine % 2 else adapted
+        torch.testing.assert_close(mixed[at], wanted[at], rtol=1e-4, atol=1e-4)
+    adapters.remove(number)
+    assert same(snapshot(made.base), made.state)
+
+
+@torch.no_grad()
+def mixed_logits(base: Base, number: int) -> Tensor:
+    """Every second segment is the base's, the others are an adapter's."""
+    of_segments = [-1 if index % 2 else number for index in range(len(LAYOUT.segments))]
+    segments = [
+        replace(segment, adapter=adapter)
+        for segment, adapter in zip(LAYOUT.segments, of_segments, strict=True)
+    ]
+    hidden = base.hidden(ids(), Layout(tuple(segments)))
+    found = torch.empty(len(hidden), VOCABULARY)
+    owners = [segment.adapter for segment in segments for _ in range(segment.length)]
+    for head, places in base.heads_of(owners):
+        found[places] = head.logits(hidden[places])
+    return found
 
 
 def test_disabled_answers_as_the_base(method: partial) -> None:

@@ -19,8 +19,9 @@ from kamerton.adapters.method import Method, MethodSettings, Rate
 from kamerton.adapters.virtual.tokens import Virtual, check_base, embeddings_of, first_tokens
 from kamerton.core.errors import AdapterError
 from kamerton.core.seeds import derive_seed
-from kamerton.models.attention.prefix import Prefix, prefill
+from kamerton.models.attention.prefix import Prefix
 from kamerton.models.base import Base
+from kamerton.models.prefill import prefill
 
 __all__ = ["METHOD", "PrefixSettings", "attach_prefix", "load_prefix"]
 

@@ -14,7 +14,7 @@ from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.load import load_base
 from kamerton.store.variants import MANIFEST_FILE, find_variant
 from kamerton.variants.load import Opening, load_base_for, say_unpacking
-from kamerton.variants.opening import ensure_writes, make_ready
+from kamerton.variants.opening import ensure_writes, generation_of, make_ready
 from kamerton.variants.rendering import renderer_of
 
 __all__ = ["Conversation"]
@@ -82,7 +82,7 @@ class Conversation:
                 variant = find_variant(name, workspace.variants)
                 ensure_writes(variant, "talked to")
                 engines[name] = make_ready(variant, load_base_for(variant, opening)).engine
-                wanted.append(int(variant.manifest.generation.get("max_tokens", _MAX_TOKENS)))
+                wanted.append(generation_of(variant).max_new_tokens)
         longest = max_tokens or max(wanted, default=_MAX_TOKENS)
         return cls(engines, replace(generation, max_tokens=longest))
 

@@ -229,7 +229,7 @@ def _merged_logits(
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     dtype = settings.get("dtype") or settings.get("torch_dtype")
     read: DType = _GGUF_DTYPES[_fewer_bits(DTYPES[dtype], computed)]
-    base = load_base(str(folder), dtype=read, device=variant.manifest.recipe["base"]["device"])
+    base = load_base(str(folder), dtype=read, device=variant.manifest.base.device)
     own = renderer_of(base, render_of(variant))
     found, wanted = probe_ids(own), probe_ids(renderer)
     if found != wanted:

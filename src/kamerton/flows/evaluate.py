@@ -57,7 +57,7 @@ from kamerton.store.database import open_store
 from kamerton.store.variants import Variant, add_metrics
 from kamerton.training.forgetting import say_forgotten
 from kamerton.variants.load import Opening, load_base_for
-from kamerton.variants.opening import prompt_of, render_of
+from kamerton.variants.opening import generation_of, prompt_of, render_of
 from kamerton.variants.rendering import renderer_of
 
 __all__ = ["Evaluated", "evaluate_variants", "evaluation_settings"]
@@ -146,12 +146,21 @@ def evaluate_variants(
     base = load_base_for(first, opening, dtype=opening.dtype or _dtype(stored))
     bare = _renderer(base, first, recipe.render.train_on, adapted=False)
     ensure_tools_shown(bare, held, base.identity.id)
-    candidates = [Candidate(name, bare, shortened(one)) for name, one in prompts.items()]
+    generations = [generation_of(one) for one in stored]
+    longest = max(one.max_new_tokens for one in generations)
+    prompted = generation_of(first).model_copy(update={"max_new_tokens": longest})
+    candidates = [
+        Candidate(name, bare, shortened(one), own=prompted) for name, one in prompts.items()
+    ]
     candidates += [
         Candidate(
-            one.name, _renderer(base, one, recipe.render.train_on), (own_prompts[one.name],), one
+            one.name,
+            _renderer(base, one, recipe.render.train_on),
+            (own_prompts[one.name],),
+            one,
+            own,
         )
-        for one in stored
+        for one, own in zip(stored, generations, strict=True)
     ]
     held, asked = render_questions(candidates, held, labels, sink)
     candidates, asked = with_examples_that_fit(candidates, asked, sink)

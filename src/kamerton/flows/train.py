@@ -16,7 +16,6 @@ from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.catalogue import NoAdapterSettings
 from kamerton.core.errors import AdapterError, InterruptedRun, SettingsError, TrainingError
 from kamerton.core.events import Notice, Progress, Sink, fan_out
-from kamerton.core.generation import GenerationSettings
 from kamerton.data.prepared import Prepared
 from kamerton.data.rendering.templates import templates_of
 from kamerton.data.rendering.tokenized import TrainingExample
@@ -303,9 +302,7 @@ def _manifest(
         prompt=prompt.model_dump(mode="json"),
         render=recipe.render.seen_by_the_model(),
         new_tokens=recipe.adapter.added_tokens,
-        generation=GenerationSettings(max_new_tokens=recipe.evaluate.max_tokens).model_dump(
-            mode="json"
-        ),
+        generation=recipe.generation.model_dump(mode="json"),
         method=recipe.adapter.kind,
         objective=recipe.objective.kind if recipe.adapter.kind != "none" else "none",
         recipe=recipe.to_plain(),

@@ -80,7 +80,9 @@ def generation_of(variant: Variant) -> GenerationSettings:
         The settings.
     """
     generation = variant.manifest.generation
-    return GenerationSettings.parse(generation, source=f"{variant.name}'s manifest: generation")
+    return GenerationSettings.parse_stored(
+        generation, source=f"{variant.name}'s manifest: generation"
+    )
 
 
 def renderer_for(variant: Variant, base: Base) -> Renderer:

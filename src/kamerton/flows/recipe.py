@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from kamerton.adapters.catalogue import AdapterSettings
 from kamerton.adapters.lora.lora import LoraSettings
+from kamerton.core.generation import GenerationSettings
 from kamerton.core.settings import Settings, apply_overrides, read_toml
 from kamerton.data.rendering.renderer import RenderSettings
 from kamerton.data.settings import DataSettings
@@ -72,6 +73,8 @@ class Recipe(Settings):
     one, are taken over. For preferences it is also the reference. Empty begins anew."""
     train: TrainSettings = TrainSettings()
     """The training loop."""
+    generation: GenerationSettings = GenerationSettings()
+    """How the variant answers, where nobody asks for something else."""
     evaluate: EvaluationSettings = EvaluationSettings()
     """How variants are compared."""
     log: Literal["none", "tensorboard"] = "none"
@@ -145,4 +148,10 @@ def recipe_of(variant: Variant) -> Recipe:
     Raises:
         SettingsError: If this version does not understand it.
     """
-    return Recipe.parse_stored(variant.manifest.recipe, source=f"{variant.name}'s recipe")
+    plain = variant.manifest.recipe
+    measured = dict(plain.get("evaluate", {}))
+    if "max_tokens" in measured:
+        # What was measured decided what was served, before recipes had a table for it.
+        longest = measured.pop("max_tokens")
+        plain = {"generation": {"max_new_tokens": longest}, **plain, "evaluate": measured}
+    return Recipe.parse_stored(plain, source=f"{variant.name}'s recipe")

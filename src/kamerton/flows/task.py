@@ -191,7 +191,7 @@ def _distance(recipe: Recipe, base: Base, adapter: Adapter, renderer: Renderer) 
         # The reference would be a second copy of the weights.
         return None
     engine = EmbeddedEngine(base, renderer, tokens_per_row=recipe.train.tokens_per_row)
-    return Distance(base, engine, reference_of(recipe, adapter), recipe.evaluate.max_tokens)
+    return Distance(base, engine, reference_of(recipe, adapter), recipe.generation.max_new_tokens)
 
 
 def _judging(base: Base, adapter: Adapter, num_scores: int, seed: int) -> WithScoreHead:
@@ -231,7 +231,7 @@ def _identity(
 ) -> str:
     """List everything that must be the same for a checkpoint to lead to the same weights."""
     made_of = recipe.model_dump(
-        mode="json", exclude={"name", "purpose", "evaluate", "log", "data", "base"}
+        mode="json", exclude={"name", "purpose", "generation", "evaluate", "log", "data", "base"}
     )
     # When to save is no part of what is computed; how rows are packed is, by its rounding.
     del made_of["train"]["checkpoint_every_s"]

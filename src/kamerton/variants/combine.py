@@ -136,6 +136,11 @@ def _notes(variants: Sequence[Variant]) -> list[str]:
     templates = {one.manifest.base.template_hash for one in variants}
     if len(templates) > 1:
         notes.append(f"the chat templates differ: it answers with that of {variants[0].name}")
+    for key, what in (("render", "renderings"), ("generation", "generation defaults")):
+        if any(
+            getattr(one.manifest, key) != getattr(variants[0].manifest, key) for one in variants
+        ):
+            notes.append(f"the {what} differ: it answers with those of {variants[0].name}")
     notes.append("it was not trained as a whole: evaluate it beside its parents on each one's data")
     return notes
 

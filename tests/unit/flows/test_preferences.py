@@ -61,7 +61,8 @@ class Project:
             "data": files,
             "objective": objective,
             "train": {"epochs": 2, "learning_rate": 1e-3, "tokens_per_step": 400},
-            "evaluate": {"max_tokens": 8, "shots": 1, "resamples": 100},
+            "generation": {"max_new_tokens": 8},
+            "evaluate": {"shots": 1, "resamples": 100},
             **sections,
         }
         self.events = []
@@ -115,7 +116,10 @@ def test_preference_accuracy_is_compared(project: Project, desk: Made) -> None:
     assert rewarded == pytest.approx(metrics["holdout_reward_accuracy"])
     assert found.cost("zero-shot").reward_accuracy is None
     free = Recipe.parse(
-        {**better.manifest.recipe, "evaluate": {"checks": [{"kind": "refusal"}], "max_tokens": 4}}
+        {
+            **better.manifest.recipe,
+            "evaluate": {"checks": [{"kind": "refusal"}], "max_new_tokens": 4},
+        }
     ).evaluate
     asked = evaluate_variants([better], project.workspace, lambda event: None, settings=free)
     assert asked.answers[0].kind == "generated"
@@ -246,7 +250,7 @@ def test_questions_of_feedback_are_asked_once(project: Project) -> None:
     variant = project.make("kto-asked", "verdicts", {"kind": "kto"}, **brief).variant
     checks = [{"kind": "refusal"}, {"kind": "exact"}]
     free = Recipe.parse(
-        {**variant.manifest.recipe, "evaluate": {"checks": checks, "max_tokens": 4, "shots": 0}}
+        {**variant.manifest.recipe, "evaluate": {"checks": checks, "max_new_tokens": 4, "shots": 0}}
     ).evaluate
     asked = evaluate_variants([variant], project.workspace, lambda event: None, settings=free)
     chats = [repr(item.chat) for item in asked.items]

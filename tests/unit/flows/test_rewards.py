@@ -85,7 +85,7 @@ def test_it_cannot_be_used_where_answers_are_wanted(
     project: Project, judge: Made, tmp_path: Path
 ) -> None:
     with pytest.raises(VariantError, match="it cannot be talked to"):
-        Conversation.open(["judge"], project.workspace, Generation())
+        Conversation.open(["judge"], project.workspace)
     with pytest.raises(VariantError, match="it cannot be exported"):
         export_variant(judge.variant, tmp_path / "out", "peft")
     other = project.make("judge-2", "pairs", {"kind": "reward"}, train={"max_steps": 2, "seed": 2})

@@ -13,10 +13,15 @@ from torch import Tensor
 
 from kamerton.adapters import catalogue
 from kamerton.adapters.adapter import Adapter
-from kamerton.adapters.bottleneck.bottleneck import BottleneckSettings, attach_bottleneck
+from kamerton.adapters.bottleneck.bottleneck import (
+    Bottleneck,
+    BottleneckSettings,
+    attach_bottleneck,
+)
 from kamerton.adapters.bottleneck.fusion import FusionSettings
 from kamerton.adapters.catalogue import attach, load
 from kamerton.adapters.full import FullSettings
+from kamerton.adapters.lora.lora import Lora
 from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.adapters.virtual.prefix import PrefixSettings
 from kamerton.core.errors import AdapterError
@@ -186,6 +191,14 @@ def test_it_trains_the_base_only_if_it_says_so(method: partial) -> None:
     names = {name for name, _ in base.model.named_parameters()}
     adapter = attach_to(base, method())
     assert (adapter.parameters().keys() <= names) == adapter.capabilities.trains_base
+
+
+def test_it_is_in_the_formats_that_it_names(method: partial) -> None:
+    adapter = attached(method).adapter
+    files, formats = adapter.files(), adapter.capabilities.formats
+    assert (b'"peft_type"' in files.get("adapter_config.json", b"")) == ("peft" in formats)
+    assert ("gguf-lora" in formats) == isinstance(adapter, Lora)
+    assert ("adapterhub" in formats) == isinstance(adapter, Bottleneck)
 
 
 def test_the_same_seed_gives_the_same_values(method: partial) -> None:

@@ -103,7 +103,7 @@ class Ia3Linear(nn.Module):
 class Ia3:
     """Attached scales."""
 
-    capabilities = Capabilities(mergeable=True, identity_at_start=True)
+    capabilities = Capabilities(mergeable=True, identity_at_start=True, formats=frozenset({"peft"}))
 
     def __init__(self, base: Base, layers: dict[str, Ia3Linear]) -> None:
         self._base = base

@@ -85,7 +85,9 @@ class BottleneckSettings(MethodSettings):
 class Bottleneck(Hooked):
     """Attached bottleneck adapters."""
 
-    capabilities = Capabilities(mergeable=False, identity_at_start=True)
+    capabilities = Capabilities(
+        mergeable=False, identity_at_start=True, formats=frozenset({"adapterhub"})
+    )
 
     def __init__(
         self, base: Base, settings: BottleneckSettings, layers: Mapping[str, BottleneckLayer]

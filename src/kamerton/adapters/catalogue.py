@@ -8,16 +8,24 @@ from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.bottleneck import fusion
 from kamerton.adapters.bottleneck import method as bottleneck
 from kamerton.adapters.lora import method as lora
-from kamerton.adapters.method import Ingredients, Method, MethodSettings
+from kamerton.adapters.method import AdapterSettings, Ingredients, Method
 from kamerton.adapters.virtual import prefix, prompt
 from kamerton.adapters.with_score_head import SCORE_HEAD_FILE, load_headed
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base
 
-__all__ = ["METHODS", "AdapterSettings", "NoAdapterSettings", "attach", "load", "method_of"]
+__all__ = [
+    "METHODS",
+    "AdapterSettings",
+    "AnyAdapterSettings",
+    "NoAdapterSettings",
+    "attach",
+    "load",
+    "method_of",
+]
 
 
-class NoAdapterSettings(MethodSettings):
+class NoAdapterSettings(AdapterSettings):
     """No trained part: the variant is its prompt."""
 
     kind: Literal["none"] = "none"
@@ -36,10 +44,10 @@ METHODS: tuple[Method[Any], ...] = (
 """Everything that can be trained."""
 
 if TYPE_CHECKING:
-    AdapterSettings = MethodSettings
+    AnyAdapterSettings = AdapterSettings
 else:
     # Pydantic chooses the member by its kind, and refuses a kind that is not here.
-    AdapterSettings = Union[(NoAdapterSettings, *(method.settings for method in METHODS))]
+    AnyAdapterSettings = Union[(NoAdapterSettings, *(method.settings for method in METHODS))]
 
 
 def method_of(kind: str) -> Method[Any]:

@@ -18,7 +18,7 @@ from kamerton.adapters.adapter import Capabilities, load_tensors
 from kamerton.adapters.adapter_files import check_tensors
 from kamerton.adapters.formats.peft_ia3 import SUFFIX, read_ia3, write_ia3
 from kamerton.adapters.formats.peft_lora import PEFT_PREFIX, WEIGHTS_FILE
-from kamerton.adapters.method import Method, MethodSettings, Rate
+from kamerton.adapters.method import AdapterSettings, Method, Rate
 from kamerton.adapters.switches import switched_off
 from kamerton.adapters.targets import Layers, target_paths
 from kamerton.core.errors import AdapterError
@@ -34,7 +34,7 @@ _KEYS_AND_VALUES = ("k_proj", "v_proj", "qkv_proj", "attn.c_attn")
 _DOWN = ("down_proj", "mlp.c_proj", "fc2")
 
 
-class Ia3Settings(MethodSettings):
+class Ia3Settings(AdapterSettings):
     """IA3: learned scales, the smallest method that can be merged."""
 
     kind: Literal["ia3"] = "ia3"
@@ -266,5 +266,5 @@ METHOD = Method(
     Ia3Settings,
     attach=lambda base, settings, _: attach_ia3(base, settings),
     load=load_ia3,
-    rate=Rate(1e-2),
+    rate=lambda _: Rate(1e-2),
 )

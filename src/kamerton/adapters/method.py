@@ -8,10 +8,10 @@ from kamerton.adapters.adapter import Adapter
 from kamerton.core.settings import Settings
 from kamerton.models.base import Base
 
-__all__ = ["Ingredients", "Method", "MethodSettings", "Rate"]
+__all__ = ["AdapterSettings", "Ingredients", "Method", "Rate"]
 
 
-class MethodSettings(Settings):
+class AdapterSettings(Settings):
     """The `[adapter]` table of a recipe; each method's own class adds its options."""
 
     kind: str
@@ -57,7 +57,7 @@ class Rate:
     of_lora: bool = False
 
 
-_S = TypeVar("_S", bound=MethodSettings)
+_S = TypeVar("_S", bound=AdapterSettings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +69,13 @@ class Method(Generic[_S]):
         attach: Puts a fresh adapter on a base. Raises AdapterError where it does not fit.
         load: Puts a stored adapter, given as its files, on a base. Raises AdapterError if the files
             are damaged or do not fit; then the base is as it was.
-        rate: Its default learning rate.
+        rate: Gives the default learning rate; some forms of a method need another than others.
     """
 
     settings: type[_S]
     attach: Callable[[Base, _S, Ingredients], Adapter]
     load: Callable[[Base, Mapping[str, bytes]], Adapter]
-    rate: Rate = Rate(1.0, of_lora=True)
+    rate: Callable[[_S], Rate] = lambda _: Rate(1.0, of_lora=True)
 
     @property
     def kind(self) -> str:

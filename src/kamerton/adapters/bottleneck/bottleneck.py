@@ -25,7 +25,7 @@ from kamerton.adapters.adapter_files import (
 from kamerton.adapters.bottleneck.layer import Activation, BottleneckLayer
 from kamerton.adapters.bottleneck.places import Sublayer, named_places, sublayer_ends, width_of
 from kamerton.adapters.hooked import Hooked
-from kamerton.adapters.method import MethodSettings
+from kamerton.adapters.method import AdapterSettings
 from kamerton.adapters.switches import Switch
 from kamerton.adapters.targets import Layers, module_at
 from kamerton.core.errors import AdapterError, SettingsError
@@ -46,7 +46,7 @@ CONFIG_FILE = "bottleneck.json"
 WEIGHTS_FILE = "bottleneck.safetensors"
 
 
-class BottleneckSettings(MethodSettings):
+class BottleneckSettings(AdapterSettings):
     """Bottleneck adapters: small layers between those of the base."""
 
     kind: Literal["bottleneck"] = "bottleneck"

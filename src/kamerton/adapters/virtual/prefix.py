@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from kamerton.adapters.adapter_files import check_tensors, read_tensors, tensor_bytes
 from kamerton.adapters.formats.peft_virtual import read_virtual, write_virtual
-from kamerton.adapters.method import Method, MethodSettings, Rate
+from kamerton.adapters.method import AdapterSettings, Method, Rate
 from kamerton.adapters.virtual.tokens import Virtual, check_base, embeddings_of, first_tokens
 from kamerton.core.errors import AdapterError
 from kamerton.core.seeds import derive_seed
@@ -27,7 +27,7 @@ __all__ = ["METHOD", "PrefixSettings", "attach_prefix", "load_prefix"]
 NETWORK_FILE = "prefix_network.safetensors"
 
 
-class PrefixSettings(MethodSettings):
+class PrefixSettings(AdapterSettings):
     """Prefix-tuning: trained keys and values before every text."""
 
     kind: Literal["prefix"] = "prefix"
@@ -235,5 +235,5 @@ METHOD = Method(
     PrefixSettings,
     attach=lambda base, settings, of: attach_prefix(base, settings, of.seed, of.opening),
     load=load_prefix,
-    rate=Rate(0.1),
+    rate=lambda _: Rate(0.1),
 )

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from kamerton.adapters.formats.peft_virtual import read_virtual, write_virtual
-from kamerton.adapters.method import Method, MethodSettings, Rate
+from kamerton.adapters.method import AdapterSettings, Method, Rate
 from kamerton.adapters.virtual.tokens import Virtual, check_base, embeddings_of, first_tokens
 from kamerton.core.errors import AdapterError
 from kamerton.core.seeds import derive_seed
@@ -23,7 +23,7 @@ from kamerton.models.base import Base
 __all__ = ["METHOD", "PromptTuningSettings", "attach_prompt", "load_prompt"]
 
 
-class PromptTuningSettings(MethodSettings):
+class PromptTuningSettings(AdapterSettings):
     """Prompt tuning: trained embeddings before every text."""
 
     kind: Literal["prompt"] = "prompt"
@@ -128,5 +128,5 @@ METHOD = Method(
     PromptTuningSettings,
     attach=lambda base, settings, of: attach_prompt(base, settings, of.seed, of.opening),
     load=load_prompt,
-    rate=Rate(3e-2),
+    rate=lambda _: Rate(3e-2),
 )

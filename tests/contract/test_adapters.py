@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -20,6 +20,7 @@ from kamerton.adapters.bottleneck.bottleneck import (
 )
 from kamerton.adapters.bottleneck.fusion import FusionSettings
 from kamerton.adapters.catalogue import attach, load
+from kamerton.adapters.combine import CombineSettings, How
 from kamerton.adapters.full import FullSettings
 from kamerton.adapters.lora.lora import Lora
 from kamerton.adapters.lora.settings import LoraSettings
@@ -199,6 +200,25 @@ def test_it_is_in_the_formats_that_it_names(method: partial) -> None:
     assert (b'"peft_type"' in files.get("adapter_config.json", b"")) == ("peft" in formats)
     assert ("gguf-lora" in formats) == isinstance(adapter, Lora)
     assert ("adapterhub" in formats) == isinstance(adapter, Bottleneck)
+
+
+def test_it_is_combined_in_the_ways_that_it_names(method: partial) -> None:
+    made, kind = trained(method), method().kind
+    files = dict(made.adapter.files())
+    made.adapter.detach()
+    ways = catalogue.ways_to_combine(kind)
+    for how in get_args(How):
+        settings = CombineSettings(how=how)
+        if how not in ways:
+            with pytest.raises(AdapterError, match="combined"):
+                catalogue.combine(kind, [files, files], settings)
+        # Some forms have starts or tensors of their own that do not add up.
+        elif not method.keywords:
+            combined = catalogue.combine(kind, [files, files], settings)
+            adapter = load(made.base, kind, combined.files)
+            assert logits(made.base).isfinite().all()
+            assert not torch.equal(logits(made.base), made.start)
+            adapter.detach()
 
 
 def test_the_same_seed_gives_the_same_values(method: partial) -> None:

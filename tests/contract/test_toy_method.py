@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from kamerton.adapters import catalogue
 from kamerton.adapters.adapter import Capabilities, load_tensors
 from kamerton.adapters.adapter_files import check_tensors, read_tensors, tensor_bytes
+from kamerton.adapters.combine import average
 from kamerton.adapters.hooked import Hooked
 from kamerton.adapters.method import AdapterSettings, Method, Rate
 from kamerton.core.errors import AdapterError, SettingsError
@@ -88,6 +89,7 @@ def load_toy(base: Base, files: Mapping[str, bytes]) -> Toy:
 
 METHOD = Method(
     ToySettings,
+    combine={"average": average},
     attach=lambda base, settings, _: Toy(base, settings.size),
     load=load_toy,
     rate=lambda settings: Rate(0.1 / settings.size),

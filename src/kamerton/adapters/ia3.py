@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from kamerton.adapters.adapter import Capabilities, load_tensors
 from kamerton.adapters.adapter_files import check_tensors
+from kamerton.adapters.combine import average
 from kamerton.adapters.formats.peft_ia3 import SUFFIX, read_ia3, write_ia3
 from kamerton.adapters.formats.peft_lora import PEFT_PREFIX, WEIGHTS_FILE
 from kamerton.adapters.method import AdapterSettings, Method, Rate
@@ -266,5 +267,6 @@ METHOD = Method(
     Ia3Settings,
     attach=lambda base, settings, _: attach_ia3(base, settings),
     load=load_ia3,
+    combine={"average": average},
     rate=lambda _: Rate(1e-2),
 )

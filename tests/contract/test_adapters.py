@@ -35,7 +35,7 @@ from tests.shapes import VOCABULARY, tiny_base
 KINDS: list[type] = [method.settings for method in catalogue.METHODS]
 FORMS: dict[type, tuple[dict[str, Any], ...]] = {
     LoraSettings: (
-        {"decompose": True},
+        {"dora": True},
         {"init": "pissa"},
         {"targets": ("all-linear", "embeddings", "head")},
         {"new_tokens": ("w5", "w60")},

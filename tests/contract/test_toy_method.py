@@ -9,6 +9,7 @@ from typing import Any, Literal, Union
 
 import pytest
 import torch
+from kamerton.flows.variants import load_base_for, make_ready, probe_logits, verify_variant
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -22,7 +23,6 @@ from kamerton.core.errors import AdapterError, SettingsError
 from kamerton.core.protocols import Generation
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import make_variant
-from kamerton.flows.variants import load_base_for, make_ready, probe_logits, verify_variant
 from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
 from kamerton.store.variants import find_variant

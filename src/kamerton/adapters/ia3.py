@@ -20,6 +20,7 @@ from kamerton.adapters.combine import average
 from kamerton.adapters.formats.peft_ia3 import SUFFIX, read_ia3, write_ia3
 from kamerton.adapters.formats.peft_lora import PEFT_PREFIX, WEIGHTS_FILE
 from kamerton.adapters.method import AdapterSettings, Method, Rate
+from kamerton.adapters.parts import Parts
 from kamerton.adapters.switches import switched_off
 from kamerton.adapters.targets import Layers, target_paths
 from kamerton.core.errors import AdapterError
@@ -71,14 +72,34 @@ class Ia3Linear(nn.Module):
         Returns:
             [..., out].
         """
-        y: Tensor
-        if self.enabled and self.scales_input:
-            y = self.layer((x * self.scale).to(x.dtype))
-        else:
-            y = self.layer(x)
-            if self.enabled:
-                y = (y * self.scale).to(y.dtype)
-        return y
+        if not self.enabled:
+            y: Tensor = self.layer(x)
+            return y
+        return self.after(x, self.layer(self.before(x)))
+
+    def before(self, x: Tensor) -> Tensor:
+        """Give what the layer reads.
+
+        Args:
+            x: [..., in].
+
+        Returns:
+            x, scaled where inputs are.
+        """
+        return (x * self.scale).to(x.dtype) if self.scales_input else x
+
+    def after(self, x: Tensor, y: Tensor) -> Tensor:
+        """Give what is made of the layer's output.
+
+        Args:
+            x: [..., in], ignored.
+            y: [..., out] of the layer.
+
+        Returns:
+            y, scaled where outputs are.
+        """
+        del x
+        return y if self.scales_input else (y * self.scale).to(y.dtype)
 
     def tensors(self) -> list[Tensor]:
         """List the stored tensors that merging changes: the weight and a scaled bias.
@@ -164,6 +185,15 @@ class Ia3:
         self.unmerge()
         self._put_back()
         self._layers = {}
+
+    def release(self) -> Parts:
+        """Put the frozen layers back and give the scales away.
+
+        Returns:
+            Scales by layer.
+        """
+        self._put_back()
+        return Parts(self._layers)
 
     @torch.no_grad()
     def merge(self) -> None:

@@ -188,7 +188,7 @@ def make_rollouts(
         trained = ActorCritic(adapter, value)
     rollouts = Rollouts(
         base=base,
-        engine=EmbeddedEngine(base, renderer),
+        engine=EmbeddedEngine(base, renderer, tokens_per_row=recipe.train.tokens_per_row),
         objective=objective,
         reward=reward,
         reference=reference,

@@ -1,11 +1,12 @@
 """Going on from a variant: its adapter and its prompt are where the new one begins."""
 
 from kamerton.core.errors import SettingsError, VariantError
-from kamerton.flows.recipe import PromptSettings, Recipe
-from kamerton.flows.variants import ensure_same_base, ensure_writes, recipe_of
+from kamerton.flows.recipe import PromptSettings, Recipe, recipe_of
 from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
 from kamerton.store.variants import Variant, find_variant
+from kamerton.variants.load import ensure_same_base
+from kamerton.variants.opening import ensure_writes
 
 __all__ = ["ensure_same_weights", "read_members", "read_start", "taken_over"]
 

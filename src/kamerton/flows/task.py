@@ -22,7 +22,7 @@ from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.tokenized import TokenizedPrompt, TrainingExample
 from kamerton.data.rendering.unknown import say_unknown
 from kamerton.flows.online import examine_online, make_rollouts, reference_of
-from kamerton.flows.prepare import render_all, renderer_of
+from kamerton.flows.prepare import render_all
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.start import ensure_same_weights
 from kamerton.flows.workspace import Workspace
@@ -40,6 +40,7 @@ from kamerton.training.references import cached_references
 from kamerton.training.reward_functions import function_hashes
 from kamerton.training.rollouts import Distance
 from kamerton.training.task import Task
+from kamerton.variants.rendering import renderer_of
 
 __all__ = ["Parts", "first_ids", "make_task"]
 
@@ -94,7 +95,7 @@ def make_task(
     """
     start = parts.start
     objective = make_objective(recipe.objective)
-    renderer = renderer_of(base, recipe.render, recipe.adapter)
+    renderer = renderer_of(base, recipe.render, recipe.adapter.added_tokens)
     for notice in renderer.facts.notices:
         sink(Notice(notice))
 
@@ -122,7 +123,8 @@ def make_task(
     if objective.needs_reference:
         ask = partial(
             cached_references, base, adapter, start=start.manifest.content_hash if start else "",
-            new_tokens=recipe.adapter.added_tokens, folder=workspace.references, sink=sink,
+            new_tokens=recipe.adapter.added_tokens,
+            tokens_per_row=recipe.train.tokens_per_row, folder=workspace.references, sink=sink,
         )  # fmt: skip
         references = (ask(train_rows), ask(held_rows))
     # Without a reference that holds it, a model may still leave the variant that it began as.
@@ -186,8 +188,8 @@ def _distance(recipe: Recipe, base: Base, adapter: Adapter, renderer: Renderer) 
     if recipe.start and adapter.capabilities.trains_base:
         # The reference would be a second copy of the weights.
         return None
-    engine, reference = EmbeddedEngine(base, renderer), reference_of(recipe, adapter)
-    return Distance(base, engine, reference, recipe.evaluate.max_tokens)
+    engine = EmbeddedEngine(base, renderer, tokens_per_row=recipe.train.tokens_per_row)
+    return Distance(base, engine, reference_of(recipe, adapter), recipe.evaluate.max_tokens)
 
 
 def _judging(base: Base, adapter: Adapter, num_scores: int, seed: int) -> WithScoreHead:

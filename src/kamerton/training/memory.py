@@ -1,6 +1,7 @@
 """Memory of a step: measured on a small row, then scaled; and what to do when it is short."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -10,11 +11,12 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from kamerton.core.errors import ModelError
+from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base
 from kamerton.models.blocks import decoder_blocks
-from kamerton.models.heads import token_logprobs
+from kamerton.models.rows.reading import logprobs_of
+from kamerton.models.rows.row import Row
 from kamerton.training.container import container_free_bytes
-from kamerton.training.rows import Row
 
 __all__ = [
     "blocks_to_recompute",
@@ -53,9 +55,8 @@ def saved_bytes_per_token(base: Base, row: Row) -> float:
         raise AssertionError("measured only, never used backwards")
 
     with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
-        hidden = base.hidden(row.ids, row.layout)
-        logprobs = token_logprobs(hidden[row.at], row.targets, base.head)
-    del hidden, logprobs
+        logprobs = logprobs_of(base, row)
+    del logprobs
     return sum(storage.nbytes() for storage in seen.values()) / len(row.ids)
 
 
@@ -114,14 +115,15 @@ def recompute_blocks(base: Base, count: int) -> None:
             if count:
                 raise ModelError(
                     f"{type(module).__name__} cannot be recomputed",
-                    hint='set train.recompute = "none" and a smaller train.tokens_per_row',
+                    hint='set train.gradient_checkpointing = "none" and a smaller '
+                    "train.tokens_per_row",
                 )
             continue
         module.gradient_checkpointing = number < count
         # Only the block itself counts as training; the dropout modules below it do not.
         module.training = number < count
         module._gradient_checkpointing_func = partial(
-            checkpoint, use_reentrant=False, context_fn=partial(_same_attention, base)
+            checkpoint, use_reentrant=False, context_fn=partial(_same_row, base)
         )
 
 
@@ -140,8 +142,15 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return "DefaultCPUAllocator" in text or "not enough memory" in text
 
 
-def _same_attention(
+def _same_row(
     base: Base,
 ) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """What a block runs in, and is recomputed in: padded rows end before their backward pass."""
-    return nullcontext(), base.attention(base.model.config._attn_implementation)
+    """What a block runs in, and is recomputed in: a row ends before its backward pass."""
+    attention, layout = base.model.config._attn_implementation, base.computed.layout
+    return nullcontext(), _again(base, attention, layout)
+
+
+@contextmanager
+def _again(base: Base, attention: str, layout: Layout | None) -> Iterator[None]:
+    with base.attention(attention), base.computed.set(layout):
+        yield

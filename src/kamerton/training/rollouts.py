@@ -23,6 +23,7 @@ from kamerton.data.rendering.tokenized import TokenizedGroup, TokenizedPrompt, T
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.base import Base
 from kamerton.models.context import room_of
+from kamerton.models.rows.packing import TOKENS_PER_ROW
 from kamerton.objectives.objective import Experience, Objective, Online, Written
 from kamerton.objectives.online import OnlineSettings
 from kamerton.objectives.preference_model import preference
@@ -40,7 +41,6 @@ __all__ = [
 ]
 
 _FEW_PROMPTS = 32
-_TOKENS_PER_ROW = 4096
 Visit = Callable[[], AbstractContextManager[None]]
 
 
@@ -135,7 +135,7 @@ class Rollouts:
 
     @torch.no_grad()
     def collect(
-        self, prompts: Sequence[TrainingExample], seed: int, tokens_per_row: int = _TOKENS_PER_ROW
+        self, prompts: Sequence[TrainingExample], seed: int, tokens_per_row: int = TOKENS_PER_ROW
     ) -> RolloutBatch:
         """Answer prompts and say what is to be learned.
 
@@ -150,7 +150,9 @@ class Rollouts:
         Raises:
             TrainingError: If a reward is not finite.
         """
-        judged = self._answer(prompts, self.objective.settings.samples, seed, tokens_per_row)
+        judged = self._answer(
+            prompts, self.objective.settings.num_generations, seed, tokens_per_row
+        )
         values: Sequence[Tensor | None] = [None] * len(judged.groups)
         if self.critic is not None:
             with self.critic.on():
@@ -167,7 +169,7 @@ class Rollouts:
 
     @torch.no_grad()
     def measure(
-        self, prompts: Sequence[TrainingExample], tokens_per_row: int = _TOKENS_PER_ROW
+        self, prompts: Sequence[TrainingExample], tokens_per_row: int = TOKENS_PER_ROW
     ) -> tuple[float, dict[str, float]]:
         """Answer prompts once each, always with the same seed.
 
@@ -223,7 +225,7 @@ class Rollouts:
         judged = judged.to(self.base.device, copy=True)
         rewards = list(judged.split([len(p.given) + len(own) for p, own in pairs]))
         if judged.shape[1] == 1:
-            penalty = self.objective.settings.missing_end_penalty
+            penalty = self.objective.settings.missing_eos_penalty
             for numbers, (prompt, own) in zip(rewards, pairs, strict=True):
                 cut = torch.tensor([not sample.ended for sample in own], device=numbers.device)
                 numbers[len(prompt.given) :, 0] -= penalty * cut
@@ -281,11 +283,14 @@ class Distance:
     max_tokens: int
 
     @torch.no_grad()
-    def measure(self, examples: Sequence[TrainingExample]) -> float:
+    def measure(
+        self, examples: Sequence[TrainingExample], tokens_per_row: int = TOKENS_PER_ROW
+    ) -> float:
         """Answer prompts once each, always with the same seed.
 
         Args:
             examples: At least one, each with a prompt; a few are taken, evenly.
+            tokens_per_row: Size of a row.
 
         Returns:
             KL divergence of whole answers, in nats an answer: an estimate of the mean log-ratio of
@@ -299,9 +304,9 @@ class Distance:
             TokenizedPrompt(ids, (), {}, example.place).answered([sample.ids])
             for example, ids, sample in zip(few, prompts, samples, strict=True)
         ]
-        ours = torch.cat(tokens_of(self.base, groups)).sum()
+        ours = torch.cat(tokens_of(self.base, groups, tokens_per_row=tokens_per_row)).sum()
         with self.reference():
-            theirs = torch.cat(tokens_of(self.base, groups)).sum()
+            theirs = torch.cat(tokens_of(self.base, groups, tokens_per_row=tokens_per_row)).sum()
         return float(ours - theirs) / len(groups)
 
 
@@ -320,7 +325,7 @@ def tokens_with_answers(prompt: TrainingExample, settings: OnlineSettings, base:
     longest = settings.max_tokens
     if (room := room_of(base)) is not None:
         longest = min(longest, room - prompt.num_prompt)
-    return prompt.num_prompt + given + settings.samples * longest
+    return prompt.num_prompt + given + settings.num_generations * longest
 
 
 def _owners(group: TokenizedGroup, device: torch.device) -> Tensor:

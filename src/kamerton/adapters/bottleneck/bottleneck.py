@@ -26,6 +26,7 @@ from kamerton.adapters.bottleneck.layer import Activation, BottleneckLayer
 from kamerton.adapters.bottleneck.places import Sublayer, named_places, sublayer_ends, width_of
 from kamerton.adapters.hooked import Hooked
 from kamerton.adapters.method import AdapterSettings
+from kamerton.adapters.parts import Parts
 from kamerton.adapters.switches import Switch
 from kamerton.adapters.targets import Layers, module_at
 from kamerton.core.errors import AdapterError, SettingsError
@@ -135,9 +136,19 @@ class Bottleneck(Hooked):
 
     def detach(self) -> None:
         """Take the adapters off; the base's modules were never replaced."""
+        self.release()
+        self.layers = {}
+
+    def release(self) -> Parts:
+        """Take the adapters off and give them away.
+
+        Returns:
+            Bottlenecks by place.
+        """
         for handle in self._handles:
             handle.remove()
-        self._handles, self.layers = [], {}
+        self._handles = []
+        return Parts(outputs=list(self.layers.items()))
 
 
 def attach_bottleneck(base: Base, settings: BottleneckSettings, seed: int) -> Bottleneck:

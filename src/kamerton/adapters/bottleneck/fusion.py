@@ -31,6 +31,7 @@ from kamerton.adapters.bottleneck.layer import BottleneckLayer
 from kamerton.adapters.bottleneck.stack import is_stack
 from kamerton.adapters.hooked import Hooked
 from kamerton.adapters.method import AdapterSettings, Method, Rate
+from kamerton.adapters.parts import Parts
 from kamerton.adapters.switches import Switch
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base
@@ -150,9 +151,19 @@ class Fusion(Hooked):
 
     def detach(self) -> None:
         """Take gates and bottlenecks off; the base's modules were never replaced."""
+        self.release()
+        self.places = {}
+
+    def release(self) -> Parts:
+        """Take gates and bottlenecks off and give them away.
+
+        Returns:
+            Both by place.
+        """
         for handle in self._handles:
             handle.remove()
-        self._handles, self.places = [], {}
+        self._handles = []
+        return Parts(outputs=list(self.places.items()))
 
 
 def attach_fusion(base: Base, members: Sequence[Mapping[str, bytes]]) -> Fusion:

@@ -14,10 +14,10 @@ from kamerton.adapters.virtual.prompt import PromptTuningSettings
 from kamerton.core.errors import AdapterError, InterruptedRun, ModelError
 from kamerton.models.attention.layout import Layout, Segment
 from kamerton.models.base import Base
+from kamerton.models.rows.row import make_row
 from kamerton.objectives.sft import Sft
 from kamerton.training.loop import train
 from kamerton.training.memory import recompute_blocks
-from kamerton.training.rows import make_row
 from kamerton.training.selfcheck import check_rows
 from kamerton.training.settings import TrainSettings
 from kamerton.training.task import Outcome, Task
@@ -196,7 +196,11 @@ def run(
     base = tiny_base("llama")
     adapter = attach(base, settings, seed=0, opening=OPENING)
     train_settings = TrainSettings(
-        epochs=2, tokens_per_step=96, learning_rate=1e-2, threads=1, recompute=recompute
+        epochs=2,
+        tokens_per_step=96,
+        learning_rate=1e-2,
+        threads=1,
+        gradient_checkpointing=recompute,
     )
     task = Task("run", base, adapter, Sft(), examples(16), examples(6, seed=1), train_settings,
                 folder, "same")  # fmt: skip

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -14,10 +14,16 @@ from torch import Tensor
 from kamerton.adapters import catalogue
 from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.adapter_set import AdapterSet
-from kamerton.adapters.bottleneck.bottleneck import BottleneckSettings, attach_bottleneck
+from kamerton.adapters.bottleneck.bottleneck import (
+    Bottleneck,
+    BottleneckSettings,
+    attach_bottleneck,
+)
 from kamerton.adapters.bottleneck.fusion import FusionSettings
 from kamerton.adapters.catalogue import attach, load
+from kamerton.adapters.combine import CombineSettings, How
 from kamerton.adapters.full import FullSettings
+from kamerton.adapters.lora.lora import Lora
 from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.adapters.virtual.prefix import PrefixSettings
 from kamerton.core.errors import AdapterError
@@ -187,6 +193,33 @@ def test_it_trains_the_base_only_if_it_says_so(method: partial) -> None:
     names = {name for name, _ in base.model.named_parameters()}
     adapter = attach_to(base, method())
     assert (adapter.parameters().keys() <= names) == adapter.capabilities.trains_base
+
+
+def test_it_is_in_the_formats_that_it_names(method: partial) -> None:
+    adapter = attached(method).adapter
+    files, formats = adapter.files(), adapter.capabilities.formats
+    assert (b'"peft_type"' in files.get("adapter_config.json", b"")) == ("peft" in formats)
+    assert ("gguf-lora" in formats) == isinstance(adapter, Lora)
+    assert ("adapterhub" in formats) == isinstance(adapter, Bottleneck)
+
+
+def test_it_is_combined_in_the_ways_that_it_names(method: partial) -> None:
+    made, kind = trained(method), method().kind
+    files = dict(made.adapter.files())
+    made.adapter.detach()
+    ways = catalogue.ways_to_combine(kind)
+    for how in get_args(How):
+        settings = CombineSettings(how=how)
+        if how not in ways:
+            with pytest.raises(AdapterError, match="combined"):
+                catalogue.combine(kind, [files, files], settings)
+        # Some forms have starts or tensors of their own that do not add up.
+        elif not method.keywords:
+            combined = catalogue.combine(kind, [files, files], settings)
+            adapter = load(made.base, kind, combined.files)
+            assert logits(made.base).isfinite().all()
+            assert not torch.equal(logits(made.base), made.start)
+            adapter.detach()
 
 
 def test_the_same_seed_gives_the_same_values(method: partial) -> None:

@@ -1,6 +1,5 @@
 """One suite that every objective passes; the objectives come from the catalogue."""
 
-import typing
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from itertools import pairwise
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor
 
 from kamerton.core.settings import Settings
-from kamerton.objectives.catalogue import ObjectiveSettings, make_objective
+from kamerton.objectives.catalogue import OBJECTIVES as RECORDS
+from kamerton.objectives.catalogue import make_objective
 from kamerton.objectives.dpo import DpoSettings
 from kamerton.objectives.grpo import GrpoSettings
 from kamerton.objectives.objective import (
@@ -49,7 +49,7 @@ FORMS: tuple[Settings, ...] = (
 )
 """Forms of objectives besides the defaults."""
 
-SETTINGS: list[Any] = [settings_of(kind) for kind in typing.get_args(ObjectiveSettings)]
+SETTINGS: list[Any] = [settings_of(one.settings) for one in RECORDS]
 LENGTHS = (3, 1, 7, 2, 5, 4, 2, 6) * 2
 """Tokens of the answers: sixteen texts, eight pairs or judged answers, or four prompts with four
 answers each."""

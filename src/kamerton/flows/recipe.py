@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from kamerton.adapters.catalogue import AdapterSettings
+from kamerton.adapters.catalogue import AnyAdapterSettings
 from kamerton.adapters.lora.lora import LoraSettings
 from kamerton.core.generation import GenerationSettings
 from kamerton.core.settings import Settings, apply_overrides, read_toml
@@ -15,7 +15,7 @@ from kamerton.data.settings import DataSettings
 from kamerton.evaluation.settings import EvaluationSettings
 from kamerton.models.dtype import DType
 from kamerton.models.quantised.codecs import Quantisation
-from kamerton.objectives.catalogue import ObjectiveSettings
+from kamerton.objectives.catalogue import AnyObjectiveSettings
 from kamerton.objectives.sft import SftSettings
 from kamerton.store.variants import Variant, is_variant_name
 from kamerton.training.settings import TrainSettings
@@ -64,9 +64,9 @@ class Recipe(Settings):
     """System text and demonstrations."""
     render: RenderSettings = RenderSettings()
     """How examples become tokens and what of them is learned."""
-    adapter: AdapterSettings = Field(default=LoraSettings(), discriminator="kind")
+    adapter: AnyAdapterSettings = Field(default=LoraSettings(), discriminator="kind")
     """The small trained part."""
-    objective: ObjectiveSettings = Field(default=SftSettings(), discriminator="kind")
+    objective: AnyObjectiveSettings = Field(default=SftSettings(), discriminator="kind")
     """What training minimises."""
     start_from: str = ""
     """Name of a trained variant to go on from; its adapter, and its prompt unless the recipe has

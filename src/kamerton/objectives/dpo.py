@@ -8,9 +8,9 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from kamerton.core.settings import Settings
 from kamerton.objectives.objective import Loss, LossInputs, Reads, Takes, Unit
 from kamerton.objectives.pairs import Sides, logistic_loss, pair_parts, with_nll
+from kamerton.objectives.settings import ObjectiveSettings
 
 __all__ = ["Dpo", "DpoSettings"]
 
@@ -18,7 +18,7 @@ __all__ = ["Dpo", "DpoSettings"]
 _LARGEST_WEIGHT = 10.0
 
 
-class DpoSettings(Settings):
+class DpoSettings(ObjectiveSettings):
     """Direct preference optimisation: prefer the better answer more than the reference does."""
 
     renamed_keys: ClassVar[Mapping[str, str]] = {

@@ -7,13 +7,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from kamerton.core.settings import Settings
 from kamerton.objectives.objective import Loss, LossInputs, Reads, Takes, Unit
+from kamerton.objectives.settings import ObjectiveSettings
 
 __all__ = ["Kto", "KtoSettings"]
 
 
-class KtoSettings(Settings):
+class KtoSettings(ObjectiveSettings):
     """Kahneman-Tversky optimisation: gain from liked answers, lose from disliked ones."""
 
     renamed_keys: ClassVar[Mapping[str, str]] = {

@@ -6,15 +6,15 @@ from typing import ClassVar, Literal, Self
 import torch
 from pydantic import Field, model_validator
 
-from kamerton.core.settings import Settings
 from kamerton.objectives.objective import Loss, LossInputs, Reads, Takes, Unit
 from kamerton.objectives.pairs import Sides
 from kamerton.objectives.preference_model import log_preference, preference
+from kamerton.objectives.settings import ObjectiveSettings
 
 __all__ = ["Reward", "RewardSettings"]
 
 
-class RewardSettings(Settings):
+class RewardSettings(ObjectiveSettings):
     """A reward model: learn what people prefer, to judge answers with."""
 
     renamed_keys: ClassVar[Mapping[str, str]] = {"centre": "center_rewards"}

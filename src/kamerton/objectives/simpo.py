@@ -5,14 +5,14 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from kamerton.core.settings import Settings
 from kamerton.objectives.objective import Loss, LossInputs, Reads, Takes, Unit
 from kamerton.objectives.pairs import Sides, logistic_loss, pair_parts, with_nll
+from kamerton.objectives.settings import ObjectiveSettings
 
 __all__ = ["Simpo", "SimpoSettings"]
 
 
-class SimpoSettings(Settings):
+class SimpoSettings(ObjectiveSettings):
     """Simple preference optimisation: make the better answer more probable per token, by a gap."""
 
     renamed_keys: ClassVar[Mapping[str, str]] = {"nll": "nll_weight"}

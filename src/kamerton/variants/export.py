@@ -25,7 +25,7 @@ from kamerton.adapters.bottleneck.bottleneck import Bottleneck
 from kamerton.adapters.catalogue import load
 from kamerton.adapters.formats import adapterhub
 from kamerton.adapters.formats.gguf_lora import read_gguf_lora, write_gguf_lora
-from kamerton.adapters.formats.peft_lora import CONFIG_FILE, WEIGHTS_FILE
+from kamerton.adapters.formats.peft_lora import WEIGHTS_FILE
 from kamerton.adapters.lora.lora import Lora
 from kamerton.core.errors import VariantError
 from kamerton.core.files import atomic_folder
@@ -173,15 +173,15 @@ def export_variant(
 
 def _ensure_can(variant: Variant, adapter: Adapter, format: Format) -> None:
     """Refuse a format that does not hold such an adapter, and say which ones do."""
-    has_config = CONFIG_FILE in variant.manifest.files
-    config = json.loads((variant.folder / CONFIG_FILE).read_bytes()) if has_config else {}
+    mergeable, own = adapter.capabilities.mergeable, adapter.capabilities.formats
     can: dict[Format, bool] = {
-        "peft": "peft_type" in config,
-        "merged": adapter.capabilities.mergeable,
-        "gguf": adapter.capabilities.mergeable,
-        "gguf-lora": isinstance(adapter, Lora),
-        "gguf-base": isinstance(adapter, Lora),
-        "adapterhub": isinstance(adapter, Bottleneck),
+        "peft": "peft" in own,
+        "merged": mergeable,
+        "gguf": mergeable,
+        "gguf-lora": "gguf-lora" in own,
+        # What a LoRA is put on.
+        "gguf-base": "gguf-lora" in own,
+        "adapterhub": "adapterhub" in own,
     }
     if not can[format]:
         others = [name for name in can if can[name]]

@@ -183,7 +183,7 @@ def _pair_sums(
     )
     assert len(rows) == len(examples)
     sums = reference_sums(base, rows)
-    lengths = [[float(row.trained.sum()) for row in pair.answers] for pair in rows]
+    lengths = [[float(row.loss_mask.sum()) for row in pair.answers] for pair in rows]
     return [[*own, *tokens] for own, tokens in zip(sums, lengths, strict=True)]
 
 

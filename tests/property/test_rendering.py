@@ -65,8 +65,8 @@ def test_generation_starts_from_the_ids_that_training_saw(
     row = renderer.render_chat(chat)
     prompt, answer = renderer.answer_ids(chat[:-1], chat[-1]["content"])
     assert prompt + answer == row.ids.tolist()
-    assert not row.trained[0]
-    assert row.trained[len(prompt) :].all()
+    assert not row.loss_mask[0]
+    assert row.loss_mask[len(prompt) :].all()
     assert answer[-1] in renderer.stop_ids
     if not renderer.facts.deletes_history:
         for until in [i for i, m in enumerate(chat) if m["role"] == "assistant"]:

@@ -104,13 +104,13 @@ class PreferenceExample:
 
 @dataclass(frozen=True, slots=True)
 class FeedbackExample:
-    """A prompt, one answer, and whether it was good.
+    """A prompt, one answer, and whether users liked it.
 
     Attributes:
         place: Where it came from.
         prompt: Messages up to the answer.
         completion: The answer.
-        good: Thumbs up.
+        is_desirable: Whether users liked the answer.
         group: Rows of one group never stand on both sides of a split.
         extra: Other columns.
         tools: Tool schemas for the template, if any.
@@ -119,7 +119,7 @@ class FeedbackExample:
     place: SourceLocation
     prompt: tuple[Message, ...]
     completion: tuple[Message, ...]
-    good: bool
+    is_desirable: bool
     group: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     tools: tuple[Mapping[str, Any], ...] = ()

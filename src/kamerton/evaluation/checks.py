@@ -106,7 +106,7 @@ def check_all(
         EvaluationError: If no item has what a check needs.
     """
     if answers.kind == "scored":
-        if items[0].good is not None:
+        if items[0].is_desirable is not None:
             return (check_verdicts(items, answers.worths),)
         return check_labels(items, answers.texts)
     return tuple(
@@ -130,17 +130,20 @@ def check_verdicts(items: Sequence[Item], worths: Sequence[float]) -> Checked:
     Raises:
         EvaluationError: If all verdicts are the same.
     """
-    good = np.array([bool(item.good) for item in items])
-    if good.all() or not good.any():
-        only = "liked" if good.all() else "disliked"
+    is_desirable = np.array([bool(item.is_desirable) for item in items])
+    if is_desirable.all() or not is_desirable.any():
+        only = "liked" if is_desirable.all() else "disliked"
         raise EvaluationError(
             f"feedback is measured by liked answers beside disliked ones, found only {only} ones "
             f"among {len(items)} held-out answers",
             hint="keep more aside (data.holdout), or set evaluate.checks: then the questions are "
             "asked and the written answers checked",
         )
-    placed = metrics.placements(np.asarray(worths, dtype=np.float64), good)
-    values, features = (placed > 0.5).astype(np.float64), metrics.placement_features(placed, good)
+    placed = metrics.placements(np.asarray(worths, dtype=np.float64), is_desirable)
+    values, features = (
+        (placed > 0.5).astype(np.float64),
+        metrics.placement_features(placed, is_desirable),
+    )
     return Checked("liked above disliked", values, features, metrics.balanced_mean)
 
 
@@ -356,7 +359,7 @@ def _counts(check: Check, item: Item) -> bool:
         value = item.extra.get(check.only_if)
         if not (value.strip() if isinstance(value, str) else value):
             return False
-    if isinstance(check, ExactCheck) and item.good is False:
+    if isinstance(check, ExactCheck) and item.is_desirable is False:
         # What users disliked is no right answer.
         return False
     if isinstance(check, ToolCallsCheck):

@@ -45,7 +45,7 @@ def write_report(
         items: The questions.
         answers: One per variant, in the comparison's order.
         checks: Those of the comparison's settings; the first decides which examples are shown.
-        loss_curve: `step`, `loss` and perhaps `parts` per optimiser step; empty leaves the plot
+        loss_curve: `step`, `loss` and perhaps `metrics` per optimiser step; empty leaves the plot
             out.
         holdout_curve: The same per measurement on the holdout.
         title: Of the page.
@@ -83,7 +83,7 @@ def write_report(
         short=in_short(comparison),
         # Drawn by us, and holds nothing from outside but numbers.
         curves=curves,
-        per_token=not any(point.get("parts") for point in (*loss_curve, *holdout_curve)),
+        per_token=not any(point.get("metrics") for point in (*loss_curve, *holdout_curve)),
         sections=_sections(items, answers, checks, comparison),
         tests=sorted({difference.test for difference in comparison.differences}),
         grouped=comparison.is_grouped,
@@ -169,7 +169,7 @@ def _example(
         "skipped": max(len(turns) - _TURNS_SHOWN, 0),
         "turns": turns[-_TURNS_SHOWN:],
         "reference": item.reference,
-        "verdict": {None: "", True: " (liked)", False: " (disliked)"}[item.good],
+        "verdict": {None: "", True: " (liked)", False: " (disliked)"}[item.is_desirable],
         "answers": [
             {
                 "variant": answer.variant,

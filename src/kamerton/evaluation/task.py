@@ -49,7 +49,7 @@ class Item:
         pair: Whether the labels are the worse and the better answer of a pair.
         tools: The functions that may be called.
         calls: The right calls; empty where the right answer makes none.
-        good: Whether users liked the reference; None where there is no verdict.
+        is_desirable: Whether users liked the reference; None where there is no verdict.
     """
 
     id: str
@@ -61,7 +61,7 @@ class Item:
     pair: bool = False
     tools: ToolSchemas = ()
     calls: tuple[ToolCall, ...] = ()
-    good: bool | None = None
+    is_desirable: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ def make_items(
                 pair=isinstance(example, PreferenceExample),
                 tools=tools,
                 calls=calls_of(example.messages[-1]) if isinstance(example, ChatExample) else (),
-                good=example.good if isinstance(example, FeedbackExample) else None,
+                is_desirable=example.is_desirable if isinstance(example, FeedbackExample) else None,
             )
         )
     return items

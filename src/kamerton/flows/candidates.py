@@ -171,7 +171,7 @@ class Candidate:
         if isinstance(example, PreferenceExample):
             self.renderer.render_pair(example, prompt.apply)
         rows = self.renderer.render_rows(example, prompt.apply)
-        return () if isinstance(example, FeedbackExample) and not example.good else rows
+        return () if isinstance(example, FeedbackExample) and not example.is_desirable else rows
 
 
 def render_questions(

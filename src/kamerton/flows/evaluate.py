@@ -313,7 +313,7 @@ def _say_few(held: Sequence[Measurable], sink: Sink) -> None:
 
 def _say_only_liked(held: Sequence[Measurable], sink: Sink) -> bool:
     """Tell whether all are answers that users liked: then there is nothing to tell apart."""
-    if not all(isinstance(one, FeedbackExample) and one.good for one in held):
+    if not all(isinstance(one, FeedbackExample) and one.is_desirable for one in held):
         return False
     only = "all held-out answers are liked: their questions are asked, and the liked answers right"
     sink(Notice(only, "warning"))
@@ -334,7 +334,9 @@ def _questions(held: Sequence[Measurable]) -> list[Measurable]:
         elif isinstance(example, FeedbackExample):
             key = repr((example.prompt, example.tools, example.extra))
             before = found.get(key)
-            if isinstance(before, FeedbackExample) and (before.good or not example.good):
+            if isinstance(before, FeedbackExample) and (
+                before.is_desirable or not example.is_desirable
+            ):
                 continue
         found[key] = example
     return list(found.values())

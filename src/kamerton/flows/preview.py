@@ -150,7 +150,7 @@ def _shown(
         place=f"{row.place}{what}",
         spans=tuple(renderer.show(row)),
         num_tokens=len(row.ids),
-        num_trained=int(row.trained.sum()),
+        num_trained=int(row.loss_mask.sum()),
         num_bos=num_bos,
         num_ends=num_ends,
         columns=columns,
@@ -205,7 +205,10 @@ def _facts_of_rows(renderer: Renderer, rows: Sequence[TokenizedExample]) -> list
     """Count what training would begin with."""
     if not rows:
         return []
-    total, trained = sum(len(row.ids) for row in rows), sum(int(row.trained.sum()) for row in rows)
+    total, trained = (
+        sum(len(row.ids) for row in rows),
+        sum(int(row.loss_mask.sum()) for row in rows),
+    )
     return [
         ("rows", _lengths(renderer, rows)),
         ("trained tokens", f"{trained:,} of {total:,} ({trained / total:.0%})"),

@@ -272,7 +272,7 @@ def _rows_hash(rows: Sequence[TrainingExample]) -> str:
         for answer in row.answers:
             found.update(np.array([len(answer.ids), row.num_prompt]).tobytes())
             found.update(answer.ids.tobytes())
-            found.update(answer.trained.tobytes())
+            found.update(answer.loss_mask.tobytes())
         if isinstance(row, TokenizedPrompt):
             found.update(row.ids.tobytes())
     return found.hexdigest()[:12]

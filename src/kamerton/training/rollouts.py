@@ -85,12 +85,12 @@ class RolloutBatch:
     Attributes:
         groups: By prompt, its answers as rows.
         experiences: By prompt, what is to be learned from them.
-        parts: Named numbers for the log.
+        metrics: Named numbers for the log.
     """
 
     groups: Sequence[TokenizedGroup]
     experiences: Sequence[Experience]
-    parts: Mapping[str, float]
+    metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class _Judged:
     groups: list[TokenizedGroup]
     samples: list[list[Sample]]
     rewards: list[Tensor]
-    old: list[Tensor]
+    old_logprobs: list[Tensor]
     reference: list[Tensor]
 
 
@@ -159,11 +159,16 @@ class Rollouts:
         written = [
             Written(old, reference, _owners(group, old.device), rewards, value)
             for group, old, reference, rewards, value in zip(
-                judged.groups, judged.old, judged.reference, judged.rewards, values, strict=True
+                judged.groups,
+                judged.old_logprobs,
+                judged.reference,
+                judged.rewards,
+                values,
+                strict=True,
             )
         ]
         experiences = self.objective.learn_from(written)
-        return RolloutBatch(judged.groups, experiences, self._parts(judged))
+        return RolloutBatch(judged.groups, experiences, self._metrics(judged))
 
     @torch.no_grad()
     def measure(
@@ -179,8 +184,8 @@ class Rollouts:
             The negative of the mean reward less beta times the distance to the reference; and
             numbers for the log.
         """
-        parts = self._parts(self._answer(prompts, 1, 0, tokens_per_row))
-        return self.objective.settings.beta * parts["kl"] - parts["reward"], parts
+        metrics = self._metrics(self._answer(prompts, 1, 0, tokens_per_row))
+        return self.objective.settings.beta * metrics["kl"] - metrics["reward"], metrics
 
     def _answer(
         self, prompts: Sequence[TrainingExample], count: int, seed: int, tokens_per_row: int
@@ -229,12 +234,12 @@ class Rollouts:
                 numbers[len(prompt.given) :, 0] -= penalty * cut
         return rewards
 
-    def _parts(self, judged: _Judged) -> dict[str, float]:
+    def _metrics(self, judged: _Judged) -> dict[str, float]:
         """Mean reward, its spread among answers that are compared, distance, length, agreement."""
         worth: list[list[float]] = []
         distances, gaps = [], []
         for own, rewards, old, reference in zip(
-            judged.samples, judged.rewards, judged.old, judged.reference, strict=True
+            judged.samples, judged.rewards, judged.old_logprobs, judged.reference, strict=True
         ):
             given = len(rewards) - len(own)
             if rewards.shape[1] == 1:
@@ -325,7 +330,7 @@ def tokens_with_answers(prompt: TrainingExample, settings: OnlineSettings, base:
 
 def _owners(group: TokenizedGroup, device: torch.device) -> Tensor:
     """[N] which answer each labelled token belongs to."""
-    counts = torch.tensor([int(row.trained.sum()) for row in group.answers])
+    counts = torch.tensor([int(row.loss_mask.sum()) for row in group.answers])
     return torch.repeat_interleave(torch.arange(len(counts)), counts).to(device)
 
 

@@ -58,7 +58,7 @@ class Task:
             tokens_per_row: Size of a row.
 
         Returns:
-            The loss, a mean over the objective's units, and its parts.
+            The loss, a mean over the objective's units, and its metrics.
         """
         if self.rollouts is not None:
             return self.rollouts.measure(self.holdout, tokens_per_row)
@@ -80,7 +80,8 @@ class Outcome:
             without holdout.
         reason: `done` or `early stop`.
         seconds: Time spent in steps.
-        parts: Of the held-out loss; None if it was measured before an interruption, or not at all.
+        metrics: Named numbers beside the held-out loss; None if it was measured before an
+            interruption, or not at all.
     """
 
     num_steps: int
@@ -88,4 +89,4 @@ class Outcome:
     holdout_loss: float | None
     reason: str
     seconds: float
-    parts: Mapping[str, float] | None = None
+    metrics: Mapping[str, float] | None = None

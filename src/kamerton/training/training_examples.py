@@ -206,9 +206,9 @@ def _verdicts(example: Example, kind: str) -> list[FeedbackExample]:
         )
     return [
         FeedbackExample(
-            example.place, example.prompt, answer, good, example.group, tools=example.tools
+            example.place, example.prompt, answer, is_desirable, example.group, tools=example.tools
         )
-        for answer, good in ((example.chosen, True), (example.rejected, False))
+        for answer, is_desirable in ((example.chosen, True), (example.rejected, False))
     ]
 
 

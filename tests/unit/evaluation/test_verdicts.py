@@ -56,7 +56,7 @@ def test_answers_are_scored_by_the_mean_over_their_tokens() -> None:
 
 
 def test_one_verdict_cannot_be_measured() -> None:
-    items = make_items([example for example in EXAMPLES if example.good])
+    items = make_items([example for example in EXAMPLES if example.is_desirable])
     with pytest.raises(EvaluationError, match="found only liked ones among 5") as caught:
         check_verdicts(items, [0.0] * 5)
     assert "evaluate.checks" in str(caught.value.hint)
@@ -76,4 +76,4 @@ def test_a_disliked_answer_is_no_right_one() -> None:
 
 
 def test_items_without_a_verdict_stay_as_they_were() -> None:
-    assert Item("1", (), "yes").good is None
+    assert Item("1", (), "yes").is_desirable is None

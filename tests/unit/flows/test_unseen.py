@@ -85,7 +85,7 @@ TURNS = (
     [
         ChatExample(PLACE, (SYSTEM, *TURNS)),
         PreferenceExample(PLACE, (SYSTEM, TURNS[0]), TURNS[1:], (SYSTEM,)),
-        FeedbackExample(PLACE, (SYSTEM, TURNS[0]), TURNS[1:], good=False),
+        FeedbackExample(PLACE, (SYSTEM, TURNS[0]), TURNS[1:], is_desirable=False),
     ],
     ids=lambda example: type(example).__name__,
 )

@@ -151,7 +151,7 @@ def test_checks_rewards_and_chats_get_the_answer_that_was_trained(
     asked = {"role": "user", "content": "Is it open?"}
     example = example_of([asked, {"role": "assistant", "content": "Yes.", **more}])
     row = renderer.render(example)
-    wanted = row.ids[row.trained].tolist()
+    wanted = row.ids[row.loss_mask].tolist()
 
     def forced(logits: torch.Tensor, *_: object) -> torch.Tensor:
         return torch.tensor([next(said) for _ in logits])

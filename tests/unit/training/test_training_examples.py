@@ -104,7 +104,7 @@ def test_a_long_answer_to_another_prompt_is_cut() -> None:
     first, second = makers_of(renderer, Prompt(), [FEEDBACK, long], "feedback", "kto")
     (row,) = first()
     assert [len(answer.ids) for answer in row.answers] == [len(row.answers[0].ids), 60]
-    assert row.answers[1].trained.sum() == 60 - row.num_prompt
+    assert row.answers[1].loss_mask.sum() == 60 - row.num_prompt
     with pytest.raises(RenderingError, match=r"data.jsonl:6: a row must have at most 60"):
         second()
 

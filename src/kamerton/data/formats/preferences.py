@@ -57,8 +57,8 @@ def feedback(fields: Fields) -> FeedbackExample:
     Raises:
         Unusable: If the verdict is neither, there is no prompt, or the answer is none.
     """
-    good = yes_or_no(fields.value("label"))
-    if good is None:
+    is_desirable = yes_or_no(fields.value("label"))
+    if is_desirable is None:
         raise Unusable(fields.source("label"), "must be true or false")
     if fields.value("messages") is not None:
         source = fields.source("messages")
@@ -74,7 +74,9 @@ def feedback(fields: Fields) -> FeedbackExample:
     if not prompt:
         raise Unusable(source, "no prompt before the answer")
     prompt = fields.asked(prompt)
-    return FeedbackExample(fields.row.place, prompt, completion, good, fields.group, fields.extra)
+    return FeedbackExample(
+        fields.row.place, prompt, completion, is_desirable, fields.group, fields.extra
+    )
 
 
 def _conversation(fields: Fields, name: str) -> tuple[Message, ...]:

@@ -267,7 +267,7 @@ class Renderer:
         with _at(example.place):
             num_prompt, (own,) = self._answers(example, (example.completion,), apply)
             _, (compared,) = self._answers(example, (other,), apply, cut=True)
-        return TokenizedFeedback(num_prompt, own, compared, example.good)
+        return TokenizedFeedback(num_prompt, own, compared, example.is_desirable)
 
     def render_prompt(self, example: Example, apply: Apply | None = None) -> TokenizedPrompt:
         """Render what stands before an example's last answer, to be answered by the model.
@@ -373,7 +373,7 @@ class Renderer:
         if self.facts.bos_in_turns and not is_bos.all():
             is_bos = is_bos[: int(np.argmin(is_bos))]
         num_bos = int(np.count_nonzero(is_bos))
-        ends = np.isin(rendered.ids, list(self.stop_ids)) & rendered.trained
+        ends = np.isin(rendered.ids, list(self.stop_ids)) & rendered.loss_mask
         return num_bos, int(np.count_nonzero(ends))
 
     def show(self, rendered: TokenizedExample) -> list[Span]:
@@ -385,7 +385,7 @@ class Renderer:
         Returns:
             Its text in runs.
         """
-        return spans(self.tokenizer, rendered.ids.tolist(), rendered.trained.tolist())
+        return spans(self.tokenizer, rendered.ids.tolist(), rendered.loss_mask.tolist())
 
     def _pair(self, example: PreferenceExample, apply: Apply | None) -> TokenizedPair:
         answers = (example.chosen, example.rejected)
@@ -478,12 +478,12 @@ class Renderer:
         if len(assembly.ids) > self.max_tokens and not cut:
             raise self._overlong(len(assembly.ids))
         ids = np.array(assembly.ids[: self.max_tokens], dtype=np.int32)
-        trained = np.zeros(len(ids), dtype=np.bool_)
+        loss_mask = np.zeros(len(ids), dtype=np.bool_)
         for first, end in assembly.trained:
-            trained[first:end] = True
-        if not trained.any():
+            loss_mask[first:end] = True
+        if not loss_mask.any():
             raise RenderingError("a row must have a token to train, found none")
-        return TokenizedExample(ids, trained, place)
+        return TokenizedExample(ids, loss_mask, place)
 
     def _overlong(self, num_tokens: int | None = None) -> "_OverlongError":
         found = "even its last turn is longer" if num_tokens is None else f"found {num_tokens}"

@@ -102,14 +102,14 @@ class TokenizedExample:
 
     Attributes:
         ids: [T] int32 token ids.
-        trained: [T] bool, True where the token at that position is a target of the loss; never at
+        loss_mask: [T] bool, True where the token at that position is a target of the loss; never at
             position 0.
         place: Where the example came from.
         notes: What was left out or changed, one sentence each.
     """
 
     ids: NDArray[np.int32]
-    trained: NDArray[np.bool_]
+    loss_mask: NDArray[np.bool_]
     place: SourceLocation | None = None
     notes: tuple[str, ...] = ()
 
@@ -124,7 +124,7 @@ class TokenizedExample:
         return (self,)
 
     @property
-    def good(self) -> bool | None:
+    def is_desirable(self) -> bool | None:
         """Whether users liked it: not known."""
         return None
 
@@ -157,7 +157,7 @@ class TokenizedPair:
         return self.chosen, self.rejected
 
     @property
-    def good(self) -> bool | None:
+    def is_desirable(self) -> bool | None:
         """A pair is judged as a pair."""
         return None
 
@@ -185,13 +185,13 @@ class TokenizedFeedback:
         num_prompt: Tokens at the start that both rows share: the prompt.
         answer: The prompt with its own answer.
         other: The prompt with an answer that belongs to another one.
-        good: Whether the own answer was liked.
+        is_desirable: Whether the own answer was liked.
     """
 
     num_prompt: int
     answer: TokenizedExample
     other: TokenizedExample
-    good: bool
+    is_desirable: bool
 
     @property
     def place(self) -> SourceLocation | None:
@@ -238,7 +238,7 @@ class TokenizedPrompt:
         return self.given
 
     @property
-    def good(self) -> bool | None:
+    def is_desirable(self) -> bool | None:
         """Nobody has judged it."""
         return None
 
@@ -276,7 +276,7 @@ class TokenizedGroup:
         return self.answers[0].place
 
     @property
-    def good(self) -> bool | None:
+    def is_desirable(self) -> bool | None:
         """Rewards judge it, not users."""
         return None
 

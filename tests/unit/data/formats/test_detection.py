@@ -301,14 +301,14 @@ def test_feedback(label, wanted):
     for fields in ({"prompt": "q", "completion": "a"}, {"messages": [Q, A]}):
         example = parse({**fields, "label": label})
         assert isinstance(example, FeedbackExample)
-        assert (example.prompt, example.completion, example.good) == ((Q,), (A,), good)
+        assert (example.prompt, example.completion, example.is_desirable) == ((Q,), (A,), good)
 
 
 @pytest.mark.parametrize("column", ["label", "feedback", "thumbs", "vote", "liked"])
 def test_a_column_of_thumbs_makes_feedback_under_its_usual_names(column):
     example = parse({"prompt": "q", "completion": "a", column: "👎"})
     assert isinstance(example, FeedbackExample)
-    assert example.good is False
+    assert example.is_desirable is False
 
 
 def test_a_column_of_remarks_makes_no_feedback():

@@ -39,7 +39,7 @@ def test_the_model_is_asked_what_the_engine_would_ask(name: str) -> None:
     assert made.ids.dtype == np.int32
     assert made.num_prompt == len(made.ids)
     assert (made.messages, made.reference) == (CHAT[:-1], LAST)
-    assert (made.extra, made.place, made.good) == ({"stars": 5}, PLACE, None)
+    assert (made.extra, made.place, made.is_desirable) == ({"stars": 5}, PLACE, None)
     assert made.answers == made.given == made.texts == ()
 
 
@@ -50,10 +50,10 @@ def test_what_is_learned_of_an_answer_is_what_would_be_learned_of_the_row(name: 
     _, answer = renderer.answer_ids(CHAT[:-1], LAST)
     (made,) = renderer.render_prompt(chat(CHAT)).answered([answer]).answers
     assert made.ids.tolist() == row.ids.tolist()
-    assert made.trained.tolist() == row.trained.tolist()
+    assert made.loss_mask.tolist() == row.loss_mask.tolist()
     assert made.ids.dtype == row.ids.dtype
     assert made.ids[-1] in renderer.stop_ids
-    assert made.trained[-1]
+    assert made.loss_mask[-1]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -116,7 +116,7 @@ def test_a_pair_comes_along_before_own_answers() -> None:
     ends = [row.ids[group.num_prompt :].tolist() for row in group.answers]
     assert ends == [pair.chosen_ids.tolist(), pair.rejected_ids.tolist(), [17, 18], [19]]
     for row in group.answers:
-        assert row.trained.tolist() == [n >= made.num_prompt for n in range(len(row.ids))]
+        assert row.loss_mask.tolist() == [n >= made.num_prompt for n in range(len(row.ids))]
 
 
 def test_other_kinds_of_examples_ask_too() -> None:

@@ -278,7 +278,7 @@ def _question(
     if isinstance(example, ClassificationExample):
         if example.label not in candidates:
             raise EvaluationError(
-                f"{example.place}: the label must be one of the {len(candidates)} candidates, "
+                f"{example.location}: the label must be one of the {len(candidates)} candidates, "
                 f"found '{example.label}'",
                 hint="add training examples of this label or remove the row",
             )
@@ -287,7 +287,7 @@ def _question(
     text, calls = last.get("content") or "", calls_of(last)
     if last["role"] != "assistant" or not isinstance(text, str) or not (text or calls):
         raise EvaluationError(
-            f"{example.place}: the chat must end with an assistant's answer to compare with, "
+            f"{example.location}: the chat must end with an assistant's answer to compare with, "
             f"found a message of role '{last['role']}'",
             hint="cut the chat after its last assistant turn, or leave it out of the holdout",
         )
@@ -299,8 +299,8 @@ def _only_text(example: PreferenceExample | FeedbackExample, answer: Sequence[Me
     text = single_text(answer)
     if text is None:
         raise EvaluationError(
-            f"{example.place}: answers with a verdict must be one text each to be compared, found "
-            f"{len(answer)} messages",
+            f"{example.location}: answers with a verdict must be one text each to be compared, "
+            f"found {len(answer)} messages",
             hint="leave it out of the holdout",
         )
     return text

@@ -328,7 +328,7 @@ def _questions(held: Sequence[Measurable]) -> list[Measurable]:
         if isinstance(example, PreferenceExample):
             messages = (*example.prompt, *example.chosen)
             example = ChatExample(
-                example.place, messages, tools=example.tools, group=example.group,
+                example.location, messages, tools=example.tools, group=example.group,
                 extra=example.extra,
             )  # fmt: skip
         elif isinstance(example, FeedbackExample):

@@ -380,7 +380,7 @@ class _Run:
         norm = float(torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), limit))
         if not (abs(loss) < float("inf") and norm < float("inf")):
             what = "loss" if not abs(loss) < float("inf") else "gradient"
-            places = [str(self.task.train[i].place) for i in self.plan[number][:3]]
+            places = [str(self.task.train[i].location) for i in self.plan[number][:3]]
             raise NotFiniteError(
                 f"the {what} of step {number + 1} is not finite; nothing was written into the "
                 f"weights. The step's examples begin with {', '.join(places)}",

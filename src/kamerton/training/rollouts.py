@@ -301,7 +301,7 @@ class Distance:
         generation = Generation(max_tokens=self.max_tokens, temperature=1.0, seed=0)
         samples = self.engine.sample([ids.tolist() for ids in prompts], generation)
         groups = [
-            TokenizedPrompt(ids, (), {}, example.place).answered([sample.ids])
+            TokenizedPrompt(ids, (), {}, example.location).answered([sample.ids])
             for example, ids, sample in zip(few, prompts, samples, strict=True)
         ]
         ours = torch.cat(tokens_of(self.base, groups)).sum()

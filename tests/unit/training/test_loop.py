@@ -296,7 +296,7 @@ def contradicting(count: int) -> list[TokenizedExample]:
     for one in examples(count):
         ids = one.ids.copy()
         ids[one.loss_mask] = 3 + (ids[one.loss_mask] - 2) % (VOCABULARY - 3)
-        made.append(TokenizedExample(ids, one.loss_mask, one.place))
+        made.append(TokenizedExample(ids, one.loss_mask, one.location))
     return made
 
 

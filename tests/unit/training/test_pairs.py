@@ -44,19 +44,19 @@ SMALL = TrainSettings(
 
 
 def answered(
-    random: np.random.Generator, prompt: np.ndarray, place: SourceLocation
+    random: np.random.Generator, prompt: np.ndarray, location: SourceLocation
 ) -> TokenizedExample:
     answer = random.integers(3, VOCABULARY, int(random.integers(1, 9)))
     ids = np.concatenate([prompt, answer]).astype(np.int32)
-    return TokenizedExample(ids, np.arange(len(ids)) >= len(prompt), place)
+    return TokenizedExample(ids, np.arange(len(ids)) >= len(prompt), location)
 
 
 def pairs(count: int, seed: int = 0) -> list[TrainingExample]:
     random, made = np.random.default_rng(seed), []
     for number in range(count):
         prompt = random.integers(3, VOCABULARY, int(random.integers(2, 12)))
-        place = SourceLocation("pairs.jsonl", number + 1)
-        rows = [answered(random, prompt, place) for _ in range(2)]
+        location = SourceLocation("pairs.jsonl", number + 1)
+        rows = [answered(random, prompt, location) for _ in range(2)]
         made.append(TokenizedPair(len(prompt), *rows))
     return made
 

@@ -78,10 +78,10 @@ def prompts(count: int = 3, num_given: int = 0) -> list[TokenizedPrompt]:
             given.append(TokenizedExample(row, np.arange(len(row)) >= len(ids)))
         messages = ({"role": "user", "content": f"question {number}"},)
         texts = tuple(f"given {number}.{n}" for n in range(num_given))
-        place = SourceLocation("data.jsonl", number)
+        location = SourceLocation("data.jsonl", number)
         made.append(
             TokenizedPrompt(
-                ids, messages, {"n": number}, place, f"right {number}", tuple(given), texts
+                ids, messages, {"n": number}, location, f"right {number}", tuple(given), texts
             )
         )
     return made

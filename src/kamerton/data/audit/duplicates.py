@@ -260,7 +260,7 @@ def _of_one_ranking(one: Example, other: Example) -> bool:
     return (
         isinstance(one, PreferenceExample)
         and isinstance(other, PreferenceExample)
-        and (one.place, one.prompt) == (other.place, other.prompt)
+        and (one.location, one.prompt) == (other.location, other.prompt)
     )
 
 

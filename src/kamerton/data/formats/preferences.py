@@ -42,7 +42,9 @@ def preference(fields: Fields) -> PreferenceExample:
         reason = "is empty" if given else "is missing, and the answers share no prompt"
         raise Unusable(fields.source("prompt"), reason)
     prompt = fields.asked(prompt)
-    return PreferenceExample(fields.row.place, prompt, chosen, rejected, fields.group, fields.extra)
+    return PreferenceExample(
+        fields.row.location, prompt, chosen, rejected, fields.group, fields.extra
+    )
 
 
 def feedback(fields: Fields) -> FeedbackExample:
@@ -75,7 +77,7 @@ def feedback(fields: Fields) -> FeedbackExample:
         raise Unusable(source, "no prompt before the answer")
     prompt = fields.asked(prompt)
     return FeedbackExample(
-        fields.row.place, prompt, completion, is_desirable, fields.group, fields.extra
+        fields.row.location, prompt, completion, is_desirable, fields.group, fields.extra
     )
 
 

@@ -104,13 +104,13 @@ class TokenizedExample:
         ids: [T] int32 token ids.
         loss_mask: [T] bool, True where the token at that position is a target of the loss; never at
             position 0.
-        place: Where the example came from.
+        location: Where the example came from.
         notes: What was left out or changed, one sentence each.
     """
 
     ids: NDArray[np.int32]
     loss_mask: NDArray[np.bool_]
-    place: SourceLocation | None = None
+    location: SourceLocation | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -147,9 +147,9 @@ class TokenizedPair:
     margin: float | None = None
 
     @property
-    def place(self) -> SourceLocation | None:
+    def location(self) -> SourceLocation | None:
         """Where the pair came from."""
-        return self.chosen.place
+        return self.chosen.location
 
     @property
     def answers(self) -> tuple[TokenizedExample, ...]:
@@ -194,9 +194,9 @@ class TokenizedFeedback:
     is_desirable: bool
 
     @property
-    def place(self) -> SourceLocation | None:
+    def location(self) -> SourceLocation | None:
         """Where the feedback came from."""
-        return self.answer.place
+        return self.answer.location
 
     @property
     def answers(self) -> tuple[TokenizedExample, ...]:
@@ -212,7 +212,7 @@ class TokenizedPrompt:
         ids: [P] int32 token ids of the prompt.
         messages: The same as messages, without what the recipe puts before them.
         extra: The row's other columns.
-        place: Where it came from.
+        location: Where it came from.
         reference: The answer that the row brings, as text; empty where there is none.
         given: Answers to learn from beside the model's own, as rows: the better one, then the
             worse; or none.
@@ -222,7 +222,7 @@ class TokenizedPrompt:
     ids: NDArray[np.int32]
     messages: Chat
     extra: Mapping[str, Any]
-    place: SourceLocation | None
+    location: SourceLocation | None
     reference: str = ""
     given: tuple[TokenizedExample, ...] = ()
     texts: tuple[str, ...] = ()
@@ -254,7 +254,7 @@ class TokenizedPrompt:
         rows = list(self.given)
         for answer in answers:
             ids = np.concatenate([self.ids, np.array(answer, dtype=np.int32)])
-            rows.append(TokenizedExample(ids, np.arange(len(ids)) >= len(self.ids), self.place))
+            rows.append(TokenizedExample(ids, np.arange(len(ids)) >= len(self.ids), self.location))
         return TokenizedGroup(self.num_prompt, tuple(rows))
 
 
@@ -271,9 +271,9 @@ class TokenizedGroup:
     answers: tuple[TokenizedExample, ...]
 
     @property
-    def place(self) -> SourceLocation | None:
+    def location(self) -> SourceLocation | None:
         """Where the prompt came from."""
-        return self.answers[0].place
+        return self.answers[0].location
 
     @property
     def is_desirable(self) -> bool | None:

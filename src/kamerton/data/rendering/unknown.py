@@ -61,7 +61,7 @@ def unknown_share(tokenizer: Any, rows: Sequence[TrainingExample]) -> tuple[floa
             hit = ids == unknown
             counts += len(ids), learned.sum()
             found += hit.sum(), (hit & learned).sum()
-            first = first or (row.place if hit.any() else None)
+            first = first or (row.location if hit.any() else None)
     share = float((found / np.maximum(counts, 1)).max())
     if not share:
         return 0.0, ""

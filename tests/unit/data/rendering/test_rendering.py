@@ -11,7 +11,7 @@ from kamerton.data.rendering.renderer import RenderSettings, make_renderer
 from tests.unit.data.rendering.cases import CASES, metaspace_tokenizer, tokenizer_of
 from tests.unit.data.rendering.chats import (
     CHAT,
-    PLACE,
+    LOCATION,
     chat,
     message,
     renderer_of,
@@ -34,7 +34,7 @@ def test_answers_and_their_ends_are_trained_and_nothing_else(name: str) -> None:
         assert row.ids.dtype == np.int32
         assert row.loss_mask.dtype == np.bool_
         assert not row.loss_mask[0]
-        assert row.place == PLACE
+        assert row.location == LOCATION
 
 
 @pytest.mark.parametrize("name", CASES)

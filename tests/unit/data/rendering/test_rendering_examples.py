@@ -19,7 +19,7 @@ from kamerton.data.rendering.renderer import RenderSettings, chat_of, make_rende
 from tests.unit.data.rendering.cases import CASES, tokenizer_of
 from tests.unit.data.rendering.chats import (
     CHAT,
-    PLACE,
+    LOCATION,
     chat,
     message,
     renderer_of,
@@ -140,7 +140,7 @@ def test_overlong_examples_are_dropped_and_reported() -> None:
     renderer = renderer_of("chatml", max_tokens=30)
     short = chat([message("user", "Hi"), message("assistant", "Yes")])
     rows, dropped = renderer.render_all([chat(CHAT), short])
-    assert [row.place for row in rows] == [PLACE]
+    assert [row.location for row in rows] == [LOCATION]
     assert len(dropped) == 1
     assert "data.jsonl:7: a row must have at most 30 tokens" in str(dropped[0])
 
@@ -184,7 +184,7 @@ def test_shortening_is_advised_only_where_it_helps() -> None:
 
 def test_plain_text_is_trained_from_its_first_token_to_eos() -> None:
     renderer, tokenizer = renderer_of("llama3"), tokenizer_of(CASES["llama3"])
-    row = renderer.render(TextExample(PLACE, "Да. <|eot_id|>"))
+    row = renderer.render(TextExample(LOCATION, "Да. <|eot_id|>"))
     assert row.ids[0] == tokenizer.bos_token_id
     assert row.ids[-1] == tokenizer.eos_token_id
     assert row.loss_mask.tolist() == [False] + [True] * (len(row.ids) - 1)
@@ -195,7 +195,7 @@ def test_plain_text_is_trained_from_its_first_token_to_eos() -> None:
 def test_long_plain_text_is_cut_into_windows(case: str) -> None:
     text = "\n\n".join(f"The card {n} was blocked. Please call the bank." for n in range(40))
     renderer = renderer_of(case, max_tokens=64)
-    rows = renderer.render_rows(TextExample(PLACE, text))
+    rows = renderer.render_rows(TextExample(LOCATION, text))
     assert len(rows) > 5
     assert all(len(row.ids) <= 64 and row.loss_mask[1:].all() for row in rows)
     eos = renderer.facts.eos_id
@@ -210,7 +210,7 @@ def test_long_plain_text_is_cut_into_windows(case: str) -> None:
 
 def test_a_class_is_the_answer_to_its_text() -> None:
     renderer = renderer_of("chatml")
-    row = renderer.render(ClassificationExample(PLACE, "My card is gone", "lost_card"))
+    row = renderer.render(ClassificationExample(LOCATION, "My card is gone", "lost_card"))
     assert trained_texts(renderer, row) == ["lost_card<|im_end|>"]
 
 
@@ -219,19 +219,19 @@ def test_labels_are_scored_as_they_are_trained() -> None:
     labels = ["lost_card", "top_up"]
     prompt, answers = renderer.answers_ids([message("user", "My card is gone")], labels)
     for label, answer in zip(labels, answers, strict=True):
-        row = renderer.render(ClassificationExample(PLACE, "My card is gone", label))
+        row = renderer.render(ClassificationExample(LOCATION, "My card is gone", label))
         assert row.ids.tolist() == prompt + answer
 
 
 def test_a_prompt_put_before_an_example_is_not_trained() -> None:
     renderer = renderer_of("chatml")
     shown = (CHAT[0], message("user", "Shown?"), message("assistant", "Shown."))
-    row = renderer.render(ClassificationExample(PLACE, "Hi", "greeting"), lambda m: (*shown, *m))
+    row = renderer.render(ClassificationExample(LOCATION, "Hi", "greeting"), lambda m: (*shown, *m))
     assert trained_texts(renderer, row) == ["greeting<|im_end|>"]
     assert "Shown." in text_of(renderer, row)
 
 
-PAIR = PreferenceExample(PLACE, CHAT[:4], CHAT[4:], (message("assistant", "Go away."),))
+PAIR = PreferenceExample(LOCATION, CHAT[:4], CHAT[4:], (message("assistant", "Go away."),))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -253,13 +253,13 @@ def test_a_pair_of_equal_answers_is_an_error() -> None:
 
 def test_of_feedback_only_the_judged_answer_is_trained() -> None:
     renderer = renderer_of("chatml")
-    row = renderer.render(FeedbackExample(PLACE, CHAT[:4], CHAT[4:], is_desirable=False))
+    row = renderer.render(FeedbackExample(LOCATION, CHAT[:4], CHAT[4:], is_desirable=False))
     assert trained_texts(renderer, row) == ["Тоже 🙂<|im_end|>"]
 
 
 def test_plain_text_is_no_chat() -> None:
     with pytest.raises(RenderingError, match="no chat"):
-        chat_of(TextExample(PLACE, "Once."))
+        chat_of(TextExample(LOCATION, "Once."))
 
 
 def test_a_bos_that_also_begins_turns_is_counted_at_the_start() -> None:

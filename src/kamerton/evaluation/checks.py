@@ -11,6 +11,7 @@ import numpy as np
 from kamerton.core.errors import EvaluationError
 from kamerton.core.protocols import ToolCall
 from kamerton.evaluation import metrics
+from kamerton.evaluation.items import Answers, Item
 from kamerton.evaluation.metrics import normalise
 from kamerton.evaluation.refusals import is_refusal
 from kamerton.evaluation.settings import (
@@ -24,7 +25,6 @@ from kamerton.evaluation.settings import (
     ToolCallsCheck,
 )
 from kamerton.evaluation.statistics import Finish, Floats
-from kamerton.evaluation.task import Answers, Item
 
 __all__ = [
     "Checked",
@@ -222,18 +222,18 @@ def _checked(
     if isinstance(check, PatternCheck):
         return _check_pattern(check, items, texts, counted)
     values = np.full(len(items), np.nan)
-    judge = None if isinstance(check, ToolCallsCheck) else _judge(check)
-    for place, (item, text) in enumerate(zip(items, texts, strict=True)):
-        if not counted[place]:
+    rule = None if isinstance(check, ToolCallsCheck) else _rule_of(check)
+    for position, (item, text) in enumerate(zip(items, texts, strict=True)):
+        if not counted[position]:
             continue
-        made = calls[place] if calls else ()
+        made = calls[position] if calls else ()
         if isinstance(check, ToolCallsCheck):
-            values[place] = float(_same_calls(check, item.calls, made))
+            values[position] = float(_same_calls(check, item.calls, made))
         elif isinstance(check, ExactCheck) and item.calls:
-            values[place] = float(_same_calls(ToolCallsCheck(), item.calls, made))
+            values[position] = float(_same_calls(ToolCallsCheck(), item.calls, made))
         else:
-            assert judge is not None, "only calls have no judge"
-            values[place] = float(judge(item, text))
+            assert rule is not None, "only calls have no rule"
+            values[position] = float(rule(item, text))
     better = "higher"
     if isinstance(check, RefusalCheck) and check.expect is not True:
         better = "higher" if check.expect is False else "neither"
@@ -313,7 +313,7 @@ def _check_pattern(
     return Checked(check.title, values, features, metrics.macro_f1)
 
 
-def _judge(
+def _rule_of(
     check: ExactCheck | ContainsCheck | RulesCheck | RefusalCheck | JsonCheck,
 ) -> Callable[[Item, str], bool]:
     match check:

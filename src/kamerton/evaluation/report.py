@@ -10,12 +10,12 @@ import numpy as np
 from kamerton.core.errors import EvaluationError
 from kamerton.core.files import write_atomically
 from kamerton.evaluation.checks import check_all
+from kamerton.evaluation.items import Answers, Item
 from kamerton.evaluation.jackknife import FEW_ROWS, FEWEST_ROWS
 from kamerton.evaluation.plots import training_plot
 from kamerton.evaluation.results import Comparison
 from kamerton.evaluation.settings import Check
 from kamerton.evaluation.table import cost_cells, cost_heads, p_text, value_text
-from kamerton.evaluation.task import Answers, Item
 from kamerton.evaluation.verdicts import in_short, last_opponent, tone, verdict
 
 __all__ = ["write_report"]
@@ -150,19 +150,19 @@ def _sections(
         ]
     sections = []
     for heading, wanted in kinds:
-        places = np.flatnonzero(wanted)
+        positions = np.flatnonzero(wanted)
         shown = [
-            _example(items[place], place, answers, right if judged else None)
-            for place in places[:_EXAMPLES_PER_KIND]
+            _example(items[position], position, answers, right if judged else None)
+            for position in positions[:_EXAMPLES_PER_KIND]
         ]
         sections.append(
-            {"heading": heading, "num": len(places), "examples": shown, "metric": metric}
+            {"heading": heading, "num": len(positions), "examples": shown, "metric": metric}
         )
     return sections
 
 
 def _example(
-    item: Item, place: int, answers: Sequence[Answers], right: Sequence[Any] | None
+    item: Item, position: int, answers: Sequence[Answers], right: Sequence[Any] | None
 ) -> dict[str, Any]:
     turns = [(str(message["role"]), _text(message)) for message in item.chat]
     return {
@@ -173,8 +173,8 @@ def _example(
         "answers": [
             {
                 "variant": answer.variant,
-                "text": answer.texts[place],
-                "mark": "" if right is None else ("right" if right[number][place] else "wrong"),
+                "text": answer.texts[position],
+                "mark": "" if right is None else ("right" if right[number][position] else "wrong"),
             }
             for number, answer in enumerate(answers)
         ],

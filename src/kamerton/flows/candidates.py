@@ -15,9 +15,9 @@ from kamerton.data.examples import (
 )
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.tokenized import TokenizedExample
+from kamerton.evaluation.items import Answers, Item, ReadCalls, run_items
+from kamerton.evaluation.items import Progress as ReportItems
 from kamerton.evaluation.settings import EvaluationSettings
-from kamerton.evaluation.task import Answers, Item, ReadCalls, run_items
-from kamerton.evaluation.task import Progress as ReportItems
 from kamerton.flows.variants import engine_of, make_ready
 from kamerton.models.base import Base
 from kamerton.prompting.prompt import Prompt

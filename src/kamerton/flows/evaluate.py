@@ -30,10 +30,10 @@ from kamerton.data.examples import (
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.settings import DataSettings
 from kamerton.evaluation.comparison import Comparison, compare
+from kamerton.evaluation.items import Answers, Item, make_items, spread
 from kamerton.evaluation.jackknife import FEWEST_ROWS
 from kamerton.evaluation.settings import Check, EvaluationSettings
 from kamerton.evaluation.table import markdown_table
-from kamerton.evaluation.task import Answers, Item, make_items, spread
 from kamerton.flows.asking import ask_in_turn
 from kamerton.flows.baselines import baseline_prompts, read_starts, same_base, shortened
 from kamerton.flows.candidates import (

@@ -17,7 +17,7 @@ from kamerton.data.rendering.tokenized import RenderSettings, TokenizedExample, 
 from kamerton.data.rendering.tokens import Span
 from kamerton.data.rendering.unknown import unknown_share
 from kamerton.data.rows import Rejection
-from kamerton.evaluation.task import spread
+from kamerton.evaluation.items import spread
 from kamerton.objectives.online import OnlineSettings
 from kamerton.prompting.prompt import Prompt
 

@@ -8,7 +8,7 @@ from kamerton.core.protocols import ToolCall
 from kamerton.data.examples import ChatExample
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.tool_calls import CallForm, answer_ids, find_call_form
-from kamerton.evaluation.task import Item
+from kamerton.evaluation.items import Item
 from kamerton.flows.candidates import Measurable
 from kamerton.inference.detokenise import TextStream
 

@@ -329,7 +329,7 @@ class EmbeddedEngine:
             ids += family.prompt
             segments.append(Segment(start, len(ids)))
             end = len(ids) - 1
-            for answer in (family.answers[place] for place in family.order):
+            for answer in (family.answers[position] for position in family.order):
                 # The last token of an answer is predicted but predicts nothing.
                 first = len(ids)
                 if len(answer) > 1:
@@ -350,11 +350,11 @@ class EmbeddedEngine:
         scores, offset = [], 0
         for family in families:
             found = {}
-            for place in family.order:
-                length = len(family.answers[place])
-                found[place] = Score(sum(logprobs[offset : offset + length]), length)
+            for position in family.order:
+                length = len(family.answers[position])
+                found[position] = Score(sum(logprobs[offset : offset + length]), length)
                 offset += length
-            scores.append([found[place] for place in range(len(found))])
+            scores.append([found[position] for position in range(len(found))])
         return scores
 
 
@@ -380,7 +380,7 @@ class _Family:
     @cached_property
     def order(self) -> list[int]:
         """Answers of similar length together: attention pads them to a common one."""
-        return sorted(range(len(self.answers)), key=lambda place: len(self.answers[place]))
+        return sorted(range(len(self.answers)), key=lambda position: len(self.answers[position]))
 
     @property
     def num_tokens(self) -> int:

@@ -101,7 +101,7 @@ class RewardEngine:
         return [[Score(worth, 1) for worth in _worth(numbers)] for numbers in judged]
 
     @torch.no_grad()
-    def judge(self, chats: Sequence[Chat], answers: Sequence[Sequence[str]]) -> list[Tensor]:
+    def rewards(self, chats: Sequence[Chat], answers: Sequence[Sequence[str]]) -> list[Tensor]:
         """Read the score head at the end of each answer; a chat's prompt is computed once.
 
         Args:
@@ -143,12 +143,12 @@ class RewardEngine:
         row: list[_Family] = []
         for family in families:
             if row and sum(map(_size, [*row, family])) > self._tokens_per_row:
-                judged += self._judge_row(row)
+                judged += self._rewards_of_row(row)
                 row = []
             row.append(family)
-        return judged + (self._judge_row(row) if row else [])
+        return judged + (self._rewards_of_row(row) if row else [])
 
-    def _judge_row(self, families: Sequence[_Family]) -> list[Tensor]:
+    def _rewards_of_row(self, families: Sequence[_Family]) -> list[Tensor]:
         ids: list[int] = []
         segments: list[Segment] = []
         ends: list[int] = []

@@ -163,8 +163,8 @@ def generalised_advantages(
     """
     found = torch.empty_like(rewards)
     ahead, expected = rewards.new_zeros(()), rewards.new_zeros(())
-    for place in reversed(range(len(rewards))):
-        surprise = rewards[place] + discount * expected - values[place]
+    for position in reversed(range(len(rewards))):
+        surprise = rewards[position] + discount * expected - values[position]
         ahead = surprise + discount * smoothing * ahead
-        found[place], expected = ahead, values[place]
+        found[position], expected = ahead, values[position]
     return found

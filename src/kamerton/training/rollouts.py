@@ -29,24 +29,25 @@ from kamerton.objectives.preference_model import preference
 from kamerton.training.scoring import tokens_of
 
 __all__ = [
-    "Answered",
+    "AdapterContext",
+    "AnsweredPrompt",
     "Critic",
     "Distance",
     "RolloutBatch",
     "Rollouts",
-    "Visit",
     "at_start",
     "tokens_with_answers",
 ]
 
 _FEW_PROMPTS = 32
 _TOKENS_PER_ROW = 4096
-Visit = Callable[[], AbstractContextManager[None]]
+AdapterContext = Callable[[], AbstractContextManager[None]]
+"""Has another adapter, or none, on the base while it is entered."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """A prompt with answers that are to be judged.
+class AnsweredPrompt:
+    """A prompt with answers that are to be rewarded.
 
     Attributes:
         messages: Up to the answers.
@@ -61,8 +62,8 @@ class Answered:
     texts: tuple[str, ...]
 
 
-Judge = Callable[[Sequence[Answered]], Tensor]
-"""Judges all answers of all prompts, in order: [A, D]."""
+RewardFunction = Callable[[Sequence[AnsweredPrompt]], Tensor]
+"""Says what each answer of each prompt is worth, in order: [A, D]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class Critic:
     """
 
     objective: Objective
-    on: Visit
+    on: AdapterContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class RolloutBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class _Judged:
+class _RewardedAnswers:
     groups: list[TokenizedGroup]
     samples: list[list[Sample]]
     rewards: list[Tensor]
@@ -118,8 +119,8 @@ class Rollouts:
     base: Base
     engine: EmbeddedEngine
     objective: Online
-    reward: Judge
-    reference: Visit
+    reward: RewardFunction
+    reference: AdapterContext
     critic: Critic | None = None
 
     def num_tokens(self, prompt: TrainingExample) -> int:
@@ -150,25 +151,25 @@ class Rollouts:
         Raises:
             TrainingError: If a reward is not finite.
         """
-        judged = self._answer(prompts, self.objective.settings.samples, seed, tokens_per_row)
-        values: Sequence[Tensor | None] = [None] * len(judged.groups)
+        rewarded = self._answer(prompts, self.objective.settings.samples, seed, tokens_per_row)
+        values: Sequence[Tensor | None] = [None] * len(rewarded.groups)
         if self.critic is not None:
             with self.critic.on():
-                read = tokens_of(self.base, judged.groups, "values", tokens_per_row)
+                read = tokens_of(self.base, rewarded.groups, "values", tokens_per_row)
             values = [numbers.squeeze(1) for numbers in read]
         written = [
             Written(old, reference, _owners(group, old.device), rewards, value)
             for group, old, reference, rewards, value in zip(
-                judged.groups,
-                judged.old_logprobs,
-                judged.reference,
-                judged.rewards,
+                rewarded.groups,
+                rewarded.old_logprobs,
+                rewarded.reference,
+                rewarded.rewards,
                 values,
                 strict=True,
             )
         ]
         experiences = self.objective.learn_from(written)
-        return RolloutBatch(judged.groups, experiences, self._metrics(judged))
+        return RolloutBatch(rewarded.groups, experiences, self._metrics(rewarded))
 
     @torch.no_grad()
     def measure(
@@ -189,8 +190,8 @@ class Rollouts:
 
     def _answer(
         self, prompts: Sequence[TrainingExample], count: int, seed: int, tokens_per_row: int
-    ) -> _Judged:
-        """Write answers, have them judged, and read them under model and reference."""
+    ) -> _RewardedAnswers:
+        """Write answers, have them rewarded, and read them under model and reference."""
         settings = self.objective.settings
         asked = [prompt for prompt in prompts if isinstance(prompt, TokenizedPrompt)]
         repeated = [prompt.ids.tolist() for prompt in asked for _ in range(count)]
@@ -207,39 +208,43 @@ class Rollouts:
         old = tokens_of(self.base, groups, tokens_per_row=tokens_per_row)
         with self.reference():
             reference = tokens_of(self.base, groups, tokens_per_row=tokens_per_row)
-        return _Judged(groups, samples, rewards, old, reference)
+        return _RewardedAnswers(groups, samples, rewards, old, reference)
 
     def _rewards(
         self, asked: Sequence[TokenizedPrompt], samples: Sequence[Sequence[Sample]]
     ) -> list[Tensor]:
         """By prompt [A, D] what its answers are worth, less the penalty for those that were cut."""
         pairs = list(zip(asked, samples, strict=True))
-        judged = self.reward(
+        rewarded = self.reward(
             [
-                Answered(
+                AnsweredPrompt(
                     p.messages, p.extra, p.reference, (*p.texts, *(sample.text for sample in own))
                 )
                 for p, own in pairs
             ]
         )
-        if not torch.isfinite(judged).all():
+        if not torch.isfinite(rewarded).all():
             raise TrainingError("the reward of an answer is not a finite number")
         # A judge may keep its numbers: penalties go into a copy.
-        judged = judged.to(self.base.device, copy=True)
-        rewards = list(judged.split([len(p.given) + len(own) for p, own in pairs]))
-        if judged.shape[1] == 1:
+        rewarded = rewarded.to(self.base.device, copy=True)
+        rewards = list(rewarded.split([len(p.given) + len(own) for p, own in pairs]))
+        if rewarded.shape[1] == 1:
             penalty = self.objective.settings.missing_end_penalty
             for numbers, (prompt, own) in zip(rewards, pairs, strict=True):
                 cut = torch.tensor([not sample.ended for sample in own], device=numbers.device)
                 numbers[len(prompt.given) :, 0] -= penalty * cut
         return rewards
 
-    def _metrics(self, judged: _Judged) -> dict[str, float]:
+    def _metrics(self, rewarded: _RewardedAnswers) -> dict[str, float]:
         """Mean reward, its spread among answers that are compared, distance, length, agreement."""
         worth: list[list[float]] = []
         distances, gaps = [], []
         for own, rewards, old, reference in zip(
-            judged.samples, judged.rewards, judged.old_logprobs, judged.reference, strict=True
+            rewarded.samples,
+            rewarded.rewards,
+            rewarded.old_logprobs,
+            rewarded.reference,
+            strict=True,
         ):
             given = len(rewards) - len(own)
             if rewards.shape[1] == 1:
@@ -258,7 +263,7 @@ class Rollouts:
         spread = {}
         if len(compared[0]) > 1:
             spread["reward_spread"] = fmean(pstdev(numbers) for numbers in compared)
-        flat = [sample for own in judged.samples for sample in own]
+        flat = [sample for own in rewarded.samples for sample in own]
         return {
             "reward": fmean(every),
             **spread,
@@ -282,7 +287,7 @@ class Distance:
 
     base: Base
     engine: EmbeddedEngine
-    reference: Visit
+    reference: AdapterContext
     max_tokens: int
 
     @torch.no_grad()
@@ -334,7 +339,7 @@ def _owners(group: TokenizedGroup, device: torch.device) -> Tensor:
     return torch.repeat_interleave(torch.arange(len(counts)), counts).to(device)
 
 
-def at_start(adapter: Adapter) -> Visit:
+def at_start(adapter: Adapter) -> AdapterContext:
     """Remember an adapter's values, to have them back for a while.
 
     Args:

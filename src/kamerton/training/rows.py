@@ -133,7 +133,7 @@ def make_row(
             # Nothing predicts the first token of a text.
             around.add(piece, others[others > 0] if parent < 0 else others, segments, len(ends))
         labelled.add(piece, chosen, segments, len(ends))
-        ends += [start + int(place) for place in chosen[-1:]]
+        ends += [start + int(position) for position in chosen[-1:]]
         start += len(piece.ids)
     num_answers = sum(len(example.answers) for example in examples)
     assert len(ends) == num_answers, "every answer has a labelled token, and no prompt has one"

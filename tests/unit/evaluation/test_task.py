@@ -7,8 +7,8 @@ import pytest
 from kamerton.core.errors import EvaluationError
 from kamerton.core.protocols import Engine
 from kamerton.data.examples import ChatExample, ClassificationExample, SourceLocation
+from kamerton.evaluation.items import make_items, run_items, spread
 from kamerton.evaluation.settings import EvaluationSettings
-from kamerton.evaluation.task import make_items, run_items, spread
 from kamerton.testing import FakeEngine
 
 CLASSIFIED = [

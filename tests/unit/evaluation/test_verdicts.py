@@ -9,9 +9,9 @@ from kamerton.core.errors import EvaluationError
 from kamerton.data.examples import FeedbackExample, SourceLocation
 from kamerton.evaluation.checks import check_all, check_verdicts
 from kamerton.evaluation.comparison import compare
+from kamerton.evaluation.items import Item, make_items, run_items
 from kamerton.evaluation.metrics import placements
 from kamerton.evaluation.settings import EvaluationSettings, ExactCheck, Rule, RulesCheck
-from kamerton.evaluation.task import Item, make_items, run_items
 from kamerton.testing import FakeEngine
 
 SETTINGS = EvaluationSettings(resamples=200)

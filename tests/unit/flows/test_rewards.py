@@ -64,7 +64,7 @@ def test_the_engine_judges_as_training_does(project: Project, judge: Made) -> No
     chats = [[{"role": "user", "content": row["prompt"]}] for row in pair_rows(5)]
     answers = [(row["chosen"], row["rejected"]) for row in pair_rows(5)]
     engine = RewardEngine(base, ready.renderer, tokens_per_row=50)
-    judged = engine.judge(chats, answers)
+    judged = engine.rewards(chats, answers)
     for chat, pair, numbers in zip(chats, answers, judged, strict=True):
         rows = [
             ready.renderer.render_chat([*chat, {"role": "assistant", "content": answer}])

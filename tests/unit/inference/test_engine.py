@@ -10,8 +10,8 @@ from kamerton.core.errors import ModelError
 from kamerton.core.protocols import Engine, Generation
 from kamerton.data.rendering.renderer import make_renderer
 from kamerton.data.rendering.tokenized import RenderSettings
+from kamerton.evaluation.items import make_items, run_items
 from kamerton.evaluation.settings import EvaluationSettings
-from kamerton.evaluation.task import make_items, run_items
 from kamerton.inference.detokenise import TextStream
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.inference.sampling import choose_tokens, random_stream

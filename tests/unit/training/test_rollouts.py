@@ -30,7 +30,14 @@ from kamerton.objectives.online import OnlineSettings
 from kamerton.objectives.ppo import Ppo, PpoSettings, PpoValue
 from kamerton.objectives.preference_model import preference
 from kamerton.objectives.rloo import Rloo, RlooSettings
-from kamerton.training.rollouts import Answered, Critic, Judge, RolloutBatch, Rollouts, at_start
+from kamerton.training.rollouts import (
+    AnsweredPrompt,
+    Critic,
+    RewardFunction,
+    RolloutBatch,
+    Rollouts,
+    at_start,
+)
 from kamerton.training.rows import make_rows
 from kamerton.training.scoring import read, scored_of
 from tests.shapes import VOCABULARY, tiny_base, tiny_renderer
@@ -87,7 +94,7 @@ def prompts(count: int = 3, num_given: int = 0) -> list[TokenizedPrompt]:
     return made
 
 
-def nothing(answered: Sequence[Answered]) -> Tensor:
+def nothing(answered: Sequence[AnsweredPrompt]) -> Tensor:
     return torch.zeros(sum(len(one.texts) for one in answered), 1)
 
 
@@ -100,7 +107,7 @@ def changed(adapter: Adapter, scale: float = 0.2) -> Adapter:
 
 
 def rollouts_of(
-    base: Base, adapter: Adapter, objective: Any, reward: Judge = nothing, **more: Any
+    base: Base, adapter: Adapter, objective: Any, reward: RewardFunction = nothing, **more: Any
 ) -> Rollouts:
     engine = EmbeddedEngine(base, tiny_renderer(base))
     more = {"reference": adapter.disabled, **more}
@@ -187,9 +194,9 @@ def test_answers_are_drawn_from_the_very_probabilities_that_are_learned() -> Non
 
 def test_each_answer_goes_to_its_judge_with_its_own_prompt() -> None:
     base = tiny_base("llama")
-    seen: list[Answered] = []
+    seen: list[AnsweredPrompt] = []
 
-    def number(answered: Sequence[Answered]) -> Tensor:
+    def number(answered: Sequence[AnsweredPrompt]) -> Tensor:
         seen.extend(answered)
         return torch.arange(float(sum(len(one.texts) for one in answered)))[:, None]
 
@@ -239,7 +246,7 @@ def test_the_numbers_for_the_log() -> None:
     base = tiny_base("llama")
     objective = Keeps(missing_end_penalty=0.0, max_tokens=30)
 
-    def length(answered: Sequence[Answered]) -> Tensor:
+    def length(answered: Sequence[AnsweredPrompt]) -> Tensor:
         return torch.tensor([[float(len(text))] for one in answered for text in one.texts])
 
     adapter = changed(attach(base, LORA, 1))
@@ -289,7 +296,7 @@ def test_under_a_general_model_the_reward_is_how_often_the_given_are_beaten() ->
 def test_a_reward_that_is_no_number_stops_the_run(value: float) -> None:
     base = tiny_base("llama")
 
-    def strange(answered: Sequence[Answered]) -> Tensor:
+    def strange(answered: Sequence[AnsweredPrompt]) -> Tensor:
         rewards = nothing(answered)
         rewards[2] = value
         return rewards
@@ -301,7 +308,7 @@ def test_a_reward_that_is_no_number_stops_the_run(value: float) -> None:
         rollouts.measure(prompts())
 
 
-def by_text(answered: Sequence[Answered]) -> Tensor:
+def by_text(answered: Sequence[AnsweredPrompt]) -> Tensor:
     return torch.tensor([[float("w7" in t) + len(t) / 99] for one in answered for t in one.texts])
 
 
@@ -475,7 +482,7 @@ def test_a_better_answer_is_learned_from(objective: Any) -> None:
     base = tiny_base("llama")
     num_given = 2 if isinstance(objective, Drpo) else 0
 
-    def second_best(answered: Sequence[Answered]) -> Tensor:
+    def second_best(answered: Sequence[AnsweredPrompt]) -> Tensor:
         return torch.tensor(
             [[float(n == num_given + 1)] for one in answered for n in range(len(one.texts))]
         )

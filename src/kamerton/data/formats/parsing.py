@@ -119,7 +119,7 @@ def _classification(fields: Fields) -> Example:
     if fields.schema.several_classes:
         # Several classes of one text are an answer of their own: a list of them.
         listed = value if isinstance(value, list) else [value]
-        classes = [_label(one, f"{source}.{place}") for place, one in enumerate(listed)]
+        classes = [_label(one, f"{source}.{position}") for position, one in enumerate(listed)]
         answer = json.dumps(classes, ensure_ascii=False)
         messages = (user(fields.text("text")), assistant(answer))
         return ChatExample(

@@ -133,7 +133,7 @@ def spread(examples: Sequence[_Any], limit: int) -> list[_Any]:
     """
     if not limit or limit >= len(examples):
         return list(examples)
-    return [examples[place * len(examples) // limit] for place in range(limit)]
+    return [examples[position * len(examples) // limit] for position in range(limit)]
 
 
 def make_items(
@@ -318,7 +318,7 @@ def _choose(
     chats, labels = [item.chat for item in items], [item.labels for item in items]
     scores = engine.score(chats, labels, [item.tools for item in items])
     for item, row in zip(items, scores, strict=True):
-        best = max(range(len(row)), key=lambda place: worth(row[place]))
+        best = max(range(len(row)), key=lambda position: worth(row[position]))
         chosen.append((item.labels[best], sum(score.num_tokens for score in row), "stop"))
         worths.append(_per_token(row[best]))
         if item.pair:

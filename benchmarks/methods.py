@@ -39,10 +39,8 @@ from kamerton.data.examples import ClassificationExample
 from kamerton.evaluation.checks import check_answers
 from kamerton.evaluation.items import make_items, run_items, spread
 from kamerton.evaluation.settings import EvaluationSettings, ExactCheck
-from kamerton.flows.prepare import renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import make_variant
-from kamerton.flows.variants import Ready, make_ready
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.base import Base
@@ -50,6 +48,8 @@ from kamerton.models.load import load_base
 from kamerton.store.variants import Variant
 from kamerton.training.forgetting import measure_general_loss
 from kamerton.training.measure import mean_loss
+from kamerton.variants.opening import Ready, make_ready
+from kamerton.variants.rendering import renderer_of
 
 BASE = "builtin:nano"
 NUM_TRAIN, NUM_TUNE, NUM_TEST = 1000, 200, 512
@@ -103,8 +103,8 @@ METHODS = {
     "4-shot": Method({"kind": "none"}, demonstrations=4),
     "LoRA": Method(_LORA, _MIDDLE),
     "rsLoRA": Method({**_LORA, "rank_stabilised": True}, _LOW),
-    "DoRA": Method({**_LORA, "decompose": True}, _MIDDLE),
-    "LoRA+": Method({**_LORA, "rate_ratio": 16.0}, _LOW),
+    "DoRA": Method({**_LORA, "dora": True}, _MIDDLE),
+    "LoRA+": Method({**_LORA, "lora_plus_ratio": 16.0}, _LOW),
     "PiSSA": Method({**_LORA, "init": "pissa"}, _LOW),
     "QLoRA nf4": Method(_LORA, _MIDDLE, "nf4"),
     "QLoRA int8": Method(_LORA, _MIDDLE, "int8"),
@@ -233,7 +233,7 @@ def _asked(task: str, method: str, rate: float, seed: int, work: Path) -> None:
 def ask(task: str, variant: Variant, quantise: str, work: Path) -> dict[str, Any]:
     """Measure a variant on the test examples, item by item, and what it forgot."""
     base = load_base(BASE, dtype="float32", quantise=quantise)  # type: ignore[arg-type]
-    settings = Recipe.parse(variant.manifest.recipe).render
+    settings = Recipe.parse_stored(variant.manifest.recipe, source=variant.name).render
     before = measure_general_loss(base, renderer_of(base, settings))
     ready = make_ready(variant, base)
     after = measure_general_loss(base, ready.renderer)

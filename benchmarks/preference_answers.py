@@ -25,7 +25,6 @@ from kamerton.data.dataset import load_examples
 from kamerton.data.examples import PreferenceExample
 from kamerton.data.rendering.tokenized import TokenizedPrompt
 from kamerton.flows.prepare import render_all
-from kamerton.flows.variants import Ready, make_ready
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.inference.reward_engine import RewardEngine
 from kamerton.models.base import Base
@@ -33,6 +32,7 @@ from kamerton.models.load import load_base
 from kamerton.objectives.preference_model import preference
 from kamerton.store.variants import Variant
 from kamerton.training.scoring import reference_sums, tokens_of
+from kamerton.variants.opening import Ready, make_ready
 
 ANSWER_FIRST, NO_DISCOUNT, ESCALATE = (
     "answer first", "no invented discount", "escalate legal threats",

@@ -189,8 +189,8 @@ def cost_of(arguments: argparse.Namespace) -> dict[str, Any]:
     ]
     settings = TrainSettings(
         epochs=1, tokens_per_step=sum(map(num_tokens, pairs)) // arguments.steps,
-        learning_rate=1e-4, tokens_per_row=2048, checkpoint_every_s=1e9, recompute="none",
-        compile=arguments.side == "dpo-compiled",
+        learning_rate=1e-4, tokens_per_row=2048, checkpoint_every_s=1e9,
+        gradient_checkpointing="none", compile=arguments.side == "dpo-compiled",
     )  # fmt: skip
     objective = _objective(arguments.side)
     references: tuple[References, References] | None = None

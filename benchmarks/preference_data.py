@@ -13,8 +13,8 @@ from kamerton.data.dataset import load_examples
 from kamerton.data.examples import PreferenceExample
 from kamerton.data.rendering.tokenized import RenderSettings
 from kamerton.flows.demo import DESK
-from kamerton.flows.prepare import renderer_of
 from kamerton.models.load import load_base
+from kamerton.variants.rendering import renderer_of
 
 NUM_HELD, NUM_TUNE = 500, 200
 _TUNE_SHARE = 5

@@ -86,12 +86,12 @@ _DESK = {
     "ORPO from the base": Method({"kind": "orpo", "weight": 0.5}, _FRESH, epochs=8, start=""),
     "KTO": Method({"kind": "kto"}, _NEAR),
     "reward model": Method({"kind": "reward"}, (3e-4, 1e-3, 3e-3), start=""),
-    "PPO": Method(_online("ppo", samples=NUM_SAMPLES, updates=2), _OWN),
-    "RLOO": Method(_online("rloo", samples=NUM_SAMPLES), _OWN),
-    "GRPO": Method(_online("grpo", samples=NUM_SAMPLES), _OWN),
+    "PPO": Method(_online("ppo", num_generations=NUM_SAMPLES, num_iterations=2), _OWN),
+    "RLOO": Method(_online("rloo", num_generations=NUM_SAMPLES), _OWN),
+    "GRPO": Method(_online("grpo", num_generations=NUM_SAMPLES), _OWN),
     "DRPO": Method(_online("drpo"), _OWN),
     "RLOO, exploitable reward": Method(
-        _online("rloo", samples=NUM_SAMPLES, rewards=[_FUNCTION]), _OWN
+        _online("rloo", num_generations=NUM_SAMPLES, rewards=[_FUNCTION]), _OWN
     ),
 }
 

@@ -151,7 +151,7 @@ def run(arguments: argparse.Namespace, theirs: dict[str, float] | None) -> None:
                 "max_steps": steps, "epochs": 100, "tokens_per_step": room,
                 "tokens_per_row": room, "keep": "last", "evaluate_every": 10**6,
                 "checkpoint_every_s": 10**6,
-                "recompute": arguments.recompute,
+                "gradient_checkpointing": arguments.recompute,
             },
         }
     )  # fmt: skip

@@ -86,8 +86,8 @@ def make_task(arguments: argparse.Namespace, folder: Path) -> Task:
     tokens = sum(len(r.ids) for r in rendered)
     settings = TrainSettings(
         epochs=1, tokens_per_step=tokens // arguments.steps + 1, learning_rate=2e-4,
-        tokens_per_row=arguments.tokens_per_row, checkpoint_every_s=1e9, recompute="none",
-        compile=arguments.compile,
+        tokens_per_row=arguments.tokens_per_row, checkpoint_every_s=1e9,
+        gradient_checkpointing="none", compile=arguments.compile,
     )  # fmt: skip
     adapter = attach_lora(base, LoraSettings(rank=arguments.rank), seed=0)
     return Task("bench", base, adapter, Sft(), rendered, (), settings, folder, "b")

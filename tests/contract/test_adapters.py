@@ -1,6 +1,5 @@
 """One suite that every adapter method passes; the methods come from the catalogue."""
 
-import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -16,22 +15,21 @@ from kamerton.adapters import catalogue
 from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.bottleneck.bottleneck import BottleneckSettings, attach_bottleneck
 from kamerton.adapters.bottleneck.fusion import FusionSettings
-from kamerton.adapters.catalogue import AdapterSettings, NoAdapterSettings, attach, load
+from kamerton.adapters.catalogue import attach, load
 from kamerton.adapters.full import FullSettings
 from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.adapters.virtual.prefix import PrefixSettings
 from kamerton.core.errors import AdapterError
+from kamerton.flows.recipe import Recipe
 from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base
 from kamerton.models.heads import token_logprobs
 from tests.shapes import VOCABULARY, tiny_base
 
-KINDS: list[type] = [
-    member for member in typing.get_args(AdapterSettings) if member is not NoAdapterSettings
-]
+KINDS: list[type] = [method.settings for method in catalogue.METHODS]
 FORMS: dict[type, tuple[dict[str, Any], ...]] = {
     LoraSettings: (
-        {"decompose": True},
+        {"dora": True},
         {"init": "pissa"},
         {"targets": ("all-linear", "embeddings", "head")},
         {"new_tokens": ("w5", "w60")},
@@ -48,6 +46,7 @@ FORMS: dict[type, tuple[dict[str, Any], ...]] = {
 METHODS: list[partial] = [
     partial(kind, **form) for kind in KINDS for form in ({}, *FORMS.get(kind, ()))
 ]
+RECIPE = {"name": "x", "data": {"train": "x"}}
 LAYOUT = Layout.of_lengths([11, 3, 20, 11])
 OPENING = range(5, 16)
 """What training texts begin with, as ids."""
@@ -179,6 +178,14 @@ def test_a_step_lowers_the_loss(method: partial, shape: str) -> None:
     optimiser.step()
     with torch.no_grad():
         assert loss_of(made.base) < before
+
+
+def test_it_trains_the_base_only_if_it_says_so(method: partial) -> None:
+    base = base_of("llama")
+    # A trained weight of the base is called as the base calls it.
+    names = {name for name, _ in base.model.named_parameters()}
+    adapter = attach_to(base, method())
+    assert (adapter.parameters().keys() <= names) == adapter.capabilities.trains_base
 
 
 def test_the_same_seed_gives_the_same_values(method: partial) -> None:
@@ -388,7 +395,10 @@ def test_another_base_is_a_typed_error(method: partial, shape: str) -> None:
 def test_the_catalogue_knows_its_kind(method: partial) -> None:
     settings = method()
     assert type(settings).model_fields["kind"].default == settings.kind
-    assert [kind().kind for kind in KINDS].count(settings.kind) == 1
+    assert [one.kind for one in catalogue.METHODS].count(settings.kind) == 1
+    assert catalogue.method_of(settings.kind).settings is type(settings)
+    assert Recipe.parse({**RECIPE, "adapter": settings.model_dump()}).adapter == settings
     with pytest.raises(AdapterError, match="not known"):
         load(tiny_base("llama"), settings.kind + "x", {})
-    assert catalogue.attach is attach
+    with pytest.raises(AdapterError, match="'none' has nothing to train"):
+        attach(tiny_base("llama"), catalogue.NoAdapterSettings(), seed=0)

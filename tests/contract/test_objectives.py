@@ -45,7 +45,7 @@ FORMS: tuple[Settings, ...] = (
     OrpoSettings(nll_over="everything"),
     RewardSettings(margin=0.5, centre=0.0),
     RewardSettings(model="general"),
-    settings_of(GrpoSettings, beta=0.0, scale=False),
+    settings_of(GrpoSettings, beta=0.0, scale_rewards=False),
 )
 """Forms of objectives besides the defaults."""
 

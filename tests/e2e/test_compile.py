@@ -21,7 +21,7 @@ def losses(folder: Path) -> list[float]:
     return [event["loss"] for event in events if event["event"] == "StepDone"]
 
 
-@pytest.mark.parametrize("form", ["decompose=false", "decompose=true"])
+@pytest.mark.parametrize("form", ["dora=false", "dora=true"])
 def test_compiled_blocks_train_the_same(tmp_path: Path, form: str) -> None:
     own = ("--set", "train.max_steps=4", "--set", f"adapter.{form}")
     for name, options in {"plain": (), "compiled": COMPILED}.items():

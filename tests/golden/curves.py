@@ -54,7 +54,7 @@ def attached(base: Base, method: str) -> Adapter:
     """Attach the method of a run."""
     if method == "full":
         return attach_full(base)
-    lora = LoraSettings(rank=4, dropout=0.1, decompose=method == "dora")
+    lora = LoraSettings(rank=4, dropout=0.1, dora=method == "dora")
     return attach_lora(base, lora, seed=SETTINGS.seed)
 
 

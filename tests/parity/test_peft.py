@@ -49,8 +49,8 @@ def peft_logits(model, ids: Tensor) -> Tensor:
         LoraSettings(rank=4, alpha=6),
         LoraSettings(rank=8, rank_stabilised=True, layers="0-1"),
         LoraSettings(rank=4, targets=("outputs",), layers="0,2"),
-        LoraSettings(rank=4, decompose=True),
-        LoraSettings(rank=8, decompose=True, rank_stabilised=True, layers="0-1"),
+        LoraSettings(rank=4, dora=True),
+        LoraSettings(rank=8, dora=True, rank_stabilised=True, layers="0-1"),
         LoraSettings(rank=4, rank_pattern={"outputs": 7}, alpha_pattern={"outputs": 9.5}),
         LoraSettings(rank=4, alpha=6, targets=("all-linear", "embeddings", "head")),
     ],
@@ -161,7 +161,7 @@ def test_what_peft_can_and_we_cannot_is_refused(tmp_path: Path) -> None:
 def test_dora_learns_as_in_peft(shape: str) -> None:
     """The same gradients, so that the constant norm means the same."""
     base, ids = tiny_base(shape), random_ids(33)
-    lora = attach_lora(base, LoraSettings(rank=4, alpha=8, decompose=True), seed=0)
+    lora = attach_lora(base, LoraSettings(rank=4, alpha=8, dora=True), seed=0)
     config = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", use_dora=True)
     model = get_peft_model(plain_model(shape), config).eval()
     theirs = {
@@ -185,7 +185,7 @@ def test_dora_learns_as_in_peft(shape: str) -> None:
 
 
 def test_lora_plus_has_pefts_learning_rates() -> None:
-    lora = attach_lora(tiny_base("llama"), LoraSettings(rank=4, rate_ratio=16.0), seed=0)
+    lora = attach_lora(tiny_base("llama"), LoraSettings(rank=4, lora_plus_ratio=16.0), seed=0)
     ours = {p: factor for factor, group in rate_groups(lora) for p in group}
     model = get_peft_model(plain_model("llama"), LoraConfig(r=4, target_modules="all-linear"))
     optimiser = create_loraplus_optimizer(model, torch.optim.AdamW, lr=1.0, loraplus_lr_ratio=16.0)

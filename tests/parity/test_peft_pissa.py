@@ -56,7 +56,7 @@ def test_it_learns_as_in_peft(shape: str, rank_stabilised: bool) -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(
     "options",
-    [{}, {"rank_stabilised": True}, {"decompose": True}, {"init": "pissa-fast", "layers": "0,2"}],
+    [{}, {"rank_stabilised": True}, {"dora": True}, {"init": "pissa-fast", "layers": "0,2"}],
     ids=["pissa", "rslora", "dora", "fast"],
 )
 def test_peft_loads_ours(shape: str, options: dict, tmp_path: Path) -> None:

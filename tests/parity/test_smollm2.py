@@ -22,7 +22,6 @@ from kamerton.adapters.virtual.prefix import PrefixSettings
 from kamerton.core.errors import ModelError
 from kamerton.core.protocols import Generation
 from kamerton.data.rendering.renderer import RenderSettings
-from kamerton.flows.prepare import renderer_of
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base
@@ -30,6 +29,7 @@ from kamerton.models.gguf.file import read_gguf_model, write_gguf_model
 from kamerton.models.heads import token_logprobs
 from kamerton.models.load import load_base
 from kamerton.models.smollm2 import SMOLLM2, find_smollm2
+from kamerton.variants.rendering import renderer_of
 
 pytestmark = pytest.mark.slow
 TEXTS = (

@@ -152,7 +152,10 @@ def assert_same(found: Any, expected: Any) -> None:
 def test_rloo() -> None:
     from trl import RLOOTrainer
 
-    batch, settings = Batch(), RlooSettings(rewards=REWARDS, samples=4, beta=BETA, clip=CLIP)
+    batch, settings = (
+        Batch(),
+        RlooSettings(rewards=REWARDS, num_generations=4, beta=BETA, clip_epsilon=CLIP),
+    )
     assert_same(ours(Rloo(settings), batch), theirs(RLOOTrainer, batch))
 
 
@@ -162,7 +165,9 @@ def test_grpo_is_their_dapo(scale: bool, their_scale: str) -> None:
     from trl import GRPOTrainer
 
     batch = Batch()
-    settings = GrpoSettings(rewards=REWARDS, samples=4, beta=BETA, clip=CLIP, scale=scale)
+    settings = GrpoSettings(
+        rewards=REWARDS, num_generations=4, beta=BETA, clip_epsilon=CLIP, scale_rewards=scale
+    )
     expected = theirs(GRPOTrainer, batch, loss_type="dapo", scale_rewards=their_scale)
     assert_same(ours(Grpo(settings), batch), expected)
 
@@ -172,7 +177,7 @@ def test_their_other_means_teach_long_answers_less() -> None:
     "dr_grpo" divides by the longest that an answer may be."""
     from trl import GRPOTrainer
 
-    settings = GrpoSettings(rewards=REWARDS, samples=4, beta=BETA, clip=CLIP)
+    settings = GrpoSettings(rewards=REWARDS, num_generations=4, beta=BETA, clip_epsilon=CLIP)
     batch = Batch(equally_long=True)
     for form in ("grpo", "dr_grpo"):
         expected = theirs(GRPOTrainer, batch, loss_type=form, scale_rewards="group")
@@ -195,7 +200,7 @@ def test_their_clip_gives_no_number_after_a_huge_change() -> None:
     batch = Batch()
     batch.now = batch.old_logprobs + 100
     batch.reference = batch.old_logprobs
-    settings = RlooSettings(rewards=REWARDS, samples=4, beta=BETA, clip=CLIP)
+    settings = RlooSettings(rewards=REWARDS, num_generations=4, beta=BETA, clip_epsilon=CLIP)
     *_, their_slope = theirs(RLOOTrainer, batch)
     *_, slope = ours(Rloo(settings), batch)
     assert their_slope.isnan().any()

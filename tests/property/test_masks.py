@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kamerton.models.attention.groups import Branches, plan_branches, plan_groups
 from kamerton.models.attention.layout import Layout, Segment
-from kamerton.models.attention.masked import Rule, attend
+from kamerton.models.attention.masked import AttentionOptions, attend
 from kamerton.models.attention.prefix import Prefix
 from kamerton.models.attention.ragged import ragged_attention
 
@@ -53,7 +53,7 @@ def test_ragged_attention_follows_the_definition(layout, window, sinks) -> None:
         torch.nn.Module(), q, k, v, None, layout=layout, sliding_window=window, s_aux=s_aux
     )
     visible = visible_by_definition(layout, window)[None]
-    theirs = attend(q, k, v, visible, Rule(8**-0.5, None, None, s_aux)).transpose(1, 2)
+    theirs = attend(q, k, v, visible, AttentionOptions(8**-0.5, None, None, s_aux)).transpose(1, 2)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
     leaves = [q, k, v] if s_aux is None else [q, k, v, s_aux]
     probe = torch.randn_like(theirs)
@@ -101,7 +101,7 @@ def test_answers_apart_from_their_prompt_follow_the_definition(
     v = torch.randn(1, 2, before + tokens, 8, dtype=torch.float64)
     if with_prefix:
         layer = k[0, :, :before], v[0, :, :before]
-        layout = replace(layout, prefix=Prefix((layer,)), memo={})
+        layout = replace(layout, prefixes={-1: Prefix((layer,))}, memo={})
     s_aux = torch.randn(4, dtype=torch.float64) if sinks else None
     module = torch.nn.Module()
     module.layer_idx = 0
@@ -113,7 +113,7 @@ def test_answers_apart_from_their_prompt_follow_the_definition(
     virtual = torch.tensor(layout.positions)[:, None] - torch.arange(before)
     near = torch.ones_like(virtual, dtype=torch.bool) if window is None else virtual < window
     visible = torch.cat([near, visible], dim=1)[None]
-    theirs = attend(q, k, v, visible, Rule(8**-0.5, None, None, s_aux)).transpose(1, 2)
+    theirs = attend(q, k, v, visible, AttentionOptions(8**-0.5, None, None, s_aux)).transpose(1, 2)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 

@@ -27,12 +27,15 @@ class Capabilities:
         identity_at_start: Changes nothing before training.
         exact_gradient: Its gradient is the loss's own, not one that holds a part constant.
         quantised_base: Works over a base in 4 or 8 bits; else it refuses one.
+        trains_base: Learns weights of the base itself, so that a second state of the adapter is a
+            second copy of those.
     """
 
     mergeable: bool
     identity_at_start: bool
     exact_gradient: bool = True
     quantised_base: bool = True
+    trains_base: bool = False
 
 
 class Adapter(Protocol):

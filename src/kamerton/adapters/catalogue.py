@@ -1,44 +1,67 @@
 """The catalogue of methods: one line each."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, Union
 
+from kamerton.adapters import full, ia3
 from kamerton.adapters.adapter import Adapter
-from kamerton.adapters.bottleneck.bottleneck import BottleneckSettings, attach_bottleneck
-from kamerton.adapters.bottleneck.fusion import FusionSettings, attach_fusion, load_fusion
-from kamerton.adapters.bottleneck.stack import load_bottlenecks
-from kamerton.adapters.full import FullSettings, attach_full, load_full
-from kamerton.adapters.ia3 import Ia3Settings, attach_ia3, load_ia3
-from kamerton.adapters.lora.adapter_files import load_lora
-from kamerton.adapters.lora.lora import LoraSettings, attach_lora
-from kamerton.adapters.virtual.prefix import PrefixSettings, attach_prefix, load_prefix
-from kamerton.adapters.virtual.prompt import PromptTuningSettings, attach_prompt, load_prompt
+from kamerton.adapters.bottleneck import fusion
+from kamerton.adapters.bottleneck import method as bottleneck
+from kamerton.adapters.lora import method as lora
+from kamerton.adapters.method import Ingredients, Method, MethodSettings
+from kamerton.adapters.virtual import prefix, prompt
 from kamerton.adapters.with_score_head import SCORE_HEAD_FILE, load_headed
 from kamerton.core.errors import AdapterError
-from kamerton.core.settings import Settings
 from kamerton.models.base import Base
 
-__all__ = ["AdapterSettings", "NoAdapterSettings", "attach", "load"]
+__all__ = ["METHODS", "AdapterSettings", "NoAdapterSettings", "attach", "load", "method_of"]
 
 
-class NoAdapterSettings(Settings):
+class NoAdapterSettings(MethodSettings):
     """No trained part: the variant is its prompt."""
 
     kind: Literal["none"] = "none"
     """Prompt only: nothing is trained."""
 
 
-AdapterSettings = (
-    NoAdapterSettings
-    | LoraSettings
-    | PrefixSettings
-    | PromptTuningSettings
-    | BottleneckSettings
-    | FusionSettings
-    | Ia3Settings
-    | FullSettings
+METHODS: tuple[Method[Any], ...] = (
+    lora.METHOD,
+    prefix.METHOD,
+    prompt.METHOD,
+    bottleneck.METHOD,
+    fusion.METHOD,
+    ia3.METHOD,
+    full.METHOD,
 )
-"""One member per method."""
+"""Everything that can be trained."""
+
+if TYPE_CHECKING:
+    AdapterSettings = MethodSettings
+else:
+    # Pydantic chooses the member by its kind, and refuses a kind that is not here.
+    AdapterSettings = Union[(NoAdapterSettings, *(method.settings for method in METHODS))]
+
+
+def method_of(kind: str) -> Method[Any]:
+    """Find a method.
+
+    Args:
+        kind: As recipes and manifests call it.
+
+    Returns:
+        Its record.
+
+    Raises:
+        AdapterError: If it is unknown, or the kind of a variant without a trained part.
+    """
+    found = next((method for method in METHODS if method.kind == kind), None)
+    if found is not None:
+        return found
+    known = kind == NoAdapterSettings().kind
+    raise AdapterError(
+        f"adapter.kind: '{kind}' "
+        + ("has nothing to train" if known else "is not known to this version")
+    )
 
 
 def attach(
@@ -61,25 +84,9 @@ def attach(
         The adapter.
 
     Raises:
-        AdapterError: If it does not fit the base.
+        AdapterError: If it does not fit the base, or the method is unknown.
     """
-    match settings:
-        case LoraSettings():
-            return attach_lora(base, settings, seed)
-        case PrefixSettings():
-            return attach_prefix(base, settings, seed, opening)
-        case PromptTuningSettings():
-            return attach_prompt(base, settings, seed, opening)
-        case BottleneckSettings():
-            return attach_bottleneck(base, settings, seed)
-        case FusionSettings():
-            return attach_fusion(base, members)
-        case Ia3Settings():
-            return attach_ia3(base, settings)
-        case FullSettings():
-            return attach_full(base, settings)
-        case _:
-            raise AdapterError(f"adapter.kind: '{settings.kind}' has nothing to train")
+    return method_of(settings.kind).attach(base, settings, Ingredients(seed, opening, members))
 
 
 def load(base: Base, method: str, files: Mapping[str, bytes]) -> Adapter:
@@ -96,25 +103,5 @@ def load(base: Base, method: str, files: Mapping[str, bytes]) -> Adapter:
     Raises:
         AdapterError: If it does not fit the base or the method is unknown.
     """
-    adapter = _load(base, method, files)
+    adapter = method_of(method).load(base, files)
     return load_headed(base, adapter, files) if SCORE_HEAD_FILE in files else adapter
-
-
-def _load(base: Base, method: str, files: Mapping[str, bytes]) -> Adapter:
-    match method:
-        case "lora":
-            return load_lora(base, files)
-        case "prefix":
-            return load_prefix(base, files)
-        case "prompt":
-            return load_prompt(base, files)
-        case "bottleneck":
-            return load_bottlenecks(base, files)
-        case "fusion":
-            return load_fusion(base, files)
-        case "ia3":
-            return load_ia3(base, files)
-        case "full":
-            return load_full(base, files)
-        case _:
-            raise AdapterError(f"adapter.kind: '{method}' is not known to this version")

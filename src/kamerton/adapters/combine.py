@@ -172,7 +172,7 @@ def combine_loras(parents: Sequence[Mapping[str, bytes]], settings: CombineSetti
         rank_pattern=other,
         alpha_pattern={path: float(rank) for path, rank in other.items()},
         rank_stabilised=False,
-        decompose=False,
+        dora=False,
         dropout=0.0,
         base=stored[0].base,
         transposed=stored[0].transposed,
@@ -184,10 +184,10 @@ def combine_loras(parents: Sequence[Mapping[str, bytes]], settings: CombineSetti
 
 def _updates(stored: LoraFile) -> dict[str, _Update]:
     """Take the updates of a file, their strength within `up`."""
-    if stored.decompose:
+    if stored.dora:
         raise AdapterError(
             "combine: DoRA rescales weights, and such changes do not add up",
-            hint="combine variants without adapter.decompose",
+            hint="combine variants without adapter.dora",
         )
     if stored.rounding or stored.principal:
         kind = "LoftQ" if stored.rounding else "PiSSA that is not converted"

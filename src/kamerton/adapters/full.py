@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from kamerton.adapters.adapter import Capabilities, load_tensors
 from kamerton.adapters.adapter_files import check_tensors, metadata_of, read_tensors
+from kamerton.adapters.method import Method, MethodSettings, Rate
 from kamerton.core.errors import AdapterError
-from kamerton.core.settings import Settings
 from kamerton.models.base import Base
 from kamerton.models.blocks import decoder_blocks
 
-__all__ = ["Full", "FullSettings", "attach_full", "load_full"]
+__all__ = ["METHOD", "Full", "FullSettings", "attach_full", "load_full"]
 
 WEIGHTS_FILE = "model.safetensors"
 
@@ -33,7 +33,7 @@ _DESCRIBED = "full"
 _PART = re.compile(r"all|last-[1-9]\d*|norms-and-biases|embeddings|head")
 
 
-class FullSettings(Settings):
+class FullSettings(MethodSettings):
     """Full and partial fine-tuning: the base's own weights."""
 
     kind: Literal["full"] = "full"
@@ -61,7 +61,9 @@ class Full:
     first. In fewer bits than 32 that is a rounded copy, made anew when ours has changed.
     """
 
-    capabilities = Capabilities(mergeable=True, identity_at_start=True, quantised_base=False)
+    capabilities = Capabilities(
+        mergeable=True, identity_at_start=True, quantised_base=False, trains_base=True
+    )
 
     def __init__(self, base: Base, parts: Sequence[str] = _ALL) -> None:
         if base.identity.quantise != "none":
@@ -267,3 +269,12 @@ def _part(base: Base, part: str) -> Iterator[nn.Parameter]:
             raise AdapterError(f"adapter.parts: {part}, but the base has {len(blocks)} blocks")
         for block in blocks[-number:]:
             yield from block.parameters()
+
+
+METHOD = Method(
+    FullSettings,
+    attach=lambda base, settings, _: attach_full(base, settings),
+    load=load_full,
+    # An update of a whole weight needs less than one of its factors.
+    rate=Rate(0.1, of_lora=True),
+)

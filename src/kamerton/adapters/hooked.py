@@ -46,9 +46,11 @@ class Hooked(ABC):
         return self.disabled()
 
     def merge(self) -> None:
-        """Refuse: what is not linear cannot be folded into weights.
+        """Refuse: what a hook does cannot be folded into weights.
 
         Raises:
             AdapterError: Always.
         """
-        raise AdapterError("adapter: bottlenecks are not linear and cannot be merged")
+        raise AdapterError(
+            "adapter: what changes the outputs of modules cannot be merged into weights"
+        )

@@ -18,15 +18,16 @@ from kamerton.adapters.adapter import Capabilities, load_tensors
 from kamerton.adapters.adapter_files import check_tensors
 from kamerton.adapters.formats.peft_ia3 import SUFFIX, read_ia3, write_ia3
 from kamerton.adapters.formats.peft_lora import PEFT_PREFIX, WEIGHTS_FILE
+from kamerton.adapters.method import Method, MethodSettings, Rate
+from kamerton.adapters.parts import Parts
 from kamerton.adapters.switches import switched_off
 from kamerton.adapters.targets import Layers, target_paths
 from kamerton.core.errors import AdapterError
-from kamerton.core.settings import Settings
 from kamerton.models.base import Base
 from kamerton.models.blocks import decoder_blocks
 from kamerton.models.linear import device_of, is_linear, linear_size, stored_weight
 
-__all__ = ["Ia3", "Ia3Linear", "Ia3Settings", "attach_ia3", "load_ia3"]
+__all__ = ["METHOD", "Ia3", "Ia3Linear", "Ia3Settings", "attach_ia3", "load_ia3"]
 
 _AUTO = ("auto",)
 # Where one matrix makes queries, keys and values, the queries are scaled too, as in PEFT.
@@ -34,7 +35,7 @@ _KEYS_AND_VALUES = ("k_proj", "v_proj", "qkv_proj", "attn.c_attn")
 _DOWN = ("down_proj", "mlp.c_proj", "fc2")
 
 
-class Ia3Settings(Settings):
+class Ia3Settings(MethodSettings):
     """IA3: learned scales, the smallest method that can be merged."""
 
     kind: Literal["ia3"] = "ia3"
@@ -70,14 +71,34 @@ class Ia3Linear(nn.Module):
         Returns:
             [..., out].
         """
-        y: Tensor
-        if self.enabled and self.scales_input:
-            y = self.layer((x * self.scale).to(x.dtype))
-        else:
-            y = self.layer(x)
-            if self.enabled:
-                y = (y * self.scale).to(y.dtype)
-        return y
+        if not self.enabled:
+            y: Tensor = self.layer(x)
+            return y
+        return self.after(x, self.layer(self.before(x)))
+
+    def before(self, x: Tensor) -> Tensor:
+        """Give what the layer reads.
+
+        Args:
+            x: [..., in].
+
+        Returns:
+            x, scaled where inputs are.
+        """
+        return (x * self.scale).to(x.dtype) if self.scales_input else x
+
+    def after(self, x: Tensor, y: Tensor) -> Tensor:
+        """Give what is made of the layer's output.
+
+        Args:
+            x: [..., in], ignored.
+            y: [..., out] of the layer.
+
+        Returns:
+            y, scaled where outputs are.
+        """
+        del x
+        return y if self.scales_input else (y * self.scale).to(y.dtype)
 
     def tensors(self) -> list[Tensor]:
         """List the stored tensors that merging changes: the weight and a scaled bias.
@@ -163,6 +184,15 @@ class Ia3:
         self.unmerge()
         self._put_back()
         self._layers = {}
+
+    def release(self) -> Parts:
+        """Put the frozen layers back and give the scales away.
+
+        Returns:
+            Scales by layer.
+        """
+        self._put_back()
+        return Parts(self._layers)
 
     @torch.no_grad()
     def merge(self) -> None:
@@ -260,3 +290,11 @@ def _paths(
                 hint=f"name the linear layers, or set adapter.{setting} = [] for none",
             )
     return target_paths(base, wanted, layers, setting) if wanted else []
+
+
+METHOD = Method(
+    Ia3Settings,
+    attach=lambda base, settings, _: attach_ia3(base, settings),
+    load=load_ia3,
+    rate=Rate(1e-2),
+)

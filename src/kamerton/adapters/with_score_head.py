@@ -8,6 +8,7 @@ from torch import nn
 
 from kamerton.adapters.adapter import Adapter, Paced
 from kamerton.adapters.adapter_files import read_tensors, tensor_bytes
+from kamerton.adapters.parts import Parts, release
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base
 from kamerton.models.score_head import ScoreHead
@@ -83,6 +84,15 @@ class WithScoreHead:
         """Take both off."""
         self._base.score_head = None
         self._inner.detach()
+
+    def release(self) -> Parts:
+        """Take both off and give the adapter's parts away; the head stays here.
+
+        Returns:
+            The adapter's parts.
+        """
+        self._base.score_head = None
+        return release(self._inner)
 
     def merge(self) -> None:
         """Fold the adapter into the base's weights; the head stays beside them."""

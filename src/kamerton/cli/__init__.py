@@ -1,1 +1,1 @@
-"""Floor 8: the verbs, their tables, progress bars and hints."""
+"""Floor 9: the verbs, their tables, progress bars and hints."""

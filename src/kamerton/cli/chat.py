@@ -99,8 +99,8 @@ def chat(
         from kamerton.core.errors import ModelError
         from kamerton.core.protocols import Generation
         from kamerton.flows.chat import Conversation
-        from kamerton.flows.variants import Opening
         from kamerton.flows.workspace import Workspace
+        from kamerton.variants.load import Opening
 
     if not math.isfinite(temperature):
         raise click.UsageError(f"--temperature must be a number from 0, got {temperature}")

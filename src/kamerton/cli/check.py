@@ -93,7 +93,7 @@ def check(
     if (show or base or wanted.base) and not as_json:
         with busy("loading the tokenizer"):
             prompt = wanted.prompt(checked.train)
-            from kamerton.flows.variants import say_unpacking
+            from kamerton.variants.load import say_unpacking
 
             model = base or wanted.base or "builtin:nano"
             say_unpacking(model, say_notice)

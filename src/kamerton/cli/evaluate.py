@@ -50,9 +50,9 @@ def evaluate(
         from kamerton.evaluation.table import terminal_table
         from kamerton.flows.evaluate import evaluate_variants, evaluation_settings
         from kamerton.flows.report import ensure_writable, write_evaluation_report
-        from kamerton.flows.variants import Opening
         from kamerton.flows.workspace import Workspace
         from kamerton.store.variants import find_variant
+        from kamerton.variants.load import Opening
 
     workspace = Workspace(project)
     found = [find_variant(name, workspace.variants) for name in variants]

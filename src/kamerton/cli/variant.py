@@ -80,9 +80,10 @@ def show(name: str, project: Path) -> None:
 @project_option
 def verify(name: str, base: str, device: str, project: Path) -> None:
     """Verify every byte of NAME, its base, and that it changes the base's answers."""
-    from kamerton.flows.variants import Opening, verify_variant
     from kamerton.flows.workspace import Workspace
     from kamerton.store.variants import find_variant
+    from kamerton.variants.load import Opening
+    from kamerton.variants.verify import verify_variant
 
     found = find_variant(name, Workspace(project).variants)
     difference = verify_variant(found, Opening(base, device, sink=say_notice))
@@ -179,9 +180,9 @@ def combine(
     """
     from kamerton.adapters.combine import CombineSettings
     from kamerton.flows.combine import combine_variants
-    from kamerton.flows.variants import Opening
     from kamerton.flows.workspace import Workspace
     from kamerton.store.variants import find_variant
+    from kamerton.variants.load import Opening
 
     workspace = Workspace(project)
     values = {"how": how, "weights": weights, "density": density, "rank": rank, "seed": seed}
@@ -200,11 +201,11 @@ def combine(
 def _export(
     name: str, format: Any, folder: Path, dtype: Any, project: Path, base: str, device: str
 ) -> None:
-    from kamerton.flows.export import export_variant
-    from kamerton.flows.rounding import verdict
-    from kamerton.flows.variants import Opening
     from kamerton.flows.workspace import Workspace
     from kamerton.store.variants import find_variant
+    from kamerton.variants.export import export_variant
+    from kamerton.variants.load import Opening
+    from kamerton.variants.rounding import verdict
 
     found = find_variant(name, Workspace(project).variants)
     opening = Opening(base, device, sink=say_notice)

@@ -1,7 +1,8 @@
 """Settings: one declaration per option, read from TOML, overridden by `--set key=value`.
 
 A settings class is a frozen pydantic model beside the code it configures. Each field's docstring
-is its help. Unknown keys are errors with a suggestion, and all problems are reported together.
+is its help. Unknown keys are errors with a suggestion, and all problems are reported together. A
+key that has another name now is an error that gives the new name, except in stored settings.
 """
 
 import difflib
@@ -9,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, ClassVar, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -32,6 +33,9 @@ class Settings(BaseModel):
         protected_namespaces=(),
         allow_inf_nan=False,
     )
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {}
+    """New name by old name of keys that were renamed; those of a parent class count too."""
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, source: str = "settings") -> Self:
@@ -56,6 +60,22 @@ class Settings(BaseModel):
                 if not _only_echoes(detail)
             ]
             raise SettingsError(problems) from None
+
+    @classmethod
+    def parse_stored(cls, values: Mapping[str, Any], *, source: str) -> Self:
+        """Validate plain values that an older version may have written, with keys as then.
+
+        Args:
+            values: Nested mappings, each with its `kind` where it has one.
+            source: What to name in error messages.
+
+        Returns:
+            The settings.
+
+        Raises:
+            SettingsError: If anything is wrong; it lists every problem with its key.
+        """
+        return cls.parse(_with_new_keys([cls], values), source=source)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -192,6 +212,9 @@ def _problem(model: type[BaseModel], detail: ErrorDetails, source: str) -> str:
     path, owners, inside = _follow(model, [str(part) for part in detail["loc"]])
     key = ".".join(path)
     if detail["type"] == "extra_forbidden":
+        renamed = {old: new for owner in owners for old, new in _renamed(owner).items()}
+        if path[-1] in renamed:
+            return f"{source}: {key} is now {'.'.join([*path[:-1], renamed[path[-1]]])}"
         names = {name for owner in owners for name in owner.model_fields}
         return f"{source}: unknown key '{key}'{suggestion(path[-1], names)}"
     if detail["type"] == "union_tag_invalid":
@@ -238,6 +261,32 @@ def _follow(
         fields = [one.model_fields[part] for one in inside if part in one.model_fields]
         inside = [found for field in fields for found in _models_in(field.annotation)]
     return path, owners, inside
+
+
+def _renamed(model: type[BaseModel]) -> dict[str, str]:
+    """New names by old ones, of a model and those that it is made from."""
+    lines = [vars(one).get("renamed_keys", {}) for one in reversed(model.__mro__)]
+    return {old: new for line in lines for old, new in line.items()}
+
+
+def _with_new_keys(models: Sequence[type[BaseModel]], value: Any) -> Any:
+    """Rename the old keys of a table, or of every table of a list, and of those inside."""
+    if isinstance(value, (list, tuple)):
+        return [_with_new_keys(models, one) for one in value]
+    fitting = [one for one in models if isinstance(value, Mapping) and _fits(one, value)]
+    if len(fitting) != 1:
+        return value
+    model = fitting[0]
+    found = {_renamed(model).get(key, key): inner for key, inner in value.items()}
+    for name, field in model.model_fields.items():
+        if name in found:
+            found[name] = _with_new_keys(_models_in(field.annotation), found[name])
+    return found
+
+
+def _fits(model: type[BaseModel], table: Mapping[str, Any]) -> bool:
+    """Whether a table is one of this model, by its `kind` where the model has one."""
+    return "kind" not in model.model_fields or table.get("kind") in _tags(model)
 
 
 def _tags(model: type[BaseModel]) -> set[str]:

@@ -1,1 +1,1 @@
-"""Floor 7: one readable file per verb."""
+"""Floor 8: one readable file per verb."""

@@ -7,8 +7,7 @@ from kamerton.core.errors import SettingsError, VariantError
 from kamerton.core.events import Notice, Sink
 from kamerton.data.examples import Example
 from kamerton.flows.prepare import make_prompt
-from kamerton.flows.recipe import Recipe
-from kamerton.flows.variants import recipe_of
+from kamerton.flows.recipe import Recipe, recipe_of
 from kamerton.flows.workspace import Workspace
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.variants import Variant, find_variant

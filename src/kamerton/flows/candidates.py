@@ -18,13 +18,13 @@ from kamerton.data.rendering.tokenized import TokenizedExample
 from kamerton.evaluation.items import Answers, Item, ReadCalls, run_items
 from kamerton.evaluation.items import Progress as ReportItems
 from kamerton.evaluation.settings import EvaluationSettings
-from kamerton.flows.variants import engine_of, make_ready
 from kamerton.models.base import Base
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.variants import Variant
 from kamerton.training.forgetting import measure_general_loss
 from kamerton.training.measure import mean_loss
 from kamerton.training.rows import num_labelled
+from kamerton.variants.opening import engine_of, make_ready
 
 __all__ = ["Asked", "Candidate", "Measurable", "render_questions", "with_examples_that_fit"]
 

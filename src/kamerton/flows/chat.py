@@ -9,12 +9,13 @@ from kamerton.core.errors import ModelError, VariantError
 from kamerton.core.protocols import Engine, Generation, TokenEvent
 from kamerton.core.seeds import derive_seed
 from kamerton.data.rendering.tokenized import RenderSettings
-from kamerton.flows.prepare import renderer_of
-from kamerton.flows.variants import Opening, ensure_writes, load_base_for, make_ready, say_unpacking
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.load import load_base
 from kamerton.store.variants import MANIFEST_FILE, find_variant
+from kamerton.variants.load import Opening, load_base_for, say_unpacking
+from kamerton.variants.opening import ensure_writes, make_ready
+from kamerton.variants.rendering import renderer_of
 
 __all__ = ["Conversation"]
 

@@ -39,8 +39,7 @@ class ToCheck:
     @property
     def new_tokens(self) -> tuple[str, ...]:
         """Tokens that the recipe's adapter brings along."""
-        found: tuple[str, ...] = getattr(getattr(self.recipe, "adapter", None), "new_tokens", ())
-        return found
+        return self.recipe.adapter.added_tokens if self.recipe is not None else ()
 
     def prompt(self, train: Sequence[Example]) -> Prompt:
         """Make the prompt that training would put before every example.

@@ -1,28 +1,15 @@
-"""`kamerton variant combine`: several variants of one base and method become one."""
+"""`kamerton variant combine`: combine variants of a project, and note the result in its store."""
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 
-import torch
-
-from kamerton import __version__
-from kamerton.adapters.catalogue import load
-from kamerton.adapters.combine import Combined, CombineSettings, combine_loras
-from kamerton.adapters.combine_stored import COMBINABLE, Stored, combine_stored
-from kamerton.core.errors import VariantError
-from kamerton.core.files import hash_json
-from kamerton.flows.prepare import renderer_of
-from kamerton.flows.variants import Opening, ensure_writes, load_base_for, probe_logits, recipe_of
+from kamerton.adapters.combine import CombineSettings
 from kamerton.flows.workspace import Workspace
 from kamerton.store.database import open_store
-from kamerton.store.manifest import DataRecord, VariantManifest
-from kamerton.store.trained_on import trained_on_any
-from kamerton.store.variants import Variant, write_variant
+from kamerton.store.variants import Variant
+from kamerton.variants.combine import combined
+from kamerton.variants.load import Opening
 
 __all__ = ["combine_variants"]
-
-_SAME = ("weight_hash", "tokenizer_hash", "quantise")
-_CLASH = 0.4  # of both updates' signs; half of them differ between unrelated updates
 
 
 def combine_variants(
@@ -32,16 +19,14 @@ def combine_variants(
     settings: CombineSettings,
     opening: Opening | None = None,
 ) -> Variant:
-    """Combine variants and write the result as a variant.
-
-    Prompt, rendering and evaluation are the first one's.
+    """Combine variants into a new one of a project.
 
     Args:
         variants: At least two, of one base and one method.
         name: Of the new variant; must not be taken.
         workspace: Where variants and the store are.
         settings: How.
-        opening: How the base is opened; as the first one's recipe says when None.
+        opening: How the base is opened; as the first one's manifest says when None.
 
     Returns:
         The variant; its notes say what combining may have broken.
@@ -50,133 +35,7 @@ def combine_variants(
         VariantError: If they are not of one method and the same base, held alike.
         AdapterError: If their adapters cannot be combined so.
     """
-    _check(variants)
-    files = [variant.files() for variant in variants]
-    method = variants[0].manifest.method
-    if method == "lora":
-        loras = combine_loras(files, settings)
-        facts = {"rank": loras.rank, "error": float(f"{loras.error:.3g}")}
-        made = Stored(loras.files, facts, _notes_of_loras(variants, loras, settings))
-    else:
-        made = combine_stored(method, files, settings)
-    _check_answers(variants[0], made.files, opening)
-    notes = [*made.notes, *_notes(variants)]
-    manifest = _manifest(variants, name, made.facts, settings, notes)
-    learned = trained_on_any(variants, ())
-    variant = write_variant(workspace.variants / name, manifest, made.files, trained_on=learned)
+    variant = combined(variants, name, workspace.variants, settings, opening)
     with open_store(workspace.store) as store:
         store.add_variant(variant.manifest.model_dump(mode="json"), variant.folder)
     return variant
-
-
-def _check(variants: Sequence[Variant]) -> None:
-    if len({variant.manifest.content_hash for variant in variants}) < max(2, len(variants)):
-        raise VariantError("combine needs at least two different variants")
-    first = variants[0].manifest
-    for variant in variants:
-        ensure_writes(variant, "combined")
-        if variant.manifest.method not in ("lora", *COMBINABLE):
-            raise VariantError(
-                f"{variant.name} is '{variant.manifest.method}', which cannot be combined"
-            )
-        if variant.manifest.method != first.method:
-            raise VariantError(
-                f"{variant.name} is '{variant.manifest.method}' and {first.name} "
-                f"'{first.method}': only variants of one method are combined"
-            )
-        other = [
-            field for field in _SAME
-            if getattr(variant.manifest.base, field) != getattr(first.base, field)
-        ]  # fmt: skip
-        if other:
-            raise VariantError(
-                f"{variant.name} was made for another base than {first.name} "
-                f"({', '.join(other)}): their updates mean nothing to each other",
-                hint="train both on the same base, held alike",
-            )
-
-
-@torch.no_grad()
-def _check_answers(first: Variant, files: Mapping[str, bytes], opening: Opening | None) -> None:
-    """Attach the result to the base: it must fit, and change finite answers."""
-    base = load_base_for(first, opening)
-    recipe = recipe_of(first)
-    renderer = renderer_of(base, recipe.render, recipe.adapter)
-    before = probe_logits(renderer, base)
-    load(base, first.manifest.method, files)
-    after = probe_logits(renderer, base)
-    if not torch.isfinite(after).all() or torch.equal(before, after):
-        raise VariantError(
-            "the combined variant has no finite answers, or those of the base",
-            hint="choose other weights",
-        )
-
-
-def _notes_of_loras(
-    variants: Sequence[Variant], combined: Combined, settings: CombineSettings
-) -> list[str]:
-    """Say what combining may have broken, from what was measured."""
-    names = " and ".join(variant.name for variant in variants[:2])
-    notes = [
-        f"the updates of {names} have a cosine of {combined.cosine:.2f} and disagree about the "
-        f"sign of {combined.conflicts:.0%} of the weights"
-        + (": expect each to lose some of what it can" if combined.conflicts > _CLASH else "")
-    ]
-    if combined.error > 1e-3:
-        notes.append(
-            f"rank {combined.rank} leaves out {combined.error:.0%} of the combined update: "
-            "a larger --rank keeps more"
-        )
-    if settings.how == "dare":
-        notes.append("what dare drops is drawn at random: other seeds give other variants")
-    return notes
-
-
-def _notes(variants: Sequence[Variant]) -> list[str]:
-    """Say what holds for every combination."""
-    notes = []
-    if any(one.manifest.prompt != variants[0].manifest.prompt for one in variants):
-        notes.append(f"the prompts differ: it answers with that of {variants[0].name}")
-    templates = {one.manifest.base.template_hash for one in variants}
-    if len(templates) > 1:
-        notes.append(f"the chat templates differ: it answers with that of {variants[0].name}")
-    notes.append("it was not trained as a whole: evaluate it beside its parents on each one's data")
-    return notes
-
-
-def _manifest(
-    variants: Sequence[Variant],
-    name: str,
-    facts: Mapping[str, float],
-    settings: CombineSettings,
-    notes: list[str],
-) -> VariantManifest:
-    manifests = [variant.manifest for variant in variants]
-    first = manifests[0]
-    data = DataRecord(
-        place=", ".join(dict.fromkeys(one.data.place for one in manifests)),
-        fingerprint=hash_json([one.data.fingerprint for one in manifests]),
-        num_train=sum(one.data.num_train for one in manifests),
-        num_holdout=first.data.num_holdout,
-    )
-    how = settings.model_dump(mode="json", exclude_defaults=True)
-    changes = {
-        "name": name,
-        "content_hash": "",
-        "files": {},
-        "recipe": {**first.recipe, "name": name},
-        "data": data,
-        "metrics": {},
-        "comparison": "",
-        "parents": [one.content_hash for one in manifests],
-        "combination": {
-            "of": [one.name for one in manifests],
-            **how,
-            "how": settings.how,
-            **facts,
-            "notes": notes,
-        },
-        "kamerton_version": __version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    return first.model_copy(update=changes)

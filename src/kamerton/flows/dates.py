@@ -5,9 +5,9 @@ from pathlib import Path
 
 from kamerton.core.files import write_atomically
 from kamerton.data.rendering.templates import writes_date
-from kamerton.flows.prepare import tokenizer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.models.base import Base
+from kamerton.models.new_tokens import tokenizer_with
 from kamerton.training.loop import CHECKPOINT_FILE
 
 __all__ = ["dated"]
@@ -31,7 +31,9 @@ def dated(recipe: Recipe, base: Base, folder: Path, *, fresh: bool = False) -> R
         The recipe with a date: its own, that of the run that goes on, or today's; as it was where
         the template writes no date.
     """
-    if recipe.render.date or not writes_date(tokenizer_of(base, recipe.adapter)):
+    if recipe.render.date or not writes_date(
+        tokenizer_with(base.tokenizer, recipe.adapter.added_tokens)
+    ):
         return recipe
     path = folder / _DATE_FILE
     goes_on = not fresh and (folder / CHECKPOINT_FILE).is_file()

@@ -43,12 +43,11 @@ from kamerton.flows.candidates import (
     with_examples_that_fit,
 )
 from kamerton.flows.measured_on import MeasuredOn, place_of
-from kamerton.flows.prepare import read_examples, renderer_of
-from kamerton.flows.recipe import Recipe
+from kamerton.flows.prepare import read_examples
+from kamerton.flows.recipe import Recipe, recipe_of
 from kamerton.flows.reward_accuracy import with_reward_accuracy
 from kamerton.flows.tool_calls import call_form_of, ensure_tools_shown, with_readable_calls
 from kamerton.flows.unseen import unseen
-from kamerton.flows.variants import Opening, load_base_for, prompt_of, recipe_of
 from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
 from kamerton.models.context import context_of
@@ -56,6 +55,9 @@ from kamerton.models.dtype import DType
 from kamerton.store.database import open_store
 from kamerton.store.variants import Variant, add_metrics
 from kamerton.training.forgetting import say_forgotten
+from kamerton.variants.load import Opening, load_base_for
+from kamerton.variants.opening import prompt_of
+from kamerton.variants.rendering import renderer_of
 
 __all__ = ["Evaluated", "evaluate_variants", "evaluation_settings"]
 
@@ -272,7 +274,7 @@ def _renderer(base: Base, own: Recipe, first: Recipe, *, adapted: bool = True) -
     limit = context_of(base.model.config) or _NO_LIMIT
     same = {"max_tokens": limit, "overlong": "drop", "train_on": first.render.train_on}
     render = own.render.model_copy(update=same)
-    return renderer_of(base, render, own.adapter if adapted else None)
+    return renderer_of(base, render, own.adapter.added_tokens if adapted else ())
 
 
 def _measured_on(

@@ -7,7 +7,7 @@ from kamerton.core.wording import counted
 from kamerton.data.examples import Example
 from kamerton.data.prepared import Prepared
 from kamerton.data.settings import DataSettings
-from kamerton.flows.variants import recipe_of
+from kamerton.flows.recipe import recipe_of
 from kamerton.store.variants import Variant
 
 __all__ = ["MeasuredOn", "place_of"]

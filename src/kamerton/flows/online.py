@@ -18,7 +18,6 @@ from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.tokenized import RenderSettings, TokenizedPrompt, TrainingExample
 from kamerton.evaluation.checks import check_answers
 from kamerton.evaluation.items import Item
-from kamerton.flows.prepare import new_tokens_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.rewards import make_reward
 from kamerton.inference.engine import EmbeddedEngine
@@ -192,7 +191,7 @@ def make_rollouts(
         lora = LoraSettings(
             rank=settings.value_rank,
             alpha=2.0 * settings.value_rank,
-            new_tokens=new_tokens_of(recipe.adapter),  # it reads what the policy wrote
+            new_tokens=recipe.adapter.added_tokens,  # it reads what the policy wrote
         )
         seed = derive_seed(recipe.train.seed, "critic")
         value = residents.admit(lambda: with_head(base, attach_lora(base, lora, seed), 1, seed))

@@ -3,10 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from kamerton.adapters.catalogue import AdapterSettings
-from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.core.errors import DataError, RenderingError
 from kamerton.core.events import Notice, Progress, Sink
 from kamerton.data.examples import (
@@ -17,13 +14,10 @@ from kamerton.data.examples import (
     PreferenceExample,
 )
 from kamerton.data.prepared import Prepared, prepare
-from kamerton.data.rendering.renderer import Renderer, RenderSettings, chat_of, make_renderer
+from kamerton.data.rendering.renderer import Renderer, chat_of
 from kamerton.data.rendering.tokenized import TrainingExample
 from kamerton.data.settings import DataSettings
 from kamerton.flows.recipe import Recipe
-from kamerton.models.base import Base
-from kamerton.models.context import context_of
-from kamerton.models.new_tokens import rows_with, tokenizer_with
 from kamerton.objectives.objective import Takes
 from kamerton.prompting.demonstrations import PossibleDemonstration, choose_demonstrations
 from kamerton.prompting.prompt import Prompt
@@ -31,12 +25,9 @@ from kamerton.training.training_examples import makers_of
 
 __all__ = [
     "make_prompt",
-    "new_tokens_of",
     "read_examples",
     "relative_to",
     "render_all",
-    "renderer_of",
-    "tokenizer_of",
 ]
 
 _SHOWN_REASONS = 3
@@ -125,58 +116,6 @@ def _candidates(train: Sequence[Example]) -> list[PossibleDemonstration]:
                 else:
                     bad.add(candidate.content_hash)
     return [candidate for candidate in found if candidate.content_hash not in bad]
-
-
-def new_tokens_of(adapter: AdapterSettings) -> tuple[str, ...]:
-    """Give the words that an adapter adds to the tokenizer.
-
-    Args:
-        adapter: Its settings.
-
-    Returns:
-        Often none.
-    """
-    return adapter.new_tokens if isinstance(adapter, LoraSettings) else ()
-
-
-def tokenizer_of(base: Base, adapter: AdapterSettings) -> Any:
-    """Give the tokenizer that an adapter's texts are read with.
-
-    Args:
-        base: The base.
-        adapter: May bring tokens of its own.
-
-    Returns:
-        The base's, or a copy that knows those too.
-    """
-    tokens = new_tokens_of(adapter)
-    return tokenizer_with(base.tokenizer, tokens)
-
-
-def renderer_of(
-    base: Base, settings: RenderSettings, adapter: AdapterSettings | None = None
-) -> Renderer:
-    """Make the renderer of a base, which refuses what the base cannot take.
-
-    Args:
-        base: The base.
-        settings: How to render.
-        adapter: May bring tokens of its own.
-
-    Returns:
-        The renderer.
-
-    Raises:
-        RenderingError: If the base's chat template cannot write a chat.
-    """
-    tokenizer = base.tokenizer if adapter is None else tokenizer_of(base, adapter)
-    return make_renderer(
-        tokenizer,
-        settings,
-        vocab_size=rows_with(base.identity.vocab_size, base.tokenizer, tokenizer),
-        context=context_of(base.model.config),
-        ends=base.ends,
-    )
 
 
 def render_all(

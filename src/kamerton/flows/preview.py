@@ -233,11 +233,12 @@ def _facts_of_questions(
         return []
     given = [row for question in questions for row in question.given]
     asked = [_untrained(question) for question in questions]
-    samples = f"{objective.samples} answers" if objective.samples > 1 else "one answer"
+    many = objective.num_generations > 1
+    each = f"{objective.num_generations} answers" if many else "one answer"
     facts = [
         ("questions", _lengths(renderer, asked)),
         ("answered by the model",
-         f"{samples} to each, of at most {objective.max_tokens:,} tokens: these are trained"),
+         f"{each} to each, of at most {objective.max_tokens:,} tokens: these are trained"),
     ]  # fmt: skip
     if not given:
         return [*facts, ("questions with another number of BOS", _wrong_bos(renderer, asked))]

@@ -16,10 +16,10 @@ from kamerton.models.dtype import DType
 from kamerton.models.quantised.codecs import Quantisation
 from kamerton.objectives.catalogue import ObjectiveSettings
 from kamerton.objectives.sft import SftSettings
-from kamerton.store.variants import is_variant_name
+from kamerton.store.variants import Variant, is_variant_name
 from kamerton.training.settings import TrainSettings
 
-__all__ = ["BaseSettings", "PromptSettings", "Recipe"]
+__all__ = ["BaseSettings", "PromptSettings", "Recipe", "recipe_of"]
 
 
 class BaseSettings(Settings):
@@ -129,3 +129,18 @@ class Recipe(Settings):
             # So that --set base.dtype=float32 finds a section.
             values["base"] = {"id": values["base"]}
         return cls.parse(apply_overrides(values, overrides), source=str(path))
+
+
+def recipe_of(variant: Variant) -> Recipe:
+    """Read the recipe a variant was made from.
+
+    Args:
+        variant: The variant.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        SettingsError: If this version does not understand it.
+    """
+    return Recipe.parse_stored(variant.manifest.recipe, source=f"{variant.name}'s recipe")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from kamerton.evaluation.items import Answers
-from kamerton.flows.variants import recipe_of
+from kamerton.flows.recipe import recipe_of
 from kamerton.objectives.reward import RewardSettings
 from kamerton.store.variants import Variant
 

@@ -16,15 +16,7 @@ from kamerton.data.rendering.tokenized import RenderSettings
 from kamerton.evaluation.checks import worth_of
 from kamerton.evaluation.items import Item
 from kamerton.evaluation.settings import Check
-from kamerton.flows.prepare import renderer_of
-from kamerton.flows.recipe import Recipe
-from kamerton.flows.variants import (
-    ensure_same_base,
-    ensure_writes,
-    prompt_of,
-    recipe_of,
-    with_template_of,
-)
+from kamerton.flows.recipe import Recipe, recipe_of
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.inference.reward_engine import RewardEngine
@@ -41,6 +33,9 @@ from kamerton.objectives.reward import RewardSettings
 from kamerton.store.variants import Variant, find_variant
 from kamerton.training.reward_functions import function_reward
 from kamerton.training.rollouts import AdapterContext, AnsweredPrompt, RewardFunction
+from kamerton.variants.load import ensure_same_base, with_template_of
+from kamerton.variants.opening import ensure_writes, prompt_of, renderer_for
+from kamerton.variants.rendering import renderer_of
 
 __all__ = ["make_reward", "read_reward_variants"]
 
@@ -156,9 +151,8 @@ def _admitted(
 ) -> tuple[Renderer, AdapterContext]:
     """Load a variant beside the policy: how it reads, and what has it on for a while."""
     ensure_same_base(variant, base)
-    recipe = recipe_of(variant)
     adapter = residents.admit(lambda: load(base, variant.manifest.method, variant.files()))
-    renderer = renderer_of(with_template_of(variant, base), recipe.render, recipe.adapter)
+    renderer = renderer_for(variant, with_template_of(variant, base))
     return renderer, partial(residents.using, adapter)
 
 

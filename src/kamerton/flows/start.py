@@ -1,12 +1,12 @@
 """Going on from a variant: its adapter and its prompt are where the new one begins."""
 
-from kamerton.adapters.bottleneck.fusion import FusionSettings
 from kamerton.core.errors import SettingsError, VariantError
-from kamerton.flows.recipe import PromptSettings, Recipe
-from kamerton.flows.variants import ensure_same_base, ensure_writes, recipe_of
+from kamerton.flows.recipe import PromptSettings, Recipe, recipe_of
 from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
 from kamerton.store.variants import Variant, find_variant
+from kamerton.variants.load import ensure_same_base
+from kamerton.variants.opening import ensure_writes
 
 __all__ = ["ensure_same_weights", "read_members", "read_start", "taken_over"]
 
@@ -46,7 +46,7 @@ def read_members(recipe: Recipe, workspace: Workspace) -> list[Variant]:
     """Read the variants that a recipe's adapter is made of.
 
     Args:
-        recipe: Names them in `adapter.variants` if its method is made of others.
+        recipe: Its adapter's settings name them if the method is made of others.
         workspace: Where they are.
 
     Returns:
@@ -55,7 +55,7 @@ def read_members(recipe: Recipe, workspace: Workspace) -> list[Variant]:
     Raises:
         VariantError: If one is missing, damaged, named twice, or the recipe's own name.
     """
-    names = recipe.adapter.variants if isinstance(recipe.adapter, FusionSettings) else ()
+    names = recipe.adapter.member_names
     if recipe.name in names or len(set(names)) < len(names):
         raise VariantError(
             "adapter.variants: names must be different, and none the recipe's own, got "

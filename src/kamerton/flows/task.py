@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.catalogue import attach, load
-from kamerton.adapters.full import FullSettings
 from kamerton.adapters.with_score_head import WithScoreHead, with_head
 from kamerton.core.errors import AdapterError, SettingsError
 from kamerton.core.events import Notice, Sink
@@ -23,7 +22,7 @@ from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.tokenized import TokenizedPrompt, TrainingExample
 from kamerton.data.rendering.unknown import say_unknown
 from kamerton.flows.online import examine_online, make_rollouts, reference_of
-from kamerton.flows.prepare import new_tokens_of, render_all, renderer_of
+from kamerton.flows.prepare import render_all
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.start import ensure_same_weights
 from kamerton.flows.workspace import Workspace
@@ -41,6 +40,7 @@ from kamerton.training.references import cached_references
 from kamerton.training.reward_functions import function_hashes
 from kamerton.training.rollouts import Distance
 from kamerton.training.task import Task
+from kamerton.variants.rendering import renderer_of
 
 __all__ = ["Parts", "first_ids", "make_task"]
 
@@ -95,7 +95,7 @@ def make_task(
     """
     start = parts.start
     objective = make_objective(recipe.objective)
-    renderer = renderer_of(base, recipe.render, recipe.adapter)
+    renderer = renderer_of(base, recipe.render, recipe.adapter.added_tokens)
     for notice in renderer.facts.notices:
         sink(Notice(notice))
 
@@ -123,7 +123,7 @@ def make_task(
     if objective.needs_reference:
         ask = partial(
             cached_references, base, adapter, start=start.manifest.content_hash if start else "",
-            new_tokens=new_tokens_of(recipe.adapter), folder=workspace.references, sink=sink,
+            new_tokens=recipe.adapter.added_tokens, folder=workspace.references, sink=sink,
         )  # fmt: skip
         references = (ask(train_rows), ask(held_rows))
     # Without a reference that holds it, a model may still leave the variant that it began as.
@@ -186,8 +186,8 @@ def _attached(recipe: Recipe, base: Base, parts: Parts, first: TrainingExample) 
 
 def _distance(recipe: Recipe, base: Base, adapter: Adapter, renderer: Renderer) -> Distance | None:
     """What says how far the model goes from its reference."""
-    if recipe.start and isinstance(recipe.adapter, FullSettings):
-        # The reference would be a second copy of all weights.
+    if recipe.start and adapter.capabilities.trains_base:
+        # The reference would be a second copy of the weights.
         return None
     engine, reference = EmbeddedEngine(base, renderer), reference_of(recipe, adapter)
     return Distance(base, engine, reference, recipe.evaluate.max_tokens)

@@ -22,13 +22,12 @@ from kamerton.data.rendering.tokenized import TrainingExample
 from kamerton.data.ties import say_ties
 from kamerton.flows.dates import dated
 from kamerton.flows.finished import key_of_run, note_finished, read_finished, stamps_of_data
-from kamerton.flows.prepare import make_prompt, read_examples, renderer_of
+from kamerton.flows.prepare import make_prompt, read_examples
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.rewards import read_reward_variants
 from kamerton.flows.start import read_members, read_start, taken_over
 from kamerton.flows.task import Parts, first_ids, make_task
 from kamerton.flows.unseen import trained_questions
-from kamerton.flows.variants import say_other_template, say_unpacking, with_template_of
 from kamerton.flows.workspace import Workspace
 from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base
@@ -51,6 +50,8 @@ from kamerton.training.forgetting import measure_general_loss, say_forgotten
 from kamerton.training.loop import CHECKPOINT_FILE, FINISHED, train
 from kamerton.training.sinks import jsonl_sink, tensorboard_sink
 from kamerton.training.task import Outcome, Task
+from kamerton.variants.load import say_other_template, say_unpacking, with_template_of
+from kamerton.variants.rendering import renderer_of
 
 __all__ = ["EVENTS_FILE", "Made", "make_variant"]
 
@@ -253,7 +254,9 @@ def _say_forgotten(recipe: Recipe, base: Base, adapter: Adapter, sink: Sink) -> 
     with adapter.disabled():
         before = measure_general_loss(base, renderer_of(base, recipe.render))
     sink(Progress(task, 1, 2))
-    after = measure_general_loss(base, renderer_of(base, recipe.render, recipe.adapter))
+    after = measure_general_loss(
+        base, renderer_of(base, recipe.render, recipe.adapter.added_tokens)
+    )
     sink(Progress(task, 2, 2))
     say_forgotten(recipe.name, before, after, sink)
 

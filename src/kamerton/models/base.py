@@ -3,7 +3,7 @@
 The rest of Kamerton sees a Transformers model only through `Base.hidden` and `Base.head`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from kamerton.models.fused import original_modules
 from kamerton.models.head_form import HeadForm, backbone_name, recognise_head
 from kamerton.models.heads import Head, UpdatedHead
 from kamerton.models.score_head import ScoreHead
+from kamerton.models.segment_adapters import ComputedRow, SegmentAdapter
 
 __all__ = [
     "Base",
@@ -74,6 +75,8 @@ class Base:
         prefix: What an adapter lets stand before every family of every row.
         before_head: What an adapter does before the head's weight is read; the backbone has hooks.
         score_head: What an adapter judges with; the model itself has none.
+        segment_adapters: Adapters that segments may name, by their number.
+        computed: Tells the modules of these which row the backbone computes now.
         head_form: How the model turns hidden states into logits.
     """
 
@@ -85,6 +88,8 @@ class Base:
     prefix: PrefixSource | None = None
     before_head: Callable[[], None] | None = None
     score_head: ScoreHead | None = None
+    segment_adapters: dict[int, SegmentAdapter] = field(default_factory=dict)
+    computed: ComputedRow = field(default_factory=ComputedRow)
     head_form: HeadForm = field(init=False)
 
     def __post_init__(self) -> None:
@@ -112,9 +117,22 @@ class Base:
     @property
     def head(self) -> Head:
         """The head as a function of hidden states."""
+        return self.head_of(-1)
+
+    def head_of(self, adapter: int) -> Head:
+        """Give the head for tokens of an adapter.
+
+        Args:
+            adapter: As segments name it.
+
+        Returns:
+            The head as a function of hidden states.
+        """
         if self.before_head is not None:
             self.before_head()
         layer: Any = self.model.get_output_embeddings()
+        if adapter >= 0:
+            layer = self.segment_adapters[adapter].head or layer
         form = self.head_form
         if form.own is not None:
             weight = getattr(layer, "weight", None)
@@ -126,6 +144,22 @@ class Base:
             update, rows, layer = layer.low_rank(), layer.own_rows(), layer.layer
         bias = getattr(layer, "bias", None)
         return Head(layer.weight, bias, form.scale, form.softcap, update, rows)
+
+    def heads_of(self, adapters: Sequence[int]) -> list[tuple[Head, list[int]]]:
+        """Choose the heads for positions of several adapters.
+
+        Args:
+            adapters: The adapter of each position, as segments name it.
+
+        Returns:
+            Heads, each with the indices of its positions; those of adapters that leave the head as
+            it is are together.
+        """
+        groups: dict[int, list[int]] = {}
+        for index, adapter in enumerate(adapters):
+            own = adapter >= 0 and self.segment_adapters[adapter].head is not None
+            groups.setdefault(adapter if own else -1, []).append(index)
+        return [(self.head_of(adapter), places) for adapter, places in groups.items()]
 
     @property
     def num_layers(self) -> int:
@@ -146,19 +180,46 @@ class Base:
         """Positions that the prefix takes; 0 without one."""
         return 0 if self.prefix is None else self.prefix.num_tokens
 
+    def prefix_of(self, adapter: int) -> PrefixSource | None:
+        """Give what stands before families of an adapter.
+
+        Args:
+            adapter: As segments name it; -1 for the prefix that is attached to the base itself.
+
+        Returns:
+            None without a prefix.
+        """
+        return self.prefix if adapter < 0 else self.segment_adapters[adapter].prefix
+
+    def num_virtual_of(self, adapter: int) -> int:
+        """Count the positions that the prefix of an adapter takes.
+
+        Args:
+            adapter: As segments name it.
+
+        Returns:
+            0 without a prefix.
+        """
+        prefix = self.prefix_of(adapter)
+        return 0 if prefix is None else prefix.num_tokens
+
     @torch.no_grad()
-    def new_cache(self, num_slots: int) -> KVCache:
-        """Make a cache whose slots begin with the prefix.
+    def new_cache(self, num_slots: int, adapters: Sequence[int] = ()) -> KVCache:
+        """Make a cache whose slots begin with their prefixes.
 
         Args:
             num_slots: Number of sequences.
+            adapters: The adapter of each slot, as segments name it; empty means -1 for all.
 
         Returns:
-            The cache; every slot has a past of `num_virtual` tokens.
+            The cache; a slot has a past of `num_virtual_of` its adapter.
         """
         cache = KVCache(num_slots)
-        if self.prefix is not None:
-            cache.seed(self.prefix.compute(), self.dtype)
+        of_slots = adapters or [-1] * num_slots
+        for adapter in sorted(set(of_slots)):
+            if (source := self.prefix_of(adapter)) is not None:
+                slots = [slot for slot, own in enumerate(of_slots) if own == adapter]
+                cache.seed(source.compute(), self.dtype, slots)
         return cache
 
     def hidden(self, ids: Tensor, layout: Layout) -> Tensor:
@@ -171,16 +232,38 @@ class Base:
         Returns:
             [T, E] last hidden states, after the final norm.
         """
+        unknown = layout.adapters - self.segment_adapters.keys()
+        assert not unknown, f"segments name adapters that the base has not: {sorted(unknown)}"
         if not self.ragged:
             return self.plain_hidden(ids, layout)
-        if self.prefix is not None and layout.cache is None:
-            layout = replace(layout, prefix=self.prefix.compute())
-        positions = torch.tensor(layout.positions, device=ids.device)
-        output = self.backbone(
-            input_ids=ids[None], position_ids=positions[None], use_cache=False, layout=layout
-        )
+        return self.run_backbone(self._with_prefixes(layout), input_ids=ids[None])
+
+    def run_backbone(self, layout: Layout, **inputs: Tensor) -> Tensor:
+        """Run the model without its head and without a prefix of its own on one packed row.
+
+        Args:
+            layout: The row's segments, with what stands before them.
+            **inputs: `input_ids` [1, T] or `inputs_embeds` [1, T, E].
+
+        Returns:
+            [T, E] last hidden states, after the final norm.
+        """
+        device = next(iter(inputs.values())).device
+        positions = torch.tensor(layout.positions, device=device)
+        with self.computed.set(layout):
+            output = self.backbone(
+                **inputs, position_ids=positions[None], use_cache=False, layout=layout
+            )
         hidden: Tensor = output.last_hidden_state[0]
         return hidden
+
+    def _with_prefixes(self, layout: Layout) -> Layout:
+        """Compute what stands before the families of a row; slots of a cache hold it already."""
+        if layout.cache is not None:
+            return layout
+        named = {adapter: self.prefix_of(adapter) for adapter in (-1, *sorted(layout.adapters))}
+        prefixes = {n: source.compute() for n, source in named.items() if source is not None}
+        return replace(layout, prefixes=prefixes, memo={}) if prefixes else layout
 
     def plain_hidden(self, ids: Tensor, layout: Layout) -> Tensor:
         """Compute what `hidden` computes the way Transformers does, on padded rows.
@@ -282,6 +365,7 @@ class Base:
     ) -> Tensor:
         """Give every segment, with its ancestors before it, a padded row of its own."""
         assert layout.cache is None, "padded rows have no cache slots"
+        assert not layout.adapters, "padded rows have one adapter for all"
         device = ids.device
         rows = []
         for segment in layout.segments:

@@ -24,7 +24,7 @@ class DrpoSettings(OnlineSettings):
 
     kind: Literal["drpo"] = "drpo"
     """Learn from pairs and from answers of its own, judged by a preference model."""
-    samples: int = Field(default=2, ge=1, le=256)
+    num_generations: int = Field(default=2, ge=1, le=256)
     """Answers that are written to each prompt of a step."""
     beta: float = Field(default=0.04, ge=0)
     """Weight of the distance to the reference. 0 or more."""
@@ -88,7 +88,7 @@ class Drpo:
         """
         experience = scored.experience
         assert experience is not None, "DRPO learns from answers of its own"
-        per_prompt = 2 + self.settings.samples
+        per_prompt = 2 + self.settings.num_generations
         sums = scored.sums.view(-1, per_prompt)
         weights = (scored.per_answer(experience.advantages) / scored.lengths).view(-1, per_prompt)
         references = scored.per_answer(experience.reference).view(-1, per_prompt)

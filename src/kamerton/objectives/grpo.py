@@ -1,7 +1,7 @@
 """Group relative policy optimisation (arXiv 2402.03300), by default as DAPO weighs tokens."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,11 +17,13 @@ _SMALL = 1e-4
 class GrpoSettings(ClippedSettings):
     """GRPO: compare each answer with the mean of its group, token by token."""
 
+    renamed_keys: ClassVar[Mapping[str, str]] = {"scale": "scale_rewards"}
+
     kind: Literal["grpo"] = "grpo"
     """Learn from rewards without a value model; each token is weighed by itself."""
-    samples: int = Field(default=8, ge=2, le=256)
+    num_generations: int = Field(default=8, ge=2, le=256)
     """Answers that are written to each prompt of a step: the group."""
-    scale: bool = True
+    scale_rewards: bool = True
     """Divide by the group's standard deviation. False (Dr. GRPO, arXiv 2503.20783) does not favour
     prompts that are nearly always, or nearly never, answered well."""
 
@@ -60,7 +62,7 @@ class Grpo:
         for one in written:
             rewards = one.rewards.squeeze(1)
             better = rewards - rewards.mean()
-            if self.settings.scale:
+            if self.settings.scale_rewards:
                 better = better / (rewards.std() + _SMALL)
             found.append(Experience(one.old_logprobs, one.reference, better[one.answers]))
         return found
@@ -79,7 +81,7 @@ class Grpo:
         experience = scored.experience
         assert experience is not None, "GRPO learns from answers of its own"
         change = scored.logprobs - experience.old_logprobs
-        losses, cut = clipped(change, experience.advantages, self.settings.clip)
+        losses, cut = clipped(change, experience.advantages, self.settings.clip_epsilon)
         if self.settings.beta:
             losses = losses + self.settings.beta * k3(scored.logprobs, experience.reference)
         return Loss(losses.sum() / num_units, {"clipped": float(cut.sum()) / num_units})

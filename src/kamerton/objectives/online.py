@@ -5,7 +5,8 @@ learned are the very ones that answers were drawn with, and the distance to the 
 distorted (it came out negative where others cut the vocabulary).
 """
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -111,13 +112,18 @@ RewardSource = Annotated[
 class OnlineSettings(Settings):
     """How answers are written and what they are worth."""
 
+    renamed_keys: ClassVar[Mapping[str, str]] = {
+        "missing_end_penalty": "missing_eos_penalty",
+        "samples": "num_generations",
+    }
+
     rewards: tuple[RewardSource, ...]
     """What an answer is worth: the sum of these; at least one."""
-    samples: int = Field(default=4, ge=1, le=256)
+    num_generations: int = Field(default=4, ge=1, le=256)
     """Answers that are written to each prompt of a step."""
     max_tokens: int = Field(default=128, ge=1)
     """Longest answer, in tokens."""
-    missing_end_penalty: float = Field(default=1.0, ge=0)
+    missing_eos_penalty: float = Field(default=1.0, ge=0)
     """Taken off the reward of an answer that did not end within `max_tokens`. 0 or more."""
     beta: float = Field(default=0.05, ge=0)
     """Weight of the distance to the reference. 0 or more; 0 lets the model drift anywhere."""
@@ -138,13 +144,18 @@ class OnlineSettings(Settings):
 class ClippedSettings(OnlineSettings):
     """How often the same answers are learned from, and how far a step may go."""
 
-    updates: int = Field(default=1, ge=1, le=64)
+    renamed_keys: ClassVar[Mapping[str, str]] = {
+        "clip": "clip_epsilon",
+        "updates": "num_iterations",
+    }
+
+    num_iterations: int = Field(default=1, ge=1, le=64)
     """Optimiser steps on the same answers."""
-    clip: float = Field(default=0.2, gt=0, lt=1)
+    clip_epsilon: float = Field(default=0.2, gt=0, lt=1)
     """By how much the probability of what was written may change, as a share, before its gradient
-    is cut. Matters with several `updates`. Above 0, below 1."""
+    is cut. Matters with several `num_iterations`. Above 0, below 1."""
 
     @property
     def num_updates(self) -> int:
         """Optimiser steps on the same answers."""
-        return self.updates
+        return self.num_iterations

@@ -1,8 +1,8 @@
 """Proximal policy optimisation (arXiv 1707.06347) of answers, with a value model (2203.02155)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -20,20 +20,25 @@ _SMALL = 1e-8
 class PpoSettings(ClippedSettings):
     """PPO: a value model learns what to expect, and tokens learn from what came out instead."""
 
+    renamed_keys: ClassVar[Mapping[str, str]] = {
+        "discount": "gamma",
+        "smoothing": "gae_lambda",
+    }
+
     kind: Literal["ppo"] = "ppo"
     """Learn from rewards with a value model of its own."""
-    samples: int = Field(default=1, ge=1, le=256)
+    num_generations: int = Field(default=1, ge=1, le=256)
     """Answers that are written to each prompt of a step."""
-    updates: int = Field(default=4, ge=1, le=64)
+    num_iterations: int = Field(default=4, ge=1, le=64)
     """Optimiser steps on the same answers."""
-    discount: float = Field(default=1.0, gt=0, le=1)
-    """What a reward one token later is worth (gamma). Above 0, at most 1."""
-    smoothing: float = Field(default=0.95, ge=0, le=1)
-    """How far advantages look ahead before they trust the value model (lambda). 0 to 1."""
+    gamma: float = Field(default=1.0, gt=0, le=1)
+    """What a reward one token later is worth. Above 0, at most 1."""
+    gae_lambda: float = Field(default=0.95, ge=0, le=1)
+    """How far advantages look ahead before they trust the value model. 0 to 1."""
     value_clip: float = Field(default=0.2, gt=0)
     """By how much a value may change in a step before its gradient is cut. Above 0."""
     value_weight: float = Field(default=0.1, gt=0)
-    """Weight of the value model's loss: both are clipped together by `train.clip`. Above 0."""
+    """Weight of the value model's loss; `train.max_grad_norm` clips both together. Above 0."""
     value_rank: int = Field(default=16, ge=1)
     """Rank of the value model's LoRA."""
 
@@ -75,7 +80,7 @@ class Ppo:
             lengths = torch.bincount(one.answers)
             rewards[lengths.cumsum(0) - 1] += one.rewards.squeeze(1)
             own = [
-                generalised_advantages(r, v, settings.discount, settings.smoothing)
+                generalised_advantages(r, v, settings.gamma, settings.gae_lambda)
                 for r, v in zip(
                     rewards.split(lengths.tolist()), one.values.split(lengths.tolist()), strict=True
                 )
@@ -103,7 +108,7 @@ class Ppo:
         experience = scored.experience
         assert experience is not None, "PPO learns from answers of its own"
         change = scored.logprobs - experience.old_logprobs
-        losses, cut = clipped(change, experience.advantages, self.settings.clip)
+        losses, cut = clipped(change, experience.advantages, self.settings.clip_epsilon)
         return Loss(losses.sum() / num_units, {"clipped": float(cut.sum()) / num_units})
 
 
@@ -148,15 +153,15 @@ class PpoValue:
 
 
 def generalised_advantages(
-    rewards: Tensor, values: Tensor, discount: float, smoothing: float
+    rewards: Tensor, values: Tensor, gamma: float, gae_lambda: float
 ) -> Tensor:
     """Compute how much better each token did than expected (arXiv 1506.02438, equation 16).
 
     Args:
         rewards: [T] of one answer's tokens.
         values: [T] expected before each of them; 0 is expected after the last.
-        discount: Gamma.
-        smoothing: Lambda.
+        gamma: What a reward one token later is worth, above 0, at most 1.
+        gae_lambda: How far advantages look ahead, 0 to 1.
 
     Returns:
         [T].
@@ -164,7 +169,7 @@ def generalised_advantages(
     found = torch.empty_like(rewards)
     ahead, expected = rewards.new_zeros(()), rewards.new_zeros(())
     for position in reversed(range(len(rewards))):
-        surprise = rewards[position] + discount * expected - values[position]
-        ahead = surprise + discount * smoothing * ahead
+        surprise = rewards[position] + gamma * expected - values[position]
+        ahead = surprise + gamma * gae_lambda * ahead
         found[position], expected = ahead, values[position]
     return found

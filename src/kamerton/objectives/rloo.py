@@ -17,7 +17,7 @@ class RlooSettings(ClippedSettings):
 
     kind: Literal["rloo", "rlhf"] = "rloo"
     """Learn from rewards without a value model; "rlhf" is another name for it."""
-    samples: int = Field(default=4, ge=2, le=256)
+    num_generations: int = Field(default=4, ge=2, le=256)
     """Answers that are written to each prompt of a step; each is compared with the others."""
 
 
@@ -71,8 +71,8 @@ class Rloo:
             gradient was cut.
         """
         assert scored.experience is not None, "RLOO learns from answers of its own"
-        total = num_units * self.settings.samples
+        total = num_units * self.settings.num_generations
         change = scored.per_answer(scored.logprobs - scored.experience.old_logprobs)
         advantages = scored.per_answer(scored.experience.advantages) / scored.lengths
-        losses, cut = clipped(change, advantages, self.settings.clip)
+        losses, cut = clipped(change, advantages, self.settings.clip_epsilon)
         return Loss(losses.sum() / total, {"clipped": float(cut.sum()) / total})

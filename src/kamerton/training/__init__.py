@@ -1,1 +1,1 @@
-"""Floor 6: the one training loop: plan, step, guard, checkpoint, resume."""
+"""Floor 7: the one training loop: plan, step, guard, checkpoint, resume."""

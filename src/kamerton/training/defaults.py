@@ -2,13 +2,15 @@
 
 The rate of LoRA follows the hidden size as in Thinking Machines' tinker-cookbook (`get_lr`, after
 "LoRA without regret", 2025): 5e-5 * 10 * (2000 / hidden)^p, p = 0.775 for Llama-like bases and
-0.0775 for Qwen-like ones. The other factors were found here: `benchmarks/results/defaults_*`.
+0.0775 for Qwen-like ones. Each method declares its own rate, or a multiple of LoRA's. These and the
+other factors were found here: `benchmarks/results/defaults_*`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
+from kamerton.adapters.catalogue import method_of
 from kamerton.training.plan import plan_run
 from kamerton.training.settings import TrainSettings
 
@@ -30,10 +32,6 @@ _WARMUP_SHARE, _WARMUP_STEPS, _WARMUP_MOST = 0.03, 10, 0.2
 
 _EXPONENTS = {"qwen": 0.0775}
 _LLAMA_EXPONENT = 0.775
-# Of the rate of LoRA. An update of a whole weight needs less than one of its factors.
-_OF_LORA = {"lora": 1.0, "bottleneck": 1.0, "full": 0.1}
-# What stands beside the weights has no scale that follows the hidden size.
-_OWN = {"prefix": 0.1, "prompt": 3e-2, "ia3": 1e-2, "fusion": 1e-2}
 # Preferences go far from their start at fine-tuning's rate, and own answers are noisy. These are
 # the rates that kept most of a desk's rules on nano (`benchmarks/results/preferences_*`).
 _OF_OBJECTIVE = {
@@ -71,13 +69,14 @@ def auto_learning_rate(
     Returns:
         The rate, rounded to two digits, and where it comes from.
     """
-    if method in _OWN:
-        rate, source = _OWN[method], f"for {method}"
+    default = method_of(method).rate
+    if not default.of_lora:
+        rate, source = default.value, f"for {method}"
     else:
         exponent = next(
             (p for name, p in _EXPONENTS.items() if name in model_type), _LLAMA_EXPONENT
         )
-        rate = 5e-4 * (2000 / hidden_size) ** exponent * _OF_LORA.get(method, 1.0)
+        rate = 5e-4 * (2000 / hidden_size) ** exponent * default.value
         source = f"for {method} over a width of {hidden_size:,}"
     factor = _OF_OBJECTIVE.get(objective, 1.0)
     if factor != 1.0:

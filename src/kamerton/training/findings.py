@@ -183,7 +183,7 @@ def _explain_reward(metrics: Mapping[str, float], sink: Sink) -> None:
             Notice(
                 f"{100 * (1 - metrics['holdout_ended']):.0f} % of the held-out answers were cut at "
                 "objective.max_tokens, or at the end of the base's context: raise it, or "
-                "objective.missing_end_penalty",
+                "objective.missing_eos_penalty",
                 "warning",
             )
         )

@@ -145,7 +145,7 @@ def choose_recomputation(task: Task, needs: MemoryNeeds, sink: Sink) -> int:
     Returns:
         Their number, from the first block on.
     """
-    base, wanted = task.base, task.settings.recompute
+    base, wanted = task.base, task.settings.gradient_checkpointing
     if wanted != "auto":
         return base.num_layers if wanted == "all" else 0
     left = max(0, needs.free_bytes - needs.optimiser_bytes)

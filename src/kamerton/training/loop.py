@@ -376,7 +376,7 @@ class _Run:
 
     def _guard(self, loss: float, number: int) -> float:
         """Refuse a step that would write NaN or infinity into the weights; clip it otherwise."""
-        limit = self.settings.clip or float("inf")
+        limit = self.settings.max_grad_norm or float("inf")
         norm = float(torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), limit))
         if not (abs(loss) < float("inf") and norm < float("inf")):
             what = "loss" if not abs(loss) < float("inf") else "gradient"
@@ -428,7 +428,8 @@ class _Run:
                 f"out of memory with one example of {longest} tokens in a row",
                 hint="lower render.max_tokens, or take a smaller base"
                 if self.task.rollouts is None
-                else "lower objective.max_tokens or objective.samples, or take a smaller base",
+                else "lower objective.max_tokens or objective.num_generations, "
+                "or take a smaller base",
             ) from error
         self.sink(Notice(f"{message}; the effective batch stays the same", "warning"))
 

@@ -1,6 +1,7 @@
 """Memory of a step: measured on a small row, then scaled; and what to do when it is short."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from kamerton.core.errors import ModelError
+from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base
 from kamerton.models.blocks import decoder_blocks
 from kamerton.models.heads import token_logprobs
@@ -114,14 +116,15 @@ def recompute_blocks(base: Base, count: int) -> None:
             if count:
                 raise ModelError(
                     f"{type(module).__name__} cannot be recomputed",
-                    hint='set train.recompute = "none" and a smaller train.tokens_per_row',
+                    hint='set train.gradient_checkpointing = "none" and a smaller '
+                    "train.tokens_per_row",
                 )
             continue
         module.gradient_checkpointing = number < count
         # Only the block itself counts as training; the dropout modules below it do not.
         module.training = number < count
         module._gradient_checkpointing_func = partial(
-            checkpoint, use_reentrant=False, context_fn=partial(_same_attention, base)
+            checkpoint, use_reentrant=False, context_fn=partial(_same_row, base)
         )
 
 
@@ -140,8 +143,15 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return "DefaultCPUAllocator" in text or "not enough memory" in text
 
 
-def _same_attention(
+def _same_row(
     base: Base,
 ) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """What a block runs in, and is recomputed in: padded rows end before their backward pass."""
-    return nullcontext(), base.attention(base.model.config._attn_implementation)
+    """What a block runs in, and is recomputed in: a row ends before its backward pass."""
+    attention, layout = base.model.config._attn_implementation, base.computed.layout
+    return nullcontext(), _again(base, attention, layout)
+
+
+@contextmanager
+def _again(base: Base, attention: str, layout: Layout | None) -> Iterator[None]:
+    with base.attention(attention), base.computed.set(layout):
+        yield

@@ -47,7 +47,7 @@ def make_optimiser(adapter: Adapter, settings: TrainSettings) -> torch.optim.Opt
             lr=settings.peak_rate,
             betas=betas,
             weight_decay=settings.weight_decay,
-            rank=settings.state_rank,
+            rank=settings.apollo_rank,
             seed=settings.seed,
         )
     if settings.optimiser == "paged-adamw-8bit" and not torch.cuda.is_available():
@@ -88,7 +88,7 @@ def optimiser_bytes(parameters: Iterable[Tensor], settings: TrainSettings, devic
         count = parameter.numel()
         wide = states = 2 * count * parameter.element_size()
         if settings.optimiser == "apollo" and parameter.ndim == 2:
-            states = wide * min(settings.state_rank, *parameter.shape) // min(parameter.shape)
+            states = wide * min(settings.apollo_rank, *parameter.shape) // min(parameter.shape)
         elif settings.optimiser.endswith("8bit") and count >= _SMALLEST_IN_8_BITS:
             # Paged ones leave a GPU that is full.
             paged = settings.optimiser.startswith("paged") and device == "cuda"

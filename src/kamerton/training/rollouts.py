@@ -151,7 +151,9 @@ class Rollouts:
         Raises:
             TrainingError: If a reward is not finite.
         """
-        rewarded = self._answer(prompts, self.objective.settings.samples, seed, tokens_per_row)
+        rewarded = self._answer(
+            prompts, self.objective.settings.num_generations, seed, tokens_per_row
+        )
         values: Sequence[Tensor | None] = [None] * len(rewarded.groups)
         if self.critic is not None:
             with self.critic.on():
@@ -229,7 +231,7 @@ class Rollouts:
         rewarded = rewarded.to(self.base.device, copy=True)
         rewards = list(rewarded.split([len(p.given) + len(own) for p, own in pairs]))
         if rewarded.shape[1] == 1:
-            penalty = self.objective.settings.missing_end_penalty
+            penalty = self.objective.settings.missing_eos_penalty
             for numbers, (prompt, own) in zip(rewards, pairs, strict=True):
                 cut = torch.tensor([not sample.ended for sample in own], device=numbers.device)
                 numbers[len(prompt.given) :, 0] -= penalty * cut
@@ -330,7 +332,7 @@ def tokens_with_answers(prompt: TrainingExample, settings: OnlineSettings, base:
     longest = settings.max_tokens
     if (room := room_of(base)) is not None:
         longest = min(longest, room - prompt.num_prompt)
-    return prompt.num_prompt + given + settings.samples * longest
+    return prompt.num_prompt + given + settings.num_generations * longest
 
 
 def _owners(group: TokenizedGroup, device: torch.device) -> Tensor:

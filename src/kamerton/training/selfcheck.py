@@ -124,7 +124,7 @@ def answers_at_odds(metrics: Mapping[str, float], dtype: torch.dtype) -> Iterato
     if metrics.get("reward_spread") == 0:
         yield (
             f"the first answers are all worth the same, {metrics['reward']:.3g}: nothing can be "
-            "learned from such. Look at objective.rewards, or raise objective.samples"
+            "learned from such. Look at objective.rewards, or raise objective.num_generations"
         )
 
 

@@ -1,6 +1,7 @@
 """How to train, whatever the adapter and the objective."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -15,6 +16,12 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 class TrainSettings(Settings):
     """The training loop."""
 
+    renamed_keys: ClassVar[Mapping[str, str]] = {
+        "clip": "max_grad_norm",
+        "recompute": "gradient_checkpointing",
+        "state_rank": "apollo_rank",
+    }
+
     epochs: int = Field(default=3, ge=1, le=10_000)
     """Passes over the examples. 1 or more."""
     max_steps: int = Field(default=0, ge=0)
@@ -28,7 +35,7 @@ class TrainSettings(Settings):
     """"adamw-8bit" (extra `bitsandbytes`) keeps its states in 2 bytes per trained number instead of
     8: for full fine-tuning on a GPU; "paged-adamw-8bit" moves them out when a GPU is full. On a CPU
     its step is about forty times slower. "apollo" keeps states of low rank, on any machine."""
-    state_rank: int = Field(default=128, ge=1)
+    apollo_rank: int = Field(default=128, ge=1)
     """Rank of APOLLO's states; smaller is less memory."""
     learning_rate: Literal["auto"] | PositiveFloat = "auto"
     """Peak step size of AdamW. "auto" chooses by adapter, objective and width of the base, and says
@@ -44,7 +51,7 @@ class TrainSettings(Settings):
     """Decay of AdamW's mean of gradients."""
     beta2: float = Field(default=0.999, ge=0, lt=1)
     """Decay of AdamW's mean of squared gradients."""
-    clip: float = Field(default=1.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, ge=0)
     """Largest norm of the gradient; larger ones are scaled down. 0 switches it off."""
     evaluate_every: int = Field(default=0, ge=0)
     """Measure held-out loss every so many steps; 0 means at the end of each epoch."""
@@ -55,7 +62,7 @@ class TrainSettings(Settings):
     checkpoint_every_s: float = Field(default=30.0, ge=0)
     """Save a resumable state every so many seconds (0: after every step). Large states are saved
     less often: saving takes no more than a twentieth of the time."""
-    recompute: Literal["auto", "none", "all"] = "auto"
+    gradient_checkpointing: Literal["auto", "none", "all"] = "auto"
     """Recompute decoder blocks in the backward pass: slower by up to a third, far less memory.
     "auto" recomputes as many as are needed to fit."""
     compile: bool = False

@@ -211,7 +211,7 @@ def narrower(files: dict[str, bytes]) -> dict[str, bytes]:
 def test_what_cannot_be_added_is_refused() -> None:
     plain = stored(LoraSettings(rank=2), 0)
     with pytest.raises(AdapterError, match="DoRA"):
-        combine_loras([plain, stored(LoraSettings(rank=2, decompose=True), 0)], CombineSettings())
+        combine_loras([plain, stored(LoraSettings(rank=2, dora=True), 0)], CombineSettings())
     rounded = trained(partial(LoraSettings, init="loftq"), "llama:nf4").adapter.files()
     with pytest.raises(AdapterError, match="LoftQ counts from a start of its own"):
         combine_loras([plain, rounded], CombineSettings())

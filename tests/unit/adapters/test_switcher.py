@@ -24,7 +24,7 @@ from tests.shapes import tiny_base
 IDS = torch.tensor([5, 9, 13, 80, 3, 44])
 KINDS: dict[str, AdapterSettings] = {
     "lora": LoraSettings(rank=4),
-    "dora": LoraSettings(rank=2, decompose=True, targets=("q_proj", "down_proj")),
+    "dora": LoraSettings(rank=2, dora=True, targets=("q_proj", "down_proj")),
     "ends": LoraSettings(rank=3, targets=("embeddings", "head", "all-linear")),
     "rows": LoraSettings(rank=3, new_tokens=("w7", "w44")),
     "prefix": PrefixSettings(num_tokens=3, init="random"),
@@ -269,7 +269,10 @@ class TestActorCritic:
         assert moved == list(parameters)
 
     def test_rates_are_those_of_each(self, base: Base) -> None:
-        actor, critic = LoraSettings(rank=4, rate_ratio=4.0), LoraSettings(rank=3, rate_ratio=8.0)
+        actor, critic = (
+            LoraSettings(rank=4, lora_plus_ratio=4.0),
+            LoraSettings(rank=3, lora_plus_ratio=8.0),
+        )
         _, policy, value, both = self.of(base, actor, critic)
         rates = {name: both.rate_factor(name) for name in both.parameters()}
         assert {rates[name] for name in policy.parameters() if "lora_B" in name} == {4.0}

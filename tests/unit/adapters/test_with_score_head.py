@@ -18,7 +18,9 @@ def base() -> Base:
 
 
 def headed(base: Base, num_scores: int = 1) -> WithScoreHead:
-    return with_head(base, attach(base, LoraSettings(rate_ratio=4.0), seed=1), num_scores, seed=2)
+    return with_head(
+        base, attach(base, LoraSettings(lora_plus_ratio=4.0), seed=1), num_scores, seed=2
+    )
 
 
 def filled(base: Base) -> WithScoreHead:

@@ -101,3 +101,52 @@ def test_a_line_that_is_no_toml_says_how_to_mend_it(tmp_path, line, hint):
     with pytest.raises(SettingsError, match="not valid TOML") as error:
         read_toml(path)
     assert hint in str(error.value.hint)
+
+
+class Renamed(Settings):
+    renamed_keys = {"old": "new"}
+
+    kind: Literal["renamed"] = "renamed"
+    new: int = 0
+
+
+class RenamedMore(Renamed):
+    renamed_keys = {"older": "newer"}
+
+    kind: Literal["more"] = "more"  # type: ignore[assignment]
+    newer: int = 0
+
+
+class Collection(Settings):
+    one: Annotated[Renamed | RenamedMore | Round, Field(discriminator="kind")] = Renamed()
+    many: tuple[Annotated[Renamed | RenamedMore, Field(discriminator="kind")], ...] = ()
+    alone: RenamedMore = RenamedMore()
+    free: dict[str, int] = Field(default_factory=dict)
+
+
+def test_a_renamed_key_is_an_error_that_names_the_new_one():
+    values = {"one": {"kind": "renamed", "old": 1, "newt": 2}, "many": [{"kind": "more", "old": 1}]}
+    with pytest.raises(SettingsError) as caught:
+        Collection.parse(apply_overrides(values, ["alone.older=3"]), source="x.toml")
+    assert set(caught.value.message.splitlines()) == {
+        "x.toml: one.old_logprobs is now one.new",
+        "x.toml: unknown key 'one.newt'; did you mean 'new'?",
+        "x.toml: many.0.old_logprobs is now many.0.new",
+        "x.toml: alone.older is now alone.newer",
+    }
+
+
+def test_stored_settings_keep_their_old_keys():
+    stored = {
+        "one": {"kind": "renamed", "old": 1},
+        "many": [{"kind": "more", "old": 2, "older": 3}],
+        "alone": {"kind": "more", "older": 4},
+        "free": {"old": 5},
+    }
+    found = Collection.parse_stored(stored, source="x")
+    assert found == Collection(
+        one=Renamed(new=1), many=(RenamedMore(new=2, newer=3),), alone=RenamedMore(newer=4),
+        free={"old": 5},
+    )  # fmt: skip
+    with pytest.raises(SettingsError, match="unknown key 'one.oldest'"):
+        Collection.parse_stored({"one": {"kind": "renamed", "oldest": 1}}, source="x")

@@ -9,12 +9,12 @@ import pytest
 
 from kamerton.core.errors import InterruptedRun, TrainingError
 from kamerton.core.events import Event, StepDone
-from kamerton.flows.prepare import renderer_of
-from kamerton.flows.recipe import Recipe
+from kamerton.flows.recipe import Recipe, recipe_of
 from kamerton.flows.train import Made, make_variant
-from kamerton.flows.variants import load_base_for, recipe_of
 from kamerton.flows.workspace import Workspace
 from kamerton.models.load import find_base
+from kamerton.variants.load import load_base_for
+from kamerton.variants.rendering import renderer_of
 from tests.e2e.project import make_project
 
 CHAT = [{"role": "user", "content": "What is in box 4?"}]
@@ -72,7 +72,7 @@ def test_a_run_resumed_after_midnight_ends_as_an_undisturbed_one(folder: Path, m
     recipe = recipe_of(resumed.variant)
     assert recipe.render.date == "2026-11-28"
     base = load_base_for(resumed.variant)
-    asked = renderer_of(base, recipe.render, recipe.adapter).prompt_ids(CHAT)
+    asked = renderer_of(base, recipe.render, recipe.adapter.added_tokens).prompt_ids(CHAT)
     assert base.tokenizer.decode(asked).count("Today: 28 Nov 2026\n") == 1
     # A run that begins anew has its own day.
     again = train(folder, "cut", 29, monkeypatch, fresh=True)
@@ -85,7 +85,7 @@ def test_the_recipe_may_say_the_date_and_other_arguments(folder: Path, monkeypat
     made = train(folder, "said", 28, monkeypatch, *options)
     recipe = recipe_of(made.variant)
     base = load_base_for(made.variant)
-    asked = renderer_of(base, recipe.render, recipe.adapter).prompt_ids(CHAT)
+    asked = renderer_of(base, recipe.render, recipe.adapter.added_tokens).prompt_ids(CHAT)
     assert "Today: 29 Feb 2020, briefly\n" in base.tokenizer.decode(asked)
 
 

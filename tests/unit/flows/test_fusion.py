@@ -10,9 +10,9 @@ from kamerton.core.protocols import Generation
 from kamerton.flows.chat import Conversation
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import make_variant
-from kamerton.flows.variants import verify_variant
 from kamerton.flows.workspace import Workspace
 from kamerton.store.variants import Variant, read_variant
+from kamerton.variants.verify import verify_variant
 from tests.e2e.project import make_project
 
 

@@ -7,12 +7,12 @@ import pytest
 from transformers import GenerationMixin
 
 from kamerton.core.errors import VariantError
-from kamerton.flows.export import export_variant
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import make_variant
-from kamerton.flows.variants import verify_variant
 from kamerton.flows.workspace import Workspace
 from kamerton.store.variants import Variant, read_variant
+from kamerton.variants.export import export_variant
+from kamerton.variants.verify import verify_variant
 from tests.e2e.project import make_project
 
 METHODS = {

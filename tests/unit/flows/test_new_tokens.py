@@ -9,12 +9,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from kamerton.core.events import Event, StepDone
 from kamerton.core.protocols import Generation
 from kamerton.flows.evaluate import evaluate_variants
-from kamerton.flows.export import export_variant
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import make_variant
-from kamerton.flows.variants import load_base_for, make_ready, verify_variant
 from kamerton.flows.workspace import Workspace
 from kamerton.store.variants import Variant, read_variant
+from kamerton.variants.export import export_variant
+from kamerton.variants.load import load_base_for
+from kamerton.variants.opening import make_ready
+from kamerton.variants.verify import verify_variant
 from tests.e2e.project import kamerton, make_project
 
 WORDS = ["Kolibri-7", "Квантор"]

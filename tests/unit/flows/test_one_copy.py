@@ -17,7 +17,11 @@ from tests.unit.flows.test_preferences import Project
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-JUDGED = {"rewards": [{"kind": "variant", "variant": "judge"}], "max_tokens": 6, "samples": 2}
+JUDGED = {
+    "rewards": [{"kind": "variant", "variant": "judge"}],
+    "max_tokens": 6,
+    "num_generations": 2,
+}
 FULL = {"kind": "full"}
 
 

@@ -33,7 +33,7 @@ def slow(*values: Any) -> Any:
 
 
 def own(kind: str, **settings: Any) -> dict[str, Any]:
-    return {"kind": kind, "rewards": [BLUE], "max_tokens": 12, "samples": 4, **settings}
+    return {"kind": kind, "rewards": [BLUE], "max_tokens": 12, "num_generations": 4, **settings}
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_drpo_learns_from_pairs_and_from_own_answers(project: Project, model: st
     project.make("talker", "both", {"kind": "sft"}, train=train)
     project.make(f"judge-{model}", "pairs", {"kind": "reward", "model": model})
     rewards = [{"kind": "variant", "variant": f"judge-{model}"}]
-    objective = own("drpo", rewards=rewards, samples=2)
+    objective = own("drpo", rewards=rewards, num_generations=2)
     train = {**TRAIN, "epochs": 2}
     made = project.make(f"drpo-{model}", "pairs", objective, start="talker", train=train)
     first, *_, last = project.of(StepDone)
@@ -103,7 +103,7 @@ def test_without_a_start_the_reference_is_the_base(project: Project) -> None:
     no_vowels = {"name": "no vowels", "pattern": "[aeiou]", "must": False}
     rule = {"kind": "rules", "rules": [no_vowels]}
     check = {"kind": "check", "check": rule}
-    objective = own("rloo", rewards=[check], missing_end_penalty=0.0)
+    objective = own("rloo", rewards=[check], missing_eos_penalty=0.0)
     made = project.make("bare", "pairs", objective, train={**TRAIN, "epochs": 1})
     metrics = made.variant.manifest.metrics
     assert project.of(StepDone)[0].metrics["kl"] == pytest.approx(0.0, abs=1e-3)
@@ -131,7 +131,7 @@ def test_a_stopped_run_ends_with_the_same_bits(
                 "base": {"id": "builtin:nano", "dtype": "float32"},
                 "start": "desk",
                 "data": {"train": "chats.jsonl", "holdout": 0.2},
-                "objective": own(kind, updates=2),
+                "objective": own(kind, num_iterations=2),
                 "train": {**TRAIN, "epochs": 1},
             }
         )
@@ -172,7 +172,7 @@ def test_a_changed_reward_function_is_another_run(project: Project, desk: Made) 
     ("data", "objective", "error", "said"),
     [
         ("chats", {"kind": "rloo"}, SettingsError, "objective.rewards"),
-        ("chats", own("rloo", samples=1), SettingsError, "objective.samples"),
+        ("chats", own("rloo", num_generations=1), SettingsError, "objective.num_generations"),
         ("chats", own("rloo", rewards=[]), SettingsError, "objective.rewards"),
         ("chats", own("drpo"), DataError, "prompts with a better and a worse answer"),
         (
@@ -279,7 +279,7 @@ def test_one_long_answer_a_question_is_compared_with_those_to_others(
     project: Project, desk: Made
 ) -> None:
     train = {**TRAIN, "max_steps": 1, "tokens_per_step": 4000}
-    objective = own("ppo", samples=1, max_tokens=700)
+    objective = own("ppo", num_generations=1, max_tokens=700)
     objective["rewards"] = [{"kind": "function", "function": "numbers.py:score"}]
     (project.folder / "numbers.py").write_text(
         "def score(messages, answer, row):\n"

@@ -12,9 +12,10 @@ from kamerton.data.examples import (
     TextExample,
 )
 from kamerton.data.rendering.tokenized import RenderSettings
-from kamerton.flows.prepare import make_prompt, read_examples, renderer_of
+from kamerton.flows.prepare import make_prompt, read_examples
 from kamerton.flows.recipe import Recipe
 from kamerton.models.load import load_base
+from kamerton.variants.rendering import renderer_of
 from tests.unit.data.files import write_jsonl
 
 HERE = SourceLocation("rows.jsonl", 1)

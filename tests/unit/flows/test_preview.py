@@ -26,7 +26,7 @@ def shown(
 ) -> tuple[dict[str, str], list[str], list[Shown]]:
     path = folder / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    objective = {"kind": kind, "rewards": REWARDS, "max_tokens": 7, "samples": 2}
+    objective = {"kind": kind, "rewards": REWARDS, "max_tokens": 7, "num_generations": 2}
     recipe = Recipe.parse({"name": "x", "data": {"train": str(path)}, "objective": objective})
     loaded = load_examples(DataSettings(train=str(path)))
     render = RenderSettings(max_tokens=limit)

@@ -13,19 +13,16 @@ from kamerton.core.errors import AdapterError, EvaluationError, VariantError
 from kamerton.core.events import Event, HoldoutMeasured, Notice, RunStarted
 from kamerton.core.protocols import Generation
 from kamerton.flows.evaluate import evaluate_variants
-from kamerton.flows.export import export_variant
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import Made, make_variant
-from kamerton.flows.variants import (
-    load_base_for,
-    make_ready,
-    probe_ids,
-    probe_logits,
-    verify_variant,
-)
 from kamerton.flows.workspace import Workspace
 from kamerton.models.load import load_base
 from kamerton.store.variants import read_variant
+from kamerton.variants.export import export_variant
+from kamerton.variants.load import load_base_for
+from kamerton.variants.opening import make_ready
+from kamerton.variants.probe import probe_ids, probe_logits
+from kamerton.variants.verify import verify_variant
 from tests.e2e.project import make_project
 
 
@@ -54,7 +51,7 @@ def project(tmp_path_factory) -> Project:
 
 @pytest.fixture(scope="module")
 def nf4(project: Project) -> Made:
-    return project.make("nf4", "train.recompute=all")
+    return project.make("nf4", "train.gradient_checkpointing=all")
 
 
 def test_it_learns_and_says_what_it_stands_on(project: Project, nf4: Made) -> None:

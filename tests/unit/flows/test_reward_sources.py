@@ -22,11 +22,9 @@ from kamerton.core.errors import (
 from kamerton.core.events import StepDone
 from kamerton.core.protocols import Engine
 from kamerton.data.rendering.tokenized import RenderSettings
-from kamerton.flows.prepare import renderer_of
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.rewards import make_reward, read_reward_variants
 from kamerton.flows.train import Made, make_variant
-from kamerton.flows.variants import load_base_for, make_ready
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.inference.reward_engine import RewardEngine
 from kamerton.models.attention.layout import Layout
@@ -34,6 +32,9 @@ from kamerton.models.load import load_base
 from kamerton.objectives.online import OnlineSettings
 from kamerton.training.reward_functions import function_hashes
 from kamerton.training.rollouts import AnsweredPrompt, RewardFunction
+from kamerton.variants.load import load_base_for
+from kamerton.variants.opening import make_ready
+from kamerton.variants.rendering import renderer_of
 from tests.unit.flows.test_preferences import Project, pair_rows
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -457,7 +458,7 @@ class Run:
                 "base": {"id": "builtin:nano", "dtype": "float32"},
                 "data": {"train": "chats.jsonl", "holdout": 0.2},
                 "objective": {
-                    "kind": "rloo", "rewards": list(sources), "samples": 2, "max_tokens": 4,
+                    "kind": "rloo", "rewards": list(sources), "num_generations": 2, "max_tokens": 4,
                 },
                 "train": {"max_steps": 2, "tokens_per_step": 100, "learning_rate": 1e-3},
             }

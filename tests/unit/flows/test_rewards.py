@@ -12,12 +12,13 @@ from kamerton.data.rendering.tokenized import TokenizedPair
 from kamerton.flows.chat import Conversation
 from kamerton.flows.combine import combine_variants
 from kamerton.flows.evaluate import evaluate_variants
-from kamerton.flows.export import export_variant
 from kamerton.flows.train import Made
-from kamerton.flows.variants import load_base_for, make_ready
 from kamerton.inference.reward_engine import RewardEngine
 from kamerton.training.rows import make_row
 from kamerton.training.scoring import read
+from kamerton.variants.export import export_variant
+from kamerton.variants.load import load_base_for
+from kamerton.variants.opening import make_ready
 from tests.unit.flows.test_preferences import Project, pair_rows
 
 pytestmark = pytest.mark.filterwarnings("error")

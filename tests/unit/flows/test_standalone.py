@@ -10,14 +10,14 @@ import pytest
 from transformers import AutoTokenizer
 
 from kamerton.data.rendering.templates import PLAIN_TEMPLATE
-from kamerton.flows.export import export_variant
-from kamerton.flows.prepare import renderer_of
-from kamerton.flows.recipe import Recipe
+from kamerton.flows.recipe import Recipe, recipe_of
 from kamerton.flows.train import make_variant
-from kamerton.flows.variants import load_base_for, recipe_of
 from kamerton.flows.workspace import Workspace
 from kamerton.models.load import find_base
 from kamerton.store.variants import Variant
+from kamerton.variants.export import export_variant
+from kamerton.variants.load import load_base_for
+from kamerton.variants.rendering import renderer_of
 from tests.e2e.project import make_project
 
 
@@ -100,4 +100,6 @@ def test_its_template_writes_the_prompt_that_training_read(tmp_path: Path) -> No
 
 def prompt_of(variant: Variant, chat: list[dict[str, str]]) -> list[int]:
     recipe = recipe_of(variant)
-    return renderer_of(load_base_for(variant), recipe.render, recipe.adapter).prompt_ids(chat)
+    return renderer_of(
+        load_base_for(variant), recipe.render, recipe.adapter.added_tokens
+    ).prompt_ids(chat)

@@ -136,7 +136,7 @@ def test_what_llama_cpp_would_compute_otherwise_is_refused(tmp_path: Path) -> No
         assert "--format merged" in str(caught.value.hint)
         assert not list(tmp_path.iterdir())
     base = tiny_base("llama")
-    lora = attach_lora(base, LoraSettings(decompose=True), seed=0)
+    lora = attach_lora(base, LoraSettings(dora=True), seed=0)
     with pytest.raises(AdapterError, match="no DoRA"):
         write_gguf_lora(base, lora, tmp_path / "x.gguf", "x", "float32")
 

@@ -17,12 +17,12 @@ from kamerton.core.events import Event, Notice
 from kamerton.core.files import hash_file, hash_json
 from kamerton.core.protocols import Generation
 from kamerton.flows.chat import Conversation
-from kamerton.flows.variants import Opening
 from kamerton.flows.workspace import Workspace
 from kamerton.models.gguf.file import write_gguf_model
 from kamerton.models.gguf.unpack import SOURCE_FILE, unpacked_folder
 from kamerton.models.load import find_base, load_base, load_tokenizer
 from kamerton.models.smollm2 import find_smollm2
+from kamerton.variants.load import Opening
 from tests.contract.test_adapters import logits
 from tests.shapes import _SIZE
 from tests.unit.models.test_gguf import SHAPES, base_of

@@ -112,11 +112,11 @@ class TestRloo:
         distance = (model.exp() * (model - REFERENCE.log_softmax(0))).sum()
         goal = (model.exp() * WORTH).sum() - 0.3 * distance
         (expected,) = torch.autograd.grad(-goal, logits)
-        rloo = Rloo(RlooSettings(rewards=REWARDS, samples=2, beta=0.3))
+        rloo = Rloo(RlooSettings(rewards=REWARDS, num_generations=2, beta=0.3))
         torch.testing.assert_close(expected_slope(rloo, WORTH), expected)
 
     def test_ratios_are_of_whole_answers(self) -> None:
-        one, rloo = written(FOUR), Rloo(RlooSettings(rewards=REWARDS, clip=0.3))
+        one, rloo = written(FOUR), Rloo(RlooSettings(rewards=REWARDS, clip_epsilon=0.3))
         (experience,) = rloo.learn_from([one])
         batch = scored(one, experience, moved=0.3)
         ratios = [math.exp(c) for c in per_answer(one, batch.logprobs.detach() - one.old_logprobs)]
@@ -138,7 +138,7 @@ class TestGrpo:
     @pytest.mark.parametrize("scale", [True, False])
     def test_advantages(self, scale: bool) -> None:
         one = written(FOUR)
-        (found,) = Grpo(GrpoSettings(rewards=REWARDS, scale=scale)).learn_from([one])
+        (found,) = Grpo(GrpoSettings(rewards=REWARDS, scale_rewards=scale)).learn_from([one])
         numbers = [r[0] for r in FOUR]
         mean = sum(numbers) / 4
         spread = math.sqrt(sum((n - mean) ** 2 for n in numbers) / 3) + 1e-4 if scale else 1.0
@@ -149,7 +149,7 @@ class TestGrpo:
     @pytest.mark.parametrize("reward", [0.0, 0.1, 1e6])
     def test_equal_rewards_teach_nothing(self, scale: bool, reward: float) -> None:
         one = written([[reward]] * 4)
-        (found,) = Grpo(GrpoSettings(rewards=REWARDS, scale=scale)).learn_from([one])
+        (found,) = Grpo(GrpoSettings(rewards=REWARDS, scale_rewards=scale)).learn_from([one])
         torch.testing.assert_close(found.advantages, torch.zeros(10).double())
 
     def test_the_mean_is_over_tokens_and_the_distance_has_a_slope(self) -> None:
@@ -231,26 +231,24 @@ class TestClipped:
         assert (found > 0).all() if advantage < 0 < change else not found.any()
 
 
-def by_double_sum(
-    rewards: Tensor, values: Tensor, discount: float, smoothing: float
-) -> list[float]:
+def by_double_sum(rewards: Tensor, values: Tensor, gamma: float, gae_lambda: float) -> list[float]:
     """Equation 16 of arXiv 1506.02438 as it stands: every token sums all later surprises."""
     after = torch.cat([values[1:], values.new_zeros(1)])
-    surprises = (rewards + discount * after - values).tolist()
+    surprises = (rewards + gamma * after - values).tolist()
     return [
-        sum((discount * smoothing) ** k * s for k, s in enumerate(surprises[place:]))
+        sum((gamma * gae_lambda) ** k * s for k, s in enumerate(surprises[place:]))
         for place in range(len(surprises))
     ]
 
 
 class TestPpo:
-    @pytest.mark.parametrize("discount", [1.0, 0.9])
-    @pytest.mark.parametrize("smoothing", [0.0, 0.95, 1.0])
-    def test_advantages_equal_the_double_sum(self, discount: float, smoothing: float) -> None:
+    @pytest.mark.parametrize("gamma", [1.0, 0.9])
+    @pytest.mark.parametrize("gae_lambda", [0.0, 0.95, 1.0])
+    def test_advantages_equal_the_double_sum(self, gamma: float, gae_lambda: float) -> None:
         torch.manual_seed(0)
         rewards, values = torch.randn(2, 9, dtype=torch.float64)
-        found = generalised_advantages(rewards, values, discount, smoothing).tolist()
-        assert found == pytest.approx(by_double_sum(rewards, values, discount, smoothing))
+        found = generalised_advantages(rewards, values, gamma, gae_lambda).tolist()
+        assert found == pytest.approx(by_double_sum(rewards, values, gamma, gae_lambda))
 
     def test_looking_all_the_way_returns_what_was_earned(self) -> None:
         rewards, values = torch.randn(2, 6, dtype=torch.float64)
@@ -267,7 +265,7 @@ class TestPpo:
     def test_rewards_stand_at_the_last_tokens_and_distances_at_all(self) -> None:
         """Two prompts: returns are per answer; advantages are whitened over both prompts."""
         prompts = [written(FOUR), written([[0.3], [0.4]], (2, 2))]
-        settings = PpoSettings(rewards=REWARDS, beta=0.2, discount=0.9, smoothing=0.8)
+        settings = PpoSettings(rewards=REWARDS, beta=0.2, gamma=0.9, gae_lambda=0.8)
         found = Ppo(settings).learn_from(prompts)
         every = []
         for one, experience in zip(prompts, found, strict=True):
@@ -398,7 +396,7 @@ class TestDrpo:
 
     def test_one_own_answer_is_compared_with_a_coin(self) -> None:
         one = written(PAIR_AND_OWN[:3], LENGTHS[:3])
-        drpo = Drpo(DrpoSettings(rewards=REWARDS, samples=1))
+        drpo = Drpo(DrpoSettings(rewards=REWARDS, num_generations=1))
         (experience,) = drpo.learn_from([one])
         wins = (sigmoid(1.0 - 0.8) + sigmoid(1.0 + 0.4)) / 2
         assert experience.advantages[-1] == pytest.approx(wins - 0.5)
@@ -418,7 +416,7 @@ class TestDrpo:
         """The own answer beats the better one and loses to the worse one: a draw."""
         turns = [a * 2 * math.pi / 3 for a in range(3)]
         one = written([[math.cos(a), math.sin(a)] for a in turns], LENGTHS[:3])
-        (found,) = Drpo(DrpoSettings(rewards=REWARDS, samples=1)).learn_from([one])
+        (found,) = Drpo(DrpoSettings(rewards=REWARDS, num_generations=1)).learn_from([one])
         surely = sigmoid(math.sin(turns[1]) / TEMPERATURE)
         assert found.advantages[:5].tolist() == pytest.approx([(1 - surely) / 2] * 5)
         assert float(found.advantages[-1]) == pytest.approx(0, abs=1e-9)

@@ -74,7 +74,7 @@ SMALL = TrainSettings(
     epochs=3, tokens_per_step=64, learning_rate=5e-3, warmup=0.03, threads=1, checkpoint_every_s=0
 )
 
-FORMS = ({}, {"decompose": True}, {"rate_ratio": 8.0}, {"init": "pissa"})
+FORMS = ({}, {"dora": True}, {"lora_plus_ratio": 8.0}, {"init": "pissa"})
 """Forms of LoRA that start, learn or step in another way."""
 
 
@@ -183,8 +183,8 @@ def test_a_forecast_scales_with_tokens() -> None:
 def test_tensors_learn_as_fast_as_the_adapter_says(runs: Runs) -> None:
     """AdamW's first step is as long as the learning rate, whatever the gradient."""
     settings = SMALL.model_copy(update={"max_steps": 1, "warmup": 0.0, "schedule": "constant"})
-    runs(settings, lora=LoraSettings(rank=4, rate_ratio=8.0, decompose=True))
-    fresh = attach_lora(tiny_base("llama"), LoraSettings(rank=4, decompose=True), SMALL.seed)
+    runs(settings, lora=LoraSettings(rank=4, lora_plus_ratio=8.0, dora=True))
+    fresh = attach_lora(tiny_base("llama"), LoraSettings(rank=4, dora=True), SMALL.seed)
     for name, before in fresh.parameters().items():
         moved = float((runs.weights[name] - before.detach()).abs().max())
         # A has no gradient while B is zero.
@@ -202,11 +202,11 @@ def test_a_finished_run_is_not_run_again(runs: Runs) -> None:
 
 
 def test_what_differs_from_the_checkpoint_is_named(runs: Runs) -> None:
-    old, new = ({"train": {"seed": seed, "clip": 1.0}, "data": {}} for seed in (1, 2))
+    old, new = ({"train": {"seed": seed, "max_grad_norm": 1.0}, "data": {}} for seed in (1, 2))
     runs(SMALL.model_copy(update={"max_steps": 1}), identity=json.dumps(old))
     with pytest.raises(TrainingError, match=r"train\.seed: 1, now 2") as raised:
         runs(SMALL, identity=json.dumps(new))
-    assert "clip" not in raised.value.message
+    assert "max_grad_norm" not in raised.value.message
 
 
 def test_the_holdout_is_measured_at_the_ends_of_epochs(runs: Runs) -> None:
@@ -356,10 +356,10 @@ def test_hopeless_memory_is_an_error(runs: Runs, monkeypatch) -> None:
 @pytest.mark.parametrize("shape", ["llama", "gemma3", "gpt2"])
 def test_recomputation_changes_memory_not_results(runs: Runs, tmp_path: Path, shape) -> None:
     lora = LoraSettings(rank=4, dropout=0.3)
-    runs(SMALL.model_copy(update={"recompute": "none"}), shape=shape, lora=lora)
+    runs(SMALL.model_copy(update={"gradient_checkpointing": "none"}), shape=shape, lora=lora)
     kept = runs.weights
     (tmp_path / CHECKPOINT_FILE).unlink()
-    runs(SMALL.model_copy(update={"recompute": "all"}), shape=shape, lora=lora)
+    runs(SMALL.model_copy(update={"gradient_checkpointing": "all"}), shape=shape, lora=lora)
     for name, weight in kept.items():
         torch.testing.assert_close(weight, runs.weights[name], rtol=1e-4, atol=1e-6)
 

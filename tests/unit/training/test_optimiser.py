@@ -27,7 +27,7 @@ SETTINGS = TrainSettings(
 def trained(folder: Path, optimiser: str, stop_after: int = 0) -> dict[str, Tensor]:
     """Train all weights of a tiny base; with `stop_after`, in two goes."""
     folder.mkdir(exist_ok=True)
-    settings = SETTINGS.model_copy(update={"optimiser": optimiser, "state_rank": 8})
+    settings = SETTINGS.model_copy(update={"optimiser": optimiser, "apollo_rank": 8})
     done = 0
 
     def should_stop() -> bool:
@@ -99,7 +99,7 @@ def test_gradients_and_states_are_predicted(name: str) -> None:
         pytest.importorskip("bitsandbytes")
     full = attach_full(tiny_base("llama"))
     parameters = list(full.parameters().values())
-    settings = TrainSettings(optimiser=name, state_rank=8, learning_rate=2e-4)
+    settings = TrainSettings(optimiser=name, apollo_rank=8, learning_rate=2e-4)
     optimiser = make_optimiser(full, settings)
     for parameter in parameters:
         parameter.grad = torch.ones_like(parameter)
@@ -192,7 +192,7 @@ def test_apollo_learns_with_little_and_resumes_exactly(tmp_path: Path) -> None:
     assert all(torch.equal(in_two[name], whole[name]) for name in whole)
     full = attach_full(tiny_base("llama"))
     optimiser = make_optimiser(
-        full, TrainSettings(optimiser="apollo", state_rank=4, learning_rate=2e-4)
+        full, TrainSettings(optimiser="apollo", apollo_rank=4, learning_rate=2e-4)
     )
     for parameter in full.parameters().values():
         parameter.grad = torch.ones_like(parameter)

@@ -58,7 +58,9 @@ class Keeps:
     whole_batch = False
 
     def __init__(self, **settings: Any) -> None:
-        self.settings = OnlineSettings(rewards=RULE, **{"samples": 3, "max_tokens": 12, **settings})
+        self.settings = OnlineSettings(
+            rewards=RULE, **{"num_generations": 3, "max_tokens": 12, **settings}
+        )
         self.written: list[Written] = []
 
     def learn_from(self, written: Sequence[Written]) -> list[Experience]:
@@ -200,7 +202,7 @@ def test_each_answer_goes_to_its_judge_with_its_own_prompt() -> None:
         seen.extend(answered)
         return torch.arange(float(sum(len(one.texts) for one in answered)))[:, None]
 
-    objective = Keeps(missing_end_penalty=0.0)
+    objective = Keeps(missing_eos_penalty=0.0)
     asked = prompts(4, num_given=2)
     rollouts = rollouts_of(base, attach(base, LORA, 1), objective, number)
     found = rollouts.collect(asked, 7)
@@ -222,7 +224,7 @@ def test_each_answer_goes_to_its_judge_with_its_own_prompt() -> None:
 def test_a_missing_end_costs_own_answers_only(num_given: int) -> None:
     base = tiny_base("llama")
     kept = torch.full((6 * (3 + num_given), 1), 0.5)
-    objective = Keeps(missing_end_penalty=0.75, max_tokens=40)
+    objective = Keeps(missing_eos_penalty=0.75, max_tokens=40)
     rollouts = rollouts_of(base, attach(base, LORA, 1), objective, lambda answered: kept)
     asked = prompts(6, num_given)
     if num_given:
@@ -244,7 +246,7 @@ def test_a_missing_end_costs_own_answers_only(num_given: int) -> None:
 
 def test_the_numbers_for_the_log() -> None:
     base = tiny_base("llama")
-    objective = Keeps(missing_end_penalty=0.0, max_tokens=30)
+    objective = Keeps(missing_eos_penalty=0.0, max_tokens=30)
 
     def length(answered: Sequence[AnsweredPrompt]) -> Tensor:
         return torch.tensor([[float(len(text))] for one in answered for text in one.texts])
@@ -268,7 +270,9 @@ def test_the_numbers_for_the_log() -> None:
 
 def test_one_answer_alone_has_no_spread() -> None:
     base = tiny_base("llama")
-    rollouts = rollouts_of(base, attach(base, LORA, 1), Keeps(samples=1, missing_end_penalty=0))
+    rollouts = rollouts_of(
+        base, attach(base, LORA, 1), Keeps(num_generations=1, missing_eos_penalty=0)
+    )
     assert "reward_spread" not in rollouts.collect(prompts(1), 7).metrics
     assert rollouts.collect(prompts(2), 7).metrics["reward_spread"] == 0
 
@@ -277,7 +281,7 @@ def test_under_a_general_model_the_reward_is_how_often_the_given_are_beaten() ->
     base = tiny_base("llama")
     torch.manual_seed(0)
     judged = torch.randn(3 * 5, 4)
-    objective = Keeps(missing_end_penalty=9.0)
+    objective = Keeps(missing_eos_penalty=9.0)
     found = rollouts_of(base, attach(base, LORA, 1), objective, lambda a: judged.clone()).collect(
         prompts(3, num_given=2), 7
     )
@@ -315,7 +319,7 @@ def by_text(answered: Sequence[AnsweredPrompt]) -> Tensor:
 def test_measuring_is_repeatable_and_touches_nothing() -> None:
     base = tiny_base("llama")
     adapter = changed(attach(base, LoraSettings(rank=4, dropout=0.5), 1))
-    objective = Keeps(beta=0.3, missing_end_penalty=0.0)
+    objective = Keeps(beta=0.3, missing_eos_penalty=0.0)
     rollouts = rollouts_of(base, adapter, objective, by_text, reference=at_start(adapter))
     changed(adapter, 0.3)
     values = {name: p.detach().clone() for name, p in adapter.parameters().items()}
@@ -407,7 +411,7 @@ def with_critic(base: Base, settings: PpoSettings) -> tuple[Rollouts, Adapter]:
 
 def test_a_critic_values_every_token_before_it_is_said() -> None:
     base = tiny_base("llama")
-    settings = PpoSettings(rewards=RULE, samples=2, max_tokens=10)
+    settings = PpoSettings(rewards=RULE, num_generations=2, max_tokens=10)
     rollouts, value = with_critic(base, settings)
     found = rollouts.collect(prompts(4), 7)
     assert base.score_head is None
@@ -444,7 +448,7 @@ def test_the_weights_exist_once() -> None:
     places = {name: p.data_ptr() for name, p in base.model.named_parameters()}
     size = sum(p.numel() * p.element_size() for p in base.model.parameters())
     before = live_bytes()
-    settings = PpoSettings(rewards=RULE, samples=2, max_tokens=10)
+    settings = PpoSettings(rewards=RULE, num_generations=2, max_tokens=10)
     rollouts, _ = with_critic(base, settings)
     rollouts.collect(prompts(4), 7)
     assert rollouts.critic is not None
@@ -465,7 +469,7 @@ def test_the_weights_exist_once() -> None:
 @pytest.mark.parametrize("num_given", [0, 2])
 def test_a_prompt_may_become_so_many_tokens(num_given: int) -> None:
     base = tiny_base("llama")
-    rollouts = rollouts_of(base, attach(base, LORA, 1), Keeps(samples=4, max_tokens=9))
+    rollouts = rollouts_of(base, attach(base, LORA, 1), Keeps(num_generations=4, max_tokens=9))
     (prompt,) = prompts(1, num_given)
     assert rollouts.num_tokens(prompt) == 4 + 5 * num_given + 4 * 9
 
@@ -473,8 +477,8 @@ def test_a_prompt_may_become_so_many_tokens(num_given: int) -> None:
 @pytest.mark.parametrize(
     "objective",
     [
-        Rloo(RlooSettings(rewards=RULE, samples=3, max_tokens=8, missing_end_penalty=0)),
-        Drpo(DrpoSettings(rewards=RULE, samples=3, max_tokens=8, missing_end_penalty=0)),
+        Rloo(RlooSettings(rewards=RULE, num_generations=3, max_tokens=8, missing_eos_penalty=0)),
+        Drpo(DrpoSettings(rewards=RULE, num_generations=3, max_tokens=8, missing_eos_penalty=0)),
     ],
 )
 def test_a_better_answer_is_learned_from(objective: Any) -> None:

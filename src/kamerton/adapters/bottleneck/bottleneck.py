@@ -25,11 +25,12 @@ from kamerton.adapters.adapter_files import (
 from kamerton.adapters.bottleneck.layer import Activation, BottleneckLayer
 from kamerton.adapters.bottleneck.sites import Sublayer, named_sites, sublayer_ends, width_of
 from kamerton.adapters.hooked import Hooked
+from kamerton.adapters.method import MethodSettings
+from kamerton.adapters.parts import Parts
 from kamerton.adapters.switches import Switch
 from kamerton.adapters.targets import Layers, module_at
 from kamerton.core.errors import AdapterError, SettingsError
 from kamerton.core.seeds import derive_seed
-from kamerton.core.settings import Settings
 from kamerton.models.base import Base
 
 __all__ = [
@@ -46,7 +47,7 @@ CONFIG_FILE = "bottleneck.json"
 WEIGHTS_FILE = "bottleneck.safetensors"
 
 
-class BottleneckSettings(Settings):
+class BottleneckSettings(MethodSettings):
     """Bottleneck adapters: small layers between those of the base."""
 
     kind: Literal["bottleneck"] = "bottleneck"
@@ -133,9 +134,19 @@ class Bottleneck(Hooked):
 
     def detach(self) -> None:
         """Take the adapters off; the base's modules were never replaced."""
+        self.release()
+        self.layers = {}
+
+    def release(self) -> Parts:
+        """Take the adapters off and give them away.
+
+        Returns:
+            Bottlenecks by place.
+        """
         for handle in self._handles:
             handle.remove()
-        self._handles, self.layers = [], {}
+        self._handles = []
+        return Parts(outputs=list(self.layers.items()))
 
 
 def attach_bottleneck(base: Base, settings: BottleneckSettings, seed: int) -> Bottleneck:

@@ -30,19 +30,20 @@ from kamerton.adapters.bottleneck.bottleneck import load_bottleneck
 from kamerton.adapters.bottleneck.layer import BottleneckLayer
 from kamerton.adapters.bottleneck.stack import is_stack
 from kamerton.adapters.hooked import Hooked
+from kamerton.adapters.method import Method, MethodSettings, Rate
+from kamerton.adapters.parts import Parts
 from kamerton.adapters.switches import Switch
 from kamerton.core.errors import AdapterError
-from kamerton.core.settings import Settings
 from kamerton.models.base import Base
 
-__all__ = ["Fusion", "FusionSettings", "attach_fusion", "load_fusion"]
+__all__ = ["METHOD", "Fusion", "FusionSettings", "attach_fusion", "load_fusion"]
 
 CONFIG_FILE = "fusion.json"
 WEIGHTS_FILE = "fusion.safetensors"
 _GATES = "gates"
 
 
-class FusionSettings(Settings):
+class FusionSettings(MethodSettings):
     """Fusion: a trained choice among frozen bottlenecks."""
 
     kind: Literal["fusion"] = "fusion"
@@ -50,6 +51,11 @@ class FusionSettings(Settings):
     variants: tuple[str, ...] = Field(default=(), max_length=64)
     """Names of at least two variants of this base whose bottlenecks are fused; they stay frozen and
     are stored along."""
+
+    @property
+    def member_names(self) -> tuple[str, ...]:
+        """Names of the variants that are fused."""
+        return self.variants
 
 
 class _FusedSite(nn.Module):
@@ -145,9 +151,19 @@ class Fusion(Hooked):
 
     def detach(self) -> None:
         """Take gates and bottlenecks off; the base's modules were never replaced."""
+        self.release()
+        self.sites = {}
+
+    def release(self) -> Parts:
+        """Take gates and bottlenecks off and give them away.
+
+        Returns:
+            Both by place.
+        """
         for handle in self._handles:
             handle.remove()
-        self._handles, self.sites = [], {}
+        self._handles = []
+        return Parts(outputs=list(self.sites.items()))
 
 
 def attach_fusion(base: Base, members: Sequence[Mapping[str, bytes]]) -> Fusion:
@@ -222,3 +238,11 @@ def load_fusion(base: Base, files: Mapping[str, bytes]) -> Fusion:
     for name, parameter in parameters.items():
         parameter.copy_(parts[_GATES][name])
     return fusion
+
+
+METHOD = Method(
+    FusionSettings,
+    attach=lambda base, _, of: attach_fusion(base, of.members),
+    load=load_fusion,
+    rate=Rate(1e-2),
+)

@@ -17,6 +17,7 @@ from kamerton.adapters.bottleneck.bottleneck import (
     load_bottleneck,
 )
 from kamerton.adapters.hooked import Hooked
+from kamerton.adapters.parts import Parts
 from kamerton.adapters.switches import Switch
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base
@@ -67,6 +68,14 @@ class BottleneckStack(Hooked):
         for member in self.members:
             member.detach()
         self.members = []
+
+    def release(self) -> Parts:
+        """Take all members off and give them away.
+
+        Returns:
+            Those of the first member first.
+        """
+        return Parts(outputs=[one for member in self.members for one in member.release().outputs])
 
 
 def stacked(parents: Sequence[Mapping[str, bytes]]) -> dict[str, bytes]:

@@ -42,7 +42,7 @@ def write_gguf_lora(base: Base, lora: Lora, path: Path, name: str, dtype: GgufDT
         ModelError: If llama.cpp has no such model.
         AdapterError: If it is DoRA, which llama.cpp does not know, or changes embeddings or head.
     """
-    if lora.settings.decompose:
+    if lora.settings.dora:
         raise AdapterError("llama.cpp has no DoRA", hint="export it merged, with --format gguf")
     ends = base.model.get_input_embeddings(), base.model.get_output_embeddings()
     if lora.rows is not None or any(isinstance(module, LoraLayer) for module in ends):

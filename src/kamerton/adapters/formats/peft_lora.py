@@ -72,7 +72,7 @@ class LoraFile:
         rank_pattern: Other ranks by regular expression; see `resolve`.
         alpha_pattern: Other strengths.
         rank_stabilised: Whether the factor is alpha / sqrt(r).
-        decompose: Whether it is DoRA.
+        dora: Whether it is DoRA.
         dropout: Share dropped while training.
         base: Name of the base.
         transposed: Whether the layers keep their weights as [in, out] (GPT-2).
@@ -89,7 +89,7 @@ class LoraFile:
     rank_pattern: Mapping[str, int]
     alpha_pattern: Mapping[str, float]
     rank_stabilised: bool
-    decompose: bool
+    dora: bool
     dropout: float
     base: str
     transposed: bool
@@ -155,7 +155,7 @@ def write_lora(lora: LoraFile) -> dict[str, bytes]:
         "modules_to_save": None,
         "trainable_token_indices": {leaf: list(ids) for leaf, ids in lora.token_ids.items()}
         or None,
-        "use_dora": lora.decompose,
+        "use_dora": lora.dora,
     }
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
     # One entry only: safetensors writes several in any order, and equal adapters have equal bytes.
@@ -211,8 +211,8 @@ def read_lora(files: Mapping[str, bytes]) -> LoraFile:
     if rounding and config.get("use_dora"):
         raise AdapterError(f"adapter: {ROUNDING_FILE} and use_dora do not go together")
     frozen = {name: tensors.pop(name) for name in list(tensors) if name.endswith(_FROZEN)}
-    decompose = bool(config.get("use_dora"))
-    known = (*_PARTS, _ROWS, *([_MAGNITUDE] if decompose else []))
+    dora = bool(config.get("use_dora"))
+    known = (*_PARTS, _ROWS, *([_MAGNITUDE] if dora else []))
     strange = [name for name in tensors if not name.endswith(known)]
     if strange or not tensors:
         what = f"holds {strange[0]}, which is no LoRA tensor" if strange else "holds no tensors"
@@ -227,7 +227,7 @@ def read_lora(files: Mapping[str, bytes]) -> LoraFile:
         tensors={name: tensor.float() for name, tensor in tensors.items()},
         **_numbers(config, doubled=paired),
         rank_stabilised=bool(config.get("use_rslora")),
-        decompose=decompose,
+        dora=dora,
         base=str(config.get("base_model_name_or_path") or ""),
         transposed=bool(config.get("fan_in_fan_out")),
         principal=init == "pissa",

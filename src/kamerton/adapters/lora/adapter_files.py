@@ -163,7 +163,7 @@ def _settings(stored: LoraFile, rounded: bool) -> LoraSettings:
         alpha=alpha(stored.alpha),
         rank_stabilised=stored.rank_stabilised,
         init=init,
-        decompose=stored.decompose,
+        dora=stored.dora,
         dropout=stored.dropout,
         targets=targets,
         rank_pattern={path: rank // times for path, rank in ranks.items()},
@@ -211,7 +211,7 @@ def _check_shapes(base: Base, stored: LoraFile, settings: LoraSettings) -> None:
         out, inner = layer.weight.shape[::-1] if is_embedding else linear_size(layer)
         a, b = factor_names(path, embedding=is_embedding)
         want |= {a: (rank, inner), b: (out, rank)}
-        if stored.decompose:
+        if stored.dora:
             want[f"{PEFT_PREFIX}{path}.lora_magnitude_vector"] = (out,)
         if stored.start:
             want[f"start of {path}"] = (rank // 2, inner)

@@ -110,7 +110,7 @@ class LoraLinear(LoraLayer):
     """A frozen linear layer with its update; stands where the layer stood."""
 
     def __init__(
-        self, layer: nn.Module, rank: int, scaling: float, dropout: float, decompose: bool = False
+        self, layer: nn.Module, rank: int, scaling: float, dropout: float, dora: bool = False
     ) -> None:
         super().__init__(layer, scaling)
         self.dropout = dropout
@@ -118,7 +118,7 @@ class LoraLinear(LoraLayer):
         device = device_of(layer)
         self.a = nn.Parameter(torch.zeros(rank, inner, device=device))
         self.b = nn.Parameter(torch.zeros(out, rank, device=device))
-        if decompose:
+        if dora:
             self.squares = row_squares(frozen_weight(layer))
             self.magnitude = nn.Parameter(self.squares.sqrt())
 
@@ -145,11 +145,7 @@ class LoraLinear(LoraLayer):
         if not self.enabled:
             output: Tensor = self.layer(x)
             return output
-        keep = None
-        if self.dropout and self.training:
-            shape = x.numel() // x.shape[-1], x.shape[-1]
-            keep = torch.rand(shape, device=x.device).ge_(self.dropout).to(x.dtype)
-            keep /= 1 - self.dropout
+        keep = self._keep(x)
         frozen = frozen_weight(self.layer)
         bias = self.bias
         a, b = self.factors()
@@ -163,6 +159,47 @@ class LoraLinear(LoraLayer):
         if self.magnitude is None or norms is None:
             return y
         return rescale(y, bias, self.magnitude, norms)
+
+    def _keep(self, x: Tensor) -> Tensor | None:
+        """What dropout multiplies the inputs by, [tokens, in]; None while it is off."""
+        if not (self.dropout and self.training):
+            return None
+        shape = x.numel() // x.shape[-1], x.shape[-1]
+        keep = torch.rand(shape, device=x.device).ge_(self.dropout).to(x.dtype)
+        keep /= 1 - self.dropout
+        return keep
+
+    def before(self, x: Tensor) -> Tensor:
+        """Give what the layer reads.
+
+        Args:
+            x: [..., in].
+
+        Returns:
+            The same.
+        """
+        return x
+
+    def after(self, x: Tensor, y: Tensor) -> Tensor:
+        """Do as `forward`, where the layer has been applied already, to a row of many adapters.
+
+        Args:
+            x: [..., in], some tokens of the row.
+            y: [..., out] of the layer.
+
+        Returns:
+            [..., out].
+        """
+        a, b = self.factors()
+        rows, keep = x.reshape(-1, x.shape[-1]), self._keep(x)
+        seen = rows if keep is None else rows * keep
+        u = (seen @ a.to(x.dtype).t()) * self.scaling
+        updated = torch.addmm(y.reshape(-1, y.shape[-1]), u, b.to(x.dtype).t()).view(y.shape)
+        if self.magnitude is None:
+            return updated
+        frozen = frozen_weight(self.layer)
+        norms = row_norms(frozen, self.squares, a, b, self.scaling, x.dtype)
+        return rescale(updated, self.bias, self.magnitude, norms)
 
     def low_rank(self) -> tuple[Tensor, Tensor, float] | None:
         """Give A [r, in], B [out, r] and the factor on their product, while it counts.

@@ -20,12 +20,14 @@ from kamerton.adapters.lora.layer import LoraLayer, LoraLinear
 from kamerton.adapters.lora.loftq import check_quantised, rounding_parts
 from kamerton.adapters.lora.pissa import principal, stretch
 from kamerton.adapters.lora.settings import LoraSettings
+from kamerton.adapters.parts import Parts
 from kamerton.adapters.switches import switched_off
 from kamerton.adapters.targets import check_patterns, target_paths, token_paths
 from kamerton.adapters.token_rows import TokenRows, attach_rows
 from kamerton.core.errors import AdapterError
 from kamerton.core.seeds import derive_seed
 from kamerton.models.base import Base
+from kamerton.models.heads import UpdatedHead
 from kamerton.models.linear import dense, frozen_weight, is_linear, is_transposed, linear_size
 
 __all__ = ["Lora", "LoraSettings", "attach_lora", "wrap_layers"]
@@ -53,14 +55,14 @@ class Lora:
             mergeable=True,
             # The logits of trained tokens are a product of their own, which rounds otherwise.
             identity_at_start=settings.init != "loftq" and rows is None,
-            exact_gradient=not settings.decompose,
+            exact_gradient=not settings.dora,
         )
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """List the trainable tensors under PEFT's names.
 
         Returns:
-            Two fp32 tensors per layer, three with `decompose`.
+            Two fp32 tensors per layer, three with `dora`.
         """
         named: dict[str, nn.Parameter] = {}
         for path, layer in self.layers.items():
@@ -87,9 +89,9 @@ class Lora:
             name: Of a tensor of `parameters`.
 
         Returns:
-            `rate_ratio` for B, 1 for A and for DoRA's lengths, of which the paper does not speak.
+            `lora_plus_ratio` for B, 1 for A and for DoRA's lengths, which the paper does not name.
         """
-        return self.settings.rate_ratio if name.endswith(".lora_B.weight") else 1.0
+        return self.settings.lora_plus_ratio if name.endswith(".lora_B.weight") else 1.0
 
     def files(self) -> dict[str, bytes]:
         """Write the adapter in PEFT's format; with PiSSA a plain LoRA of doubled rank.
@@ -131,7 +133,7 @@ class Lora:
                 rank_pattern=self._differing(lambda path: settings.rank_at(path) * times, rank),
                 alpha_pattern=self._differing(alpha_at, alpha),
                 rank_stabilised=settings.rank_stabilised,
-                decompose=settings.decompose,
+                dora=settings.dora,
                 dropout=settings.dropout,
                 base=self._base.identity.id,
                 transposed=any(is_transposed(layer.layer) for layer in self.layers.values()),
@@ -185,10 +187,7 @@ class Lora:
             Nothing.
         """
         model = self._base.model
-        for path, layer in self.layers.items():
-            model.set_submodule(path, layer.layer)
-        if self.rows is not None:
-            self.rows.take_off(model)
+        self._put_back()
         try:
             yield
         finally:
@@ -200,12 +199,29 @@ class Lora:
     def detach(self) -> None:
         """Put the frozen layers back; a merged adapter is unmerged first."""
         self.unmerge()
+        self._put_back()
+        self.layers, self.rows = {}, None
+
+    def release(self) -> Parts:
+        """Put the frozen layers back and give the updates away.
+
+        Returns:
+            Updates of linear layers, and what stands for the embedding and the head.
+        """
+        self._put_back()
+        head_path = token_paths(self._base)[1]
+        linears = {p: layer for p, layer in self.layers.items() if isinstance(layer, LoraLinear)}
+        head: UpdatedHead | None = linears.pop(head_path, None)
+        ends = [layer for layer in self.layers.values() if isinstance(layer, LoraEmbedding)]
+        if self.rows is not None:
+            return Parts(linears, embedding=self.rows, head=self.rows.head)
+        return Parts(linears, embedding=ends[0] if ends else None, head=head)
+
+    def _put_back(self) -> None:
         for path, layer in self.layers.items():
             self._base.model.set_submodule(path, layer.layer)
-        self.layers = {}
         if self.rows is not None:
             self.rows.take_off(self._base.model)
-            self.rows = None
 
     @torch.no_grad()
     def merge(self) -> None:
@@ -356,7 +372,7 @@ def wrap_layers(base: Base, settings: LoraSettings, paths: Sequence[str]) -> Lor
         if isinstance(layer, nn.Embedding):
             layers[path] = LoraEmbedding(layer, rank, scaling)
         else:
-            layers[path] = LoraLinear(layer, rank, scaling, settings.dropout, settings.decompose)
+            layers[path] = LoraLinear(layer, rank, scaling, settings.dropout, settings.dora)
         base.model.set_submodule(path, layers[path])
     return Lora(base, settings, layers)
 
@@ -367,12 +383,8 @@ def _check_end(base: Base, settings: LoraSettings, layer: nn.Module) -> None:
     if not is_embedding and layer is not base.model.get_output_embeddings():
         return
     name = "embeddings" if is_embedding else "head"
-    if (
-        settings.decompose
-        or (is_embedding and settings.init != "random")
-        or (settings.init == "loftq")
-    ):
-        asked = "decompose" if settings.decompose else f'init = "{settings.init}"'
+    if settings.dora or (is_embedding and settings.init != "random") or (settings.init == "loftq"):
+        asked = "dora" if settings.dora else f'init = "{settings.init}"'
         raise AdapterError(
             f"adapter.{asked} is for the layers of the decoder blocks, the targets name the {name}",
             hint=f"leave the {name} out of adapter.targets, or use a plain LoRA",

@@ -1,18 +1,23 @@
 """Settings of the LoRA family."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from kamerton.adapters.method import MethodSettings
 from kamerton.adapters.targets import Layers, ends_with
-from kamerton.core.settings import Settings
 
 __all__ = ["LoraSettings"]
 
 
-class LoraSettings(Settings):
+class LoraSettings(MethodSettings):
     """LoRA: low-rank updates of linear layers."""
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {
+        "decompose": "dora",
+        "rate_ratio": "lora_plus_ratio",
+    }
 
     kind: Literal["lora"] = "lora"
     """Low-rank updates of linear layers."""
@@ -26,10 +31,10 @@ class LoraSettings(Settings):
     """Where the update begins: A random and B zero; or the principal part of the weight (PiSSA),
     by singular value decomposition ("pissa"; long for large layers) or its fast approximation; or,
     over a quantised base, the principal part of what rounding took from the weight ("loftq")."""
-    decompose: bool = False
+    dora: bool = False
     """Learn the length of each row of a weight apart from its direction (DoRA): for small ranks.
     Slower, most of all when it answers unmerged: each token then pays for the lengths."""
-    rate_ratio: float = Field(default=1.0, ge=1, le=1024)
+    lora_plus_ratio: float = Field(default=1.0, ge=1, le=1024)
     """Learning rate of B over that of A (LoRA+); train.learning_rate is that of A. 1 to 1024; the
     paper suggests 16. Lower the learning rate with it."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -60,9 +65,14 @@ class LoraSettings(Settings):
 
     @model_validator(mode="after")
     def _loftq_alone(self) -> Self:
-        if self.init == "loftq" and self.decompose:
-            raise ValueError('init = "loftq" cannot be used with decompose = true')
+        if self.init == "loftq" and self.dora:
+            raise ValueError('init = "loftq" cannot be used with dora = true')
         return self
+
+    @property
+    def added_tokens(self) -> tuple[str, ...]:
+        """Words that get a token each."""
+        return self.new_tokens
 
     def rank_at(self, path: str) -> int:
         """Give the rank of a layer.

@@ -15,19 +15,19 @@ from torch import Tensor, nn
 
 from kamerton.adapters.adapter_files import check_tensors, read_tensors, tensor_bytes
 from kamerton.adapters.formats.peft_virtual import read_virtual, write_virtual
+from kamerton.adapters.method import Method, MethodSettings, Rate
 from kamerton.adapters.virtual.tokens import Virtual, check_base, embeddings_of, first_tokens
 from kamerton.core.errors import AdapterError
 from kamerton.core.seeds import derive_seed
-from kamerton.core.settings import Settings
 from kamerton.models.attention.prefix import Prefix, prefill
 from kamerton.models.base import Base
 
-__all__ = ["PrefixSettings", "attach_prefix", "load_prefix"]
+__all__ = ["METHOD", "PrefixSettings", "attach_prefix", "load_prefix"]
 
 NETWORK_FILE = "prefix_network.safetensors"
 
 
-class PrefixSettings(Settings):
+class PrefixSettings(MethodSettings):
     """Prefix-tuning: trained keys and values before every text."""
 
     kind: Literal["prefix"] = "prefix"
@@ -229,3 +229,11 @@ def _peft_files(base: Base, shape: _Shape, prefix: Prefix, network: int | None) 
         "prefix_projection": network is not None,
     }
     return write_virtual(base, "PREFIX_TUNING", shape.flatten(prefix), config)
+
+
+METHOD = Method(
+    PrefixSettings,
+    attach=lambda base, settings, of: attach_prefix(base, settings, of.seed, of.opening),
+    load=load_prefix,
+    rate=Rate(0.1),
+)

@@ -13,17 +13,17 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from kamerton.adapters.formats.peft_virtual import read_virtual, write_virtual
+from kamerton.adapters.method import Method, MethodSettings, Rate
 from kamerton.adapters.virtual.tokens import Virtual, check_base, embeddings_of, first_tokens
 from kamerton.core.errors import AdapterError
 from kamerton.core.seeds import derive_seed
-from kamerton.core.settings import Settings
 from kamerton.models.attention.prefix import Prefix, prefill
 from kamerton.models.base import Base
 
-__all__ = ["PromptTuningSettings", "attach_prompt", "load_prompt"]
+__all__ = ["METHOD", "PromptTuningSettings", "attach_prompt", "load_prompt"]
 
 
-class PromptTuningSettings(Settings):
+class PromptTuningSettings(MethodSettings):
     """Prompt tuning: trained embeddings before every text."""
 
     kind: Literal["prompt"] = "prompt"
@@ -122,3 +122,11 @@ def load_prompt(base: Base, files: Mapping[str, bytes]) -> Virtual:
     width = embeddings_of(base, [0]).shape[1]
     embeddings, _ = read_virtual(base, "PROMPT_TUNING", files, width)
     return Virtual(base, _Embeddings(base, embeddings))
+
+
+METHOD = Method(
+    PromptTuningSettings,
+    attach=lambda base, settings, of: attach_prompt(base, settings, of.seed, of.opening),
+    load=load_prompt,
+    rate=Rate(3e-2),
+)

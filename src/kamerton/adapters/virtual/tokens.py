@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kamerton.adapters.adapter import Capabilities
+from kamerton.adapters.parts import Parts
 from kamerton.core.errors import AdapterError
 from kamerton.models.attention.prefix import Prefix
 from kamerton.models.base import Base
@@ -97,6 +98,15 @@ class Virtual:
     def detach(self) -> None:
         """Take the virtual tokens off; no weight was touched."""
         self._base.prefix = None
+
+    def release(self) -> Parts:
+        """Take the virtual tokens off and give them away.
+
+        Returns:
+            A prefix.
+        """
+        self.detach()
+        return Parts(prefix=self._trained)
 
     def merge(self) -> None:
         """Refuse: weights cannot hold virtual tokens.

@@ -3,6 +3,7 @@
 Shapes: K key/value heads, C capacity in tokens, D head size, H query heads, T tokens in the row.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -53,17 +54,19 @@ class KVCache:
             keys[s.slot, :, s.past : s.past + s.length] = key[0, :, s.start : s.stop]
             values[s.slot, :, s.past : s.past + s.length] = value[0, :, s.start : s.stop]
 
-    def seed(self, prefix: Prefix, dtype: torch.dtype) -> None:
-        """Let every slot begin with a prefix.
+    def seed(self, prefix: Prefix, dtype: torch.dtype, slots: Sequence[int]) -> None:
+        """Let slots begin with a prefix.
 
         Args:
             prefix: Its tokens count as the slots' past.
             dtype: That of the keys and values to come.
+            slots: Which.
         """
+        at = list(slots)
         for layer, (keys, values) in enumerate(prefix.layers):
             self._reserve(layer, prefix.num_tokens, keys[None].to(dtype), values[None].to(dtype))
-            self.keys[layer][:, :, : prefix.num_tokens] = keys
-            self.values[layer][:, :, : prefix.num_tokens] = values
+            self.keys[layer][at, :, : prefix.num_tokens] = keys.to(dtype)
+            self.values[layer][at, :, : prefix.num_tokens] = values.to(dtype)
 
     def copy_slot(self, source: int, targets: list[int], num_tokens: int) -> None:
         """Give several slots the first tokens of another.

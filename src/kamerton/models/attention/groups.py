@@ -1,7 +1,8 @@
 """How attention computes a packed row: in groups of families that one call of a kernel can do.
 
-Shapes: T tokens in the row, H heads, D head size, n rows of equal length L, P virtual tokens of a
-prefix (0 without one).
+Shapes: T tokens in the row, H heads, D head size, n rows of equal length L, P virtual tokens of the
+prefix before them (0 without one). `prefixes` are the keys and values [K, P, D] of each prefix of
+the row, one after another.
 """
 
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ class Group:
     """Consecutive families of L tokens each.
 
     `alone` says that each is a single segment; `visible` [1, L, P + L] is None for causal
-    attention without a prefix.
+    attention without a prefix. `prefix` is the number of the one before them, or None.
     """
 
     start: int
@@ -32,6 +33,7 @@ class Group:
     length: int
     alone: bool
     visible: Tensor | None
+    prefix: int | None = None
 
     def rows(self, x: Tensor) -> Tensor:
         """View the group's tokens: [1, H, T, D] -> [n, H, L, D], no copy."""
@@ -43,12 +45,21 @@ class Group:
         """Write the group's tokens [n, H, L, D] into a row [1, H, T, D]."""
         self.rows(x).copy_(rows)
 
+    def goes_on_with(self, other: "Group") -> bool:
+        """Whether a group right behind this one can be computed in the same call."""
+        alike = (self.length, self.prefix) == (other.length, other.prefix)
+        return self.alone and other.alone and alike
+
+    def before(self, prefixes: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Choose the keys and values of the group's prefix; nothing without one."""
+        return _before(self.prefix, prefixes)
+
     def inputs(
-        self, q: Tensor, k: Tensor, v: Tensor, prefix: tuple[Tensor, ...]
+        self, q: Tensor, k: Tensor, v: Tensor, prefixes: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The group's queries [n, H, L, D] and, behind the prefix, its keys and values."""
+        """The group's queries [n, H, L, D] and, behind its prefix, its keys and values."""
         keys, values = self.rows(k), self.rows(v)
-        if prefix:
+        if prefix := self.before(prefixes):
             before = [x.to(k.dtype).expand(self.num, -1, -1, -1) for x in prefix]
             keys, values = torch.cat([before[0], keys], 2), torch.cat([before[1], values], 2)
         return self.rows(q), keys, values
@@ -89,19 +100,21 @@ class Branches:
 
     One mask over a whole family grows with the square of all its answers; this does not, because
     answers do not see each other. `at` [n, L] are places in the row, the same one again as
-    padding; `visible` is [1, L, P + R + L], `real` [n, L] tells padding.
+    padding; `visible` is [1, L, P + R + L], `real` [n, L] tells padding, `prefix` is the number of
+    the prefix before the prompt, or None.
     """
 
     root: slice
     at: Tensor
     visible: Tensor
     real: Tensor
+    prefix: int | None = None
 
     def inputs(
-        self, q: Tensor, k: Tensor, v: Tensor, prefix: tuple[Tensor, ...]
+        self, q: Tensor, k: Tensor, v: Tensor, prefixes: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries [n, H, L, D]; keys and values of prefix, prompt and answer."""
-        num = len(self.at)
+        num, prefix = len(self.at), _before(self.prefix, prefixes)
         found = []
         for place, x in enumerate((k, v)):
             before = [prefix[place].to(x.dtype)[None]] if prefix else []
@@ -128,7 +141,7 @@ def plan_groups(layout: Layout, window: int | None, device: torch.device) -> lis
     Returns:
         Groups that cover the row in order.
     """
-    key = ("groups", window, _num_prefix(layout), device)
+    key = ("groups", window, device)
     if key not in layout.memo:
         groups: list[Group] = []
         for family in layout.families:
@@ -182,7 +195,7 @@ def plan_branches(
     Returns:
         Groups and branches that cover the row in order.
     """
-    key = ("branches", window, _num_prefix(layout), device)
+    key = ("branches", window, device)
     if key not in layout.memo:
         parts: list[Group | Branches] = []
         for first, stop in layout.families:
@@ -198,14 +211,14 @@ def plan_branches(
     return planned
 
 
-def _num_prefix(layout: Layout) -> int:
-    return 0 if layout.prefix is None else layout.prefix.num_tokens
+def _before(number: int | None, prefixes: Sequence[Tensor]) -> Sequence[Tensor]:
+    return () if number is None else prefixes[2 * number : 2 * number + 2]
 
 
 def _append(groups: list[Any], group: Group) -> None:
     """Add a group, or its only segment to a group of such segments before it."""
     last = groups[-1] if groups else None
-    if isinstance(last, Group) and last.alone and group.alone and last.length == group.length:
+    if isinstance(last, Group) and last.goes_on_with(group):
         groups[-1] = replace(last, num=last.num + 1)
     else:
         groups.append(group)
@@ -218,16 +231,17 @@ def _whole(
     start = segments[0].start
     length = segments[-1].stop - start
     alone = len(segments) == 1
-    causal = alone and not _num_prefix(layout) and (window is None or length <= window)
+    prefix = layout.prefix_number(segments[0])
+    causal = alone and prefix is None and (window is None or length <= window)
     visible = None if causal else _visible(layout, segments, window, device)
-    return Group(start, 1, length, alone, visible)
+    return Group(start, 1, length, alone, visible, prefix)
 
 
 def _visible(
     layout: Layout, segments: tuple[Segment, ...], window: int | None, device: torch.device
 ) -> Tensor:
     """Who sees whom in a family, bool [1, L, P + L]: what is before, within the window."""
-    num_prefix = _num_prefix(layout)
+    num_prefix = layout.num_virtual(segments[0])
     start = segments[0].start
     length = segments[-1].stop - start
     visible = torch.zeros(length, length, dtype=torch.bool, device=device)
@@ -262,7 +276,7 @@ def _branches(
     device: torch.device,
 ) -> Branches:
     root = layout.segments[first]
-    before = _num_prefix(layout) + root.length
+    before = layout.num_virtual(root) + root.length
     starts = torch.tensor([answer.start for answer in answers], device=device)
     lengths = torch.tensor([answer.length for answer in answers], device=device)
     steps = torch.arange(int(lengths.max()), device=device)
@@ -274,4 +288,5 @@ def _branches(
     visible = places <= own
     if window is not None:
         visible &= places > own - window
-    return Branches(slice(root.start, root.stop), at, visible[None], real)
+    prefix = layout.prefix_number(root)
+    return Branches(slice(root.start, root.stop), at, visible[None], real, prefix)

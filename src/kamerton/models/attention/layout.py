@@ -3,10 +3,11 @@
 The model always sees one row of T tokens. A layout cuts it into segments. A token attends to the
 earlier tokens of its own segment, to all tokens of its segment's ancestors in the row (a shared
 prompt, whose answers are its children), and to what stands before its family: a prefix, or what
-its segment's cache slot holds. A root and its descendants stand together: they are a family.
+its segment's cache slot holds. A root and its descendants stand together: they are a family. A
+family has one adapter; the families of a row may have different ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ class Segment:
         parent: Index of an earlier segment whose tokens (and ancestors) are visible too, or -1.
         slot: Row of the cache that holds this segment's past and receives its tokens, or -1.
         past: Number of tokens the slot holds already.
+        adapter: Which adapter of an `AdapterSet` changes these tokens, or -1 for none of the set.
+            An adapter that is attached to the base directly changes all tokens.
     """
 
     start: int
@@ -37,6 +40,7 @@ class Segment:
     parent: int = -1
     slot: int = -1
     past: int = 0
+    adapter: int = -1
 
     @property
     def length(self) -> int:
@@ -51,24 +55,28 @@ class Layout:
     Attributes:
         segments: In row order.
         cache: Where slots live; None while training.
-        prefix: Stands before every family; None with a cache, whose slots hold it already.
+        prefixes: By adapter, what stands before each of its families (key -1: before those
+            without one); empty with a cache, whose slots hold it already.
         record: Receives the row's keys and values by layer, [K, T, D] each; None for nothing.
         memo: What attention derives from the layout once, for all layers.
     """
 
     segments: tuple[Segment, ...]
     cache: "KVCache | None" = None
-    prefix: "Prefix | None" = None
+    prefixes: "Mapping[int, Prefix]" = field(default_factory=dict)
     record: "dict[int, tuple[Tensor, Tensor]] | None" = None
     memo: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        assert self.cache is None or self.prefix is None, "a slot holds its prefix already"
+        assert self.cache is None or not self.prefixes, "a slot holds its prefix already"
         at = 0
         for index, segment in enumerate(self.segments):
             assert segment.start == at < segment.stop, "segments must cover the row in order"
             assert -1 <= segment.parent < index, "a parent stands before its children"
             assert self._follows(index), "descendants stand right behind their ancestor"
+            if segment.parent >= 0:
+                adapter = self.segments[segment.parent].adapter
+                assert segment.adapter == adapter, "a family has one adapter"
             at = segment.stop
 
     def _follows(self, index: int) -> bool:
@@ -115,12 +123,41 @@ class Layout:
             chain.append(segment)
         return chain[::-1]
 
+    def num_virtual(self, segment: Segment) -> int:
+        """Count the virtual tokens that the layout puts before a segment's family.
+
+        Args:
+            segment: One of the layout's segments.
+
+        Returns:
+            0 without a prefix, and with a cache, whose slots count theirs as past.
+        """
+        prefix = self.prefixes.get(segment.adapter)
+        return 0 if prefix is None else prefix.num_tokens
+
+    def prefix_number(self, segment: Segment) -> int | None:
+        """Say which of the row's prefixes stands before a segment's family.
+
+        Args:
+            segment: One of the layout's segments.
+
+        Returns:
+            Its number in the order of `prefixes`; None without one.
+        """
+        order = list(self.prefixes)
+        return order.index(segment.adapter) if segment.adapter in self.prefixes else None
+
+    @cached_property
+    def adapters(self) -> frozenset[int]:
+        """The adapters that segments name; without -1."""
+        return frozenset(segment.adapter for segment in self.segments) - {-1}
+
     @cached_property
     def positions(self) -> list[int]:
         """Position of every token: its distance from the beginning of what it can see."""
         positions: list[int] = []
         for segment in self.segments:
-            before = segment.past if self.prefix is None else self.prefix.num_tokens
+            before = segment.past + self.num_virtual(segment)
             first = before + sum(ancestor.length for ancestor in self.ancestors(segment))
             positions.extend(range(first, first + segment.length))
         return positions

@@ -7,7 +7,6 @@ recomputed, packed, and learned. Shapes: P virtual tokens, K key/value heads, D 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -66,12 +65,8 @@ def prefill(base: "Base", embeddings: Tensor) -> Prefix:
             base.backbone(inputs_embeds=embeddings[None], past_key_values=past, use_cache=True)
         return Prefix(tuple((layer.keys[0], layer.values[0]) for layer in past.layers))
     record: dict[int, tuple[Tensor, Tensor]] = {}
-    base.backbone(
-        inputs_embeds=embeddings[None],
-        position_ids=torch.arange(num_tokens, device=embeddings.device)[None],
-        use_cache=False,
-        layout=Layout((Segment(0, num_tokens),), record=record),
-    )
+    layout = Layout((Segment(0, num_tokens),), record=record)
+    base.run_backbone(layout, inputs_embeds=embeddings[None])
     return Prefix(tuple(record[layer] for layer in sorted(record)))
 
 
@@ -92,7 +87,7 @@ def as_past(source: PrefixSource, num_rows: int, model: Any) -> DynamicCache:
     if any(m.training and getattr(m, "gradient_checkpointing", False) for m in model.modules()):
         raise ModelError(
             "padded rows with a prefix cannot be recomputed: Transformers would drop the prefix",
-            hint='set train.recompute = "none" and a smaller train.tokens_per_row',
+            hint='set train.gradient_checkpointing = "none" and a smaller train.tokens_per_row',
         )
     past = DynamicCache()
     for layer, (keys, values) in enumerate(source.compute().layers):

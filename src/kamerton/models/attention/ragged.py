@@ -67,17 +67,17 @@ def ragged_attention(
     rule = AttentionOptions(scale, sliding_window or None, softcap, s_aux)
     if layout.cache is not None:
         return cached_attention(module, query, key, value, layout, rule), None
-    # The prefix is an input like q, k and v: so a recomputed block finds it as it was.
-    prefix: tuple[Tensor, ...] = ()
-    if layout.prefix is not None:
-        prefix = layout.prefix.layers[int(module.layer_idx)]  # type: ignore[arg-type]
+    # Prefixes are inputs like q, k and v: so a recomputed block finds them as they were.
+    prefixes: tuple[Tensor, ...] = ()
+    for prefix in layout.prefixes.values():
+        prefixes += prefix.layers[int(module.layer_idx)]  # type: ignore[arg-type]
     if query.device.type == "cpu":
         if rule.is_plain and not is_cut(layout, rule.window):
-            return TreeAttention.apply(query, key, value, layout, scale, *prefix), None  # type: ignore[no-untyped-call]
+            return TreeAttention.apply(query, key, value, layout, scale, *prefixes), None  # type: ignore[no-untyped-call]
         if torch.is_grad_enabled():
-            output = _MaskedAttention.apply(query, key, value, layout, rule, s_aux, *prefix)  # type: ignore[no-untyped-call]
+            output = _MaskedAttention.apply(query, key, value, layout, rule, s_aux, *prefixes)  # type: ignore[no-untyped-call]
             return output, None
-    return _attend_row((query, key, value), layout, rule, prefix), None
+    return _attend_row((query, key, value), layout, rule, prefixes), None
 
 
 def register_ragged_attention(
@@ -96,11 +96,11 @@ def _attend_row(
     qkv: tuple[Tensor, Tensor, Tensor],
     layout: Layout,
     rule: AttentionOptions,
-    prefix: tuple[Tensor, ...],
+    prefixes: tuple[Tensor, ...],
 ) -> Tensor:
     """Attend group by group: [1, T, H, D]."""
     parts = [
-        group.tokens(attend(*group.inputs(*qkv, prefix), group.visible, rule))
+        group.tokens(attend(*group.inputs(*qkv, prefixes), group.visible, rule))
         for group in plan_branches(layout, rule.window, qkv[0].device)
     ]
     return torch.cat(parts).unsqueeze(0)
@@ -118,14 +118,14 @@ class _MaskedAttention(torch.autograd.Function):
         layout: Layout,
         rule: AttentionOptions,
         sinks: Tensor | None,
-        *prefix: Tensor,
+        *prefixes: Tensor,
     ) -> Tensor:
         output = q.new_empty(1, q.shape[2], q.shape[1], q.shape[3])
         by_head = output.transpose(1, 2)
         logsumexps: list[Tensor] = []
         groups = plan_groups(layout, rule.window, q.device)
         for group in groups:
-            rows = group.inputs(q, k, v, prefix)
+            rows = group.inputs(q, k, v, prefixes)
             if rule.is_plain:
                 mask = group.mask(q.dtype)
                 part, lse = flash(*rows, causal=mask is None, scale=rule.scale, mask=mask)
@@ -133,22 +133,22 @@ class _MaskedAttention(torch.autograd.Function):
             else:
                 part = attend(*rows, group.visible, rule)
             group.rows(by_head).copy_(part)
-        ctx.save_for_backward(q, k, v, output, *prefix, *logsumexps)
-        ctx.groups, ctx.rule, ctx.num_prefix = groups, rule, len(prefix)
+        ctx.save_for_backward(q, k, v, output, *prefixes, *logsumexps)
+        ctx.groups, ctx.rule, ctx.num_prefix = groups, rule, len(prefixes)
         return output
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, output, *others = ctx.saved_tensors
-        prefix, logsumexps = tuple(others[: ctx.num_prefix]), others[ctx.num_prefix :]
+        prefixes, logsumexps = tuple(others[: ctx.num_prefix]), others[ctx.num_prefix :]
         rule: AttentionOptions = ctx.rule
         grad_by_head, by_head = grad_outputs[0].transpose(1, 2), output.transpose(1, 2)
         # [1, T, heads, D] in memory, as the backward of the projections reads it.
         grads = [torch.empty_like(x.transpose(1, 2)).transpose(1, 2) for x in (q, k, v)]
         grad_sinks = None if rule.sinks is None else torch.zeros_like(rule.sinks)
-        grad_prefix = [torch.zeros_like(x, dtype=torch.float32) for x in prefix]
+        grad_prefixes = [torch.zeros_like(x, dtype=torch.float32) for x in prefixes]
         for index, group in enumerate(ctx.groups):
-            rows = group.inputs(q, k, v, prefix)
+            rows = group.inputs(q, k, v, prefixes)
             grad_rows = group.rows(grad_by_head)
             if rule.is_plain:
                 mask, inputs = group.mask(q.dtype), [grad_rows, *rows, group.rows(by_head)]
@@ -165,10 +165,10 @@ class _MaskedAttention(torch.autograd.Function):
                     grad_sinks += grad_sink
             for grad, part in zip(grads, parts, strict=True):
                 group.rows(grad).copy_(part[:, :, -group.length :])
-            for grad, part in zip(grad_prefix, parts[1:] if prefix else (), strict=True):
+            for grad, part in zip(group.before(grad_prefixes), parts[1:], strict=False):
                 grad += part[:, :, : -group.length].sum(0)
-        grad_prefix = [grad.to(x.dtype) for grad, x in zip(grad_prefix, prefix, strict=True)]
-        return grads[0], grads[1], grads[2], None, None, grad_sinks, *grad_prefix
+        grad_prefixes = [g.to(x.dtype) for g, x in zip(grad_prefixes, prefixes, strict=True)]
+        return grads[0], grads[1], grads[2], None, None, grad_sinks, *grad_prefixes
 
 
 def _recompute(

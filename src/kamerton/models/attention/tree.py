@@ -1,14 +1,15 @@
 """Attention over a row that is a tree: every segment to itself, and to each of its ancestors.
 
 A segment's tokens attend to their own segment (causally), to each ancestor segment (to all of it)
-and to the prefix. Each of these is one call without a mask; the results are joined by their
-log-sum-exps, as in blockwise attention (arXiv 2205.14135, algorithm 1; 2310.01889). The backward
-pass of a block needs nothing of the others but the joined output and log-sum-exp. So a beginning
-that many examples share is computed once, no key is copied, and no mask covers the row.
+and to the prefix before their family. Each of these is one call without a mask; the results are
+joined by their log-sum-exps, as in blockwise attention (arXiv 2205.14135, algorithm 1; 2310.01889).
+The backward pass of a block needs nothing of the others but the joined output and log-sum-exp. So a
+beginning that many examples share is computed once, no key is copied, and no mask covers the row.
 
 Shapes: T tokens in the row, H query heads, K key/value heads, D head size, P virtual tokens.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +25,10 @@ __all__ = ["TreeAttention", "is_cut"]
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """Tokens that see all of an ancestor; `keys` is None for the prefix."""
+    """Tokens that see all of an ancestor, or all of a prefix; `keys` is its number then."""
 
     queries: slice
-    keys: slice | None
+    keys: slice | int
 
 
 def is_cut(layout: Layout, window: int | None) -> bool:
@@ -53,7 +54,7 @@ class TreeAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float, *prefix: Tensor
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float, *prefixes: Tensor
     ) -> Tensor:
         """Attend.
 
@@ -64,7 +65,7 @@ class TreeAttention(torch.autograd.Function):
             v: [1, K, T, D].
             layout: The row's segments.
             scale: Factor on the scores.
-            *prefix: Keys and values [K, P, D] of what stands before every family, or nothing.
+            *prefixes: Keys and values [K, P, D] of each of the layout's prefixes in turn.
 
         Returns:
             [1, T, H, D].
@@ -73,17 +74,17 @@ class TreeAttention(torch.autograd.Function):
         by_head = output.transpose(1, 2)
         wide = torch.promote_types(q.dtype, torch.float32)
         logsumexp = torch.empty(1, *q.shape[1:3], dtype=wide)
-        groups, seen = plan_segments(layout, q.device), _plan_seen(layout, bool(prefix))
+        groups, seen = plan_segments(layout, q.device), _plan_seen(layout)
         for group in groups:
             rows = group.rows(q), group.rows(k), group.rows(v)
             part, lse = flash(*rows, causal=True, scale=scale)
             group.put(by_head, part)
             group.put(logsumexp[..., None], lse[..., None])
         for one in seen:
-            keys, values = _keys(one, k, v, prefix)
+            keys, values = _keys(one, k, v, prefixes)
             part, lse = flash(q[:, :, one.queries], keys, values, causal=False, scale=scale)
             _join(by_head[:, :, one.queries], logsumexp[:, :, one.queries], part, lse)
-        ctx.save_for_backward(q, k, v, output, logsumexp, *prefix)
+        ctx.save_for_backward(q, k, v, output, logsumexp, *prefixes)
         ctx.groups, ctx.seen, ctx.scale = groups, seen, scale
         return output
 
@@ -96,13 +97,13 @@ class TreeAttention(torch.autograd.Function):
             *grad_outputs: [1, T, H, D].
 
         Returns:
-            Of q, k and v, of nothing for layout and scale, and of the prefix.
+            Of q, k and v, of nothing for layout and scale, and of the prefixes.
         """
-        q, k, v, output, logsumexp, *prefix = ctx.saved_tensors
+        q, k, v, output, logsumexp, *prefixes = ctx.saved_tensors
         grad_by_head, by_head = grad_outputs[0].transpose(1, 2), output.transpose(1, 2)
         # [1, T, heads, D] in memory, as the backward of the projections reads it.
         grads = [torch.empty_like(x.transpose(1, 2)).transpose(1, 2) for x in (q, k, v)]
-        grad_prefix = [torch.zeros_like(x, dtype=torch.float32) for x in prefix]
+        grad_prefixes = [torch.zeros_like(x, dtype=torch.float32) for x in prefixes]
 
         for group in ctx.groups:
             rows = [group.rows(x) for x in (grad_by_head, q, k, v, by_head)]
@@ -111,7 +112,7 @@ class TreeAttention(torch.autograd.Function):
             for grad, part in zip(grads, parts, strict=True):
                 group.put(grad, part)
         for one in ctx.seen:
-            keys, values = _keys(one, k, v, prefix)
+            keys, values = _keys(one, k, v, prefixes)
             grad, queries, own = (x[:, :, one.queries] for x in (grad_by_head, q, by_head))
             lse = logsumexp[:, :, one.queries].contiguous()
             parts = flash_backward(
@@ -119,20 +120,19 @@ class TreeAttention(torch.autograd.Function):
             )
             grads[0][:, :, one.queries] += parts[0]
             for number, part in enumerate(parts[1:]):
-                if one.keys is None:
-                    grad_prefix[number] += part[0]
+                if isinstance(one.keys, int):
+                    grad_prefixes[2 * one.keys + number] += part[0]
                 else:
                     grads[number + 1][:, :, one.keys] += part
-        grad_prefix = [grad.to(x.dtype) for grad, x in zip(grad_prefix, prefix, strict=True)]
-        return grads[0], grads[1], grads[2], None, None, *grad_prefix
+        grad_prefixes = [g.to(x.dtype) for g, x in zip(grad_prefixes, prefixes, strict=True)]
+        return grads[0], grads[1], grads[2], None, None, *grad_prefixes
 
 
-def _plan_seen(layout: Layout, has_prefix: bool) -> list[_Seen]:
+def _plan_seen(layout: Layout) -> list[_Seen]:
     """List who sees what besides their own segment, once for all layers."""
-    key = ("seen", has_prefix)
+    key = ("seen",)
     if key not in layout.memo:
-        whole = slice(0, layout.num_tokens)
-        seen = [_Seen(whole, None)] if has_prefix else []
+        seen = _plan_prefixes(layout)
         stops = [segment.stop for segment in layout.segments]
         # Descendants stand right behind their ancestor, so the last of them ends the run.
         for index in range(len(stops) - 1, -1, -1):
@@ -148,12 +148,25 @@ def _plan_seen(layout: Layout, has_prefix: bool) -> list[_Seen]:
     return planned
 
 
-def _keys(
-    seen: _Seen, k: Tensor, v: Tensor, prefix: tuple[Tensor, ...] | list[Tensor]
-) -> tuple[Tensor, Tensor]:
+def _plan_prefixes(layout: Layout) -> list[_Seen]:
+    """List who sees which prefix; neighbours with the same one together."""
+    seen: list[_Seen] = []
+    for first, stop in layout.families:
+        number = layout.prefix_number(layout.segments[first])
+        if number is None:
+            continue
+        start, end = layout.segments[first].start, layout.segments[stop - 1].stop
+        if seen and (seen[-1].keys, seen[-1].queries.stop) == (number, start):
+            start = seen.pop().queries.start
+        seen.append(_Seen(slice(start, end), number))
+    return seen
+
+
+def _keys(seen: _Seen, k: Tensor, v: Tensor, prefixes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Keys and values that are seen, [1, K, S, D]."""
-    if seen.keys is None:
-        return prefix[0][None].to(k.dtype), prefix[1][None].to(v.dtype)
+    if isinstance(seen.keys, int):
+        keys, values = prefixes[2 * seen.keys : 2 * seen.keys + 2]
+        return keys[None].to(k.dtype), values[None].to(v.dtype)
     return k[:, :, seen.keys], v[:, :, seen.keys]
 
 

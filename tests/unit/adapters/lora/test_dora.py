@@ -77,7 +77,7 @@ def test_gradients_equal_finite_differences_with_the_norm_held(number: int) -> N
 def test_attach_merge_unmerge_detach(shape: str) -> None:
     base = tiny_base(shape)
     start = states(base)
-    lora = attach_lora(base, LoraSettings(rank=4, decompose=True), seed=0)
+    lora = attach_lora(base, LoraSettings(rank=4, dora=True), seed=0)
     assert torch.equal(states(base), start)
     perturb(lora)
     adapted = states(base)
@@ -94,7 +94,7 @@ def test_a_row_of_zeros_stays_one() -> None:
     base = tiny_base("llama")
     with torch.no_grad():
         base.model.get_submodule("model.layers.0.self_attn.q_proj").weight[2] = 0
-    lora = attach_lora(base, LoraSettings(rank=4, decompose=True), seed=0)
+    lora = attach_lora(base, LoraSettings(rank=4, dora=True), seed=0)
     for made in lora.layers.values():
         torch.nn.init.constant_(made.magnitude, 1.5)
     apart = states(base)
@@ -104,7 +104,7 @@ def test_a_row_of_zeros_stays_one() -> None:
 
 
 def test_parameter_count_equals_the_formula() -> None:
-    settings = LoraSettings(rank=3, decompose=True, targets=("q_proj", "down_proj"))
+    settings = LoraSettings(rank=3, dora=True, targets=("q_proj", "down_proj"))
     lora = attach_lora(tiny_base("llama"), settings, seed=0)
     count = sum(p.numel() for p in lora.parameters().values())
     # r (in + out) for A and B, and a length for each output.

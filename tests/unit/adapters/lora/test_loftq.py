@@ -69,5 +69,5 @@ def test_its_start_belongs_to_its_files() -> None:
 
 
 def test_lengths_apart_are_not_combined_with_it() -> None:
-    with pytest.raises(ValueError, match="decompose"):
-        LoraSettings(init="loftq", decompose=True)
+    with pytest.raises(ValueError, match="dora"):
+        LoraSettings(init="loftq", dora=True)

@@ -66,7 +66,7 @@ def test_they_are_combined_as_the_others() -> None:
     torch.testing.assert_close(found, logits(other), rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("options", [{"decompose": True}, {"init": "pissa"}], ids=str)
+@pytest.mark.parametrize("options", [{"dora": True}, {"init": "pissa"}], ids=str)
 def test_what_they_cannot_have_is_refused(options: dict) -> None:
     base = tiny_base("llama")
     with pytest.raises(AdapterError, match="decoder blocks, the targets name the embeddings"):

@@ -108,7 +108,7 @@ def test_parameter_count_equals_the_formula() -> None:
 def test_other_ranks_and_strengths_round_trip(rank_stabilised: bool) -> None:
     base = tiny_base("llama")
     settings = LoraSettings(
-        rank=3, alpha=7, init="pissa", rank_stabilised=rank_stabilised, decompose=True,
+        rank=3, alpha=7, init="pissa", rank_stabilised=rank_stabilised, dora=True,
         rank_pattern={"down_proj": 5}, alpha_pattern={"v_proj": 1.3},
     )  # fmt: skip
     lora = attach_lora(base, settings, seed=0)

@@ -196,7 +196,11 @@ def run(
     base = tiny_base("llama")
     adapter = attach(base, settings, seed=0, opening=OPENING)
     train_settings = TrainSettings(
-        epochs=2, tokens_per_step=96, learning_rate=1e-2, threads=1, recompute=recompute
+        epochs=2,
+        tokens_per_step=96,
+        learning_rate=1e-2,
+        threads=1,
+        gradient_checkpointing=recompute,
     )
     task = Task("run", base, adapter, Sft(), examples(16), examples(6, seed=1), train_settings,
                 folder, "same")  # fmt: skip

@@ -15,10 +15,10 @@ from kamerton.flows.combine import combine_variants
 from kamerton.flows.evaluate import evaluate_variants
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import make_variant
-from kamerton.flows.variants import verify_variant
 from kamerton.flows.workspace import Workspace
 from kamerton.store.database import open_store
 from kamerton.store.variants import Variant, find_variant
+from kamerton.variants.verify import verify_variant
 from tests.e2e.project import make_project
 
 

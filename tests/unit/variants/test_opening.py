@@ -10,14 +10,16 @@ from safetensors.torch import load_file, save_file
 
 from kamerton.core.errors import ModelError, VariantError
 from kamerton.core.events import Event, Notice
-from kamerton.flows.export import export_variant
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import make_variant
-from kamerton.flows.variants import Opening, load_base_for, make_ready, probe_ids
 from kamerton.flows.workspace import Workspace
 from kamerton.models import load
 from kamerton.models.load import find_base
 from kamerton.store.variants import Variant, read_variant
+from kamerton.variants.export import export_variant
+from kamerton.variants.load import Opening, load_base_for
+from kamerton.variants.opening import make_ready
+from kamerton.variants.probe import probe_ids
 from tests.e2e.project import make_project
 
 COMMIT = "0123456789abcdef"

@@ -5,13 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from kamerton.flows.export import export_variant
 from kamerton.flows.recipe import Recipe
-from kamerton.flows.rounding import rounding_change, verdict
 from kamerton.flows.train import make_variant
-from kamerton.flows.variants import load_base_for, make_ready, probe_logits
 from kamerton.flows.workspace import Workspace
 from kamerton.store.variants import Variant
+from kamerton.variants.export import export_variant
+from kamerton.variants.load import load_base_for
+from kamerton.variants.opening import make_ready
+from kamerton.variants.probe import probe_logits
+from kamerton.variants.rounding import rounding_change, verdict
 from tests.e2e.project import make_project
 
 

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from kamerton.data.rendering.renderer import Renderer
-from kamerton.flows.variants import largest_change, own_probe_logits
 from kamerton.models.base import Base
 from kamerton.models.blocks import decoder_blocks
+from kamerton.variants.probe import largest_change, own_probe_logits
 
 __all__ = ["rounding_change", "verdict"]
 

@@ -5,19 +5,19 @@ from pathlib import Path
 import pytest
 
 from kamerton.core.errors import AdapterError, VariantError
-from kamerton.flows.export import export_variant
 from kamerton.flows.recipe import Recipe
-from kamerton.flows.rounding import verdict
 from kamerton.flows.train import make_variant
-from kamerton.flows.variants import Opening
 from kamerton.flows.workspace import Workspace
 from kamerton.store.variants import Variant, read_variant
+from kamerton.variants.export import export_variant
+from kamerton.variants.load import Opening
+from kamerton.variants.rounding import verdict
 from tests.e2e.project import make_project
 
 METHODS = {
     "lora": 'adapter={ kind = "lora", rank = 4, rank_pattern = { down_proj = 6 } }',
     "pissa": 'adapter={ kind = "lora", rank = 4, init = "pissa" }',
-    "dora": 'adapter={ kind = "lora", rank = 4, decompose = true }',
+    "dora": 'adapter={ kind = "lora", rank = 4, dora = true }',
     "bottleneck": 'adapter={ kind = "bottleneck" }',
 }
 

@@ -32,25 +32,17 @@ from kamerton.core.files import atomic_folder
 from kamerton.core.wording import first_line
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.standalone import name_ends, self_describing_tokenizer
-from kamerton.flows.prepare import renderer_of
-from kamerton.flows.rounding import rounding_change
-from kamerton.flows.variants import (
-    Opening,
-    ensure_writes,
-    largest_change,
-    load_base_for,
-    make_ready,
-    own_probe_logits,
-    probe_ids,
-    recipe_of,
-    reopened,
-)
 from kamerton.models.base import Base
 from kamerton.models.dtype import DTYPES, DType, dtype_name
 from kamerton.models.gguf.file import GgufDType, read_gguf_model, write_gguf_model
 from kamerton.models.gguf.tokenizer import splits_otherwise
 from kamerton.models.load import load_base, prepare_model
 from kamerton.store.variants import Variant
+from kamerton.variants.load import Opening, load_base_for, reopened
+from kamerton.variants.opening import ensure_writes, make_ready, render_of, renderer_for
+from kamerton.variants.probe import largest_change, own_probe_logits, probe_ids
+from kamerton.variants.rendering import renderer_of
+from kamerton.variants.rounding import rounding_change
 
 __all__ = ["Exported", "Format", "export_variant"]
 
@@ -114,7 +106,7 @@ def export_variant(
             in the format of that library; for llama.cpp `gguf` is the merged model, `gguf-base`
             the base alone and `gguf-lora` what is put on it.
         dtype: Of the written weights; `auto` is the base's for whole models, else fp32.
-        opening: Where the base is and on what it computes; as its recipe says when None.
+        opening: Where the base is and on what it computes; as its manifest says when None.
 
     Returns:
         How both compare.
@@ -194,7 +186,7 @@ def _ensure_can(variant: Variant, adapter: Adapter, format: Format) -> None:
 
 def _write_merged(variant: Variant, folder: Path, dtype: DType) -> None:
     base = _dense_base(variant, dtype)
-    renderer = _renderer(variant, base)
+    renderer = renderer_for(variant, base)
     with _merged(variant, base):
         name_ends(base.model, renderer)
         try:
@@ -207,7 +199,7 @@ def _write_merged(variant: Variant, folder: Path, dtype: DType) -> None:
 
 def _dense_base(variant: Variant, dtype: DType) -> Base:
     """Load the original weights in the written dtype."""
-    own = recipe_of(variant).base.dtype if dtype == "auto" else dtype
+    own = None if dtype == "auto" else dtype
     return load_base_for(variant, dtype=own, quantise="none")
 
 
@@ -236,10 +228,9 @@ def _merged_logits(
     """Read the merged model back, as another program would."""
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     dtype = settings.get("dtype") or settings.get("torch_dtype")
-    recipe = recipe_of(variant)
     read: DType = _GGUF_DTYPES[_fewer_bits(DTYPES[dtype], computed)]
-    base = load_base(str(folder), dtype=read, device=recipe.base.device)
-    own = renderer_of(base, recipe.render)
+    base = load_base(str(folder), dtype=read, device=variant.manifest.recipe["base"]["device"])
+    own = renderer_of(base, render_of(variant))
     found, wanted = probe_ids(own), probe_ids(renderer)
     if found != wanted:
         raise VariantError(f"{variant.name}: the written tokenizer reads texts in another way")
@@ -271,11 +262,11 @@ def _write_peft(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, s
     for name, content in files.items():
         (folder / name).write_bytes(content)
     base = load_base_for(variant)
-    tokenizer = self_describing_tokenizer(_renderer(variant, base))
+    tokenizer = self_describing_tokenizer(renderer_for(variant, base))
     if tokenizer is not base.tokenizer:
         tokenizer.save_pretrained(folder)
     load(base, variant.manifest.method, files)
-    return own_probe_logits(_renderer(variant, base), base), _dtypes(files[WEIGHTS_FILE])
+    return own_probe_logits(renderer_for(variant, base), base), _dtypes(files[WEIGHTS_FILE])
 
 
 def _write_gguf(
@@ -285,7 +276,7 @@ def _write_gguf(
     base = _dense_base(variant, dtype)
     name = f"{variant.name}{'' if merged else '-base'}.gguf"
     kind = _GGUF_DTYPES[base.dtype]
-    renderer = _renderer(variant, base)
+    renderer = renderer_for(variant, base)
     with _merged(variant, base) if merged else nullcontext():
         tokenizer = renderer.tokenizer if merged else base.tokenizer
         end = renderer.facts.end
@@ -302,7 +293,7 @@ def _write_gguf(
             "llama.cpp splits texts in another way than this tokenizer, and then reads some of "
             "them as other tokens: compare answers there before you rely on it"
         )
-    renderer = _renderer(variant, found)
+    renderer = renderer_for(variant, found)
     _ensure_generates(variant, found, probe_ids(renderer))
     logits = own_probe_logits(renderer, found)
     return logits, kind, note, rounding_change(renderer, found, logits, read), _GGUF_DTYPES[read]
@@ -318,7 +309,7 @@ def _write_gguf_lora(variant: Variant, folder: Path, dtype: DType) -> tuple[Tens
     write_gguf_lora(base, adapter, path, variant.name, kind)
     adapter.detach()
     read_gguf_lora(base, path)
-    return own_probe_logits(_renderer(variant, base), base), kind
+    return own_probe_logits(renderer_for(variant, base), base), kind
 
 
 def _write_adapterhub(variant: Variant, folder: Path, dtype: DType) -> tuple[Tensor, str]:
@@ -333,12 +324,7 @@ def _write_adapterhub(variant: Variant, folder: Path, dtype: DType) -> tuple[Ten
         (folder / name).write_bytes(content)
     adapter.detach()
     adapterhub.read_adapterhub(base, files)
-    return own_probe_logits(_renderer(variant, base), base), _dtypes(files[weights])
-
-
-def _renderer(variant: Variant, base: Base) -> Renderer:
-    recipe = recipe_of(variant)
-    return renderer_of(base, recipe.render, recipe.adapter)
+    return own_probe_logits(renderer_for(variant, base), base), _dtypes(files[weights])
 
 
 def _cast(content: bytes, dtype: DType) -> bytes:

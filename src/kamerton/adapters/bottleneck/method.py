@@ -1,0 +1,13 @@
+"""The record of bottlenecks; a loaded one may be a stack of several."""
+
+from kamerton.adapters.bottleneck.bottleneck import BottleneckSettings, attach_bottleneck
+from kamerton.adapters.bottleneck.stack import load_bottlenecks
+from kamerton.adapters.method import Method
+
+__all__ = ["METHOD"]
+
+METHOD = Method(
+    BottleneckSettings,
+    attach=lambda base, settings, of: attach_bottleneck(base, settings, of.seed),
+    load=load_bottlenecks,
+)

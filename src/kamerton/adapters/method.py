@@ -1,0 +1,83 @@
+"""A method as a record: its settings, how its adapter is attached and loaded, what it declares."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from kamerton.adapters.adapter import Adapter
+from kamerton.core.settings import Settings
+from kamerton.models.base import Base
+
+__all__ = ["Ingredients", "Method", "MethodSettings", "Rate"]
+
+
+class MethodSettings(Settings):
+    """The `[adapter]` table of a recipe; each method's own class adds its options."""
+
+    kind: str
+    """Which method; each method's class has one literal value here, as its default."""
+
+    @property
+    def added_tokens(self) -> tuple[str, ...]:
+        """Words that the adapter adds to the tokenizer; none for most methods."""
+        return ()
+
+    @property
+    def member_names(self) -> tuple[str, ...]:
+        """Names of the variants whose adapters it is made of; none for most methods."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ingredients:
+    """What a fresh adapter is made from besides its settings; most methods take only the seed.
+
+    Attributes:
+        seed: For its first values.
+        opening: Token ids that a training text begins with, for methods that begin as a text.
+        members: Files of the variants that the settings name, for methods made of others.
+    """
+
+    seed: int
+    opening: Sequence[int] = ()
+    members: Sequence[Mapping[str, bytes]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """The peak learning rate that suits a method, where a recipe leaves it at "auto".
+
+    Attributes:
+        value: The rate itself, or what LoRA's is multiplied by.
+        of_lora: Whether it follows the rate of LoRA, which falls as the base's hidden size grows.
+            What stands beside the weights has no scale that follows that size.
+    """
+
+    value: float
+    of_lora: bool = False
+
+
+_S = TypeVar("_S", bound=MethodSettings)
+
+
+@dataclass(frozen=True, eq=False)
+class Method(Generic[_S]):
+    """One method; the catalogue lists all of them.
+
+    Attributes:
+        settings: The class of its table in a recipe; all its fields have defaults.
+        attach: Puts a fresh adapter on a base. Raises AdapterError where it does not fit.
+        load: Puts a stored adapter, given as its files, on a base. Raises AdapterError if the files
+            are damaged or do not fit; then the base is as it was.
+        rate: Its default learning rate.
+    """
+
+    settings: type[_S]
+    attach: Callable[[Base, _S, Ingredients], Adapter]
+    load: Callable[[Base, Mapping[str, bytes]], Adapter]
+    rate: Rate = Rate(1.0, of_lora=True)
+
+    @property
+    def kind(self) -> str:
+        """What recipes and manifests call it."""
+        return str(self.settings.model_fields["kind"].default)

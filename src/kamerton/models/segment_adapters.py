@@ -1,0 +1,91 @@
+"""What a base knows of adapters that change single segments of a row, not all of it.
+
+The modules of such adapters stand in the model; this is what they bring besides. Shapes: T tokens
+in the row.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kamerton.models.attention.layout import Layout
+from kamerton.models.attention.prefix import PrefixSource
+from kamerton.models.heads import UpdatedHead
+
+__all__ = ["ComputedRow", "SegmentAdapter", "tokens_by_adapter"]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentAdapter:
+    """What an adapter brings besides the modules that it changes.
+
+    Attributes:
+        prefix: What stands before its families, or None.
+        head: What stands in the place of the head for its tokens, or None.
+    """
+
+    prefix: PrefixSource | None = None
+    head: UpdatedHead | None = None
+
+
+class ComputedRow:
+    """The row that a base computes now, for modules that are given a tensor and no layout.
+
+    Attributes:
+        layout: The row's segments; None between rows.
+    """
+
+    layout: Layout | None = None
+
+    @contextmanager
+    def set(self, layout: Layout | None) -> Iterator[None]:
+        """Name the row for a while; also around blocks that the backward pass computes again.
+
+        Args:
+            layout: The row's segments.
+
+        Yields:
+            Nothing.
+        """
+        before, self.layout = self.layout, layout
+        try:
+            yield
+        finally:
+            self.layout = before
+
+    def tokens(self, device: torch.device) -> dict[int, Tensor]:
+        """List the tokens of each adapter in the row.
+
+        Args:
+            device: Where the row is.
+
+        Returns:
+            As `tokens_by_adapter` gives them; empty between rows.
+        """
+        return {} if self.layout is None else tokens_by_adapter(self.layout, device)
+
+
+def tokens_by_adapter(layout: Layout, device: torch.device) -> dict[int, Tensor]:
+    """List each adapter's tokens, once for all layers.
+
+    Args:
+        layout: The row's segments.
+        device: Where the row is.
+
+    Returns:
+        By adapter, places in the row in ascending order; without those of adapter -1.
+    """
+    key = ("tokens by adapter", device)
+    if key not in layout.memo:
+        places: dict[int, list[int]] = {adapter: [] for adapter in sorted(layout.adapters)}
+        for segment in layout.segments:
+            if segment.adapter >= 0:
+                places[segment.adapter] += range(segment.start, segment.stop)
+        layout.memo[key] = {
+            adapter: torch.tensor(at, device=device) for adapter, at in places.items()
+        }
+    found: dict[int, Tensor] = layout.memo[key]
+    return found

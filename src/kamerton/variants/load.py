@@ -1,0 +1,184 @@
+"""Loading a variant's base: the very one that it was made for, with its own chat template."""
+
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from kamerton.core.errors import ModelError
+from kamerton.core.events import Notice, Sink
+from kamerton.models.base import Base
+from kamerton.models.dtype import DType
+from kamerton.models.load import all_files_hash, file_to_unpack, load_base
+from kamerton.models.quantised.codecs import Quantisation
+from kamerton.store.variants import Variant, check_base
+
+__all__ = [
+    "Opening",
+    "ensure_same_base",
+    "load_base_for",
+    "reopened",
+    "say_other_template",
+    "say_unpacking",
+    "with_template_of",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How a variant's base is opened where its manifest is not to decide.
+
+    Attributes:
+        base: Where the base is now: a folder or a Hub id; empty for the manifest's.
+        device: What it computes on; empty for the manifest's.
+        dtype: Of weights and computation; None for the manifest's.
+        sink: Receives warnings.
+    """
+
+    base: str = ""
+    device: str = ""
+    dtype: DType | None = None
+    sink: Sink = lambda event: None
+
+
+def reopened(variant: Variant, opening: Opening) -> Variant:
+    """Let a variant's manifest, in memory only, say otherwise how its base is opened.
+
+    Args:
+        variant: The variant.
+        opening: What of it is to be otherwise.
+
+    Returns:
+        The variant with a changed manifest; its folder stays as it is.
+    """
+    wanted = {"id": opening.base, "device": opening.device, "dtype": opening.dtype}
+    changed = {key: value for key, value in wanted.items() if value}
+    manifest = variant.manifest
+    recipe = {**manifest.recipe, "base": {**manifest.recipe["base"], **changed}}
+    # Another place has commits of its own.
+    commit = "" if opening.base else manifest.base.commit
+    base = manifest.base.model_copy(update={"commit": commit})
+    return replace(variant, manifest=manifest.model_copy(update={"recipe": recipe, "base": base}))
+
+
+def load_base_for(
+    variant: Variant,
+    opening: Opening | None = None,
+    *,
+    dtype: DType | None = None,
+    quantise: Quantisation | None = None,
+) -> Base:
+    """Load a variant's base, verify that it is the very one, and give it the variant's template.
+
+    Args:
+        variant: The variant.
+        opening: Where the base is and how it is opened; as the manifest says when None.
+        dtype: Another one than the opening's and the manifest's.
+        quantise: Held in another way than the manifest says.
+
+    Returns:
+        The base, without adapter.
+
+    Raises:
+        ModelError: If it cannot be loaded.
+        VariantError: If it is another one.
+    """
+    opening = opening or Opening()
+    variant = reopened(variant, opening)
+    settings = variant.manifest.recipe["base"]
+    place = settings["id"]
+    say_unpacking(place, opening.sink)
+    try:
+        base = load_base(
+            place,
+            dtype=dtype or settings["dtype"],
+            device=settings["device"],
+            quantise=quantise or settings["quantise"],
+            commit=variant.manifest.base.commit,
+        )
+    except ModelError as error:
+        if opening.base or place.startswith("builtin:") or Path(place).expanduser().exists():
+            raise
+        hint = f"{error.hint}; --base PLACE says where the base is now"
+        raise ModelError(error.message, hint=hint) from error
+    ensure_same_base(variant, base)
+    say_other_template(variant, base, opening.sink)
+    return with_template_of(variant, base)
+
+
+def say_unpacking(name: str, sink: Sink) -> None:
+    """Say that a GGUF file is unpacked before anything else happens, where it is.
+
+    Args:
+        name: Of the base.
+        sink: Receives the notice.
+    """
+    if (file := file_to_unpack(name)) is not None:
+        size = file.stat().st_size / 2**20
+        sink(
+            Notice(f"unpacking {file.name} ({size:,.0f} MiB) once; this can take a minute or more")
+        )
+
+
+def ensure_same_base(variant: Variant, base: Base) -> None:
+    """Refuse to use a variant over another base than its own.
+
+    Args:
+        variant: The variant.
+        base: As it was loaded, in whatever rounding.
+
+    Raises:
+        VariantError: If they differ.
+    """
+    manifest, identity = variant.manifest, base.identity
+    weights = identity.weight_hash
+    if manifest.format_version == 1 and weights != manifest.base.weight_hash:
+        weights = all_files_hash(identity.folder)
+    check_base(
+        manifest,
+        base=identity.id,
+        weight_hash=weights,
+        tokenizer_hash=identity.tokenizer_hash,
+    )
+
+
+def say_other_template(variant: Variant, base: Base, sink: Sink) -> None:
+    """Warn where a base has another chat template than a variant learned with.
+
+    Args:
+        variant: The variant.
+        base: As it was loaded.
+        sink: Receives the warning.
+    """
+    record = variant.manifest.base
+    if record.template_hash != base.identity.template_hash:
+        found = (
+            f"{base.identity.id} has another chat template than '{variant.name}' was trained with"
+        )
+        so = (
+            "the variant's own is used for it"
+            if record.templates
+            else "the variant keeps none, so its answers may change: train it again"
+        )
+        sink(Notice(f"{found}: {so}", "warning"))
+
+
+def with_template_of(variant: Variant, base: Base) -> Base:
+    """Give a base the chat template that a variant learned with.
+
+    Args:
+        variant: The variant.
+        base: Its base.
+
+    Returns:
+        The same base where it has that template already, or where the variant keeps none; else
+        one that shares its model and has a tokenizer of its own.
+    """
+    record = variant.manifest.base
+    if not record.templates or record.template_hash == base.identity.template_hash:
+        return base
+    tokenizer: Any = copy.deepcopy(base.tokenizer)
+    only_one = record.templates.keys() == {"default"}
+    tokenizer.chat_template = record.templates["default"] if only_one else dict(record.templates)
+    identity = replace(base.identity, template_hash=record.template_hash)
+    return replace(base, tokenizer=tokenizer, identity=identity)

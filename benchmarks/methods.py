@@ -37,8 +37,8 @@ from kamerton.core.protocols import Generation
 from kamerton.data.dataset import load_examples
 from kamerton.data.examples import ClassificationExample
 from kamerton.evaluation.checks import check_answers
+from kamerton.evaluation.items import make_items, run_items, spread
 from kamerton.evaluation.settings import EvaluationSettings, ExactCheck
-from kamerton.evaluation.task import make_items, run_items, spread
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import make_variant
 from kamerton.flows.workspace import Workspace

@@ -101,7 +101,7 @@ def judgements_of(variant: Variant, path: Path) -> dict[str, Any]:
     assert isinstance(engine, RewardEngine)
     examples = _pairs(path)
     texts = [tuple(str(side[0]["content"]) for side in (e.chosen, e.rejected)) for e in examples]
-    judged = engine.judge([example.prompt for example in examples], texts)
+    judged = engine.rewards([example.prompt for example in examples], texts)
     return {"judged": [float(preference(both[0], both[1])) for both in judged]}
 
 
@@ -145,7 +145,7 @@ def ask(
     if judge is not None:
         judging = make_ready(judge, base)
         assert isinstance(judging.engine, RewardEngine)
-        rewards = judging.engine.judge(chats, texts)
+        rewards = judging.engine.rewards(chats, texts)
         found["reward"] = fmean(float(numbers.mean()) for numbers in rewards)
     return found
 
@@ -183,7 +183,7 @@ def _pair_sums(
     )
     assert len(rows) == len(examples)
     sums = reference_sums(base, rows)
-    lengths = [[float(row.trained.sum()) for row in pair.answers] for pair in rows]
+    lengths = [[float(row.loss_mask.sum()) for row in pair.answers] for pair in rows]
     return [[*own, *tokens] for own, tokens in zip(sums, lengths, strict=True)]
 
 

@@ -162,7 +162,7 @@ def some(
         scored.answers[mine] - first,
         stop - first,
         None if scored.references is None else scored.references[first:stop],
-        None if scored.good is None else scored.good[first:stop],
+        None if scored.is_desirable is None else scored.is_desirable[first:stop],
         None if places is None else moved[places],
         experience=experience,
         context=context,
@@ -223,22 +223,22 @@ def test_accumulation_equals_the_large_batch(objective: Objective, cuts: Sequenc
     scored = batch(objective)
     at = read(objective, scored).requires_grad_()
     total = torch.zeros((), dtype=torch.float64)
-    parts: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for first, stop in pairwise([0, *cuts, len(LENGTHS)]):
         share = objective.loss(some(objective, scored, first, stop, at), num_units(objective))
         share.value.backward()
         total += share.value.detach()
-        parts = {key: parts.get(key, 0.0) + value for key, value in share.parts.items()}
+        metrics = {key: metrics.get(key, 0.0) + value for key, value in share.metrics.items()}
     torch.testing.assert_close(total, loss_at(objective, at.detach()))
     torch.testing.assert_close(at.grad, slope(objective))
-    assert parts == pytest.approx(objective.loss(scored, num_units(objective)).parts)
+    assert metrics == pytest.approx(objective.loss(scored, num_units(objective)).metrics)
 
 
 def test_the_loss_is_one_finite_number_and_so_are_its_parts(objective: Objective) -> None:
     loss = objective.loss(batch(objective), num_units(objective))
     assert loss.value.shape == ()
     assert torch.isfinite(loss.value)
-    assert all(value == value for value in loss.parts.values())
+    assert all(value == value for value in loss.metrics.values())
 
 
 # What DRPO lowers is not the number that has the right slope.
@@ -273,7 +273,7 @@ def test_extremes_are_finite(objective: Objective, extreme: str, length: int) ->
     (gradient,) = torch.autograd.grad(found.value, at)
     assert torch.isfinite(found.value)
     assert torch.isfinite(gradient).all()
-    assert torch.isfinite(torch.tensor(list(found.parts.values()))).all()
+    assert torch.isfinite(torch.tensor(list(found.metrics.values()))).all()
 
 
 def written(rewards: Sequence[float], lengths: Sequence[int]) -> Written:
@@ -290,11 +290,11 @@ def test_experience_fits_what_was_written(online: Online, rewards: list[float]) 
     found = online.learn_from(prompts)
     assert len(found) == 2
     for prompt, one in zip(prompts, found, strict=True):
-        assert one.old is prompt.old
+        assert one.old_logprobs is prompt.old_logprobs
         assert one.reference is prompt.reference
         for part in (one.advantages, one.returns, one.values):
             if part is not None:
-                assert part.shape == prompt.old.shape
+                assert part.shape == prompt.old_logprobs.shape
                 assert torch.isfinite(part).all()
                 assert not part.requires_grad
 
@@ -303,7 +303,7 @@ def test_the_best_answer_becomes_likelier_and_the_worst_less_so(online: Online) 
     """The last is the best and the last but one the worst; before them may stand a pair."""
     prompt = written([0.2, -0.1, -2.0, 2.0], (2, 3, 2, 2))
     (experience,) = online.learn_from([prompt])
-    logprobs = prompt.old.clone().requires_grad_()
+    logprobs = prompt.old_logprobs.clone().requires_grad_()
     scored = LossInputs(logprobs, prompt.answers, 4, experience=experience)
     online.loss(scored, 1).value.backward()
     assert logprobs.grad is not None

@@ -41,10 +41,10 @@ def examples(count: int, seed: int) -> list[TokenizedExample]:
         length = int(random.integers(6, 24))
         first, stride = random.integers(3, VOCABULARY), random.integers(1, 4)
         ids = 3 + (first + stride * np.arange(length)) % (VOCABULARY - 3)
-        trained = np.arange(length) >= length // 3
+        loss_mask = np.arange(length) >= length // 3
         made.append(
             TokenizedExample(
-                ids.astype(np.int32), trained, SourceLocation("made.jsonl", number + 1)
+                ids.astype(np.int32), loss_mask, SourceLocation("made.jsonl", number + 1)
             )
         )
     return made

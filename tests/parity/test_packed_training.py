@@ -44,10 +44,10 @@ def examples() -> list[TokenizedExample]:
     made = []
     for number, length in enumerate(LENGTHS):
         ids = random.integers(3, VOCABULARY, length).astype(np.int32)
-        trained = np.arange(length) >= max(1, length // 2)
+        loss_mask = np.arange(length) >= max(1, length // 2)
         if number == 1:
-            trained[::2] = False
-        made.append(TokenizedExample(ids, trained, SourceLocation("made.jsonl", number + 1)))
+            loss_mask[::2] = False
+        made.append(TokenizedExample(ids, loss_mask, SourceLocation("made.jsonl", number + 1)))
     return made
 
 
@@ -102,7 +102,7 @@ def theirs(shape: str, folder: Path, rendered: list[TokenizedExample]) -> Gradie
     total, first, last = 0.0, {}, {}
     for number, example in enumerate(rendered):
         ids = torch.from_numpy(example.ids.astype(np.int64))
-        labels = ids.masked_fill(~torch.from_numpy(example.trained), -100)
+        labels = ids.masked_fill(~torch.from_numpy(example.loss_mask), -100)
         logits = model(input_ids=ids[None]).logits[0, :-1]
         states[-1].retain_grad()
         loss = cross_entropy(logits.float(), labels[1:], reduction="sum") / num_labelled(rendered)

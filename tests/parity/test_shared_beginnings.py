@@ -39,9 +39,9 @@ def ids(*lengths: int, seed: int = 0) -> list[np.ndarray]:
 
 def text(parts: list[np.ndarray], num_learned: int) -> TokenizedExample:
     joined = np.concatenate(parts)
-    trained = np.zeros(len(joined), np.bool_)
-    trained[-num_learned:] = True
-    return TokenizedExample(joined, trained)
+    loss_mask = np.zeros(len(joined), np.bool_)
+    loss_mask[-num_learned:] = True
+    return TokenizedExample(joined, loss_mask)
 
 
 def examples() -> list[Any]:

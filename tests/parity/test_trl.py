@@ -40,10 +40,10 @@ class Batch:
         self.sums = torch.stack([torch.stack([p.sum() for p in pair]) for pair in self.logprobs])
         self.references = self.sums + torch.randn(NUM_PAIRS, 2)
 
-    def scored(self, good: Tensor | None = None) -> LossInputs:
+    def scored(self, is_desirable: Tensor | None = None) -> LossInputs:
         flat = torch.cat([answer for pair in self.logprobs for answer in pair]).requires_grad_()
         owners = torch.repeat_interleave(torch.arange(2 * NUM_PAIRS), self.lengths.flatten())
-        return LossInputs(flat, owners, 2 * NUM_PAIRS, self.references.flatten(), good)
+        return LossInputs(flat, owners, 2 * NUM_PAIRS, self.references.flatten(), is_desirable)
 
     def side(self, number: int) -> tuple[Tensor, Tensor]:
         """[B, T] log-probabilities after the prompt's and the mask, as TRL lays them out."""
@@ -162,7 +162,7 @@ def test_orpo_has_their_odds_ratio_and_the_answers_own_likelihood(batch: Batch) 
     found = Orpo(OrpoSettings(weight=BETA)).loss(batch.scored(), NUM_PAIRS)
     # Theirs is added to the likelihood of prompt and answer; ours counts the answer unless asked.
     nll = -float(means[:, 0].mean())
-    assert found.parts["nll"] == pytest.approx(nll, rel=1e-5)
+    assert found.metrics["nll"] == pytest.approx(nll, rel=1e-5)
     assert float(found.value.detach()) == pytest.approx(nll - float(losses.mean()), rel=1e-5)
 
 
@@ -180,7 +180,7 @@ def theirs_orpo(model: Any, some: Sequence[TokenizedPair]) -> tuple[float, float
         rows = [pair.answers[number] for pair in some]
         ids = [torch.from_numpy(row.ids).long() for row in rows]
         labels = [
-            torch.where(torch.from_numpy(row.trained), i, -100)
+            torch.where(torch.from_numpy(row.loss_mask), i, -100)
             for i, row in zip(ids, rows, strict=True)
         ]
         inputs |= {
@@ -200,16 +200,16 @@ def test_orpo_over_everything_is_theirs_but_for_the_weight_of_long_pairs() -> No
     base, model = tiny_base("llama"), plain_model("llama")
     objective = Orpo(OrpoSettings(weight=BETA, nll_over="everything"))
     found = [measure(objective, base, [pair]) for pair in some]
-    for (loss, parts), pair in zip(found, some, strict=True):
-        assert (loss, parts["nll"]) == pytest.approx(theirs_orpo(model, [pair]), rel=1e-5)
+    for (loss, metrics), pair in zip(found, some, strict=True):
+        assert (loss, metrics["nll"]) == pytest.approx(theirs_orpo(model, [pair]), rel=1e-5)
     # Of several pairs they take the mean over all tokens, we over pairs.
-    loss, parts = measure(objective, base, some)
-    assert parts["nll"] == pytest.approx(fmean(each["nll"] for _, each in found), rel=1e-5)
+    loss, metrics = measure(objective, base, some)
+    assert metrics["nll"] == pytest.approx(fmean(each["nll"] for _, each in found), rel=1e-5)
     lengths = [len(pair.chosen.ids) - 1 for pair in some]
     by_token = fmean((each["nll"] for _, each in found), weights=lengths)
     their_loss, their_nll = theirs_orpo(model, some)
     assert their_nll == pytest.approx(by_token, rel=1e-5)
-    assert their_loss - their_nll == pytest.approx(loss - parts["nll"], rel=1e-4)
+    assert their_loss - their_nll == pytest.approx(loss - metrics["nll"], rel=1e-4)
     assert len(set(lengths)) > 1
 
 
@@ -227,7 +227,7 @@ def test_their_odds_ratio_is_infinite_for_a_sure_thing() -> None:
 def test_kto(batch: Batch, lifted: float) -> None:
     from trl import KTOTrainer
 
-    good = torch.tensor([True, False, True, True, False])
+    is_desirable = torch.tensor([True, False, True, True, False])
     logprobs, mask = batch.side(0)
     logprobs.requires_grad_()
     references = batch.references.clone()
@@ -240,13 +240,13 @@ def test_kto(batch: Batch, lifted: float) -> None:
         "input_ids": torch.zeros_like(mask, dtype=torch.long),
         "attention_mask": torch.ones_like(mask),
         "completion_mask": mask.long(),
-        "label": good,
+        "label": is_desirable,
         "ref_logps": references[:, 0],
         "ref_KL_logps": references[:, 1],
     }
     expected = KTOTrainer._compute_loss(trainer, model_saying(logprobs), inputs, False)
     (their_slope,) = torch.autograd.grad(expected, logprobs)
-    verdicts = torch.stack([good, good], dim=1).flatten()
+    verdicts = torch.stack([is_desirable, is_desirable], dim=1).flatten()
     scored = batch.scored(verdicts)
     scored = LossInputs(
         scored.logprobs, scored.answers, scored.num_answers, references.flatten(), verdicts

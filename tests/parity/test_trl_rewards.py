@@ -61,9 +61,9 @@ class Batch:
         if equally_long:
             self.lengths[:] = LONGEST
         self.mask = torch.arange(LONGEST) < self.lengths[:, None]
-        self.old = -torch.rand(COUNT, LONGEST) * 2
-        self.reference = self.old + 0.3 * torch.randn(COUNT, LONGEST)
-        self.now = self.old + 0.2 * torch.randn(COUNT, LONGEST)
+        self.old_logprobs = -torch.rand(COUNT, LONGEST) * 2
+        self.reference = self.old_logprobs + 0.3 * torch.randn(COUNT, LONGEST)
+        self.now = self.old_logprobs + 0.2 * torch.randn(COUNT, LONGEST)
         self.worth = torch.randn(COUNT)
         self.worth[:NUM_SAMPLES] = 0.5
 
@@ -73,7 +73,7 @@ class Batch:
             mask = self.mask[rows]
             prompts.append(
                 Written(
-                    self.old[rows][mask], self.reference[rows][mask], mask.nonzero()[:, 0],
+                    self.old_logprobs[rows][mask], self.reference[rows][mask], mask.nonzero()[:, 0],
                     self.worth[rows, None],
                 )
             )  # fmt: skip
@@ -81,7 +81,7 @@ class Batch:
 
     def scored(self, experiences: list[Experience]) -> LossInputs:
         parts = [torch.cat([getattr(one, name) for one in experiences])
-                 for name in ("old", "reference", "advantages")]  # fmt: skip
+                 for name in ("old_logprobs", "reference", "advantages")]  # fmt: skip
         logprobs = self.now[self.mask].requires_grad_()
         return LossInputs(logprobs, self.mask.nonzero()[:, 0], COUNT, experience=Experience(*parts))
 
@@ -118,7 +118,7 @@ def told(batch: Batch, now: Tensor, **settings: Any) -> SimpleNamespace:
 def theirs(kind: Any, batch: Batch, **settings: Any) -> tuple[Tensor, Tensor, Tensor]:
     """TRL's advantages, its loss and the loss's slope, all but the loss per token."""
     now = batch.now.clone().requires_grad_()
-    before, after = told(batch, batch.old, **settings), told(batch, now, **settings)
+    before, after = told(batch, batch.old_logprobs, **settings), told(batch, now, **settings)
     prompts, answers = [[1] * PROMPT] * COUNT, [[1] * int(length) for length in batch.lengths]
     texts = [""] * COUNT
     before._generate = lambda _: (
@@ -139,7 +139,7 @@ def ours(objective: Rloo | Grpo, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     scored = batch.scored(experiences)
     num_units = NUM_PROMPTS if objective.unit == "example" else int(batch.lengths.sum())
     loss = objective.loss(scored, num_units)
-    assert 0 < loss.parts["clipped"] < 1
+    assert 0 < loss.metrics["clipped"] < 1
     (slope,) = torch.autograd.grad(loss.value, scored.logprobs)
     return torch.cat([one.advantages for one in experiences]), loss.value.detach(), slope
 
@@ -198,8 +198,8 @@ def test_their_clip_gives_no_number_after_a_huge_change() -> None:
     from trl import RLOOTrainer
 
     batch = Batch()
-    batch.now = batch.old + 100
-    batch.reference = batch.old
+    batch.now = batch.old_logprobs + 100
+    batch.reference = batch.old_logprobs
     settings = RlooSettings(rewards=REWARDS, num_generations=4, beta=BETA, clip_epsilon=CLIP)
     *_, their_slope = theirs(RLOOTrainer, batch)
     *_, slope = ours(Rloo(settings), batch)

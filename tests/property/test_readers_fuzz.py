@@ -48,7 +48,7 @@ def read(name: str, content: bytes) -> None:
             rows = list(read_rows(path))
         except DataError:
             rows = []
-        assert all(isinstance(row, Row | Rejection) and row.place.line >= 1 for row in rows)
+        assert all(isinstance(row, Row | Rejection) and row.location.line >= 1 for row in rows)
         try:
             loaded = load_examples(path)
         except DataError:

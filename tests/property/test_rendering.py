@@ -11,7 +11,7 @@ from kamerton.data.examples import ChatExample, SourceLocation
 from kamerton.data.rendering.renderer import Renderer, RenderSettings, make_renderer
 from tests.unit.data.rendering.cases import CASES, tokenizer_of
 
-PLACE = SourceLocation("data.jsonl", 1)
+LOCATION = SourceLocation("data.jsonl", 1)
 # Templates may trim, so texts have no white space at their ends; what else is in them is free.
 TEXTS = st.one_of(
     st.text(st.characters(exclude_categories=["Cs", "Cc", "Co"]), min_size=1, max_size=20),
@@ -45,7 +45,7 @@ def test_answers_and_ends_are_trained_and_nothing_else(
     name: str, chat: list[dict[str, Any]]
 ) -> None:
     renderer = renderer_of(name)
-    rows = renderer.render_rows(ChatExample(PLACE, tuple(chat)))
+    rows = renderer.render_rows(ChatExample(LOCATION, tuple(chat)))
     trained = [s.text for row in reversed(rows) for s in renderer.show(row) if s.trained]
     answers = [m["content"] for m in chat if m["role"] == "assistant"]
     assert trained == [CASES[name].answer.format(answer) for answer in answers]
@@ -65,8 +65,8 @@ def test_generation_starts_from_the_ids_that_training_saw(
     row = renderer.render_chat(chat)
     prompt, answer = renderer.answer_ids(chat[:-1], chat[-1]["content"])
     assert prompt + answer == row.ids.tolist()
-    assert not row.trained[0]
-    assert row.trained[len(prompt) :].all()
+    assert not row.loss_mask[0]
+    assert row.loss_mask[len(prompt) :].all()
     assert answer[-1] in renderer.stop_ids
     if not renderer.facts.deletes_history:
         for until in [i for i, m in enumerate(chat) if m["role"] == "assistant"]:

@@ -37,17 +37,17 @@ def data_sets(draw, groups: bool = True) -> list[ClassificationExample]:
 
 
 def side_of(examples: list, holdout: list) -> dict[int, bool]:
-    held = {example.place.line for example in holdout}
-    return {example.place.line: example.place.line in held for example in examples}
+    held = {example.location.line for example in holdout}
+    return {example.location.line: example.location.line in held for example in examples}
 
 
 @given(data_sets(), shares, seeds)
 def test_every_example_is_on_one_side_in_order(examples, share, seed):
     train, holdout = split(examples, share, seed)
-    lines = sorted([*train, *holdout], key=lambda example: example.place.line)
+    lines = sorted([*train, *holdout], key=lambda example: example.location.line)
     assert lines == examples
     for side in (train, holdout):
-        assert list(side) == sorted(side, key=lambda example: example.place.line)
+        assert list(side) == sorted(side, key=lambda example: example.location.line)
 
 
 @given(data_sets(), shares, seeds)
@@ -218,7 +218,7 @@ def test_pairs_of_one_prompt_are_not_torn_apart(sizes, share, seed):
     ]
     train, holdout = split(pairs, share, seed)
     assert len(train) + len(holdout) == len(pairs)
-    assert not {e.place for e in train} & {e.place for e in holdout}
+    assert not {e.location for e in train} & {e.location for e in holdout}
     assert train
     assert holdout
 
@@ -240,8 +240,8 @@ def test_redaction_numbers_do_not_reshuffle():
 def test_a_test_set_is_cut_off_first_and_the_holdout_from_the_rest(examples, holdout, test, seed):
     plain = DataSettings(train="t", holdout=holdout, seed=seed)
     three = divide(examples, plain.model_copy(update={"test": test}))
-    lines = sorted(example.place.line for part in three for example in part)
-    assert lines == [example.place.line for example in examples]
+    lines = sorted(example.location.line for part in three for example in part)
+    assert lines == [example.location.line for example in examples]
     # What asks the same stays on one side.
     asked = [{normal_text(input_text(example)) for example in part} for part in three]
     assert not (asked[0] & asked[1] | asked[0] & asked[2] | asked[1] & asked[2])
@@ -258,6 +258,6 @@ def test_the_test_set_does_not_take_the_holdout_with_it():
     _, holdout, test = divide(examples, settings)
     assert 320 < len(test) < 480
     assert 110 < len(holdout) < 210
-    before = {example.place.line for example in split(examples, 0.1, 0)[1]}
+    before = {example.location.line for example in split(examples, 0.1, 0)[1]}
     # Of many examples those that were held out still are, unless they became the test.
-    assert {e.place.line for e in holdout} == before - {e.place.line for e in test}
+    assert {e.location.line for e in holdout} == before - {e.location.line for e in test}

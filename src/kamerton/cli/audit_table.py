@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kamerton.cli.console import harmless, print_table
-from kamerton.cli.places import short_path, short_place, short_places
+from kamerton.cli.locations import short_location, short_locations, short_path
 from kamerton.core.wording import counted
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["print_audit"]
 
 _LISTED = 10
-_PLACES = 3
+_LOCATIONS = 3
 
 
 def print_audit(out: Console, found: "Audit") -> None:
@@ -33,20 +33,20 @@ def print_audit(out: Console, found: "Audit") -> None:
     out.print(Text.assemble((short_path(found.source), "bold"), usable))
     for rejection in found.rejections[:_LISTED]:
         field = f"{rejection.field}: " if rejection.field else ""
-        place = short_place(str(rejection.place))
-        out.print(Text(harmless(f"  {place}: {field}{rejection.reason}"), style="red"))
+        location = short_location(str(rejection.location))
+        out.print(Text(harmless(f"  {location}: {field}{rejection.reason}"), style="red"))
     if len(found.rejections) > _LISTED:
         out.print(f"  and {len(found.rejections) - _LISTED} more (--json lists all)", style="red")
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="dim")
-    # Names of labels and places may be long: fold them rather than cut them.
+    # Names of labels and locations may be long: fold them rather than cut them.
     table.add_column(overflow="fold")
     for name, value in _lines(found):
         table.add_row(name, Text(harmless(value)))
     print_table(out, table)
     for warning in found.warnings:
-        for place in found.leaked.places if found.leaked else ():
-            warning = warning.replace(place, short_place(place))
+        for location in found.leaked.locations if found.leaked else ():
+            warning = warning.replace(location, short_location(location))
         out.print(Text(harmless(f"warning: {warning}"), style="yellow"))
     for notice in found.notices:
         out.print(Text(harmless(notice), style="dim"))
@@ -88,8 +88,8 @@ def _lines(found: "Audit") -> list[tuple[str, str]]:
     }
     for name, count in counts.items():
         if count is not None and (count.number or not name.startswith("personal")):
-            places = count.places[:_PLACES]
-            more = ", ..." if count.number > len(places) else ""
-            where = f"  ({short_places(places, found.source)}{more})" if places else ""
+            locations = count.locations[:_LOCATIONS]
+            more = ", ..." if count.number > len(locations) else ""
+            where = f"  ({short_locations(locations, found.source)}{more})" if locations else ""
             lines.append((name, f"{count.number}{where}"))
     return lines

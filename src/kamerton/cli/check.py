@@ -19,8 +19,8 @@ from kamerton.cli.console import (
     progress_sink,
     say_notice,
 )
+from kamerton.cli.locations import short_location
 from kamerton.cli.options import set_option
-from kamerton.cli.places import short_place
 from kamerton.core.wording import counted
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _print_shown(facts: list[tuple[str, str]], notices: list[str], shown: "list[
     marked = not out.color_system
     how = f"in {opened}{closed}" if marked else "green"
     for example in shown:
-        out.rule(Text(short_place(example.place)), style="dim")
+        out.rule(Text(short_location(example.location)), style="dim")
         if example.problem:
             out.print(Text(harmless(example.problem), style="red"))
             continue

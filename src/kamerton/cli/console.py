@@ -196,16 +196,16 @@ class _Bars:
             case StepDone():
                 rate = event.num_tokens / max(event.seconds, 1e-9)
                 # The loss of what the model writes itself says nothing: the reward does.
-                told = {"loss": event.loss, **event.parts}
+                told = {"loss": event.loss, **event.metrics}
                 first = "reward" if "reward" in told else "loss"
                 note = f"{first} {told[first]:.3f}  {rate:,.0f} tokens/s"
                 self._show("training", event.step, event.num_steps, note)
             case HoldoutMeasured():
                 mark = "  best so far" if event.best else ""
                 shown = "".join(
-                    f", {name.replace('_', ' ')} {event.parts[name]:.3f}"
+                    f", {name.replace('_', ' ')} {event.metrics[name]:.3f}"
                     for name in _SHOWN
-                    if name in event.parts
+                    if name in event.metrics
                 )
                 self._bars.console.print(
                     f"step {event.step}: held-out loss {event.loss:.4f}{shown}{mark}", style="dim"

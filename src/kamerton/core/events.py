@@ -73,8 +73,8 @@ class StepDone(Event):
     num_tokens: int
     num_labelled: int
     seconds: float
-    parts: Mapping[str, float] = field(default_factory=dict)
-    """Named parts of the loss that the objective reports."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Named numbers beside the loss that the objective reports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,8 @@ class HoldoutMeasured(Event):
     loss: float
     """Mean over the holdout's labelled tokens, or over its examples, as the objective says."""
     best: bool
-    parts: Mapping[str, float] = field(default_factory=dict)
-    """Named parts of the loss that the objective reports."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Named numbers beside the loss that the objective reports."""
 
 
 @dataclass(frozen=True, slots=True)

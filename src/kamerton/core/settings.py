@@ -240,15 +240,15 @@ def _only_echoes(detail: ErrorDetails) -> bool:
 
 
 def _follow(
-    model: type[BaseModel], place: Sequence[str]
+    model: type[BaseModel], loc: Sequence[str]
 ) -> tuple[list[str], list[type[BaseModel]], list[type[BaseModel]]]:
-    """Turn pydantic's place into the user's key, the models that own it and those it may hold.
+    """Turn pydantic's `loc` into the user's key, the models that own it and those it may hold.
 
     Pydantic puts the tag of a chosen union member ("lora") between the keys; no user wrote it.
     """
     path: list[str] = []
     owners, inside = [model], [model]
-    for part in place:
+    for part in loc:
         tagged = [one for one in inside if part in _tags(one)]
         # Where one member is left, a part that looks like its tag is a field of that name.
         if tagged and len(inside) > 1:

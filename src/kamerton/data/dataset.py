@@ -197,7 +197,7 @@ class _Collected:
         outcome = row if isinstance(row, Rejection) else parse_row(row, self._schema)
         if isinstance(outcome, Rejection):
             if isinstance(row, Row) and not self._schema.explicit:
-                first = self.examples[0].place if self.examples else None
+                first = self.examples[0].location if self.examples else None
                 _refuse_other_kind(row, self._schema, first)
             self.rejections.append(outcome)
             return
@@ -328,7 +328,7 @@ def _refuse_other_kind(row: Row, schema: Schema, first: SourceLocation | None) -
     before = f"{first} is" if first else "most rows are"
     raise DataError(
         f"rows of two kinds in one file: {before} a '{schema.format}' row, "
-        f"{row.place} a '{other}' row",
+        f"{row.location} a '{other}' row",
         hint=f"put them in two files, or set data.format to '{schema.format}' or '{other}' "
         "to list the others as unusable",
     )

@@ -1,6 +1,6 @@
 """Examples: what a company brings, after its file format has been understood.
 
-Each kind keeps the place it came from, so that every complaint can name file and line.
+Each kind keeps the location that it came from, so that every complaint can name file and line.
 """
 
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ class ChatExample:
     """A conversation; prompt/completion and Alpaca rows become one too.
 
     Attributes:
-        place: Where it came from.
+        location: Where it came from.
         messages: At least one assistant turn.
         tools: Tool schemas for the template, if any.
         group: Rows of one group never stand on both sides of a split.
@@ -52,7 +52,7 @@ class ChatExample:
         extra: Other columns, for checks in evaluation.
     """
 
-    place: SourceLocation
+    location: SourceLocation
     messages: tuple[Message, ...]
     tools: tuple[Mapping[str, Any], ...] = ()
     group: str | None = None
@@ -65,14 +65,14 @@ class ClassificationExample:
     """A text and its class.
 
     Attributes:
-        place: Where it came from.
+        location: Where it came from.
         text: Not empty.
         label: Not empty.
         group: Rows of one group never stand on both sides of a split.
         extra: Other columns.
     """
 
-    place: SourceLocation
+    location: SourceLocation
     text: str
     label: str
     group: str | None = None
@@ -84,7 +84,7 @@ class PreferenceExample:
     """A prompt with a better and a worse answer.
 
     Attributes:
-        place: Where it came from.
+        location: Where it came from.
         prompt: Messages up to the answers.
         chosen: The better continuation.
         rejected: The worse continuation.
@@ -93,7 +93,7 @@ class PreferenceExample:
         tools: Tool schemas for the template, if any.
     """
 
-    place: SourceLocation
+    location: SourceLocation
     prompt: tuple[Message, ...]
     chosen: tuple[Message, ...]
     rejected: tuple[Message, ...]
@@ -104,22 +104,22 @@ class PreferenceExample:
 
 @dataclass(frozen=True, slots=True)
 class FeedbackExample:
-    """A prompt, one answer, and whether it was good.
+    """A prompt, one answer, and whether users liked it.
 
     Attributes:
-        place: Where it came from.
+        location: Where it came from.
         prompt: Messages up to the answer.
         completion: The answer.
-        good: Thumbs up.
+        is_desirable: Whether users liked the answer.
         group: Rows of one group never stand on both sides of a split.
         extra: Other columns.
         tools: Tool schemas for the template, if any.
     """
 
-    place: SourceLocation
+    location: SourceLocation
     prompt: tuple[Message, ...]
     completion: tuple[Message, ...]
-    good: bool
+    is_desirable: bool
     group: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     tools: tuple[Mapping[str, Any], ...] = ()
@@ -130,13 +130,13 @@ class TextExample:
     """Plain text without turns.
 
     Attributes:
-        place: Where it came from.
+        location: Where it came from.
         text: Not empty.
         group: Rows of one group never stand on both sides of a split.
         extra: Other columns.
     """
 
-    place: SourceLocation
+    location: SourceLocation
     text: str
     group: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)

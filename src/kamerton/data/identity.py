@@ -53,7 +53,7 @@ def content_hash(example: Example) -> str:
             content = ["preference", example.prompt, example.chosen, example.rejected]
             content += [example.tools] if example.tools else []
         case FeedbackExample():
-            content = ["feedback", example.prompt, example.completion, example.good]
+            content = ["feedback", example.prompt, example.completion, example.is_desirable]
             content += [example.tools] if example.tools else []
         case _:
             content = ["text", example.text]
@@ -187,7 +187,7 @@ def label_of(example: Example) -> str | None:
         case ChatExample() | ClassificationExample():
             return example.label
         case FeedbackExample():
-            return "good" if example.good else "bad"
+            return "good" if example.is_desirable else "bad"
         case _:
             return None
 

@@ -20,11 +20,11 @@ class Row:
     """One row of a data set.
 
     Attributes:
-        place: Where it begins.
+        location: Where it begins.
         fields: Column or key to value, as read.
     """
 
-    place: SourceLocation
+    location: SourceLocation
     fields: Mapping[str, Any]
 
 
@@ -33,15 +33,15 @@ class Rejection:
     """A row that cannot be used.
 
     Attributes:
-        place: Where it begins.
+        location: Where it begins.
         field: The offending field, dotted for nested ones; empty when it is the whole row.
         reason: What must hold and what was found.
     """
 
-    place: SourceLocation
+    location: SourceLocation
     field: str
     reason: str
 
     def __str__(self) -> str:
         field = f"{self.field}: " if self.field else ""
-        return f"{self.place}: {field}{self.reason}"
+        return f"{self.location}: {field}{self.reason}"

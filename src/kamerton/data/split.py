@@ -166,7 +166,7 @@ def tied(examples: Sequence[Example]) -> Tied:
     )
     largest = int(sizes.argmax())
     members = np.flatnonzero(numbers == largest).tolist()
-    groups = {examples[place].group for place in members} - {None}
+    groups = {examples[position].group for position in members} - {None}
     return Tied(by, int(sizes[largest]), len(groups), int(firsts[largest]))
 
 

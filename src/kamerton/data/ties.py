@@ -51,7 +51,7 @@ def say_ties(examples: Prepared, settings: DataSettings, sink: Sink) -> None:
     sink(
         Notice(
             f"{found.num_rows} of {len(rows)} rows{of} hang together by their group or an equal "
-            f"question and stay on one side of the split; the first is {first.place} ('{text}')",
+            f"question and stay on one side of the split; the first is {first.location} ('{text}')",
             "warning",
         )
     )

@@ -11,6 +11,7 @@ import numpy as np
 from kamerton.core.errors import EvaluationError
 from kamerton.core.protocols import ToolCall
 from kamerton.evaluation import metrics
+from kamerton.evaluation.items import Answers, Item
 from kamerton.evaluation.metrics import normalise
 from kamerton.evaluation.refusals import is_refusal
 from kamerton.evaluation.settings import (
@@ -24,7 +25,6 @@ from kamerton.evaluation.settings import (
     ToolCallsCheck,
 )
 from kamerton.evaluation.statistics import Finish, Floats
-from kamerton.evaluation.task import Answers, Item
 
 __all__ = [
     "Checked",
@@ -106,7 +106,7 @@ def check_all(
         EvaluationError: If no item has what a check needs.
     """
     if answers.kind == "scored":
-        if items[0].good is not None:
+        if items[0].is_desirable is not None:
             return (check_verdicts(items, answers.worths),)
         return check_labels(items, answers.texts)
     return tuple(
@@ -130,17 +130,20 @@ def check_verdicts(items: Sequence[Item], worths: Sequence[float]) -> Checked:
     Raises:
         EvaluationError: If all verdicts are the same.
     """
-    good = np.array([bool(item.good) for item in items])
-    if good.all() or not good.any():
-        only = "liked" if good.all() else "disliked"
+    is_desirable = np.array([bool(item.is_desirable) for item in items])
+    if is_desirable.all() or not is_desirable.any():
+        only = "liked" if is_desirable.all() else "disliked"
         raise EvaluationError(
             f"feedback is measured by liked answers beside disliked ones, found only {only} ones "
             f"among {len(items)} held-out answers",
             hint="keep more aside (data.holdout), or set evaluate.checks: then the questions are "
             "asked and the written answers checked",
         )
-    placed = metrics.placements(np.asarray(worths, dtype=np.float64), good)
-    values, features = (placed > 0.5).astype(np.float64), metrics.placement_features(placed, good)
+    placed = metrics.placements(np.asarray(worths, dtype=np.float64), is_desirable)
+    values, features = (
+        (placed > 0.5).astype(np.float64),
+        metrics.placement_features(placed, is_desirable),
+    )
     return Checked("liked above disliked", values, features, metrics.balanced_mean)
 
 
@@ -219,18 +222,18 @@ def _checked(
     if isinstance(check, PatternCheck):
         return _check_pattern(check, items, texts, counted)
     values = np.full(len(items), np.nan)
-    judge = None if isinstance(check, ToolCallsCheck) else _judge(check)
-    for place, (item, text) in enumerate(zip(items, texts, strict=True)):
-        if not counted[place]:
+    rule = None if isinstance(check, ToolCallsCheck) else _rule_of(check)
+    for position, (item, text) in enumerate(zip(items, texts, strict=True)):
+        if not counted[position]:
             continue
-        made = calls[place] if calls else ()
+        made = calls[position] if calls else ()
         if isinstance(check, ToolCallsCheck):
-            values[place] = float(_same_calls(check, item.calls, made))
+            values[position] = float(_same_calls(check, item.calls, made))
         elif isinstance(check, ExactCheck) and item.calls:
-            values[place] = float(_same_calls(ToolCallsCheck(), item.calls, made))
+            values[position] = float(_same_calls(ToolCallsCheck(), item.calls, made))
         else:
-            assert judge is not None, "only calls have no judge"
-            values[place] = float(judge(item, text))
+            assert rule is not None, "only calls have no rule"
+            values[position] = float(rule(item, text))
     better = "higher"
     if isinstance(check, RefusalCheck) and check.expect is not True:
         better = "higher" if check.expect is False else "neither"
@@ -310,7 +313,7 @@ def _check_pattern(
     return Checked(check.title, values, features, metrics.macro_f1)
 
 
-def _judge(
+def _rule_of(
     check: ExactCheck | ContainsCheck | RulesCheck | RefusalCheck | JsonCheck,
 ) -> Callable[[Item, str], bool]:
     match check:
@@ -356,7 +359,7 @@ def _counts(check: Check, item: Item) -> bool:
         value = item.extra.get(check.only_if)
         if not (value.strip() if isinstance(value, str) else value):
             return False
-    if isinstance(check, ExactCheck) and item.good is False:
+    if isinstance(check, ExactCheck) and item.is_desirable is False:
         # What users disliked is no right answer.
         return False
     if isinstance(check, ToolCallsCheck):

@@ -8,6 +8,7 @@ import numpy as np
 from kamerton.core.errors import EvaluationError
 from kamerton.core.seeds import derive_seed
 from kamerton.evaluation.checks import Checked, check_all
+from kamerton.evaluation.items import Answers, Item
 from kamerton.evaluation.jackknife import (
     FEW_ROWS,
     FEWEST_ROWS,
@@ -29,7 +30,6 @@ from kamerton.evaluation.statistics import (
     sum_groups,
     wilson,
 )
-from kamerton.evaluation.task import Answers, Item
 
 __all__ = ["Comparison", "Cost", "Difference", "Measured", "compare"]
 
@@ -69,16 +69,16 @@ def compare(
     against = tuple(dict.fromkeys(against))
     _verify(items, answers, against)
     names = tuple(answer.variant for answer in answers)
-    groups = [item.group or f"\0{place}" for place, item in enumerate(items)]
+    groups = [item.group or f"\0{position}" for position, item in enumerate(items)]
     table = [check_all(settings.checks, items, answer) for answer in answers]
     measured: list[Measured] = []
     differences: list[Difference] = []
     pairs = [(v, b) for v in names for b in _opponents(v, against, only_for or {})]
     for column in zip(*table, strict=True):
-        judged = _Judged(dict(zip(names, column, strict=True)), groups, settings)
-        measured += [judged.measure(name) for name in names]
-        if judged.is_certain:
-            differences += [judged.difference(variant, other) for variant, other in pairs]
+        compared = _ComparedMetric(dict(zip(names, column, strict=True)), groups, settings)
+        measured += [compared.measure(name) for name in names]
+        if compared.is_certain:
+            differences += [compared.difference(variant, other) for variant, other in pairs]
     corrected = holm([difference.p_value for difference in differences])
     return Comparison(
         variants=names,
@@ -99,7 +99,7 @@ def compare(
     )
 
 
-class _Judged:
+class _ComparedMetric:
     """One metric of all variants; resamples are drawn once."""
 
     def __init__(

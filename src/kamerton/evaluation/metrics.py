@@ -138,16 +138,16 @@ def class_features(
     Returns:
         Zeros and ones, [n, 3 * C]: hits, predictions, truths.
     """
-    places = {name: place for place, name in enumerate(classes)}
+    positions = {name: position for position, name in enumerate(classes)}
     features = np.zeros((len(gold), 3, len(classes)))
     for row, (guess, truth) in enumerate(zip(predicted, gold, strict=True)):
         if truth is None:
             continue
-        if guess in places:
-            features[row, 1, places[guess]] = 1
-        if truth in places:
-            features[row, 2, places[truth]] = 1
-            features[row, 0, places[truth]] = float(guess == truth)
+        if guess in positions:
+            features[row, 1, positions[guess]] = 1
+        if truth in positions:
+            features[row, 2, positions[truth]] = 1
+            features[row, 0, positions[truth]] = float(guess == truth)
     return features.reshape(len(gold), -1)
 
 

@@ -25,7 +25,7 @@ _PANELS = (
     ("length in tokens", ("length",)),
     ("share that ended", ("ended",)),
 )
-"""Title of a panel, and the parts that it shows."""
+"""Title of a panel, and the metrics that it shows."""
 
 Point = Mapping[str, Any]
 
@@ -34,14 +34,14 @@ def training_plot(steps: Sequence[Point], holdout: Sequence[Point] = ()) -> str:
     """Draw what a run logged: its loss and, of preferences and rewards, their own numbers.
 
     Args:
-        steps: `step`, `loss` and perhaps `parts` by name, per optimiser step.
+        steps: `step`, `loss` and perhaps `metrics` by name, per optimiser step.
         holdout: The same per measurement on the holdout.
 
     Returns:
         SVG elements, one per panel: each is narrow enough for a telephone, and a page can put
         several side by side.
     """
-    known = {name for point in (*steps, *holdout) for name in point.get("parts", {})}
+    known = {name for point in (*steps, *holdout) for name in point.get("metrics", {})}
     panels = [(title, names) for title, names in _PANELS if known.issuperset(names)]
     if "reward" not in known:
         # The loss of what the model writes itself says nothing.
@@ -82,11 +82,11 @@ def _draw(
 
 
 def _has(point: Point, name: str) -> bool:
-    return name == "loss" or name in point.get("parts", {})
+    return name == "loss" or name in point.get("metrics", {})
 
 
 def _value(point: Point, name: str) -> float:
-    return float(point["loss"] if name == "loss" else point["parts"][name])
+    return float(point["loss"] if name == "loss" else point["metrics"][name])
 
 
 def _logarithmic(panel: Any) -> None:

@@ -10,12 +10,12 @@ import numpy as np
 from kamerton.core.errors import EvaluationError
 from kamerton.core.files import write_atomically
 from kamerton.evaluation.checks import check_all
+from kamerton.evaluation.items import Answers, Item
 from kamerton.evaluation.jackknife import FEW_ROWS, FEWEST_ROWS
 from kamerton.evaluation.plots import training_plot
 from kamerton.evaluation.results import Comparison
 from kamerton.evaluation.settings import Check
 from kamerton.evaluation.table import cost_cells, cost_heads, p_text, value_text
-from kamerton.evaluation.task import Answers, Item
 from kamerton.evaluation.verdicts import in_short, last_opponent, tone, verdict
 
 __all__ = ["write_report"]
@@ -45,7 +45,7 @@ def write_report(
         items: The questions.
         answers: One per variant, in the comparison's order.
         checks: Those of the comparison's settings; the first decides which examples are shown.
-        loss_curve: `step`, `loss` and perhaps `parts` per optimiser step; empty leaves the plot
+        loss_curve: `step`, `loss` and perhaps `metrics` per optimiser step; empty leaves the plot
             out.
         holdout_curve: The same per measurement on the holdout.
         title: Of the page.
@@ -83,7 +83,7 @@ def write_report(
         short=in_short(comparison),
         # Drawn by us, and holds nothing from outside but numbers.
         curves=curves,
-        per_token=not any(point.get("parts") for point in (*loss_curve, *holdout_curve)),
+        per_token=not any(point.get("metrics") for point in (*loss_curve, *holdout_curve)),
         sections=_sections(items, answers, checks, comparison),
         tests=sorted({difference.test for difference in comparison.differences}),
         grouped=comparison.is_grouped,
@@ -150,31 +150,31 @@ def _sections(
         ]
     sections = []
     for heading, wanted in kinds:
-        places = np.flatnonzero(wanted)
+        positions = np.flatnonzero(wanted)
         shown = [
-            _example(items[place], place, answers, right if judged else None)
-            for place in places[:_EXAMPLES_PER_KIND]
+            _example(items[position], position, answers, right if judged else None)
+            for position in positions[:_EXAMPLES_PER_KIND]
         ]
         sections.append(
-            {"heading": heading, "num": len(places), "examples": shown, "metric": metric}
+            {"heading": heading, "num": len(positions), "examples": shown, "metric": metric}
         )
     return sections
 
 
 def _example(
-    item: Item, place: int, answers: Sequence[Answers], right: Sequence[Any] | None
+    item: Item, position: int, answers: Sequence[Answers], right: Sequence[Any] | None
 ) -> dict[str, Any]:
     turns = [(str(message["role"]), _text(message)) for message in item.chat]
     return {
         "skipped": max(len(turns) - _TURNS_SHOWN, 0),
         "turns": turns[-_TURNS_SHOWN:],
         "reference": item.reference,
-        "verdict": {None: "", True: " (liked)", False: " (disliked)"}[item.good],
+        "verdict": {None: "", True: " (liked)", False: " (disliked)"}[item.is_desirable],
         "answers": [
             {
                 "variant": answer.variant,
-                "text": answer.texts[place],
-                "mark": "" if right is None else ("right" if right[number][place] else "wrong"),
+                "text": answer.texts[position],
+                "mark": "" if right is None else ("right" if right[number][position] else "wrong"),
             }
             for number, answer in enumerate(answers)
         ],

@@ -142,9 +142,9 @@ def sum_groups(features: Floats, groups: Sequence[Hashable]) -> Floats:
     Returns:
         One row per group in order of first appearance, [groups, K].
     """
-    places: dict[Hashable, int] = {}
-    index = [places.setdefault(group, len(places)) for group in groups]
-    sums = np.zeros((len(places), features.shape[1]))
+    positions: dict[Hashable, int] = {}
+    index = [positions.setdefault(group, len(positions)) for group in groups]
+    sums = np.zeros((len(positions), features.shape[1]))
     np.add.at(sums, index, features)
     return sums
 
@@ -240,12 +240,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     Returns:
         Holm's adjusted p-values, in the same order, each at least as large as the given one.
     """
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    order = sorted(range(len(p_values)), key=lambda position: p_values[position])
     corrected = [0.0] * len(p_values)
     largest = 0.0
-    for rank, place in enumerate(order):
-        largest = max(largest, min((len(order) - rank) * p_values[place], 1.0))
-        corrected[place] = largest
+    for rank, position in enumerate(order):
+        largest = max(largest, min((len(order) - rank) * p_values[position], 1.0))
+        corrected[position] = largest
     return corrected
 
 

@@ -137,9 +137,9 @@ def _results(comparison: Comparison) -> Table:
     table.add_column("value, %", justify="right", no_wrap=True)
     for other in comparison.against:
         table.add_column(Text(f"to {other}"), justify="right", overflow="fold")
-    for place, metric in enumerate(comparison.metrics):
+    for position, metric in enumerate(comparison.metrics):
         table.add_row(
-            Text(metric + _direction(comparison, place), style="bold"),
+            Text(metric + _direction(comparison, position), style="bold"),
             Text(f"n={comparison.measure(metric, comparison.variants[0]).n:,}", style="dim"),
         )
         for variant in comparison.variants:
@@ -163,8 +163,8 @@ def _costs(comparison: Comparison) -> Table:
     return table
 
 
-def _direction(comparison: Comparison, place: int) -> str:
-    return " (lower is better)" if comparison.better[place] == "lower" else ""
+def _direction(comparison: Comparison, position: int) -> str:
+    return " (lower is better)" if comparison.better[position] == "lower" else ""
 
 
 def _difference_cell(comparison: Comparison, difference: Difference | None) -> Text:

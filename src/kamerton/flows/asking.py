@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from kamerton.core.durations import duration_text
 from kamerton.core.events import Notice, Progress, Sink
+from kamerton.evaluation.items import Answers, Item, ReadCalls
 from kamerton.evaluation.settings import EvaluationSettings
-from kamerton.evaluation.task import Answers, Item, ReadCalls
 from kamerton.flows.candidates import Asked, Candidate
 from kamerton.models.base import Base
 
@@ -28,12 +28,14 @@ def rounds_of(num_items: int, num_labels: int) -> list[list[list[int]]]:
         num_labels: To score for each; 0 where answers are written.
 
     Returns:
-        Per round its batches of places, in order; each place stands in one of them.
+        Per round its batches of positions, in order; each position stands in one of them.
     """
     num = next(rounds for least, rounds in _ROUNDS if num_items >= least)
     size = max(1, _LABELS_PER_BATCH // num_labels) if num_labels else num_items
     rounds = [list(range(first, num_items, num)) for first in range(num)]
-    return [[places[at : at + size] for at in range(0, len(places), size)] for places in rounds]
+    return [
+        [positions[at : at + size] for at in range(0, len(positions), size)] for positions in rounds
+    ]
 
 
 def ask_in_turn(
@@ -68,23 +70,23 @@ def ask_in_turn(
     rounds = rounds_of(len(items), num_labels)
     for batches in rounds:
         for number, (one, own) in enumerate(zip(candidates, asked, strict=True)):
-            done = sum(len(places) for places, _ in parts[number])
+            done = sum(len(positions) for positions, _ in parts[number])
             with one.attached(base) as engine:
-                for places in batches:
+                for positions in batches:
 
                     def report(new: int, _of: int, one: Candidate = one, done: int = done) -> None:
                         sink(Progress(f"asking {one.name}", done + new, len(items), "questions"))
 
                     report(0, 0)
-                    chosen = [items[place] for place in places]
-                    how = [own[place] for place in places]
+                    chosen = [items[position] for position in positions]
+                    how = [own[position] for position in positions]
                     answers = one.answer(engine, chosen, how, settings, report, read_calls)
-                    parts[number].append((places, answers))
-                    done += len(places)
-                    forecast.did(len(places), num_labels)
+                    parts[number].append((positions, answers))
+                    done += len(positions)
+                    forecast.did(len(positions), num_labels)
                 if batches is rounds[-1]:
-                    places, last = parts[number].pop()
-                    parts[number].append((places, one.with_losses(base, last, own)))
+                    positions, last = parts[number].pop()
+                    parts[number].append((positions, one.with_losses(base, last, own)))
     return [_joined(own, len(items)) for own in parts]
 
 
@@ -114,7 +116,9 @@ def _joined(parts: Sequence[tuple[list[int], Answers]], num: int) -> Answers:
         if not isinstance(getattr(whole, field.name), tuple):
             continue
         values: dict[int, object] = {}
-        for places, answers in parts:
-            values |= dict(zip(places, getattr(answers, field.name), strict=False))
-        changed[field.name] = tuple(values[place] for place in range(num) if place in values)
+        for positions, answers in parts:
+            values |= dict(zip(positions, getattr(answers, field.name), strict=False))
+        changed[field.name] = tuple(
+            values[position] for position in range(num) if position in values
+        )
     return dataclasses.replace(whole, **changed)  # type: ignore[arg-type]

@@ -16,9 +16,9 @@ from kamerton.data.examples import (
 )
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.tokenized import TokenizedExample
+from kamerton.evaluation.items import Answers, Item, ReadCalls, run_items
+from kamerton.evaluation.items import Progress as ReportItems
 from kamerton.evaluation.settings import EvaluationSettings
-from kamerton.evaluation.task import Answers, Item, ReadCalls, run_items
-from kamerton.evaluation.task import Progress as ReportItems
 from kamerton.models.base import Base
 from kamerton.models.rows.row import num_labelled
 from kamerton.prompting.prompt import Prompt
@@ -174,7 +174,7 @@ class Candidate:
         if isinstance(example, PreferenceExample):
             self.renderer.render_pair(example, prompt.apply)
         rows = self.renderer.render_rows(example, prompt.apply)
-        return () if isinstance(example, FeedbackExample) and not example.good else rows
+        return () if isinstance(example, FeedbackExample) and not example.is_desirable else rows
 
 
 def render_questions(

@@ -57,11 +57,11 @@ class ToCheck:
         return make_prompt(self.recipe, train)
 
 
-def read_checked(place: str, overrides: Sequence[str]) -> ToCheck:
+def read_checked(source: str, overrides: Sequence[str]) -> ToCheck:
     """Read what is to be checked.
 
     Args:
-        place: A data file, a Hub data set, or a recipe ending in ".toml".
+        source: A data file, a Hub data set, or a recipe ending in ".toml".
         overrides: `section.key=value`.
 
     Returns:
@@ -70,16 +70,16 @@ def read_checked(place: str, overrides: Sequence[str]) -> ToCheck:
     Raises:
         SettingsError: If a setting is wrong, or does not belong here.
     """
-    if place.endswith(".toml"):
+    if source.endswith(".toml"):
         # A recipe knows every method, and so needs PyTorch; data alone does not.
         from kamerton.flows.prepare import relative_to
         from kamerton.flows.recipe import Recipe
 
-        path = Path(place)
+        path = Path(source)
         recipe = Recipe.read(path, overrides)
         data = relative_to(recipe.data, path.parent)
         return ToCheck(data, recipe.render, recipe.base.id, recipe)
-    values = apply_overrides({"data": {"train": place}, "render": {}}, overrides)
+    values = apply_overrides({"data": {"train": source}, "render": {}}, overrides)
     if unknown := sorted(values.keys() - set(_DATA_ONLY)):
         raise SettingsError(
             f"--set {unknown[0]}: only data.* and render.* can be set here",

@@ -31,10 +31,10 @@ from kamerton.data.rendering.assembly import TrainOn
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.settings import DataSettings
 from kamerton.evaluation.comparison import Comparison, compare
+from kamerton.evaluation.items import Answers, Item, make_items, spread
 from kamerton.evaluation.jackknife import FEWEST_ROWS
 from kamerton.evaluation.settings import Check, EvaluationSettings
 from kamerton.evaluation.table import markdown_table
-from kamerton.evaluation.task import Answers, Item, make_items, spread
 from kamerton.flows.asking import ask_in_turn
 from kamerton.flows.baselines import baseline_prompts, read_starts, same_base, shortened
 from kamerton.flows.candidates import (
@@ -327,7 +327,7 @@ def _say_few(held: Sequence[Measurable], sink: Sink) -> None:
 
 def _say_only_liked(held: Sequence[Measurable], sink: Sink) -> bool:
     """Tell whether all are answers that users liked: then there is nothing to tell apart."""
-    if not all(isinstance(one, FeedbackExample) and one.good for one in held):
+    if not all(isinstance(one, FeedbackExample) and one.is_desirable for one in held):
         return False
     only = "all held-out answers are liked: their questions are asked, and the liked answers right"
     sink(Notice(only, "warning"))
@@ -342,13 +342,15 @@ def _questions(held: Sequence[Measurable]) -> list[Measurable]:
         if isinstance(example, PreferenceExample):
             messages = (*example.prompt, *example.chosen)
             example = ChatExample(
-                example.place, messages, tools=example.tools, group=example.group,
+                example.location, messages, tools=example.tools, group=example.group,
                 extra=example.extra,
             )  # fmt: skip
         elif isinstance(example, FeedbackExample):
             key = repr((example.prompt, example.tools, example.extra))
             before = found.get(key)
-            if isinstance(before, FeedbackExample) and (before.good or not example.good):
+            if isinstance(before, FeedbackExample) and (
+                before.is_desirable or not example.is_desirable
+            ):
                 continue
         found[key] = example
     return list(found.values())

@@ -17,7 +17,7 @@ from kamerton.core.seeds import derive_seed
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.tokenized import RenderSettings, TokenizedPrompt, TrainingExample
 from kamerton.evaluation.checks import check_answers
-from kamerton.evaluation.task import Item
+from kamerton.evaluation.items import Item
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.rewards import make_reward
 from kamerton.inference.engine import EmbeddedEngine
@@ -28,7 +28,13 @@ from kamerton.objectives.online import CheckReward, OnlineSettings
 from kamerton.objectives.ppo import PpoSettings, PpoValue
 from kamerton.store.variants import Variant
 from kamerton.training.defaults import MOST_TOKENS
-from kamerton.training.rollouts import Critic, Rollouts, Visit, at_start, tokens_with_answers
+from kamerton.training.rollouts import (
+    AdapterContext,
+    Critic,
+    Rollouts,
+    at_start,
+    tokens_with_answers,
+)
 
 __all__ = ["examine_online", "make_rollouts", "reference_of"]
 
@@ -37,7 +43,7 @@ def examine_online(
     recipe: Recipe,
     settings: OnlineSettings,
     prompts: Sequence[TrainingExample],
-    judges: Sequence[Variant],
+    reward_variants: Sequence[Variant],
     base: Base,
     sink: Sink,
 ) -> None:
@@ -47,7 +53,7 @@ def examine_online(
         recipe: The recipe.
         settings: Of its objective.
         prompts: To learn from.
-        judges: Variants that give rewards.
+        reward_variants: Variants that give rewards.
         base: The base.
         sink: Receives notices.
 
@@ -57,9 +63,9 @@ def examine_online(
     for source in settings.rewards:
         if isinstance(source, CheckReward):
             _examine_check(source, prompts, sink)
-    for judge in judges:
-        if (made := judge.manifest.base.quantise) != base.identity.quantise:
-            judged = f"'{judge.name}' was made over a base with base.quantise = \"{made}\""
+    for variant in reward_variants:
+        if (made := variant.manifest.base.quantise) != base.identity.quantise:
+            judged = f"'{variant.name}' was made over a base with base.quantise = \"{made}\""
             here = f'and judges over one with "{base.identity.quantise}": measure it there'
             sink(Notice(f"objective.rewards: {judged}, {here}", "warning"))
     if getattr(recipe.adapter, "dropout", 0):
@@ -125,7 +131,7 @@ def _examine_room(
         )
 
 
-def reference_of(recipe: Recipe, adapter: Adapter) -> Visit:
+def reference_of(recipe: Recipe, adapter: Adapter) -> AdapterContext:
     """Say what a model is held near: the variant that it goes on from, or the bare base.
 
     Args:
@@ -144,7 +150,7 @@ def make_rollouts(
     base: Base,
     adapter: Adapter,
     renderer: Renderer,
-    judges: Sequence[Variant],
+    reward_variants: Sequence[Variant],
     folder: Path,
 ) -> tuple[Rollouts, Adapter]:
     """Let an attached adapter learn from what it writes.
@@ -157,7 +163,7 @@ def make_rollouts(
         base: With the policy attached.
         adapter: The policy: that of the starting variant, or a fresh one.
         renderer: The policy's.
-        judges: Variants that give rewards.
+        reward_variants: Variants that give rewards.
         folder: What the recipe's paths are relative to.
 
     Returns:
@@ -172,7 +178,12 @@ def make_rollouts(
     # What the bare base is told beside its question, as far as a judge has it too.
     told = recipe.render.model_dump(include={"date", "template_arguments"})
     reward = make_reward(
-        settings, judges, base, residents, folder, RenderSettings.parse(told, source="render")
+        settings,
+        reward_variants,
+        base,
+        residents,
+        folder,
+        RenderSettings.parse(told, source="render"),
     )
     reference = reference_of(recipe, adapter)
     critic, trained = None, adapter

@@ -111,7 +111,7 @@ def _candidates(train: Sequence[Example]) -> list[PossibleDemonstration]:
                 bad.add(PossibleDemonstration((*example.prompt, *example.rejected)).content_hash)
             case FeedbackExample():
                 candidate = PossibleDemonstration((*example.prompt, *example.completion))
-                if example.good:
+                if example.is_desirable:
                     found.append(candidate)
                 else:
                     bad.add(candidate.content_hash)

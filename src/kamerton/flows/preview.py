@@ -17,7 +17,7 @@ from kamerton.data.rendering.tokenized import RenderSettings, TokenizedExample, 
 from kamerton.data.rendering.tokens import Span
 from kamerton.data.rendering.unknown import unknown_share
 from kamerton.data.rows import Rejection
-from kamerton.evaluation.task import spread
+from kamerton.evaluation.items import spread
 from kamerton.objectives.online import OnlineSettings
 from kamerton.prompting.prompt import Prompt
 
@@ -35,7 +35,7 @@ class Shown:
     """An example as it would be trained.
 
     Attributes:
-        place: Where it stands.
+        location: `file:line`, and which of its rows.
         spans: Its text in runs, trained or not; empty when it cannot be rendered.
         num_tokens: Of the whole row.
         num_trained: Of them learned.
@@ -46,7 +46,7 @@ class Shown:
         problem: Why it cannot be rendered.
     """
 
-    place: str
+    location: str
     spans: tuple[Span, ...] = ()
     num_tokens: int = 0
     num_trained: int = 0
@@ -106,7 +106,7 @@ def show_examples(
             else:
                 shown += _rows_of(renderer, example, prompt)
         except DataError as error:
-            shown.append(Shown(str(example.place), problem=error.message))
+            shown.append(Shown(str(example.location), problem=error.message))
     counted = spread(loaded.examples, _MOST_COUNTED)
     if isinstance(objective, OnlineSettings):
         questions, dropped = _questions(renderer, counted, prompt, objective)
@@ -147,10 +147,10 @@ def _shown(
 ) -> Shown:
     num_bos, num_ends = renderer.count(row)
     return Shown(
-        place=f"{row.place}{what}",
+        location=f"{row.location}{what}",
         spans=tuple(renderer.show(row)),
         num_tokens=len(row.ids),
-        num_trained=int(row.trained.sum()),
+        num_trained=int(row.loss_mask.sum()),
         num_bos=num_bos,
         num_ends=num_ends,
         columns=columns,
@@ -181,7 +181,7 @@ def _asked(renderer: Renderer, question: TokenizedPrompt) -> list[Shown]:
 
 def _untrained(question: TokenizedPrompt) -> TokenizedExample:
     return TokenizedExample(
-        question.ids, np.zeros(len(question.ids), dtype=np.bool_), question.place
+        question.ids, np.zeros(len(question.ids), dtype=np.bool_), question.location
     )
 
 
@@ -197,7 +197,7 @@ def _questions(
         try:
             questions.append(_question(renderer, example, prompt, objective))
         except DataError as error:
-            dropped.append(Rejection(example.place, "", error.message))
+            dropped.append(Rejection(example.location, "", error.message))
     return questions, dropped
 
 
@@ -205,7 +205,10 @@ def _facts_of_rows(renderer: Renderer, rows: Sequence[TokenizedExample]) -> list
     """Count what training would begin with."""
     if not rows:
         return []
-    total, trained = sum(len(row.ids) for row in rows), sum(int(row.trained.sum()) for row in rows)
+    total, trained = (
+        sum(len(row.ids) for row in rows),
+        sum(int(row.loss_mask.sum()) for row in rows),
+    )
     return [
         ("rows", _lengths(renderer, rows)),
         ("trained tokens", f"{trained:,} of {total:,} ({trained / total:.0%})"),
@@ -216,7 +219,9 @@ def _facts_of_rows(renderer: Renderer, rows: Sequence[TokenizedExample]) -> list
 
 def _notes_of(rows: Sequence[TokenizedExample]) -> list[str]:
     """Say of how many examples something was left out or changed."""
-    noted = Counter(note for note, _ in {(note, row.place) for row in rows for note in row.notes})
+    noted = Counter(
+        note for note, _ in {(note, row.location) for row in rows for note in row.notes}
+    )
     return [f"{count:,} examples: {note}" for note, count in noted.most_common(_MOST_NAMED)]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from kamerton.evaluation.task import Answers
+from kamerton.evaluation.items import Answers
 from kamerton.flows.recipe import recipe_of
 from kamerton.objectives.reward import RewardSettings
 from kamerton.store.variants import Variant

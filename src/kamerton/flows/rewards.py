@@ -14,8 +14,8 @@ from kamerton.core.errors import ModelError, SettingsError, TrainingError, Varia
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.tokenized import RenderSettings
 from kamerton.evaluation.checks import worth_of
+from kamerton.evaluation.items import Item
 from kamerton.evaluation.settings import Check
-from kamerton.evaluation.task import Item
 from kamerton.flows.recipe import Recipe, recipe_of
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import EmbeddedEngine
@@ -32,17 +32,17 @@ from kamerton.objectives.online import (
 from kamerton.objectives.reward import RewardSettings
 from kamerton.store.variants import Variant, find_variant
 from kamerton.training.reward_functions import function_reward
-from kamerton.training.rollouts import Answered, Judge, Visit
+from kamerton.training.rollouts import AdapterContext, AnsweredPrompt, RewardFunction
 from kamerton.variants.load import ensure_same_base, with_template_of
 from kamerton.variants.opening import ensure_writes, prompt_of, renderer_for
 from kamerton.variants.rendering import renderer_of
 
-__all__ = ["make_reward", "read_judges"]
+__all__ = ["make_reward", "read_reward_variants"]
 
 _SLOT = re.compile(r"\{(prompt|answer)\}")
 
 
-def read_judges(recipe: Recipe, workspace: Workspace) -> list[Variant]:
+def read_reward_variants(recipe: Recipe, workspace: Workspace) -> list[Variant]:
     """Read the variants that judge what a recipe's model writes.
 
     Args:
@@ -78,12 +78,12 @@ def make_reward(
     residents: AdapterSwitcher,
     folder: Path,
     render: RenderSettings | None = None,
-) -> Judge:
+) -> RewardFunction:
     """Put the sources of rewards together.
 
     Args:
         settings: Which, with their weights.
-        variants: As `read_judges` gave them.
+        variants: As `read_reward_variants` gave them.
         base: With the policy attached.
         residents: Where adapters of variants go.
         folder: What paths are relative to.
@@ -97,7 +97,7 @@ def make_reward(
         VariantError: If a variant was made for another base.
     """
     waiting = iter(variants)
-    sources: list[tuple[float, Judge]] = []
+    sources: list[tuple[float, RewardFunction]] = []
     for source in settings.rewards:
         match source:
             case VariantReward():
@@ -113,7 +113,7 @@ def make_reward(
     if len(sources) == 1 and sources[0][0] == 1.0:
         return sources[0][1]
 
-    def total(answered: Sequence[Answered]) -> Tensor:
+    def total(answered: Sequence[AnsweredPrompt]) -> Tensor:
         parts = [weight * reward(answered) for weight, reward in sources]
         return torch.stack(parts).sum(0)
 
@@ -146,7 +146,9 @@ def _ensure_judges(variant: Variant, recipe: Recipe, weight: float) -> None:
         )
 
 
-def _admitted(variant: Variant, base: Base, residents: AdapterSwitcher) -> tuple[Renderer, Visit]:
+def _admitted(
+    variant: Variant, base: Base, residents: AdapterSwitcher
+) -> tuple[Renderer, AdapterContext]:
     """Load a variant beside the policy: how it reads, and what has it on for a while."""
     ensure_same_base(variant, base)
     adapter = residents.admit(lambda: load(base, variant.manifest.method, variant.files()))
@@ -154,19 +156,19 @@ def _admitted(variant: Variant, base: Base, residents: AdapterSwitcher) -> tuple
     return renderer, partial(residents.using, adapter)
 
 
-def _of_variant(variant: Variant, base: Base, residents: AdapterSwitcher) -> Judge:
+def _of_variant(variant: Variant, base: Base, residents: AdapterSwitcher) -> RewardFunction:
     renderer, on = _admitted(variant, base, residents)
     engine = RewardEngine(base, renderer, prompt_of(variant))
 
-    def judge(answered: Sequence[Answered]) -> Tensor:
+    def reward(answered: Sequence[AnsweredPrompt]) -> Tensor:
         with on():
-            judged = engine.judge([one.messages for one in answered], [a.texts for a in answered])
+            judged = engine.rewards([one.messages for one in answered], [a.texts for a in answered])
         return torch.cat(judged).cpu()
 
-    return judge
+    return reward
 
 
-def _of_check(check: Check, answered: Sequence[Answered]) -> Tensor:
+def _of_check(check: Check, answered: Sequence[AnsweredPrompt]) -> Tensor:
     items = [
         Item(id="", chat=one.messages, reference=one.reference, extra=one.extra)
         for one in answered
@@ -183,15 +185,15 @@ def _of_judge(
     base: Base,
     residents: AdapterSwitcher,
     render: RenderSettings,
-) -> Judge:
-    on: Visit
+) -> RewardFunction:
+    on: AdapterContext
     if variant is None:
         engine, on = EmbeddedEngine(base, renderer_of(base, render)), residents.bare
     else:
         renderer, on = _admitted(variant, base, residents)
         engine = EmbeddedEngine(base, renderer, prompt_of(variant))
 
-    def judge(answered: Sequence[Answered]) -> Tensor:
+    def reward(answered: Sequence[AnsweredPrompt]) -> Tensor:
         chats = [_question(source.question, one, text) for one in answered for text in one.texts]
         try:
             with on():
@@ -204,10 +206,10 @@ def _of_judge(
         logits = torch.tensor([[score.logprob for score in row] for row in scores])
         return logits.softmax(1)[:, :1]
 
-    return judge
+    return reward
 
 
-def _question(template: str, answered: Answered, text: str) -> list[dict[str, str]]:
+def _question(template: str, answered: AnsweredPrompt, text: str) -> list[dict[str, str]]:
     asked = str(answered.messages[-1].get("content", ""))
     filled = _SLOT.sub(lambda slot: {"prompt": asked, "answer": text}[slot[1]], template)
     return [{"role": "user", "content": filled}]

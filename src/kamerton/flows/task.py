@@ -52,19 +52,19 @@ class Parts:
     Attributes:
         start: The variant that it goes on from; None begins afresh.
         members: Variants that it joins.
-        judges: Variants that judge what it writes.
+        reward_variants: Variants that judge what it writes.
         folder: What the recipe's paths are relative to.
     """
 
     start: Variant | None
     members: Sequence[Variant]
-    judges: Sequence[Variant]
+    reward_variants: Sequence[Variant]
     folder: Path
 
     @property
     def parents(self) -> list[Variant]:
         """All of them."""
-        return [*([self.start] if self.start else []), *self.members, *self.judges]
+        return [*([self.start] if self.start else []), *self.members, *self.reward_variants]
 
 
 def make_task(
@@ -116,9 +116,9 @@ def make_task(
     folder.mkdir(parents=True, exist_ok=True)
     references, rollouts, distance = None, None, None
     if isinstance(objective, Online):
-        examine_online(recipe, objective.settings, train_rows, parts.judges, base, sink)
+        examine_online(recipe, objective.settings, train_rows, parts.reward_variants, base, sink)
         rollouts, adapter = make_rollouts(
-            recipe, objective, base, adapter, renderer, parts.judges, parts.folder
+            recipe, objective, base, adapter, renderer, parts.reward_variants, parts.folder
         )
     if objective.needs_reference:
         ask = partial(
@@ -254,8 +254,8 @@ def _identity(
     parents = [*([parts.start] if parts.start else []), *parts.members]
     made_of["start_from"] = ", ".join(parent.manifest.content_hash for parent in parents)
     if isinstance(recipe.objective, OnlineSettings):
-        judges = {judge.name: judge.manifest.content_hash[:12] for judge in parts.judges}
-        made_of["rewards"] = judges | function_hashes(recipe.objective, parts.folder)
+        rewards = {one.name: one.manifest.content_hash[:12] for one in parts.reward_variants}
+        made_of["rewards"] = rewards | function_hashes(recipe.objective, parts.folder)
     made_of["machine"] = {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
@@ -271,7 +271,7 @@ def _rows_hash(rows: Sequence[TrainingExample]) -> str:
         for answer in row.answers:
             found.update(np.array([len(answer.ids), row.num_prompt]).tobytes())
             found.update(answer.ids.tobytes())
-            found.update(answer.trained.tobytes())
+            found.update(answer.loss_mask.tobytes())
         if isinstance(row, TokenizedPrompt):
             found.update(row.ids.tobytes())
     return found.hexdigest()[:12]

@@ -8,7 +8,7 @@ from kamerton.core.protocols import ToolCall
 from kamerton.data.examples import ChatExample
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.tool_calls import CallForm, answer_ids, find_call_form
-from kamerton.evaluation.task import Item
+from kamerton.evaluation.items import Item
 from kamerton.flows.candidates import Measurable
 from kamerton.inference.detokenise import TextStream
 
@@ -95,11 +95,11 @@ def _read_back(
     try:
         written = _read(renderer, answer_ids(renderer, example.messages, example.tools))
     except RenderingError as error:
-        raise EvaluationError(f"{example.place}: {error.message}", hint=error.hint) from error
+        raise EvaluationError(f"{example.location}: {error.message}", hint=error.hint) from error
     calls = form.read(written)
     if [call.name for call in calls] != [call.name for call in item.calls]:
         raise EvaluationError(
-            f"{example.place}: the calls of the right answer cannot be read back from what the "
+            f"{example.location}: the calls of the right answer cannot be read back from what the "
             f"chat template makes of them: {written!r}",
             hint="leave the row out of the holdout, or write the call into the answer's text",
         )

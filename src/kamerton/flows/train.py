@@ -24,7 +24,7 @@ from kamerton.flows.dates import dated
 from kamerton.flows.finished import key_of_run, note_finished, read_finished, stamps_of_data
 from kamerton.flows.prepare import make_prompt, read_examples
 from kamerton.flows.recipe import Recipe
-from kamerton.flows.rewards import read_judges
+from kamerton.flows.rewards import read_reward_variants
 from kamerton.flows.start import read_members, read_start, taken_over
 from kamerton.flows.task import Parts, first_ids, make_task
 from kamerton.flows.unseen import trained_questions
@@ -115,8 +115,8 @@ def _make_alone(
     start = read_start(recipe, workspace)
     recipe = taken_over(recipe, start)
     members = read_members(recipe, workspace) if start is None else []
-    judges = read_judges(recipe, workspace)
-    parts = Parts(start, members, judges, folder)
+    reward_variants = read_reward_variants(recipe, workspace)
+    parts = Parts(start, members, reward_variants, folder)
     stamps = stamps_of_data(recipe, folder)
     say_unpacking(recipe.base.id, sink)
     key = key_of_run(recipe, folder, parts.parents, stamps)
@@ -240,8 +240,8 @@ def _ensure_effect(base: Base, adapter: Adapter, example: TrainingExample) -> No
         plain = _answers(base, example)
     # One number begins as 0 everywhere: its head learns before the hidden states do.
     head = base.score_head
-    judges = head is not None and head.num_scores == 1 and bool(head.weight.any())
-    if all(map(torch.equal, trained, plain)) and not judges:
+    scores = head is not None and head.num_scores == 1 and bool(head.weight.any())
+    if all(map(torch.equal, trained, plain)) and not scores:
         raise _no_effect("leaves the base's answers unchanged")
 
 

@@ -99,7 +99,7 @@ class RewardEngine:
         judged = self._judge(asked)
         return [[Score(worth, 1) for worth in _worth(numbers)] for numbers in judged]
 
-    def judge(self, chats: Sequence[Chat], answers: Sequence[Sequence[str]]) -> list[Tensor]:
+    def rewards(self, chats: Sequence[Chat], answers: Sequence[Sequence[str]]) -> list[Tensor]:
         """Read the score head at the end of each answer; what chats begin with is computed once.
 
         Args:

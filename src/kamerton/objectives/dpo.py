@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from kamerton.objectives.objective import Loss, LossInputs, Reads, Takes, Unit
-from kamerton.objectives.pairs import Sides, logistic_loss, pair_parts, with_nll
+from kamerton.objectives.pairs import Sides, logistic_loss, pair_metrics, with_nll
 from kamerton.objectives.settings import ObjectiveSettings
 
 __all__ = ["Dpo", "DpoSettings"]
@@ -99,8 +99,8 @@ class Dpo:
         ratios = scored.ratios / scored.lengths if means else scored.ratios
         losses = _losses(Sides.of(ratios).gap, settings)
         value = _mean(losses, settings, num_units)
-        parts = pair_parts(scored, settings.beta * ratios, num_units)
-        return with_nll(Loss(value, parts), scored, settings.nll_weight, num_units)
+        metrics = pair_metrics(scored, settings.beta * ratios, num_units)
+        return with_nll(Loss(value, metrics), scored, settings.nll_weight, num_units)
 
 
 def _losses(gap: Tensor, settings: DpoSettings) -> Tensor:

@@ -72,7 +72,7 @@ class Drpo:
             ahead = leave_one_out(wins) if len(wins) > 1 else wins - 0.5
             doubt = (1 - preference(better, worse)) / 2
             weights = torch.cat([doubt.expand(2), ahead])
-            found.append(Experience(one.old, one.reference, weights[one.answers]))
+            found.append(Experience(one.old_logprobs, one.reference, weights[one.answers]))
         return found
 
     def loss(self, scored: LossInputs, num_units: int) -> Loss:
@@ -100,8 +100,8 @@ class Drpo:
         distance = scored.per_answer(k3(scored.logprobs, experience.reference))
         distance = distance.view(-1, per_prompt)[:, 2:].mean(1)
         losses = pair + own + self.settings.beta * distance
-        parts = {
+        metrics = {
             "ratio_clipped": float((ratios.abs() > limit).float().mean(1).sum()) / num_units,
             "k3": float(distance.detach().sum()) / num_units,
         }
-        return Loss(losses.sum() / num_units, parts)
+        return Loss(losses.sum() / num_units, metrics)

@@ -64,7 +64,7 @@ class Grpo:
             better = rewards - rewards.mean()
             if self.settings.scale_rewards:
                 better = better / (rewards.std() + _SMALL)
-            found.append(Experience(one.old, one.reference, better[one.answers]))
+            found.append(Experience(one.old_logprobs, one.reference, better[one.answers]))
         return found
 
     def loss(self, scored: LossInputs, num_units: int) -> Loss:
@@ -80,7 +80,7 @@ class Grpo:
         """
         experience = scored.experience
         assert experience is not None, "GRPO learns from answers of its own"
-        change = scored.logprobs - experience.old
+        change = scored.logprobs - experience.old_logprobs
         losses, cut = clipped(change, experience.advantages, self.settings.clip_epsilon)
         if self.settings.beta:
             losses = losses + self.settings.beta * k3(scored.logprobs, experience.reference)

@@ -64,35 +64,35 @@ class Kto:
             with r > z and of disliked ones with r < z), `good_change` and `bad_change` (mean r),
             and `liked_above_disliked`, as `kamerton evaluate` measures it.
         """
-        assert scored.good is not None, "feedback says which answers are good"
+        assert scored.is_desirable is not None, "feedback says which answers are liked"
         settings = self.settings
-        ratios, good = scored.ratios[0::2], scored.good[0::2]
+        ratios, is_desirable = scored.ratios[0::2], scored.is_desirable[0::2]
         kl = scored.ratios[1::2].detach().mean().clamp(min=0)
-        towards = torch.where(good, ratios - kl, kl - ratios)
-        weights = torch.where(good, settings.desirable_weight, settings.undesirable_weight)
+        towards = torch.where(is_desirable, ratios - kl, kl - ratios)
+        weights = torch.where(is_desirable, settings.desirable_weight, settings.undesirable_weight)
         losses = weights * (1 - torch.sigmoid(settings.beta * towards))
         change = ratios.detach()
-        parts = {
+        metrics = {
             "kl": float(kl),
             "reward_accuracy": float(
-                (torch.where(good, change - kl, kl - change) > 0).float().mean()
+                (torch.where(is_desirable, change - kl, kl - change) > 0).float().mean()
             ),
         }
-        if good.any() and not good.all():
-            parts["liked_above_disliked"] = _above(scored, good)
+        if is_desirable.any() and not is_desirable.all():
+            metrics["liked_above_disliked"] = _above(scored, is_desirable)
         # A batch of one kind says nothing about the other.
-        for name, which in (("good_change", good), ("bad_change", ~good)):
+        for name, which in (("good_change", is_desirable), ("bad_change", ~is_desirable)):
             if which.any():
-                parts[name] = float(change[which].mean())
-        return Loss(losses.sum() / num_units, parts)
+                metrics[name] = float(change[which].mean())
+        return Loss(losses.sum() / num_units, metrics)
 
 
 @torch.no_grad()
-def _above(scored: LossInputs, good: Tensor) -> float:
+def _above(scored: LossInputs, is_desirable: Tensor) -> float:
     """In which share of pairs of a liked and a disliked answer the liked one is more probable.
 
     By the mean over an answer's tokens, ties half.
     """
     means = (scored.sums / scored.lengths)[0::2]
-    gaps = means[good][:, None] - means[~good]
+    gaps = means[is_desirable][:, None] - means[~is_desirable]
     return float((gaps > 0).float().mean() + 0.5 * (gaps == 0).float().mean())

@@ -55,14 +55,14 @@ class Experience:
     """What is known about answers that the model itself wrote, token by token.
 
     Attributes:
-        old: [N] log-probabilities when the answers were written.
+        old_logprobs: [N] log-probabilities when the answers were written.
         reference: [N] log-probabilities under the reference.
         advantages: [N] by how much each token did better than expected.
         returns: [N] what the value model should have said; None without one.
         values: [N] what it said; None without one.
     """
 
-    old: Tensor
+    old_logprobs: Tensor
     reference: Tensor
     advantages: Tensor
     returns: Tensor | None = None
@@ -84,7 +84,7 @@ class Experience:
             return None if parts[0] is None else torch.cat(parts)
 
         return cls(
-            old=torch.cat([one.old for one in several]),
+            old_logprobs=torch.cat([one.old_logprobs for one in several]),
             reference=torch.cat([one.reference for one in several]),
             advantages=torch.cat([one.advantages for one in several]),
             returns=column("returns"),
@@ -105,7 +105,7 @@ class LossInputs:
         num_answers: A.
         references: [A] sum of each answer's log-probabilities under the reference, fp32; None for
             objectives without one.
-        good: [A] bool, whether the answer was liked; None unless the examples are feedback.
+        is_desirable: [A] bool, whether the answer was liked; None unless the examples are feedback.
         scores: What a score head says, fp32, with a gradient: [A, D] at the ends of the answers, or
             [N, D] before every labelled token. None where log-probabilities are read; else those
             are empty.
@@ -119,7 +119,7 @@ class LossInputs:
     answers: Tensor
     num_answers: int
     references: Tensor | None = None
-    good: Tensor | None = None
+    is_desirable: Tensor | None = None
     scores: Tensor | None = None
     margins: Tensor | None = None
     experience: Experience | None = None
@@ -159,11 +159,11 @@ class Loss:
 
     Attributes:
         value: Scalar; shares of all micro-batches add up to the loss of the effective batch.
-        parts: Named numbers for the log, shares in the same way.
+        metrics: Named numbers for the log, shares in the same way.
     """
 
     value: Tensor
-    parts: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,14 +173,14 @@ class Written:
     Answers that were given with the prompt come first, the model's own after them.
 
     Attributes:
-        old: [N] log-probabilities of all answers' tokens as they were written.
+        old_logprobs: [N] log-probabilities of all answers' tokens as they were written.
         reference: [N] under the reference.
         answers: [N] which answer each token belongs to, from 0 and in order.
         rewards: [A, D] what each answer is worth; D is 1 but for a general preference model.
         values: [N] what the value model expects before each token; None without one.
     """
 
-    old: Tensor
+    old_logprobs: Tensor
     reference: Tensor
     answers: Tensor
     rewards: Tensor

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from kamerton.objectives.objective import Loss, LossInputs, Reads, Takes, Unit
-from kamerton.objectives.pairs import Sides, nll_of_chosen, pair_parts
+from kamerton.objectives.pairs import Sides, nll_of_chosen, pair_metrics
 from kamerton.objectives.settings import ObjectiveSettings
 
 __all__ = ["Orpo", "OrpoSettings", "log_odds"]
@@ -69,8 +69,8 @@ class Orpo:
         nll = nll_of_chosen(scored).sum() / num_units
         ratio = -logsigmoid(Sides.of(odds).gap).sum() / num_units
         own = {"nll": float(nll.detach()), "odds_ratio": float(ratio.detach())}
-        parts = {**pair_parts(scored, odds, num_units), **own}
-        return Loss(nll + self.settings.weight * ratio, parts)
+        metrics = {**pair_metrics(scored, odds, num_units), **own}
+        return Loss(nll + self.settings.weight * ratio, metrics)
 
 
 def log_odds(logprobs: Tensor) -> Tensor:

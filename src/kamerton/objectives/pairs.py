@@ -10,7 +10,7 @@ from torch.nn.functional import logsigmoid
 
 from kamerton.objectives.objective import Loss, LossInputs
 
-__all__ = ["Sides", "logistic_loss", "nll_of_chosen", "pair_parts", "with_nll"]
+__all__ = ["Sides", "logistic_loss", "nll_of_chosen", "pair_metrics", "with_nll"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +87,11 @@ def with_nll(loss: Loss, scored: LossInputs, weight: float, num_units: int) -> L
     if not weight:
         return loss
     nll = nll_of_chosen(scored).sum() / num_units
-    return Loss(loss.value + weight * nll, {**loss.parts, "nll": float(nll.detach())})
+    return Loss(loss.value + weight * nll, {**loss.metrics, "nll": float(nll.detach())})
 
 
 @torch.no_grad()
-def pair_parts(scored: LossInputs, rewards: Tensor, num_units: int) -> Mapping[str, float]:
+def pair_metrics(scored: LossInputs, rewards: Tensor, num_units: int) -> Mapping[str, float]:
     """Say what a step did to pairs.
 
     Args:
@@ -109,7 +109,7 @@ def pair_parts(scored: LossInputs, rewards: Tensor, num_units: int) -> Mapping[s
     """
     sides, logprobs, lengths = Sides.of(rewards), Sides.of(scored.sums), Sides.of(scored.lengths)
     gap = sides.gap
-    parts = {
+    metrics = {
         "reward_accuracy": (gap > 0).float() + 0.5 * (gap == 0).float(),
         "preference_accuracy": (logprobs.gap > 0).float(),
         "margin": gap,
@@ -120,5 +120,5 @@ def pair_parts(scored: LossInputs, rewards: Tensor, num_units: int) -> Mapping[s
     }
     if scored.references is not None:
         ratios = Sides.of(scored.ratios)
-        parts |= {"chosen_change": ratios.chosen, "rejected_change": ratios.rejected}
-    return {name: float(numbers.sum()) / num_units for name, numbers in parts.items()}
+        metrics |= {"chosen_change": ratios.chosen, "rejected_change": ratios.rejected}
+    return {name: float(numbers.sum()) / num_units for name, numbers in metrics.items()}

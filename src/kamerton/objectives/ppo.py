@@ -76,7 +76,7 @@ class Ppo:
         found = []
         for one in written:
             assert one.values is not None, "PPO needs a value model"
-            rewards = -settings.beta * (one.old - one.reference)
+            rewards = -settings.beta * (one.old_logprobs - one.reference)
             lengths = torch.bincount(one.answers)
             rewards[lengths.cumsum(0) - 1] += one.rewards.squeeze(1)
             own = [
@@ -87,7 +87,9 @@ class Ppo:
             ]
             advantages = torch.cat(own)
             returns = advantages + one.values
-            found.append(Experience(one.old, one.reference, advantages, returns, one.values))
+            found.append(
+                Experience(one.old_logprobs, one.reference, advantages, returns, one.values)
+            )
         every = torch.cat([one.advantages for one in found])
         mean, spread = every.mean(), every.std(correction=0) + _SMALL
         return [replace(one, advantages=(one.advantages - mean) / spread) for one in found]
@@ -105,7 +107,7 @@ class Ppo:
         """
         experience = scored.experience
         assert experience is not None, "PPO learns from answers of its own"
-        change = scored.logprobs - experience.old
+        change = scored.logprobs - experience.old_logprobs
         losses, cut = clipped(change, experience.advantages, self.settings.clip_epsilon)
         return Loss(losses.sum() / num_units, {"clipped": float(cut.sum()) / num_units})
 
@@ -146,8 +148,8 @@ class PpoValue:
         near = experience.values + (values - experience.values).clamp(-limit, limit)
         errors = (values - experience.returns) ** 2
         losses = 0.5 * torch.maximum(errors, (near - experience.returns) ** 2)
-        parts = {"value_error": float(errors.detach().sum()) / num_units}
-        return Loss(self.settings.value_weight * losses.sum() / num_units, parts)
+        metrics = {"value_error": float(errors.detach().sum()) / num_units}
+        return Loss(self.settings.value_weight * losses.sum() / num_units, metrics)
 
 
 def generalised_advantages(
@@ -166,8 +168,8 @@ def generalised_advantages(
     """
     found = torch.empty_like(rewards)
     ahead, expected = rewards.new_zeros(()), rewards.new_zeros(())
-    for place in reversed(range(len(rewards))):
-        surprise = rewards[place] + gamma * expected - values[place]
+    for position in reversed(range(len(rewards))):
+        surprise = rewards[position] + gamma * expected - values[position]
         ahead = surprise + gamma * gae_lambda * ahead
-        found[place], expected = ahead, values[place]
+        found[position], expected = ahead, values[position]
     return found

@@ -81,16 +81,16 @@ class Reward:
         if self.settings.model == "bradley-terry":
             both = (sides.chosen + sides.rejected).squeeze(1)
             losses = losses + self.settings.center_rewards * both**2
-        return Loss(losses.sum() / num_units, self._parts(sides, num_units))
+        return Loss(losses.sum() / num_units, self._metrics(sides, num_units))
 
     @torch.no_grad()
-    def _parts(self, sides: Sides, num_units: int) -> Mapping[str, float]:
+    def _metrics(self, sides: Sides, num_units: int) -> Mapping[str, float]:
         right = preference(sides.chosen, sides.rejected)
-        parts = {
+        metrics = {
             "accuracy": (right > 0.5).float() + 0.5 * (right == 0.5).float(),
             "confidence": torch.maximum(right, 1 - right),
             "brier": (1 - right) ** 2,
         }
         if self.settings.model == "bradley-terry":
-            parts |= {"margin": sides.gap, "chosen_reward": sides.chosen}
-        return {name: float(numbers.sum()) / num_units for name, numbers in parts.items()}
+            metrics |= {"margin": sides.gap, "chosen_reward": sides.chosen}
+        return {name: float(numbers.sum()) / num_units for name, numbers in metrics.items()}

@@ -53,10 +53,10 @@ class Rloo:
         for one in written:
             rewards = one.rewards.squeeze(1)
             distance = rewards.new_zeros(len(rewards)).index_add(
-                0, one.answers, one.old - one.reference
+                0, one.answers, one.old_logprobs - one.reference
             )
             better = leave_one_out(rewards - self.settings.beta * distance)
-            found.append(Experience(one.old, one.reference, better[one.answers]))
+            found.append(Experience(one.old_logprobs, one.reference, better[one.answers]))
         return found
 
     def loss(self, scored: LossInputs, num_units: int) -> Loss:
@@ -72,7 +72,7 @@ class Rloo:
         """
         assert scored.experience is not None, "RLOO learns from answers of its own"
         total = num_units * self.settings.num_generations
-        change = scored.per_answer(scored.logprobs - scored.experience.old)
+        change = scored.per_answer(scored.logprobs - scored.experience.old_logprobs)
         advantages = scored.per_answer(scored.experience.advantages) / scored.lengths
         losses, cut = clipped(change, advantages, self.settings.clip_epsilon)
         return Loss(losses.sum() / total, {"clipped": float(cut.sum()) / total})

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from kamerton.objectives.objective import Loss, LossInputs, Reads, Takes, Unit
-from kamerton.objectives.pairs import Sides, logistic_loss, pair_parts, with_nll
+from kamerton.objectives.pairs import Sides, logistic_loss, pair_metrics, with_nll
 from kamerton.objectives.settings import ObjectiveSettings
 
 __all__ = ["Simpo", "SimpoSettings"]
@@ -63,5 +63,5 @@ class Simpo:
         means = scored.sums / scored.lengths
         logits = settings.beta * (Sides.of(means).gap - settings.gamma_beta_ratio)
         value = logistic_loss(logits, settings.label_smoothing).sum() / num_units
-        parts = pair_parts(scored, settings.beta * means, num_units)
-        return with_nll(Loss(value, parts), scored, settings.nll_weight, num_units)
+        metrics = pair_metrics(scored, settings.beta * means, num_units)
+        return with_nll(Loss(value, metrics), scored, settings.nll_weight, num_units)

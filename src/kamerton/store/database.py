@@ -87,12 +87,12 @@ class Store:
             The run's id.
         """
         run_id, now = str(uuid.uuid4()), _now()
-        table, place = tables.runs, str(folder.resolve())
+        table, resolved = tables.runs, str(folder.resolve())
         values = {
             "name": name, "status": "running", "recipe": dict(recipe), "updated": now,
             "step": first_step, "num_steps": num_steps,
         }  # fmt: skip
-        here = table.c.folder == place
+        here = table.c.folder == resolved
         with self._engine.begin() as connection:
             # What a killed process left running, is not.
             left = here & (table.c.status == "running")
@@ -102,7 +102,9 @@ class Store:
             if found is not None:
                 connection.execute(update(table).where(table.c.id == found).values(**values))
                 return str(found)
-            connection.execute(insert(table).values(id=run_id, folder=place, started=now, **values))
+            connection.execute(
+                insert(table).values(id=run_id, folder=resolved, started=now, **values)
+            )
         return run_id
 
     def update_run(self, run_id: str, **values: Any) -> None:
@@ -198,11 +200,11 @@ class Store:
 
 
 @contextmanager
-def open_store(place: Path | str) -> Iterator[Store]:
+def open_store(address: Path | str) -> Iterator[Store]:
     """Open a store, making or migrating it as needed.
 
     Args:
-        place: A SQLite file, or a database URL such as `postgresql+psycopg://...`.
+        address: A SQLite file, or a database URL such as `postgresql+psycopg://...`.
 
     Yields:
         The store.
@@ -210,9 +212,9 @@ def open_store(place: Path | str) -> Iterator[Store]:
     Raises:
         StoreError: If it cannot be opened, is no store, or was made by a newer version.
     """
-    shown = str(place)
+    shown = str(address)
     try:
-        engine = _engine(place)
+        engine = _engine(address)
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise StoreError(f"{shown}: not a database that can be opened: {error}") from None
     try:
@@ -227,10 +229,10 @@ def open_store(place: Path | str) -> Iterator[Store]:
         engine.dispose()
 
 
-def _engine(place: Path | str) -> Engine:
-    if isinstance(place, str) and "://" in place:
-        return create_engine(place)
-    path = Path(place)
+def _engine(address: Path | str) -> Engine:
+    if isinstance(address, str) and "://" in address:
+        return create_engine(address)
+    path = Path(address)
     path.parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(f"sqlite:///{path}")
 

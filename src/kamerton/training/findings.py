@@ -60,7 +60,7 @@ def say_counts(examples: Prepared, sink: Sink) -> None:
         counts += f", {len(examples.test)} for the test"
     few = f"; fewer than {_FEW_HELD} held out say little: raise data.holdout, or give it a file"
     sink(Notice(counts + few, "warning") if held < _FEW_HELD else Notice(counts))
-    verdicts = {e.good for e in examples.train if isinstance(e, FeedbackExample)}
+    verdicts = {e.is_desirable for e in examples.train if isinstance(e, FeedbackExample)}
     if len(verdicts) == 1:
         only = f"all answers are {'liked' if verdicts.pop() else 'disliked'}"
         sink(Notice(f"{only}: there is nothing to tell apart", "warning"))
@@ -140,8 +140,8 @@ def metrics_of(task: Task, outcome: Outcome) -> dict[str, float]:
         elif task.objective.reads in ("logprobs", "everything"):
             with task.adapter.disabled():
                 metrics["holdout_loss_base"], _ = replace(task, distance=None).measure()
-        parts = outcome.parts if outcome.parts is not None else task.measure()[1]
-        metrics |= {f"holdout_{name}": value for name, value in parts.items()}
+        measured = outcome.metrics if outcome.metrics is not None else task.measure()[1]
+        metrics |= {f"holdout_{name}": value for name, value in measured.items()}
     return metrics
 
 

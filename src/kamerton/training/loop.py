@@ -72,7 +72,7 @@ class _Batch:
     examples: Sequence[TrainingExample]
     references: References | None = None
     experiences: Sequence[Experience] | None = None
-    parts: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
     updates: int = 1
 
 
@@ -121,7 +121,7 @@ class _Run:
         self.best = BestWeights(task.folder)
         # The step whose best weights the last checkpoint names.
         self.saved_best = -1
-        self.parts: dict[int, Mapping[str, float]] = {}
+        self.metrics: dict[int, Mapping[str, float]] = {}
         self.counters = RunState(tokens_per_row=self.settings.tokens_per_row)
         self.path = task.folder / CHECKPOINT_FILE
         self.paces: list[Pace] = []
@@ -236,7 +236,7 @@ class _Run:
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["factor"]
         for update in range(batch.updates):
-            loss, parts = self._fitting(partial(self._gradient, batch, update), lengths)
+            loss, metrics = self._fitting(partial(self._gradient, batch, update), lengths)
             grad_norm = self._guard(loss, number)
             update_weights(self.optimiser)
         seconds = time.monotonic() - started
@@ -254,7 +254,7 @@ class _Run:
                 num_tokens=sum(lengths),
                 num_labelled=num_labelled(batch.examples),
                 seconds=seconds,
-                parts={**batch.parts, **parts},
+                metrics={**batch.metrics, **metrics},
             )
         )
 
@@ -271,7 +271,7 @@ class _Run:
         return _Batch(
             collected.groups,
             experiences=collected.experiences,
-            parts=collected.parts,
+            metrics=collected.metrics,
             updates=task.rollouts.objective.settings.num_updates,
         )
 
@@ -319,14 +319,14 @@ class _Run:
         # Own answers were drawn without dropout, and are learned as they were drawn.
         task.adapter.train(task.rollouts is None)
         try:
-            loss, parts = add(task.objective)
+            loss, metrics = add(task.objective)
             if task.rollouts is not None and task.rollouts.critic is not None:
                 with task.rollouts.critic.on():
                     more, others = add(task.rollouts.critic.objective)
-                loss, parts = loss + more, {**parts, **others}
+                loss, metrics = loss + more, {**metrics, **others}
         finally:
             task.adapter.train(False)
-        return loss, parts
+        return loss, metrics
 
     def _guard(self, loss: float, number: int) -> float:
         """Refuse a step that would write NaN or infinity into the weights; clip it otherwise."""
@@ -334,7 +334,7 @@ class _Run:
         norm = float(torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), limit))
         if not (abs(loss) < float("inf") and norm < float("inf")):
             what = "loss" if not abs(loss) < float("inf") else "gradient"
-            places = [str(self.task.train[i].place) for i in self.plan[number][:3]]
+            places = [str(self.task.train[i].location) for i in self.plan[number][:3]]
             raise NotFiniteError(
                 f"the {what} of step {number + 1} is not finite; nothing was written into the "
                 f"weights. The step's examples begin with {', '.join(places)}",
@@ -375,12 +375,12 @@ class _Run:
         """Held-out loss, mean over the objective's units."""
         try:
             with self._kept_if_it_fails(), stoppable(self.task.base, self.should_stop):
-                loss, parts = self.task.measure(self.counters.tokens_per_row)
+                loss, metrics = self.task.measure(self.counters.tokens_per_row)
         except StopRequested:
             # What goes on from here measures first.
             self._save()
             raise self._stopped() from None
-        self.parts[self.counters.step] = parts
+        self.metrics[self.counters.step] = metrics
         self.counters = replace(self.counters, last_loss=loss, measured=self.counters.step)
         better = loss < self.counters.best_loss
         if better:
@@ -392,7 +392,7 @@ class _Run:
                 self.best.keep_only({self.counters.step, self.saved_best})
         else:
             self.counters = replace(self.counters, since_best=self.counters.since_best + 1)
-        self.sink(HoldoutMeasured(self.counters.step, loss, better, parts))
+        self.sink(HoldoutMeasured(self.counters.step, loss, better, metrics))
 
     def _save(self) -> None:
         names: dict[Tensor, str] = {p: name for name, p in self.parameters.items()}
@@ -416,5 +416,5 @@ class _Run:
             kept, loss = counters.best_step, counters.best_loss
         metrics = {} if loss is None else {"holdout_loss": loss}
         self.sink(RunFinished(self.task.name, counters.step, reason, metrics))
-        parts = self.parts.get(kept)
-        return Outcome(counters.step, kept, loss, reason, counters.seconds, parts)
+        measured = self.metrics.get(kept)
+        return Outcome(counters.step, kept, loss, reason, counters.seconds, measured)

@@ -92,8 +92,8 @@ def preflight(
     if online:
         answered = answer(examples, [lengths[index] for index in few])
         examples = answered.groups
-        facts["rollout_gap"] = answered.parts["rollout_gap"]
-        for warning in answers_at_odds(answered.parts, task.base.dtype):
+        facts["rollout_gap"] = answered.metrics["rollout_gap"]
+        for warning in answers_at_odds(answered.metrics, task.base.dtype):
             sink(Notice(warning, "warning"))
     else:
         facts["labelled"] = num_labelled(task.train)

@@ -77,7 +77,7 @@ def _digest(examples: Sequence[TrainingExample]) -> str:
         for row in example.answers:
             digest.update(f"{len(row.ids)}:".encode())
             digest.update(np.ascontiguousarray(row.ids, np.int32).tobytes())
-            digest.update(np.ascontiguousarray(row.trained, np.bool_).tobytes())
+            digest.update(np.ascontiguousarray(row.loss_mask, np.bool_).tobytes())
     return digest.hexdigest()
 
 

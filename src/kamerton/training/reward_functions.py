@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kamerton.core.errors import SettingsError, TrainingError
 from kamerton.objectives.online import FunctionReward, OnlineSettings
-from kamerton.training.rollouts import Answered, Judge
+from kamerton.training.rollouts import AnsweredPrompt, RewardFunction
 
 __all__ = ["function_hashes", "function_reward"]
 
@@ -42,7 +42,7 @@ def function_hashes(settings: OnlineSettings, folder: Path) -> dict[str, str]:
     }
 
 
-def function_reward(source: FunctionReward, folder: Path) -> Judge:
+def function_reward(source: FunctionReward, folder: Path) -> RewardFunction:
     """Make a reward of a function.
 
     Args:
@@ -57,16 +57,16 @@ def function_reward(source: FunctionReward, folder: Path) -> Judge:
     """
     function = _find(source, folder)
 
-    def judge(answered: Sequence[Answered]) -> Tensor:
+    def reward(answered: Sequence[AnsweredPrompt]) -> Tensor:
         found = [
             _worth(function, source.function, one, text) for one in answered for text in one.texts
         ]
         return torch.tensor(found)[:, None]
 
-    return judge
+    return reward
 
 
-def _worth(function: Callable[..., Any], name: str, one: Answered, text: str) -> float:
+def _worth(function: Callable[..., Any], name: str, one: AnsweredPrompt, text: str) -> float:
     where = f"objective.rewards: {name}"
     try:
         found = function(deepcopy(list(one.messages)), text, deepcopy(dict(one.extra)))

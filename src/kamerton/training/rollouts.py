@@ -30,23 +30,24 @@ from kamerton.objectives.preference_model import preference
 from kamerton.training.scoring import tokens_of
 
 __all__ = [
-    "Answered",
+    "AdapterContext",
+    "AnsweredPrompt",
     "Critic",
     "Distance",
     "RolloutBatch",
     "Rollouts",
-    "Visit",
     "at_start",
     "tokens_with_answers",
 ]
 
 _FEW_PROMPTS = 32
-Visit = Callable[[], AbstractContextManager[None]]
+AdapterContext = Callable[[], AbstractContextManager[None]]
+"""Has another adapter, or none, on the base while it is entered."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """A prompt with answers that are to be judged.
+class AnsweredPrompt:
+    """A prompt with answers that are to be rewarded.
 
     Attributes:
         messages: Up to the answers.
@@ -61,8 +62,8 @@ class Answered:
     texts: tuple[str, ...]
 
 
-Judge = Callable[[Sequence[Answered]], Tensor]
-"""Judges all answers of all prompts, in order: [A, D]."""
+RewardFunction = Callable[[Sequence[AnsweredPrompt]], Tensor]
+"""Says what each answer of each prompt is worth, in order: [A, D]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class Critic:
     """
 
     objective: Objective
-    on: Visit
+    on: AdapterContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +86,20 @@ class RolloutBatch:
     Attributes:
         groups: By prompt, its answers as rows.
         experiences: By prompt, what is to be learned from them.
-        parts: Named numbers for the log.
+        metrics: Named numbers for the log.
     """
 
     groups: Sequence[TokenizedGroup]
     experiences: Sequence[Experience]
-    parts: Mapping[str, float]
+    metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
-class _Judged:
+class _RewardedAnswers:
     groups: list[TokenizedGroup]
     samples: list[list[Sample]]
     rewards: list[Tensor]
-    old: list[Tensor]
+    old_logprobs: list[Tensor]
     reference: list[Tensor]
 
 
@@ -118,8 +119,8 @@ class Rollouts:
     base: Base
     engine: EmbeddedEngine
     objective: Online
-    reward: Judge
-    reference: Visit
+    reward: RewardFunction
+    reference: AdapterContext
     critic: Critic | None = None
 
     def num_tokens(self, prompt: TrainingExample) -> int:
@@ -150,22 +151,27 @@ class Rollouts:
         Raises:
             TrainingError: If a reward is not finite.
         """
-        judged = self._answer(
+        rewarded = self._answer(
             prompts, self.objective.settings.num_generations, seed, tokens_per_row
         )
-        values: Sequence[Tensor | None] = [None] * len(judged.groups)
+        values: Sequence[Tensor | None] = [None] * len(rewarded.groups)
         if self.critic is not None:
             with self.critic.on():
-                read = tokens_of(self.base, judged.groups, "values", tokens_per_row)
+                read = tokens_of(self.base, rewarded.groups, "values", tokens_per_row)
             values = [numbers.squeeze(1) for numbers in read]
         written = [
             Written(old, reference, _owners(group, old.device), rewards, value)
             for group, old, reference, rewards, value in zip(
-                judged.groups, judged.old, judged.reference, judged.rewards, values, strict=True
+                rewarded.groups,
+                rewarded.old_logprobs,
+                rewarded.reference,
+                rewarded.rewards,
+                values,
+                strict=True,
             )
         ]
         experiences = self.objective.learn_from(written)
-        return RolloutBatch(judged.groups, experiences, self._parts(judged))
+        return RolloutBatch(rewarded.groups, experiences, self._metrics(rewarded))
 
     @torch.no_grad()
     def measure(
@@ -181,13 +187,13 @@ class Rollouts:
             The negative of the mean reward less beta times the distance to the reference; and
             numbers for the log.
         """
-        parts = self._parts(self._answer(prompts, 1, 0, tokens_per_row))
-        return self.objective.settings.beta * parts["kl"] - parts["reward"], parts
+        metrics = self._metrics(self._answer(prompts, 1, 0, tokens_per_row))
+        return self.objective.settings.beta * metrics["kl"] - metrics["reward"], metrics
 
     def _answer(
         self, prompts: Sequence[TrainingExample], count: int, seed: int, tokens_per_row: int
-    ) -> _Judged:
-        """Write answers, have them judged, and read them under model and reference."""
+    ) -> _RewardedAnswers:
+        """Write answers, have them rewarded, and read them under model and reference."""
         settings = self.objective.settings
         asked = [prompt for prompt in prompts if isinstance(prompt, TokenizedPrompt)]
         repeated = [prompt.ids.tolist() for prompt in asked for _ in range(count)]
@@ -204,39 +210,43 @@ class Rollouts:
         old = tokens_of(self.base, groups, tokens_per_row=tokens_per_row)
         with self.reference():
             reference = tokens_of(self.base, groups, tokens_per_row=tokens_per_row)
-        return _Judged(groups, samples, rewards, old, reference)
+        return _RewardedAnswers(groups, samples, rewards, old, reference)
 
     def _rewards(
         self, asked: Sequence[TokenizedPrompt], samples: Sequence[Sequence[Sample]]
     ) -> list[Tensor]:
         """By prompt [A, D] what its answers are worth, less the penalty for those that were cut."""
         pairs = list(zip(asked, samples, strict=True))
-        judged = self.reward(
+        rewarded = self.reward(
             [
-                Answered(
+                AnsweredPrompt(
                     p.messages, p.extra, p.reference, (*p.texts, *(sample.text for sample in own))
                 )
                 for p, own in pairs
             ]
         )
-        if not torch.isfinite(judged).all():
+        if not torch.isfinite(rewarded).all():
             raise TrainingError("the reward of an answer is not a finite number")
         # A judge may keep its numbers: penalties go into a copy.
-        judged = judged.to(self.base.device, copy=True)
-        rewards = list(judged.split([len(p.given) + len(own) for p, own in pairs]))
-        if judged.shape[1] == 1:
+        rewarded = rewarded.to(self.base.device, copy=True)
+        rewards = list(rewarded.split([len(p.given) + len(own) for p, own in pairs]))
+        if rewarded.shape[1] == 1:
             penalty = self.objective.settings.missing_eos_penalty
             for numbers, (prompt, own) in zip(rewards, pairs, strict=True):
                 cut = torch.tensor([not sample.ended for sample in own], device=numbers.device)
                 numbers[len(prompt.given) :, 0] -= penalty * cut
         return rewards
 
-    def _parts(self, judged: _Judged) -> dict[str, float]:
+    def _metrics(self, rewarded: _RewardedAnswers) -> dict[str, float]:
         """Mean reward, its spread among answers that are compared, distance, length, agreement."""
         worth: list[list[float]] = []
         distances, gaps = [], []
         for own, rewards, old, reference in zip(
-            judged.samples, judged.rewards, judged.old, judged.reference, strict=True
+            rewarded.samples,
+            rewarded.rewards,
+            rewarded.old_logprobs,
+            rewarded.reference,
+            strict=True,
         ):
             given = len(rewards) - len(own)
             if rewards.shape[1] == 1:
@@ -255,7 +265,7 @@ class Rollouts:
         spread = {}
         if len(compared[0]) > 1:
             spread["reward_spread"] = fmean(pstdev(numbers) for numbers in compared)
-        flat = [sample for own in judged.samples for sample in own]
+        flat = [sample for own in rewarded.samples for sample in own]
         return {
             "reward": fmean(every),
             **spread,
@@ -279,7 +289,7 @@ class Distance:
 
     base: Base
     engine: EmbeddedEngine
-    reference: Visit
+    reference: AdapterContext
     max_tokens: int
 
     @torch.no_grad()
@@ -301,7 +311,7 @@ class Distance:
         generation = Generation(max_tokens=self.max_tokens, temperature=1.0, seed=0)
         samples = self.engine.sample([ids.tolist() for ids in prompts], generation)
         groups = [
-            TokenizedPrompt(ids, (), {}, example.place).answered([sample.ids])
+            TokenizedPrompt(ids, (), {}, example.location).answered([sample.ids])
             for example, ids, sample in zip(few, prompts, samples, strict=True)
         ]
         ours = torch.cat(tokens_of(self.base, groups, tokens_per_row=tokens_per_row)).sum()
@@ -330,11 +340,11 @@ def tokens_with_answers(prompt: TrainingExample, settings: OnlineSettings, base:
 
 def _owners(group: TokenizedGroup, device: torch.device) -> Tensor:
     """[N] which answer each labelled token belongs to."""
-    counts = torch.tensor([int(row.trained.sum()) for row in group.answers])
+    counts = torch.tensor([int(row.loss_mask.sum()) for row in group.answers])
     return torch.repeat_interleave(torch.arange(len(counts)), counts).to(device)
 
 
-def at_start(adapter: Adapter) -> Visit:
+def at_start(adapter: Adapter) -> AdapterContext:
     """Remember an adapter's values, to have them back for a while.
 
     Args:

@@ -81,13 +81,13 @@ def scored_of(
         The micro-batch.
     """
     mine = [examples[member] for member in row.members]
-    sums, good, margins, experience = None, None, None, None
+    sums, is_desirable, margins, experience = None, None, None, None
     if references is not None:
         flat = [value for member in row.members for value in references[member]]
         sums = torch.tensor(flat, device=found.device)
-    if any(example.good is not None for example in mine):
-        verdicts = [bool(example.good) for example in mine for _ in example.answers]
-        good = torch.tensor(verdicts, device=found.device)
+    if any(example.is_desirable is not None for example in mine):
+        verdicts = [bool(example.is_desirable) for example in mine for _ in example.answers]
+        is_desirable = torch.tensor(verdicts, device=found.device)
     given = [example.margin for example in mine if isinstance(example, TokenizedPair)]
     if any(margin is not None for margin in given):
         told = [math.nan if margin is None else margin for margin in given]
@@ -102,8 +102,8 @@ def scored_of(
     elif reads != "logprobs":
         logprobs, scores = found.new_empty(0), found
     return LossInputs(
-        logprobs, row.answers, row.num_answers, references=sums, good=good, scores=scores,
-        margins=margins, experience=experience, context=context,
+        logprobs, row.answers, row.num_answers, references=sums, is_desirable=is_desirable,
+        scores=scores, margins=margins, experience=experience, context=context,
     )  # fmt: skip
 
 
@@ -125,12 +125,12 @@ class _Sum:
     """A loss that adds up."""
 
     value: float = 0.0
-    parts: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
 
     def add(self, loss: Loss) -> None:
         self.value += float(loss.value.detach())
-        for name, part in loss.parts.items():
-            self.parts[name] = self.parts.get(name, 0.0) + part
+        for name, part in loss.metrics.items():
+            self.metrics[name] = self.metrics.get(name, 0.0) + part
 
 
 def add_gradient(
@@ -158,7 +158,7 @@ def add_gradient(
         experiences: By example, of answers that the model wrote; None for others.
 
     Returns:
-        The loss and its parts.
+        The loss and its metrics.
     """
     rows = _rows(objective, base, examples, tokens_per_row)
     units = num_units(objective, examples)
@@ -169,14 +169,14 @@ def add_gradient(
         for number, (row, slope) in enumerate(zip(rows, slopes, strict=True)):
             seed(number)
             logprobs_of(base, row).backward(slope)
-        return total.value, total.parts
+        return total.value, total.metrics
     for row in rows:
         found = read(base, row, objective.reads)
         scored = scored_of(found, row, examples, references, experiences, objective.reads)
         loss = objective.loss(scored, units)
         loss.value.backward()
         total.add(loss)
-    return total.value, total.parts
+    return total.value, total.metrics
 
 
 @torch.no_grad()
@@ -197,19 +197,19 @@ def measure(
         tokens_per_row: Size of a row.
 
     Returns:
-        The loss over all of them, a mean over the objective's units, and its parts.
+        The loss over all of them, a mean over the objective's units, and its metrics.
     """
     rows = _rows(objective, base, examples, tokens_per_row)
     units = num_units(objective, examples)
     if objective.whole_batch:
         loss, _ = _whole(objective, base, rows, examples, references, lambda number: None)
-        return float(loss.value.detach()), dict(loss.parts)
+        return float(loss.value.detach()), dict(loss.metrics)
     total = _Sum()
     for row in rows:
         found = read(base, row, objective.reads)
         scored = scored_of(found, row, examples, references, reads=objective.reads)
         total.add(objective.loss(scored, units))
-    return total.value, total.parts
+    return total.value, total.metrics
 
 
 @torch.no_grad()
@@ -315,11 +315,11 @@ def _joined(parts: Sequence[LossInputs]) -> LossInputs:
         answers.append(part.answers + before)
         before += part.num_answers
     references = [part.references for part in parts if part.references is not None]
-    good = [part.good for part in parts if part.good is not None]
+    is_desirable = [part.is_desirable for part in parts if part.is_desirable is not None]
     return LossInputs(
         torch.cat([part.logprobs for part in parts]),
         torch.cat(answers),
         before,
         references=torch.cat(references) if references else None,
-        good=torch.cat(good) if good else None,
+        is_desirable=torch.cat(is_desirable) if is_desirable else None,
     )

@@ -104,26 +104,26 @@ def check_reference(base: Base, row: Row, references: Sequence[Sequence[float]])
         )
 
 
-def answers_at_odds(parts: Mapping[str, float], dtype: torch.dtype) -> Iterator[str]:
+def answers_at_odds(metrics: Mapping[str, float], dtype: torch.dtype) -> Iterator[str]:
     """Look at the first answers that a model wrote to learn from.
 
     Args:
-        parts: What `Rollouts.collect` says of them.
+        metrics: What `Rollouts.collect` says of them.
         dtype: Of the computation.
 
     Yields:
         A warning, if they are written otherwise than they are learned, or if all are worth the
         same.
     """
-    gap, tolerance = parts["rollout_gap"], _TOLERANCE[dtype]
+    gap, tolerance = metrics["rollout_gap"], _TOLERANCE[dtype]
     if gap > tolerance:
         yield (
             f"answers are written with log-probabilities that differ by {gap:.3g} from those that "
             f"are learned (tolerance {tolerance:.3g})"
         )
-    if parts.get("reward_spread") == 0:
+    if metrics.get("reward_spread") == 0:
         yield (
-            f"the first answers are all worth the same, {parts['reward']:.3g}: nothing can be "
+            f"the first answers are all worth the same, {metrics['reward']:.3g}: nothing can be "
             "learned from such. Look at objective.rewards, or raise objective.num_generations"
         )
 

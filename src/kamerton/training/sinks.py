@@ -43,15 +43,18 @@ def read_events(path: Path) -> list[dict[str, Any]]:
         path: The file; may be missing.
 
     Returns:
-        One mapping per event.
+        One mapping per event; the `parts` of older files are given as `metrics`.
     """
     events: list[dict[str, Any]] = []
     if path.is_file():
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
-                events.append(json.loads(line))
+                event = json.loads(line)
             except ValueError:
                 break
+            if "parts" in event:
+                event["metrics"] = event.pop("parts")
+            events.append(event)
     return events
 
 
@@ -78,7 +81,7 @@ def tensorboard_sink(folder: Path) -> Sink:
             writer.add_scalar("train/loss", event.loss, event.step)
             writer.add_scalar("train/learning_rate", event.learning_rate, event.step)
             writer.add_scalar("train/grad_norm", event.grad_norm, event.step)
-            for name, value in event.parts.items():
+            for name, value in event.metrics.items():
                 writer.add_scalar(f"train/{name}", value, event.step)
         elif isinstance(event, HoldoutMeasured):
             writer.add_scalar("holdout/loss", event.loss, event.step)

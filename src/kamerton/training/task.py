@@ -58,7 +58,7 @@ class Task:
             tokens_per_row: Size of a row; None for that of the settings.
 
         Returns:
-            The loss, a mean over the objective's units, and its parts.
+            The loss, a mean over the objective's units, and its metrics.
         """
         tokens_per_row = tokens_per_row or self.settings.tokens_per_row
         if self.rollouts is not None:
@@ -81,7 +81,8 @@ class Outcome:
             without holdout.
         reason: `done` or `early stop`.
         seconds: Time spent in steps.
-        parts: Of the held-out loss; None if it was measured before an interruption, or not at all.
+        metrics: Named numbers beside the held-out loss; None if it was measured before an
+            interruption, or not at all.
     """
 
     num_steps: int
@@ -89,4 +90,4 @@ class Outcome:
     holdout_loss: float | None
     reason: str
     seconds: float
-    parts: Mapping[str, float] | None = None
+    metrics: Mapping[str, float] | None = None

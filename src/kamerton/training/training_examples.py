@@ -79,7 +79,7 @@ def _texts(renderer: Renderer, prompt: Prompt, examples: Sequence[Example]) -> I
                 else '"kto", or to "rloo", "grpo" or "ppo" where the model shall answer itself'
             )
             raise DataError(
-                f"{example.place}: preference and feedback rows cannot be learned with "
+                f"{example.location}: preference and feedback rows cannot be learned with "
                 'objective.kind = "sft"',
                 hint=f"set objective.kind to {kinds}; or bring chats, prompt/completion rows, "
                 "classified texts or plain text",
@@ -93,7 +93,7 @@ def _pairs(
     for example in examples:
         if not isinstance(example, PreferenceExample):
             raise DataError(
-                f"{example.place}: objective.kind = {kind!r} learns from a prompt with a better "
+                f"{example.location}: objective.kind = {kind!r} learns from a prompt with a better "
                 "and a worse answer, found another kind of row",
                 hint="bring rows with prompt, chosen and rejected, or prompt and ranked or rated "
                 'answers; rows of one answer and its score need data.format = "rating", those with '
@@ -138,8 +138,8 @@ def _prompts(
         ):
             wanted = "prompts with a better and a worse answer" if pairs else "questions"
             raise DataError(
-                f"{example.place}: objective.kind = {kind!r} learns from {wanted}, found another "
-                "kind of row",
+                f"{example.location}: objective.kind = {kind!r} learns from {wanted}, found "
+                "another kind of row",
                 hint="bring rows with prompt, chosen and rejected"
                 + ("" if pairs else ", or chats"),
             )
@@ -168,9 +168,9 @@ def _margin(example: PreferenceExample) -> float | None:
     try:
         margin = number_of(value, "margin")
     except Unusable as error:
-        raise RenderingError(f"{example.place}: margin {error.reason}") from None
+        raise RenderingError(f"{example.location}: margin {error.reason}") from None
     if margin < 0:
-        raise RenderingError(f"{example.place}: margin must be 0 or more, got {margin:g}")
+        raise RenderingError(f"{example.location}: margin must be 0 or more, got {margin:g}")
     return margin
 
 
@@ -189,7 +189,7 @@ def _question(example: Example) -> Example:
     if not isinstance(example, PreferenceExample):
         return example
     return FeedbackExample(
-        example.place, example.prompt, example.chosen, True, example.group, example.extra,
+        example.location, example.prompt, example.chosen, True, example.group, example.extra,
         example.tools,
     )  # fmt: skip
 
@@ -200,15 +200,20 @@ def _verdicts(example: Example, kind: str) -> list[FeedbackExample]:
         return [example]
     if not isinstance(example, PreferenceExample):
         raise DataError(
-            f"{example.place}: objective.kind = {kind!r} learns from answers with a verdict, "
+            f"{example.location}: objective.kind = {kind!r} learns from answers with a verdict, "
             "found another kind of row",
             hint="bring rows with prompt, completion and a yes-or-no column, or pairs",
         )
     return [
         FeedbackExample(
-            example.place, example.prompt, answer, good, example.group, tools=example.tools
+            example.location,
+            example.prompt,
+            answer,
+            is_desirable,
+            example.group,
+            tools=example.tools,
         )
-        for answer, good in ((example.chosen, True), (example.rejected, False))
+        for answer, is_desirable in ((example.chosen, True), (example.rejected, False))
     ]
 
 
@@ -218,7 +223,7 @@ def _other(
     """Take an answer to another prompt; None when there is none.
 
     The search begins half way round: answers to one prompt stand together, a liked one at the same
-    place of each, and all of them shall be taken.
+    position in each, and all of them shall be taken.
     """
     half = len(judged) // 2
     for step in range(half, half + len(judged)):

@@ -12,7 +12,7 @@ GOOD = [{"text": f"text {i}", "label": "xy"[i % 2]} for i in range(40)]
 def test_examples_and_rejections_are_all_rows(tmp_path):
     loaded = load(tmp_path, [*GOOD[:3], {"text": "", "label": "x"}, 7, *GOOD[3:]])
     assert (len(loaded.examples), len(loaded.rejections), loaded.num_rows) == (40, 2, 42)
-    assert [rejection.place.line for rejection in loaded.rejections] == [4, 5]
+    assert [rejection.location.line for rejection in loaded.rejections] == [4, 5]
     assert loaded.unusable == 2 / 42
     assert dict(loaded.schema.sources) == {"text": "text", "label": "label"}
 
@@ -73,7 +73,7 @@ def test_rows_of_two_kinds_are_an_error_naming_both(tmp_path, num_before):
     with pytest.raises(DataError, match=rf":1 is a 'classification' row, .*:{line} a 'prompt' row"):
         load(tmp_path, rows)
     loaded = load(tmp_path, rows, format="classification")
-    assert [rejection.place.line for rejection in loaded.rejections] == [line]
+    assert [rejection.location.line for rejection in loaded.rejections] == [line]
 
 
 def test_a_forgotten_field_is_no_other_kind(tmp_path):

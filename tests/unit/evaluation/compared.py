@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 from kamerton.data.examples import ChatExample, ClassificationExample, SourceLocation
 from kamerton.evaluation.comparison import compare
+from kamerton.evaluation.items import Answers, Item, make_items, run_items
 from kamerton.evaluation.results import Comparison
 from kamerton.evaluation.settings import EvaluationSettings
-from kamerton.evaluation.task import Answers, Item, make_items, run_items
 from kamerton.testing import FakeEngine
 
 SETTINGS = EvaluationSettings(resamples=400)

@@ -12,10 +12,10 @@ from pydantic import TypeAdapter
 
 from kamerton.core.errors import EvaluationError, SettingsError
 from kamerton.evaluation.checks import Checked, check_answers, is_json
+from kamerton.evaluation.items import Item
 from kamerton.evaluation.metrics import normalise, perplexity
 from kamerton.evaluation.refusals import is_refusal
 from kamerton.evaluation.settings import Check, EvaluationSettings
-from kamerton.evaluation.task import Item
 from tests.conftest import ROOT
 from tests.unit.evaluation.compared import spoken
 

@@ -175,7 +175,7 @@ def test_the_report_is_one_whole_page(tmp_path: Path) -> None:
 
 def test_preferences_and_rewards_are_drawn_with_their_own_numbers() -> None:
     pairs = [
-        {"step": n, "loss": 0.5, "parts": {"chosen_change": -n, "rejected_change": -2 * n}}
+        {"step": n, "loss": 0.5, "metrics": {"chosen_change": -n, "rejected_change": -2 * n}}
         for n in (1, 2)
     ]
     drawn = training_plot(pairs, pairs[:1])
@@ -185,7 +185,7 @@ def test_preferences_and_rewards_are_drawn_with_their_own_numbers() -> None:
     widths = [float(width) for width in re.findall(r'<svg[^>]* width="([\d.]+)pt"', drawn)]
     assert len(widths) == 2
     assert max(widths) < 352
-    written = [{"step": n, "loss": -0.5, "parts": {"reward": 1.0, "kl": n}} for n in (1, 2)]
+    written = [{"step": n, "loss": -0.5, "metrics": {"reward": 1.0, "kl": n}} for n in (1, 2)]
     assert {"reward", "distance in nats"} <= _texts(training_plot(written))
     assert "loss" not in _texts(training_plot(written))
 

@@ -8,8 +8,8 @@ from kamerton.core.errors import EvaluationError, SettingsError
 from kamerton.core.generation import GenerationSettings
 from kamerton.core.protocols import Engine, Generation
 from kamerton.data.examples import ChatExample, ClassificationExample, SourceLocation
+from kamerton.evaluation.items import make_items, run_items, spread
 from kamerton.evaluation.settings import EvaluationSettings
-from kamerton.evaluation.task import make_items, run_items, spread
 from kamerton.testing import FakeEngine
 
 CLASSIFIED = [

@@ -13,9 +13,9 @@ from kamerton.data.examples import ChatExample, SourceLocation
 from kamerton.data.rendering.tool_calls import CallForm
 from kamerton.evaluation.checks import Checked, check_answers, checks_for
 from kamerton.evaluation.comparison import compare
+from kamerton.evaluation.items import Item, make_items, run_items
 from kamerton.evaluation.report import write_report
 from kamerton.evaluation.settings import EvaluationSettings, ExactCheck, ToolCallsCheck
-from kamerton.evaluation.task import Item, make_items, run_items
 from kamerton.testing import FakeEngine
 
 TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": {}}}

@@ -9,9 +9,9 @@ from kamerton.core.errors import EvaluationError
 from kamerton.data.examples import FeedbackExample, SourceLocation
 from kamerton.evaluation.checks import check_all, check_verdicts
 from kamerton.evaluation.comparison import compare
+from kamerton.evaluation.items import Item, make_items, run_items
 from kamerton.evaluation.metrics import placements
 from kamerton.evaluation.settings import EvaluationSettings, ExactCheck, Rule, RulesCheck
-from kamerton.evaluation.task import Item, make_items, run_items
 from kamerton.testing import FakeEngine
 
 SETTINGS = EvaluationSettings(resamples=200)
@@ -56,7 +56,7 @@ def test_answers_are_scored_by_the_mean_over_their_tokens() -> None:
 
 
 def test_one_verdict_cannot_be_measured() -> None:
-    items = make_items([example for example in EXAMPLES if example.good])
+    items = make_items([example for example in EXAMPLES if example.is_desirable])
     with pytest.raises(EvaluationError, match="found only liked ones among 5") as caught:
         check_verdicts(items, [0.0] * 5)
     assert "evaluate.checks" in str(caught.value.hint)
@@ -76,4 +76,4 @@ def test_a_disliked_answer_is_no_right_one() -> None:
 
 
 def test_items_without_a_verdict_stay_as_they_were() -> None:
-    assert Item("1", (), "yes").good is None
+    assert Item("1", (), "yes").is_desirable is None

@@ -7,8 +7,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from kamerton.evaluation.checks import check_answers, worth_of
+from kamerton.evaluation.items import Item
 from kamerton.evaluation.settings import Check
-from kamerton.evaluation.task import Item
 
 NAN = math.nan
 

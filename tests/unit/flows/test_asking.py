@@ -12,7 +12,7 @@ import pytest
 from kamerton.core.events import Event, Notice
 from kamerton.core.protocols import Engine, ToolCall
 from kamerton.evaluation.comparison import compare
-from kamerton.evaluation.task import Answers, Item, ReadCalls, run_items
+from kamerton.evaluation.items import Answers, Item, ReadCalls, run_items
 from kamerton.flows.asking import ask_in_turn, rounds_of
 from kamerton.testing import FakeEngine
 from tests.unit.evaluation.compared import SETTINGS, labelled, spoken

@@ -73,7 +73,7 @@ def test_a_value_model_reads_the_new_words_too(folder: Path) -> None:
     events: list[Event] = []
     make_variant(recipe, folder, Workspace(folder), events.append)
     (step,) = (event for event in events if isinstance(event, StepDone))
-    assert step.parts["value_error"] > 0
+    assert step.metrics["value_error"] > 0
 
 
 def test_it_is_compared_with_the_base_that_has_no_such_words(

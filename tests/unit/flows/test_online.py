@@ -60,12 +60,12 @@ def test_rewards_rise(project: Project, desk: Made, kind: str, rate: float) -> N
     assert metrics["holdout_reward"] > 0.6
     assert metrics["holdout_kl"] > 0
     first, *_, last = project.of(StepDone)
-    assert first.parts["kl"] == pytest.approx(0.0, abs=1e-3)
-    assert first.parts["rollout_gap"] < 2e-3
-    assert last.parts["reward"] > first.parts["reward"]
-    assert {"length", "ended", "clipped"} <= last.parts.keys()
+    assert first.metrics["kl"] == pytest.approx(0.0, abs=1e-3)
+    assert first.metrics["rollout_gap"] < 2e-3
+    assert last.metrics["reward"] > first.metrics["reward"]
+    assert {"length", "ended", "clipped"} <= last.metrics.keys()
     kept = [event for event in project.of(HoldoutMeasured) if event.best][-1]
-    assert kept.parts["reward"] == metrics["holdout_reward"]
+    assert kept.metrics["reward"] == metrics["holdout_reward"]
     (said,) = [e.message for e in project.of(Notice) if "mean reward of held-out" in e.message]
     assert f"{metrics['holdout_reward']:.3f} now" in said
     assert project.of(RunStarted)[0].facts["rollout_gap"] < 2e-3
@@ -91,8 +91,8 @@ def test_drpo_learns_from_pairs_and_from_own_answers(project: Project, model: st
     train = {**TRAIN, "epochs": 2}
     made = project.make(f"drpo-{model}", "pairs", objective, start_from="talker", train=train)
     first, *_, last = project.of(StepDone)
-    assert first.parts["ratio_clipped"] == 0.0
-    assert {"reward", "k3"} <= last.parts.keys()
+    assert first.metrics["ratio_clipped"] == 0.0
+    assert {"reward", "k3"} <= last.metrics.keys()
     metrics = made.variant.manifest.metrics
     assert metrics["holdout_reward"] > metrics["holdout_reward_before"]
     assert metrics["holdout_kl"] > 0
@@ -106,7 +106,7 @@ def test_without_a_start_the_reference_is_the_base(project: Project) -> None:
     objective = own("rloo", rewards=[check], missing_eos_penalty=0.0)
     made = project.make("bare", "pairs", objective, train={**TRAIN, "epochs": 1})
     metrics = made.variant.manifest.metrics
-    assert project.of(StepDone)[0].parts["kl"] == pytest.approx(0.0, abs=1e-3)
+    assert project.of(StepDone)[0].metrics["kl"] == pytest.approx(0.0, abs=1e-3)
     assert 0 <= metrics["holdout_reward_before"] <= 1
     assert metrics["holdout_kl"] != 0
 
@@ -209,7 +209,7 @@ def test_dropout_of_the_start_stays_off(project: Project) -> None:
     train = {**TRAIN, "max_steps": 2}
     project.make("dropping", "chats", {"kind": "sft"}, adapter=adapter, train=train)
     project.make("own", "chats", own("rloo"), start_from="dropping", train=train)
-    assert project.of(StepDone)[0].parts["clipped"] == 0.0
+    assert project.of(StepDone)[0].metrics["clipped"] == 0.0
     assert any("adapter.dropout is off" in event.message for event in project.of(Notice))
 
 

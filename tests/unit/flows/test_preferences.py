@@ -93,7 +93,7 @@ def test_a_variant_goes_on_from_another_and_is_held_near_it(project: Project, de
     assert metrics["holdout_loss"] < math.log(2)
     assert metrics["holdout_reward_accuracy"] > 0.9
     assert metrics["holdout_margin"] > 0
-    assert project.of(HoldoutMeasured)[-1].parts["reward_accuracy"] > 0.9
+    assert project.of(HoldoutMeasured)[-1].metrics["reward_accuracy"] > 0.9
     assert metrics["holdout_distance"] > 0.1
     kept = list(project.workspace.references.iterdir())
     assert len(kept) == 2
@@ -255,7 +255,7 @@ def test_questions_of_feedback_are_asked_once(project: Project) -> None:
     asked = evaluate_variants([variant], project.workspace, lambda event: None, settings=free)
     chats = [repr(item.chat) for item in asked.items]
     assert len(set(chats)) == len(chats) < variant.manifest.data.num_holdout
-    assert all(item.good for item in asked.items)
+    assert all(item.is_desirable for item in asked.items)
     assert asked.comparison.metrics == ("refusal", "exact")
 
 

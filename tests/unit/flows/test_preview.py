@@ -59,11 +59,11 @@ def test_only_the_question_is_shown_where_the_model_answers(tmp_path: Path, kind
 
 def test_drpo_learns_from_the_pair_too(tmp_path: Path) -> None:
     facts, _, (question, better, worse) = shown(tmp_path, PAIRS, "drpo")
-    assert question.place.endswith(":1, the question")
+    assert question.location.endswith(":1, the question")
     assert question.num_trained == 0
     assert question.columns == ("terms", "topic")
-    assert better.place.endswith("the better answer")
-    assert worse.place.endswith("the worse answer")
+    assert better.location.endswith("the better answer")
+    assert worse.location.endswith("the worse answer")
     assert better.columns is None
     assert better.num_trained > 0
     trained = facts["given answers: trained tokens"].split()[0]
@@ -92,5 +92,5 @@ def test_windows_of_a_long_text_are_told(tmp_path: Path) -> None:
     num_rows = int(found["rows"].partition(",")[0])
     assert num_rows > 1
     assert found["rows without a trained end"] == "0"
-    assert one.place == f"{path}:1, the first of {num_rows} windows"
+    assert one.location == f"{path}:1, the first of {num_rows} windows"
     assert notices[-1] == ("1 examples: the text is longer than 64 tokens and is cut into windows")

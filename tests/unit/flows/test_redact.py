@@ -59,7 +59,7 @@ def test_rows_of_any_file_keep_all_but_what_is_masked(tmp_path, name, content):
     assert rows_of(copy) == MASKED
     assert done == Redacted(num_values=2, num_rows=3, num_left_out=0)
     # The row with an empty label is still there to be listed, at its line.
-    assert [r.place.line for r in load_examples(copy).rejections] == [3]
+    assert [r.location.line for r in load_examples(copy).rejections] == [3]
 
 
 def test_roles_rows_and_hidden_places_share_placeholders(tmp_path):

@@ -23,7 +23,7 @@ from kamerton.core.events import StepDone
 from kamerton.core.protocols import Engine
 from kamerton.data.rendering.tokenized import RenderSettings
 from kamerton.flows.recipe import Recipe
-from kamerton.flows.rewards import make_reward, read_judges
+from kamerton.flows.rewards import make_reward, read_reward_variants
 from kamerton.flows.train import Made, make_variant
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.inference.reward_engine import RewardEngine
@@ -31,7 +31,7 @@ from kamerton.models.attention.layout import Layout
 from kamerton.models.load import load_base
 from kamerton.objectives.online import OnlineSettings
 from kamerton.training.reward_functions import function_hashes
-from kamerton.training.rollouts import Answered, Judge
+from kamerton.training.rollouts import AnsweredPrompt, RewardFunction
 from kamerton.variants.load import load_base_for
 from kamerton.variants.opening import make_ready
 from kamerton.variants.rendering import renderer_of
@@ -92,7 +92,7 @@ def silent(messages, answer, row):
 '''
 
 ANSWERED = [
-    Answered(
+    AnsweredPrompt(
         ({"role": "user", "content": f"Which colour has box {n}?"},),
         {"n": n, "must": "blue"} if n else {"n": n},
         f"Box {n} is red.",
@@ -159,9 +159,9 @@ class Policy:
             }
         )
 
-    def reward(self, *sources: dict[str, Any], kind: str = "rloo") -> Judge:
+    def reward(self, *sources: dict[str, Any], kind: str = "rloo") -> RewardFunction:
         recipe, project = self.recipe(*sources, kind=kind), self.project
-        judges = read_judges(recipe, project.workspace)
+        judges = read_reward_variants(recipe, project.workspace)
         assert isinstance(recipe.objective, OnlineSettings)
         return make_reward(recipe.objective, judges, self.base, self.residents, project.folder)
 
@@ -260,7 +260,7 @@ def test_a_variant_judges_as_it_does_alone(policy: Policy, judge: Made, general:
         base = load_base_for(made.variant)
         engine = make_ready(made.variant, base).engine
         assert isinstance(engine, RewardEngine)
-        expected = torch.cat(engine.judge(chats(), [one.texts for one in ANSWERED]))
+        expected = torch.cat(engine.rewards(chats(), [one.texts for one in ANSWERED]))
         assert found.shape == (5, width)
         assert found.std() > 1e-3
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
@@ -392,7 +392,7 @@ def test_who_cannot_judge_is_refused(
     said: str,
 ) -> None:
     with pytest.raises(error) as raised:
-        read_judges(policy.recipe(*sources, kind=kind), policy.project.workspace)
+        read_reward_variants(policy.recipe(*sources, kind=kind), policy.project.workspace)
     assert said in raised.value.message
 
 
@@ -413,10 +413,10 @@ def test_judges_are_named_in_order(policy: Policy, judge: Made, desk: Made) -> N
     recipe = policy.recipe(
         {**asked, "variant": "desk"}, function("length"), asked, variant("judge")
     )
-    found = read_judges(recipe, policy.project.workspace)
+    found = read_reward_variants(recipe, policy.project.workspace)
     assert [one.manifest.name for one in found] == ["desk", "judge"]
     plain = recipe.model_copy(update={"objective": Recipe.model_fields["objective"].default})
-    assert read_judges(plain, policy.project.workspace) == []
+    assert read_reward_variants(plain, policy.project.workspace) == []
 
 
 def test_functions_are_known_by_their_bytes(policy: Policy, tmp_path: Path) -> None:

@@ -37,10 +37,10 @@ def judge(project: Project) -> Made:
 def test_it_begins_undecided_and_learns_to_tell(project: Project, judge: Made) -> None:
     first = project.of(StepDone)[0]
     assert first.loss == pytest.approx(0.6931, abs=1e-4)
-    assert first.parts["accuracy"] == 0.5
+    assert first.metrics["accuracy"] == 0.5
     last = project.of(HoldoutMeasured)[-1]
-    assert last.parts["accuracy"] == 1.0
-    assert last.parts["brier"] < 0.25
+    assert last.metrics["accuracy"] == 1.0
+    assert last.metrics["brier"] < 0.25
     metrics = judge.variant.manifest.metrics
     assert metrics["holdout_accuracy"] == 1.0
     assert "holdout_loss_base" not in metrics
@@ -65,7 +65,7 @@ def test_the_engine_judges_as_training_does(project: Project, judge: Made) -> No
     chats = [[{"role": "user", "content": row["prompt"]}] for row in pair_rows(5)]
     answers = [(row["chosen"], row["rejected"]) for row in pair_rows(5)]
     engine = RewardEngine(base, ready.renderer, tokens_per_row=50)
-    judged = engine.judge(chats, answers)
+    judged = engine.rewards(chats, answers)
     for chat, pair, numbers in zip(chats, answers, judged, strict=True):
         rows = [
             ready.renderer.render_chat([*chat, {"role": "assistant", "content": answer}])
@@ -109,7 +109,7 @@ def test_it_goes_on_from_itself_and_from_what_was_fine_tuned(project: Project, j
 
 def test_a_general_model_compares(project: Project) -> None:
     made = project.make("general", "pairs", {"kind": "reward", "model": "general"})
-    assert project.of(HoldoutMeasured)[-1].parts["accuracy"] == 1.0
+    assert project.of(HoldoutMeasured)[-1].metrics["accuracy"] == 1.0
     found = evaluate_variants([made.variant], project.workspace, project.events.append)
     values = {m.variant: m.value for m in found.comparison.measured}
     assert values["general"] == 1.0

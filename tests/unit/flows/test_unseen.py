@@ -20,11 +20,11 @@ from kamerton.store.manifest import BaseRecord, DataRecord, VariantManifest
 from kamerton.store.trained_on import read_trained_on, trained_on_any
 from kamerton.store.variants import TRAINED_ON_FILE, Variant, read_variant, write_variant
 
-PLACE = SourceLocation("f", 1)
+LOCATION = SourceLocation("f", 1)
 
 
 def question(number: int) -> ClassificationExample:
-    return ClassificationExample(PLACE, f"Where is order {number}?", "delivery")
+    return ClassificationExample(LOCATION, f"Where is order {number}?", "delivery")
 
 
 def variant(folder: Path, name: str, learned: frozenset[str] | None) -> Variant:
@@ -66,8 +66,8 @@ def test_each_variant_is_counted_and_any_of_them_leaves_a_question_out(tmp_path:
 def test_questions_are_told_apart_by_content_whatever_their_format(tmp_path: Path) -> None:
     turns = ({"role": "user", "content": "where IS  order 1?"},)
     answer, other = ({"role": "assistant", "content": text} for text in ("delivery", "refund"))
-    pair = PreferenceExample(PLACE, turns, (answer,), (other,))
-    chat = ChatExample(PLACE, (*turns, answer))
+    pair = PreferenceExample(LOCATION, turns, (answer,), (other,))
+    chat = ChatExample(LOCATION, (*turns, answer))
     learned = variant(tmp_path, "a", trained_questions([pair]))
     held: list[Measurable] = [question(1), question(11), chat]
     assert unseen(held, [learned], {}, Heard())[0] == [question(11)]
@@ -83,9 +83,9 @@ TURNS = (
 @pytest.mark.parametrize(
     "example",
     [
-        ChatExample(PLACE, (SYSTEM, *TURNS)),
-        PreferenceExample(PLACE, (SYSTEM, TURNS[0]), TURNS[1:], (SYSTEM,)),
-        FeedbackExample(PLACE, (SYSTEM, TURNS[0]), TURNS[1:], good=False),
+        ChatExample(LOCATION, (SYSTEM, *TURNS)),
+        PreferenceExample(LOCATION, (SYSTEM, TURNS[0]), TURNS[1:], (SYSTEM,)),
+        FeedbackExample(LOCATION, (SYSTEM, TURNS[0]), TURNS[1:], is_desirable=False),
     ],
     ids=lambda example: type(example).__name__,
 )

@@ -10,8 +10,8 @@ from kamerton.core.errors import ModelError
 from kamerton.core.protocols import Engine, Generation
 from kamerton.data.rendering.renderer import make_renderer
 from kamerton.data.rendering.tokenized import RenderSettings
+from kamerton.evaluation.items import make_items, run_items
 from kamerton.evaluation.settings import EvaluationSettings
-from kamerton.evaluation.task import make_items, run_items
 from kamerton.inference.detokenise import TextStream
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.inference.sampling import choose_tokens, random_stream
@@ -151,7 +151,7 @@ def test_checks_rewards_and_chats_get_the_answer_that_was_trained(
     asked = {"role": "user", "content": "Is it open?"}
     example = example_of([asked, {"role": "assistant", "content": "Yes.", **more}])
     row = renderer.render(example)
-    wanted = row.ids[row.trained].tolist()
+    wanted = row.ids[row.loss_mask].tolist()
 
     def forced(logits: torch.Tensor, *_: object) -> torch.Tensor:
         return torch.tensor([next(said) for _ in logits])

@@ -18,12 +18,12 @@ LENGTHS = torch.tensor([2, 3, 4, 1])
 """Tokens of better, worse, better, worse."""
 
 
-def scored(references: bool = True, good: Tensor | None = None) -> LossInputs:
+def scored(references: bool = True, is_desirable: Tensor | None = None) -> LossInputs:
     torch.manual_seed(0)
     logprobs = (-torch.rand(int(LENGTHS.sum()), dtype=torch.float64) * 2).requires_grad_()
     owners = torch.repeat_interleave(torch.arange(4), LENGTHS)
     sums = torch.tensor([-2.0, -3.5, -4.0, -1.0], dtype=torch.float64)
-    return LossInputs(logprobs, owners, 4, sums if references else None, good)
+    return LossInputs(logprobs, owners, 4, sums if references else None, is_desirable)
 
 
 def sums_of(batch: LossInputs) -> list[float]:
@@ -152,7 +152,7 @@ def test_orpo() -> None:
     expected = -(means[0] + means[2]) / 2 + 0.25 * sum(ratio) / 2
     loss = Orpo(OrpoSettings(weight=0.25)).loss(batch, 2)
     assert float(loss.value.detach()) == pytest.approx(expected)
-    assert loss.parts["odds_ratio"] == pytest.approx(sum(ratio) / 2)
+    assert loss.metrics["odds_ratio"] == pytest.approx(sum(ratio) / 2)
 
 
 def test_orpo_over_everything_counts_what_stands_around_the_better_answers() -> None:
@@ -162,10 +162,10 @@ def test_orpo_over_everything_counts_what_stands_around_the_better_answers() -> 
     whole = replace(batch, context=Context(around, owners))
     sums = sums_of(batch)
     nll = -((sums[0] - 4.5) / (2 + 3) + (sums[2] - 2.1) / (4 + 2)) / 2
-    ratio = Orpo(OrpoSettings()).loss(batch, 2).parts["odds_ratio"]
+    ratio = Orpo(OrpoSettings()).loss(batch, 2).metrics["odds_ratio"]
     loss = Orpo(OrpoSettings(weight=0.25, nll_over="everything")).loss(whole, 2)
-    assert loss.parts["nll"] == pytest.approx(nll)
-    assert loss.parts["odds_ratio"] == ratio
+    assert loss.metrics["nll"] == pytest.approx(nll)
+    assert loss.metrics["odds_ratio"] == ratio
     assert float(loss.value.detach()) == pytest.approx(nll + 0.25 * ratio)
     loss.value.backward()
     expected = torch.tensor([-1 / 10] * 3 + [-1 / 12] * 2, dtype=torch.float64)
@@ -189,8 +189,8 @@ def test_log_odds_of_a_sure_thing_are_finite() -> None:
 
 
 def test_kto() -> None:
-    good = torch.tensor([True, True, False, False])
-    batch = scored(good=good)
+    is_desirable = torch.tensor([True, True, False, False])
+    batch = scored(is_desirable=is_desirable)
     ratios = [s - float(r) for s, r in zip(sums_of(batch), batch.references, strict=True)]  # type: ignore[arg-type]
     kl = max(0.0, (ratios[1] + ratios[3]) / 2)
     settings = KtoSettings(beta=0.4, desirable_weight=1.5, undesirable_weight=0.5)
@@ -198,7 +198,7 @@ def test_kto() -> None:
     expected = 1.5 * (1 - sigmoid(0.4 * (ratios[0] - kl)))
     expected += 0.5 * (1 - sigmoid(0.4 * (kl - ratios[2])))
     assert float(loss.value.detach()) == pytest.approx(expected / 2)
-    assert loss.parts["kl"] == pytest.approx(kl)
+    assert loss.metrics["kl"] == pytest.approx(kl)
     loss.value.backward()
     slope = batch.logprobs.grad
     assert slope is not None

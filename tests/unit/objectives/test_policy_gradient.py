@@ -36,7 +36,7 @@ def written(rewards: Sequence[Sequence[float]], lengths: Sequence[int] = LENGTHS
 def scored(one: Written, experience: Experience, moved: float = 0.0) -> LossInputs:
     """The answers after the model moved by about so much."""
     torch.manual_seed(1)
-    logprobs = one.old + moved * torch.randn(len(one.old), dtype=torch.float64)
+    logprobs = one.old_logprobs + moved * torch.randn(len(one.old_logprobs), dtype=torch.float64)
     return LossInputs(
         logprobs.requires_grad_(), one.answers, int(one.answers[-1]) + 1, experience=experience
     )
@@ -84,7 +84,7 @@ class TestRloo:
     def test_advantages_compare_with_the_others_and_hold_the_distance(self) -> None:
         one = written(FOUR)
         (found,) = Rloo(RlooSettings(rewards=REWARDS, beta=0.3)).learn_from([one])
-        distance = per_answer(one, one.old - one.reference)
+        distance = per_answer(one, one.old_logprobs - one.reference)
         worth = [r[0] - 0.3 * d for r, d in zip(FOUR, distance, strict=True)]
         expected = [w - (sum(worth) - w) / 3 for w in worth]
         assert found.advantages.tolist() == pytest.approx([expected[a] for a in one.answers])
@@ -119,7 +119,7 @@ class TestRloo:
         one, rloo = written(FOUR), Rloo(RlooSettings(rewards=REWARDS, clip_epsilon=0.3))
         (experience,) = rloo.learn_from([one])
         batch = scored(one, experience, moved=0.3)
-        ratios = [math.exp(c) for c in per_answer(one, batch.logprobs.detach() - one.old)]
+        ratios = [math.exp(c) for c in per_answer(one, batch.logprobs.detach() - one.old_logprobs)]
         advantages = [float(experience.advantages[one.answers == a][0]) for a in range(4)]
         expected = [
             -min(r * a, min(max(r, 0.7), 1.3) * a) for r, a in zip(ratios, advantages, strict=True)
@@ -131,7 +131,7 @@ class TestRloo:
             for r, a in zip(ratios, advantages, strict=True)
         ]
         assert 0 < sum(cut) < 4
-        assert found.parts["clipped"] == sum(cut) / 4
+        assert found.metrics["clipped"] == sum(cut) / 4
 
 
 class TestGrpo:
@@ -157,7 +157,7 @@ class TestGrpo:
         grpo = Grpo(GrpoSettings(rewards=REWARDS, beta=beta))
         (experience,) = grpo.learn_from([one])
         batch = scored(one, experience)
-        behind = one.reference - one.old
+        behind = one.reference - one.old_logprobs
         distance = (behind.exp() - behind - 1).sum()
         expected = (-experience.advantages.sum() + beta * distance) / 10
         torch.testing.assert_close(grpo.loss(batch, 10).value.detach(), expected)
@@ -271,7 +271,7 @@ class TestPpo:
         for one, experience in zip(prompts, found, strict=True):
             assert one.values is not None
             assert experience.returns is not None
-            rewards = 0.2 * (one.reference - one.old)
+            rewards = 0.2 * (one.reference - one.old_logprobs)
             for answer, worth in enumerate(one.rewards[:, 0]):
                 rewards[int((one.answers == answer).nonzero()[-1])] += worth
             mine = [
@@ -291,9 +291,9 @@ class TestPpo:
 
     def test_what_was_written_stays_as_it_was(self) -> None:
         one = written(FOUR)
-        copies = [part.clone() for part in (one.old, one.reference, one.rewards)]
+        copies = [part.clone() for part in (one.old_logprobs, one.reference, one.rewards)]
         Ppo(PpoSettings(rewards=REWARDS, beta=0.0)).learn_from([one])
-        assert all(map(torch.equal, copies, (one.old, one.reference, one.rewards)))
+        assert all(map(torch.equal, copies, (one.old_logprobs, one.reference, one.rewards)))
 
     def test_the_mean_is_over_tokens(self) -> None:
         one, ppo = written(FOUR), Ppo(PpoSettings(rewards=REWARDS))
@@ -315,7 +315,7 @@ class TestPpo:
         found = PpoValue(settings).loss(batch, 3)
         expected = 0.1 * (0.9**2 + 0.8**2 + 1.5**2) / 2 / 3
         assert float(found.value.detach()) == pytest.approx(expected)
-        assert found.parts["value_error"] == pytest.approx((0.9**2 + 0.5**2 + 1.5**2) / 3)
+        assert found.metrics["value_error"] == pytest.approx((0.9**2 + 0.5**2 + 1.5**2) / 3)
         (slopes,) = torch.autograd.grad(found.value, values)
         assert slopes.tolist() == pytest.approx([0.1 * -0.9 / 3, 0.0, 0.1 * 1.5 / 3])
 
@@ -375,12 +375,12 @@ class TestDrpo:
         one = written(PAIR_AND_OWN)
         (experience,) = Drpo(DrpoSettings(rewards=REWARDS)).learn_from([one])
         batch = scored(one, experience)
-        changes = per_answer(one, one.old - one.reference)[:2]
+        changes = per_answer(one, one.old_logprobs - one.reference)[:2]
         between = math.exp(sum(abs(c) for c in changes) / 2)
         assert abs(changes[0]) != pytest.approx(abs(changes[1]))
         for limit, share in ((1.0001, 1.0), (between, 0.5), (100.0, 0.0)):
             drpo = Drpo(DrpoSettings(rewards=REWARDS, ratio_limit=limit))
-            assert drpo.loss(batch, 1).parts["ratio_clipped"] == share
+            assert drpo.loss(batch, 1).metrics["ratio_clipped"] == share
 
     def test_the_distance_has_a_slope_at_own_answers_only(self) -> None:
         """The authors' code computes it without a gradient, so that beta has no effect."""
@@ -390,7 +390,7 @@ class TestDrpo:
         with_distance, without = (
             slope(Drpo(DrpoSettings(rewards=REWARDS, beta=beta)), batch, 1) for beta in (0.5, 0.0)
         )
-        behind = one.reference - one.old
+        behind = one.reference - one.old_logprobs
         expected = torch.where(one.answers > 1, 0.5 * (1 - behind.exp()) / 2, 0.0)
         torch.testing.assert_close(with_distance - without, expected)
 

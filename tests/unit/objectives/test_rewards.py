@@ -52,16 +52,16 @@ def test_bradley_terry(centre: float, margins: tuple[float, float]) -> None:
 
 
 def test_what_is_logged_knows_no_margin() -> None:
-    parts = Reward(RewardSettings(margin=5.0)).loss(pairs(column()), 2).parts
-    assert parts["accuracy"] == 0.5
-    assert parts["brier"] == pytest.approx(sum((1 - sigmoid(gap)) ** 2 for gap in GAPS) / 2)
-    assert parts["margin"] == pytest.approx(sum(GAPS) / 2)
-    assert parts["chosen_reward"] == pytest.approx((REWARDS[0] + REWARDS[2]) / 2)
+    metrics = Reward(RewardSettings(margin=5.0)).loss(pairs(column()), 2).metrics
+    assert metrics["accuracy"] == 0.5
+    assert metrics["brier"] == pytest.approx(sum((1 - sigmoid(gap)) ** 2 for gap in GAPS) / 2)
+    assert metrics["margin"] == pytest.approx(sum(GAPS) / 2)
+    assert metrics["chosen_reward"] == pytest.approx((REWARDS[0] + REWARDS[2]) / 2)
 
 
 def test_a_tie_is_half_right() -> None:
     tie = torch.full((2, 1), 0.3)
-    assert Reward(RewardSettings()).loss(pairs(tie), 1).parts["accuracy"] == 0.5
+    assert Reward(RewardSettings()).loss(pairs(tie), 1).metrics["accuracy"] == 0.5
 
 
 def test_the_general_model_by_hand() -> None:

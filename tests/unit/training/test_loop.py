@@ -30,9 +30,9 @@ def examples(count: int, seed: int = 0) -> list[TokenizedExample]:
     for number in range(count):
         length = int(random.integers(4, 20))
         ids = random.integers(3, VOCABULARY, length).astype(np.int32)
-        trained = np.zeros(length, bool)
-        trained[length // 2 :] = True
-        made.append(TokenizedExample(ids, trained, SourceLocation("made.jsonl", number + 1)))
+        loss_mask = np.zeros(length, bool)
+        loss_mask[length // 2 :] = True
+        made.append(TokenizedExample(ids, loss_mask, SourceLocation("made.jsonl", number + 1)))
     return made
 
 
@@ -110,7 +110,7 @@ def test_the_loss_is_the_mean_over_tokens(runs: Runs) -> None:
         for row in rows:
             ids = torch.from_numpy(row.ids.astype(np.int64))
             logprobs = base.model(input_ids=ids[None]).logits[0].log_softmax(-1)
-            for at in np.flatnonzero(row.trained):
+            for at in np.flatnonzero(row.loss_mask):
                 total -= float(logprobs[at - 1, ids[at]])
                 count += 1
     assert step.loss == pytest.approx(total / count, rel=1e-5)
@@ -295,8 +295,8 @@ def contradicting(count: int) -> list[TokenizedExample]:
     made = []
     for one in examples(count):
         ids = one.ids.copy()
-        ids[one.trained] = 3 + (ids[one.trained] - 2) % (VOCABULARY - 3)
-        made.append(TokenizedExample(ids, one.trained, one.place))
+        ids[one.loss_mask] = 3 + (ids[one.loss_mask] - 2) % (VOCABULARY - 3)
+        made.append(TokenizedExample(ids, one.loss_mask, one.location))
     return made
 
 

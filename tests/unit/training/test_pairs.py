@@ -45,19 +45,19 @@ SMALL = TrainSettings(
 
 
 def answered(
-    random: np.random.Generator, prompt: np.ndarray, place: SourceLocation
+    random: np.random.Generator, prompt: np.ndarray, location: SourceLocation
 ) -> TokenizedExample:
     answer = random.integers(3, VOCABULARY, int(random.integers(1, 9)))
     ids = np.concatenate([prompt, answer]).astype(np.int32)
-    return TokenizedExample(ids, np.arange(len(ids)) >= len(prompt), place)
+    return TokenizedExample(ids, np.arange(len(ids)) >= len(prompt), location)
 
 
 def pairs(count: int, seed: int = 0) -> list[TrainingExample]:
     random, made = np.random.default_rng(seed), []
     for number in range(count):
         prompt = random.integers(3, VOCABULARY, int(random.integers(2, 12)))
-        place = SourceLocation("pairs.jsonl", number + 1)
-        rows = [answered(random, prompt, place) for _ in range(2)]
+        location = SourceLocation("pairs.jsonl", number + 1)
+        rows = [answered(random, prompt, location) for _ in range(2)]
         made.append(TokenizedPair(len(prompt), *rows))
     return made
 
@@ -66,7 +66,9 @@ def feedback(count: int) -> list[TrainingExample]:
     found = []
     for number, pair in enumerate(pairs(count)):
         assert isinstance(pair, TokenizedPair)
-        found.append(TokenizedFeedback(pair.num_prompt, *pair.answers, good=number % 2 == 0))
+        found.append(
+            TokenizedFeedback(pair.num_prompt, *pair.answers, is_desirable=number % 2 == 0)
+        )
     return found
 
 
@@ -153,9 +155,9 @@ def turns(seed: int = 9) -> TokenizedPair:
     assert isinstance(pair, TokenizedPair)
     answer = np.arange(3, 12, dtype=np.int32)
     ids = np.concatenate([pair.prompt_ids, answer])
-    trained = np.arange(len(ids)) >= pair.num_prompt
-    trained[pair.num_prompt + 3 : pair.num_prompt + 6] = False
-    return TokenizedPair(pair.num_prompt, TokenizedExample(ids, trained), pair.rejected)
+    loss_mask = np.arange(len(ids)) >= pair.num_prompt
+    loss_mask[pair.num_prompt + 3 : pair.num_prompt + 6] = False
+    return TokenizedPair(pair.num_prompt, TokenizedExample(ids, loss_mask), pair.rejected)
 
 
 def test_everything_is_labelled_apart_and_only_when_asked() -> None:
@@ -168,11 +170,11 @@ def test_everything_is_labelled_apart_and_only_when_asked() -> None:
         assert row.context is not None
         assert torch.equal(row.targets, plain.targets)
         assert torch.equal(row.answers, plain.answers)
-        expected = [(pair.answers[0].ids[1:], pair.answers[0].trained[1:]) for pair in some]
+        expected = [(pair.answers[0].ids[1:], pair.answers[0].loss_mask[1:]) for pair in some]
         assert row.context.targets.tolist() == [
-            token for ids, trained in expected for token in ids[~trained].tolist()
+            token for ids, mask in expected for token in ids[~mask].tolist()
         ]
-        owners = [2 * n for n, (_, trained) in enumerate(expected) for _ in range((~trained).sum())]
+        owners = [2 * n for n, (_, mask) in enumerate(expected) for _ in range((~mask).sum())]
         assert row.context.answers.tolist() == owners
         for position, target in zip(row.context.at, row.context.targets, strict=True):
             assert row.ids[position + 1] == target
@@ -188,7 +190,7 @@ def plain_orpo(base: Base, some: list[TrainingExample], weight: float) -> torch.
                 ids = torch.from_numpy(row.ids).long()
                 said = base.model(input_ids=ids[None], use_cache=False).logits[0, :-1]
                 logprobs = said.log_softmax(-1).gather(1, ids[1:, None]).squeeze(1)
-                mean = logprobs[torch.from_numpy(row.trained[1:])].mean()
+                mean = logprobs[torch.from_numpy(row.loss_mask[1:])].mean()
                 odds.append(mean - torch.log(-torch.expm1(mean)))
                 nll.append(-logprobs.mean())
             total = total + nll[0] - weight * logsigmoid(odds[0] - odds[1])
@@ -260,18 +262,18 @@ def test_the_better_answers_are_learned(run: Run, settings: ObjectiveSettings) -
     longer = SMALL.model_copy(update={"epochs": 25, "checkpoint_every_s": 99})
     run(settings, longer)
     steps = [event for event in run.events if isinstance(event, StepDone)]
-    assert np.mean([s.parts["reward_accuracy"] for s in steps[-4:]]) > 0.9
+    assert np.mean([s.metrics["reward_accuracy"] for s in steps[-4:]]) > 0.9
     assert steps[-1].loss < steps[0].loss
     measured = [event for event in run.events if isinstance(event, HoldoutMeasured)]
-    assert measured[-1].parts["reward_accuracy"] == pytest.approx(1.0, abs=0.2)
+    assert measured[-1].metrics["reward_accuracy"] == pytest.approx(1.0, abs=0.2)
 
 
 def test_dpo_begins_at_ln_2_with_no_margin(run: Run) -> None:
     run(DpoSettings(), SMALL.model_copy(update={"max_steps": 1}))
     (step,) = (event for event in run.events if isinstance(event, StepDone))
     assert step.loss == pytest.approx(math.log(2), abs=1e-5)
-    assert step.parts["margin"] == pytest.approx(0, abs=1e-4)
-    assert step.parts["chosen_change"] == pytest.approx(0, abs=1e-3)
+    assert step.metrics["margin"] == pytest.approx(0, abs=1e-4)
+    assert step.metrics["chosen_change"] == pytest.approx(0, abs=1e-3)
 
 
 def test_a_wrong_reference_stops_before_the_first_step(run: Run) -> None:

@@ -31,7 +31,14 @@ from kamerton.objectives.online import OnlineSettings
 from kamerton.objectives.ppo import Ppo, PpoSettings, PpoValue
 from kamerton.objectives.preference_model import preference
 from kamerton.objectives.rloo import Rloo, RlooSettings
-from kamerton.training.rollouts import Answered, Critic, Judge, RolloutBatch, Rollouts, at_start
+from kamerton.training.rollouts import (
+    AnsweredPrompt,
+    Critic,
+    RewardFunction,
+    RolloutBatch,
+    Rollouts,
+    at_start,
+)
 from kamerton.training.scoring import read, scored_of
 from tests.shapes import VOCABULARY, tiny_base, tiny_renderer
 
@@ -58,7 +65,10 @@ class Keeps:
 
     def learn_from(self, written: Sequence[Written]) -> list[Experience]:
         self.written = list(written)
-        return [Experience(one.old, one.reference, torch.zeros_like(one.old)) for one in written]
+        return [
+            Experience(one.old_logprobs, one.reference, torch.zeros_like(one.old_logprobs))
+            for one in written
+        ]
 
     def loss(self, scored: Any, num_units: int) -> Any:
         raise NotImplementedError
@@ -77,16 +87,16 @@ def prompts(count: int = 3, num_given: int = 0) -> list[TokenizedPrompt]:
             given.append(TokenizedExample(row, np.arange(len(row)) >= len(ids)))
         messages = ({"role": "user", "content": f"question {number}"},)
         texts = tuple(f"given {number}.{n}" for n in range(num_given))
-        place = SourceLocation("data.jsonl", number)
+        location = SourceLocation("data.jsonl", number)
         made.append(
             TokenizedPrompt(
-                ids, messages, {"n": number}, place, f"right {number}", tuple(given), texts
+                ids, messages, {"n": number}, location, f"right {number}", tuple(given), texts
             )
         )
     return made
 
 
-def nothing(answered: Sequence[Answered]) -> Tensor:
+def nothing(answered: Sequence[AnsweredPrompt]) -> Tensor:
     return torch.zeros(sum(len(one.texts) for one in answered), 1)
 
 
@@ -99,7 +109,7 @@ def changed(adapter: Adapter, scale: float = 0.2) -> Adapter:
 
 
 def rollouts_of(
-    base: Base, adapter: Adapter, objective: Any, reward: Judge = nothing, **more: Any
+    base: Base, adapter: Adapter, objective: Any, reward: RewardFunction = nothing, **more: Any
 ) -> Rollouts:
     engine = EmbeddedEngine(base, tiny_renderer(base))
     more = {"reference": adapter.disabled, **more}
@@ -129,15 +139,15 @@ def test_what_is_remembered_is_what_training_sees(shape: str, settings: AdapterS
     objective = Keeps()
     rollouts = rollouts_of(base, adapter, objective)
     found = rollouts.collect(prompts(5), 7)
-    assert found.parts["rollout_gap"] < 1e-4
+    assert found.metrics["rollout_gap"] < 1e-4
     for number, (group, written) in enumerate(zip(found.groups, objective.written, strict=True)):
         assert group.num_prompt == prompts(5)[number].num_prompt
         told = torch.cat([by_transformers(base, row, group.num_prompt)[0] for row in group.answers])
-        assert_close(written.old, told)
+        assert_close(written.old_logprobs, told)
         with adapter.disabled():
             rows = [by_transformers(base, row, group.num_prompt)[0] for row in group.answers]
         assert_close(written.reference, torch.cat(rows))
-        assert (written.old - written.reference).abs().max() > 1e-3
+        assert (written.old_logprobs - written.reference).abs().max() > 1e-3
         counts = [len(row.ids) - group.num_prompt for row in group.answers]
         assert written.answers.tolist() == [
             n for n, count in enumerate(counts) for _ in range(count)
@@ -151,7 +161,7 @@ def test_what_is_remembered_is_what_training_sees(shape: str, settings: AdapterS
         batch = scored_of(logprobs, row, found.groups, experiences=found.experiences)
         assert logprobs.requires_grad
         assert batch.experience is not None
-        change = batch.logprobs.detach() - batch.experience.old
+        change = batch.logprobs.detach() - batch.experience.old_logprobs
         assert change.abs().max() <= slack
 
 
@@ -160,7 +170,7 @@ def test_the_gap_shows_an_engine_that_computes_otherwise() -> None:
     adapter = attach(base, LORA, 1)
     strange = EmbeddedEngine(other, tiny_renderer(other))
     rollouts = Rollouts(base, strange, Keeps(), nothing, adapter.disabled)
-    assert rollouts.collect(prompts(), 7).parts["rollout_gap"] > 0.01
+    assert rollouts.collect(prompts(), 7).metrics["rollout_gap"] > 0.01
     assert rollouts.measure(prompts())[1]["rollout_gap"] > 0.01
 
 
@@ -186,9 +196,9 @@ def test_answers_are_drawn_from_the_very_probabilities_that_are_learned() -> Non
 
 def test_each_answer_goes_to_its_judge_with_its_own_prompt() -> None:
     base = tiny_base("llama")
-    seen: list[Answered] = []
+    seen: list[AnsweredPrompt] = []
 
-    def number(answered: Sequence[Answered]) -> Tensor:
+    def number(answered: Sequence[AnsweredPrompt]) -> Tensor:
         seen.extend(answered)
         return torch.arange(float(sum(len(one.texts) for one in answered)))[:, None]
 
@@ -228,8 +238,8 @@ def test_a_missing_end_costs_own_answers_only(num_given: int) -> None:
         assert written.rewards[:, 0].tolist() == expected
         ends += ended
     assert 0 < sum(ends) < len(ends)
-    assert found.parts["ended"] == pytest.approx(sum(ends) / len(ends))
-    assert found.parts["reward"] == pytest.approx(0.5 - 0.75 * (1 - sum(ends) / len(ends)))
+    assert found.metrics["ended"] == pytest.approx(sum(ends) / len(ends))
+    assert found.metrics["reward"] == pytest.approx(0.5 - 0.75 * (1 - sum(ends) / len(ends)))
     # A judge may keep its numbers: they are not written into.
     assert kept.unique().tolist() == [0.5]
 
@@ -238,21 +248,22 @@ def test_the_numbers_for_the_log() -> None:
     base = tiny_base("llama")
     objective = Keeps(missing_eos_penalty=0.0, max_tokens=30)
 
-    def length(answered: Sequence[Answered]) -> Tensor:
+    def length(answered: Sequence[AnsweredPrompt]) -> Tensor:
         return torch.tensor([[float(len(text))] for one in answered for text in one.texts])
 
     adapter = changed(attach(base, LORA, 1))
     found = rollouts_of(base, adapter, objective, length).collect(prompts(4, num_given=1), 7)
     own = [row.ids[group.num_prompt :] for group in found.groups for row in group.answers[1:]]
-    assert found.parts["length"] == pytest.approx(sum(map(len, own)) / 12)
+    assert found.metrics["length"] == pytest.approx(sum(map(len, own)) / 12)
     rewards = [one.rewards[1:] for one in objective.written]
-    assert found.parts["reward"] == pytest.approx(float(torch.cat(rewards).mean()))
+    assert found.metrics["reward"] == pytest.approx(float(torch.cat(rewards).mean()))
     distance = sum(
-        float((one.old - one.reference)[one.answers > 0].sum()) for one in objective.written
+        float((one.old_logprobs - one.reference)[one.answers > 0].sum())
+        for one in objective.written
     )
-    assert found.parts["kl"] == pytest.approx(distance / 12, rel=1e-4)
+    assert found.metrics["kl"] == pytest.approx(distance / 12, rel=1e-4)
     assert abs(distance) > 0.1
-    assert found.parts["reward_spread"] == pytest.approx(
+    assert found.metrics["reward_spread"] == pytest.approx(
         float(torch.stack(rewards).std(1, correction=0).mean())
     )
 
@@ -262,8 +273,8 @@ def test_one_answer_alone_has_no_spread() -> None:
     rollouts = rollouts_of(
         base, attach(base, LORA, 1), Keeps(num_generations=1, missing_eos_penalty=0)
     )
-    assert "reward_spread" not in rollouts.collect(prompts(1), 7).parts
-    assert rollouts.collect(prompts(2), 7).parts["reward_spread"] == 0
+    assert "reward_spread" not in rollouts.collect(prompts(1), 7).metrics
+    assert rollouts.collect(prompts(2), 7).metrics["reward_spread"] == 0
 
 
 def test_under_a_general_model_the_reward_is_how_often_the_given_are_beaten() -> None:
@@ -280,7 +291,7 @@ def test_under_a_general_model_the_reward_is_how_often_the_given_are_beaten() ->
         for own in (2, 3, 4)
         for given in (0, 1)
     ]
-    assert found.parts["reward"] == pytest.approx(sum(wins) / len(wins))
+    assert found.metrics["reward"] == pytest.approx(sum(wins) / len(wins))
     # There is no scale that a penalty could be on.
     assert torch.equal(torch.cat([one.rewards for one in objective.written]), judged)
 
@@ -289,7 +300,7 @@ def test_under_a_general_model_the_reward_is_how_often_the_given_are_beaten() ->
 def test_a_reward_that_is_no_number_stops_the_run(value: float) -> None:
     base = tiny_base("llama")
 
-    def strange(answered: Sequence[Answered]) -> Tensor:
+    def strange(answered: Sequence[AnsweredPrompt]) -> Tensor:
         rewards = nothing(answered)
         rewards[2] = value
         return rewards
@@ -301,7 +312,7 @@ def test_a_reward_that_is_no_number_stops_the_run(value: float) -> None:
         rollouts.measure(prompts())
 
 
-def by_text(answered: Sequence[Answered]) -> Tensor:
+def by_text(answered: Sequence[AnsweredPrompt]) -> Tensor:
     return torch.tensor([[float("w7" in t) + len(t) / 99] for one in answered for t in one.texts])
 
 
@@ -315,25 +326,25 @@ def test_measuring_is_repeatable_and_touches_nothing() -> None:
     modes = [(m.training, getattr(m, "enabled", None)) for m in base.model.modules()]
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    loss, parts = rollouts.measure(prompts(4))
+    loss, metrics = rollouts.measure(prompts(4))
     collected = [rollouts.collect(prompts(4), seed) for seed in (1, 1, 2)]
-    assert rollouts.measure(prompts(4)) == (loss, parts)
+    assert rollouts.measure(prompts(4)) == (loss, metrics)
     assert torch.equal(torch.get_rng_state(), state)
     assert [(m.training, getattr(m, "enabled", None)) for m in base.model.modules()] == modes
     assert all(torch.equal(p, values[name]) for name, p in adapter.parameters().items())
     assert all(p.grad is None and p.requires_grad for p in adapter.parameters().values())
-    assert loss == pytest.approx(0.3 * parts["kl"] - parts["reward"])
-    assert parts["kl"] != 0
-    assert objective.written[0].old.requires_grad is False
+    assert loss == pytest.approx(0.3 * metrics["kl"] - metrics["reward"])
+    assert metrics["kl"] != 0
+    assert objective.written[0].old_logprobs.requires_grad is False
 
     def ids(one: RolloutBatch) -> list[list[int]]:
         return [row.ids.tolist() for group in one.groups for row in group.answers]
 
     assert ids(collected[0]) == ids(collected[1]) != ids(collected[2])
-    assert collected[0].parts == collected[1].parts
+    assert collected[0].metrics == collected[1].metrics
     # One answer each is enough to measure.
     assert len(ids(collected[0])) == 12
-    assert parts["ended"] * 4 == int(parts["ended"] * 4)
+    assert metrics["ended"] * 4 == int(metrics["ended"] * 4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
@@ -383,8 +394,8 @@ def test_at_the_start_there_is_no_distance() -> None:
     adapter = changed(attach(base, LORA, 1))
     rollouts = rollouts_of(base, adapter, Keeps(), reference=at_start(adapter))
     found = rollouts.collect(prompts(), 7)
-    assert found.parts["kl"] == 0
-    assert all(torch.equal(one.old, one.reference) for one in found.experiences)
+    assert found.metrics["kl"] == 0
+    assert all(torch.equal(one.old_logprobs, one.reference) for one in found.experiences)
 
 
 def with_critic(base: Base, settings: PpoSettings) -> tuple[Rollouts, Adapter]:
@@ -410,7 +421,7 @@ def test_a_critic_values_every_token_before_it_is_said() -> None:
         assert experience.returns is not None
         count = sum(len(row.ids) - group.num_prompt for row in group.answers)
         assert experience.values.shape == experience.returns.shape == (count,)
-        assert experience.advantages.shape == experience.old.shape == (count,)
+        assert experience.advantages.shape == experience.old_logprobs.shape == (count,)
         with rollouts.critic.on(), torch.no_grad():
             assert base.score_head is not None
             hidden = [by_transformers(base, row, group.num_prompt)[1] for row in group.answers]
@@ -418,7 +429,7 @@ def test_a_critic_values_every_token_before_it_is_said() -> None:
         torch.testing.assert_close(experience.values, expected, atol=3e-4, rtol=1e-4)
         # What the policy remembers is its own, not the critic's.
         told = [by_transformers(base, row, group.num_prompt)[0] for row in group.answers]
-        assert_close(experience.old, torch.cat(told))
+        assert_close(experience.old_logprobs, torch.cat(told))
     assert all(p.grad is None for p in value.parameters().values())
 
 
@@ -475,7 +486,7 @@ def test_a_better_answer_is_learned_from(objective: Any) -> None:
     base = tiny_base("llama")
     num_given = 2 if isinstance(objective, Drpo) else 0
 
-    def second_best(answered: Sequence[Answered]) -> Tensor:
+    def second_best(answered: Sequence[AnsweredPrompt]) -> Tensor:
         return torch.tensor(
             [[float(n == num_given + 1)] for one in answered for n in range(len(one.texts))]
         )

@@ -53,7 +53,7 @@ def rendered(
 def test_prompts_are_made_of_all_that_asks() -> None:
     examples = [CHAT, CLASS, PAIR, FEEDBACK]
     found, said = rendered("prompts", examples)
-    assert [one.place for one in found] == [example.place for example in examples]
+    assert [one.location for one in found] == [example.location for example in examples]
     assert [one.reference for one in found] == ["Yes.", "hours", "Yes.", "No."]
     expected = renderer_of("chatml").prompt_ids((message("system", "Be kind."), *ASKED))
     assert [one.ids.tolist() for one in found] == [expected] * 4
@@ -65,7 +65,7 @@ def test_prompts_are_made_of_all_that_asks() -> None:
 
 def test_examples_may_be_rendered_later() -> None:
     makers = list(makers_of(renderer_of("chatml"), Prompt(), [CLASS, CHAT], "prompts", "grpo"))
-    assert [make()[0].place for make in makers] == [at(2), at(1)]
+    assert [make()[0].location for make in makers] == [at(2), at(1)]
 
 
 def test_a_question_with_several_pairs_is_asked_once() -> None:
@@ -104,7 +104,7 @@ def test_a_long_answer_to_another_prompt_is_cut() -> None:
     first, second = makers_of(renderer, Prompt(), [FEEDBACK, long], "feedback", "kto")
     (row,) = first()
     assert [len(answer.ids) for answer in row.answers] == [len(row.answers[0].ids), 60]
-    assert row.answers[1].trained.sum() == 60 - row.num_prompt
+    assert row.answers[1].loss_mask.sum() == 60 - row.num_prompt
     with pytest.raises(RenderingError, match=r"data.jsonl:6: a row must have at most 60"):
         second()
 
@@ -145,7 +145,8 @@ def test_other_kinds_are_refused(takes: Takes, example: Example, wanted: str) ->
     with pytest.raises(DataError) as raised:
         rendered(takes, [PAIR, example])
     assert raised.value.message == (
-        f"{example.place}: objective.kind = 'grpo' learns from {wanted}, found another kind of row"
+        f"{example.location}: objective.kind = 'grpo' learns from {wanted}, found another "
+        "kind of row"
     )
     assert raised.value.hint is not None
     assert ("or chats" in raised.value.hint) == (takes == "prompts")
@@ -154,7 +155,7 @@ def test_other_kinds_are_refused(takes: Takes, example: Example, wanted: str) ->
 def test_prompts_that_are_too_long_are_left_out_and_named() -> None:
     long = ChatExample(at(9), (message("user", "Is it open? " * 30), *YES))
     found, said = rendered("prompts", [CHAT, long, CLASS], max_tokens=60)
-    assert [one.place for one in found] == [at(1), at(2)]
+    assert [one.location for one in found] == [at(1), at(2)]
     (notice,) = said
     assert notice.startswith("1 of 3 training examples cannot be used: data.jsonl:9: a row must ")
     with pytest.raises(DataError, match=r"data.max_unusable is 10.0%"):

@@ -23,7 +23,7 @@ from kamerton.adapters.adapter_files import (
     tensor_bytes,
 )
 from kamerton.adapters.bottleneck.layer import Activation, BottleneckLayer
-from kamerton.adapters.bottleneck.places import Sublayer, named_places, sublayer_ends, width_of
+from kamerton.adapters.bottleneck.sites import Sublayer, named_sites, sublayer_ends, width_of
 from kamerton.adapters.hooked import Hooked
 from kamerton.adapters.method import AdapterSettings
 from kamerton.adapters.parts import Parts
@@ -105,7 +105,7 @@ class Bottleneck(Hooked):
         """List the trainable tensors.
 
         Returns:
-            Four fp32 tensors per place, `<module>.down.weight` [d, in] and so on.
+            Four fp32 tensors per site, `<module>.down.weight` [d, in] and so on.
         """
         return {
             f"{path}.{name}": parameter
@@ -130,7 +130,7 @@ class Bottleneck(Hooked):
         """List the parts.
 
         Returns:
-            One per place.
+            One per site.
         """
         return list(self.layers.values())
 
@@ -157,15 +157,15 @@ def attach_bottleneck(base: Base, settings: BottleneckSettings, seed: int) -> Bo
     Args:
         base: The base; its weights are not touched.
         settings: Method settings.
-        seed: For the down-projections; each place draws from its own stream.
+        seed: For the down-projections; each site draws from its own stream.
 
     Returns:
         The adapter.
 
     Raises:
-        AdapterError: If a place cannot be found.
+        AdapterError: If a site cannot be found.
     """
-    adapter = Bottleneck(base, settings, _make_layers(base, settings, _places(base, settings)))
+    adapter = Bottleneck(base, settings, _make_layers(base, settings, _sites(base, settings)))
     for path, layer in adapter.layers.items():
         generator = torch.Generator().manual_seed(derive_seed(seed, "bottleneck", path))
         # As LoRA does it and He et al. do: with U zero, all of the start is in how D spreads.
@@ -189,8 +189,8 @@ def load_bottleneck(base: Base, files: Mapping[str, bytes]) -> Bottleneck:
         AdapterError: If the files are damaged or were made for another base.
     """
     config = read_json(files, CONFIG_FILE)
-    places, architecture = config.get("places"), config.get("architecture")
-    if not isinstance(places, list) or not all(isinstance(path, str) for path in places):
+    sites, architecture = config.get("places"), config.get("architecture")
+    if not isinstance(sites, list) or not all(isinstance(path, str) for path in sites):
         raise AdapterError(f"adapter: {CONFIG_FILE} must list its places")
     if architecture != base.identity.architecture:
         raise AdapterError(
@@ -200,13 +200,13 @@ def load_bottleneck(base: Base, files: Mapping[str, bytes]) -> Bottleneck:
         settings = BottleneckSettings.parse(config.get("settings") or {}, source=CONFIG_FILE)
     except SettingsError as error:
         raise AdapterError(f"adapter: {error}") from None
-    return attach_tensors(base, settings, places, read_tensors(files, WEIGHTS_FILE), WEIGHTS_FILE)
+    return attach_tensors(base, settings, sites, read_tensors(files, WEIGHTS_FILE), WEIGHTS_FILE)
 
 
 def attach_tensors(
     base: Base,
     settings: BottleneckSettings,
-    places: Sequence[str],
+    sites: Sequence[str],
     tensors: Mapping[str, Tensor],
     source: str,
 ) -> Bottleneck:
@@ -215,7 +215,7 @@ def attach_tensors(
     Args:
         base: The base they were made for.
         settings: Method settings.
-        places: Paths of the modules they stand at.
+        sites: Paths of the modules they stand at.
         tensors: By the names of `Bottleneck.parameters`.
         source: The file they come from, for messages.
 
@@ -223,16 +223,16 @@ def attach_tensors(
         The adapter.
 
     Raises:
-        AdapterError: If a place does not exist or a tensor does not fit.
+        AdapterError: If a site does not exist or a tensor does not fit.
     """
-    unknown = [path for path in places if not path or module_at(base, path) is None]
+    unknown = [path for path in sites if not path or module_at(base, path) is None]
     if unknown:
         raise AdapterError(
-            f"adapter: {len(unknown)} of {len(places)} modules are not in "
+            f"adapter: {len(unknown)} of {len(sites)} modules are not in "
             f"{base.identity.architecture}, the first is {unknown[0]!r}",
             hint="the adapter was made for another base",
         )
-    layers = _make_layers(base, settings, places)
+    layers = _make_layers(base, settings, sites)
     expected = {
         f"{path}.{name}": tuple(parameter.shape)
         for path, layer in layers.items()
@@ -244,9 +244,9 @@ def attach_tensors(
     return adapter
 
 
-def _places(base: Base, settings: BottleneckSettings) -> list[str]:
+def _sites(base: Base, settings: BottleneckSettings) -> list[str]:
     if settings.modules:
-        return named_places(base, settings.modules, settings.layers)
+        return named_sites(base, settings.modules, settings.layers)
     if settings.placement == "houlsby":
         ends: tuple[Sublayer, ...] = ("attention", "feed-forward")
         return sublayer_ends(base, ends, settings.layers, post_norms=True)
@@ -256,11 +256,11 @@ def _places(base: Base, settings: BottleneckSettings) -> list[str]:
 
 
 def _make_layers(
-    base: Base, settings: BottleneckSettings, places: Sequence[str]
+    base: Base, settings: BottleneckSettings, sites: Sequence[str]
 ) -> dict[str, BottleneckLayer]:
     beside = settings.placement == "parallel"
     layers = {}
-    for path in places:
+    for path in sites:
         out, inner = width_of(base, path)
         size = (out, inner) if beside else (out, out)
         layers[path] = BottleneckLayer(

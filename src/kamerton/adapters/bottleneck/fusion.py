@@ -1,11 +1,11 @@
 """Fusion: a small gate learns, token by token, how much each of several bottlenecks counts.
 
-At every place where more than one of them stands, with h what the module gave,
+At every site where more than one of them stands, with h what the module gave,
 
     y = h + sum_n w_n(h) s_n f_n(x)    w(h) = softmax(G h + g)    G [N, E], g [N]
 
 f_n and s_n are the frozen bottlenecks of N variants and their scales, x what each reads.
-AdapterFusion (arXiv 2005.00247, section 3.2) attends with three matrices of E x E at each place
+AdapterFusion (arXiv 2005.00247, section 3.2) attends with three matrices of E x E at each site
 instead of G. With G and g zero at the start, it begins as the mean of what the bottlenecks add.
 """
 
@@ -58,8 +58,8 @@ class FusionSettings(AdapterSettings):
         return self.variants
 
 
-class _FusedPlace(nn.Module):
-    """The bottlenecks of one place, and the gate that weighs them where there are several."""
+class _FusedSite(nn.Module):
+    """The bottlenecks of one site, and the gate that weighs them where there are several."""
 
     def __init__(self, layers: Sequence[BottleneckLayer]) -> None:
         super().__init__()
@@ -95,33 +95,33 @@ class Fusion(Hooked):
     def __init__(self, base: Base, members: Sequence[Mapping[str, bytes]]) -> None:
         self._architecture = base.identity.architecture
         self._members = [dict(files) for files in members]
-        by_place: dict[str, list[BottleneckLayer]] = {}
+        by_site: dict[str, list[BottleneckLayer]] = {}
         for files in members:
             attached = load_bottleneck(base, files)
             layers = dict(attached.layers)
             attached.detach()
             for path, layer in layers.items():
-                by_place.setdefault(path, []).append(layer.requires_grad_(False))
-        self.places = {path: _FusedPlace(layers) for path, layers in by_place.items()}
-        for place in self.places.values():
+                by_site.setdefault(path, []).append(layer.requires_grad_(False))
+        self.sites = {path: _FusedSite(layers) for path, layers in by_site.items()}
+        for site in self.sites.values():
             # Of a single bottleneck the weight is always 1: there is nothing to learn.
-            place.gate.requires_grad_(len(place.layers) > 1)
+            site.gate.requires_grad_(len(site.layers) > 1)
         self._handles = [
-            base.model.get_submodule(path).register_forward_hook(place.hook, with_kwargs=True)
-            for path, place in self.places.items()
+            base.model.get_submodule(path).register_forward_hook(site.hook, with_kwargs=True)
+            for path, site in self.sites.items()
         ]
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """List the trainable tensors.
 
         Returns:
-            Two fp32 tensors per place with several bottlenecks, `<module>.gate.weight` [N, E] and
+            Two fp32 tensors per site with several bottlenecks, `<module>.gate.weight` [N, E] and
             `<module>.gate.bias` [N].
         """
         return {
             f"{path}.gate.{name}": parameter
-            for path, place in self.places.items()
-            for name, parameter in place.gate.named_parameters()
+            for path, site in self.sites.items()
+            for name, parameter in site.gate.named_parameters()
             if parameter.requires_grad
         }
 
@@ -145,14 +145,14 @@ class Fusion(Hooked):
         """List the parts.
 
         Returns:
-            One per place.
+            One per site.
         """
-        return list(self.places.values())
+        return list(self.sites.values())
 
     def detach(self) -> None:
         """Take gates and bottlenecks off; the base's modules were never replaced."""
         self.release()
-        self.places = {}
+        self.sites = {}
 
     def release(self) -> Parts:
         """Take gates and bottlenecks off and give them away.
@@ -163,7 +163,7 @@ class Fusion(Hooked):
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        return Parts(outputs=list(self.places.items()))
+        return Parts(outputs=list(self.sites.items()))
 
 
 def attach_fusion(base: Base, members: Sequence[Mapping[str, bytes]]) -> Fusion:
@@ -177,7 +177,7 @@ def attach_fusion(base: Base, members: Sequence[Mapping[str, bytes]]) -> Fusion:
         The adapter.
 
     Raises:
-        AdapterError: If there are fewer than two, they do not fit the base, or share no place.
+        AdapterError: If there are fewer than two, they do not fit the base, or share no site.
     """
     if len(members) < 2:
         raise AdapterError(

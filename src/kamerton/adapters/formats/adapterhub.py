@@ -22,7 +22,7 @@ from torch import Tensor
 
 from kamerton.adapters.adapter_files import json_bytes, read_json, read_tensors, tensor_bytes
 from kamerton.adapters.bottleneck.bottleneck import Bottleneck, BottleneckSettings, attach_tensors
-from kamerton.adapters.bottleneck.places import sublayer_ends
+from kamerton.adapters.bottleneck.sites import sublayer_ends
 from kamerton.core.errors import AdapterError, SettingsError
 from kamerton.models.base import Base
 from kamerton.models.blocks import decoder_blocks
@@ -73,26 +73,26 @@ def write_adapterhub(base: Base, adapter: Bottleneck, name: str = "kamerton") ->
         AdapterError: If the library has no adapter that computes the same.
     """
     assert "." not in name, "a dot would end the name"
-    places = _library_places(base)
-    strange = [path for path in adapter.layers if path not in places]
+    sites = _library_sites(base)
+    strange = [path for path in adapter.layers if path not in sites]
     if strange or adapter.settings.placement == "parallel":
         what = f"one at {strange[0]}" if strange else "one beside the feed-forward"
         raise AdapterError(
             f"adapter: AdapterHub's format cannot hold {what}",
             hint="it holds bottlenecks after attention and after the feed-forward",
         )
-    used = {places[path].block for path in adapter.layers}
-    sides = {places[path].side for path in adapter.layers}
+    used = {sites[path].block for path in adapter.layers}
+    sides = {sites[path].side for path in adapter.layers}
     reads_sum = "sum" in sides
     if len(adapter.layers) != len(used) * len(sides) or (reads_sum and len(sides) > 1):
-        raise AdapterError("adapter: AdapterHub's format needs the same places in every block")
+        raise AdapterError("adapter: AdapterHub's format needs the same sites in every block")
     tensors = {}
     for path, layer in adapter.layers.items():
-        place = places[path]
-        side = "output" if reads_sum else place.side
+        site = sites[path]
+        side = "output" if reads_sum else site.side
         for leaf, parameter in layer.named_parameters():
             part, _, kind = leaf.partition(".")
-            key = f"{place.path}.{side}_adapters.adapters.{name}.{_PARTS[part]}.{kind}"
+            key = f"{site.path}.{side}_adapters.adapters.{name}.{_PARTS[part]}.{kind}"
             tensors[key] = parameter
     settings = adapter.settings
     config = {
@@ -131,7 +131,7 @@ def read_adapterhub(base: Base, files: Mapping[str, bytes]) -> Bottleneck:
     Raises:
         AdapterError: If the files are damaged, do not fit, or use what is not supported.
     """
-    places = _library_places(base)
+    sites = _library_sites(base)
     config = read_json(files, CONFIG_FILE).get("config")
     if not isinstance(config, dict) or "non_linearity" not in config:
         raise AdapterError(f"adapter: {CONFIG_FILE} describes no bottleneck of AdapterHub")
@@ -142,7 +142,7 @@ def read_adapterhub(base: Base, files: Mapping[str, bytes]) -> Bottleneck:
         used.append("original_ln_before with mh_adapter")
     if used:
         raise AdapterError(f"adapter: {CONFIG_FILE} uses {', '.join(used)}, which is not supported")
-    paths = {(place.block, str(place.side)): path for path, place in places.items()}
+    paths = {(site.block, str(site.side)): path for path, site in sites.items()}
     tensors: dict[str, Tensor] = {}
     for name, tensor in _read_weights(files).items():
         found = _TENSOR.fullmatch(name)
@@ -155,10 +155,10 @@ def read_adapterhub(base: Base, files: Mapping[str, bytes]) -> Bottleneck:
         tensors[f"{path}.{part}.{found['leaf']}"] = tensor.float()
     if not tensors:
         raise AdapterError("adapter: the file holds no tensors")
-    here = [path for path in places if f"{path}.down.weight" in tensors]
+    here = [path for path in sites if f"{path}.down.weight" in tensors]
     left_out = config.get("leave_out") or []
     meant = {number for number in range(base.num_layers) if number not in left_out}
-    if lacking := sorted(meant - {places[path].block for path in here}):
+    if lacking := sorted(meant - {sites[path].block for path in here}):
         raise AdapterError(
             f"adapter: the file has no bottleneck in block {lacking[0]}, which its leave_out does "
             "not name",
@@ -168,7 +168,7 @@ def read_adapterhub(base: Base, files: Mapping[str, bytes]) -> Bottleneck:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Site:
     """Where the library has a bottleneck: a block by number and path, and a side of it."""
 
     block: int
@@ -176,8 +176,8 @@ class _Place:
     side: Literal["attention", "output", "sum"]
 
 
-def _library_places(base: Base) -> dict[str, _Place]:
-    """What the library's places are to us, by path of the module before the bottleneck."""
+def _library_sites(base: Base) -> dict[str, _Site]:
+    """What the library's sites are to us, by path of the module before the bottleneck."""
     if base.identity.architecture not in _MODELS:
         raise AdapterError(
             f"adapter: AdapterHub's format is supported for {', '.join(_MODELS)}, "
@@ -186,12 +186,12 @@ def _library_places(base: Base) -> dict[str, _Place]:
     names = {module: name for name, module in base.model.named_modules()}
     blocks = [names[block] for block in decoder_blocks(base.model)]
     ends = sublayer_ends(base, ("attention", "feed-forward"), "all", post_norms=False)
-    places: dict[str, _Place] = {}
+    sites: dict[str, _Site] = {}
     for number, path in enumerate(blocks):
-        places[ends[2 * number]] = _Place(number, path, "attention")
-        places[ends[2 * number + 1]] = _Place(number, path, "output")
-        places[path] = _Place(number, path, "sum")
-    return places
+        sites[ends[2 * number]] = _Site(number, path, "attention")
+        sites[ends[2 * number + 1]] = _Site(number, path, "output")
+        sites[path] = _Site(number, path, "sum")
+    return sites
 
 
 def _settings(config: Mapping[str, Any]) -> BottleneckSettings:

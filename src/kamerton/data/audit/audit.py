@@ -25,7 +25,7 @@ from kamerton.data.privacy.personal import KINDS, find_personal
 
 __all__ = ["Audit", "Count", "Quantiles", "audit"]
 
-_PLACES = 5
+_LOCATIONS = 5
 _LANGUAGE_TEXTS = 500
 # What programs write where a table has nothing, and Excel where a formula failed; "none" may be a
 # class that is meant.
@@ -66,8 +66,8 @@ def audit(
     leaked = nearly = None
     if holdout is not None:
         leakage = find_leakage(examples if train is None else train, holdout, report)
-        leaked = _places(holdout, [i for i, _ in leakage.exact])
-        nearly = _places(holdout, [i for i, _ in leakage.near])
+        leaked = _locations(holdout, [i for i, _ in leakage.exact])
+        nearly = _locations(holdout, [i for i, _ in leakage.near])
         notices.append(leakage.notice)
     reasons = Counter(f"{r.field}: {r.reason}" if r.field else r.reason for r in loaded.rejections)
     found = Audit(
@@ -90,9 +90,9 @@ def audit(
             for part, units in seen.lengths.items()
         },
         languages=dict(seen.languages.most_common()),
-        exact_duplicates=_places(examples, _repeats(duplicates.exact)),
-        near_duplicates=_places(examples, _repeats(duplicates.near)),
-        contradictions=_places(examples, [cluster[-1] for cluster in contradictions]),
+        exact_duplicates=_locations(examples, _repeats(duplicates.exact)),
+        near_duplicates=_locations(examples, _repeats(duplicates.near)),
+        contradictions=_locations(examples, [cluster[-1] for cluster in contradictions]),
         identical_pairs=seen.count("identical"),
         chosen_longer=seen.share_longer,
         open_endings=seen.count("open"),
@@ -121,13 +121,13 @@ class _Seen:
         self.marks: Counter[str] = Counter()
         self.stop_texts = StopTexts()
         self._numbers: Counter[str] = Counter()
-        self._first_places: dict[str, list[str]] = defaultdict(list)
+        self._first_locations: dict[str, list[str]] = defaultdict(list)
         self._guess = language_guesser()
         self._language_step = max(1, total / _LANGUAGE_TEXTS)
         self._num_examples = 0
 
     def count(self, what: str) -> Count:
-        return Count(self._numbers[what], tuple(self._first_places[what]))
+        return Count(self._numbers[what], tuple(self._first_locations[what]))
 
     @property
     def share_longer(self) -> float | None:
@@ -169,8 +169,8 @@ class _Seen:
 
     def _note(self, what: str, example: Example) -> None:
         self._numbers[what] += 1
-        if self._numbers[what] <= _PLACES:
-            self._first_places[what].append(str(example.place))
+        if self._numbers[what] <= _LOCATIONS:
+            self._first_locations[what].append(str(example.location))
 
 
 def _unused_columns(loaded: Loaded, others: Iterable[str]) -> tuple[str, ...]:
@@ -188,8 +188,8 @@ def _repeats(clusters: Iterable[tuple[int, ...]]) -> list[int]:
     return sorted(i for cluster in clusters for i in cluster[1:])
 
 
-def _places(examples: Sequence[Example], indices: Sequence[int]) -> Count:
-    return Count(len(indices), tuple(str(examples[i].place) for i in indices[:_PLACES]))
+def _locations(examples: Sequence[Example], indices: Sequence[int]) -> Count:
+    return Count(len(indices), tuple(str(examples[i].location) for i in indices[:_LOCATIONS]))
 
 
 def _quantiles(sizes: "array[int]") -> Quantiles:

@@ -151,7 +151,7 @@ def _of_split(found: Audit) -> Iterator[str]:
     if found.leaked and found.leaked.number:
         yield (
             f"{found.leaked.number} holdout examples ask what training asks, "
-            f"the first at {found.leaked.places[0]}: results on them are too good"
+            f"the first at {found.leaked.locations[0]}: results on them are too good"
         )
     if found.nearly_leaked and found.nearly_leaked.number:
         yield f"{found.nearly_leaked.number} holdout examples ask nearly what training asks"
@@ -187,7 +187,8 @@ def _of_answers(found: Audit) -> Iterator[str]:
     if found.empty_words.number:
         yield (
             f"{found.empty_words.number} examples ask or answer no more than 'nan', 'None', "
-            f"'null' or '#N/A', the first at {found.empty_words.places[0]}: are these empty cells?"
+            f"'null' or '#N/A', the first at {found.empty_words.locations[0]}: "
+            "are these empty cells?"
         )
     if found.contradictions.number:
         # Pairs and feedback contradict each other only where one answer is judged both ways.
@@ -199,12 +200,12 @@ def _of_answers(found: Audit) -> Iterator[str]:
             ("question has", "questions have", "different answers in different rows"),
         )
         number = counted(found.contradictions.number, one, many)
-        yield f"{number} {what}, one at {found.contradictions.places[0]}"
+        yield f"{number} {what}, one at {found.contradictions.locations[0]}"
     if found.identical_pairs.number:
         number = counted(found.identical_pairs.number, "pair has", "pairs have")
         yield (
             f"{number} the same answer as better and worse, "
-            f"the first at {found.identical_pairs.places[0]}: training leaves them out"
+            f"the first at {found.identical_pairs.locations[0]}: training leaves them out"
         )
     if found.chosen_longer is not None and found.chosen_longer >= _LONGER:
         yield (

@@ -248,7 +248,7 @@ def _equal(keys: NDArray[np.uint64]) -> tuple[tuple[int, ...], ...]:
 def _judgement(example: Example) -> tuple[str, str]:
     question, answer = normal_text(input_text(example)), normal_text(answer_text(example))
     if isinstance(example, FeedbackExample):
-        return f"{question}\n{answer}", str(example.good)
+        return f"{question}\n{answer}", str(example.is_desirable)
     if isinstance(example, PreferenceExample):
         rejected = normal_text(rejected_text(example))
         return f"{question}\n" + "\n".join(sorted((answer, rejected))), answer
@@ -260,7 +260,7 @@ def _of_one_ranking(one: Example, other: Example) -> bool:
     return (
         isinstance(one, PreferenceExample)
         and isinstance(other, PreferenceExample)
-        and (one.place, one.prompt) == (other.place, other.prompt)
+        and (one.location, one.prompt) == (other.location, other.prompt)
     )
 
 

@@ -15,11 +15,11 @@ class Count:
 
     Attributes:
         number: Examples, or whatever the owner counts.
-        places: Where the first few stand.
+        locations: Locations of the first few, `file:line`.
     """
 
     number: int = 0
-    places: tuple[str, ...] = ()
+    locations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +112,11 @@ class Audit:
         """Give plain values.
 
         Returns:
-            What `json.dumps` takes; rejections have "place", "field" and "reason".
+            What `json.dumps` takes; rejections have "location", "field" and "reason".
         """
         values = asdict(self)
         values["rejections"] = [
-            {"place": str(r.place), "field": r.field, "reason": r.reason} for r in self.rejections
+            {"location": str(r.location), "field": r.field, "reason": r.reason}
+            for r in self.rejections
         ]
         return values

@@ -59,7 +59,7 @@ class OldestFirst:
             turns = row.fields.get(self.column) if isinstance(row, Row) else None
             if isinstance(row, Row) and isinstance(turns, list) and _is_newest_first(turns):
                 self.num_turned += 1
-                row = Row(row.place, {**row.fields, self.column: turns[::-1]})
+                row = Row(row.location, {**row.fields, self.column: turns[::-1]})
             yield row
 
     @property

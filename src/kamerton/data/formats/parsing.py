@@ -61,7 +61,7 @@ def parse_row(row: Row, schema: Schema) -> tuple[Example, ...] | RatedAnswer | R
                 made = _with_tools(_PARSERS[schema.format](fields), tools)
                 return (with_meant_arguments(made, tools),)
     except Unusable as error:
-        return Rejection(row.place, error.field, error.reason)
+        return Rejection(row.location, error.field, error.reason)
 
 
 def _with_tools(example: Example, tools: tuple[Mapping[str, Any], ...]) -> Example:
@@ -119,20 +119,20 @@ def _classification(fields: Fields) -> Example:
     if fields.schema.several_classes:
         # Several classes of one text are an answer of their own: a list of them.
         listed = value if isinstance(value, list) else [value]
-        classes = [_label(one, f"{source}.{place}") for place, one in enumerate(listed)]
+        classes = [_label(one, f"{source}.{position}") for position, one in enumerate(listed)]
         answer = json.dumps(classes, ensure_ascii=False)
         messages = (user(fields.text("text")), assistant(answer))
         return ChatExample(
-            fields.row.place, messages, group=fields.group, label=answer, extra=fields.extra
+            fields.row.location, messages, group=fields.group, label=answer, extra=fields.extra
         )
     label = _label(value, source)
     return ClassificationExample(
-        fields.row.place, fields.question("text"), label, fields.group, fields.extra
+        fields.row.location, fields.question("text"), label, fields.group, fields.extra
     )
 
 
 def _plain(fields: Fields) -> Example:
-    return TextExample(fields.row.place, fields.text("text"), fields.group, fields.extra)
+    return TextExample(fields.row.location, fields.text("text"), fields.group, fields.extra)
 
 
 _PARSERS: Mapping[str, Callable[[Fields], Example]] = {
@@ -149,7 +149,7 @@ _PARSERS: Mapping[str, Callable[[Fields], Example]] = {
 def _chat_example(fields: Fields, messages: tuple[Message, ...]) -> ChatExample:
     value = fields.value("label")
     return ChatExample(
-        fields.row.place,
+        fields.row.location,
         messages,
         tools=tools_of(fields.value("tools"), fields.source("tools")),
         group=fields.group,

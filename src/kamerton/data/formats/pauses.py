@@ -54,7 +54,7 @@ class Pauses:
             self.num_chats += 1
             self.num_conversations += len(parts)
             for part in parts:
-                yield Row(row.place, {**row.fields, self.column: part})
+                yield Row(row.location, {**row.fields, self.column: part})
 
     @property
     def notices(self) -> tuple[str, ...]:

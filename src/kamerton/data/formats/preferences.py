@@ -42,7 +42,9 @@ def preference(fields: Fields) -> PreferenceExample:
         reason = "is empty" if given else "is missing, and the answers share no prompt"
         raise Unusable(fields.source("prompt"), reason)
     prompt = fields.asked(prompt)
-    return PreferenceExample(fields.row.place, prompt, chosen, rejected, fields.group, fields.extra)
+    return PreferenceExample(
+        fields.row.location, prompt, chosen, rejected, fields.group, fields.extra
+    )
 
 
 def feedback(fields: Fields) -> FeedbackExample:
@@ -57,8 +59,8 @@ def feedback(fields: Fields) -> FeedbackExample:
     Raises:
         Unusable: If the verdict is neither, there is no prompt, or the answer is none.
     """
-    good = yes_or_no(fields.value("label"))
-    if good is None:
+    is_desirable = yes_or_no(fields.value("label"))
+    if is_desirable is None:
         raise Unusable(fields.source("label"), "must be true or false")
     if fields.value("messages") is not None:
         source = fields.source("messages")
@@ -74,7 +76,9 @@ def feedback(fields: Fields) -> FeedbackExample:
     if not prompt:
         raise Unusable(source, "no prompt before the answer")
     prompt = fields.asked(prompt)
-    return FeedbackExample(fields.row.place, prompt, completion, good, fields.group, fields.extra)
+    return FeedbackExample(
+        fields.row.location, prompt, completion, is_desirable, fields.group, fields.extra
+    )
 
 
 def _conversation(fields: Fields, name: str) -> tuple[Message, ...]:

@@ -56,7 +56,9 @@ def ranking(fields: Fields) -> tuple[PreferenceExample, ...]:
     pairs = pair_up(answers, worths, fields.schema.pairs, answered=source, judged_by=judged_by)
     group, extra = fields.group, fields.extra
     return tuple(
-        PreferenceExample(fields.row.place, prompt, answers[better], answers[worse], group, extra)
+        PreferenceExample(
+            fields.row.location, prompt, answers[better], answers[worse], group, extra
+        )
         for better, worse in pairs
     )
 

@@ -30,7 +30,7 @@ class RatedAnswer:
     """An answer and how good it is.
 
     Attributes:
-        place: Where it came from.
+        location: Where it came from.
         prompt: Messages up to the answer.
         answer: The answer.
         score: The larger, the better.
@@ -39,7 +39,7 @@ class RatedAnswer:
         tools: Tool schemas, if any.
     """
 
-    place: SourceLocation
+    location: SourceLocation
     prompt: tuple[Message, ...]
     answer: tuple[Message, ...]
     score: float
@@ -66,7 +66,7 @@ def rated_answer(fields: Fields) -> RatedAnswer:
     answer = fields.turns("completion", assistant)
     check_answer(answer, fields.source("completion"))
     return RatedAnswer(
-        fields.row.place,
+        fields.row.location,
         fields.asked(prompt),
         answer,
         number_of(fields.value("score"), fields.source("score")),
@@ -110,7 +110,7 @@ class RatedAnswers:
                 yield from self._pairs_of(indices)
             except Unusable as error:
                 for i in indices:
-                    yield Rejection(self._answers[i].place, error.field, error.reason)
+                    yield Rejection(self._answers[i].location, error.field, error.reason)
 
     def _by_prompt(self) -> Iterator[list[int]]:
         keys = np.array(self._keys, np.uint64)
@@ -135,7 +135,7 @@ class RatedAnswers:
         for i, j in pairs:
             better = rated[i]
             yield PreferenceExample(
-                rated[0].place,
+                rated[0].location,
                 better.prompt,
                 better.answer,
                 rated[j].answer,

@@ -230,7 +230,7 @@ def _conversation(path: Sequence[tuple[Row, bool]], extra: Mapping[str, Any] | N
     turns = [m.fields if new else _untrained(m.fields) for m, new in path]
     for taken in ("text", "content", "role", "messages"):
         shared.pop(taken, None)
-    return Row(first.place, {**shared, **(extra or {}), "messages": turns})
+    return Row(first.location, {**shared, **(extra or {}), "messages": turns})
 
 
 def _untrained(turn: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,12 +30,14 @@ def whole_ticket(row: Row | Rejection) -> Row | Rejection:
     if _are_flagged(answers) and isinstance(asked, str) and asked.strip():
         first = {"incoming": True, "user_id": fields.get("requester_id"), "body_text": asked}
         others = {k: v for k, v in fields.items() if k != "description_text"}
-        return Row(row.place, {**others, "conversations": [first, *answers]})
+        return Row(row.location, {**others, "conversations": [first, *answers]})
     source, parts = fields.get("source"), fields.get("conversation_parts")
     turns = parts.get("conversation_parts") if isinstance(parts, Mapping) else None
     if isinstance(source, Mapping) and "author" in source and isinstance(turns, list):
         others = {k: v for k, v in fields.items() if k not in ("source", "conversation_parts")}
-        return Row(row.place, {**others, "messages": [_plain(turn) for turn in (source, *turns)]})
+        return Row(
+            row.location, {**others, "messages": [_plain(turn) for turn in (source, *turns)]}
+        )
     return row
 
 

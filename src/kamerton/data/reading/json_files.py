@@ -58,22 +58,22 @@ def read_lines(file: TextFile, name: str) -> Iterator[Row | Rejection]:
 
     Args:
         file: The open text.
-        name: What places call the file.
+        name: What locations call the file.
 
     Yields:
         Rows, and a rejection for every line that is no row.
     """
     for number, line in lines_of(file):
-        place = SourceLocation(name, number)
+        location = SourceLocation(name, number)
         if line is None:
-            yield Rejection(place, "", f"line is {_TOO_LONG}")
+            yield Rejection(location, "", f"line is {_TOO_LONG}")
         elif line.strip():
             try:
                 value = _decode(line)
             except (ValueError, RecursionError) as error:
-                yield Rejection(place, "", _reason(error))
+                yield Rejection(location, "", _reason(error))
             else:
-                yield row_of(value, place)
+                yield row_of(value, location)
 
 
 def read_document(file: TextFile, name: str) -> Iterator[Row | Rejection]:
@@ -81,7 +81,7 @@ def read_document(file: TextFile, name: str) -> Iterator[Row | Rejection]:
 
     Args:
         file: The open text.
-        name: What places call the file.
+        name: What locations call the file.
 
     Yields:
         Rows, and a rejection for every element that is no row.
@@ -103,25 +103,25 @@ def read_document(file: TextFile, name: str) -> Iterator[Row | Rejection]:
     file.report(finished=True)
 
 
-def row_of(value: Any, place: SourceLocation) -> Row | Rejection:
+def row_of(value: Any, location: SourceLocation) -> Row | Rejection:
     """Make a row of one JSON value.
 
     Args:
         value: An object; or a text; or a pair [text, label]; or a list of messages.
-        place: Where it begins.
+        location: Where it begins.
 
     Returns:
         The row, or why it is none.
     """
     if isinstance(value, dict):
-        return Row(place, value)
+        return Row(location, value)
     if isinstance(value, str):
-        return Row(place, {"text": value})
+        return Row(location, {"text": value})
     if _is_pair(value):
-        return Row(place, {"text": value[0], "label": value[1]})
+        return Row(location, {"text": value[0], "label": value[1]})
     if _is_conversation(value):
-        return Row(place, {"messages": value})
-    return Rejection(place, "", f"a row must be an object, got {kind_of(value)}")
+        return Row(location, {"messages": value})
+    return Rejection(location, "", f"a row must be an object, got {kind_of(value)}")
 
 
 def _decode(line: str) -> Any:
@@ -161,7 +161,7 @@ def _container(value: Any, name: str, line: int) -> Iterator[Row | Rejection]:
                 number += 1
                 row = row_of(element, SourceLocation(name, number))
                 if isinstance(row, Row) and len(lists) > 1:
-                    row = Row(row.place, {"split": key, **row.fields})
+                    row = Row(row.location, {"split": key, **row.fields})
                 yield row
     elif columns:
         for number, cells in enumerate(zip(*columns.values(), strict=True), start=1):

@@ -23,7 +23,7 @@ def read_parquet(path: Path, name: str, report: ReportBytes | None) -> Iterator[
 
     Args:
         path: The file, gzip or not.
-        name: What places call it.
+        name: What locations call it.
         report: Told how far reading is.
 
     Yields:

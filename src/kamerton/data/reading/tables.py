@@ -95,7 +95,7 @@ def read_table(
 
     Args:
         file: The open text.
-        name: What places call the file.
+        name: What locations call the file.
         lines: The lines of the text, where some have been read.
 
     Yields:
@@ -110,32 +110,32 @@ def read_table(
     head = list(islice(records, _SAMPLE_LINES))
     header: list[str] | None = None
     for number, last, cells in chain(head, records):
-        place = SourceLocation(name, number)
+        location = SourceLocation(name, number)
         if header is None:
             if isinstance(cells, str):
-                raise DataError(f"{place}: the header cannot be read: {cells}")
-            _check_header(cells, [r[::2] for r in head[1:] if not isinstance(r[2], str)], place)
-            header = _header(cells, place)
+                raise DataError(f"{location}: the header cannot be read: {cells}")
+            _check_header(cells, [r[::2] for r in head[1:] if not isinstance(r[2], str)], location)
+            header = _header(cells, location)
         elif isinstance(cells, str):
-            yield Rejection(place, "", cells)
+            yield Rejection(location, "", cells)
         elif any(cells):
             while len(cells) > len(header) and not cells[-1]:
                 cells.pop()
             if cells == header:
-                yield Rejection(place, "", "repeats the header")
+                yield Rejection(location, "", "repeats the header")
             elif len(cells) == len(header):
                 fields = dict(zip(header, cells, strict=True))
                 fields.pop("", None)
-                yield Row(place, fields)
+                yield Row(location, fields)
             else:
                 span = f" (lines {number} to {last})" if last > number else ""
                 yield Rejection(
-                    place, "", f"has {len(cells)} cells, the header {len(header)}{span}"
+                    location, "", f"has {len(cells)} cells, the header {len(header)}{span}"
                 )
 
 
 def _check_header(
-    cells: Sequence[str], records: Sequence[tuple[int, Sequence[str]]], place: SourceLocation
+    cells: Sequence[str], records: Sequence[tuple[int, Sequence[str]]], location: SourceLocation
 ) -> None:
     """Refuse a first line that is no header: a title, or an example of a table without header."""
     named = [cell for cell in cells if cell.strip()]
@@ -143,12 +143,13 @@ def _check_header(
     wide = [number for number, found in full if sum(map(bool, found)) > 1]
     if len(named) == 1 and len(wide) > max(1, len(full) / 2):
         raise DataError(
-            f"{place}: line {place.line} is no header: it has one cell, most lines below have more",
+            f"{location}: line {location.line} is no header: it has one cell, most lines "
+            "below have more",
             hint=f"the header seems to be line {wide[0]}: delete the lines above it",
         )
     if len(named) == 1 and len(cells) == 1 and (first := _first_of_table(full)):
         raise DataError(
-            f"{place}: line {place.line} is no header: the lines below have several cells",
+            f"{location}: line {location.line} is no header: the lines below have several cells",
             hint=f"the header seems to be line {first}: delete the lines above it",
         )
     for column, name in enumerate(cells):
@@ -160,8 +161,8 @@ def _check_header(
         # Once may be chance: a broken record, or a word that is a name and a value.
         if name.strip() and 1 < len(same) < len(full):
             raise DataError(
-                f"{place}: line {place.line} is an example and no header: '{name}' stands in the "
-                f"same column of line {same[0]}",
+                f"{location}: line {location.line} is an example and no header: '{name}' "
+                f"stands in the same column of line {same[0]}",
                 hint="put a line before it that names the columns, such as text;label or "
                 "prompt;completion",
             )
@@ -181,14 +182,14 @@ def _first_of_table(records: Sequence[tuple[int, Sequence[str]]]) -> int | None:
     return None
 
 
-def _header(cells: Sequence[str], place: SourceLocation) -> list[str]:
+def _header(cells: Sequence[str], location: SourceLocation) -> list[str]:
     names = [cell.strip().removeprefix("\ufeff") for cell in cells]
     while names and not names[-1]:
         names.pop()
     twice = [name for name, count in Counter(names).items() if name and count > 1]
     if twice:
         raise DataError(
-            f"{place}: two columns are named '{twice[0]}'",
+            f"{location}: two columns are named '{twice[0]}'",
             hint="the first line must name every column once",
         )
     # pandas writes its index as a first column without a name, and reads it back as "Unnamed: 0".

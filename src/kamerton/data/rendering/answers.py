@@ -106,7 +106,7 @@ class AnswerReader:
         self._marks = marks
         self._held = ""
         self._block = marks.blocks[0]
-        self._place: Literal["start", "reasoning", "after", "answer"] = (
+        self._state: Literal["start", "reasoning", "after", "answer"] = (
             "reasoning" if marks.opened else "start"
         )
         self._thought = False
@@ -123,16 +123,16 @@ class AnswerReader:
         self._held += text
         said, thought = "", ""
         while True:
-            place = self._place
-            if place == "start":
+            state = self._state
+            if state == "start":
                 self._begin()
-            elif place == "after":
+            elif state == "after":
                 self._leave()
-            elif place == "reasoning":
+            elif state == "reasoning":
                 thought += self._think()
             else:
                 said += self._release(overlap(self._held, self._marks.closing))
-            if self._place == place:
+            if self._state == state:
                 return Written(self._clean(said), self._clean(thought))
 
     def finish(self, *, ended: bool = True) -> Written:
@@ -145,12 +145,12 @@ class AnswerReader:
             What was held back.
         """
         held, self._held = self._held, ""
-        if self._place == "reasoning":
+        if self._state == "reasoning":
             thought = held[: len(held) - overlap(held, self._block.end)]
             return Written("", self._clean(thought).rstrip())
-        if self._place == "after":
+        if self._state == "after":
             return Written(self._clean(held).lstrip())
-        if self._place == "start":
+        if self._state == "start":
             # Only what may be the beginning of a mark is held; in a cut answer it is one.
             return Written(self._clean(self._without_opening(held)) if ended else "")
         return Written(self._clean(held.removesuffix(self._marks.closing)))
@@ -165,7 +165,7 @@ class AnswerReader:
                 continue
             if text.startswith(start):
                 self._held = text[len(start) :]
-                self._place = "answer" if block is None else "reasoning"
+                self._state = "answer" if block is None else "reasoning"
                 self._block = block or self._block
                 return
             if start.startswith(text):
@@ -173,7 +173,7 @@ class AnswerReader:
         if self._marks.turn and self._other_channel(text):
             return
         self._held = self._without_opening(self._held)
-        self._place = "answer"
+        self._state = "answer"
 
     def _other_channel(self, text: str) -> bool:
         """Take a channel that is not the answer's for reasoning, unless it calls a tool."""
@@ -187,7 +187,7 @@ class AnswerReader:
             return False
         self._held = rest.partition("\ue0c3")[2]
         self._block = Block("", self._marks.turn, "")
-        self._place = "reasoning"
+        self._state = "reasoning"
         return True
 
     def _think(self) -> str:
@@ -195,7 +195,7 @@ class AnswerReader:
         at = self._held.find(self._block.end)
         if at >= 0:
             thought, self._held = self._held[:at].rstrip(), self._held[at + len(self._block.end) :]
-            self._place = "after"
+            self._state = "after"
         else:
             held = overlap(self._held, self._block.end)
             before = self._held[: len(self._held) - held]
@@ -214,7 +214,7 @@ class AnswerReader:
             return
         else:
             self._held = self._held.lstrip()
-        self._place, self._thought = "start", False
+        self._state, self._thought = "start", False
 
     def _without_opening(self, text: str) -> str:
         return text.removeprefix(self._marks.opening)

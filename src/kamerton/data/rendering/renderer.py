@@ -160,7 +160,7 @@ class Renderer:
             generated; a note says when there are others. Of a long plain text the first window.
 
         Raises:
-            RenderingError: If it cannot be rendered, with place and reason.
+            RenderingError: If it cannot be rendered, with location and reason.
         """
         first, *others = self.render_rows(example, apply)
         if not others or isinstance(example, TextExample):
@@ -182,29 +182,29 @@ class Renderer:
             long plain text its windows.
 
         Raises:
-            RenderingError: If it cannot be rendered, with place and reason.
+            RenderingError: If it cannot be rendered, with location and reason.
         """
-        with _at(example.place):
+        with _at(example.location):
             return tuple(self._rows(example, apply))
 
     def render_chat(
-        self, messages: Chat, tools: Tools = (), place: SourceLocation | None = None
+        self, messages: Chat, tools: Tools = (), location: SourceLocation | None = None
     ) -> TokenizedExample:
         """Render messages into one row.
 
         Args:
             messages: With at least one answer; `weight` 0 leaves an answer untrained.
             tools: Schemas for the template.
-            place: For error messages.
+            location: For error messages.
 
         Returns:
             The row of the last answer.
 
         Raises:
-            RenderingError: If it cannot be rendered, with place and reason.
+            RenderingError: If it cannot be rendered, with location and reason.
         """
-        with _at(place):
-            return self._fitting(messages, tools, place, self.settings.train_on)[0]
+        with _at(location):
+            return self._fitting(messages, tools, location, self.settings.train_on)[0]
 
     def render_all(
         self, examples: Iterable[Example], apply: Apply | None = None
@@ -227,7 +227,7 @@ class Renderer:
                 else:
                     rows += self._rows(example, apply)
             except RenderingError as error:
-                dropped.append(Rejection(example.place, "", error.message))
+                dropped.append(Rejection(example.location, "", error.message))
         return rows, dropped
 
     def render_pair(self, example: PreferenceExample, apply: Apply | None = None) -> TokenizedPair:
@@ -241,9 +241,9 @@ class Renderer:
             Two rows that begin with the same prompt ids.
 
         Raises:
-            RenderingError: If they cannot be rendered or are the same, with place and reason.
+            RenderingError: If they cannot be rendered or are the same, with location and reason.
         """
-        with _at(example.place):
+        with _at(example.location):
             return self._pair(example, apply)
 
     def render_feedback(
@@ -262,12 +262,12 @@ class Renderer:
             Two rows that begin with the same prompt ids.
 
         Raises:
-            RenderingError: If they cannot be rendered, with place and reason.
+            RenderingError: If they cannot be rendered, with location and reason.
         """
-        with _at(example.place):
+        with _at(example.location):
             num_prompt, (own,) = self._answers(example, (example.completion,), apply)
             _, (compared,) = self._answers(example, (other,), apply, cut=True)
-        return TokenizedFeedback(num_prompt, own, compared, example.good)
+        return TokenizedFeedback(num_prompt, own, compared, example.is_desirable)
 
     def render_prompt(self, example: Example, apply: Apply | None = None) -> TokenizedPrompt:
         """Render what stands before an example's last answer, to be answered by the model.
@@ -280,15 +280,15 @@ class Renderer:
             The prompt.
 
         Raises:
-            RenderingError: If it cannot be rendered, with place and reason.
+            RenderingError: If it cannot be rendered, with location and reason.
         """
-        with _at(example.place):
+        with _at(example.location):
             if isinstance(example, PreferenceExample):
                 _refuse_tools(example.tools)
                 pair = self._pair(example, apply)
                 texts = tuple(map(_only_text, (example.chosen, example.rejected)))
                 return TokenizedPrompt(
-                    pair.prompt_ids, example.prompt, example.extra, example.place,
+                    pair.prompt_ids, example.prompt, example.extra, example.location,
                     texts[0], pair.answers, texts,
                 )  # fmt: skip
             messages, answer = _at_answer(example)
@@ -297,7 +297,7 @@ class Renderer:
                 raise self._overlong(len(ids) + 1)
             content = answer.get("content")
             reference = split_reasoning(content).text if isinstance(content, str) else ""
-            return TokenizedPrompt(ids, messages, example.extra, example.place, reference)
+            return TokenizedPrompt(ids, messages, example.extra, example.location, reference)
 
     def prompt_ids(self, messages: Chat, tools: Tools = ()) -> list[int]:
         """Make the prompt for generation.
@@ -373,7 +373,7 @@ class Renderer:
         if self.facts.bos_in_turns and not is_bos.all():
             is_bos = is_bos[: int(np.argmin(is_bos))]
         num_bos = int(np.count_nonzero(is_bos))
-        ends = np.isin(rendered.ids, list(self.stop_ids)) & rendered.trained
+        ends = np.isin(rendered.ids, list(self.stop_ids)) & rendered.loss_mask
         return num_bos, int(np.count_nonzero(ends))
 
     def show(self, rendered: TokenizedExample) -> list[Span]:
@@ -385,7 +385,7 @@ class Renderer:
         Returns:
             Its text in runs.
         """
-        return spans(self.tokenizer, rendered.ids.tolist(), rendered.trained.tolist())
+        return spans(self.tokenizer, rendered.ids.tolist(), rendered.loss_mask.tolist())
 
     def _pair(self, example: PreferenceExample, apply: Apply | None) -> TokenizedPair:
         answers = (example.chosen, example.rejected)
@@ -404,10 +404,10 @@ class Renderer:
     ) -> tuple[int, list[TokenizedExample]]:
         """Render answers to one prompt, and count the tokens that their rows share."""
         before = untrained(apply(example.prompt) if apply else example.prompt)
-        tools, place = example.tools, example.place
+        tools, location = example.tools, example.location
         shared = self.prompt_ids(before, tools)
         rows = [
-            self._chat([*before, *answer], tools, place, "assistant", cut=cut)[0]
+            self._chat([*before, *answer], tools, location, "assistant", cut=cut)[0]
             for answer in answers
         ]
         for row in rows:
@@ -422,7 +422,7 @@ class Renderer:
             rows = self._assembler.text(example.text, self.max_tokens)
             note = f"the text is longer than {self.max_tokens} tokens and is cut into windows"
             notes = (note,) if len(rows) > 1 else ()
-            return [replace(self._row(row, example.place), notes=notes) for row in rows]
+            return [replace(self._row(row, example.location), notes=notes) for row in rows]
         messages, tools = chat_of(example)
         if apply:
             own = sum(message["role"] != "system" for message in messages)
@@ -432,14 +432,14 @@ class Renderer:
         # The answer of a pair is judged whole, whatever of a chat is learnt.
         is_chat = isinstance(example, ChatExample | ClassificationExample)
         train_on = self.settings.train_on if is_chat else "assistant"
-        return self._fitting(messages, tools, example.place, train_on)
+        return self._fitting(messages, tools, example.location, train_on)
 
     def _fitting(
-        self, messages: Chat, tools: Tools, place: SourceLocation | None, train_on: TrainOn
+        self, messages: Chat, tools: Tools, location: SourceLocation | None, train_on: TrainOn
     ) -> list[TokenizedExample]:
         """Render, leaving the oldest turns out where that is allowed and needed."""
         try:
-            return self._chat(messages, tools, place, train_on)
+            return self._chat(messages, tools, location, train_on)
         except _OverlongError as error:
             overlong = error
         system = [message for message in messages if message["role"] == "system"]
@@ -451,7 +451,7 @@ class Renderer:
             raise _OverlongError(overlong.message, hint=f"{overlong.hint}{way}")
         for start in starts:
             try:
-                rows = self._chat([*system, *rest[start:]], tools, place, train_on)
+                rows = self._chat([*system, *rest[start:]], tools, location, train_on)
             except _OverlongError:
                 continue
             note = f"the {start} oldest messages are left out to fit {self.max_tokens} tokens"
@@ -462,28 +462,28 @@ class Renderer:
         self,
         messages: Chat,
         tools: Tools,
-        place: SourceLocation | None,
+        location: SourceLocation | None,
         train_on: TrainOn,
         *,
         cut: bool = False,
     ) -> list[TokenizedExample]:
         assemblies = self._assembler.chat(messages, tools, train_on)
-        rows = [self._row(assembly, place, cut=cut) for assembly in assemblies]
+        rows = [self._row(assembly, location, cut=cut) for assembly in assemblies]
         notes = changes_of(messages, self._assembler.writer.traits)
         return [replace(row, notes=notes) for row in rows] if notes else rows
 
     def _row(
-        self, assembly: Assembly, place: SourceLocation | None, *, cut: bool = False
+        self, assembly: Assembly, location: SourceLocation | None, *, cut: bool = False
     ) -> TokenizedExample:
         if len(assembly.ids) > self.max_tokens and not cut:
             raise self._overlong(len(assembly.ids))
         ids = np.array(assembly.ids[: self.max_tokens], dtype=np.int32)
-        trained = np.zeros(len(ids), dtype=np.bool_)
+        loss_mask = np.zeros(len(ids), dtype=np.bool_)
         for first, end in assembly.trained:
-            trained[first:end] = True
-        if not trained.any():
+            loss_mask[first:end] = True
+        if not loss_mask.any():
             raise RenderingError("a row must have a token to train, found none")
-        return TokenizedExample(ids, trained, place)
+        return TokenizedExample(ids, loss_mask, location)
 
     def _overlong(self, num_tokens: int | None = None) -> "_OverlongError":
         found = "even its last turn is longer" if num_tokens is None else f"found {num_tokens}"
@@ -525,11 +525,11 @@ class _OverlongError(RenderingError):
 
 
 @contextmanager
-def _at(place: SourceLocation | None) -> Iterator[None]:
-    """Name the place of whatever goes wrong inside."""
+def _at(location: SourceLocation | None) -> Iterator[None]:
+    """Name the location of whatever goes wrong inside."""
     try:
         yield
     except RenderingError as error:
-        if place is None:
+        if location is None:
             raise
-        raise RenderingError(f"{place}: {error.message}", hint=error.hint) from error
+        raise RenderingError(f"{location}: {error.message}", hint=error.hint) from error

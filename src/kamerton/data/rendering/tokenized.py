@@ -110,15 +110,15 @@ class TokenizedExample:
 
     Attributes:
         ids: [T] int32 token ids.
-        trained: [T] bool, True where the token at that position is a target of the loss; never at
+        loss_mask: [T] bool, True where the token at that position is a target of the loss; never at
             position 0.
-        place: Where the example came from.
+        location: Where the example came from.
         notes: What was left out or changed, one sentence each.
     """
 
     ids: NDArray[np.int32]
-    trained: NDArray[np.bool_]
-    place: SourceLocation | None = None
+    loss_mask: NDArray[np.bool_]
+    location: SourceLocation | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -132,7 +132,7 @@ class TokenizedExample:
         return (self,)
 
     @property
-    def good(self) -> bool | None:
+    def is_desirable(self) -> bool | None:
         """Whether users liked it: not known."""
         return None
 
@@ -155,9 +155,9 @@ class TokenizedPair:
     margin: float | None = None
 
     @property
-    def place(self) -> SourceLocation | None:
+    def location(self) -> SourceLocation | None:
         """Where the pair came from."""
-        return self.chosen.place
+        return self.chosen.location
 
     @property
     def answers(self) -> tuple[TokenizedExample, ...]:
@@ -165,7 +165,7 @@ class TokenizedPair:
         return self.chosen, self.rejected
 
     @property
-    def good(self) -> bool | None:
+    def is_desirable(self) -> bool | None:
         """A pair is judged as a pair."""
         return None
 
@@ -193,18 +193,18 @@ class TokenizedFeedback:
         num_prompt: Tokens at the start that both rows share: the prompt.
         answer: The prompt with its own answer.
         other: The prompt with an answer that belongs to another one.
-        good: Whether the own answer was liked.
+        is_desirable: Whether the own answer was liked.
     """
 
     num_prompt: int
     answer: TokenizedExample
     other: TokenizedExample
-    good: bool
+    is_desirable: bool
 
     @property
-    def place(self) -> SourceLocation | None:
+    def location(self) -> SourceLocation | None:
         """Where the feedback came from."""
-        return self.answer.place
+        return self.answer.location
 
     @property
     def answers(self) -> tuple[TokenizedExample, ...]:
@@ -220,7 +220,7 @@ class TokenizedPrompt:
         ids: [P] int32 token ids of the prompt.
         messages: The same as messages, without what the recipe puts before them.
         extra: The row's other columns.
-        place: Where it came from.
+        location: Where it came from.
         reference: The answer that the row brings, as text; empty where there is none.
         given: Answers to learn from beside the model's own, as rows: the better one, then the
             worse; or none.
@@ -230,7 +230,7 @@ class TokenizedPrompt:
     ids: NDArray[np.int32]
     messages: Chat
     extra: Mapping[str, Any]
-    place: SourceLocation | None
+    location: SourceLocation | None
     reference: str = ""
     given: tuple[TokenizedExample, ...] = ()
     texts: tuple[str, ...] = ()
@@ -246,7 +246,7 @@ class TokenizedPrompt:
         return self.given
 
     @property
-    def good(self) -> bool | None:
+    def is_desirable(self) -> bool | None:
         """Nobody has judged it."""
         return None
 
@@ -262,7 +262,7 @@ class TokenizedPrompt:
         rows = list(self.given)
         for answer in answers:
             ids = np.concatenate([self.ids, np.array(answer, dtype=np.int32)])
-            rows.append(TokenizedExample(ids, np.arange(len(ids)) >= len(self.ids), self.place))
+            rows.append(TokenizedExample(ids, np.arange(len(ids)) >= len(self.ids), self.location))
         return TokenizedGroup(self.num_prompt, tuple(rows))
 
 
@@ -279,12 +279,12 @@ class TokenizedGroup:
     answers: tuple[TokenizedExample, ...]
 
     @property
-    def place(self) -> SourceLocation | None:
+    def location(self) -> SourceLocation | None:
         """Where the prompt came from."""
-        return self.answers[0].place
+        return self.answers[0].location
 
     @property
-    def good(self) -> bool | None:
+    def is_desirable(self) -> bool | None:
         """Rewards judge it, not users."""
         return None
 

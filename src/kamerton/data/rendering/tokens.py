@@ -224,20 +224,20 @@ def _control_tokens(tokenizer: Tokenizer) -> dict[str, int]:
     return control
 
 
-def spans(tokenizer: Tokenizer, ids: Sequence[int], trained: Sequence[bool]) -> list[Span]:
+def spans(tokenizer: Tokenizer, ids: Sequence[int], loss_mask: Sequence[bool]) -> list[Span]:
     """Decode a row in runs of trained and other tokens.
 
     Args:
         tokenizer: A Transformers tokenizer.
         ids: Token ids.
-        trained: As many flags.
+        loss_mask: As many flags.
 
     Returns:
         Runs whose texts together are the row's text.
     """
     found: list[Span] = []
     at, before = 0, ""
-    for flag, run in groupby(trained):
+    for flag, run in groupby(loss_mask):
         start, at = at, at + len(list(run))
         # A run on its own would lose the space that some decoders strip at the start.
         text = _decode(tokenizer, ids[:at])

@@ -61,7 +61,7 @@ def unknown_share(tokenizer: Any, rows: Sequence[TrainingExample]) -> tuple[floa
             hit = ids == unknown
             counts += len(ids), learned.sum()
             found += hit.sum(), (hit & learned).sum()
-            first = first or (row.place if hit.any() else None)
+            first = first or (row.location if hit.any() else None)
     share = float((found / np.maximum(counts, 1)).max())
     if not share:
         return 0.0, ""
@@ -73,7 +73,7 @@ def unknown_share(tokenizer: Any, rows: Sequence[TrainingExample]) -> tuple[floa
 
 def _parts(row: TrainingExample) -> list[tuple[Any, Any]]:
     """Token ids of a row's texts, and which of them are learned."""
-    parts = [(answer.ids, answer.trained) for answer in row.answers]
+    parts = [(answer.ids, answer.loss_mask) for answer in row.answers]
     if isinstance(row, TokenizedPrompt):
         parts.append((row.ids, np.zeros(len(row.ids), bool)))
     return parts

@@ -47,7 +47,7 @@ def num_shareable(example: TrainingExample) -> int:
     """
     if example.num_prompt:
         return example.num_prompt
-    return int(np.argmax(example.answers[0].trained))
+    return int(np.argmax(example.answers[0].loss_mask))
 
 
 def branches(examples: Sequence[TrainingExample]) -> list[Branch]:

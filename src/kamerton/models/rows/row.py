@@ -68,7 +68,7 @@ class _Piece:
     whether the first answer's conversation goes through it."""
 
     ids: NDArray[np.int32]
-    trained: NDArray[np.bool_]
+    loss_mask: NDArray[np.bool_]
     back: int = 0
     leads: bool = True
 
@@ -127,9 +127,9 @@ def make_row(
     for piece in _pieces(examples, shared, together=not everything):
         parent = segment_of[-piece.back] if piece.back else -1
         before = segments[parent].stop - 1 if piece.back else -1
-        chosen = np.flatnonzero(piece.trained)
+        chosen = np.flatnonzero(piece.loss_mask)
         if everything and piece.leads:
-            others = np.flatnonzero(~piece.trained)
+            others = np.flatnonzero(~piece.loss_mask)
             # Nothing predicts the first token of a text.
             others = others[others > 0] if parent < 0 else others
             around.add(piece, others, start, before, len(ends))
@@ -200,7 +200,7 @@ def num_labelled(examples: Sequence[TrainingExample]) -> int:
         Tokens that the loss is about, of all their answers.
     """
     rows = (row for example in examples for row in example.answers)
-    return int(sum(np.count_nonzero(np.asarray(row.trained)) for row in rows))
+    return int(sum(np.count_nonzero(np.asarray(row.loss_mask)) for row in rows))
 
 
 def _pieces(examples: Sequence[TrainingExample], shared: bool, together: bool) -> Iterator[_Piece]:
@@ -208,7 +208,7 @@ def _pieces(examples: Sequence[TrainingExample], shared: bool, together: bool) -
     if not shared:
         for example in examples:
             for number, row in enumerate(example.answers):
-                yield _Piece(row.ids, row.trained, leads=not number)
+                yield _Piece(row.ids, row.loss_mask, leads=not number)
         return
     if together:
         tree = branches(examples)
@@ -230,16 +230,16 @@ def _cut(example: TrainingExample, branch: Branch, count: int, parent: int) -> I
     back = count - parent if parent >= 0 else 0
     if branch.stop is not None:
         part = slice(start, branch.stop)
-        yield _Piece(first.ids[part], first.trained[part], back)
+        yield _Piece(first.ids[part], first.loss_mask[part], back)
         return
     cut = example.num_prompt
     if not cut:
         for number, row in enumerate(example.answers):
             own = number + back if back else 0
-            yield _Piece(row.ids[start:], row.trained[start:], own, leads=not number)
+            yield _Piece(row.ids[start:], row.loss_mask[start:], own, leads=not number)
         return
     if start < cut:
         yield _Piece(first.ids[start:cut], np.zeros(cut - start, np.bool_), back)
         back = 1
     for number, row in enumerate(example.answers):
-        yield _Piece(row.ids[cut:], row.trained[cut:], number + back, leads=not number)
+        yield _Piece(row.ids[cut:], row.loss_mask[cut:], number + back, leads=not number)

@@ -63,7 +63,7 @@ def sums(block: nn.Module) -> tuple[nn.Module, nn.Module]:
 @pytest.mark.parametrize("activation", ["relu", "gelu", "silu"])
 @pytest.mark.parametrize("shape", list(CONFIGS))
 def test_what_is_added_to_the_stream_is_the_published_formula(shape: str, activation: str) -> None:
-    """In the first block, where only one place at a time lies before what is measured."""
+    """In the first block, where only one site at a time lies before what is measured."""
     base = tiny_base(shape)
     block = decoder_blocks(base.model)[0]
     middle, end = sums(block)
@@ -113,10 +113,10 @@ def test_the_number_of_parameters_is_the_closed_formula(
     base = tiny_base(shape)
     settings = BottleneckSettings(placement=placement, reduction=reduction, layers="0-1")
     adapter = attach_bottleneck(base, settings, seed=0)
-    places, wide = 2 * (2 if placement == "houlsby" else 1), 64
+    sites, wide = 2 * (2 if placement == "houlsby" else 1), 64
     narrow = {16: 4, 5: 12, 0.5: 128, 1000: 1}[reduction]
     count = sum(p.numel() for p in adapter.parameters().values())
-    assert count == places * (2 * wide * narrow + narrow + wide)
+    assert count == sites * (2 * wide * narrow + narrow + wide)
 
 
 def test_modules_by_name() -> None:

@@ -38,16 +38,16 @@ def files_of(settings: BottleneckSettings, seed: int) -> dict[str, bytes]:
 def test_it_is_its_formula() -> None:
     base = tiny_base("llama")
     fusion = attach_fusion(base, [files_of(PFEIFFER, 0), files_of(BESIDE, 1)])
-    (path, *_) = fusion.places
-    place, mlp = fusion.places[path], base.model.get_submodule(path)
-    torch.nn.init.normal_(place.gate.weight)
-    torch.nn.init.normal_(place.gate.bias)
+    (path, *_) = fusion.sites
+    site, mlp = fusion.sites[path], base.model.get_submodule(path)
+    torch.nn.init.normal_(site.gate.weight)
+    torch.nn.init.normal_(site.gate.bias)
     x = torch.randn(5, 64)
     found = mlp(x)
     with fusion.disabled():
         h = mlp(x)
-    one, two = place.layers
-    weights = (h @ place.gate.weight.t() + place.gate.bias).softmax(-1)
+    one, two = site.layers
+    weights = (h @ site.gate.weight.t() + site.gate.bias).softmax(-1)
     wanted = h + weights[:, :1] * one(h) + weights[:, 1:] * 2.0 * two(x)
     torch.testing.assert_close(found, wanted)
 
@@ -64,12 +64,12 @@ def test_only_gates_of_shared_places_are_trained() -> None:
     base = tiny_base("llama")
     fusion = attach_fusion(base, [files_of(PFEIFFER, 0), files_of(HOULSBY, 1)])
     # Houlsby stands after attention too, alone there.
-    assert len(fusion.places) == 6
+    assert len(fusion.sites) == 6
     names = set(fusion.parameters())
     assert names == {f"model.layers.{n}.mlp.gate.{p}" for n in range(3) for p in ("weight", "bias")}
     count = sum(p.numel() for p in fusion.parameters().values())
     assert count == 3 * 2 * (64 + 1)
-    learning = [p for place in fusion.places.values() for p in place.parameters()]
+    learning = [p for site in fusion.sites.values() for p in site.parameters()]
     assert sum(p.numel() for p in learning if p.requires_grad) == count
 
 

@@ -64,13 +64,13 @@ def test_faults_are_counted_and_worded(tmp_path):
     found = audit(load(tmp_path, rows))
     assert found.reasons == {"text: is empty": 1}
     assert found.exact_duplicates.number == 1
-    assert found.exact_duplicates.places[0].endswith(":61")
+    assert found.exact_duplicates.locations[0].endswith(":61")
     assert found.contradictions.number == 1
     assert {kind: count.number for kind, count in found.personal.items()} == {
         "email": 2,
         "phone": 1,
     }
-    assert found.personal["email"].places[0].endswith(":63")
+    assert found.personal["email"].locations[0].endswith(":63")
     assert found.unused_columns == ("note",)
     text = "\n".join(found.warnings)
     for words in (
@@ -113,7 +113,7 @@ def test_leakage_is_against_the_rest(tmp_path):
     foreign = load(tmp_path, SOUND[:3]).examples
     leaked = audit(loaded, foreign).leaked
     assert leaked.number == 3
-    assert leaked.places[0].endswith(":1")
+    assert leaked.locations[0].endswith(":1")
 
 
 def test_json_holds_everything(tmp_path):

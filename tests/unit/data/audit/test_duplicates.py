@@ -10,17 +10,17 @@ from kamerton.data.examples import (
     SourceLocation,
 )
 
-PLACE = SourceLocation("a", 1)
+LOCATION = SourceLocation("a", 1)
 LONG = " ".join(f"word{i}" for i in range(200))
 
 
 def labelled(*rows: tuple[str, str]) -> list[ClassificationExample]:
-    return [ClassificationExample(PLACE, text, label) for text, label in rows]
+    return [ClassificationExample(LOCATION, text, label) for text, label in rows]
 
 
 def chat(question: str, answer: str) -> ChatExample:
     return ChatExample(
-        PLACE,
+        LOCATION,
         ({"role": "user", "content": question}, {"role": "assistant", "content": answer}),
     )
 
@@ -91,9 +91,11 @@ def test_contradictions_by_kind():
         ({"role": "user", "content": "q"},),
         *(({"role": "assistant", "content": text},) for text in "ab"),
     )
-    pairs = [PreferenceExample(PLACE, q, a, b), PreferenceExample(PLACE, q, b, a)]
+    pairs = [PreferenceExample(LOCATION, q, a, b), PreferenceExample(LOCATION, q, b, a)]
     assert find_contradictions(pairs) == ((0, 1),)
     assert find_contradictions([pairs[0], pairs[0]]) == ()
-    thumbs = [FeedbackExample(PLACE, q, answer, good) for answer, good in ((a, True), (b, False))]
+    thumbs = [
+        FeedbackExample(LOCATION, q, answer, good) for answer, good in ((a, True), (b, False))
+    ]
     assert find_contradictions(thumbs) == ()
-    assert find_contradictions([*thumbs, FeedbackExample(PLACE, q, a, False)]) == ((0, 2),)
+    assert find_contradictions([*thumbs, FeedbackExample(LOCATION, q, a, False)]) == ((0, 2),)

@@ -16,7 +16,7 @@ from kamerton.data.formats.parsing import parse_row
 from kamerton.data.formats.verdicts import yes_or_no
 from kamerton.data.rows import Rejection, Row
 
-PLACE = SourceLocation("a.jsonl", 1)
+LOCATION = SourceLocation("a.jsonl", 1)
 Q = {"role": "user", "content": "q"}
 A = {"role": "assistant", "content": "a"}
 B = {"role": "assistant", "content": "b"}
@@ -25,7 +25,7 @@ S = {"role": "system", "content": "s"}
 
 def parse(fields, **options):
     schema = settle_schema([fields], name="a", **options)
-    outcome = parse_row(Row(PLACE, fields), schema)
+    outcome = parse_row(Row(LOCATION, fields), schema)
     if isinstance(outcome, Rejection):
         return outcome
     [example] = outcome
@@ -94,7 +94,7 @@ def test_conversations(fields, messages):
     example = parse(fields)
     assert isinstance(example, ChatExample)
     assert example.messages == messages
-    assert example.place == PLACE
+    assert example.location == LOCATION
 
 
 ABOUT = {**Q, "content": "q\n\nThe sheet."}
@@ -301,14 +301,14 @@ def test_feedback(label, wanted):
     for fields in ({"prompt": "q", "completion": "a"}, {"messages": [Q, A]}):
         example = parse({**fields, "label": label})
         assert isinstance(example, FeedbackExample)
-        assert (example.prompt, example.completion, example.good) == ((Q,), (A,), good)
+        assert (example.prompt, example.completion, example.is_desirable) == ((Q,), (A,), good)
 
 
 @pytest.mark.parametrize("column", ["label", "feedback", "thumbs", "vote", "liked"])
 def test_a_column_of_thumbs_makes_feedback_under_its_usual_names(column):
     example = parse({"prompt": "q", "completion": "a", column: "👎"})
     assert isinstance(example, FeedbackExample)
-    assert example.good is False
+    assert example.is_desirable is False
 
 
 def test_a_column_of_remarks_makes_no_feedback():
@@ -338,7 +338,7 @@ def test_judged_answer_is_all_after_the_last_user_turn():
 )
 def test_classes_become_text(label, wanted):
     example = parse({"text": "t", "label": label})
-    assert example == ClassificationExample(PLACE, "t", wanted)
+    assert example == ClassificationExample(LOCATION, "t", wanted)
 
 
 @pytest.mark.parametrize("answer", ["\N{THUMBS UP SIGN}", "\u202eabc\u202c", "."])
@@ -349,7 +349,7 @@ def test_what_can_be_seen_is_an_answer(answer):
 
 def test_plain_text_keeps_other_columns():
     assert parse({"text": " t", "url": "u", "none": None}) == TextExample(
-        PLACE, " t", extra={"url": "u"}
+        LOCATION, " t", extra={"url": "u"}
     )
 
 
@@ -357,7 +357,7 @@ def test_columns_groups_and_nested_values():
     fields = {"meta": {"intent": "x"}, "turns": [{"text": "t"}], "customer": 7}
     columns = {"text": "turns.0.text", "label": "meta.intent"}
     example = parse(fields, columns=columns, group="customer")
-    assert example == ClassificationExample(PLACE, "t", "x", "7", fields)
+    assert example == ClassificationExample(LOCATION, "t", "x", "7", fields)
 
 
 def test_named_columns_decide_the_format():
@@ -503,7 +503,7 @@ for _ in range(200):
 )
 def test_unusable_rows_name_field_and_reason(sample, fields, problem):
     schema = settle_schema([sample], name="a")
-    outcome = parse_row(Row(PLACE, fields), schema)
+    outcome = parse_row(Row(LOCATION, fields), schema)
     assert isinstance(outcome, Rejection)
     import re
 
@@ -553,7 +553,7 @@ def test_several_classes_of_one_text_are_a_list_as_the_answer(column):
 def test_rows_of_one_and_of_several_classes_are_read_alike():
     rows = [{"text": "a", "label": ["x", "y"]}, {"text": "b", "label": ["x"]}, {"text": "c"}]
     schema = settle_schema(rows, name="a")
-    (single,) = parse_row(Row(PLACE, {"text": "d", "label": "x"}), schema)
+    (single,) = parse_row(Row(LOCATION, {"text": "d", "label": "x"}), schema)
     assert single.messages[-1]["content"] == '["x"]'
 
 

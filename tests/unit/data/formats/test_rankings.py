@@ -8,7 +8,7 @@ from kamerton.data.formats.rankings import number_of, order_pairs
 from kamerton.data.rows import Rejection, Row
 from tests.unit.data.files import load
 
-PLACE = SourceLocation("a.jsonl", 1)
+LOCATION = SourceLocation("a.jsonl", 1)
 Q = {"role": "user", "content": "q"}
 A = {"role": "assistant", "content": "a"}
 S = {"role": "system", "content": "s"}
@@ -16,7 +16,7 @@ S = {"role": "system", "content": "s"}
 
 def parse(fields, **options):
     schema = settle_schema([fields], name="a", **options)
-    return parse_row(Row(PLACE, fields), schema)
+    return parse_row(Row(LOCATION, fields), schema)
 
 
 def compared(fields, **options):
@@ -113,7 +113,7 @@ def test_prompt_group_and_other_columns_go_to_every_pair():
     fields = {"prompt": [Q], "answers": ["a", "b", "c"], "system": "s", "customer": 7, "n": 1}
     for example in parse(fields, group="customer"):
         assert isinstance(example, PreferenceExample)
-        assert (example.place, example.prompt, example.group) == (PLACE, (S, Q), "7")
+        assert (example.location, example.prompt, example.group) == (LOCATION, (S, Q), "7")
         assert example.extra == {"customer": 7, "n": 1}
 
 

@@ -27,9 +27,9 @@ def test_rows_of_one_prompt_are_compared_wherever_they_stand(tmp_path):
     ]
     loaded = load(tmp_path, rows, format="rating")
     assert compared(loaded) == ["q: a>d", "q: a>b", "q: d>b", "r: b>a"]
-    assert [e.place.line for e in loaded.examples] == [1, 1, 1, 2]
+    assert [e.location.line for e in loaded.examples] == [1, 1, 1, 2]
     assert loaded.examples[3].extra == {"model": "m"}
-    assert [(r.place.line, r.field, r.reason) for r in loaded.rejections] == [
+    assert [(r.location.line, r.field, r.reason) for r in loaded.rejections] == [
         (8, "rating", "is missing or null"),
         (3, "prompt", "no other row has an answer to this prompt"),
         (5, "rating", "all answers are rated alike"),

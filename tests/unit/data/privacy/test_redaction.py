@@ -6,7 +6,7 @@ from kamerton.data.examples import (
 )
 from kamerton.data.privacy.redaction import Redactor
 
-PLACE = SourceLocation("a@b.org.jsonl", 1)
+LOCATION = SourceLocation("a@b.org.jsonl", 1)
 
 
 def test_same_value_same_placeholder_whatever_its_spelling():
@@ -22,7 +22,7 @@ def test_same_value_same_placeholder_whatever_its_spelling():
 def test_every_text_of_an_example_is_masked():
     call = {"type": "function", "function": {"name": "f", "arguments": {"to": ["x@y.org"]}}}
     example = ChatExample(
-        PLACE,
+        LOCATION,
         (
             {"role": "user", "content": "I am x@y.org"},
             {"role": "assistant", "content": "", "tool_calls": [call]},
@@ -33,7 +33,7 @@ def test_every_text_of_an_example_is_masked():
         extra={"mail": "x@y.org", "n": 7},
     )
     redacted = Redactor().redact(example)
-    assert redacted.place == PLACE
+    assert redacted.location == LOCATION
     assert "x@y.org" not in repr(redacted)
     assert redacted.extra == {"mail": "[EMAIL_1]", "n": 7}
     assert redacted.group == "[EMAIL_1]"
@@ -43,7 +43,7 @@ def test_every_text_of_an_example_is_masked():
 def test_pairs_and_classes_are_masked():
     redactor = Redactor()
     turns = tuple(({"role": "user", "content": f"{name}@y.org"},) for name in "abc")
-    redacted = redactor.redact(PreferenceExample(PLACE, *turns))
+    redacted = redactor.redact(PreferenceExample(LOCATION, *turns))
     assert redacted.rejected[0]["content"] == "[EMAIL_3]"
-    classified = redactor.redact(ClassificationExample(PLACE, "c@y.org", "x"))
+    classified = redactor.redact(ClassificationExample(LOCATION, "c@y.org", "x"))
     assert (classified.text, classified.label) == ("[EMAIL_3]", "x")

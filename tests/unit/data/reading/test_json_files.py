@@ -65,8 +65,8 @@ def test_bare_texts_and_bare_conversations_are_rows(tmp_path):
 def test_places_are_lines(tmp_path):
     array = write(tmp_path, "a.json", json.dumps(ROWS, indent=1))
     lines = write(tmp_path, "b.jsonl", "\n" + LINES)
-    assert [row.place.line for row in read_rows(array)] == [2, 6]
-    assert [row.place.line for row in read_rows(lines)] == [2, 3]
+    assert [row.location.line for row in read_rows(array)] == [2, 6]
+    assert [row.location.line for row in read_rows(lines)] == [2, 3]
 
 
 def test_a_line_that_was_cut_says_where(tmp_path):
@@ -86,7 +86,7 @@ def test_bad_lines_are_listed_and_cost_nothing_else(tmp_path):
     found = list(read_rows(path))
     assert [row.fields["text"] for row in found if isinstance(row, Row)] == 2 * ["a", "б\u2028в"]
     rejections = rejections_of(path)
-    assert [rejection.place.line for rejection in rejections] == [3, 4, 5, 6, 7, 8]
+    assert [rejection.location.line for rejection in rejections] == [3, 4, 5, 6, 7, 8]
     assert "not valid JSON" in rejections[0].reason
     assert rejections[1].reason == "a row must be an object, got a list"
     assert rejections[2].reason == "a row must be an object, got a number"
@@ -138,7 +138,7 @@ def test_too_long_a_line_is_rejected_alone(tmp_path):
     path = write(tmp_path, "a.jsonl", '{"text": "' + "x" * ROW_LIMIT + '"}\n' + LINES)
     found = list(read_rows(path))
     assert [type(row).__name__ for row in found] == ["Rejection", "Row", "Row"]
-    assert [row.place.line for row in found] == [1, 2, 3]
+    assert [row.location.line for row in found] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("as_array", [False, True])
@@ -197,7 +197,7 @@ def test_parts_of_one_row_are_no_rows(tmp_path, row):
 )
 def test_the_usual_causes_of_broken_lines_are_named(tmp_path, line, cause):
     found = rejections_of(write(tmp_path, "a.jsonl", f'{{"text": "t"}}\n{line}\n'))
-    assert found[0].place.line == 2
+    assert found[0].location.line == 2
     assert cause in found[0].reason
 
 

@@ -76,7 +76,7 @@ def test_parquet_and_its_values(tmp_path):
 
 def test_paragraphs_of_plain_text(tmp_path):
     path = write(tmp_path, "a.txt", "\none\ntwo\n \n\nthree")
-    assert [(row.place.line, row.fields["text"]) for row in read_rows(path)] == [
+    assert [(row.location.line, row.fields["text"]) for row in read_rows(path)] == [
         (2, "one\ntwo"),
         (6, "three"),
     ]
@@ -139,7 +139,7 @@ def test_hub_ids(text, source):
 def test_hub_rows_and_failures():
     source = HubSource("owner/name", split="test")
     rows = list(read_hub(source, None, lambda _source: [{"text": "a", "n": float("nan")}]))
-    assert [(str(row.place), row.fields) for row in rows] == [
+    assert [(str(row.location), row.fields) for row in rows] == [
         ("hub:owner/name:test:1", {"text": "a", "n": None})
     ]
 

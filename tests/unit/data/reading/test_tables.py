@@ -35,7 +35,7 @@ def test_delimiter_is_told_by_content(tmp_path, name, delimiter, end):
 
 def test_places_are_the_lines_where_records_begin(tmp_path):
     path = write(tmp_path, "a.csv", 'text,label\n"one\ntwo\nthree",x\nfour,y\n\nfive,z\n')
-    assert [row.place.line for row in read_rows(path)] == [2, 5, 7]
+    assert [row.location.line for row in read_rows(path)] == [2, 5, 7]
 
 
 def test_index_column_of_pandas_and_empty_trailing_cells_are_dropped(tmp_path):
@@ -58,7 +58,7 @@ def test_open_quote_costs_one_row_not_the_rest(tmp_path):
     path = write(tmp_path, "a.csv", f'text,label\n{good}"never closed,x\n{good}')
     rows = [row for row in read_rows(path) if isinstance(row, Row)]
     assert len(rows) == 1000
-    assert [rejection.place.line for rejection in rejections_of(path)] == [502]
+    assert [rejection.location.line for rejection in rejections_of(path)] == [502]
     assert "quotes do not pair up" in rejections_of(path)[0].reason
 
 
@@ -103,7 +103,7 @@ def test_empty_table_has_no_rows(tmp_path):
 def test_excels_line_that_names_the_delimiter_is_obeyed(tmp_path, first):
     path = write(tmp_path, "a.csv", first + "text;label\na, b, c;x\nd, e, f;y\n")
     assert rows_of(path) == [{"text": "a, b, c", "label": "x"}, {"text": "d, e, f", "label": "y"}]
-    assert next(iter(read_rows(path))).place.line == 3
+    assert next(iter(read_rows(path))).location.line == 3
 
 
 @pytest.mark.parametrize(

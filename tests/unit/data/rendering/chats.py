@@ -12,9 +12,9 @@ from kamerton.data.rendering.renderer import (
 )
 from tests.unit.data.rendering.cases import CASES, Case, tokenizer_of
 
-__all__ = ["CHAT", "PLACE", "chat", "message", "renderer_of", "text_of", "trained_texts"]
+__all__ = ["CHAT", "LOCATION", "chat", "message", "renderer_of", "text_of", "trained_texts"]
 
-PLACE = SourceLocation("data.jsonl", 7)
+LOCATION = SourceLocation("data.jsonl", 7)
 
 
 def message(role: str, content: str, **more: Any) -> dict[str, Any]:
@@ -49,4 +49,4 @@ def trained_texts(renderer: Renderer, rendered: TokenizedExample) -> list[str]:
 
 def chat(messages: Sequence[dict[str, Any]], **more: Any) -> ChatExample:
     """Make an example."""
-    return ChatExample(PLACE, tuple(messages), **more)
+    return ChatExample(LOCATION, tuple(messages), **more)

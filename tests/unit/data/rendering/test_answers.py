@@ -31,7 +31,7 @@ TEXTS = (
 
 
 def trained_ids(row: TokenizedExample) -> list[int]:
-    return [int(token) for token, on in zip(row.ids, row.trained, strict=True) if on]
+    return [int(token) for token, on in zip(row.ids, row.loss_mask, strict=True) if on]
 
 
 def read(renderer: Renderer, ids: Sequence[int], stop: tuple[str, ...] = ()) -> Written:

@@ -80,7 +80,7 @@ def test_tools_stand_in_prompts_as_in_those_of_chats(name: str, tmp_path: Path) 
         for row in one.answers:
             assert row.ids[: len(prompt)].tolist() == prompt
         own = example.chosen if isinstance(example, PreferenceExample) else example.completion
-        chat = ChatExample(example.place, (*example.prompt, *own), tools=(TOOL,))
+        chat = ChatExample(example.location, (*example.prompt, *own), tools=(TOOL,))
         # The answer that the data praise is the row of supervised fine-tuning, token by token.
         assert one.answers[0].ids.tolist() == renderer.render(chat).ids.tolist()
         shown = text_of(renderer, one.answers[0])

@@ -17,12 +17,12 @@ from kamerton.data.rendering.tokenized import num_tokens
 from kamerton.models.rows.row import make_row, num_labelled
 from kamerton.prompting.prompt import Prompt
 from tests.unit.data.rendering.cases import CASES
-from tests.unit.data.rendering.chats import CHAT, PLACE, chat, message, renderer_of
+from tests.unit.data.rendering.chats import CHAT, LOCATION, chat, message, renderer_of
 
 LAST = "Тоже 🙂"
 WORSE = "No."
 PAIR = PreferenceExample(
-    PLACE, CHAT[:-1], (message("assistant", LAST),), (message("assistant", WORSE),),
+    LOCATION, CHAT[:-1], (message("assistant", LAST),), (message("assistant", WORSE),),
     extra={"stars": 5},
 )  # fmt: skip
 PROMPT = Prompt(
@@ -39,7 +39,7 @@ def test_the_model_is_asked_what_the_engine_would_ask(name: str) -> None:
     assert made.ids.dtype == np.int32
     assert made.num_prompt == len(made.ids)
     assert (made.messages, made.reference) == (CHAT[:-1], LAST)
-    assert (made.extra, made.place, made.good) == ({"stars": 5}, PLACE, None)
+    assert (made.extra, made.location, made.is_desirable) == ({"stars": 5}, LOCATION, None)
     assert made.answers == made.given == made.texts == ()
 
 
@@ -50,10 +50,10 @@ def test_what_is_learned_of_an_answer_is_what_would_be_learned_of_the_row(name: 
     _, answer = renderer.answer_ids(CHAT[:-1], LAST)
     (made,) = renderer.render_prompt(chat(CHAT)).answered([answer]).answers
     assert made.ids.tolist() == row.ids.tolist()
-    assert made.trained.tolist() == row.trained.tolist()
+    assert made.loss_mask.tolist() == row.loss_mask.tolist()
     assert made.ids.dtype == row.ids.dtype
     assert made.ids[-1] in renderer.stop_ids
-    assert made.trained[-1]
+    assert made.loss_mask[-1]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -89,7 +89,7 @@ def test_answers_share_one_prompt_and_only_they_are_learned() -> None:
     answers.append([17])  # cut before its end
     group = prompt.answered(answers)
     assert group.num_prompt == prompt.num_prompt
-    assert group.place == PLACE
+    assert group.location == LOCATION
     row = make_row([group], torch.device("cpu"))
     flat = [token for answer in answers for token in answer]
     assert row.ids.tolist() == prompt.ids.tolist() + flat
@@ -116,16 +116,18 @@ def test_a_pair_comes_along_before_own_answers() -> None:
     ends = [row.ids[group.num_prompt :].tolist() for row in group.answers]
     assert ends == [pair.chosen_ids.tolist(), pair.rejected_ids.tolist(), [17, 18], [19]]
     for row in group.answers:
-        assert row.trained.tolist() == [n >= made.num_prompt for n in range(len(row.ids))]
+        assert row.loss_mask.tolist() == [n >= made.num_prompt for n in range(len(row.ids))]
 
 
 def test_other_kinds_of_examples_ask_too() -> None:
     renderer = renderer_of("chatml")
     asked = (message("user", "Where is it?"),)
-    classified = renderer.render_prompt(ClassificationExample(PLACE, "Where is it?", "delivery"))
+    classified = renderer.render_prompt(ClassificationExample(LOCATION, "Where is it?", "delivery"))
     assert classified.ids.tolist() == renderer.prompt_ids(asked)
     assert (classified.messages, classified.reference) == (asked, "delivery")
-    judged = FeedbackExample(PLACE, asked, (message("assistant", "Here."),), False, extra={"a": 1})
+    judged = FeedbackExample(
+        LOCATION, asked, (message("assistant", "Here."),), False, extra={"a": 1}
+    )
     found = renderer.render_prompt(judged)
     assert found.ids.tolist() == classified.ids.tolist()
     assert (found.reference, found.given, found.extra) == ("Here.", (), {"a": 1})
@@ -147,7 +149,7 @@ def test_a_prompt_must_leave_room_for_an_answer() -> None:
 @pytest.mark.parametrize(
     ("example", "said"),
     [
-        (TextExample(PLACE, "Some text."), "plain text is no chat"),
+        (TextExample(LOCATION, "Some text."), "plain text is no chat"),
         (chat(CHAT, tools=({"type": "function"},)), "a chat with tools cannot be answered"),
         (chat([message("assistant", "Hi.")]), "a question before its answer"),
         (chat([message("user", "Hi.")]), "a question before its answer"),

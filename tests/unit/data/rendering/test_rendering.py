@@ -11,7 +11,7 @@ from kamerton.data.rendering.renderer import RenderSettings, make_renderer
 from tests.unit.data.rendering.cases import CASES, metaspace_tokenizer, tokenizer_of
 from tests.unit.data.rendering.chats import (
     CHAT,
-    PLACE,
+    LOCATION,
     chat,
     message,
     renderer_of,
@@ -32,9 +32,9 @@ def test_answers_and_their_ends_are_trained_and_nothing_else(name: str) -> None:
     assert len(rows) == (2 if name in REWRITERS else 1)
     for row in rows:
         assert row.ids.dtype == np.int32
-        assert row.trained.dtype == np.bool_
-        assert not row.trained[0]
-        assert row.place == PLACE
+        assert row.loss_mask.dtype == np.bool_
+        assert not row.loss_mask[0]
+        assert row.location == LOCATION
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -89,7 +89,7 @@ def test_pad_that_is_eos_leaves_eos_trained() -> None:
     assert tokenizer.pad_token_id == tokenizer.eos_token_id == renderer.facts.pad_id
     row = renderer.render(chat(CHAT))
     ends = row.ids == tokenizer.eos_token_id
-    assert (ends & row.trained).sum() == 2
+    assert (ends & row.loss_mask).sum() == 2
 
 
 def test_a_tokenizer_without_pad_is_no_obstacle() -> None:
@@ -112,7 +112,7 @@ def test_which_answers_are_trained(train_on: str, expected: list[str]) -> None:
 
 def test_all_text_can_be_trained() -> None:
     row = renderer_of("llama3", train_on="all").render(chat(CHAT))
-    assert row.trained.tolist() == [False] + [True] * (len(row.ids) - 1)
+    assert row.loss_mask.tolist() == [False] + [True] * (len(row.ids) - 1)
 
 
 def test_trimmed_content_is_trained_as_the_template_writes_it() -> None:

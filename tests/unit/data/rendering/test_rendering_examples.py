@@ -19,7 +19,7 @@ from kamerton.data.rendering.renderer import RenderSettings, chat_of, make_rende
 from tests.unit.data.rendering.cases import CASES, tokenizer_of
 from tests.unit.data.rendering.chats import (
     CHAT,
-    PLACE,
+    LOCATION,
     chat,
     message,
     renderer_of,
@@ -39,9 +39,9 @@ def test_weight_zero_leaves_an_answer_out_where_all_text_is_trained() -> None:
     marked = [{**CHAT[2], "weight": 0} if i == 2 else message for i, message in enumerate(CHAT)]
     whole, row = renderer.render(chat(CHAT)), renderer.render(chat(marked))
     assert np.array_equal(whole.ids, row.ids)
-    left_out = whole.ids[whole.trained & ~row.trained]
+    left_out = whole.ids[whole.loss_mask & ~row.loss_mask]
     assert renderer.tokenizer.decode(left_out).startswith(str(CHAT[2]["content"]))
-    assert row.trained.sum() == whole.trained.sum() - len(left_out) > 0
+    assert row.loss_mask.sum() == whole.loss_mask.sum() - len(left_out) > 0
 
 
 def test_text_after_the_last_answer_is_left_out() -> None:
@@ -133,14 +133,14 @@ def test_ids_beyond_the_embedding_are_refused() -> None:
 def test_an_embedding_larger_than_the_vocabulary_is_fine() -> None:
     renderer = renderer_of("chatml", vocab_size=4096)
     assert renderer.facts.notices == ()
-    assert renderer.render(chat(CHAT)).trained.any()
+    assert renderer.render(chat(CHAT)).loss_mask.any()
 
 
 def test_overlong_examples_are_dropped_and_reported() -> None:
     renderer = renderer_of("chatml", max_tokens=30)
     short = chat([message("user", "Hi"), message("assistant", "Yes")])
     rows, dropped = renderer.render_all([chat(CHAT), short])
-    assert [row.place for row in rows] == [PLACE]
+    assert [row.location for row in rows] == [LOCATION]
     assert len(dropped) == 1
     assert "data.jsonl:7: a row must have at most 30 tokens" in str(dropped[0])
 
@@ -184,10 +184,10 @@ def test_shortening_is_advised_only_where_it_helps() -> None:
 
 def test_plain_text_is_trained_from_its_first_token_to_eos() -> None:
     renderer, tokenizer = renderer_of("llama3"), tokenizer_of(CASES["llama3"])
-    row = renderer.render(TextExample(PLACE, "Да. <|eot_id|>"))
+    row = renderer.render(TextExample(LOCATION, "Да. <|eot_id|>"))
     assert row.ids[0] == tokenizer.bos_token_id
     assert row.ids[-1] == tokenizer.eos_token_id
-    assert row.trained.tolist() == [False] + [True] * (len(row.ids) - 1)
+    assert row.loss_mask.tolist() == [False] + [True] * (len(row.ids) - 1)
     assert tokenizer.decode(row.ids[1:-1]) == "Да. <|eot_id|>"
 
 
@@ -195,9 +195,9 @@ def test_plain_text_is_trained_from_its_first_token_to_eos() -> None:
 def test_long_plain_text_is_cut_into_windows(case: str) -> None:
     text = "\n\n".join(f"The card {n} was blocked. Please call the bank." for n in range(40))
     renderer = renderer_of(case, max_tokens=64)
-    rows = renderer.render_rows(TextExample(PLACE, text))
+    rows = renderer.render_rows(TextExample(LOCATION, text))
     assert len(rows) > 5
-    assert all(len(row.ids) <= 64 and row.trained[1:].all() for row in rows)
+    assert all(len(row.ids) <= 64 and row.loss_mask[1:].all() for row in rows)
     eos = renderer.facts.eos_id
     assert [int(row.ids[-1]) == eos for row in rows] == [False] * (len(rows) - 1) + [True]
     assert {renderer.count(row)[0] for row in rows} == {0 if renderer.facts.bos_id is None else 1}
@@ -210,7 +210,7 @@ def test_long_plain_text_is_cut_into_windows(case: str) -> None:
 
 def test_a_class_is_the_answer_to_its_text() -> None:
     renderer = renderer_of("chatml")
-    row = renderer.render(ClassificationExample(PLACE, "My card is gone", "lost_card"))
+    row = renderer.render(ClassificationExample(LOCATION, "My card is gone", "lost_card"))
     assert trained_texts(renderer, row) == ["lost_card<|im_end|>"]
 
 
@@ -219,19 +219,19 @@ def test_labels_are_scored_as_they_are_trained() -> None:
     labels = ["lost_card", "top_up"]
     prompt, answers = renderer.answers_ids([message("user", "My card is gone")], labels)
     for label, answer in zip(labels, answers, strict=True):
-        row = renderer.render(ClassificationExample(PLACE, "My card is gone", label))
+        row = renderer.render(ClassificationExample(LOCATION, "My card is gone", label))
         assert row.ids.tolist() == prompt + answer
 
 
 def test_a_prompt_put_before_an_example_is_not_trained() -> None:
     renderer = renderer_of("chatml")
     shown = (CHAT[0], message("user", "Shown?"), message("assistant", "Shown."))
-    row = renderer.render(ClassificationExample(PLACE, "Hi", "greeting"), lambda m: (*shown, *m))
+    row = renderer.render(ClassificationExample(LOCATION, "Hi", "greeting"), lambda m: (*shown, *m))
     assert trained_texts(renderer, row) == ["greeting<|im_end|>"]
     assert "Shown." in text_of(renderer, row)
 
 
-PAIR = PreferenceExample(PLACE, CHAT[:4], CHAT[4:], (message("assistant", "Go away."),))
+PAIR = PreferenceExample(LOCATION, CHAT[:4], CHAT[4:], (message("assistant", "Go away."),))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -240,7 +240,7 @@ def test_pairs_share_their_prompt(name: str) -> None:
     pair = renderer.render_pair(PAIR)
     assert pair.prompt_ids.tolist() == renderer.prompt_ids(CHAT[:4])
     for row, ids in ((pair.chosen, pair.chosen_ids), (pair.rejected, pair.rejected_ids)):
-        assert row.trained.tolist() == [False] * pair.num_prompt + [True] * len(ids)
+        assert row.loss_mask.tolist() == [False] * pair.num_prompt + [True] * len(ids)
     assert trained_texts(renderer, pair.rejected) == [CASES[name].answer.format("Go away.")]
     assert renderer.render(PAIR).ids.tolist() == pair.chosen.ids.tolist()
 
@@ -253,13 +253,13 @@ def test_a_pair_of_equal_answers_is_an_error() -> None:
 
 def test_of_feedback_only_the_judged_answer_is_trained() -> None:
     renderer = renderer_of("chatml")
-    row = renderer.render(FeedbackExample(PLACE, CHAT[:4], CHAT[4:], good=False))
+    row = renderer.render(FeedbackExample(LOCATION, CHAT[:4], CHAT[4:], is_desirable=False))
     assert trained_texts(renderer, row) == ["Тоже 🙂<|im_end|>"]
 
 
 def test_plain_text_is_no_chat() -> None:
     with pytest.raises(RenderingError, match="no chat"):
-        chat_of(TextExample(PLACE, "Once."))
+        chat_of(TextExample(LOCATION, "Once."))
 
 
 def test_a_bos_that_also_begins_turns_is_counted_at_the_start() -> None:
@@ -272,5 +272,5 @@ def test_a_bos_that_also_begins_turns_is_counted_at_the_start() -> None:
     llama = renderer_of("llama3")
     assert not llama.facts.bos_in_turns
     row = llama.render(chat(CHAT))
-    doubled = replace(row, ids=np.where(row.trained, llama.facts.bos_id, row.ids))
-    assert llama.count(doubled)[0] == 1 + int(row.trained.sum())
+    doubled = replace(row, ids=np.where(row.loss_mask, llama.facts.bos_id, row.ids))
+    assert llama.count(doubled)[0] == 1 + int(row.loss_mask.sum())

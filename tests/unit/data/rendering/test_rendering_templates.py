@@ -82,7 +82,9 @@ def test_rewritten_history_is_reported_and_split() -> None:
     for row, until in ((first, 2), (last, 4)):
         prompt = renderer.prompt_ids(CHAT[:until])
         assert row.ids[: len(prompt)].tolist() == prompt
-        assert row.trained.tolist() == [False] * len(prompt) + [True] * (len(row.ids) - len(prompt))
+        assert row.loss_mask.tolist() == [False] * len(prompt) + [True] * (
+            len(row.ids) - len(prompt)
+        )
     assert "1 earlier answers" in renderer.render(chat(CHAT)).notes[0]
 
 

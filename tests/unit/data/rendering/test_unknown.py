@@ -26,9 +26,9 @@ UNKNOWN = 0
 
 
 def row(prompt: list[int], answer: list[int]) -> TokenizedExample:
-    trained = np.array([False] * len(prompt) + [True] * len(answer))
+    loss_mask = np.array([False] * len(prompt) + [True] * len(answer))
     return TokenizedExample(
-        np.array([*prompt, *answer], np.int32), trained, SourceLocation("d.jsonl", 3)
+        np.array([*prompt, *answer], np.int32), loss_mask, SourceLocation("d.jsonl", 3)
     )
 
 

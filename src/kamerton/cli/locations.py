@@ -1,9 +1,9 @@
-"""Paths and places as people read them: short, and seen from where they stand."""
+"""Paths and locations as people read them: short, and seen from where they stand."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["short_path", "short_place", "short_places"]
+__all__ = ["short_location", "short_locations", "short_path"]
 
 _LONGEST = 40
 
@@ -27,30 +27,30 @@ def short_path(path: str) -> str:
     return str(shown)
 
 
-def short_place(place: str) -> str:
-    """Shorten the path of a place.
+def short_location(location: str) -> str:
+    """Shorten the path of a location.
 
     Args:
-        place: `file:line`, as data.examples.SourceLocation writes it.
+        location: `file:line`, as data.examples.SourceLocation writes it.
 
     Returns:
         The same with a short path.
     """
-    file, _, line = place.rpartition(":")
-    return f"{short_path(file)}:{line}" if file else place
+    file, _, line = location.rpartition(":")
+    return f"{short_path(file)}:{line}" if file else location
 
 
-def short_places(places: Sequence[str], source: str) -> str:
-    """Name several places in a few words.
+def short_locations(locations: Sequence[str], source: str) -> str:
+    """Name several locations in a few words.
 
     Args:
-        places: Each `file:line`.
+        locations: Each `file:line`.
         source: The file that is spoken of anyway: its name is left out.
 
     Returns:
         Such as `lines 3, 7`, or `data/holdout.jsonl:3` where another file is meant.
     """
-    lines = [place.removeprefix(f"{source}:") for place in places]
-    if all(line != place for line, place in zip(lines, places, strict=True)):
+    lines = [location.removeprefix(f"{source}:") for location in locations]
+    if all(line != location for line, location in zip(lines, locations, strict=True)):
         return f"line{'s' * (len(lines) > 1)} {', '.join(lines)}"
-    return ", ".join(map(short_place, places))
+    return ", ".join(map(short_location, locations))

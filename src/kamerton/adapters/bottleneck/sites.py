@@ -1,4 +1,4 @@
-"""Places in decoder blocks where a small module can stand, found by what a block is made of.
+"""Sites in decoder blocks where a small module can stand, found by what a block is made of.
 
 A block adds two things to the residual stream: what attention found and what the feed-forward
 made of it. Where the model normalises them once more (Gemma, OLMo 2, GLM 4), that post-norm is
@@ -17,7 +17,7 @@ from kamerton.models.base import Base
 from kamerton.models.blocks import decoder_blocks
 from kamerton.models.linear import is_linear, linear_size
 
-__all__ = ["Sublayer", "named_places", "sublayer_ends", "width_of"]
+__all__ = ["Sublayer", "named_sites", "sublayer_ends", "width_of"]
 
 Sublayer = Literal["attention", "feed-forward"]
 
@@ -57,7 +57,7 @@ def sublayer_ends(
     return paths
 
 
-def named_places(base: Base, modules: Sequence[str], layers: str) -> list[str]:
+def named_sites(base: Base, modules: Sequence[str], layers: str) -> list[str]:
     """Find modules of decoder blocks by name.
 
     Args:

@@ -50,7 +50,7 @@ class Item:
         pair: Whether the labels are the worse and the better answer of a pair.
         tools: The functions that may be called.
         calls: The right calls; empty where the right answer makes none.
-        good: Whether users liked the reference; None where there is no verdict.
+        is_desirable: Whether users liked the reference; None where there is no verdict.
     """
 
     id: str
@@ -62,7 +62,7 @@ class Item:
     pair: bool = False
     tools: ToolSchemas = ()
     calls: tuple[ToolCall, ...] = ()
-    good: bool | None = None
+    is_desirable: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def spread(examples: Sequence[_Any], limit: int) -> list[_Any]:
     """
     if not limit or limit >= len(examples):
         return list(examples)
-    return [examples[place * len(examples) // limit] for place in range(limit)]
+    return [examples[position * len(examples) // limit] for position in range(limit)]
 
 
 def make_items(
@@ -187,7 +187,7 @@ def make_items(
                 pair=isinstance(example, PreferenceExample),
                 tools=tools,
                 calls=calls_of(example.messages[-1]) if isinstance(example, ChatExample) else (),
-                good=example.good if isinstance(example, FeedbackExample) else None,
+                is_desirable=example.is_desirable if isinstance(example, FeedbackExample) else None,
             )
         )
     return items
@@ -281,7 +281,7 @@ def _question(
     if isinstance(example, ClassificationExample):
         if example.label not in candidates:
             raise EvaluationError(
-                f"{example.place}: the label must be one of the {len(candidates)} candidates, "
+                f"{example.location}: the label must be one of the {len(candidates)} candidates, "
                 f"found '{example.label}'",
                 hint="add training examples of this label or remove the row",
             )
@@ -290,7 +290,7 @@ def _question(
     text, calls = last.get("content") or "", calls_of(last)
     if last["role"] != "assistant" or not isinstance(text, str) or not (text or calls):
         raise EvaluationError(
-            f"{example.place}: the chat must end with an assistant's answer to compare with, "
+            f"{example.location}: the chat must end with an assistant's answer to compare with, "
             f"found a message of role '{last['role']}'",
             hint="cut the chat after its last assistant turn, or leave it out of the holdout",
         )
@@ -302,8 +302,8 @@ def _only_text(example: PreferenceExample | FeedbackExample, answer: Sequence[Me
     text = single_text(answer)
     if text is None:
         raise EvaluationError(
-            f"{example.place}: answers with a verdict must be one text each to be compared, found "
-            f"{len(answer)} messages",
+            f"{example.location}: answers with a verdict must be one text each to be compared, "
+            f"found {len(answer)} messages",
             hint="leave it out of the holdout",
         )
     return text
@@ -321,7 +321,7 @@ def _choose(
     chats, labels = [item.chat for item in items], [item.labels for item in items]
     scores = engine.score(chats, labels, [item.tools for item in items])
     for item, row in zip(items, scores, strict=True):
-        best = max(range(len(row)), key=lambda place: worth(row[place]))
+        best = max(range(len(row)), key=lambda position: worth(row[position]))
         chosen.append((item.labels[best], sum(score.num_tokens for score in row), "stop"))
         worths.append(_per_token(row[best]))
         if item.pair:

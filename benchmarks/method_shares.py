@@ -81,7 +81,7 @@ def load_base_for(name: str, config: PreTrainedConfig) -> Base:
 def share(base: Base, adapter: dict[str, Any]) -> float:
     """Trained numbers over the base's, 0 to 1."""
     config = base.model.config
-    count = int(adapter.get("num_tokens", 0))
+    count = int(adapter.get("num_virtual_tokens", 0))
     if adapter["kind"] == "prefix":
         size = config.num_hidden_layers * 2 * config.num_key_value_heads * config.head_dim
         return float(count * size / base.identity.num_parameters)

@@ -37,7 +37,7 @@ _PREFIX_RATES, _LORA_RATES = (0.01, 0.03, 0.1, 0.3, 1.0), (1e-4, 3e-4, 1e-3, 3e-
 
 
 def _prefix(init: str) -> tuple[dict[str, Any], tuple[float, ...]]:
-    return {"kind": "prefix", "num_tokens": 32, "init": init}, _PREFIX_RATES
+    return {"kind": "prefix", "num_virtual_tokens": 32, "init": init}, _PREFIX_RATES
 
 
 METHODS: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {

@@ -66,6 +66,6 @@ def test_a_layer_that_mamba_never_calls_gets_no_adapter() -> None:
 
 def test_soft_prompts_are_refused_where_layers_look_tokens_up() -> None:
     base = base_of(build("gemma4_text"), "gemma4_text")
-    settings = PromptTuningSettings(num_tokens=3, init="vocabulary")
+    settings = PromptTuningSettings(num_virtual_tokens=3, init="vocabulary")
     with pytest.raises(AdapterError, match="takes no embeddings in the place of tokens"):
         attach_prompt(base, settings, seed=0)

@@ -24,11 +24,11 @@ LENGTHS = (9, 4, 17, 9)
 """Texts in a row; some longer than the sliding window, with and without the virtual tokens."""
 LAYOUT = Layout.of_lengths(LENGTHS)
 SETTINGS = [
-    PrefixSettings(num_tokens=5),
-    PrefixSettings(num_tokens=12, init="random"),
-    PrefixSettings(num_tokens=5, network=7),
-    PromptTuningSettings(num_tokens=5),
-    PromptTuningSettings(num_tokens=12, init="vocabulary"),
+    PrefixSettings(num_virtual_tokens=5),
+    PrefixSettings(num_virtual_tokens=12, init="random"),
+    PrefixSettings(num_virtual_tokens=5, network=7),
+    PromptTuningSettings(num_virtual_tokens=5),
+    PromptTuningSettings(num_virtual_tokens=12, init="vocabulary"),
 ]
 NAMES = ["prefix", "long-prefix", "network", "prompt", "long-prompt"]
 

@@ -25,8 +25,8 @@ from tests.shapes import CONFIGS, VOCABULARY, tiny_base
 
 ADAPTERS: dict[str, Any] = {
     "lora": LoraSettings(rank=4),
-    "prefix": PrefixSettings(num_tokens=5, init="random"),
-    "prompt": PromptTuningSettings(num_tokens=5, init="vocabulary"),
+    "prefix": PrefixSettings(num_virtual_tokens=5, init="random"),
+    "prompt": PromptTuningSettings(num_virtual_tokens=5, init="vocabulary"),
     "bottleneck": BottleneckSettings(),
     "ia3": Ia3Settings(),
 }

@@ -66,7 +66,10 @@ def rows(base: Base) -> list[Tensor]:
 @pytest.fixture(params=["lora", "prefix"])
 def adapter(base: Base, request: pytest.FixtureRequest) -> Iterator[Adapter]:
     """An adapter of each kind, moved away from where it began."""
-    kinds = {"lora": LoraSettings(rank=8), "prefix": PrefixSettings(num_tokens=8, init="random")}
+    kinds = {
+        "lora": LoraSettings(rank=8),
+        "prefix": PrefixSettings(num_virtual_tokens=8, init="random"),
+    }
     one = attach(base, kinds[request.param], 0)
     torch.manual_seed(1)
     for parameter in one.parameters().values():

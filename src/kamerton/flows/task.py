@@ -213,8 +213,9 @@ def _check_room(base: Base, rows: Sequence[TrainingExample]) -> None:
     )
     if room is not None and base.num_virtual and longest > room:
         raise AdapterError(
-            f"adapter.num_tokens: {base.num_virtual} virtual tokens and the longest example of "
-            f"{longest} tokens do not fit into the base's context of {room + base.num_virtual}",
+            f"adapter.num_virtual_tokens: {base.num_virtual} virtual tokens and the longest "
+            f"example of {longest} tokens do not fit into the base's context of "
+            f"{room + base.num_virtual}",
             hint=f"set render.max_tokens = {room}, or fewer virtual tokens",
         )
 

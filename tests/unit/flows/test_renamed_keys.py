@@ -44,6 +44,8 @@ MANIFEST = """{
 """As it was written before any key was renamed."""
 
 RENAMED = (
+    ("adapter.", "prefix", {"num_tokens": "num_virtual_tokens"}),
+    ("adapter.", "prompt", {"num_tokens": "num_virtual_tokens"}),
     ("adapter.", "lora", {"decompose": "dora", "rate_ratio": "lora_plus_ratio"}),
     (
         "objective.",

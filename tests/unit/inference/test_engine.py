@@ -206,7 +206,7 @@ def test_virtual_tokens_stand_before_every_answer(renderer, settings) -> None:
     assert texts(alone, CHATS, generation) == together
     # They are real tokens so far: the base that reads them says the same.
     text = base.tokenizer(TEXT)["input_ids"]
-    begun = (text * settings.num_tokens)[: settings.num_tokens]
+    begun = (text * settings.num_virtual_tokens)[: settings.num_virtual_tokens]
     adapter.detach()
     for chat, answer in zip(CHATS, together, strict=True):
         ids = torch.tensor([begun + renderer.prompt_ids(chat)])
@@ -222,12 +222,12 @@ def test_virtual_tokens_leave_less_room(renderer) -> None:
     base = load_base("builtin:nano", dtype="float32", device="cpu")
     context = base.model.config.max_position_embeddings
     prompt = len(renderer.prompt_ids(CHATS[0]))
-    settings = PromptTuningSettings(text=TEXT, num_tokens=context - prompt - 1)
+    settings = PromptTuningSettings(text=TEXT, num_virtual_tokens=context - prompt - 1)
     adapter = attach(base, settings, seed=0)
     engine = EmbeddedEngine(base, renderer)
     (event,) = engine.stream(CHATS[:1], Generation(max_tokens=9))
     assert event.finish_reason in ("length", "stop")
     adapter.detach()
-    attach(base, settings.model_copy(update={"num_tokens": context - prompt}), seed=0)
+    attach(base, settings.model_copy(update={"num_virtual_tokens": context - prompt}), seed=0)
     with pytest.raises(ModelError, match="no room"):
         texts(engine, CHATS[:1], Generation(max_tokens=9))

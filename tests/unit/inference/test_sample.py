@@ -64,7 +64,7 @@ def test_logprobs_are_those_of_one_pass(shape: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [LoraSettings(rank=4), PrefixSettings(num_tokens=5, init="random")]
+    "settings", [LoraSettings(rank=4), PrefixSettings(num_virtual_tokens=5, init="random")]
 )
 def test_an_adapter_writes_and_is_told(settings: AdapterSettings) -> None:
     base = tiny_base("llama")

@@ -131,7 +131,7 @@ def assert_close(found: Tensor, expected: Tensor) -> None:
 
 @pytest.mark.parametrize("shape", ["llama", "gpt2", "gemma3"])
 @pytest.mark.parametrize(
-    "settings", [LORA, PrefixSettings(num_tokens=3, init="random"), FullSettings()]
+    "settings", [LORA, PrefixSettings(num_virtual_tokens=3, init="random"), FullSettings()]
 )
 def test_what_is_remembered_is_what_training_sees(shape: str, settings: AdapterSettings) -> None:
     base = tiny_base(shape)
@@ -349,7 +349,7 @@ def test_measuring_is_repeatable_and_touches_nothing() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize(
-    "settings", [LORA, FullSettings(), PrefixSettings(num_tokens=3, init="random")]
+    "settings", [LORA, FullSettings(), PrefixSettings(num_virtual_tokens=3, init="random")]
 )
 def test_the_start_is_back_bit_for_bit_and_leaves_again(
     settings: AdapterSettings, dtype: torch.dtype

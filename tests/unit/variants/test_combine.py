@@ -94,8 +94,8 @@ def test_what_cannot_be_combined(project: Project, parents: list[Variant]) -> No
 
 def test_prefixes_stand_one_after_the_other(project: Project) -> None:
     kind = ("adapter.kind=prefix", "train.learning_rate=0.3")
-    one = project.make("p1", *kind, "adapter.num_tokens=3")
-    two = project.make("p2", *kind, "adapter.num_tokens=5", "adapter.network=8")
+    one = project.make("p1", *kind, "adapter.num_virtual_tokens=3")
+    two = project.make("p2", *kind, "adapter.num_virtual_tokens=5", "adapter.network=8")
     made = combine_variants([one, two], "p12", project.workspace, CombineSettings(how="cat"))
     assert made.manifest.combination["num_tokens"] == 8
     assert "3 + 5 virtual tokens" in made.manifest.combination["notes"][0]

@@ -8,7 +8,7 @@ heads, D head size, W = L * 2 * K * D.
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -33,15 +33,18 @@ NETWORK_FILE = "prefix_network.safetensors"
 class PrefixSettings(AdapterSettings):
     """Prefix-tuning: trained keys and values before every text."""
 
+    renamed_keys: ClassVar[Mapping[str, str]] = {"num_tokens": "num_virtual_tokens"}
+
     kind: Literal["prefix"] = "prefix"
     """Trained keys and values of virtual tokens, in every layer."""
-    num_tokens: int = Field(default=32, ge=1, le=4096)
+    num_virtual_tokens: int = Field(default=32, ge=1, le=4096)
     """Virtual tokens; each takes a position of the base's context. 1 to 4096."""
     init: Literal["text", "zero", "random"] = "text"
     """What keys and values begin as: those of a real text, zero, or standard normal."""
     text: str = ""
     """The text to begin as; empty means the first training example as the base sees it, which
-    begins with the recipe's system text and demonstrations. Cut or repeated to `num_tokens`."""
+    begins with the recipe's system text and demonstrations. Cut or repeated to
+    `num_virtual_tokens`."""
     network: int = Field(default=0, ge=0, le=65536)
     """Width of a network that keys and values are computed by while training; 0 trains them
     themselves. 0 to 65536."""
@@ -177,7 +180,7 @@ def attach_prefix(
     """
     check_base(base)
     shape = _Shape(base)
-    count = settings.num_tokens
+    count = settings.num_virtual_tokens
     if settings.init == "text":
         ids = first_tokens(base, settings.text, opening, count)
         with torch.no_grad():

@@ -7,7 +7,7 @@ Shapes: P virtual tokens, E embedding size.
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -29,15 +29,18 @@ __all__ = ["METHOD", "PromptTuningSettings", "attach_prompt", "load_prompt"]
 class PromptTuningSettings(AdapterSettings):
     """Prompt tuning: trained embeddings before every text."""
 
+    renamed_keys: ClassVar[Mapping[str, str]] = {"num_tokens": "num_virtual_tokens"}
+
     kind: Literal["prompt"] = "prompt"
     """Trained embeddings of virtual tokens."""
-    num_tokens: int = Field(default=32, ge=1, le=4096)
+    num_virtual_tokens: int = Field(default=32, ge=1, le=4096)
     """Virtual tokens; each takes a position of the base's context. 1 to 4096."""
     init: Literal["text", "vocabulary"] = "text"
     """What embeddings begin as: those of a real text, or of tokens drawn at random."""
     text: str = ""
     """The text to begin as; empty means the first training example as the base sees it, which
-    begins with the recipe's system text and demonstrations. Cut or repeated to `num_tokens`."""
+    begins with the recipe's system text and demonstrations. Cut or repeated to
+    `num_virtual_tokens`."""
 
     @model_validator(mode="after")
     def _text_is_used(self) -> Self:
@@ -85,10 +88,10 @@ def attach_prompt(
     check_base(base)
     _ensure_takes_embeddings(base)
     if settings.init == "text":
-        ids = first_tokens(base, settings.text, opening, settings.num_tokens)
+        ids = first_tokens(base, settings.text, opening, settings.num_virtual_tokens)
     else:
         generator = torch.Generator().manual_seed(derive_seed(seed, "prompt", "tokens"))
-        size = (settings.num_tokens,)
+        size = (settings.num_virtual_tokens,)
         ids = torch.randint(base.identity.vocab_size, size, generator=generator).tolist()
     return Virtual(base, _Embeddings(base, embeddings_of(base, ids)))
 

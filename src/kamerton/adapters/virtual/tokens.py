@@ -62,7 +62,7 @@ class Virtual:
         context = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
         if context and trained.num_tokens >= context:
             raise AdapterError(
-                f"adapter.num_tokens must be below the base's context of {context}, "
+                f"adapter.num_virtual_tokens must be below the base's context of {context}, "
                 f"got {trained.num_tokens}"
             )
         self._base = base

@@ -27,9 +27,9 @@ from tests.unit.training.test_loop import examples
 
 OPENING = [7, 31, 5, 60, 11]
 FORMS = [
-    PrefixSettings(num_tokens=5),
-    PrefixSettings(num_tokens=5, network=6),
-    PromptTuningSettings(num_tokens=5),
+    PrefixSettings(num_virtual_tokens=5),
+    PrefixSettings(num_virtual_tokens=5, network=6),
+    PromptTuningSettings(num_virtual_tokens=5),
 ]
 NAMES = ["prefix", "network", "prompt"]
 FAMILY = Layout((Segment(0, 9), Segment(9, 13, parent=0), Segment(13, 20, parent=0)))
@@ -163,7 +163,7 @@ def test_what_cannot_be_is_a_typed_error(kind: type) -> None:
     with pytest.raises(AdapterError, match="needs a text"):
         attach(base, kind(), seed=1)
     with pytest.raises(AdapterError, match="below the base's context of 256"):
-        attach(base, kind(num_tokens=256), seed=1, opening=OPENING)
+        attach(base, kind(num_virtual_tokens=256), seed=1, opening=OPENING)
     assert base.prefix is None
     attach(base, kind(), seed=1, opening=OPENING)
     with pytest.raises(AdapterError, match="already"):
@@ -182,7 +182,7 @@ def test_a_lost_network_is_noticed() -> None:
             damaged[NETWORK_FILE] = content
         with pytest.raises(AdapterError, match=NETWORK_FILE):
             load(base, "prefix", damaged)
-    _, other = attached("llama", PrefixSettings(num_tokens=4, network=6))
+    _, other = attached("llama", PrefixSettings(num_virtual_tokens=4, network=6))
     with pytest.raises(AdapterError, match="start must be"):
         load(base, "prefix", {**files, NETWORK_FILE: other.files()[NETWORK_FILE]})
     assert base.prefix is None

@@ -47,7 +47,7 @@ from kamerton.models.base import Base
 from kamerton.models.load import load_base
 from kamerton.store.variants import Variant
 from kamerton.training.forgetting import measure_general_loss
-from kamerton.training.measure import mean_loss
+from kamerton.training.scoring import mean_loss
 from kamerton.variants.opening import Ready, make_ready
 from kamerton.variants.rendering import renderer_of
 
@@ -260,7 +260,7 @@ def _measured(task: Task, ready: Ready, base: Base, folder: Path) -> list[float]
         both = (*load_examples(folder / "train.jsonl").examples, *examples)
         labels = [e.label for e in both if isinstance(e, ClassificationExample)]
     items = make_items(examples, labels)  # type: ignore[arg-type]
-    texts = run_items(ready.engine, "", items, EvaluationSettings(max_tokens=MAX_TOKENS)).texts
+    texts = run_items(ready.engine, "", items, EvaluationSettings(max_new_tokens=MAX_TOKENS)).texts
     return [float(value) for value in check_answers(ExactCheck(), items, texts).values]
 
 

@@ -121,7 +121,7 @@ def _noisy() -> dict[str, Method]:
         objectives: dict[str, dict[str, Any]] = {"DPO": {"kind": "dpo"}}
         if share:
             objectives["robust DPO"] = {
-                "kind": "dpo", "form": "robust", "label_smoothing": share / 100,
+                "kind": "dpo", "loss_type": "robust", "label_smoothing": share / 100,
             }  # fmt: skip
         objectives["Dr. DPO"] = {"kind": "dpo", "robustness": "dr-dpo"}
         objectives["DRPO"] = _online("drpo", judge)
@@ -167,7 +167,7 @@ def recipe_of(task: str, method: str, rate: float, seed: int, tried: bool, folde
         {
             "name": re.sub(r"\W+", "-", f"{method} {what}").lower(),
             "base": {"id": BASE, "dtype": "float32"},
-            "start": made.start,
+            "start_from": made.start,
             "data": {"train": str(folder / data["train"]), **held},
             "objective": dict(made.objective),
             "train": {

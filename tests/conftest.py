@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.durations import table, time_by_folder
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -40,3 +42,11 @@ def material() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the seconds of each folder; workers of xdist have sent their reports by then."""
+    times = time_by_folder(r for reports in terminalreporter.stats.values() for r in reports)
+    if len(times) > 1:
+        terminalreporter.section("seconds by folder")
+        terminalreporter.write("\n".join([*table(times), ""]))

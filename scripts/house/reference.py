@@ -7,6 +7,7 @@ from their classes.
 """
 
 import argparse
+import re
 import sys
 import typing
 from pathlib import Path
@@ -30,7 +31,13 @@ CHECKS = ("evaluate.checks", "objective.rewards")
 
 def settings_page() -> str:
     """Describe every setting of a recipe."""
-    lines = ["# Settings of a recipe", "", "Generated from the code. Unknown keys are errors.", ""]
+    lines = [
+        "# Settings of a recipe",
+        "",
+        "Generated from the code. Unknown keys are errors. A table with a `kind` has a section for "
+        "each kind.",
+        "",
+    ]
     lines += _section(Recipe, "", set())
     return "\n".join(lines)
 
@@ -39,29 +46,55 @@ def _section(
     model: type[BaseModel], prefix: str, seen: set[tuple[str, type[BaseModel]]]
 ) -> list[str]:
     """Describe a table and those in it, but none twice: several objectives have the same."""
-    lines, nested = [], []
-    if prefix:
-        lines += [f"## [{prefix}]", ""]
-    lines += [
+    nested = []
+    lines = [
         _first(model),
         "",
         "| setting | type | default | meaning |",
         "| --- | --- | --- | --- |",
     ]
     for name, field in model.model_fields.items():
-        members = _models(field.annotation)
+        members, path = _models(field.annotation), f"{prefix}.{name}".strip(".")
+        kind = _kind(field.annotation).replace("|", "\\|")
         if not prefix.startswith(CHECKS):
-            nested += [(member, f"{prefix}.{name}".strip(".")) for member in members]
+            table = f"[[{path}]]" if kind.startswith("list") else f"[{path}]"
+            nested += [(member, path, table) for member in members]
+            kind = _linked(kind, [one for member in members for one in _titles(member, table)])
         default = _default(field, bool(members))
         meaning = " ".join((field.description or "").split()).replace("|", "\\|")
-        kind = _kind(field.annotation).replace("|", "\\|")
         lines.append(f"| `{name}` | {kind} | {default} | {meaning} |")
     lines.append("")
-    for member, path in nested:
+    for member, path, table in nested:
         if (path, member) not in seen:
             seen.add((path, member))
-            lines += _section(member, path, seen)
+            title, *others = _titles(member, table)
+            lines += [f"## {title}", "", *_section(member, path, seen)]
+            for other in others:
+                lines += [f"## {other}", "", f"Another name of {_link(title)}.", ""]
     return lines
+
+
+def _titles(model: type[BaseModel], table: str) -> list[str]:
+    """Name a table's sections: one for each kind, which a model may have two of."""
+    kind = model.model_fields.get("kind")
+    return [f"{table} {one}" for one in typing.get_args(kind.annotation)] if kind else [table]
+
+
+def _linked(kind: str, titles: list[str]) -> str:
+    """Link the type of a setting that holds tables to their sections."""
+    links = [_link(title, title.rpartition("] ")[2]) for title in titles if "] " in title]
+    if links:
+        return f"{kind}: {', '.join(links)}"
+    return f"[{kind}](#{_anchor(titles[0])})" if titles else kind
+
+
+def _link(title: str, text: str = "") -> str:
+    return f"[`{text or title}`](#{_anchor(title)})"
+
+
+def _anchor(title: str) -> str:
+    """The anchor that Markdown gives a heading."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
 def _first(model: type[BaseModel]) -> str:

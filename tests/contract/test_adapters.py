@@ -1,9 +1,9 @@
 """One suite that every adapter method passes; the methods come from the catalogue."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -13,10 +13,17 @@ from torch import Tensor
 
 from kamerton.adapters import catalogue
 from kamerton.adapters.adapter import Adapter
-from kamerton.adapters.bottleneck.bottleneck import BottleneckSettings, attach_bottleneck
+from kamerton.adapters.adapter_set import AdapterSet
+from kamerton.adapters.bottleneck.bottleneck import (
+    Bottleneck,
+    BottleneckSettings,
+    attach_bottleneck,
+)
 from kamerton.adapters.bottleneck.fusion import FusionSettings
 from kamerton.adapters.catalogue import attach, load
+from kamerton.adapters.combine import CombineSettings, How
 from kamerton.adapters.full import FullSettings
+from kamerton.adapters.lora.lora import Lora
 from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.adapters.virtual.prefix import PrefixSettings
 from kamerton.core.errors import AdapterError
@@ -188,6 +195,33 @@ def test_it_trains_the_base_only_if_it_says_so(method: partial) -> None:
     assert (adapter.parameters().keys() <= names) == adapter.capabilities.trains_base
 
 
+def test_it_is_in_the_formats_that_it_names(method: partial) -> None:
+    adapter = attached(method).adapter
+    files, formats = adapter.files(), adapter.capabilities.formats
+    assert (b'"peft_type"' in files.get("adapter_config.json", b"")) == ("peft" in formats)
+    assert ("gguf-lora" in formats) == isinstance(adapter, Lora)
+    assert ("adapterhub" in formats) == isinstance(adapter, Bottleneck)
+
+
+def test_it_is_combined_in_the_ways_that_it_names(method: partial) -> None:
+    made, kind = trained(method), method().kind
+    files = dict(made.adapter.files())
+    made.adapter.detach()
+    ways = catalogue.ways_to_combine(kind)
+    for how in get_args(How):
+        settings = CombineSettings(how=how)
+        if how not in ways:
+            with pytest.raises(AdapterError, match="combined"):
+                catalogue.combine(kind, [files, files], settings)
+        # Some forms have starts or tensors of their own that do not add up.
+        elif not method.keywords:
+            combined = catalogue.combine(kind, [files, files], settings)
+            adapter = load(made.base, kind, combined.files)
+            assert logits(made.base).isfinite().all()
+            assert not torch.equal(logits(made.base), made.start)
+            adapter.detach()
+
+
 def test_the_same_seed_gives_the_same_values(method: partial) -> None:
     one, two = (dict(attached(method).adapter.parameters()) for _ in range(2))
     assert same(one, two)
@@ -206,6 +240,48 @@ def test_save_detach_load_round_trip(method: partial, shape: str) -> None:
     assert same(dict(again.parameters()), kept)
     assert dict(again.files()) == files
     assert torch.equal(logits(made.base), adapted)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_it_shares_a_row_with_the_base(method: partial, shape: str) -> None:
+    made = trained(method, shape)
+    adapted, files = logits(made.base), dict(made.adapter.files())
+    made.adapter.detach()
+    adapters = AdapterSet(made.base)
+
+    def load_again() -> Adapter:
+        return load(made.base, method().kind, files)
+
+    if method().kind == "full":
+        with pytest.raises(AdapterError, match="cannot share a row"):
+            adapters.add(load_again)
+        assert torch.equal(logits(made.base), made.start)
+        return
+    number = adapters.add(load_again)
+    torch.testing.assert_close(logits(made.base), made.start, rtol=0, atol=0)
+    mixed = mixed_logits(made.base, number)
+    for mine, segment in enumerate(LAYOUT.segments):
+        at = slice(segment.start, segment.stop)
+        wanted = made.start if mine % 2 else adapted
+        torch.testing.assert_close(mixed[at], wanted[at], rtol=1e-4, atol=1e-4)
+    adapters.remove(number)
+    assert same(snapshot(made.base), made.state)
+
+
+@torch.no_grad()
+def mixed_logits(base: Base, number: int) -> Tensor:
+    """Every second segment is the base's, the others are an adapter's."""
+    of_segments = [-1 if index % 2 else number for index in range(len(LAYOUT.segments))]
+    segments = [
+        replace(segment, adapter=adapter)
+        for segment, adapter in zip(LAYOUT.segments, of_segments, strict=True)
+    ]
+    hidden = base.hidden(ids(), Layout(tuple(segments)))
+    found = torch.empty(len(hidden), VOCABULARY)
+    owners = [segment.adapter for segment in segments for _ in range(segment.length)]
+    for head, places in base.heads_of(owners):
+        found[places] = head.logits(hidden[places])
+    return found
 
 
 def test_disabled_answers_as_the_base(method: partial) -> None:

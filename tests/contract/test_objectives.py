@@ -1,6 +1,5 @@
 """One suite that every objective passes; the objectives come from the catalogue."""
 
-import typing
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from itertools import pairwise
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor
 
 from kamerton.core.settings import Settings
-from kamerton.objectives.catalogue import ObjectiveSettings, make_objective
+from kamerton.objectives.catalogue import OBJECTIVES as RECORDS
+from kamerton.objectives.catalogue import make_objective
 from kamerton.objectives.dpo import DpoSettings
 from kamerton.objectives.grpo import GrpoSettings
 from kamerton.objectives.objective import (
@@ -35,21 +35,21 @@ def settings_of(kind: type[Settings], **given: Any) -> Any:
 
 
 FORMS: tuple[Settings, ...] = (
-    DpoSettings(form="hinge", beta=0.5),
-    DpoSettings(form="ipo"),
-    DpoSettings(form="robust", label_smoothing=0.2),
-    DpoSettings(form="length-normalised", beta=2.0, label_smoothing=0.1),
-    DpoSettings(nll=0.5),
+    DpoSettings(loss_type="hinge", beta=0.5),
+    DpoSettings(loss_type="ipo"),
+    DpoSettings(loss_type="robust", label_smoothing=0.2),
+    DpoSettings(loss_type="length-normalised", beta=2.0, label_smoothing=0.1),
+    DpoSettings(nll_weight=0.5),
     DpoSettings(robustness="dr-dpo", temperature=0.7),
     DpoSettings(robustness="kldpo", temperature=0.7),
     OrpoSettings(nll_over="everything"),
-    RewardSettings(margin=0.5, centre=0.0),
+    RewardSettings(margin=0.5, center_rewards=0.0),
     RewardSettings(model="general"),
     settings_of(GrpoSettings, beta=0.0, scale_rewards=False),
 )
 """Forms of objectives besides the defaults."""
 
-SETTINGS: list[Any] = [settings_of(kind) for kind in typing.get_args(ObjectiveSettings)]
+SETTINGS: list[Any] = [settings_of(one.settings) for one in RECORDS]
 LENGTHS = (3, 1, 7, 2, 5, 4, 2, 6) * 2
 """Tokens of the answers: sixteen texts, eight pairs or judged answers, or four prompts with four
 answers each."""

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from kamerton.adapters import catalogue
 from kamerton.adapters.adapter import Capabilities, load_tensors
 from kamerton.adapters.adapter_files import check_tensors, read_tensors, tensor_bytes
+from kamerton.adapters.combine import average
 from kamerton.adapters.hooked import Hooked
-from kamerton.adapters.method import Method, MethodSettings, Rate
+from kamerton.adapters.method import AdapterSettings, Method, Rate
 from kamerton.core.errors import AdapterError, SettingsError
 from kamerton.core.protocols import Generation
 from kamerton.flows.recipe import Recipe
@@ -33,7 +34,7 @@ FILE = "toy.safetensors"
 # ---- The method, as it would stand in a file of its own.
 
 
-class ToySettings(MethodSettings):
+class ToySettings(AdapterSettings):
     """Toy: one trained vector."""
 
     kind: Literal["toy"] = "toy"
@@ -88,9 +89,10 @@ def load_toy(base: Base, files: Mapping[str, bytes]) -> Toy:
 
 METHOD = Method(
     ToySettings,
+    combine={"average": average},
     attach=lambda base, settings, _: Toy(base, settings.size),
     load=load_toy,
-    rate=Rate(0.05),
+    rate=lambda settings: Rate(0.1 / settings.size),
 )
 
 
@@ -135,7 +137,7 @@ def test_from_a_recipe_to_an_answer(tmp_path: Path) -> None:
     recipe = Recipe.read(path)
     assert recipe.adapter == ToySettings(size=2.0)
     assert Recipe.parse(recipe.to_plain()) == recipe
-    assert auto_learning_rate("toy", "sft", 256, "llama") == (0.05, "for toy")
+    assert auto_learning_rate(recipe.adapter, "sft", 256, "llama") == (0.05, "for toy")
     make_variant(recipe, tmp_path, workspace, lambda event: None)
 
     variant = find_variant("first", workspace.variants)

@@ -24,8 +24,10 @@ tokens_per_step = 300
 threads = 1
 checkpoint_every_s = 0
 
+[generation]
+max_new_tokens = 12
+
 [evaluate]
-max_tokens = 12
 shots = 2
 resamples = 200
 """

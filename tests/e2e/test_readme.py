@@ -19,7 +19,7 @@ READMES = ("README.md", "README.ru.md")
 # What makes the README's recipe small enough for a test: its own base is 0.6 billion parameters.
 SMALL = (
     "base=builtin:nano", "train.max_steps=3", "train.learning_rate=0.01", "train.threads=1",
-    "evaluate.max_tokens=8", "evaluate.resamples=100",
+    "generation.max_new_tokens=8", "evaluate.resamples=100",
 )  # fmt: skip
 
 

@@ -19,9 +19,9 @@ from kamerton.data.examples import SourceLocation
 from kamerton.data.rendering.renderer import TokenizedExample
 from kamerton.models.base import Base
 from kamerton.models.heads import token_logprobs
+from kamerton.models.rows.row import make_rows, num_labelled
 from kamerton.objectives.objective import LossInputs
 from kamerton.objectives.sft import Sft
-from kamerton.training.rows import make_rows, num_labelled
 from tests.shapes import CONFIGS, VOCABULARY, WINDOW, plain_model, tiny_base
 
 LENGTHS = (5, 31, 18, 18, 2, 40, 9)

@@ -8,7 +8,8 @@ from peft import PeftModel
 from torch import Tensor
 
 from kamerton.adapters.catalogue import load
-from kamerton.adapters.combine import CombineSettings, combine_loras
+from kamerton.adapters.combine import CombineSettings
+from kamerton.adapters.lora.combine import combine_loras
 from kamerton.adapters.lora.lora import LoraSettings
 from kamerton.models.attention.layout import Layout
 from tests.parity.test_ragged_rows import random_ids

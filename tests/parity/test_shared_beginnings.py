@@ -17,10 +17,10 @@ from kamerton.adapters.virtual.prompt import PromptTuningSettings
 from kamerton.core.seeds import derive_seed
 from kamerton.data.rendering.tokenized import TokenizedExample, TokenizedPair
 from kamerton.models.base import Base
-from kamerton.training.beginnings import branches, group_alike
+from kamerton.models.rows.beginnings import branches, group_alike
+from kamerton.models.rows.reading import logprobs_of
+from kamerton.models.rows.row import Row, make_row, make_rows, num_labelled
 from kamerton.training.memory import recompute_blocks
-from kamerton.training.rows import Row, make_row, make_rows, num_labelled
-from kamerton.training.scoring import logprobs_of
 from tests.shapes import CONFIGS, VOCABULARY, tiny_base
 
 ADAPTERS: dict[str, Any] = {

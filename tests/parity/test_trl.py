@@ -123,7 +123,7 @@ def ours(objective: Objective, scored: LossInputs) -> tuple[float, Tensor]:
     ],
 )
 def test_dpo_and_its_forms(batch: Batch, form: Any, trl_form: str, smoothing: float) -> None:
-    settings = DpoSettings(beta=BETA, form=form, label_smoothing=smoothing)
+    settings = DpoSettings(beta=BETA, loss_type=form, label_smoothing=smoothing)
     found, slope = ours(Dpo(settings), batch.scored())
     expected, their_slope = theirs_dpo(batch, trl_form, smoothing)
     assert found == pytest.approx(expected, rel=1e-5)
@@ -251,7 +251,7 @@ def test_kto(batch: Batch, lifted: float) -> None:
     scored = LossInputs(
         scored.logprobs, scored.answers, scored.num_answers, references.flatten(), verdicts
     )
-    objective = Kto(KtoSettings(beta=BETA, good_weight=1.3, bad_weight=0.6))
+    objective = Kto(KtoSettings(beta=BETA, desirable_weight=1.3, undesirable_weight=0.6))
     found, slope = ours(objective, scored)
     assert found == pytest.approx(float(expected.detach()), rel=1e-5)
     torch.testing.assert_close(slope[:, 0], their_slope[:, PROMPT - 1], rtol=1e-4, atol=1e-6)

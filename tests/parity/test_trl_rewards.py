@@ -29,7 +29,7 @@ REWARDS: Any = ({"kind": "check", "check": {"kind": "json"}},)
 @pytest.mark.parametrize("centre", [0.0, 0.01])
 @pytest.mark.parametrize("with_margins", [False, True])
 def test_reward_models(centre: float, with_margins: bool) -> None:
-    """Their `center_rewards_coefficient` is our `centre`; only its default differs (None)."""
+    """Their `center_rewards_coefficient` is our `center_rewards`; only the default differs."""
     from trl import RewardTrainer
 
     torch.manual_seed(0)
@@ -42,7 +42,7 @@ def test_reward_models(centre: float, with_margins: bool) -> None:
     )
     ours = scores.requires_grad_()
     batch = LossInputs(torch.zeros(0), torch.arange(10), 10, scores=ours, margins=margins)
-    found = Reward(RewardSettings(centre=centre)).loss(batch, 5).value
+    found = Reward(RewardSettings(center_rewards=centre)).loss(batch, 5).value
     torch.testing.assert_close(found, expected)
     (slope,), (their_slope,) = (
         torch.autograd.grad(found, ours),

@@ -9,14 +9,19 @@ import sys
 import warnings
 from pathlib import Path
 from types import FunctionType
+from typing import get_args
 
 import click
 import pytest
 
 import kamerton
+from kamerton.adapters.catalogue import AdapterSettings
 from kamerton.cli.main import main
 from kamerton.core import errors
+from kamerton.evaluation.settings import Check
 from kamerton.flows.recipe import Recipe
+from kamerton.objectives.catalogue import ObjectiveSettings
+from kamerton.objectives.online import RewardSource
 
 ROOT = Path(__file__).parents[2]
 LIGHT = ("core", "data", "prompting", "store", "evaluation")
@@ -171,6 +176,30 @@ def test_every_setting_has_a_docstring() -> None:
     assert seen > 50
 
 
+def anchors(page: Path) -> list[str]:
+    """The anchors of a page's headings, as Markdown makes them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+
+
+@pytest.mark.parametrize(
+    ("table", "catalogue"),
+    [
+        ("[adapter]", AdapterSettings),
+        ("[objective]", ObjectiveSettings),
+        ("[[objective.rewards]]", RewardSource),
+        ("[[evaluate.checks]]", Check),
+    ],
+)
+def test_every_kind_has_one_heading_in_the_reference(table: str, catalogue: object) -> None:
+    page = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
+    headings = re.findall(rf"^## {re.escape(table)} (\S+)$", page, re.MULTILINE)
+    members = get_args(get_args(catalogue)[0]) or get_args(catalogue)
+    kinds = [kind for one in members for kind in get_args(one.model_fields["kind"].annotation)]
+    assert len(kinds) >= 4
+    assert sorted(headings) == sorted(kinds)
+
+
 def test_the_error_tree_is_drawn_as_it_is() -> None:
     drawn = re.findall(r"^(?:[│├└─ ]+)?(\w+(?:Error|Run))\b", errors.__doc__ or "", re.MULTILINE)
     defined = [name for name, value in vars(errors).items() if isinstance(value, type)]
@@ -221,4 +250,20 @@ def test_links_between_pages_lead_somewhere() -> None:
     ]
     assert len(links) > 10
     broken = [f"{page}: {target}" for page, target in links if not (page.parent / target).exists()]
+    assert not broken
+
+
+def test_links_to_headings_of_pages_lead_somewhere() -> None:
+    links = [
+        (page, page.parent / target if target else page, anchor)
+        for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+        for target, anchor in re.findall(
+            r"\]\(([^)#\s]*)#([^)\s]+)\)", page.read_text(encoding="utf-8")
+        )
+        if "://" not in target
+    ]
+    assert len(links) > 30
+    broken = [
+        f"{page}: {there}#{anchor}" for page, there, anchor in links if anchor not in anchors(there)
+    ]
     assert not broken

@@ -3,19 +3,24 @@
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 __all__ = [
     "Adapter",
+    "AdapterFormat",
     "Capabilities",
     "Paced",
     "load_tensors",
     "rate_groups",
     "trainable_share",
 ]
+
+
+AdapterFormat = Literal["peft", "adapterhub", "gguf-lora"]
+"""PEFT's two files, AdapterHub's folder, and what llama.cpp puts on a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,7 @@ class Capabilities:
         quantised_base: Works over a base in 4 or 8 bits; else it refuses one.
         trains_base: Learns weights of the base itself, so that a second state of the adapter is a
             second copy of those.
+        formats: Other programs' formats that hold the adapter by itself.
     """
 
     mergeable: bool
@@ -36,6 +42,7 @@ class Capabilities:
     exact_gradient: bool = True
     quantised_base: bool = True
     trains_base: bool = False
+    formats: frozenset[AdapterFormat] = frozenset()
 
 
 class Adapter(Protocol):

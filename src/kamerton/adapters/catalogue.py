@@ -7,17 +7,28 @@ from kamerton.adapters import full, ia3
 from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.bottleneck import fusion
 from kamerton.adapters.bottleneck import method as bottleneck
+from kamerton.adapters.combine import Combination, Combine, CombineSettings, How
 from kamerton.adapters.lora import method as lora
-from kamerton.adapters.method import Ingredients, Method, MethodSettings
+from kamerton.adapters.method import AdapterSettings, Ingredients, Method
 from kamerton.adapters.virtual import prefix, prompt
 from kamerton.adapters.with_score_head import SCORE_HEAD_FILE, load_headed
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base
 
-__all__ = ["METHODS", "AdapterSettings", "NoAdapterSettings", "attach", "load", "method_of"]
+__all__ = [
+    "METHODS",
+    "AdapterSettings",
+    "AnyAdapterSettings",
+    "NoAdapterSettings",
+    "attach",
+    "combine",
+    "load",
+    "method_of",
+    "ways_to_combine",
+]
 
 
-class NoAdapterSettings(MethodSettings):
+class NoAdapterSettings(AdapterSettings):
     """No trained part: the variant is its prompt."""
 
     kind: Literal["none"] = "none"
@@ -36,10 +47,10 @@ METHODS: tuple[Method[Any], ...] = (
 """Everything that can be trained."""
 
 if TYPE_CHECKING:
-    AdapterSettings = MethodSettings
+    AnyAdapterSettings = AdapterSettings
 else:
     # Pydantic chooses the member by its kind, and refuses a kind that is not here.
-    AdapterSettings = Union[(NoAdapterSettings, *(method.settings for method in METHODS))]
+    AnyAdapterSettings = Union[(NoAdapterSettings, *(method.settings for method in METHODS))]
 
 
 def method_of(kind: str) -> Method[Any]:
@@ -105,3 +116,42 @@ def load(base: Base, method: str, files: Mapping[str, bytes]) -> Adapter:
     """
     adapter = method_of(method).load(base, files)
     return load_headed(base, adapter, files) if SCORE_HEAD_FILE in files else adapter
+
+
+def ways_to_combine(method: str) -> Mapping[How, Combine]:
+    """Give the ways in which adapters of a method become one.
+
+    Args:
+        method: Its kind, which may be that of a variant without a trained part.
+
+    Returns:
+        The most usual first; often none.
+    """
+    return next((one.combine for one in METHODS if one.kind == method), {})
+
+
+def combine(
+    method: str, parents: Sequence[Mapping[str, bytes]], settings: CombineSettings
+) -> Combination:
+    """Combine stored adapters of one method and one base.
+
+    Args:
+        method: Its kind.
+        parents: The files of at least two, by name.
+        settings: How.
+
+    Returns:
+        The combined adapter.
+
+    Raises:
+        AdapterError: If the method is not combined so, or the parents do not go together.
+    """
+    ways = ways_to_combine(method)
+    if not ways:
+        raise AdapterError(f"combine: '{method}' adapters cannot be combined")
+    if settings.how not in ways:
+        raise AdapterError(
+            f"combine: '{method}' adapters are combined by {' or '.join(ways)}, got {settings.how}",
+            hint=f"--how {next(iter(ways))}",
+        )
+    return ways[settings.how](parents, settings)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from kamerton.adapters.adapter import Capabilities, load_tensors
 from kamerton.adapters.adapter_files import check_tensors, metadata_of, read_tensors
-from kamerton.adapters.method import Method, MethodSettings, Rate
+from kamerton.adapters.method import AdapterSettings, Method, Rate
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base
 from kamerton.models.blocks import decoder_blocks
@@ -33,7 +33,7 @@ _DESCRIBED = "full"
 _PART = re.compile(r"all|last-[1-9]\d*|norms-and-biases|embeddings|head")
 
 
-class FullSettings(MethodSettings):
+class FullSettings(AdapterSettings):
     """Full and partial fine-tuning: the base's own weights."""
 
     kind: Literal["full"] = "full"
@@ -276,5 +276,5 @@ METHOD = Method(
     attach=lambda base, settings, _: attach_full(base, settings),
     load=load_full,
     # An update of a whole weight needs less than one of its factors.
-    rate=Rate(0.1, of_lora=True),
+    rate=lambda _: Rate(0.1, of_lora=True),
 )

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from kamerton.adapters.adapter import Capabilities, load_tensors
 from kamerton.adapters.adapter_files import check_tensors
+from kamerton.adapters.combine import average
 from kamerton.adapters.formats.peft_ia3 import SUFFIX, read_ia3, write_ia3
 from kamerton.adapters.formats.peft_lora import PEFT_PREFIX, WEIGHTS_FILE
-from kamerton.adapters.method import Method, MethodSettings, Rate
+from kamerton.adapters.method import AdapterSettings, Method, Rate
 from kamerton.adapters.parts import Parts
 from kamerton.adapters.switches import switched_off
 from kamerton.adapters.targets import Layers, target_paths
@@ -35,7 +36,7 @@ _KEYS_AND_VALUES = ("k_proj", "v_proj", "qkv_proj", "attn.c_attn")
 _DOWN = ("down_proj", "mlp.c_proj", "fc2")
 
 
-class Ia3Settings(MethodSettings):
+class Ia3Settings(AdapterSettings):
     """IA3: learned scales, the smallest method that can be merged."""
 
     kind: Literal["ia3"] = "ia3"
@@ -124,7 +125,7 @@ class Ia3Linear(nn.Module):
 class Ia3:
     """Attached scales."""
 
-    capabilities = Capabilities(mergeable=True, identity_at_start=True)
+    capabilities = Capabilities(mergeable=True, identity_at_start=True, formats=frozenset({"peft"}))
 
     def __init__(self, base: Base, layers: dict[str, Ia3Linear]) -> None:
         self._base = base
@@ -296,5 +297,6 @@ METHOD = Method(
     Ia3Settings,
     attach=lambda base, settings, _: attach_ia3(base, settings),
     load=load_ia3,
-    rate=Rate(1e-2),
+    combine={"average": average},
+    rate=lambda _: Rate(1e-2),
 )

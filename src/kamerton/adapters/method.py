@@ -1,17 +1,18 @@
 """A method as a record: its settings, how its adapter is attached and loaded, what it declares."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from kamerton.adapters.adapter import Adapter
+from kamerton.adapters.combine import Combine, How
 from kamerton.core.settings import Settings
 from kamerton.models.base import Base
 
-__all__ = ["Ingredients", "Method", "MethodSettings", "Rate"]
+__all__ = ["AdapterSettings", "Ingredients", "Method", "Rate"]
 
 
-class MethodSettings(Settings):
+class AdapterSettings(Settings):
     """The `[adapter]` table of a recipe; each method's own class adds its options."""
 
     kind: str
@@ -57,7 +58,7 @@ class Rate:
     of_lora: bool = False
 
 
-_S = TypeVar("_S", bound=MethodSettings)
+_S = TypeVar("_S", bound=AdapterSettings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +70,15 @@ class Method(Generic[_S]):
         attach: Puts a fresh adapter on a base. Raises AdapterError where it does not fit.
         load: Puts a stored adapter, given as its files, on a base. Raises AdapterError if the files
             are damaged or do not fit; then the base is as it was.
-        rate: Its default learning rate.
+        rate: Gives the default learning rate; some forms of a method need another than others.
+        combine: The ways in which stored adapters become one, the most usual first; often none.
     """
 
     settings: type[_S]
     attach: Callable[[Base, _S, Ingredients], Adapter]
     load: Callable[[Base, Mapping[str, bytes]], Adapter]
-    rate: Rate = Rate(1.0, of_lora=True)
+    rate: Callable[[_S], Rate] = lambda _: Rate(1.0, of_lora=True)
+    combine: Mapping[How, Combine] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:

@@ -53,28 +53,16 @@ class RoutedLinear(nn.Module):
         Returns:
             [..., T, out].
         """
-        tokens = self._row.tokens(x.device)
-        present = [(part, tokens[n]) for n, part in self._parts.items() if n in tokens]
+        present = self._row.present(self._parts, x.device)
         y: Tensor
         if not present:
             y = self.layer(x)
             return y
         _check_order(x, self._row)
-        asked = [_rows(x, at) for _, at in present]
-        read = [part.before(rows) for (part, _), rows in zip(present, asked, strict=True)]
-        inputs = [
-            (at, new)
-            for (_, at), rows, new in zip(present, asked, read, strict=True)
-            if new is not rows
-        ]
+        own = [(part, at, _rows(x, at)) for part, at in present]
+        inputs = [(at, read) for part, at, rows in own if (read := part.before(rows)) is not rows]
         y = self.layer(_replaced(x, inputs))
-        return _replaced(
-            y,
-            [
-                (at, part.after(rows, _rows(y, at)))
-                for (part, at), rows in zip(present, asked, strict=True)
-            ],
-        )
+        return _replaced(y, [(at, part.after(rows, _rows(y, at))) for part, at, rows in own])
 
 
 class RoutedEmbedding(nn.Module):
@@ -109,8 +97,7 @@ class RoutedEmbedding(nn.Module):
         Returns:
             [..., T, E].
         """
-        tokens = self._row.tokens(ids.device)
-        present = [(part, tokens[n]) for n, part in self._parts.items() if n in tokens]
+        present = self._row.present(self._parts, ids.device)
         if not present:
             found: Tensor = self.layer(ids)
             return found
@@ -146,8 +133,7 @@ class RoutedOutput:
             The same, changed.
         """
         first: Tensor = output[0] if isinstance(output, tuple) else output
-        tokens = self._row.tokens(first.device)
-        present = [(parts, tokens[n]) for n, parts in self._parts.items() if n in tokens]
+        present = self._row.present(self._parts, first.device)
         if not present:
             return output
         _check_order(first, self._row)

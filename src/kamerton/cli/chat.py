@@ -35,15 +35,15 @@ _COMMANDS = "empty input or Ctrl-D ends, /new begins a new conversation"
 @click.option("--message", "-m", help="Ask this one thing and print the answer.")
 @click.option(
     "--temperature",
-    default=0.0,
-    show_default=True,
+    default=None,
+    show_default="the variant's own",
     type=click.FloatRange(min=0),
     help="0 always takes the likeliest.",
 )
 @click.option(
     "--max-tokens",
     default=None,
-    show_default="as the variant was made for",
+    show_default="the variant's own",
     type=click.IntRange(min=1),
     help="Longest answer in tokens.",
 )
@@ -68,7 +68,7 @@ _COMMANDS = "empty input or Ctrl-D ends, /new begins a new conversation"
 def chat(
     variants: tuple[str, ...],
     message: str | None,
-    temperature: float,
+    temperature: float | None,
     max_tokens: int | None,
     seed: int | None,
     votes: Path | None,
@@ -97,22 +97,20 @@ def chat(
         ensure_parent(votes, "--votes")
     with busy("loading PyTorch"):
         from kamerton.core.errors import ModelError
-        from kamerton.core.protocols import Generation
         from kamerton.flows.chat import Conversation
         from kamerton.flows.workspace import Workspace
         from kamerton.variants.load import Opening
 
-    if not math.isfinite(temperature):
+    if temperature is not None and not math.isfinite(temperature):
         raise click.UsageError(f"--temperature must be a number from 0, got {temperature}")
     chosen = secrets.randbelow(1 << 31) if seed is None else seed
-    if temperature and seed is None:
-        messages.print(f"--seed {chosen} gives these answers again", style="dim")
-    generation = Generation(temperature=temperature, seed=chosen)
     with busy(f"loading {' and '.join(variants)}"):
         conversation = Conversation.open(
-            variants, Workspace(project), generation, max_tokens,
-            Opening(base, device, dtype, say_notice),
+            variants, Workspace(project), seed=chosen, temperature=temperature,
+            max_tokens=max_tokens, opening=Opening(base, device, dtype, say_notice),
         )  # fmt: skip
+    if conversation.samples and seed is None:
+        messages.print(f"--seed {chosen} gives these answers again", style="dim")
     if message is not None:
         _answer(conversation, message)
         return

@@ -53,7 +53,7 @@ def compare(
     Args:
         items: The questions.
         answers: One per variant, to these very items; all scored or all generated.
-        settings: Checks, level, resamples.
+        settings: Checks, confidence_level, resamples.
         against: Baselines, most basic first. Every other variant is compared with each of them,
             and a baseline with those before it.
         only_for: A baseline to those that are compared with it, where that is not everybody: each
@@ -87,7 +87,7 @@ def compare(
         better=tuple(checked.better for checked in table[0]),
         num_items=len(items),
         num_groups=len(set(groups)),
-        level=settings.level,
+        confidence_level=settings.confidence_level,
         resamples=settings.resamples,
         measured=tuple(measured),
         differences=tuple(
@@ -132,7 +132,7 @@ class _ComparedMetric:
     def measure(self, name: str) -> Measured:
         """Value and interval of one variant."""
         value, n = self._values[name], len(self._groups)
-        level = self._settings.level
+        level = self._settings.confidence_level
         if not self.is_certain:
             return Measured(self._metric, name, value, None, None, n)
         if self._closed_form:
@@ -147,7 +147,7 @@ class _ComparedMetric:
     def difference(self, name: str, other: str) -> Difference:
         """Difference of two variants; its p-value is corrected later."""
         value = self._values[name] - self._values[other]
-        level = self._settings.level
+        level = self._settings.confidence_level
         if self._closed_form:
             a = self._checked[name].values[self._counted] == 1
             b = self._checked[other].values[self._counted] == 1
@@ -173,12 +173,12 @@ class _ComparedMetric:
         if self._samples:
             samples = self._samples[name] - self._samples[other]
             if not _constant(samples):
-                return bootstrap_interval(samples, value, self._settings.level)
+                return bootstrap_interval(samples, value, self._settings.confidence_level)
         return difference_interval(
             (self._rows[name], self._rows[other]),
             (self._items[name], self._items[other]),
             self._finish,
-            self._settings.level,
+            self._settings.confidence_level,
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from kamerton.core.errors import EvaluationError
 from kamerton.core.files import hash_json
+from kamerton.core.generation import GenerationSettings
 from kamerton.core.protocols import Chat, Engine, Generation, Score, ToolCall, ToolSchemas
 from kamerton.data.examples import (
     ChatExample,
@@ -199,6 +200,7 @@ def run_items(
     settings: EvaluationSettings,
     on_progress: Progress | None = None,
     read_calls: ReadCalls | None = None,
+    own: GenerationSettings | None = None,
 ) -> Answers:
     """Let an engine answer items: score their labels, or generate where there are none.
 
@@ -209,10 +211,11 @@ def run_items(
         engine: Answers with the variant's prompt.
         variant: How the variant is called.
         items: All with labels, or all without.
-        settings: Length of answers and choice of labels.
+        settings: Choice of labels, and length of answers where it is not the variant's own.
         on_progress: Called after each written answer, or after each batch of at most 256 items
             whose labels are scored.
         read_calls: Reads calls in the texts; needed where right answers make some.
+        own: The variant's generation defaults; those of a recipe that says nothing when None.
 
     Returns:
         Its answers; `seconds` is a batch's wall time divided by the size of the batch.
@@ -221,6 +224,7 @@ def run_items(
         EvaluationError: If some items have labels and some have none.
     """
     scored = bool(items and items[0].labels)
+    generation = settings.generation(own or GenerationSettings())
     if any(bool(item.labels) != scored for item in items):
         raise EvaluationError("either all items must have labels or none, found both")
     texts: list[str] = []
@@ -243,7 +247,6 @@ def run_items(
             gaps += gap
             report(len(batch))
         else:
-            generation = Generation(max_tokens=settings.max_tokens)
             answered = _generate(engine, batch, generation, report)
         seconds += [(time.perf_counter() - began) / len(batch)] * len(batch)
         for text, tokens, reason in answered:

@@ -99,7 +99,7 @@ class Comparison:
         better: Per metric `higher`, `lower`, or `neither`.
         num_items: How many items were answered.
         num_groups: How many independent groups they form.
-        level: Coverage of the intervals.
+        confidence_level: Coverage of the intervals.
         resamples: Number of resamples of bootstrap and permutation.
         measured: Every metric of every variant.
         differences: Every metric of every variant minus that of each baseline.
@@ -113,7 +113,7 @@ class Comparison:
     better: tuple[str, ...]
     num_items: int
     num_groups: int
-    level: float
+    confidence_level: float
     resamples: int
     measured: tuple[Measured, ...]
     differences: tuple[Difference, ...]

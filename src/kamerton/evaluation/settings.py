@@ -1,10 +1,13 @@
 """What is measured: checks over answers, and how certain the numbers have to be."""
 
 import re
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from kamerton.core.generation import GenerationSettings
+from kamerton.core.protocols import Generation
 from kamerton.core.settings import Settings
 
 __all__ = [
@@ -184,14 +187,17 @@ Check = Annotated[
 class EvaluationSettings(Settings):
     """How variants are compared."""
 
+    renamed_keys: ClassVar[Mapping[str, str]] = {"level": "confidence_level"}
+
     checks: tuple[Check, ...] = ()
     """What is checked in generated answers, each a metric of its own; none means "exact", and
     "tool_calls" with its metrics where right answers call functions."""
-    max_tokens: int = Field(default=128, ge=1)
-    """Longest answer that is generated, in tokens."""
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    """Longest answer that is measured, in tokens; left out, each variant has its own
+    `generation.max_new_tokens`, and a prompt alone the largest of them."""
     shots: int = Field(default=4, ge=0)
     """Worked examples in the few-shot baseline; 0 leaves that baseline out."""
-    level: float = Field(default=0.95, gt=0.5, lt=1)
+    confidence_level: float = Field(default=0.95, gt=0.5, lt=1)
     """Coverage of the intervals, such as 0.95; also 1 minus the significance level."""
     resamples: int = Field(default=10_000, ge=100, le=1_000_000)
     """Bootstrap resamples and sign flips. More is slower and steadier."""
@@ -204,6 +210,28 @@ class EvaluationSettings(Settings):
     questions are left out."""
     length_normalised: bool = False
     """Choose labels by mean instead of summed log-probability of their tokens."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _moved(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and "max_tokens" in values:
+            raise ValueError(
+                "max_tokens has moved: generation.max_new_tokens says how long answers are, in "
+                "chats, exports and comparisons; evaluate.max_new_tokens is for comparisons alone"
+            )
+        return values
+
+    def generation(self, own: GenerationSettings) -> Generation:
+        """Say how a variant answers while it is measured: greedily, and else as it always does.
+
+        Args:
+            own: The variant's defaults.
+
+        Returns:
+            How to generate.
+        """
+        longest = self.max_new_tokens or own.max_new_tokens
+        return Generation(max_tokens=longest, stop=own.stop)
 
     @model_validator(mode="after")
     def _different_names(self) -> Self:

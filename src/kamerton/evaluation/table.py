@@ -170,7 +170,7 @@ def _direction(comparison: Comparison, position: int) -> str:
 def _difference_cell(comparison: Comparison, difference: Difference | None) -> Text:
     if difference is None:
         return Text()
-    significant = difference.p_corrected < 1 - comparison.level
+    significant = difference.p_corrected < 1 - comparison.confidence_level
     text = f"{100 * difference.value:+.1f} {p_text(difference.p_corrected)}"
     return Text(text, style="bold" if significant else "dim")
 
@@ -189,7 +189,7 @@ def _difference_text(difference: Difference) -> str:
 
 def _caption(comparison: Comparison) -> str:
     groups = f" in {counted(comparison.num_groups, 'group')}" * comparison.is_grouped
-    level = f"{100 * comparison.level:g} % intervals in brackets"
+    level = f"{100 * comparison.confidence_level:g} % intervals in brackets"
     place = f" of {comparison.measured_on}" if comparison.measured_on else ""
     caption = f"{counted(comparison.num_items, 'item')}{groups}{place}; {level}"
     if any(measured.low is None for measured in comparison.measured):

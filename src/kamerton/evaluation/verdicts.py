@@ -20,7 +20,7 @@ def verdict(comparison: Comparison, difference: Difference) -> str:
     Returns:
         One of `VERDICTS`; `different` where neither direction is better.
     """
-    if difference.p_corrected >= 1 - comparison.level:
+    if difference.p_corrected >= 1 - comparison.confidence_level:
         return "no clear difference"
     better = comparison.better[comparison.metrics.index(difference.metric)]
     if better == "neither":

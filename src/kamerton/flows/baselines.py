@@ -89,7 +89,7 @@ def read_starts(
     start_of: dict[str, str] = {}
     for variant in variants:
         # A combination has the recipe of its first part, but did not go on from that one's start.
-        if not (name := recipe_of(variant).start) or variant.manifest.combination:
+        if not (name := recipe_of(variant).start_from) or variant.manifest.combination:
             continue
         start = _start(name, variant, variants, workspace)
         if isinstance(start, str):

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from kamerton.core.errors import EvaluationError, RenderingError
 from kamerton.core.events import Notice, Progress, Sink
+from kamerton.core.generation import GenerationSettings
 from kamerton.core.protocols import Engine
 from kamerton.data.examples import (
     ChatExample,
@@ -19,11 +20,11 @@ from kamerton.evaluation.items import Answers, Item, ReadCalls, run_items
 from kamerton.evaluation.items import Progress as ReportItems
 from kamerton.evaluation.settings import EvaluationSettings
 from kamerton.models.base import Base
+from kamerton.models.rows.row import num_labelled
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.variants import Variant
 from kamerton.training.forgetting import measure_general_loss
-from kamerton.training.measure import mean_loss
-from kamerton.training.rows import num_labelled
+from kamerton.training.scoring import mean_loss
 from kamerton.variants.opening import engine_of, make_ready
 
 __all__ = ["Asked", "Candidate", "Measurable", "render_questions", "with_examples_that_fit"]
@@ -54,12 +55,14 @@ class Candidate:
         renderer: Of what it is asked.
         prompts: Of several the first that fits is used.
         variant: None for a prompt alone.
+        own: Its generation defaults.
     """
 
     name: str
     renderer: Renderer
     prompts: tuple[Prompt, ...]
     variant: Variant | None = None
+    own: GenerationSettings = field(default_factory=GenerationSettings)
 
     def ask(self, example: Measurable, labels: Sequence[str]) -> Asked:
         """Render an example, its answer included, so that every label would fit as well.
@@ -125,7 +128,7 @@ class Candidate:
             replace(item, chat=each.prompt.apply(item.chat))
             for item, each in zip(items, asked, strict=True)
         ]
-        return run_items(engine, self.name, prompted, settings, report, read_calls)
+        return run_items(engine, self.name, prompted, settings, report, read_calls, self.own)
 
     def exact_prompt(self, item: Item, asked: Asked) -> str:
         """Write out what the model reads before its answer.

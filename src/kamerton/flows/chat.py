@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kamerton.core.errors import ModelError, VariantError
+from kamerton.core.generation import GenerationSettings
 from kamerton.core.protocols import Engine, Generation, TokenEvent
 from kamerton.core.seeds import derive_seed
 from kamerton.data.rendering.tokenized import RenderSettings
@@ -14,7 +15,7 @@ from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.load import load_base
 from kamerton.store.variants import MANIFEST_FILE, find_variant
 from kamerton.variants.load import Opening, load_base_for, say_unpacking
-from kamerton.variants.opening import ensure_writes, make_ready
+from kamerton.variants.opening import ensure_writes, generation_of, make_ready
 from kamerton.variants.rendering import renderer_of
 
 __all__ = ["Conversation"]
@@ -28,22 +29,26 @@ class Conversation:
 
     Attributes:
         engines: By the name the user gave.
-        generation: How to answer.
+        generation: How to answer; every turn has its own random stream.
         turns: Messages so far, by name: each variant has its own answers.
         reasoning: What each thought before its last answer; no part of the messages.
+        own: By name how to answer, where that is not as `generation` says.
     """
 
     engines: dict[str, Engine]
     generation: Generation
     turns: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     reasoning: dict[str, str] = field(default_factory=dict)
+    own: dict[str, Generation] = field(default_factory=dict)
 
     @classmethod
     def open(
         cls,
         names: Sequence[str],
         workspace: Workspace,
-        generation: Generation,
+        *,
+        seed: int = 0,
+        temperature: float | None = None,
         max_tokens: int | None = None,
         opening: Opening | None = None,
     ) -> "Conversation":
@@ -53,9 +58,11 @@ class Conversation:
             names: Variants or bases, one or two; a folder of a Transformers model and a GGUF file
                 are bases.
             workspace: Where variants are.
-            generation: How to answer; every turn has its own random stream.
-            max_tokens: Longest answer; as the variants were made for when None.
-            opening: How bases are opened; as the variants' recipes say when None.
+            seed: Makes sampled answers repeatable.
+            temperature: Of all; each variant's own when None. A base answers like the first
+                variant beside it, and greedily where there is none.
+            max_tokens: Longest answer of all; each variant's own when None.
+            opening: How bases are opened; as the variants' manifests say when None.
 
         Returns:
             An empty conversation.
@@ -70,7 +77,7 @@ class Conversation:
             )
         # Each gets a base of its own here; one base for many variants is the server's business.
         engines: dict[str, Engine] = {}
-        wanted = []
+        own: dict[str, GenerationSettings] = {}
         for name in names:
             if _is_base(name):
                 how = opening or Opening()
@@ -82,9 +89,20 @@ class Conversation:
                 variant = find_variant(name, workspace.variants)
                 ensure_writes(variant, "talked to")
                 engines[name] = make_ready(variant, load_base_for(variant, opening)).engine
-                wanted.append(int(variant.manifest.generation.get("max_tokens", _MAX_TOKENS)))
-        longest = max_tokens or max(wanted, default=_MAX_TOKENS)
-        return cls(engines, replace(generation, max_tokens=longest))
+                own[name] = generation_of(variant)
+        of_bases = next(iter(own.values()), GenerationSettings(max_new_tokens=_MAX_TOKENS))
+        asked = {"temperature": temperature, "max_new_tokens": max_tokens}
+        changed = {key: value for key, value in asked.items() if value is not None}
+        generations = {
+            name: own.get(name, of_bases).model_copy(update=changed).generation(seed)
+            for name in names
+        }
+        return cls(engines, generations[names[0]], own=generations)
+
+    @property
+    def samples(self) -> bool:
+        """Whether any of them draws its answers, so that another seed gives others."""
+        return any(self._generation(name).temperature > 0 for name in self.engines)
 
     def ask(self, message: str) -> dict[str, str]:
         """Ask all variants and wait for their whole answers.
@@ -149,13 +167,17 @@ class Conversation:
         """
         self.turns = {each: list(self.turns[name]) for each in self.engines}
 
+    def _generation(self, name: str) -> Generation:
+        return self.own.get(name, self.generation)
+
     def _answer(self, name: str, message: str) -> Iterator[TokenEvent]:
         turns = self.turns.setdefault(name, [])
         asked = [*turns, {"role": "user", "content": message}]
-        seed = derive_seed(self.generation.seed, "turn", len(turns))
+        generation = self._generation(name)
+        generation = replace(generation, seed=derive_seed(generation.seed, "turn", len(turns)))
         pieces: list[TokenEvent] = []
         try:
-            for event in self.engines[name].stream([asked], replace(self.generation, seed=seed)):
+            for event in self.engines[name].stream([asked], generation):
                 pieces.append(event)
                 yield event
         except ModelError as error:

@@ -27,6 +27,7 @@ from kamerton.data.examples import (
     FeedbackExample,
     PreferenceExample,
 )
+from kamerton.data.rendering.assembly import TrainOn
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.settings import DataSettings
 from kamerton.evaluation.comparison import Comparison, compare
@@ -44,7 +45,7 @@ from kamerton.flows.candidates import (
 )
 from kamerton.flows.measured_on import MeasuredOn, place_of
 from kamerton.flows.prepare import read_examples
-from kamerton.flows.recipe import Recipe, recipe_of
+from kamerton.flows.recipe import recipe_of
 from kamerton.flows.reward_accuracy import with_reward_accuracy
 from kamerton.flows.tool_calls import call_form_of, ensure_tools_shown, with_readable_calls
 from kamerton.flows.unseen import unseen
@@ -56,7 +57,7 @@ from kamerton.store.database import open_store
 from kamerton.store.variants import Variant, add_metrics
 from kamerton.training.forgetting import say_forgotten
 from kamerton.variants.load import Opening, load_base_for
-from kamerton.variants.opening import prompt_of
+from kamerton.variants.opening import generation_of, prompt_of, render_of
 from kamerton.variants.rendering import renderer_of
 
 __all__ = ["Evaluated", "evaluate_variants", "evaluation_settings"]
@@ -143,12 +144,23 @@ def evaluate_variants(
     labels = _labels(prepared.train, held, sink)
     opening = opening or Opening(sink=sink)
     base = load_base_for(first, opening, dtype=opening.dtype or _dtype(stored))
-    bare = _renderer(base, recipe, recipe, adapted=False)
+    bare = _renderer(base, first, recipe.render.train_on, adapted=False)
     ensure_tools_shown(bare, held, base.identity.id)
-    candidates = [Candidate(name, bare, shortened(one)) for name, one in prompts.items()]
+    generations = [generation_of(one) for one in stored]
+    longest = max(one.max_new_tokens for one in generations)
+    prompted = generation_of(first).model_copy(update={"max_new_tokens": longest})
+    candidates = [
+        Candidate(name, bare, shortened(one), own=prompted) for name, one in prompts.items()
+    ]
     candidates += [
-        Candidate(one.name, _renderer(base, recipe_of(one), recipe), (own_prompts[one.name],), one)
-        for one in stored
+        Candidate(
+            one.name,
+            _renderer(base, one, recipe.render.train_on),
+            (own_prompts[one.name],),
+            one,
+            own,
+        )
+        for one, own in zip(stored, generations, strict=True)
     ]
     held, asked = render_questions(candidates, held, labels, sink)
     candidates, asked = with_examples_that_fit(candidates, asked, sink)
@@ -265,16 +277,16 @@ def _ensure_comparable(variants: Sequence[Variant]) -> None:
 
 def _dtype(variants: Sequence[Variant]) -> DType | None:
     """Choose what all are measured in: fp32 as soon as one was made in it, else as the first."""
-    exact = any(recipe_of(variant).base.dtype == "float32" for variant in variants)
+    exact = any(variant.manifest.base.dtype == "float32" for variant in variants)
     return "float32" if exact else None
 
 
-def _renderer(base: Base, own: Recipe, first: Recipe, *, adapted: bool = True) -> Renderer:
+def _renderer(base: Base, variant: Variant, train_on: TrainOn, *, adapted: bool = True) -> Renderer:
     """Make a candidate's renderer: all have their losses over the same answers."""
     limit = context_of(base.model.config) or _NO_LIMIT
-    same = {"max_tokens": limit, "overlong": "drop", "train_on": first.render.train_on}
-    render = own.render.model_copy(update=same)
-    return renderer_of(base, render, own.adapter.added_tokens if adapted else ())
+    same = {"max_tokens": limit, "overlong": "drop", "train_on": train_on}
+    render = render_of(variant).model_copy(update=same)
+    return renderer_of(base, render, variant.manifest.new_tokens if adapted else ())
 
 
 def _measured_on(

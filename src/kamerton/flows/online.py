@@ -141,7 +141,7 @@ def reference_of(recipe: Recipe, adapter: Adapter) -> AdapterContext:
     Returns:
         Has the reference on the base for a while.
     """
-    return at_start(adapter) if recipe.start else adapter.disabled
+    return at_start(adapter) if recipe.start_from else adapter.disabled
 
 
 def make_rollouts(
@@ -199,7 +199,7 @@ def make_rollouts(
         trained = ActorCritic(adapter, value)
     rollouts = Rollouts(
         base=base,
-        engine=EmbeddedEngine(base, renderer),
+        engine=EmbeddedEngine(base, renderer, tokens_per_row=recipe.train.tokens_per_row),
         objective=objective,
         reward=reward,
         reference=reference,

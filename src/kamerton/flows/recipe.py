@@ -2,19 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from kamerton.adapters.catalogue import AdapterSettings
+from kamerton.adapters.catalogue import AnyAdapterSettings
 from kamerton.adapters.lora.lora import LoraSettings
+from kamerton.core.generation import GenerationSettings
 from kamerton.core.settings import Settings, apply_overrides, read_toml
 from kamerton.data.rendering.renderer import RenderSettings
 from kamerton.data.settings import DataSettings
 from kamerton.evaluation.settings import EvaluationSettings
 from kamerton.models.dtype import DType
 from kamerton.models.quantised.codecs import Quantisation
-from kamerton.objectives.catalogue import ObjectiveSettings
+from kamerton.objectives.catalogue import AnyObjectiveSettings
 from kamerton.objectives.sft import SftSettings
 from kamerton.store.variants import Variant, is_variant_name
 from kamerton.training.settings import TrainSettings
@@ -49,6 +50,8 @@ class PromptSettings(Settings):
 class Recipe(Settings):
     """Everything a variant is made from."""
 
+    renamed_keys: ClassVar[Mapping[str, str]] = {"start": "start_from"}
+
     name: str
     """Name of the variant: letters, digits, "-", "_" and ".", at most 100."""
     purpose: str = ""
@@ -61,15 +64,17 @@ class Recipe(Settings):
     """System text and demonstrations."""
     render: RenderSettings = RenderSettings()
     """How examples become tokens and what of them is learned."""
-    adapter: AdapterSettings = Field(default=LoraSettings(), discriminator="kind")
+    adapter: AnyAdapterSettings = Field(default=LoraSettings(), discriminator="kind")
     """The small trained part."""
-    objective: ObjectiveSettings = Field(default=SftSettings(), discriminator="kind")
+    objective: AnyObjectiveSettings = Field(default=SftSettings(), discriminator="kind")
     """What training minimises."""
-    start: str = ""
+    start_from: str = ""
     """Name of a trained variant to go on from; its adapter, and its prompt unless the recipe has
     one, are taken over. For preferences it is also the reference. Empty begins anew."""
     train: TrainSettings = TrainSettings()
     """The training loop."""
+    generation: GenerationSettings = GenerationSettings()
+    """How the variant answers, where nobody asks for something else."""
     evaluate: EvaluationSettings = EvaluationSettings()
     """How variants are compared."""
     log: Literal["none", "tensorboard"] = "none"
@@ -143,4 +148,10 @@ def recipe_of(variant: Variant) -> Recipe:
     Raises:
         SettingsError: If this version does not understand it.
     """
-    return Recipe.parse_stored(variant.manifest.recipe, source=f"{variant.name}'s recipe")
+    plain = variant.manifest.recipe
+    measured = dict(plain.get("evaluate", {}))
+    if "max_tokens" in measured:
+        # What was measured decided what was served, before recipes had a table for it.
+        longest = measured.pop("max_tokens")
+        plain = {"generation": {"max_new_tokens": longest}, **plain, "evaluate": measured}
+    return Recipe.parse_stored(plain, source=f"{variant.name}'s recipe")

@@ -32,7 +32,7 @@ def with_reward_accuracy(answers: Sequence[Answers], variants: Sequence[Variant]
         variant = named.get(answer.variant)
         if variant is not None and answer.gaps:
             recipe, parents = recipe_of(variant), variant.manifest.parents
-            reference = answers[0] if not recipe.start else by_hash.get((parents or [""])[0])
+            reference = answers[0] if not recipe.start_from else by_hash.get((parents or [""])[0])
             # A reward has no log-probability to be compared with.
             if reference is not None and not isinstance(recipe.objective, RewardSettings):
                 answer = answer.relative_to(reference)

@@ -15,7 +15,7 @@ def read_start(recipe: Recipe, workspace: Workspace) -> Variant | None:
     """Read the variant that a recipe goes on from.
 
     Args:
-        recipe: Names it in `start`.
+        recipe: Names it in `start_from`.
         workspace: Where it is.
 
     Returns:
@@ -24,20 +24,20 @@ def read_start(recipe: Recipe, workspace: Workspace) -> Variant | None:
     Raises:
         VariantError: If it is missing, damaged, a prompt only, or the recipe's own name.
     """
-    if not recipe.start:
+    if not recipe.start_from:
         return None
-    if recipe.start == recipe.name:
+    if recipe.start_from == recipe.name:
         raise VariantError(
-            f"start: '{recipe.start}' is the recipe's own name, and would be replaced",
+            f"start_from: '{recipe.start_from}' is the recipe's own name, and would be replaced",
             hint="give the new variant another name",
         )
-    variant = find_variant(recipe.start, workspace.variants, key="start")
+    variant = find_variant(recipe.start_from, workspace.variants, key="start_from")
     if recipe.objective.kind != "reward":
         ensure_writes(variant, "gone on from")
     if not variant.manifest.files:
         raise VariantError(
-            f"start: '{variant.name}' is a prompt without a trained part",
-            hint="take its [prompt] into this recipe, and leave start out",
+            f"start_from: '{variant.name}' is a prompt without a trained part",
+            hint="take its [prompt] into this recipe, and leave start_from out",
         )
     return variant
 

@@ -123,7 +123,8 @@ def make_task(
     if objective.needs_reference:
         ask = partial(
             cached_references, base, adapter, start=start.manifest.content_hash if start else "",
-            new_tokens=recipe.adapter.added_tokens, folder=workspace.references, sink=sink,
+            new_tokens=recipe.adapter.added_tokens,
+            tokens_per_row=recipe.train.tokens_per_row, folder=workspace.references, sink=sink,
         )  # fmt: skip
         references = (ask(train_rows), ask(held_rows))
     # Without a reference that holds it, a model may still leave the variant that it began as.
@@ -151,9 +152,7 @@ def make_task(
 def _auto_rate(recipe: Recipe, base: Base) -> tuple[float, str]:
     config = base.model.config.get_text_config()
     width = int(base.model.get_input_embeddings().weight.shape[1])
-    return auto_learning_rate(
-        recipe.adapter.kind, recipe.objective.kind, width, str(config.model_type)
-    )
+    return auto_learning_rate(recipe.adapter, recipe.objective.kind, width, str(config.model_type))
 
 
 def first_ids(example: TrainingExample) -> NDArray[np.int32]:
@@ -186,11 +185,11 @@ def _attached(recipe: Recipe, base: Base, parts: Parts, first: TrainingExample) 
 
 def _distance(recipe: Recipe, base: Base, adapter: Adapter, renderer: Renderer) -> Distance | None:
     """What says how far the model goes from its reference."""
-    if recipe.start and adapter.capabilities.trains_base:
+    if recipe.start_from and adapter.capabilities.trains_base:
         # The reference would be a second copy of the weights.
         return None
-    engine, reference = EmbeddedEngine(base, renderer), reference_of(recipe, adapter)
-    return Distance(base, engine, reference, recipe.evaluate.max_tokens)
+    engine = EmbeddedEngine(base, renderer, tokens_per_row=recipe.train.tokens_per_row)
+    return Distance(base, engine, reference_of(recipe, adapter), recipe.generation.max_new_tokens)
 
 
 def _judging(base: Base, adapter: Adapter, num_scores: int, seed: int) -> WithScoreHead:
@@ -230,7 +229,7 @@ def _identity(
 ) -> str:
     """List everything that must be the same for a checkpoint to lead to the same weights."""
     made_of = recipe.model_dump(
-        mode="json", exclude={"name", "purpose", "evaluate", "log", "data", "base"}
+        mode="json", exclude={"name", "purpose", "generation", "evaluate", "log", "data", "base"}
     )
     # When to save is no part of what is computed; how rows are packed is, by its rounding.
     del made_of["train"]["checkpoint_every_s"]
@@ -253,7 +252,7 @@ def _identity(
         "dtype": str(base.dtype),
     }
     parents = [*([parts.start] if parts.start else []), *parts.members]
-    made_of["start"] = ", ".join(parent.manifest.content_hash for parent in parents)
+    made_of["start_from"] = ", ".join(parent.manifest.content_hash for parent in parents)
     if isinstance(recipe.objective, OnlineSettings):
         rewards = {one.name: one.manifest.content_hash[:12] for one in parts.reward_variants}
         made_of["rewards"] = rewards | function_hashes(recipe.objective, parts.folder)

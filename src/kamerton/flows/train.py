@@ -249,14 +249,13 @@ def _say_forgotten(recipe: Recipe, base: Base, adapter: Adapter, sink: Sink) -> 
     """Warn when general text has become much less probable."""
     if base.score_head is not None:
         return
-    task = "measuring general loss"
+    task, size = "measuring general loss", recipe.train.tokens_per_row
     sink(Progress(task, 0, 2))
     with adapter.disabled():
-        before = measure_general_loss(base, renderer_of(base, recipe.render))
+        before = measure_general_loss(base, renderer_of(base, recipe.render), size)
     sink(Progress(task, 1, 2))
-    after = measure_general_loss(
-        base, renderer_of(base, recipe.render, recipe.adapter.added_tokens)
-    )
+    renderer = renderer_of(base, recipe.render, recipe.adapter.added_tokens)
+    after = measure_general_loss(base, renderer, size)
     sink(Progress(task, 2, 2))
     say_forgotten(recipe.name, before, after, sink)
 
@@ -296,9 +295,13 @@ def _manifest(
             templates=templates_of(base.tokenizer),
             commit=identity.commit,
             quantise=identity.quantise,
+            dtype=recipe.base.dtype,
+            device=recipe.base.device,
         ),
         prompt=prompt.model_dump(mode="json"),
-        generation={"max_tokens": recipe.evaluate.max_tokens},
+        render=recipe.render.seen_by_the_model(),
+        new_tokens=recipe.adapter.added_tokens,
+        generation=recipe.generation.model_dump(mode="json"),
         method=recipe.adapter.kind,
         objective=recipe.objective.kind if recipe.adapter.kind != "none" else "none",
         recipe=recipe.to_plain(),

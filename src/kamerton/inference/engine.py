@@ -9,7 +9,7 @@ bfloat16, where matrices of another height add up in another order and a near ti
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,13 +19,14 @@ from kamerton.core.protocols import Chat, Generation, Sample, Score, TokenEvent,
 from kamerton.core.sequences import shared_prefix
 from kamerton.data.rendering.answers import Written
 from kamerton.data.rendering.renderer import Renderer
+from kamerton.inference.answer_rows import PromptWithAnswers, answer_logprobs, read_answers
 from kamerton.inference.detokenise import TextStream
 from kamerton.inference.sampling import choose_tokens, random_stream
 from kamerton.models.attention.cache import KVCache
 from kamerton.models.attention.layout import Layout, Segment
 from kamerton.models.base import Base
 from kamerton.models.context import room_of
-from kamerton.models.heads import token_logprobs
+from kamerton.models.rows.packing import TOKENS_PER_ROW
 from kamerton.prompting.prompt import Prompt
 
 __all__ = ["EmbeddedEngine", "tools_each"]
@@ -83,7 +84,7 @@ class EmbeddedEngine:
         prompt: Prompt | None = None,
         *,
         max_batch: int = 64,
-        tokens_per_row: int = 4096,
+        tokens_per_row: int = TOKENS_PER_ROW,
     ) -> None:
         self._base = base
         self._renderer = renderer
@@ -161,14 +162,13 @@ class EmbeddedEngine:
             for answer, text, reasoning in zip(answers, texts, reasonings, strict=True)
         ]
 
-    @torch.no_grad()
     def score(
         self,
         chats: Sequence[Chat],
         answers: Sequence[Sequence[str]],
         tools: Sequence[ToolSchemas] = (),
     ) -> list[list[Score]]:
-        """Score candidate answers; the prompt of a chat is computed once for all of them.
+        """Score candidate answers; what chats begin with is computed once for all of them.
 
         Args:
             chats: Each ends with the turn to be answered.
@@ -178,18 +178,18 @@ class EmbeddedEngine:
         Returns:
             For each chat and candidate the summed log-probability of the answer and its end.
         """
-        families = [
-            self._family(chat, candidates, own)
+        asked = [
+            self._with_answers(chat, candidates, own)
             for chat, candidates, own in zip(chats, answers, tools_each(chats, tools), strict=True)
         ]
-        scores: list[list[Score]] = []
-        row: list[_Family] = []
-        for family in families:
-            if row and sum(f.num_tokens for f in row) + family.num_tokens > self._tokens_per_row:
-                scores += self._score_row(row)
-                row = []
-            row.append(family)
-        return scores + (self._score_row(row) if row else [])
+        read = partial(answer_logprobs, self._base)
+        found = read_answers(
+            asked, self._tokens_per_row, self._base.device, read, last_tokens=False
+        )
+        return [
+            [Score(logprob, len(ids)) for logprob, ids in zip(sums.tolist(), own, strict=True)]
+            for sums, (_, own) in zip(found, asked, strict=True)
+        ]
 
     def _waves(self, answers: list[_Answer], generation: Generation) -> Iterator[TokenEvent]:
         room = room_of(self._base)
@@ -313,49 +313,13 @@ class EmbeddedEngine:
         tensor = torch.tensor(ids, device=self._base.device)
         return self._base.hidden(tensor, Layout(segments, cache))
 
-    def _family(self, chat: Chat, candidates: Sequence[str], tools: ToolSchemas) -> "_Family":
+    def _with_answers(
+        self, chat: Chat, candidates: Sequence[str], tools: ToolSchemas
+    ) -> PromptWithAnswers:
         prompt, answers = self._renderer.answers_ids(self._prompt.apply(chat), candidates, tools)
         longest = max(map(len, answers), default=0)
         _ensure_room(len(prompt) + longest - 1, room_of(self._base))
-        return _Family(prompt, answers)
-
-    def _score_row(self, families: list["_Family"]) -> list[list[Score]]:
-        ids: list[int] = []
-        segments: list[Segment] = []
-        at: list[int] = []
-        targets: list[int] = []
-        for family in families:
-            root, start = len(segments), len(ids)
-            ids += family.prompt
-            segments.append(Segment(start, len(ids)))
-            end = len(ids) - 1
-            for answer in (family.answers[position] for position in family.order):
-                # The last token of an answer is predicted but predicts nothing.
-                first = len(ids)
-                if len(answer) > 1:
-                    ids += answer[:-1]
-                    segments.append(Segment(first, len(ids), parent=root))
-                at += [end, *range(first, first + len(answer) - 1)]
-                targets += answer
-        if not targets:
-            return [[] for _ in families]
-        device = self._base.device
-        layout = Layout(tuple(segments))
-        hidden = self._base.hidden(torch.tensor(ids, device=device), layout)
-        logprobs = token_logprobs(
-            hidden[torch.tensor(at, device=device)],
-            torch.tensor(targets, device=device),
-            self._base.head,
-        ).tolist()
-        scores, offset = [], 0
-        for family in families:
-            found = {}
-            for position in family.order:
-                length = len(family.answers[position])
-                found[position] = Score(sum(logprobs[offset : offset + length]), length)
-                offset += length
-            scores.append([found[position] for position in range(len(found))])
-        return scores
+        return prompt, answers
 
 
 def _event(answer: _Answer, written: Written, finish_reason: str | None = None) -> TokenEvent:
@@ -368,20 +332,3 @@ def _ensure_room(num_prompt: int, room: int | None) -> None:
             f"a prompt of {num_prompt} tokens leaves no room in the base's context of {room}",
             hint="shorten the system text, the demonstrations or the question",
         )
-
-
-@dataclass(frozen=True)
-class _Family:
-    """A prompt and its candidate answers, as ids."""
-
-    prompt: list[int]
-    answers: list[list[int]]
-
-    @cached_property
-    def order(self) -> list[int]:
-        """Answers of similar length together: attention pads them to a common one."""
-        return sorted(range(len(self.answers)), key=lambda position: len(self.answers[position]))
-
-    @property
-    def num_tokens(self) -> int:
-        return len(self.prompt) + sum(map(len, self.answers))

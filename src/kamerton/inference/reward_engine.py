@@ -1,23 +1,23 @@
 """The engine of a reward model: it judges answers and writes none."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
-import torch
 from torch import Tensor
 
 from kamerton.core.errors import ModelError
 from kamerton.core.protocols import Chat, Generation, Score, TokenEvent, ToolSchemas
 from kamerton.data.rendering.renderer import Renderer
+from kamerton.inference.answer_rows import PromptWithAnswers, read_answers
 from kamerton.inference.engine import tools_each
-from kamerton.models.attention.layout import Layout, Segment
 from kamerton.models.base import Base
 from kamerton.models.context import room_of
+from kamerton.models.rows.packing import TOKENS_PER_ROW
+from kamerton.models.rows.reading import scores_at_ends
 from kamerton.objectives.preference_model import preference
 from kamerton.prompting.prompt import Prompt
 
 __all__ = ["RewardEngine"]
-
-_Family = tuple[list[int], list[list[int]]]
 
 
 class RewardEngine:
@@ -36,7 +36,7 @@ class RewardEngine:
         renderer: Renderer,
         prompt: Prompt | None = None,
         *,
-        tokens_per_row: int = 4096,
+        tokens_per_row: int = TOKENS_PER_ROW,
     ) -> None:
         self._base = base
         self._renderer = renderer
@@ -66,7 +66,6 @@ class RewardEngine:
             "measure it with kamerton evaluate on pairs",
         )
 
-    @torch.no_grad()
     def score(
         self,
         chats: Sequence[Chat],
@@ -89,20 +88,19 @@ class RewardEngine:
         Raises:
             ModelError: If an answer does not fit into the base's context.
         """
-        families, room = self._families(chats, answers, tools), room_of(self._base)
-        longest = max((len(p) + max(map(len, a)) for p, a in families), default=0)
+        asked, room = self._with_answers(chats, answers, tools), room_of(self._base)
+        longest = max((len(p) + max(map(len, a)) for p, a in asked), default=0)
         if room is not None and longest > room:
             raise ModelError(
                 f"a prompt and an answer must fit into the base's context of "
                 f"{room + self._base.num_virtual} tokens, found {longest}",
                 hint="shorten the answers",
             )
-        judged = self._judge(families)
+        judged = self._judge(asked)
         return [[Score(worth, 1) for worth in _worth(numbers)] for numbers in judged]
 
-    @torch.no_grad()
     def rewards(self, chats: Sequence[Chat], answers: Sequence[Sequence[str]]) -> list[Tensor]:
-        """Read the score head at the end of each answer; a chat's prompt is computed once.
+        """Read the score head at the end of each answer; what chats begin with is computed once.
 
         Args:
             chats: Each ends with the turn to be answered.
@@ -115,61 +113,32 @@ class RewardEngine:
         Raises:
             ModelError: If a prompt leaves no room for an answer.
         """
-        families, room = self._families(chats, answers), room_of(self._base)
+        asked, room = self._with_answers(chats, answers), room_of(self._base)
         if room is None:
-            return self._judge(families)
-        longest = max((len(prompt) for prompt, _ in families), default=0)
+            return self._judge(asked)
+        longest = max((len(prompt) for prompt, _ in asked), default=0)
         if longest >= room:
             raise ModelError(
                 f"a prompt of {longest} tokens, the judge's own included, leaves no room for an "
                 f"answer in the base's context of {room + self._base.num_virtual}",
                 hint="set render.max_tokens lower, so that long questions are left out",
             )
-        return self._judge([(p, [a[: room - len(p)] for a in answers]) for p, answers in families])
+        return self._judge([(p, [a[: room - len(p)] for a in answers]) for p, answers in asked])
 
-    def _families(
+    def _with_answers(
         self,
         chats: Sequence[Chat],
         answers: Sequence[Sequence[str]],
         tools: Sequence[ToolSchemas] = (),
-    ) -> list[_Family]:
+    ) -> list[PromptWithAnswers]:
         return [
             self._renderer.answers_ids(self._prompt.apply(chat), candidates, own, as_written=True)
             for chat, candidates, own in zip(chats, answers, tools_each(chats, tools), strict=True)
         ]
 
-    def _judge(self, families: Sequence[_Family]) -> list[Tensor]:
-        judged: list[Tensor] = []
-        row: list[_Family] = []
-        for family in families:
-            if row and sum(map(_size, [*row, family])) > self._tokens_per_row:
-                judged += self._rewards_of_row(row)
-                row = []
-            row.append(family)
-        return judged + (self._rewards_of_row(row) if row else [])
-
-    def _rewards_of_row(self, families: Sequence[_Family]) -> list[Tensor]:
-        ids: list[int] = []
-        segments: list[Segment] = []
-        ends: list[int] = []
-        for prompt, answers in families:
-            root = len(segments)
-            segments.append(Segment(len(ids), len(ids) + len(prompt)))
-            ids += prompt
-            for answer in answers:
-                segments.append(Segment(len(ids), len(ids) + len(answer), parent=root))
-                ids += answer
-                ends.append(len(ids) - 1)
-        device, head = self._base.device, self._base.score_head
-        assert head is not None, "a reward model has a score head"
-        hidden = self._base.hidden(torch.tensor(ids, device=device), Layout(tuple(segments)))
-        scores = head.scores(hidden[torch.tensor(ends, device=device)])
-        return list(scores.split([len(answers) for _, answers in families]))
-
-
-def _size(family: _Family) -> int:
-    prompt, answers = family
-    return len(prompt) + sum(map(len, answers))
+    def _judge(self, asked: Sequence[PromptWithAnswers]) -> list[Tensor]:
+        read = partial(scores_at_ends, self._base)
+        return read_answers(asked, self._tokens_per_row, self._base.device, read, last_tokens=True)
 
 
 def _worth(numbers: Tensor) -> list[float]:

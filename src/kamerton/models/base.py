@@ -16,21 +16,13 @@ from transformers import DynamicCache
 from kamerton.models.attention.cache import KVCache
 from kamerton.models.attention.layout import Layout
 from kamerton.models.attention.prefix import PrefixSource, as_past
-from kamerton.models.attention.ragged import ATTENTION_NAME, register_ragged_attention
 from kamerton.models.fused import original_modules
 from kamerton.models.head_form import HeadForm, backbone_name, recognise_head
 from kamerton.models.heads import Head, UpdatedHead
 from kamerton.models.score_head import ScoreHead
 from kamerton.models.segment_adapters import ComputedRow, SegmentAdapter
 
-__all__ = [
-    "Base",
-    "BaseIdentity",
-    "supports_ragged",
-    "use_ragged",
-]
-
-_LINEAR_ATTENTION = ("linear_attention", "mamba", "recurrent", "conv", "hybrid")
+__all__ = ["Base", "BaseIdentity"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,33 +381,3 @@ class Base:
             for number, (row, segment) in enumerate(zip(rows, layout.segments, strict=True))
         ]
         return torch.cat(own)
-
-
-def supports_ragged(model: Any) -> str | None:
-    """Say why a model cannot run on packed rows.
-
-    Args:
-        model: A Transformers causal language model.
-
-    Returns:
-        The reason, or None when it can.
-    """
-    if not getattr(model, "_supports_attention_backend", False):
-        return f"{type(model).__name__} does not go through Transformers' attention interface"
-    kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
-    other = sorted(k for k in kinds if any(name in k for name in _LINEAR_ATTENTION))
-    if other:
-        return f"{type(model).__name__} mixes in layers that are not attention ({other[0]})"
-    if any("chunk" in kind for kind in kinds):
-        return f"{type(model).__name__} attends within chunks of a text"
-    return None
-
-
-def use_ragged(model: Any) -> None:
-    """Switch a model to ragged attention.
-
-    Args:
-        model: A model for which `supports_ragged` has no objection.
-    """
-    register_ragged_attention()
-    model.set_attn_implementation(ATTENTION_NAME)

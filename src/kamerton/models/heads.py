@@ -23,13 +23,12 @@ _BLOCK_LOGITS = 1 << 18
 
 @runtime_checkable
 class UpdatedHead(Protocol):
-    """What an adapter puts in the place of the head's layer.
+    """What an adapter puts in the place of the head's layer."""
 
-    Attributes:
-        layer: The frozen layer.
-    """
-
-    layer: nn.Module
+    @property
+    def layer(self) -> nn.Module:
+        """The frozen layer."""
+        ...
 
     def low_rank(self) -> tuple[Tensor, Tensor, float] | None:
         """Give A [r, E], B [V, r] and the factor on B A that is added to the weight, or None."""

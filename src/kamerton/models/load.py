@@ -12,7 +12,8 @@ from kamerton.core.errors import ModelError
 from kamerton.core.files import hash_json, hash_large_file
 from kamerton.core.wording import first_line
 from kamerton.data.rendering.templates import template_hash, tokenizer_hash
-from kamerton.models.base import Base, BaseIdentity, supports_ragged, use_ragged
+from kamerton.models.attention.ragged import supports_ragged, use_ragged
+from kamerton.models.base import Base, BaseIdentity
 from kamerton.models.dtype import DType, pick_dtype
 from kamerton.models.first_check import choose_forward, read_untouched
 from kamerton.models.fused import fuse_blocks

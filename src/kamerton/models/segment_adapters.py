@@ -4,9 +4,10 @@ The modules of such adapters stand in the model; this is what they bring besides
 in the row.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from kamerton.models.attention.prefix import PrefixSource
 from kamerton.models.heads import UpdatedHead
 
 __all__ = ["ComputedRow", "SegmentAdapter", "tokens_by_adapter"]
+
+_Part = TypeVar("_Part")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +59,22 @@ class ComputedRow:
         finally:
             self.layout = before
 
-    def tokens(self, device: torch.device) -> dict[int, Tensor]:
-        """List the tokens of each adapter in the row.
+    def present(
+        self, parts: Mapping[int, _Part], device: torch.device
+    ) -> list[tuple[_Part, Tensor]]:
+        """Choose the parts of adapters that segments of the row name.
 
         Args:
+            parts: By adapter.
             device: Where the row is.
 
         Returns:
-            As `tokens_by_adapter` gives them; empty between rows.
+            Each with its tokens; nothing between rows.
         """
-        return {} if self.layout is None else tokens_by_adapter(self.layout, device)
+        if self.layout is None or not self.layout.adapters:
+            return []
+        tokens = tokens_by_adapter(self.layout, device)
+        return [(parts[adapter], at) for adapter, at in tokens.items() if adapter in parts]
 
 
 def tokens_by_adapter(layout: Layout, device: torch.device) -> dict[int, Tensor]:

@@ -1,5 +1,9 @@
 """The catalogue of objectives: one line each."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union, get_args
+
 from kamerton.objectives.dpo import Dpo, DpoSettings
 from kamerton.objectives.drpo import Drpo, DrpoSettings
 from kamerton.objectives.grpo import Grpo, GrpoSettings
@@ -9,24 +13,75 @@ from kamerton.objectives.orpo import Orpo, OrpoSettings
 from kamerton.objectives.ppo import Ppo, PpoSettings
 from kamerton.objectives.reward import Reward, RewardSettings
 from kamerton.objectives.rloo import Rloo, RlooSettings
+from kamerton.objectives.settings import ObjectiveSettings
 from kamerton.objectives.sft import Sft, SftSettings
 from kamerton.objectives.simpo import Simpo, SimpoSettings
 
-__all__ = ["ObjectiveSettings", "make_objective"]
+__all__ = [
+    "OBJECTIVES",
+    "AnyObjectiveSettings",
+    "ObjectiveRecord",
+    "ObjectiveSettings",
+    "make_objective",
+    "record_of",
+]
 
-ObjectiveSettings = (
-    SftSettings
-    | DpoSettings
-    | SimpoSettings
-    | OrpoSettings
-    | KtoSettings
-    | RewardSettings
-    | RlooSettings
-    | GrpoSettings
-    | PpoSettings
-    | DrpoSettings
+_S = TypeVar("_S", bound=ObjectiveSettings)
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectiveRecord(Generic[_S]):
+    """One objective.
+
+    Attributes:
+        settings: The class of its table in a recipe.
+        make: Makes the objective, which says itself what it takes and needs.
+        rate: What the method's default learning rate is multiplied by. Preferences go far from
+            their start at fine-tuning's rate, and own answers are noisy: these are the rates that
+            kept most of a desk's rules on nano (`benchmarks/results/preferences_*`).
+    """
+
+    settings: type[_S]
+    make: Callable[[_S], Objective]
+    rate: float = 1.0
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What recipes and manifests call it: one name or several."""
+        return get_args(self.settings.model_fields["kind"].annotation)
+
+
+OBJECTIVES: tuple[ObjectiveRecord[Any], ...] = (
+    ObjectiveRecord(SftSettings, lambda _: Sft()),
+    ObjectiveRecord(DpoSettings, Dpo, rate=0.02),
+    ObjectiveRecord(SimpoSettings, Simpo, rate=0.04),
+    ObjectiveRecord(OrpoSettings, Orpo, rate=0.4),
+    ObjectiveRecord(KtoSettings, Kto, rate=0.04),
+    ObjectiveRecord(RewardSettings, Reward, rate=0.4),
+    ObjectiveRecord(RlooSettings, Rloo, rate=0.4),
+    ObjectiveRecord(GrpoSettings, Grpo, rate=0.4),
+    ObjectiveRecord(PpoSettings, Ppo, rate=0.4),
+    ObjectiveRecord(DrpoSettings, Drpo, rate=0.4),
 )
-"""One member per objective."""
+"""Everything that training can minimise."""
+
+if TYPE_CHECKING:
+    AnyObjectiveSettings = ObjectiveSettings
+else:
+    # Pydantic chooses the member by its kind, and refuses a kind that is not here.
+    AnyObjectiveSettings = Union[tuple(one.settings for one in OBJECTIVES)]  # noqa: UP007
+
+
+def record_of(kind: str) -> ObjectiveRecord[Any]:
+    """Find an objective.
+
+    Args:
+        kind: As recipes call it.
+
+    Returns:
+        Its record.
+    """
+    return next(one for one in OBJECTIVES if kind in one.kinds)
 
 
 def make_objective(settings: ObjectiveSettings) -> Objective:
@@ -38,24 +93,5 @@ def make_objective(settings: ObjectiveSettings) -> Objective:
     Returns:
         The objective.
     """
-    match settings:
-        case SftSettings():
-            return Sft()
-        case DpoSettings():
-            return Dpo(settings)
-        case SimpoSettings():
-            return Simpo(settings)
-        case OrpoSettings():
-            return Orpo(settings)
-        case KtoSettings():
-            return Kto(settings)
-        case RewardSettings():
-            return Reward(settings)
-        case RlooSettings():
-            return Rloo(settings)
-        case GrpoSettings():
-            return Grpo(settings)
-        case PpoSettings():
-            return Ppo(settings)
-        case DrpoSettings():
-            return Drpo(settings)
+    made: Objective = record_of(settings.kind).make(settings)
+    return made

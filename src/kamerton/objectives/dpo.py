@@ -1,15 +1,16 @@
 """Direct preference optimisation (arXiv 2305.18290) and its relatives over a reference."""
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from kamerton.core.settings import Settings
 from kamerton.objectives.objective import Loss, LossInputs, Reads, Takes, Unit
 from kamerton.objectives.pairs import Sides, logistic_loss, pair_metrics, with_nll
+from kamerton.objectives.settings import ObjectiveSettings
 
 __all__ = ["Dpo", "DpoSettings"]
 
@@ -17,14 +18,19 @@ __all__ = ["Dpo", "DpoSettings"]
 _LARGEST_WEIGHT = 10.0
 
 
-class DpoSettings(Settings):
+class DpoSettings(ObjectiveSettings):
     """Direct preference optimisation: prefer the better answer more than the reference does."""
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {
+        "form": "loss_type",
+        "nll": "nll_weight",
+    }
 
     kind: Literal["dpo"] = "dpo"
     """Learn from pairs, held near a reference."""
     beta: float = Field(default=0.1, gt=0)
     """How strongly answers are held near the reference; smaller lets them go further. Above 0."""
-    form: Literal["sigmoid", "hinge", "ipo", "robust", "length-normalised"] = "sigmoid"
+    loss_type: Literal["sigmoid", "hinge", "ipo", "robust", "length-normalised"] = "sigmoid"
     """"sigmoid" is DPO; "hinge" stops once the margin is 1; "ipo" (arXiv 2310.12036) aims at a
     finite margin over mean log-probabilities; "robust" (arXiv 2403.00409) takes a known share of
     flipped pairs out of the loss; "length-normalised" compares means over tokens instead of sums.
@@ -32,7 +38,7 @@ class DpoSettings(Settings):
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
     """Share of pairs believed to be the wrong way round, for "sigmoid", "length-normalised" (which
     then pull towards both, conservative DPO) and "robust". 0 to below 0.5."""
-    nll: float = Field(default=0.0, ge=0)
+    nll_weight: float = Field(default=0.0, ge=0)
     """Weight of the better answer's own negative log-likelihood (mean over its tokens), which keeps
     it from becoming less probable. 0 or more."""
     robustness: Literal["none", "dr-dpo", "kldpo"] = "none"
@@ -43,10 +49,12 @@ class DpoSettings(Settings):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.form == "robust" and not self.label_smoothing:
-            raise ValueError('form = "robust" needs label_smoothing, the share of flipped pairs')
-        if self.form in ("hinge", "ipo") and self.label_smoothing:
-            raise ValueError(f'form = "{self.form}" has no label_smoothing')
+        if self.loss_type == "robust" and not self.label_smoothing:
+            raise ValueError(
+                'loss_type = "robust" needs label_smoothing, the share of flipped pairs'
+            )
+        if self.loss_type in ("hinge", "ipo") and self.label_smoothing:
+            raise ValueError(f'loss_type = "{self.loss_type}" has no label_smoothing')
         if self.temperature != 1 and self.robustness == "none":
             raise ValueError('temperature belongs to robustness = "dr-dpo" or "kldpo"')
         return self
@@ -87,19 +95,19 @@ class Dpo:
             The share of the mean over pairs.
         """
         settings = self.settings
-        means = settings.form in ("ipo", "length-normalised")
+        means = settings.loss_type in ("ipo", "length-normalised")
         ratios = scored.ratios / scored.lengths if means else scored.ratios
         losses = _losses(Sides.of(ratios).gap, settings)
         value = _mean(losses, settings, num_units)
         metrics = pair_metrics(scored, settings.beta * ratios, num_units)
-        return with_nll(Loss(value, metrics), scored, settings.nll, num_units)
+        return with_nll(Loss(value, metrics), scored, settings.nll_weight, num_units)
 
 
 def _losses(gap: Tensor, settings: DpoSettings) -> Tensor:
     """[B] loss of each pair from the [B] difference of log-ratios."""
     logits = settings.beta * gap
     share = settings.label_smoothing
-    match settings.form:
+    match settings.loss_type:
         case "hinge":
             return torch.relu(1 - logits)
         case "ipo":

@@ -1,28 +1,34 @@
 """Kahneman-Tversky optimisation (arXiv 2402.01306): thumbs up and down without pairs."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from kamerton.core.settings import Settings
 from kamerton.objectives.objective import Loss, LossInputs, Reads, Takes, Unit
+from kamerton.objectives.settings import ObjectiveSettings
 
 __all__ = ["Kto", "KtoSettings"]
 
 
-class KtoSettings(Settings):
+class KtoSettings(ObjectiveSettings):
     """Kahneman-Tversky optimisation: gain from liked answers, lose from disliked ones."""
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {
+        "bad_weight": "undesirable_weight",
+        "good_weight": "desirable_weight",
+    }
 
     kind: Literal["kto"] = "kto"
     """Learn from single answers with a verdict, held near a reference."""
     beta: float = Field(default=0.1, gt=0)
     """How strongly answers are held near the reference; smaller lets them go further. Above 0."""
-    good_weight: float = Field(default=1.0, gt=0)
-    """Weight of liked answers. With many more of one kind, choose weights so that `good_weight` x
-    liked is 1 to 1.33 times `bad_weight` x disliked. Above 0."""
-    bad_weight: float = Field(default=1.0, gt=0)
+    desirable_weight: float = Field(default=1.0, gt=0)
+    """Weight of liked answers. With many more of one kind, choose weights so that
+    `desirable_weight` x liked is 1 to 1.33 times `undesirable_weight` x disliked. Above 0."""
+    undesirable_weight: float = Field(default=1.0, gt=0)
     """Weight of disliked answers. Above 0."""
 
 
@@ -63,7 +69,7 @@ class Kto:
         ratios, is_desirable = scored.ratios[0::2], scored.is_desirable[0::2]
         kl = scored.ratios[1::2].detach().mean().clamp(min=0)
         towards = torch.where(is_desirable, ratios - kl, kl - ratios)
-        weights = torch.where(is_desirable, settings.good_weight, settings.bad_weight)
+        weights = torch.where(is_desirable, settings.desirable_weight, settings.undesirable_weight)
         losses = weights * (1 - torch.sigmoid(settings.beta * towards))
         change = ratios.detach()
         metrics = {

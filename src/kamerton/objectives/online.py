@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from kamerton.core.settings import Settings
 from kamerton.evaluation.settings import Check
+from kamerton.objectives.settings import ObjectiveSettings
 
 __all__ = [
     "CheckReward",
@@ -109,7 +110,7 @@ RewardSource = Annotated[
 ]
 
 
-class OnlineSettings(Settings):
+class OnlineSettings(ObjectiveSettings):
     """How answers are written and what they are worth."""
 
     renamed_keys: ClassVar[Mapping[str, str]] = {

@@ -8,9 +8,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from kamerton.core.settings import Settings
 from kamerton.objectives.objective import Loss, LossInputs, Reads, Takes, Unit
 from kamerton.objectives.pairs import Sides, nll_of_chosen, pair_metrics
+from kamerton.objectives.settings import ObjectiveSettings
 
 __all__ = ["Orpo", "OrpoSettings", "log_odds"]
 
@@ -18,7 +18,7 @@ __all__ = ["Orpo", "OrpoSettings", "log_odds"]
 _NEAREST_TO_0 = -1e-6
 
 
-class OrpoSettings(Settings):
+class OrpoSettings(ObjectiveSettings):
     """Odds-ratio preference optimisation: learn the better answer and avoid the worse, at once."""
 
     kind: Literal["orpo"] = "orpo"

@@ -1,21 +1,23 @@
 """Reward models: a number per answer that orders answers as people did (arXiv 2203.02155)."""
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 
-from kamerton.core.settings import Settings
 from kamerton.objectives.objective import Loss, LossInputs, Reads, Takes, Unit
 from kamerton.objectives.pairs import Sides
 from kamerton.objectives.preference_model import log_preference, preference
+from kamerton.objectives.settings import ObjectiveSettings
 
 __all__ = ["Reward", "RewardSettings"]
 
 
-class RewardSettings(Settings):
+class RewardSettings(ObjectiveSettings):
     """A reward model: learn what people prefer, to judge answers with."""
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {"centre": "center_rewards"}
 
     kind: Literal["reward"] = "reward"
     """Learn to judge answers; the variant scores and does not answer."""
@@ -26,13 +28,13 @@ class RewardSettings(Settings):
     """Numbers per answer of the general model; even, 2 or more."""
     margin: float = Field(default=0.0, ge=0)
     """By how much better answers should be ahead. A column `margin` has its own for each pair."""
-    centre: float = Field(default=0.01, ge=0)
+    center_rewards: float = Field(default=0.01, ge=0)
     """Weight of the squared sum of both rewards, which keeps them around 0 (arXiv 2312.09244).
     0 or more."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        alien = "centre" if self.model == "general" else "dimensions"
+        alien = "center_rewards" if self.model == "general" else "dimensions"
         if getattr(self, alien) != type(self).model_fields[alien].default:
             raise ValueError(f'model = "{self.model}" has no {alien}')
         return self
@@ -44,7 +46,7 @@ class RewardSettings(Settings):
 
 
 class Reward:
-    """The mean over pairs of -log p(better is preferred) + centre (r_better + r_worse)^2.
+    """The mean over pairs of -log p(better is preferred) + center_rewards (r_better + r_worse)^2.
 
     Args:
         settings: How.
@@ -77,7 +79,8 @@ class Reward:
         margin = usual if told is None else told.nan_to_num(nan=usual)
         losses = -log_preference(sides.chosen, sides.rejected, margin)
         if self.settings.model == "bradley-terry":
-            losses = losses + self.settings.centre * (sides.chosen + sides.rejected).squeeze(1) ** 2
+            both = (sides.chosen + sides.rejected).squeeze(1)
+            losses = losses + self.settings.center_rewards * both**2
         return Loss(losses.sum() / num_units, self._metrics(sides, num_units))
 
     @torch.no_grad()

@@ -2,13 +2,13 @@
 
 from typing import Literal
 
-from kamerton.core.settings import Settings
 from kamerton.objectives.objective import Loss, LossInputs, Reads, Takes, Unit
+from kamerton.objectives.settings import ObjectiveSettings
 
 __all__ = ["Sft", "SftSettings"]
 
 
-class SftSettings(Settings):
+class SftSettings(ObjectiveSettings):
     """Supervised fine-tuning."""
 
     kind: Literal["sft"] = "sft"

@@ -1,18 +1,21 @@
 """Simple preference optimisation (arXiv 2405.14734): pairs without a reference."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from kamerton.core.settings import Settings
 from kamerton.objectives.objective import Loss, LossInputs, Reads, Takes, Unit
 from kamerton.objectives.pairs import Sides, logistic_loss, pair_metrics, with_nll
+from kamerton.objectives.settings import ObjectiveSettings
 
 __all__ = ["Simpo", "SimpoSettings"]
 
 
-class SimpoSettings(Settings):
+class SimpoSettings(ObjectiveSettings):
     """Simple preference optimisation: make the better answer more probable per token, by a gap."""
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {"nll": "nll_weight"}
 
     kind: Literal["simpo"] = "simpo"
     """Learn from pairs without a reference."""
@@ -23,7 +26,7 @@ class SimpoSettings(Settings):
     Other tools have a gamma that they divide by beta. 0 or more."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
     """Share of pairs believed to be the wrong way round. 0 to below 0.5."""
-    nll: float = Field(default=0.0, ge=0)
+    nll_weight: float = Field(default=0.0, ge=0)
     """Weight of the better answer's own negative log-likelihood (mean over its tokens). 0 or more.
     """
 
@@ -61,4 +64,4 @@ class Simpo:
         logits = settings.beta * (Sides.of(means).gap - settings.gamma_beta_ratio)
         value = logistic_loss(logits, settings.label_smoothing).sum() / num_units
         metrics = pair_metrics(scored, settings.beta * means, num_units)
-        return with_nll(Loss(value, metrics), scored, settings.nll, num_units)
+        return with_nll(Loss(value, metrics), scored, settings.nll_weight, num_units)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from kamerton.core.generation import GenerationSettings
 from kamerton.store.manifest import BaseRecord, DataRecord, VariantManifest
 
 __all__ = ["make_card"]
@@ -30,6 +31,7 @@ A variant of `{base.id}` ({base.architecture}, {base.num_parameters:,} parameter
 
 - adapter: {_listed(manifest.recipe.get("adapter", {}), manifest.method)}
 - prompt: {_prompt(manifest.prompt)}
+- answers: {_answers(manifest.generation)}
 - objective: {manifest.objective}, seed {manifest.seed}{_training(manifest)}
 - examples: `{data.place}`, {_counts(data)}
 - Kamerton {manifest.kamerton_version}, {manifest.created}
@@ -73,6 +75,12 @@ def _prompt(prompt: Mapping[str, Any]) -> str:
     num = len(prompt.get("demonstrations") or ())
     system = "system text" if prompt.get("system") else "no system text"
     return f"{system}, {num} worked examples"
+
+
+def _answers(generation: Mapping[str, Any]) -> str:
+    settings = GenerationSettings.parse_stored(generation, source="generation")
+    drawn = f"drawn at temperature {settings.temperature:g}" if settings.temperature else "greedy"
+    return f"{drawn}, at most {settings.max_new_tokens:,} tokens"
 
 
 def _training(manifest: VariantManifest) -> str:

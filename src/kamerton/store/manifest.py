@@ -1,29 +1,32 @@
 """The manifest of a variant: what it is and how it was made.
 
-The content hash covers what decides the variant's answers: base, prompt, what of the rendering the
-model sees, method and the adapter's files; not its name, date or metrics, nor where answers end.
+The content hash covers what decides the variant's answers: base and its dtype, prompt, rendering,
+new tokens, generation defaults, method and the adapter's files; not its name, date or metrics.
+Nothing is read from the recipe to open a variant: it only says where the variant came from.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kamerton.core.files import hash_json
+from kamerton.core.generation import GenerationSettings
 from kamerton.core.settings import Settings
 
 __all__ = ["FORMAT_VERSION", "BaseRecord", "DataRecord", "VariantManifest"]
 
-FORMAT_VERSION = 2
-_IDENTITY = ("prompt", "method", "files")
-# The first format hashed where answers are cut, and not whether the model thinks before them.
-_IDENTITY_1 = ("prompt", "generation", "method", "files")
+FORMAT_VERSION = 3
+_IDENTITY = ("prompt", "render", "new_tokens", "generation", "method", "files")
+# The second format hashed what of the recipe changes the tokens that the model sees.
+_IDENTITY_2 = ("prompt", "method", "files")
 _SEEN: tuple[tuple[str, str, Any], ...] = (
     ("render", "thinking", False),
     ("render", "date", ""),
     ("render", "template_arguments", {}),
     ("adapter", "new_tokens", []),
 )
-"""What else of a recipe changes the tokens that the model sees: section, key, default."""
+"""Section, key and default."""
 
 
 class BaseRecord(Settings):
@@ -48,6 +51,10 @@ class BaseRecord(Settings):
     """Of the Hub, where the base came from there."""
     quantise: str = "none"
     """How the weights of its blocks are held: "none", "nf4" or "int8"."""
+    dtype: str = "auto"
+    """Of weights and computation, as the recipe named it."""
+    device: str = "auto"
+    """What it computed on, as the recipe named it; no part of the content hash."""
 
 
 class DataRecord(Settings):
@@ -80,8 +87,13 @@ class VariantManifest(Settings):
     """The base."""
     prompt: dict[str, Any]
     """`system` and `demonstrations`."""
+    render: dict[str, Any] = Field(default_factory=dict)
+    """What of the rendering changes the tokens that the model sees: `thinking`, `date` and
+    `template_arguments`."""
+    new_tokens: tuple[str, ...] = ()
+    """Words that the adapter adds to the tokenizer, in order."""
     generation: dict[str, Any] = Field(default_factory=dict)
-    """Defaults for generating."""
+    """Generation defaults, all of them, as `GenerationSettings` writes them."""
     method: str
     """Kind of adapter, or "none"."""
     objective: str
@@ -89,7 +101,7 @@ class VariantManifest(Settings):
     files: dict[str, str] = Field(default_factory=dict)
     """Hash of every other file of the folder but the card."""
     recipe: dict[str, Any]
-    """The recipe as plain values."""
+    """The recipe as plain values: where the variant came from."""
     recipe_folder: str = "."
     """What the recipe's paths are relative to."""
     data: DataRecord
@@ -111,6 +123,32 @@ class VariantManifest(Settings):
     created: str
     """UTC, ISO 8601."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_older_format(cls, values: Any) -> Any:
+        """Fill in what earlier formats left to the recipe."""
+        version = values.get("format_version", FORMAT_VERSION) if isinstance(values, dict) else None
+        recipe = values.get("recipe") if isinstance(values, dict) else None
+        if not isinstance(version, int) or version >= 3 or not isinstance(recipe, dict):
+            return values
+        seen = {
+            (section, key): _section(recipe, section).get(key, default)
+            for section, key, default in _SEEN
+        }
+        given = _section(values, "generation")
+        # A manifest that was written once more, with what was measured, has the new name already.
+        longest = given.get("max_new_tokens", given.get("max_tokens"))
+        known = {} if longest is None else {"max_new_tokens": longest}
+        base = _section(recipe, "base")
+        opened = {key: base[key] for key in ("dtype", "device") if key in base}
+        return {
+            **values,
+            "base": {**_section(values, "base"), **opened},
+            "render": {key: value for (section, key), value in seen.items() if section == "render"},
+            "new_tokens": seen["adapter", "new_tokens"],
+            "generation": GenerationSettings.model_validate(known).model_dump(mode="json"),
+        }
+
     def identity(self, version: int | None = None) -> str:
         """Hash what decides the variant's answers.
 
@@ -120,22 +158,30 @@ class VariantManifest(Settings):
         Returns:
             SHA-256 in hex.
         """
+        version = version or self.format_version
         plain = self.model_dump(mode="json")
         # The same weights under another folder or Hub id are the same base.
         base = {key: value for key, value in plain["base"].items() if key.endswith("_hash")}
         if self.base.quantise != "none":
             base["quantise"] = self.base.quantise
-        if (version or self.format_version) == 1:
-            return hash_json({**{key: plain[key] for key in _IDENTITY_1}, "base": base})
-        seen = {
-            f"{section}.{key}": plain["recipe"].get(section, {}).get(key, default)
-            for section, key, default in _SEEN
-        }
         # Its hash stands for the default template.
-        seen["templates"] = {
-            name: text for name, text in self.base.templates.items() if name != "default"
-        }
-        return hash_json({**{key: plain[key] for key in _IDENTITY}, "base": base, "seen": seen})
+        templates = {name: text for name, text in self.base.templates.items() if name != "default"}
+        if version == 1:
+            # It hashed where answers are cut, and not whether the model thinks before them.
+            hashed = {key: plain[key] for key in _IDENTITY_2}
+            hashed["generation"] = {"max_tokens": self.generation.get("max_new_tokens")}
+            return hash_json({**hashed, "base": base})
+        if version == 2:
+            seen = {
+                f"{section}.{key}": plain["recipe"].get(section, {}).get(key, default)
+                for section, key, default in _SEEN
+            }
+            seen["templates"] = templates
+            return hash_json(
+                {**{key: plain[key] for key in _IDENTITY_2}, "base": base, "seen": seen}
+            )
+        base |= {"dtype": self.base.dtype, "templates": templates}
+        return hash_json({**{key: plain[key] for key in _IDENTITY}, "base": base})
 
     def is_same(self, other: "VariantManifest") -> bool:
         """Tell whether two variants answer alike, whatever formats they were written in.
@@ -147,3 +193,9 @@ class VariantManifest(Settings):
             Whether what decides their answers is the same.
         """
         return self.identity(FORMAT_VERSION) == other.identity(FORMAT_VERSION)
+
+
+def _section(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Give a section of plain values; empty where it is absent or no section."""
+    found = values.get(name)
+    return found if isinstance(found, dict) else {}

@@ -2,8 +2,8 @@
 
 The rate of LoRA follows the hidden size as in Thinking Machines' tinker-cookbook (`get_lr`, after
 "LoRA without regret", 2025): 5e-5 * 10 * (2000 / hidden)^p, p = 0.775 for Llama-like bases and
-0.0775 for Qwen-like ones. Each method declares its own rate, or a multiple of LoRA's. These and the
-other factors were found here: `benchmarks/results/defaults_*`.
+0.0775 for Qwen-like ones. Each method declares its own rate or a multiple of LoRA's, and each
+objective a factor; they were found here: `benchmarks/results/defaults_*`.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from math import ceil
 
 from kamerton.adapters.catalogue import method_of
+from kamerton.adapters.method import AdapterSettings, Rate
+from kamerton.objectives.catalogue import record_of
 from kamerton.training.plan import plan_run
 from kamerton.training.settings import TrainSettings
 
@@ -32,12 +34,6 @@ _WARMUP_SHARE, _WARMUP_STEPS, _WARMUP_MOST = 0.03, 10, 0.2
 
 _EXPONENTS = {"qwen": 0.0775}
 _LLAMA_EXPONENT = 0.775
-# Preferences go far from their start at fine-tuning's rate, and own answers are noisy. These are
-# the rates that kept most of a desk's rules on nano (`benchmarks/results/preferences_*`).
-_OF_OBJECTIVE = {
-    "dpo": 0.02, "simpo": 0.04, "kto": 0.04, "orpo": 0.4, "reward": 0.4,
-    "rloo": 0.4, "rlhf": 0.4, "grpo": 0.4, "ppo": 0.4, "drpo": 0.4,
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +52,12 @@ class Chosen:
 
 
 def auto_learning_rate(
-    method: str, objective: str, hidden_size: int, model_type: str
+    adapter: AdapterSettings, objective: str, hidden_size: int, model_type: str
 ) -> tuple[float, str]:
     """Choose a peak learning rate.
 
     Args:
-        method: The adapter's kind.
+        adapter: Settings of the method.
         objective: The objective's kind.
         hidden_size: Width of the base.
         model_type: Transformers' name of the base's family.
@@ -69,16 +65,16 @@ def auto_learning_rate(
     Returns:
         The rate, rounded to two digits, and where it comes from.
     """
-    default = method_of(method).rate
+    default: Rate = method_of(adapter.kind).rate(adapter)
     if not default.of_lora:
-        rate, source = default.value, f"for {method}"
+        rate, source = default.value, f"for {adapter.kind}"
     else:
         exponent = next(
             (p for name, p in _EXPONENTS.items() if name in model_type), _LLAMA_EXPONENT
         )
         rate = 5e-4 * (2000 / hidden_size) ** exponent * default.value
-        source = f"for {method} over a width of {hidden_size:,}"
-    factor = _OF_OBJECTIVE.get(objective, 1.0)
+        source = f"for {adapter.kind} over a width of {hidden_size:,}"
+    factor = record_of(objective).rate
     if factor != 1.0:
         source += f", times {factor:g} for {objective}"
     return float(f"{rate * factor:.1e}"), source

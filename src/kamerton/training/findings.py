@@ -160,7 +160,7 @@ def explain(metrics: Mapping[str, float], sink: Sink) -> None:
                 f"the better answers became less probable too, by {-change:.1f} nats an answer: "
                 "preferences only look at differences, and the worse answers fell by "
                 f"{-metrics['holdout_rejected_change']:.1f}. To hold the better ones, set "
-                "objective.nll = 0.1 or more, a larger objective.beta, or a smaller rate",
+                "objective.nll_weight = 0.1 or more, a larger objective.beta, or a smaller rate",
                 "warning",
             )
         )

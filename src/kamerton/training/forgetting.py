@@ -8,7 +8,8 @@ from kamerton.core.events import Notice, Sink
 from kamerton.data.examples import SourceLocation, TextExample
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.models.base import Base
-from kamerton.training.measure import mean_loss
+from kamerton.models.rows.packing import TOKENS_PER_ROW
+from kamerton.training.scoring import mean_loss
 
 __all__ = ["measure_general_loss", "say_forgotten"]
 
@@ -18,7 +19,9 @@ _GENERAL_TEXTS = "general_texts.jsonl"
 _MUCH = 1.0
 
 
-def measure_general_loss(base: Base, renderer: Renderer) -> float | None:
+def measure_general_loss(
+    base: Base, renderer: Renderer, tokens_per_row: int = TOKENS_PER_ROW
+) -> float | None:
     """Compute the loss on general text: what it has risen by over the base's was forgotten.
 
     The texts are 32 sentences in English and Russian about everyday matters: enough to see a base
@@ -27,12 +30,13 @@ def measure_general_loss(base: Base, renderer: Renderer) -> float | None:
     Args:
         base: The base, with or without an adapter.
         renderer: Of the base.
+        tokens_per_row: Tokens computed at once.
 
     Returns:
         Mean over tokens, no prompt before the texts. None when the base cannot take them.
     """
     rows, _ = renderer.render_all(_general_texts())
-    return mean_loss(base, rows) if rows else None
+    return mean_loss(base, rows, tokens_per_row) if rows else None
 
 
 def say_forgotten(name: str, before: float | None, after: float | None, sink: Sink) -> None:

@@ -17,7 +17,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from kamerton.adapters.adapter import load_tensors, trainable_share
+from kamerton.adapters.adapter import load_tensors
 from kamerton.core.errors import InterruptedRun, KamertonError, NotFiniteError, TrainingError
 from kamerton.core.events import (
     CheckpointSaved,
@@ -30,11 +30,10 @@ from kamerton.core.events import (
     StepDone,
 )
 from kamerton.core.seeds import derive_seed
-from kamerton.core.wording import counted
 from kamerton.data.rendering.tokenized import TrainingExample, num_tokens
 from kamerton.models.blocks import compile_blocks
-from kamerton.models.dtype import dtype_name
-from kamerton.models.first_check import OWN_PARTS, use_own_parts
+from kamerton.models.first_check import use_own_parts
+from kamerton.models.rows.row import num_labelled
 from kamerton.objectives.objective import Experience, Objective
 from kamerton.training.best import BestWeights
 from kamerton.training.checkpoint import (
@@ -47,21 +46,13 @@ from kamerton.training.checkpoint import (
     save_checkpoint,
 )
 from kamerton.training.defaults import resolve
-from kamerton.training.first_batch import (
-    LESS_STATE,
-    check_batch,
-    choose_few,
-    choose_recomputation,
-    memory_needs,
-    say_little_room,
-)
 from kamerton.training.forecast import Pace, is_known, peak_bytes, seconds_left
 from kamerton.training.memory import is_out_of_memory, recompute_blocks
-from kamerton.training.optimiser import make_optimiser
-from kamerton.training.plan import epoch_ends, learning_rate_at, plan_run
-from kamerton.training.rows import num_labelled
+from kamerton.training.optimiser import make_optimiser, update_weights
+from kamerton.training.plan import learning_rate_at, measured_after, plan_run
+from kamerton.training.preflight import preflight
+from kamerton.training.rollouts import RolloutBatch
 from kamerton.training.scoring import References, add_gradient
-from kamerton.training.selfcheck import answers_at_odds
 from kamerton.training.stopping import StopRequested, stoppable
 from kamerton.training.task import Outcome, Task
 
@@ -72,7 +63,6 @@ FINISHED = Notice("this run is finished: nothing is left to train")
 """What is said of a run that has nothing left to do."""
 
 _Result = TypeVar("_Result")
-_FEW_STEPS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +95,15 @@ def train(task: Task, sink: Sink, should_stop: Callable[[], bool] = lambda: Fals
     """
     if not task.train:
         raise TrainingError("there is no example to train on")
-    return _Run(task, sink).finish(should_stop)
+    return _Run(task, sink, should_stop).finish()
 
 
 class _Run:
     """The state of a run while it runs."""
 
-    def __init__(self, task: Task, sink: Sink) -> None:
+    def __init__(self, task: Task, sink: Sink, should_stop: Callable[[], bool]) -> None:
         self.sink = sink
+        self.should_stop = should_stop
         self.parameters = dict(task.adapter.parameters())
         self._count = num_tokens if task.rollouts is None else task.rollouts.num_tokens
         self._lengths = [self._count(example) for example in task.train]
@@ -123,6 +114,10 @@ class _Run:
         self.task = replace(task, settings=self.settings)
         self.plan = plan_run(self._lengths, self.settings)
         self.optimiser = make_optimiser(task.adapter, self.settings)
+        # Steps after which the holdout is measured.
+        self.ends = set[int]()
+        if task.holdout:
+            self.ends = measured_after(self._lengths, self.settings, len(self.plan))
         self.best = BestWeights(task.folder)
         # The step whose best weights the last checkpoint names.
         self.saved_best = -1
@@ -131,20 +126,15 @@ class _Run:
         self.path = task.folder / CHECKPOINT_FILE
         self.paces: list[Pace] = []
         """Tokens and seconds of the steps in this process."""
-        self.should_stop: Callable[[], bool] = lambda: False
 
-    def finish(self, should_stop: Callable[[], bool]) -> Outcome:
-        """Prepare or restore, then step to the end."""
-        self.should_stop = should_stop
+    def finish(self) -> Outcome:
+        """Check or restore, then step to the end."""
         resumed = self._restore()
-        facts = {} if resumed else self._prepare()
-        ends = self._measured_at() if self.task.holdout else set()
+        facts = {} if resumed else self._preflight()
         # A restored run may have failed in the measurement that was due.
-        due = self.counters.step in ends and self.counters.measured < self.counters.step
+        due = self.counters.step in self.ends and self.counters.measured < self.counters.step
         if resumed and not due and (self.counters.step == len(self.plan) or self._given_up()):
             self.sink(FINISHED)
-        elif not resumed:
-            self._say_chosen()
         recompute_blocks(self.task.base, self.counters.recomputed_blocks)
         if self.settings.compile:
             self.sink(Notice("compiling the decoder blocks in the first steps, about a minute"))
@@ -154,17 +144,23 @@ class _Run:
         )
         if due:
             self._measure()
+        self._take_steps()
+        self._save()
+        return self._outcome("early stop" if self._given_up() else "done")
+
+    def _take_steps(self) -> None:
+        """Step to the end of the plan, measure and save on the way."""
         saved_at, pause_s = time.monotonic(), self.settings.checkpoint_every_s
         told = False
         while self.counters.step < len(self.plan) and not self._given_up():
             self._step()
             step = self.counters.step
-            if step in ends:
+            if step in self.ends:
                 self._measure()
             if not told and is_known(self.paces) and step < len(self.plan):
                 told = True
-                self._say_forecast(ends)
-            interrupted = should_stop()
+                self._say_forecast()
+            interrupted = self.should_stop()
             if interrupted or time.monotonic() - saved_at >= pause_s:
                 began = time.monotonic()
                 self._save()
@@ -172,8 +168,6 @@ class _Run:
                 pause_s = pause_after(saved_at - began, self.settings.checkpoint_every_s)
             if interrupted:
                 raise self._stopped()
-        self._save()
-        return self._outcome("early stop" if self._given_up() else "done")
 
     def _stopped(self) -> InterruptedRun:
         return InterruptedRun(
@@ -181,36 +175,14 @@ class _Run:
             hint="the same command goes on from here",
         )
 
-    def _say_forecast(self, ends: set[int]) -> None:
+    def _say_forecast(self) -> None:
         """Predict the time that is left from the steps so far."""
         step = self.counters.step
         to_come = sum(self._lengths[index] for numbers in self.plan[step:] for index in numbers)
-        times = sum(end > step for end in ends)
+        times = sum(end > step for end in self.ends)
         measured = times * sum(map(self._count, self.task.holdout))
         left = seconds_left(self.paces, to_come, measured)
         self.sink(Forecast(step, left, peak_bytes(self.task.base.device)))
-
-    def _say_chosen(self) -> None:
-        """Say what "auto" became, and warn of a run that is too short to teach."""
-        for reason in self._chosen.reasons:
-            self.sink(Notice(reason))
-        few, better = len(self.plan), self._chosen.better_batch
-        if better:
-            more = f"train.tokens_per_step is {self.settings.batch_tokens:,}, try {better:,}"
-        elif few < _FEW_STEPS:
-            more = "raise train.max_steps" if self.settings.max_steps else "raise train.epochs"
-        else:
-            return
-        steps = counted(few, "optimiser step teaches", "optimiser steps teach")
-        self.sink(Notice(f"{steps} little: {more}", "warning"))
-
-    def _measured_at(self) -> set[int]:
-        """Steps after which the holdout is measured: every so many, or the ends of epochs."""
-        if every := self.settings.evaluate_every:
-            chosen = set(range(every, len(self.plan), every))
-        else:
-            chosen = set(epoch_ends(self._lengths, self.settings, len(self.plan)))
-        return {*chosen, len(self.plan)}
 
     def _given_up(self) -> bool:
         return 0 < self.settings.patience <= self.counters.since_best
@@ -234,42 +206,24 @@ class _Run:
             use_own_parts(self.task.base)
         return True
 
-    def _prepare(self) -> dict[str, float | int | str]:
-        """Check the first batch, choose recomputation, and state the step-0 facts."""
-        task, settings, rollouts = self.task, self.settings, self.task.rollouts
-        # One answer to a question is compared with those to others.
-        few = choose_few(self.plan[0], self._lengths, least=1 if rollouts is None else 2)
-        examples: Sequence[TrainingExample] = [task.train[index] for index in few]
-        facts: dict[str, float | int | str] = dict(
-            trainable_share(task.adapter, task.base.identity.num_parameters)
-        )
-        if rollouts is None:
-            facts["labelled"] = num_labelled(task.train)
-        else:
-            collected = self._fitting(
-                lambda: rollouts.collect(examples, settings.seed, self.counters.tokens_per_row),
-                [self._lengths[index] for index in few],
+    def _preflight(self) -> Mapping[str, float | int | str]:
+        """Check the run before its first step; the facts that are stated then."""
+        rollouts, seed = self.task.rollouts, self.settings.seed
+
+        def answer(prompts: Sequence[TrainingExample], lengths: Sequence[int]) -> RolloutBatch:
+            assert rollouts is not None, "only prompts are answered"
+            return self._fitting(
+                lambda: rollouts.collect(prompts, seed, self.counters.tokens_per_row), lengths
             )
-            examples = collected.groups
-            facts["rollout_gap"] = collected.metrics["rollout_gap"]
-            for warning in answers_at_odds(collected.metrics, task.base.dtype):
-                self.sink(Notice(warning, "warning"))
-        row, way, facts["self_check"] = check_batch(task, few, examples, self.sink)
-        needs = memory_needs(task, row, max(self._lengths))
-        say_little_room(needs, self.sink)
+
+        checked = preflight(self.task, self.plan, self._lengths, self._chosen, answer, self.sink)
         self.counters = replace(
             self.counters,
-            recomputed_blocks=choose_recomputation(task, needs, self.sink),
-            ragged=task.base.ragged,
-            blockwise=way != OWN_PARTS,
+            recomputed_blocks=checked.recomputed_blocks,
+            ragged=checked.ragged,
+            blockwise=checked.blockwise,
         )
-        return {
-            **facts,
-            "optimiser_bytes": needs.optimiser_bytes,
-            "activation_bytes_per_row": int(needs.bytes_per_token * needs.tokens_per_row),
-            "dtype": dtype_name(task.base.dtype),
-            "tokens": sum(self._lengths),
-        }
+        return checked.facts
 
     def _step(self) -> None:
         """One step of the plan: an update of the weights, or several from the same answers."""
@@ -284,7 +238,7 @@ class _Run:
         for update in range(batch.updates):
             loss, metrics = self._fitting(partial(self._gradient, batch, update), lengths)
             grad_norm = self._guard(loss, number)
-            self._update()
+            update_weights(self.optimiser)
         seconds = time.monotonic() - started
         self.paces.append(Pace(sum(planned), seconds))
         self.counters = replace(
@@ -387,22 +341,6 @@ class _Run:
                 hint="lower train.learning_rate, or compute in float32 (dtype)",
             )
         return norm
-
-    def _update(self) -> None:
-        """Move the weights; the first time, the optimiser makes its states, and may find no room.
-
-        A step that stopped half way cannot be taken again, and smaller rows would not help it.
-        """
-        try:
-            self.optimiser.step()
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            raise TrainingError(
-                "out of memory in the optimiser's step: its states do not fit beside the weights "
-                "and their gradients",
-                hint=LESS_STATE,
-            ) from error
 
     def _shrink(self, lengths: Sequence[int], error: RuntimeError) -> None:
         """Halve the rows; when they cannot get smaller, recompute blocks; else give up.

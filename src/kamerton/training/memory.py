@@ -14,9 +14,9 @@ from kamerton.core.errors import ModelError
 from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base
 from kamerton.models.blocks import decoder_blocks
-from kamerton.models.heads import token_logprobs
+from kamerton.models.rows.reading import logprobs_of
+from kamerton.models.rows.row import Row
 from kamerton.training.container import container_free_bytes
-from kamerton.training.rows import Row
 
 __all__ = [
     "blocks_to_recompute",
@@ -55,9 +55,8 @@ def saved_bytes_per_token(base: Base, row: Row) -> float:
         raise AssertionError("measured only, never used backwards")
 
     with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
-        hidden = base.hidden(row.ids, row.layout)
-        logprobs = token_logprobs(hidden[row.at], row.targets, base.head)
-    del hidden, logprobs
+        logprobs = logprobs_of(base, row)
+    del logprobs
     return sum(storage.nbytes() for storage in seen.values()) / len(row.ids)
 
 

@@ -7,11 +7,18 @@ import torch
 from torch import Tensor
 
 from kamerton.adapters.adapter import Adapter, rate_groups
-from kamerton.core.errors import MissingExtraError, SettingsError
+from kamerton.core.errors import MissingExtraError, SettingsError, TrainingError
 from kamerton.training.apollo import Apollo
+from kamerton.training.memory import is_out_of_memory
 from kamerton.training.settings import TrainSettings
 
-__all__ = ["make_optimiser", "optimiser_bytes"]
+__all__ = ["LESS_STATE", "make_optimiser", "optimiser_bytes", "update_weights"]
+
+LESS_STATE = (
+    'set train.optimiser = "apollo" (or "adamw-8bit" on a GPU), train fewer weights, or take a '
+    "smaller base"
+)
+"""What to do where gradients and optimiser states do not fit."""
 
 # Smaller tensors keep AdamW's states in 32 bits with bitsandbytes.
 _SMALLEST_IN_8_BITS = 4096
@@ -70,6 +77,29 @@ def make_optimiser(adapter: Adapter, settings: TrainSettings) -> torch.optim.Opt
         groups, lr=settings.peak_rate, betas=betas, weight_decay=settings.weight_decay
     )
     return optimiser
+
+
+def update_weights(optimiser: torch.optim.Optimizer) -> None:
+    """Take the optimiser's step; the first time it makes its states, and may find no room.
+
+    A step that stopped half way cannot be taken again, and smaller rows would not help it.
+
+    Args:
+        optimiser: With gradients in its tensors.
+
+    Raises:
+        TrainingError: If memory runs out.
+    """
+    try:
+        optimiser.step()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            "out of memory in the optimiser's step: its states do not fit beside the weights and "
+            "their gradients",
+            hint=LESS_STATE,
+        ) from error
 
 
 def optimiser_bytes(parameters: Iterable[Tensor], settings: TrainSettings, device: str) -> int:

@@ -1,4 +1,4 @@
-"""The plan of a run: which examples go into which step and row. Pure functions of the seed."""
+"""The plan of a run: which examples go into which step. Pure functions of the seed."""
 
 from collections.abc import Sequence
 from math import ceil, cos, pi
@@ -7,7 +7,7 @@ from random import Random
 from kamerton.core.seeds import derive_seed
 from kamerton.training.settings import TrainSettings
 
-__all__ = ["epoch_ends", "learning_rate_at", "pack", "plan_epoch", "plan_run"]
+__all__ = ["epoch_ends", "learning_rate_at", "measured_after", "plan_epoch", "plan_run"]
 
 
 def plan_run(lengths: Sequence[int], settings: TrainSettings) -> list[list[int]]:
@@ -73,30 +73,22 @@ def epoch_ends(lengths: Sequence[int], settings: TrainSettings, num_steps: int) 
     return ends
 
 
-def pack(lengths: Sequence[int], limit: int) -> list[list[int]]:
-    """Pack examples into few rows: best fit, longest first.
+def measured_after(lengths: Sequence[int], settings: TrainSettings, num_steps: int) -> set[int]:
+    """Tell after which steps the holdout is measured: every so many, or the ends of epochs.
 
     Args:
         lengths: Tokens of each example.
-        limit: Tokens of a row; a longer example gets a row of its own.
+        settings: As for `plan_run`, and how often.
+        num_steps: Steps of the run.
 
     Returns:
-        Indices by row. In a row they are ordered by length, so that equal lengths stand together
-        and attention takes them at once.
+        Numbers of steps done; the last is always among them.
     """
-    rows: list[list[int]] = []
-    rooms: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        fitting = [(room, r) for r, room in enumerate(rooms) if room >= lengths[index]]
-        if fitting:
-            _, row = min(fitting)
-        else:
-            row = len(rows)
-            rows.append([])
-            rooms.append(limit)
-        rows[row].append(index)
-        rooms[row] -= lengths[index]
-    return rows
+    if every := settings.evaluate_every:
+        chosen = set(range(every, num_steps, every))
+    else:
+        chosen = set(epoch_ends(lengths, settings, num_steps))
+    return {*chosen, num_steps}
 
 
 def learning_rate_at(step: int, num_steps: int, settings: TrainSettings) -> float:

@@ -26,6 +26,7 @@ def cached_references(
     examples: Sequence[TrainingExample],
     start: str,
     new_tokens: Sequence[str],
+    tokens_per_row: int,
     folder: Path,
     sink: Sink,
 ) -> References:
@@ -40,6 +41,7 @@ def cached_references(
         examples: In any number, also none.
         start: Content hash of the starting variant; empty without one.
         new_tokens: That a fresh adapter brings along: their texts say what their rows begin as.
+        tokens_per_row: Size of a row.
         folder: Where results are kept, under a hash of all that they depend on.
         sink: Receives progress.
 
@@ -60,7 +62,7 @@ def cached_references(
     found: list[Sequence[float]] = []
     with nullcontext() if start else adapter.disabled():
         for first in range(0, len(examples), _AT_ONCE):
-            found += reference_sums(base, examples[first : first + _AT_ONCE])
+            found += reference_sums(base, examples[first : first + _AT_ONCE], tokens_per_row)
             sink(Progress("asking the reference", len(found), len(examples), "examples"))
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(found).encode())

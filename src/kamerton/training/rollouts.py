@@ -23,6 +23,7 @@ from kamerton.data.rendering.tokenized import TokenizedGroup, TokenizedPrompt, T
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.base import Base
 from kamerton.models.context import room_of
+from kamerton.models.rows.packing import TOKENS_PER_ROW
 from kamerton.objectives.objective import Experience, Objective, Online, Written
 from kamerton.objectives.online import OnlineSettings
 from kamerton.objectives.preference_model import preference
@@ -40,7 +41,6 @@ __all__ = [
 ]
 
 _FEW_PROMPTS = 32
-_TOKENS_PER_ROW = 4096
 AdapterContext = Callable[[], AbstractContextManager[None]]
 """Has another adapter, or none, on the base while it is entered."""
 
@@ -136,7 +136,7 @@ class Rollouts:
 
     @torch.no_grad()
     def collect(
-        self, prompts: Sequence[TrainingExample], seed: int, tokens_per_row: int = _TOKENS_PER_ROW
+        self, prompts: Sequence[TrainingExample], seed: int, tokens_per_row: int = TOKENS_PER_ROW
     ) -> RolloutBatch:
         """Answer prompts and say what is to be learned.
 
@@ -175,7 +175,7 @@ class Rollouts:
 
     @torch.no_grad()
     def measure(
-        self, prompts: Sequence[TrainingExample], tokens_per_row: int = _TOKENS_PER_ROW
+        self, prompts: Sequence[TrainingExample], tokens_per_row: int = TOKENS_PER_ROW
     ) -> tuple[float, dict[str, float]]:
         """Answer prompts once each, always with the same seed.
 
@@ -293,11 +293,14 @@ class Distance:
     max_tokens: int
 
     @torch.no_grad()
-    def measure(self, examples: Sequence[TrainingExample]) -> float:
+    def measure(
+        self, examples: Sequence[TrainingExample], tokens_per_row: int = TOKENS_PER_ROW
+    ) -> float:
         """Answer prompts once each, always with the same seed.
 
         Args:
             examples: At least one, each with a prompt; a few are taken, evenly.
+            tokens_per_row: Size of a row.
 
         Returns:
             KL divergence of whole answers, in nats an answer: an estimate of the mean log-ratio of
@@ -311,9 +314,9 @@ class Distance:
             TokenizedPrompt(ids, (), {}, example.location).answered([sample.ids])
             for example, ids, sample in zip(few, prompts, samples, strict=True)
         ]
-        ours = torch.cat(tokens_of(self.base, groups)).sum()
+        ours = torch.cat(tokens_of(self.base, groups, tokens_per_row=tokens_per_row)).sum()
         with self.reference():
-            theirs = torch.cat(tokens_of(self.base, groups)).sum()
+            theirs = torch.cat(tokens_of(self.base, groups, tokens_per_row=tokens_per_row)).sum()
         return float(ours - theirs) / len(groups)
 
 

@@ -8,15 +8,18 @@ import torch
 from torch import Tensor
 
 from kamerton.data.rendering.tokenized import TokenizedPair, TrainingExample
+from kamerton.inference.answer_rows import answer_logprobs
 from kamerton.models.base import Base
 from kamerton.models.heads import token_logprobs
+from kamerton.models.rows.packing import TOKENS_PER_ROW
+from kamerton.models.rows.reading import by_example, logprobs_of, scores_at_ends
+from kamerton.models.rows.row import Row, make_rows, num_labelled
 from kamerton.objectives.objective import Context, Experience, Loss, LossInputs, Objective, Reads
-from kamerton.training.rows import Row, make_rows, num_labelled
 
 __all__ = [
     "References",
     "add_gradient",
-    "logprobs_of",
+    "mean_loss",
     "measure",
     "num_units",
     "read",
@@ -28,22 +31,6 @@ __all__ = [
 References = Sequence[Sequence[float]]
 """By example, the log-probability of each of its answers under the reference, summed over its
 tokens."""
-
-_TOKENS_PER_ROW = 4096
-
-
-def logprobs_of(base: Base, row: Row) -> Tensor:
-    """Run a row.
-
-    Args:
-        base: With whatever adapter is attached.
-        row: The row.
-
-    Returns:
-        [N] natural logs of its labelled tokens, fp32.
-    """
-    hidden = base.hidden(row.ids, row.layout)
-    return token_logprobs(hidden[row.at], row.targets, base.head)
 
 
 def read(base: Base, row: Row, reads: Reads) -> Tensor:
@@ -66,9 +53,10 @@ def read(base: Base, row: Row, reads: Reads) -> Tensor:
         hidden, context = base.hidden(row.ids, row.layout), row.context
         at, targets = torch.cat([row.at, context.at]), torch.cat([row.targets, context.targets])
         return token_logprobs(hidden[at], targets, base.head)
-    assert base.score_head is not None, "only a score head gives scores"
-    hidden = base.hidden(row.ids, row.layout)
-    return base.score_head.scores(hidden[row.ends if reads == "scores" else row.at])
+    if reads == "scores":
+        return scores_at_ends(base, row)
+    assert base.score_head is not None, "only a score head gives values"
+    return base.score_head.scores(base.hidden(row.ids, row.layout)[row.at])
 
 
 def scored_of(
@@ -197,7 +185,7 @@ def measure(
     base: Base,
     examples: Sequence[TrainingExample],
     references: References | None = None,
-    tokens_per_row: int = _TOKENS_PER_ROW,
+    tokens_per_row: int = TOKENS_PER_ROW,
 ) -> tuple[float, dict[str, float]]:
     """Compute an objective on examples that are not learned from.
 
@@ -225,11 +213,31 @@ def measure(
 
 
 @torch.no_grad()
+def mean_loss(
+    base: Base, examples: Sequence[TrainingExample], tokens_per_row: int = TOKENS_PER_ROW
+) -> float:
+    """Compute the loss of texts with whatever adapter is attached.
+
+    Args:
+        base: The base.
+        examples: At least one.
+        tokens_per_row: Tokens computed at once.
+
+    Returns:
+        Mean over labelled tokens of the negative natural-log probability.
+    """
+    total = 0.0
+    for row in make_rows(examples, tokens_per_row, base.device):
+        total -= float(logprobs_of(base, row).sum())
+    return total / num_labelled(examples)
+
+
+@torch.no_grad()
 def tokens_of(
     base: Base,
     examples: Sequence[TrainingExample],
     reads: Reads = "logprobs",
-    tokens_per_row: int = _TOKENS_PER_ROW,
+    tokens_per_row: int = TOKENS_PER_ROW,
 ) -> list[Tensor]:
     """Read every labelled token of examples, without a gradient.
 
@@ -242,16 +250,14 @@ def tokens_of(
     Returns:
         By example, [N] or [N, D] over the tokens of all its answers.
     """
-    found: dict[int, Tensor] = {}
-    for row in make_rows(examples, tokens_per_row, base.device):
-        counts = [num_labelled([examples[member]]) for member in row.members]
-        found |= zip(row.members, read(base, row, reads).split(counts), strict=True)
-    return [found[number] for number in range(len(examples))]
+    rows = make_rows(examples, tokens_per_row, base.device)
+    counts = [num_labelled([example]) for example in examples]
+    return by_example(rows, lambda row: read(base, row, reads), counts)
 
 
 @torch.no_grad()
 def reference_sums(
-    base: Base, examples: Sequence[TrainingExample], tokens_per_row: int = _TOKENS_PER_ROW
+    base: Base, examples: Sequence[TrainingExample], tokens_per_row: int = TOKENS_PER_ROW
 ) -> list[tuple[float, ...]]:
     """Compute what a reference says, with whatever adapter is attached.
 
@@ -263,15 +269,10 @@ def reference_sums(
     Returns:
         `References` in the order of the examples.
     """
-    found: dict[int, tuple[float, ...]] = {}
-    for row in make_rows(examples, tokens_per_row, base.device):
-        sums = LossInputs(logprobs_of(base, row), row.answers, row.num_answers).sums.tolist()
-        at = 0
-        for member in row.members:
-            count = len(examples[member].answers)
-            found[member] = tuple(sums[at : at + count])
-            at += count
-    return [found[number] for number in range(len(examples))]
+    rows = make_rows(examples, tokens_per_row, base.device)
+    counts = [len(example.answers) for example in examples]
+    found = by_example(rows, lambda row: answer_logprobs(base, row), counts)
+    return [tuple(sums.tolist()) for sums in found]
 
 
 def _rows(

@@ -10,9 +10,9 @@ from kamerton.core.errors import ModelError, TrainingError
 from kamerton.models.agreement import Agreement, compare, rounded_otherwise
 from kamerton.models.base import Base
 from kamerton.models.first_check import ways
+from kamerton.models.rows.reading import logprobs_of
+from kamerton.models.rows.row import Row
 from kamerton.objectives.objective import LossInputs
-from kamerton.training.rows import Row
-from kamerton.training.scoring import logprobs_of
 
 __all__ = ["answers_at_odds", "check_reference", "check_rows", "settle_rows"]
 

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from kamerton.core.settings import Settings
+from kamerton.models.rows.packing import TOKENS_PER_ROW
 
 __all__ = ["TrainSettings"]
 
@@ -29,7 +30,7 @@ class TrainSettings(Settings):
     tokens_per_step: Literal["auto"] | PositiveInt = "auto"
     """Effective batch: at most this many tokens (prompt and answer) per optimiser step. "auto"
     gives a run about a hundred steps: at least four examples, at most 8,192 tokens."""
-    tokens_per_row: int = Field(default=4096, ge=1)
+    tokens_per_row: int = Field(default=TOKENS_PER_ROW, ge=1)
     """Micro-batch: tokens computed at once. Changes memory and speed, never the result's maths."""
     optimiser: Literal["adamw", "adamw-8bit", "paged-adamw-8bit", "apollo"] = "adamw"
     """"adamw-8bit" (extra `bitsandbytes`) keeps its states in 2 bytes per trained number instead of

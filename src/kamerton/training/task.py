@@ -51,21 +51,22 @@ class Task:
     distance: Distance | None = None
     auto_rate: tuple[float, str] = (2e-4, "usual for LoRA")
 
-    def measure(self, tokens_per_row: int = 4096) -> tuple[float, dict[str, float]]:
+    def measure(self, tokens_per_row: int | None = None) -> tuple[float, dict[str, float]]:
         """Measure the model as it is on the holdout.
 
         Args:
-            tokens_per_row: Size of a row.
+            tokens_per_row: Size of a row; None for that of the settings.
 
         Returns:
             The loss, a mean over the objective's units, and its metrics.
         """
+        tokens_per_row = tokens_per_row or self.settings.tokens_per_row
         if self.rollouts is not None:
             return self.rollouts.measure(self.holdout, tokens_per_row)
         references = self.references and self.references[1]
         found = measure(self.objective, self.base, self.holdout, references, tokens_per_row)
         if self.distance is not None:
-            found[1]["distance"] = self.distance.measure(self.holdout)
+            found[1]["distance"] = self.distance.measure(self.holdout, tokens_per_row)
         return found
 
 

@@ -7,9 +7,8 @@ from pathlib import Path
 import torch
 
 from kamerton import __version__
-from kamerton.adapters.catalogue import load
-from kamerton.adapters.combine import Combined, CombineSettings, combine_loras
-from kamerton.adapters.combine_stored import COMBINABLE, Stored, combine_stored
+from kamerton.adapters.catalogue import combine, load, ways_to_combine
+from kamerton.adapters.combine import CombineSettings
 from kamerton.core.errors import VariantError
 from kamerton.core.files import hash_json
 from kamerton.store.manifest import DataRecord, VariantManifest
@@ -22,7 +21,6 @@ from kamerton.variants.probe import probe_logits
 __all__ = ["combined"]
 
 _SAME = ("weight_hash", "tokenizer_hash", "quantise")
-_CLASH = 0.4  # of both updates' signs; half of them differ between unrelated updates
 
 
 def combined(
@@ -52,13 +50,7 @@ def combined(
     """
     _check(variants)
     files = [variant.files() for variant in variants]
-    method = variants[0].manifest.method
-    if method == "lora":
-        loras = combine_loras(files, settings)
-        facts = {"rank": loras.rank, "error": float(f"{loras.error:.3g}")}
-        made = Stored(loras.files, facts, _notes_of_loras(variants, loras, settings))
-    else:
-        made = combine_stored(method, files, settings)
+    made = combine(variants[0].manifest.method, files, settings)
     _check_answers(variants[0], made.files, opening)
     notes = [*made.notes, *_notes(variants)]
     manifest = _manifest(variants, name, made.facts, settings, notes)
@@ -72,7 +64,7 @@ def _check(variants: Sequence[Variant]) -> None:
     first = variants[0].manifest
     for variant in variants:
         ensure_writes(variant, "combined")
-        if variant.manifest.method not in ("lora", *COMBINABLE):
+        if not ways_to_combine(variant.manifest.method):
             raise VariantError(
                 f"{variant.name} is '{variant.manifest.method}', which cannot be combined"
             )
@@ -108,26 +100,6 @@ def _check_answers(first: Variant, files: Mapping[str, bytes], opening: Opening 
         )
 
 
-def _notes_of_loras(
-    variants: Sequence[Variant], combined: Combined, settings: CombineSettings
-) -> list[str]:
-    """Say what combining may have broken, from what was measured."""
-    names = " and ".join(variant.name for variant in variants[:2])
-    notes = [
-        f"the updates of {names} have a cosine of {combined.cosine:.2f} and disagree about the "
-        f"sign of {combined.conflicts:.0%} of the weights"
-        + (": expect each to lose some of what it can" if combined.conflicts > _CLASH else "")
-    ]
-    if combined.error > 1e-3:
-        notes.append(
-            f"rank {combined.rank} leaves out {combined.error:.0%} of the combined update: "
-            "a larger --rank keeps more"
-        )
-    if settings.how == "dare":
-        notes.append("what dare drops is drawn at random: other seeds give other variants")
-    return notes
-
-
 def _notes(variants: Sequence[Variant]) -> list[str]:
     """Say what holds for every combination."""
     notes = []
@@ -136,6 +108,11 @@ def _notes(variants: Sequence[Variant]) -> list[str]:
     templates = {one.manifest.base.template_hash for one in variants}
     if len(templates) > 1:
         notes.append(f"the chat templates differ: it answers with that of {variants[0].name}")
+    for key, what in (("render", "renderings"), ("generation", "generation defaults")):
+        if any(
+            getattr(one.manifest, key) != getattr(variants[0].manifest, key) for one in variants
+        ):
+            notes.append(f"the {what} differ: it answers with those of {variants[0].name}")
     notes.append("it was not trained as a whole: evaluate it beside its parents on each one's data")
     return notes
 

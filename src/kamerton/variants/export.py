@@ -25,13 +25,13 @@ from kamerton.adapters.bottleneck.bottleneck import Bottleneck
 from kamerton.adapters.catalogue import load
 from kamerton.adapters.formats import adapterhub
 from kamerton.adapters.formats.gguf_lora import read_gguf_lora, write_gguf_lora
-from kamerton.adapters.formats.peft_lora import CONFIG_FILE, WEIGHTS_FILE
+from kamerton.adapters.formats.peft_lora import WEIGHTS_FILE
 from kamerton.adapters.lora.lora import Lora
 from kamerton.core.errors import VariantError
 from kamerton.core.files import atomic_folder
 from kamerton.core.wording import first_line
 from kamerton.data.rendering.renderer import Renderer
-from kamerton.data.rendering.standalone import name_ends, self_describing_tokenizer
+from kamerton.data.rendering.standalone import name_ends, name_generation, self_describing_tokenizer
 from kamerton.models.base import Base
 from kamerton.models.dtype import DTYPES, DType, dtype_name
 from kamerton.models.gguf.file import GgufDType, read_gguf_model, write_gguf_model
@@ -39,7 +39,13 @@ from kamerton.models.gguf.tokenizer import splits_otherwise
 from kamerton.models.load import load_base, prepare_model
 from kamerton.store.variants import Variant
 from kamerton.variants.load import Opening, load_base_for, reopened
-from kamerton.variants.opening import ensure_writes, make_ready, render_of, renderer_for
+from kamerton.variants.opening import (
+    ensure_writes,
+    generation_of,
+    make_ready,
+    render_of,
+    renderer_for,
+)
 from kamerton.variants.probe import largest_change, own_probe_logits, probe_ids
 from kamerton.variants.rendering import renderer_of
 from kamerton.variants.rounding import rounding_change
@@ -52,6 +58,7 @@ _GGUF_DTYPES: dict[torch.dtype, GgufDType] = {
     torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16",
 }  # fmt: skip
 _FEW_TOKENS = 4
+_NO_STOPS = "the texts of generation.stop are not written: tell the other program to stop there"
 _REFUSED: dict[Format, str] = {
     "peft": "which PEFT has no format for",
     "merged": "which cannot be merged",
@@ -138,6 +145,8 @@ def export_variant(
             "merged into the original weights, not into the rounded ones that the variant learned "
             "over: evaluate the merged model before you use it"
         )
+    if format != "gguf-base" and generation_of(variant).stop:
+        note = "; ".join(filter(None, (note, _NO_STOPS)))
     with atomic_folder(folder) as temporary:
         if format == "merged":
             _write_merged(variant, temporary, dtype)
@@ -164,15 +173,15 @@ def export_variant(
 
 def _ensure_can(variant: Variant, adapter: Adapter, format: Format) -> None:
     """Refuse a format that does not hold such an adapter, and say which ones do."""
-    has_config = CONFIG_FILE in variant.manifest.files
-    config = json.loads((variant.folder / CONFIG_FILE).read_bytes()) if has_config else {}
+    mergeable, own = adapter.capabilities.mergeable, adapter.capabilities.formats
     can: dict[Format, bool] = {
-        "peft": "peft_type" in config,
-        "merged": adapter.capabilities.mergeable,
-        "gguf": adapter.capabilities.mergeable,
-        "gguf-lora": isinstance(adapter, Lora),
-        "gguf-base": isinstance(adapter, Lora),
-        "adapterhub": isinstance(adapter, Bottleneck),
+        "peft": "peft" in own,
+        "merged": mergeable,
+        "gguf": mergeable,
+        "gguf-lora": "gguf-lora" in own,
+        # What a LoRA is put on.
+        "gguf-base": "gguf-lora" in own,
+        "adapterhub": "adapterhub" in own,
     }
     if not can[format]:
         others = [name for name in can if can[name]]
@@ -189,6 +198,7 @@ def _write_merged(variant: Variant, folder: Path, dtype: DType) -> None:
     renderer = renderer_for(variant, base)
     with _merged(variant, base):
         name_ends(base.model, renderer)
+        name_generation(base.model, generation_of(variant))
         try:
             base.model.save_pretrained(folder)
         except SafetensorError as error:
@@ -229,7 +239,7 @@ def _merged_logits(
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     dtype = settings.get("dtype") or settings.get("torch_dtype")
     read: DType = _GGUF_DTYPES[_fewer_bits(DTYPES[dtype], computed)]
-    base = load_base(str(folder), dtype=read, device=variant.manifest.recipe["base"]["device"])
+    base = load_base(str(folder), dtype=read, device=variant.manifest.base.device)
     own = renderer_of(base, render_of(variant))
     found, wanted = probe_ids(own), probe_ids(renderer)
     if found != wanted:

@@ -3,7 +3,7 @@
 import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from kamerton.core.errors import ModelError
 from kamerton.core.events import Notice, Sink
@@ -51,14 +51,14 @@ def reopened(variant: Variant, opening: Opening) -> Variant:
     Returns:
         The variant with a changed manifest; its folder stays as it is.
     """
-    wanted = {"id": opening.base, "device": opening.device, "dtype": opening.dtype}
+    wanted = {"id": opening.base, "device": opening.device, "dtype": opening.dtype or ""}
     changed = {key: value for key, value in wanted.items() if value}
     manifest = variant.manifest
-    recipe = {**manifest.recipe, "base": {**manifest.recipe["base"], **changed}}
-    # Another place has commits of its own.
-    commit = "" if opening.base else manifest.base.commit
-    base = manifest.base.model_copy(update={"commit": commit})
-    return replace(variant, manifest=manifest.model_copy(update={"recipe": recipe, "base": base}))
+    if opening.base:
+        # Another place has commits of its own.
+        changed["commit"] = ""
+    base = manifest.base.model_copy(update=changed)
+    return replace(variant, manifest=manifest.model_copy(update={"base": base}))
 
 
 def load_base_for(
@@ -85,16 +85,16 @@ def load_base_for(
     """
     opening = opening or Opening()
     variant = reopened(variant, opening)
-    settings = variant.manifest.recipe["base"]
-    place = settings["id"]
+    record = variant.manifest.base
+    place = record.id
     say_unpacking(place, opening.sink)
     try:
         base = load_base(
             place,
-            dtype=dtype or settings["dtype"],
-            device=settings["device"],
-            quantise=quantise or settings["quantise"],
-            commit=variant.manifest.base.commit,
+            dtype=dtype or cast(DType, record.dtype),
+            device=record.device,
+            quantise=quantise or cast(Quantisation, record.quantise),
+            commit=record.commit,
         )
     except ModelError as error:
         if opening.base or place.startswith("builtin:") or Path(place).expanduser().exists():

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.catalogue import load
 from kamerton.core.errors import VariantError
+from kamerton.core.generation import GenerationSettings
 from kamerton.core.protocols import Engine
 from kamerton.data.rendering.renderer import Renderer, RenderSettings
 from kamerton.inference.engine import EmbeddedEngine
@@ -18,6 +19,7 @@ __all__ = [
     "Ready",
     "engine_of",
     "ensure_writes",
+    "generation_of",
     "make_ready",
     "prompt_of",
     "render_of",
@@ -64,17 +66,31 @@ def render_of(variant: Variant) -> RenderSettings:
         The settings.
     """
     return RenderSettings.parse(
-        variant.manifest.recipe.get("render", {}), source=f"{variant.name}'s manifest"
+        variant.manifest.render, source=f"{variant.name}'s manifest: render"
     )
 
 
-def renderer_for(variant: Variant, base: Base, settings: RenderSettings | None = None) -> Renderer:
+def generation_of(variant: Variant) -> GenerationSettings:
+    """Read a variant's generation defaults.
+
+    Args:
+        variant: The variant.
+
+    Returns:
+        The settings.
+    """
+    generation = variant.manifest.generation
+    return GenerationSettings.parse_stored(
+        generation, source=f"{variant.name}'s manifest: generation"
+    )
+
+
+def renderer_for(variant: Variant, base: Base) -> Renderer:
     """Make a variant's renderer, which knows the tokens that its adapter brought.
 
     Args:
         variant: The variant.
         base: With the variant's chat template.
-        settings: How to render; as the variant does when None.
 
     Returns:
         The renderer.
@@ -82,8 +98,7 @@ def renderer_for(variant: Variant, base: Base, settings: RenderSettings | None =
     Raises:
         RenderingError: If the base's chat template cannot write a chat.
     """
-    new_tokens = variant.manifest.recipe.get("adapter", {}).get("new_tokens", ())
-    return renderer_of(base, settings or render_of(variant), new_tokens)
+    return renderer_of(base, render_of(variant), variant.manifest.new_tokens)
 
 
 def make_ready(variant: Variant, base: Base) -> Ready:

@@ -11,7 +11,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from kamerton.adapters.catalogue import load
-from kamerton.adapters.combine import CombineSettings, _ties, _truncate, combine_loras
+from kamerton.adapters.combine import CombineSettings
+from kamerton.adapters.lora.combine import _ties, _truncate, combine_loras
 from kamerton.adapters.lora.lora import LoraSettings, attach_lora
 from kamerton.core.errors import AdapterError, SettingsError
 from tests.contract.test_adapters import logits, trained

@@ -7,8 +7,9 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from kamerton.adapters.combine import CombineSettings, combine_loras
+from kamerton.adapters.combine import CombineSettings
 from kamerton.adapters.lora.adapter_files import load_lora
+from kamerton.adapters.lora.combine import combine_loras
 from kamerton.adapters.lora.lora import Lora, attach_lora
 from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.core.errors import AdapterError

@@ -33,7 +33,7 @@ def test_unknown_commands_never_reach_the_model(
         return "yes"
 
     made = Conversation({"desk": FakeEngine(answer)}, Generation(max_tokens=50))
-    monkeypatch.setattr(Conversation, "open", lambda *_: made)
+    monkeypatch.setattr(Conversation, "open", lambda *_, **__: made)
     monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
     done = CliRunner().invoke(chat, ["desk", "--project", str(tmp_path)], input=typed)
     assert done.exit_code == 0, done.output

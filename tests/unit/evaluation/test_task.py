@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 
-from kamerton.core.errors import EvaluationError
-from kamerton.core.protocols import Engine
+from kamerton.core.errors import EvaluationError, SettingsError
+from kamerton.core.generation import GenerationSettings
+from kamerton.core.protocols import Engine, Generation
 from kamerton.data.examples import ChatExample, ClassificationExample, SourceLocation
 from kamerton.evaluation.items import make_items, run_items, spread
 from kamerton.evaluation.settings import EvaluationSettings
@@ -101,12 +102,28 @@ def test_length_normalisation_changes_the_choice() -> None:
 def test_answers_are_generated() -> None:
     items = make_items(CHATS)
     engine = FakeEngine(lambda chat: f"echo {chat[-1]['content']} and more")
-    answers = run_items(engine, "v", items, EvaluationSettings(max_tokens=2))
+    answers = run_items(engine, "v", items, EvaluationSettings(max_new_tokens=2))
     assert answers.texts == ("echo two", "echo two")
     assert answers.finish_reasons == ("length", "length")
     assert answers.num_tokens == (2, 2)
     whole = run_items(engine, "v", items, EvaluationSettings())
     assert (whole.texts[0], whole.finish_reasons[0]) == ("echo two and more", "stop")
+
+
+def test_answers_are_measured_greedily_and_else_as_the_variant_gives_them() -> None:
+    own = GenerationSettings(temperature=0.8, top_p=0.9, top_k=5, max_new_tokens=3, stop=("and",))
+    assert EvaluationSettings().generation(own) == Generation(max_tokens=3, stop=("and",))
+    shorter = EvaluationSettings(max_new_tokens=2)
+    assert shorter.generation(own) == Generation(max_tokens=2, stop=("and",))
+    items = make_items(CHATS)
+    engine = FakeEngine(lambda chat: f"echo {chat[-1]['content']} now and more")
+    answers = run_items(engine, "v", items, EvaluationSettings(), own=own)
+    assert answers.texts[0] == "echo two now"
+
+
+def test_a_key_that_moved_is_named() -> None:
+    with pytest.raises(SettingsError, match=r"max_tokens has moved: generation\.max_new_tokens"):
+        EvaluationSettings.parse({"max_tokens": 12})
 
 
 def test_items_with_and_without_labels_do_not_mix() -> None:

@@ -39,7 +39,7 @@ class Project:
             "base": {"id": "builtin:nano", "dtype": "float32"},
             "data": {"train": "train.jsonl", "holdout": "holdout.jsonl"},
             "adapter": {"kind": "none"},
-            "evaluate": {"max_tokens": 4, "shots": 2, "resamples": 100},
+            "evaluate": {"max_new_tokens": 4, "shots": 2, "resamples": 100},
             **sections,
         }
         return make_variant(Recipe.parse(recipe), self.folder, self.workspace, self.sink).variant
@@ -91,7 +91,7 @@ def test_what_it_forgot_and_how_it_compares_stand_in_the_card(project: Project) 
 def test_what_a_variant_learned_from_is_left_out_and_counted(project: Project) -> None:
     adapter = {
         "adapter": {"kind": "lora", "rank": 2}, "train": {"max_steps": 1, "learning_rate": 0.02},
-        "evaluate": {"max_tokens": 4, "shots": 0, "resamples": 100},
+        "evaluate": {"max_new_tokens": 4, "shots": 0, "resamples": 100},
     }  # fmt: skip
     rows = held_out(3)
     variant = project.make([*classified(9), rows[0]], rows, **adapter)
@@ -222,7 +222,7 @@ def test_a_holdout_that_also_chose_the_step_is_called_so(
     variant = project.make(
         classified(6), held_out(3), adapter={"kind": "lora", "rank": 2},
         train={"max_steps": 1, "learning_rate": 0.02, "keep": keep},
-        evaluate={"max_tokens": 4, "shots": 0, "resamples": 100},
+        evaluate={"max_new_tokens": 4, "shots": 0, "resamples": 100},
     )  # fmt: skip
     found = project.evaluate(variant)
     assert ("also chose the step" in found.comparison.measured_on) == chose
@@ -346,7 +346,7 @@ def test_calls_are_asked_with_their_tools_and_compared(
                 call = {"name": "get_weather", "arguments": {"in": "C", "town": wrong}}
                 yield TokenEvent(index, f"<tool_call>{json.dumps(call)}</tool_call>", "stop")
 
-    measured = {"max_tokens": 4, "shots": 0, "resamples": 100}
+    measured = {"max_new_tokens": 4, "shots": 0, "resamples": 100}
     variant = project.make(with_calls(7), with_calls(6), base=base_with_tools, evaluate=measured)
     # The embedded engine must take the tools too.
     prompts = dict(project.evaluate(variant).prompts)

@@ -100,7 +100,7 @@ def test_what_is_done_after_the_last_step_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", ["data.train=none.jsonl", "base.id=nowhere/at-all", "start=nothing"]
+    "option", ["data.train=none.jsonl", "base.id=nowhere/at-all", "start_from=nothing"]
 )
 def test_what_never_began_leaves_no_folders(tmp_path: Path, option: str) -> None:
     make_project(tmp_path, num_rows=12)

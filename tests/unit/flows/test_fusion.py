@@ -6,7 +6,6 @@ import pytest
 from safetensors.torch import load
 
 from kamerton.core.errors import AdapterError, VariantError
-from kamerton.core.protocols import Generation
 from kamerton.flows.chat import Conversation
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import make_variant
@@ -47,10 +46,10 @@ def test_two_variants_become_one(project: Project) -> None:
         kept = load(parent.files()["bottleneck.safetensors"])
         assert all((stored[f"{number}.{name}"] == tensor).all() for name, tensor in kept.items())
     assert any(stored[name].any() for name in stored if name.endswith("gate.weight"))
-    talk = Conversation.open(["fused"], project.workspace, Generation(max_tokens=3))
+    talk = Conversation.open(["fused"], project.workspace, max_tokens=3)
     assert talk.ask("Which colour has box 6?")["fused"]
     # Its own files are all it needs.
-    again = project.make("on", '{ kind = "fusion", variants = ["one", "two"] }', "start=fused")
+    again = project.make("on", '{ kind = "fusion", variants = ["one", "two"] }', "start_from=fused")
     assert again.manifest.parents == [manifest.content_hash]
 
 

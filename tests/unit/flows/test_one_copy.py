@@ -110,7 +110,7 @@ def watch(tmp_path_factory: pytest.TempPathFactory) -> Watch:
 )
 def test_adapters_learn_over_one_base(watch: Watch, data: str, objective: dict[str, Any]) -> None:
     """Also with a starting variant to compare with, one that judges, and a value model."""
-    steps, measured = watch(f"from-desk-{objective['kind']}", data, objective, start="desk")
+    steps, measured = watch(f"from-desk-{objective['kind']}", data, objective, start_from="desk")
     assert {*steps, *measured} == {1.0}
 
 

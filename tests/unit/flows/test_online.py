@@ -54,7 +54,7 @@ def desk(project: Project) -> Made:
 @pytest.mark.parametrize(("kind", "rate"), [("rlhf", 3e-3), slow("grpo", 3e-3), slow("ppo", 1e-3)])
 def test_rewards_rise(project: Project, desk: Made, kind: str, rate: float) -> None:
     train = {**TRAIN, "learning_rate": rate}
-    made = project.make(f"desk-{kind}", "chats", own(kind), start="desk", train=train)
+    made = project.make(f"desk-{kind}", "chats", own(kind), start_from="desk", train=train)
     metrics = made.variant.manifest.metrics
     assert metrics["holdout_reward_before"] < 0.3
     assert metrics["holdout_reward"] > 0.6
@@ -89,7 +89,7 @@ def test_drpo_learns_from_pairs_and_from_own_answers(project: Project, model: st
     rewards = [{"kind": "variant", "variant": f"judge-{model}"}]
     objective = own("drpo", rewards=rewards, num_generations=2)
     train = {**TRAIN, "epochs": 2}
-    made = project.make(f"drpo-{model}", "pairs", objective, start="talker", train=train)
+    made = project.make(f"drpo-{model}", "pairs", objective, start_from="talker", train=train)
     first, *_, last = project.of(StepDone)
     assert first.metrics["ratio_clipped"] == 0.0
     assert {"reward", "k3"} <= last.metrics.keys()
@@ -114,8 +114,8 @@ def test_without_a_start_the_reference_is_the_base(project: Project) -> None:
 @pytest.mark.slow
 def test_a_distance_that_costs_much_is_small(project: Project, desk: Made) -> None:
     train = {**TRAIN, "epochs": 1}
-    near = project.make("near", "chats", own("rloo", beta=5.0), start="desk", train=train)
-    far = project.make("far", "chats", own("rloo", beta=0.0), start="desk", train=train)
+    near = project.make("near", "chats", own("rloo", beta=5.0), start_from="desk", train=train)
+    far = project.make("far", "chats", own("rloo", beta=0.0), start_from="desk", train=train)
     metrics = near.variant.manifest.metrics
     assert metrics["holdout_kl"] < far.variant.manifest.metrics["holdout_kl"] / 2
 
@@ -129,7 +129,7 @@ def test_a_stopped_run_ends_with_the_same_bits(
             {
                 "name": name,
                 "base": {"id": "builtin:nano", "dtype": "float32"},
-                "start": "desk",
+                "start_from": "desk",
                 "data": {"train": "chats.jsonl", "holdout": 0.2},
                 "objective": own(kind, num_iterations=2),
                 "train": {**TRAIN, "epochs": 1},
@@ -161,7 +161,7 @@ def test_a_changed_reward_function_is_another_run(project: Project, desk: Made) 
     path = project.folder / "changing.py"
     path.write_text("def score(messages, answer, row):\n    return 0.0\n")
     rewards = [{"kind": "function", "function": "changing.py:score"}]
-    recipe = {"start": "desk", "train": {**TRAIN, "max_steps": 2}}
+    recipe = {"start_from": "desk", "train": {**TRAIN, "max_steps": 2}}
     project.make("changing", "chats", own("rloo", rewards=rewards), **recipe)
     path.write_text("def score(messages, answer, row):\n    return float(len(answer))\n")
     with pytest.raises(TrainingError, match="rewards"):
@@ -200,7 +200,7 @@ def test_mistakes(
     project: Project, desk: Made, data: str, objective: dict[str, Any], error: type, said: str
 ) -> None:
     with pytest.raises(error) as raised:
-        project.make("wrong", data, objective, start="desk", train=TRAIN)
+        project.make("wrong", data, objective, start_from="desk", train=TRAIN)
     assert said in f"{raised.value.message} {raised.value.hint}"
 
 
@@ -208,7 +208,7 @@ def test_dropout_of_the_start_stays_off(project: Project) -> None:
     adapter = {"kind": "lora", "rank": 8, "dropout": 0.3}
     train = {**TRAIN, "max_steps": 2}
     project.make("dropping", "chats", {"kind": "sft"}, adapter=adapter, train=train)
-    project.make("own", "chats", own("rloo"), start="dropping", train=train)
+    project.make("own", "chats", own("rloo"), start_from="dropping", train=train)
     assert project.of(StepDone)[0].metrics["clipped"] == 0.0
     assert any("adapter.dropout is off" in event.message for event in project.of(Notice))
 
@@ -217,7 +217,7 @@ def test_what_can_teach_nothing_is_warned_of(project: Project, desk: Made) -> No
     rewards = [{"kind": "check", "check": {"kind": "json"}}]
     train = {**TRAIN, "max_steps": 1, "tokens_per_step": 30}
     with pytest.raises(AdapterError, match="leaves 'desk' as it was"):
-        project.make("flat", "chats", own("rloo", rewards=rewards), start="desk", train=train)
+        project.make("flat", "chats", own("rloo", rewards=rewards), start_from="desk", train=train)
     said = [event.message for event in project.of(Notice) if event.level == "warning"]
     assert any("the first answers are all worth the same, 0:" in message for message in said)
     assert any("one question a step" in message for message in said)
@@ -232,7 +232,7 @@ def test_a_failing_reward_loses_no_step(project: Project, desk: Made) -> None:
         "    return float(len(answer)) if len(calls) < 100 else 1 / 0\n"
     )
     rewards = [{"kind": "function", "function": "failing.py:score"}]
-    recipe = {"start": "desk", "train": {**TRAIN, "max_steps": 6}}
+    recipe = {"start_from": "desk", "train": {**TRAIN, "max_steps": 6}}
     with pytest.raises(TrainingError, match="ZeroDivisionError"):
         project.make("failing", "chats", own("rloo", rewards=rewards), **recipe)
     done = project.of(StepDone)[-1].step
@@ -260,7 +260,7 @@ def test_a_reward_that_fails_on_the_holdout_loses_no_step(project: Project, desk
         ]
         project.write(name, rows)
     data = {"train": "learned.jsonl", "holdout": "measured.jsonl"}
-    recipe = {"start": "desk", "train": {**TRAIN, "max_steps": 2, "epochs": 9}}
+    recipe = {"start_from": "desk", "train": {**TRAIN, "max_steps": 2, "epochs": 9}}
     rewards = [{"kind": "function", "function": "held.py:score"}]
 
     def make() -> None:
@@ -285,7 +285,7 @@ def test_one_long_answer_a_question_is_compared_with_those_to_others(
         "def score(messages, answer, row):\n"
         "    return float(messages[-1]['content'].split()[-1][:-1])\n"
     )
-    project.make("long", "chats", objective, start="desk", train=train)
+    project.make("long", "chats", objective, start_from="desk", train=train)
     assert not [e for e in project.of(Notice) if "worth the same" in e.message]
 
 
@@ -300,5 +300,5 @@ def test_a_reward_function_gets_copies(project: Project, desk: Made) -> None:
     )
     rewards = [{"kind": "function", "function": "greedy.py:score"}]
     train = {**TRAIN, "max_steps": 2}
-    project.make("greedy", "chats", own("rloo", rewards=rewards), start="desk", train=train)
+    project.make("greedy", "chats", own("rloo", rewards=rewards), start_from="desk", train=train)
     assert len(project.of(StepDone)) == 2

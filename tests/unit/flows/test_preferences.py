@@ -61,7 +61,8 @@ class Project:
             "data": files,
             "objective": objective,
             "train": {"epochs": 2, "learning_rate": 1e-3, "tokens_per_step": 400},
-            "evaluate": {"max_tokens": 8, "shots": 1, "resamples": 100},
+            "generation": {"max_new_tokens": 8},
+            "evaluate": {"shots": 1, "resamples": 100},
             **sections,
         }
         self.events = []
@@ -82,7 +83,7 @@ def desk(project: Project) -> Made:
 
 
 def test_a_variant_goes_on_from_another_and_is_held_near_it(project: Project, desk: Made) -> None:
-    made = project.make("better", "pairs", {"kind": "dpo"}, start="desk")
+    made = project.make("better", "pairs", {"kind": "dpo"}, start_from="desk")
     first = project.of(StepDone)[0]
     assert first.loss == pytest.approx(math.log(2), abs=1e-4)
     manifest = made.variant.manifest
@@ -97,13 +98,13 @@ def test_a_variant_goes_on_from_another_and_is_held_near_it(project: Project, de
     kept = list(project.workspace.references.iterdir())
     assert len(kept) == 2
     # Another objective over the same pairs asks the same reference.
-    project.make("hinged", "pairs", {"kind": "dpo", "form": "hinge"}, start="desk")
+    project.make("hinged", "pairs", {"kind": "dpo", "loss_type": "hinge"}, start_from="desk")
     assert len([e for e in project.of(Notice) if "computed before" in e.message]) == 2
     assert sorted(project.workspace.references.iterdir()) == sorted(kept)
 
 
 def test_preference_accuracy_is_compared(project: Project, desk: Made) -> None:
-    better = project.make("better", "pairs", {"kind": "dpo"}, start="desk").variant
+    better = project.make("better", "pairs", {"kind": "dpo"}, start_from="desk").variant
     found = evaluate_variants([better], project.workspace, lambda event: None).comparison
     assert found.metrics == ("preference accuracy",)
     assert found.measure("preference accuracy", "better").value > 0.9
@@ -115,7 +116,10 @@ def test_preference_accuracy_is_compared(project: Project, desk: Made) -> None:
     assert rewarded == pytest.approx(metrics["holdout_reward_accuracy"])
     assert found.cost("zero-shot").reward_accuracy is None
     free = Recipe.parse(
-        {**better.manifest.recipe, "evaluate": {"checks": [{"kind": "refusal"}], "max_tokens": 4}}
+        {
+            **better.manifest.recipe,
+            "evaluate": {"checks": [{"kind": "refusal"}], "max_new_tokens": 4},
+        }
     ).evaluate
     asked = evaluate_variants([better], project.workspace, lambda event: None, settings=free)
     assert asked.answers[0].kind == "generated"
@@ -123,8 +127,8 @@ def test_preference_accuracy_is_compared(project: Project, desk: Made) -> None:
 
 def test_a_variant_is_compared_with_what_it_went_on_from(project: Project, desk: Made) -> None:
     start = desk.variant
-    better = project.make("better", "pairs", {"kind": "dpo"}, start="desk").variant
-    best = project.make("best", "pairs", {"kind": "simpo"}, start="better").variant
+    better = project.make("better", "pairs", {"kind": "dpo"}, start_from="desk").variant
+    best = project.make("best", "pairs", {"kind": "simpo"}, start_from="better").variant
     before = read_variant(start.folder).manifest
 
     def compared(*variants: Variant) -> Comparison:
@@ -153,7 +157,7 @@ def test_a_start_that_is_gone_or_another_now_is_not_compared(tmp_path: Path) -> 
     project = Project(tmp_path)
     brief = {"train": {"max_steps": 2, "learning_rate": 1e-3, "tokens_per_step": 400}}
     desk = project.make("desk", "chats", {"kind": "sft"}, **brief).variant
-    better = project.make("better", "pairs", {"kind": "dpo"}, start="desk", **brief).variant
+    better = project.make("better", "pairs", {"kind": "dpo"}, start_from="desk", **brief).variant
 
     def notice() -> str:
         project.events = []
@@ -246,7 +250,7 @@ def test_questions_of_feedback_are_asked_once(project: Project) -> None:
     variant = project.make("kto-asked", "verdicts", {"kind": "kto"}, **brief).variant
     checks = [{"kind": "refusal"}, {"kind": "exact"}]
     free = Recipe.parse(
-        {**variant.manifest.recipe, "evaluate": {"checks": checks, "max_tokens": 4, "shots": 0}}
+        {**variant.manifest.recipe, "evaluate": {"checks": checks, "max_new_tokens": 4, "shots": 0}}
     ).evaluate
     asked = evaluate_variants([variant], project.workspace, lambda event: None, settings=free)
     chats = [repr(item.chat) for item in asked.items]
@@ -270,28 +274,28 @@ def test_how_far_it_went_from_its_start_is_measured(
     project: Project, desk: Made, kind: str
 ) -> None:
     brief = {"train": {"max_steps": 3, "learning_rate": 1e-3, "tokens_per_step": 400}}
-    made = project.make(f"far-{kind}", "pairs", {"kind": kind}, start="desk", **brief)
+    made = project.make(f"far-{kind}", "pairs", {"kind": kind}, start_from="desk", **brief)
     assert made.variant.manifest.metrics["holdout_distance"] > 0
 
 
 def test_a_run_that_leaves_its_start_as_it_was_is_an_error(project: Project, desk: Made) -> None:
     still = {"train": {"max_steps": 2, "learning_rate": 1e-30, "tokens_per_step": 400}}
     with pytest.raises(AdapterError, match="leaves 'desk' as it was"):
-        project.make("still", "pairs", {"kind": "dpo"}, start="desk", **still)
+        project.make("still", "pairs", {"kind": "dpo"}, start_from="desk", **still)
 
 
 def test_a_damaged_cache_is_computed_again(project: Project, desk: Made) -> None:
-    project.make("again", "pairs", {"kind": "dpo"}, start="desk")
+    project.make("again", "pairs", {"kind": "dpo"}, start_from="desk")
     for path in project.workspace.references.iterdir():
         path.write_text("[")
-    project.make("once-more", "pairs", {"kind": "dpo"}, start="desk")
+    project.make("once-more", "pairs", {"kind": "dpo"}, start_from="desk")
     assert not [e for e in project.of(Notice) if "computed before" in e.message]
 
 
 def test_answers_that_become_less_probable_are_explained(project: Project, desk: Made) -> None:
     harsh = {"epochs": 8, "learning_rate": 2e-2, "tokens_per_step": 400}
     objective = {"kind": "dpo", "beta": 0.01}
-    made = project.make("harsh", "pairs", objective, start="desk", train=harsh)
+    made = project.make("harsh", "pairs", objective, start_from="desk", train=harsh)
     assert made.variant.manifest.metrics["holdout_chosen_change"] < -1
     assert any("less probable too" in event.message for event in project.of(Notice))
 
@@ -305,16 +309,16 @@ def test_answers_that_become_less_probable_are_explained(project: Project, desk:
         ("verdicts", {"kind": "sft"}, {}, DataError, '"kto", or to "rloo", "grpo" or "ppo"'),
         ("chats", {"kind": "kto"}, {}, DataError, "answers with a verdict"),
         (
-            "pairs", {"kind": "dpo"}, {"start": "dsk"}, VariantError,
+            "pairs", {"kind": "dpo"}, {"start_from": "dsk"}, VariantError,
             "did you mean 'desk'",
         ),
         (
             "pairs", {"kind": "dpo"}, {"adapter": {"kind": "fusion", "variants": ["dsk", "desk"]}},
             VariantError, "adapter.variants: there is no variant 'dsk'",
         ),
-        ("pairs", {"kind": "dpo"}, {"start": "wrong"}, VariantError, "the recipe's own name"),
+        ("pairs", {"kind": "dpo"}, {"start_from": "wrong"}, VariantError, "the recipe's own name"),
         (
-            "pairs", {"kind": "dpo"}, {"start": "desk", "adapter": {"kind": "ia3"}},
+            "pairs", {"kind": "dpo"}, {"start_from": "desk", "adapter": {"kind": "ia3"}},
             SettingsError, "has its adapter",
         ),
     ],
@@ -327,11 +331,14 @@ def test_mistakes(project, desk, data, objective, sections, error, said) -> None
 
 def test_impossible_forms_are_refused() -> None:
     for objective, said in (
-        ({"form": "robust"}, "needs label_smoothing"),
-        ({"form": "ipo", "label_smoothing": 0.1}, "has no label_smoothing"),
+        ({"loss_type": "robust"}, "needs label_smoothing"),
+        ({"loss_type": "ipo", "label_smoothing": 0.1}, "has no label_smoothing"),
         ({"temperature": 5}, 'temperature belongs to robustness = "dr-dpo"'),
         ({"kind": "reward", "dimensions": 4}, 'model = "bradley-terry" has no dimensions'),
-        ({"kind": "reward", "model": "general", "centre": 3}, 'model = "general" has no centre'),
+        (
+            {"kind": "reward", "model": "general", "center_rewards": 3},
+            'model = "general" has no center_rewards',
+        ),
     ):
         recipe = {"name": "x", "data": {"train": "x"}, "objective": {"kind": "dpo", **objective}}
         with pytest.raises(SettingsError, match=said):

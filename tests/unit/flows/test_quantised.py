@@ -71,7 +71,7 @@ def test_it_learns_and_says_what_it_stands_on(project: Project, nf4: Made) -> No
 
 
 def test_it_is_gone_on_from_over_the_same_rounding_only(project: Project, nf4: Made) -> None:
-    overrides = ("name=on", "start=nf4", "train.max_steps=1")
+    overrides = ("name=on", "start_from=nf4", "train.max_steps=1")
     project.make("nf4", *overrides)
     for other in ("int8", "none"):
         with pytest.raises(VariantError, match='base.quantise = "nf4", the recipe has') as caught:

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from kamerton.adapters.adapter import trainable_share
-from kamerton.adapters.catalogue import attach
+from kamerton.adapters.catalogue import METHODS, attach
 from kamerton.core.errors import SettingsError
 from kamerton.flows.recipe import Recipe
 from kamerton.models.load import load_base
-from kamerton.objectives.catalogue import make_objective
+from kamerton.objectives.catalogue import OBJECTIVES, make_objective, record_of
 from kamerton.objectives.objective import Online
 from kamerton.objectives.rloo import Rloo
 from tests.contract.test_adapters import filled_bottlenecks
@@ -26,8 +26,11 @@ FOLDER = Path(__file__).parents[3] / "recipes"
 RECIPES = sorted(FOLDER.rglob("*.toml"))
 
 
-def test_there_are_recipes() -> None:
-    assert RECIPES
+def test_there_is_a_recipe_of_every_method_and_objective() -> None:
+    recipes = [Recipe.read(path) for path in RECIPES]
+    assert {method.kind for method in METHODS} <= {recipe.adapter.kind for recipe in recipes}
+    objectives = {record_of(recipe.objective.kind) for recipe in recipes}
+    assert objectives == set(OBJECTIVES)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -25,6 +25,7 @@ MANIFEST = """{
     "prompt": {"system": "", "demonstrations": []},
     "recipe": {
         "name": "desk",
+        "start": "before",
         "data": {"train": "train.jsonl"},
         "adapter": {"kind": "lora", "rank": 16, "decompose": true, "rate_ratio": 4.0},
         "objective": {
@@ -34,7 +35,8 @@ MANIFEST = """{
         },
         "train": {
             "epochs": 3, "optimiser": "adamw", "state_rank": 64, "clip": 0.5, "recompute": "none"
-        }
+        },
+        "evaluate": {"checks": [{"kind": "exact"}], "level": 0.9}
     },
     "data": {"place": "train.jsonl", "fingerprint": "f", "num_train": 1, "num_holdout": 0},
     "kamerton_version": "0", "created": "2026-11-01T00:00:00Z"
@@ -55,7 +57,17 @@ RENAMED = (
             "updates": "num_iterations",
         },
     ),
+    ("objective.", "dpo", {"form": "loss_type", "nll": "nll_weight"}),
     ("objective.", "grpo", {"scale": "scale_rewards"}),
+    (
+        "objective.",
+        "kto",
+        {"bad_weight": "undesirable_weight", "good_weight": "desirable_weight"},
+    ),
+    ("objective.", "reward", {"centre": "center_rewards"}),
+    ("objective.", "simpo", {"nll": "nll_weight"}),
+    ("", "", {"start": "start_from"}),
+    ("evaluate.", "", {"level": "confidence_level"}),
     (
         "train.",
         "",
@@ -88,6 +100,7 @@ def test_a_stored_variant_is_read_with_its_old_keys() -> None:
     manifest = VariantManifest.model_validate_json(MANIFEST)
     assert manifest.identity() == manifest.content_hash
     recipe = recipe_of(Variant(Path("desk"), manifest))
+    assert (recipe.start_from, recipe.evaluate.confidence_level) == ("before", 0.9)
     assert isinstance(recipe.adapter, LoraSettings)
     assert (recipe.adapter.dora, recipe.adapter.lora_plus_ratio) == (True, 4.0)
     objective = recipe.objective

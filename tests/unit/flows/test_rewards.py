@@ -14,7 +14,7 @@ from kamerton.flows.combine import combine_variants
 from kamerton.flows.evaluate import evaluate_variants
 from kamerton.flows.train import Made
 from kamerton.inference.reward_engine import RewardEngine
-from kamerton.training.rows import make_row
+from kamerton.models.rows.row import make_row
 from kamerton.training.scoring import read
 from kamerton.variants.export import export_variant
 from kamerton.variants.load import load_base_for
@@ -85,26 +85,26 @@ def test_it_cannot_be_used_where_answers_are_wanted(
     project: Project, judge: Made, tmp_path: Path
 ) -> None:
     with pytest.raises(VariantError, match="it cannot be talked to"):
-        Conversation.open(["judge"], project.workspace, Generation())
+        Conversation.open(["judge"], project.workspace)
     with pytest.raises(VariantError, match="it cannot be exported"):
         export_variant(judge.variant, tmp_path / "out", "peft")
     other = project.make("judge-2", "pairs", {"kind": "reward"}, train={"max_steps": 2, "seed": 2})
     with pytest.raises(VariantError, match="it cannot be combined"):
         combine_variants([judge.variant, other.variant], "both", project.workspace, None)  # type: ignore[arg-type]
     with pytest.raises(VariantError, match="it cannot be gone on from"):
-        project.make("desk-2", "chats", {"kind": "sft"}, start="judge")
+        project.make("desk-2", "chats", {"kind": "sft"}, start_from="judge")
 
 
 def test_it_goes_on_from_itself_and_from_what_was_fine_tuned(project: Project, judge: Made) -> None:
     project.make("speaker", "chats", {"kind": "sft"}, train={"max_steps": 3})
     few = {"max_steps": 3, "learning_rate": 1e-3, "tokens_per_step": 400}
-    project.make("judge-of-speaker", "pairs", {"kind": "reward"}, start="speaker", train=few)
+    project.make("judge-of-speaker", "pairs", {"kind": "reward"}, start_from="speaker", train=few)
     assert project.of(StepDone)[0].loss == pytest.approx(0.6931, abs=1e-4)
-    project.make("judge-on", "pairs", {"kind": "reward"}, start="judge", train=few)
+    project.make("judge-on", "pairs", {"kind": "reward"}, start_from="judge", train=few)
     assert project.of(StepDone)[0].loss < 0.5
     with pytest.raises(SettingsError, match="gives 1 numbers an answer, the recipe wants 8"):
         general = {"kind": "reward", "model": "general"}
-        project.make("judge-general", "pairs", general, start="judge")
+        project.make("judge-general", "pairs", general, start_from="judge")
 
 
 def test_a_general_model_compares(project: Project) -> None:

@@ -15,7 +15,6 @@ from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.core.errors import ModelError
 from kamerton.core.events import Event, Notice
 from kamerton.core.files import hash_file, hash_json
-from kamerton.core.protocols import Generation
 from kamerton.flows.chat import Conversation
 from kamerton.flows.workspace import Workspace
 from kamerton.models.gguf.file import write_gguf_model
@@ -141,11 +140,10 @@ def _copy(reader: Any, writer: Any) -> None:
 
 def test_one_talks_to_it_as_it_is(tmp_path: Path) -> None:
     path = str(written("llama", tmp_path))
-    generation = Generation(max_tokens=2)
     said: list[Event] = []
     for _ in range(2):
         opening = Opening(dtype="float32", device="cpu", sink=said.append)
-        made = Conversation.open([path], Workspace(tmp_path), generation, 2, opening)
+        made = Conversation.open([path], Workspace(tmp_path), max_tokens=2, opening=opening)
         assert list(made.ask("ab")) == [path]
     # Unpacking takes a minute for a small model, and is said once.
     (notice,) = said

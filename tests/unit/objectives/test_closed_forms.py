@@ -80,7 +80,7 @@ def test_hinge_ipo_and_length_normalised() -> None:
     batch, beta = scored(), 0.3
 
     def found(form: str) -> float:
-        return float(Dpo(DpoSettings(beta=beta, form=form)).loss(batch, 2).value.detach())  # type: ignore[arg-type]
+        return float(Dpo(DpoSettings(beta=beta, loss_type=form)).loss(batch, 2).value.detach())  # type: ignore[arg-type]
 
     sums, means = gaps(batch), gaps(batch, means=True)
     assert found("hinge") == pytest.approx(sum(max(0.0, 1 - beta * g) for g in sums) / 2)
@@ -98,7 +98,7 @@ def test_robust_undoes_flips_on_average() -> None:
         4,
         batch.references[[1, 0, 3, 2]],  # type: ignore[index]
     )
-    robust = Dpo(DpoSettings(form="robust", label_smoothing=share))
+    robust = Dpo(DpoSettings(loss_type="robust", label_smoothing=share))
     clean = float(Dpo(DpoSettings()).loss(batch, 2).value.detach())
     mixed = (1 - share) * float(robust.loss(batch, 2).value.detach())
     mixed += share * float(robust.loss(flipped, 2).value.detach())
@@ -193,7 +193,7 @@ def test_kto() -> None:
     batch = scored(is_desirable=is_desirable)
     ratios = [s - float(r) for s, r in zip(sums_of(batch), batch.references, strict=True)]  # type: ignore[arg-type]
     kl = max(0.0, (ratios[1] + ratios[3]) / 2)
-    settings = KtoSettings(beta=0.4, good_weight=1.5, bad_weight=0.5)
+    settings = KtoSettings(beta=0.4, desirable_weight=1.5, undesirable_weight=0.5)
     loss = Kto(settings).loss(batch, 2)
     expected = 1.5 * (1 - sigmoid(0.4 * (ratios[0] - kl)))
     expected += 0.5 * (1 - sigmoid(0.4 * (kl - ratios[2])))

@@ -33,7 +33,7 @@ def sigmoid(x: float) -> float:
 @pytest.mark.parametrize("margins", [(0.4, 0.4), (0.1, 2.0)], ids=["one for all", "their own"])
 def test_bradley_terry(centre: float, margins: tuple[float, float]) -> None:
     scores, own = column(), margins[0] != margins[1]
-    settings = RewardSettings(centre=centre, margin=0.7 if own else margins[0])
+    settings = RewardSettings(center_rewards=centre, margin=0.7 if own else margins[0])
     batch = pairs(scores, torch.tensor(margins, dtype=torch.float64) if own else None)
     loss = Reward(settings).loss(batch, 2)
     loss.value.backward()
@@ -106,4 +106,4 @@ def test_the_general_model_learns_a_circle_and_bradley_terry_cannot() -> None:
         return float(found.value.detach())
 
     assert learned(RewardSettings(model="general", dimensions=2)) < 0.01
-    assert learned(RewardSettings(centre=0.0)) == pytest.approx(math.log(2), abs=1e-3)
+    assert learned(RewardSettings(center_rewards=0.0)) == pytest.approx(math.log(2), abs=1e-3)

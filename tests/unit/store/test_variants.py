@@ -14,6 +14,7 @@ import pytest
 from kamerton.core import files as core_files
 from kamerton.core.errors import VariantError
 from kamerton.core.files import hash_json
+from kamerton.core.generation import GenerationSettings
 from kamerton.store.manifest import FORMAT_VERSION, BaseRecord, DataRecord, VariantManifest
 from kamerton.store.variants import (
     add_metrics,
@@ -60,47 +61,106 @@ def test_the_hash_is_of_what_decides_the_answers(tmp_path: Path) -> None:
     assert write_variant(tmp_path / "d", other, FILES).manifest.content_hash != one
 
 
-def test_the_hash_covers_what_the_model_sees_and_no_more(tmp_path: Path) -> None:
-    def hashed(name: str, max_tokens: int = 128, **sections: Any) -> str:
-        made = manifest(name, recipe=sections, generation={"max_tokens": max_tokens})
-        return write_variant(tmp_path / name, made, FILES).manifest.content_hash
-
-    one = hashed("a")
-    # Where answers are cut, and which rows are too long to learn from, is not seen.
-    assert hashed("b", max_tokens=12) == one
-    assert hashed("c", render={"thinking": False, "max_tokens": 64}, adapter={"rank": 4}) == one
-    assert hashed("d", render={"thinking": True}) != one
-    assert hashed("e", adapter={"new_tokens": ["Acme"]}) != one
+OTHER: dict[str, dict[str, Any]] = {
+    "thinking": {"render": {"thinking": True}},
+    "date": {"render": {"date": "2026-11-30"}},
+    "new tokens": {"new_tokens": ("Acme",)},
+    "temperature": {"generation": {"temperature": 0.7}},
+    "length": {"generation": {"max_new_tokens": 12}},
+    "dtype": {"base": manifest().base.model_copy(update={"dtype": "float32"})},
+    "quantise": {"base": manifest().base.model_copy(update={"quantise": "nf4"})},
+}
 
 
-def written_in_format_1(folder: Path, made: VariantManifest) -> str:
-    """Make a variant as earlier versions did; return its hash."""
-    write_variant(folder, made, FILES)
+@pytest.mark.parametrize("what", OTHER)
+def test_the_hash_covers_all_that_a_variant_answers_with(what: str) -> None:
+    assert manifest(**OTHER[what]).identity() != manifest().identity()
+    assert not manifest(**OTHER[what]).is_same(manifest())
+
+
+def test_the_hash_covers_neither_origin_nor_place() -> None:
+    moved = manifest().base.model_copy(
+        update={"id": "bases/nano", "device": "cuda:1", "commit": "abc"}
+    )
+    other = manifest("other", base=moved, recipe={"render": {"thinking": True}}, metrics={"a": 1.0})
+    assert other.identity() == manifest().identity()
+    assert other.is_same(manifest())
+
+
+RECIPE = {
+    "name": "desk",
+    "base": {"id": "builtin:nano", "dtype": "float32", "device": "cpu", "quantise": "none"},
+    "render": {
+        "train_on": "last", "max_tokens": 64, "thinking": True, "date": "2026-11-29",
+        "template_arguments": {"tone": "kind"},
+    },
+    "adapter": {"kind": "lora", "rank": 4, "new_tokens": ["Acme"]},
+    "evaluate": {"max_tokens": 12},
+}  # fmt: skip
+WRITTEN = {
+    1: "be5125d97ce38b5ee2dba68e8207885d7359eef292e8c08ecbe0493a85b1be46",
+    2: "11482054acdf1a606a54a46f2f34fef1b4627301a00286e49c348242350b09bd",
+}
+"""The content hash of `RECIPE`'s variant as the versions of that time wrote it."""
+
+
+def write_in_older_format(folder: Path, version: int) -> None:
+    """Write the folder that an earlier version of Kamerton made of `RECIPE`."""
+    write_variant(folder, manifest(recipe=RECIPE), FILES)
     path = folder / "variant.json"
     plain = json.loads(path.read_text())
-    plain["format_version"] = 1
-    hashed = {key: plain[key] for key in ("prompt", "generation", "method", "files")}
-    base = {key: plain["base"][key] for key in ("weight_hash", "tokenizer_hash", "template_hash")}
-    plain["content_hash"] = hash_json({**hashed, "base": base})
+    for key in ("render", "new_tokens"):
+        del plain[key]
+    for key in ("dtype", "device"):
+        del plain["base"][key]
+    plain |= {"format_version": version, "generation": {"max_tokens": 12}}
+    plain["content_hash"] = WRITTEN[version]
     path.write_text(json.dumps(plain))
-    return str(plain["content_hash"])
 
 
-def test_a_variant_of_the_first_format_opens_and_is_known_again(tmp_path: Path) -> None:
-    made = manifest(generation={"max_tokens": 12}, recipe={"render": {"thinking": True}})
-    before = written_in_format_1(tmp_path / "desk", made)
+@pytest.mark.parametrize("version", WRITTEN)
+def test_a_variant_of_an_older_format_opens_and_is_known_again(
+    tmp_path: Path, version: int
+) -> None:
+    write_in_older_format(tmp_path / "desk", version)
     old = read_variant(tmp_path / "desk")
-    assert old.manifest.content_hash == before
+    assert old.manifest.content_hash == WRITTEN[version]
+    # What its recipe alone said stands in the manifest now.
+    render = {"thinking": True, "date": "2026-11-29", "template_arguments": {"tone": "kind"}}
+    base = old.manifest.base.model_copy(update={"dtype": "float32", "device": "cpu"})
+    generation = GenerationSettings(max_new_tokens=12).model_dump(mode="json")
+    new = {"render": render, "new_tokens": ("Acme",), "generation": generation, "base": base}
+    assert old.manifest == old.manifest.model_copy(update=new)
     add_metrics(old, "| table |", {"accuracy": 0.9})
-    assert read_variant(tmp_path / "desk").manifest.content_hash == before
+    again = read_variant(tmp_path / "desk").manifest
+    assert again == old.manifest.model_copy(
+        update={"metrics": {"accuracy": 0.9}, "comparison": "| table |"}
+    )
     names: list[str] = []
-    new = write_variant(tmp_path / "desk", made, FILES, replace=True, kept=names.append).manifest
-    assert (new.format_version, new.metrics, names) == (FORMAT_VERSION, {"accuracy": 0.9}, [])
-    assert new.content_hash != before
+    made = manifest(recipe=RECIPE, **new)
+    written = write_variant(
+        tmp_path / "desk", made, FILES, replace=True, kept=names.append
+    ).manifest
+    assert (written.format_version, written.metrics) == (FORMAT_VERSION, {"accuracy": 0.9})
+    assert names == []
+    assert written.content_hash != WRITTEN[version]
+
+
+@pytest.mark.parametrize("version", WRITTEN)
+def test_a_changed_manifest_of_an_older_format_is_found(tmp_path: Path, version: int) -> None:
+    write_in_older_format(tmp_path / "desk", version)
     path = tmp_path / "desk" / "variant.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 1}))
-    with pytest.raises(VariantError, match="changed"):
-        read_variant(tmp_path / "desk")
+    plain = json.loads(path.read_text())
+    longer = {"generation": {"max_tokens": 13}}
+    quick = {"recipe": {**RECIPE, "render": {"thinking": False}}}
+    for change in ({"format_version": 3}, {"prompt": {}}, longer if version == 1 else quick):
+        path.write_text(json.dumps({**plain, **change}))
+        with pytest.raises(VariantError, match="changed"):
+            read_variant(tmp_path / "desk")
+    # What stands there beside the recipe decides nothing.
+    path.write_text(json.dumps({**plain, "render": {"thinking": False}, "new_tokens": ["x"]}))
+    assert read_variant(tmp_path / "desk").manifest.render["thinking"] is True
+    assert read_variant(tmp_path / "desk").manifest.new_tokens == ("Acme",)
 
 
 @pytest.mark.parametrize("file", sorted(FILES))
@@ -299,10 +359,9 @@ def test_finding(tmp_path: Path) -> None:
     assert find_variant(str(tmp_path / "support-lora"), tmp_path / "none").name == "support-lora"
     with pytest.raises(VariantError, match="did you mean 'support-lora'"):
         find_variant("suport-lora", tmp_path)
-    with pytest.raises(
-        VariantError, match=rf"^start: there is no variant 'x' in {tmp_path}; known: support-lora$"
-    ):
-        find_variant("x", tmp_path, key="start")
+    told = f"start_from: there is no variant 'x' in {tmp_path}; known: support-lora"
+    with pytest.raises(VariantError, match=f"^{told}$"):
+        find_variant("x", tmp_path, key="start_from")
 
 
 def test_of_many_variants_a_handful_is_named(tmp_path: Path) -> None:

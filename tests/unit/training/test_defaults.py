@@ -2,6 +2,7 @@
 
 import pytest
 
+from kamerton.adapters.catalogue import method_of
 from kamerton.training.defaults import (
     MOST_TOKENS,
     auto_learning_rate,
@@ -28,10 +29,13 @@ RATE = (1.3e-3, "for lora")
         ("ia3", "sft", 576, "llama", 1e-2),
         ("lora", "dpo", 4096, "llama", 5.7e-6),
         ("lora", "grpo", 256, "llama", 9.8e-4),
+        ("lora", "rlhf", 256, "llama", 9.8e-4),
+        ("prompt", "simpo", 576, "llama", 1.2e-3),
     ],
 )
 def test_rates(method: str, objective: str, width: int, family: str, rate: float) -> None:
-    found, source = auto_learning_rate(method, objective, width, family)
+    adapter = method_of(method).settings()
+    found, source = auto_learning_rate(adapter, objective, width, family)
     assert found == rate
     assert method in source
     assert (objective in source) == (objective != "sft")

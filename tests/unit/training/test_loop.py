@@ -15,7 +15,7 @@ from kamerton.data.examples import SourceLocation
 from kamerton.data.rendering.renderer import TokenizedExample
 from kamerton.models.base import Base
 from kamerton.objectives.sft import Sft
-from kamerton.training import first_batch, loop, scoring
+from kamerton.training import loop, preflight, scoring
 from kamerton.training.forecast import Pace, is_known, seconds_left
 from kamerton.training.loop import CHECKPOINT_FILE, train
 from kamerton.training.plan import plan_epoch
@@ -413,7 +413,7 @@ def test_gradients_and_states_count_before_the_rows(
     rows = 2 * facts["activation_bytes_per_row"]
     for free, recomputed in ((needed + rows, False), (needed + rows // 2, True), (100, True)):
         (tmp_path / CHECKPOINT_FILE).unlink()
-        monkeypatch.setattr(first_batch, "free_bytes", lambda device, free=free: free)
+        monkeypatch.setattr(preflight, "free_bytes", lambda device, free=free: free)
         runs(settings)
         said = [event.message for event in runs.of(Notice)]
         assert any("recomputing" in message for message in said) is recomputed

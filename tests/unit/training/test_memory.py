@@ -7,9 +7,9 @@ import torch
 
 from kamerton.adapters.lora.lora import attach_lora
 from kamerton.adapters.lora.settings import LoraSettings
+from kamerton.models.rows.row import make_row
 from kamerton.objectives.sft import Sft
 from kamerton.training.memory import recompute_blocks, saved_bytes_per_token
-from kamerton.training.rows import make_row
 from kamerton.training.scoring import add_gradient
 from tests.shapes import tiny_base
 from tests.unit.training.test_loop import examples

@@ -21,6 +21,8 @@ from kamerton.data.rendering.tokenized import (
     num_tokens,
 )
 from kamerton.models.base import Base
+from kamerton.models.rows.reading import logprobs_of
+from kamerton.models.rows.row import make_row, num_labelled
 from kamerton.objectives.catalogue import ObjectiveSettings, make_objective
 from kamerton.objectives.dpo import DpoSettings
 from kamerton.objectives.kto import KtoSettings
@@ -28,8 +30,7 @@ from kamerton.objectives.orpo import OrpoSettings
 from kamerton.objectives.simpo import SimpoSettings
 from kamerton.training.loop import train
 from kamerton.training.memory import recompute_blocks
-from kamerton.training.rows import make_row, num_labelled
-from kamerton.training.scoring import add_gradient, logprobs_of, measure, reference_sums
+from kamerton.training.scoring import add_gradient, measure, reference_sums
 from kamerton.training.settings import TrainSettings
 from kamerton.training.task import Task
 from tests.shapes import CONFIGS, VOCABULARY, tiny_base

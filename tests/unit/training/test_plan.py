@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kamerton.training.plan import learning_rate_at, pack, plan_epoch, plan_run
+from kamerton.training.plan import learning_rate_at, measured_after, plan_epoch, plan_run
 from kamerton.training.settings import TrainSettings
 
 lengths_of = st.lists(st.integers(1, 50), min_size=1, max_size=80)
@@ -17,18 +17,6 @@ def test_an_epoch_has_every_example_once_within_the_budget(lengths, budget, epoc
     assert sorted(index for step in steps for index in step) == list(range(len(lengths)))
     for step in steps:
         assert len(step) == 1 or sum(lengths[index] for index in step) <= budget
-
-
-@given(lengths_of, st.integers(1, 120))
-def test_packing_loses_nothing_and_orders_by_length(lengths, limit) -> None:
-    rows = pack(lengths, limit)
-    assert sorted(index for row in rows for index in row) == list(range(len(lengths)))
-    for row in rows:
-        assert len(row) == 1 or sum(lengths[index] for index in row) <= limit
-        assert [lengths[i] for i in row] == sorted((lengths[i] for i in row), reverse=True)
-    # Best fit leaves at most one row less than half full (of those that are no single long one).
-    loads = [sum(lengths[i] for i in row) for row in rows]
-    assert sum(load <= limit / 2 for load in loads) <= 1
 
 
 def test_epochs_differ_and_seeds_decide() -> None:
@@ -49,3 +37,11 @@ def test_schedules(schedule) -> None:
     assert rates[:10] == sorted(rates[:10])
     assert rates[10] == 1
     assert rates[99] == (1 if schedule == "constant" else pytest.approx(0, abs=0.02))
+
+
+def test_the_holdout_is_measured_at_ends_of_epochs_or_every_so_many_steps() -> None:
+    lengths, settings = [1] * 40, TrainSettings(epochs=3, tokens_per_step=8)
+    assert measured_after(lengths, settings, 15) == {5, 10, 15}
+    assert measured_after(lengths, settings, 12) == {5, 10, 12}
+    often = settings.model_copy(update={"evaluate_every": 4})
+    assert measured_after(lengths, often, 15) == {4, 8, 12, 15}

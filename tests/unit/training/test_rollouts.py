@@ -24,6 +24,7 @@ from kamerton.data.rendering.tokenized import TokenizedExample, TokenizedPrompt
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base
+from kamerton.models.rows.row import make_rows
 from kamerton.objectives.drpo import Drpo, DrpoSettings
 from kamerton.objectives.objective import Experience, Reads, Takes, Unit, Written
 from kamerton.objectives.online import OnlineSettings
@@ -38,7 +39,6 @@ from kamerton.training.rollouts import (
     Rollouts,
     at_start,
 )
-from kamerton.training.rows import make_rows
 from kamerton.training.scoring import read, scored_of
 from tests.shapes import VOCABULARY, tiny_base, tiny_renderer
 

@@ -9,10 +9,10 @@ from kamerton.core.errors import ModelError
 from kamerton.models.base import Base
 from kamerton.models.first_check import OWN_PARTS
 from kamerton.models.fused import _RmsNorm
+from kamerton.models.rows.reading import logprobs_of
+from kamerton.models.rows.row import make_row
 from kamerton.training.checkpoint import load_checkpoint
 from kamerton.training.loop import CHECKPOINT_FILE
-from kamerton.training.rows import make_row
-from kamerton.training.scoring import logprobs_of
 from kamerton.training.selfcheck import _model_logprobs, check_rows, settle_rows
 from tests.shapes import CONFIGS, tiny_base
 from tests.unit.training.test_loop import SMALL, Runs, runs, same

@@ -9,7 +9,6 @@ from safetensors.torch import load
 
 from kamerton.adapters.combine import CombineSettings
 from kamerton.core.errors import AdapterError, VariantError
-from kamerton.core.protocols import Generation
 from kamerton.flows.chat import Conversation
 from kamerton.flows.combine import combine_variants
 from kamerton.flows.evaluate import evaluate_variants
@@ -69,7 +68,7 @@ def test_a_combination_is_a_variant(project: Project, parents: list[Variant]) ->
         assert "both" in json.dumps(store.variants(), default=str)
     found = evaluate_variants([parents[0], made], project.workspace, lambda event: None)
     assert found.comparison.variants[-2:] == ("a", "both")
-    talk = Conversation.open(["both"], project.workspace, Generation(max_tokens=3))
+    talk = Conversation.open(["both"], project.workspace, max_tokens=3)
     assert talk.ask("Which colour has box 6?")["both"]
 
 
@@ -117,10 +116,10 @@ def test_bottlenecks_stand_in_a_row(project: Project) -> None:
     assert "in a row at every place" in made.manifest.combination["notes"][0]
     changes = [verify_variant(each) for each in (made, one, two)]
     assert changes[0] not in changes[1:]
-    talk = Conversation.open(["s12"], project.workspace, Generation(max_tokens=3))
+    talk = Conversation.open(["s12"], project.workspace, max_tokens=3)
     assert talk.ask("Which colour has box 6?")["s12"]
     # It is a variant to go on from, as any other.
-    on = project.make("on", *kind, "start=s12")
+    on = project.make("on", *kind, "start_from=s12")
     assert set(load(on.files()["bottleneck.safetensors"])) == set(
         load(made.files()["bottleneck.safetensors"])
     )

@@ -25,7 +25,7 @@ from kamerton.adapters.adapter_files import (
 from kamerton.adapters.bottleneck.layer import Activation, BottleneckLayer
 from kamerton.adapters.bottleneck.sites import Sublayer, named_sites, sublayer_ends, width_of
 from kamerton.adapters.hooked import Hooked
-from kamerton.adapters.method import MethodSettings
+from kamerton.adapters.method import AdapterSettings
 from kamerton.adapters.parts import Parts
 from kamerton.adapters.switches import Switch
 from kamerton.adapters.targets import Layers, module_at
@@ -47,7 +47,7 @@ CONFIG_FILE = "bottleneck.json"
 WEIGHTS_FILE = "bottleneck.safetensors"
 
 
-class BottleneckSettings(MethodSettings):
+class BottleneckSettings(AdapterSettings):
     """Bottleneck adapters: small layers between those of the base."""
 
     kind: Literal["bottleneck"] = "bottleneck"
@@ -86,7 +86,9 @@ class BottleneckSettings(MethodSettings):
 class Bottleneck(Hooked):
     """Attached bottleneck adapters."""
 
-    capabilities = Capabilities(mergeable=False, identity_at_start=True)
+    capabilities = Capabilities(
+        mergeable=False, identity_at_start=True, formats=frozenset({"adapterhub"})
+    )
 
     def __init__(
         self, base: Base, settings: BottleneckSettings, layers: Mapping[str, BottleneckLayer]

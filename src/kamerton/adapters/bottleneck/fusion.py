@@ -30,7 +30,7 @@ from kamerton.adapters.bottleneck.bottleneck import load_bottleneck
 from kamerton.adapters.bottleneck.layer import BottleneckLayer
 from kamerton.adapters.bottleneck.stack import is_stack
 from kamerton.adapters.hooked import Hooked
-from kamerton.adapters.method import Method, MethodSettings, Rate
+from kamerton.adapters.method import AdapterSettings, Method, Rate
 from kamerton.adapters.parts import Parts
 from kamerton.adapters.switches import Switch
 from kamerton.core.errors import AdapterError
@@ -43,7 +43,7 @@ WEIGHTS_FILE = "fusion.safetensors"
 _GATES = "gates"
 
 
-class FusionSettings(MethodSettings):
+class FusionSettings(AdapterSettings):
     """Fusion: a trained choice among frozen bottlenecks."""
 
     kind: Literal["fusion"] = "fusion"
@@ -244,5 +244,5 @@ METHOD = Method(
     FusionSettings,
     attach=lambda base, _, of: attach_fusion(base, of.members),
     load=load_fusion,
-    rate=Rate(1e-2),
+    rate=lambda _: Rate(1e-2),
 )

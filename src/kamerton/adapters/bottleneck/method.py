@@ -1,7 +1,9 @@
 """The record of bottlenecks; a loaded one may be a stack of several."""
 
 from kamerton.adapters.bottleneck.bottleneck import BottleneckSettings, attach_bottleneck
+from kamerton.adapters.bottleneck.combine import stack
 from kamerton.adapters.bottleneck.stack import load_bottlenecks
+from kamerton.adapters.combine import average
 from kamerton.adapters.method import Method
 
 __all__ = ["METHOD"]
@@ -10,4 +12,5 @@ METHOD = Method(
     BottleneckSettings,
     attach=lambda base, settings, of: attach_bottleneck(base, settings, of.seed),
     load=load_bottlenecks,
+    combine={"average": average, "stack": stack},
 )

@@ -5,6 +5,7 @@ is stored in one file, and training can go on with all of it.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -30,7 +31,7 @@ _STACK = "stack"
 class BottleneckStack(Hooked):
     """Attached bottlenecks, the first nearest to the base."""
 
-    capabilities = Bottleneck.capabilities
+    capabilities = replace(Bottleneck.capabilities, formats=frozenset())
 
     def __init__(self, members: Sequence[Bottleneck]) -> None:
         self.members = list(members)

@@ -56,6 +56,7 @@ class Lora:
             # The logits of trained tokens are a product of their own, which rounds otherwise.
             identity_at_start=settings.init != "loftq" and rows is None,
             exact_gradient=not settings.dora,
+            formats=frozenset({"peft", "gguf-lora"}),
         )
 
     def parameters(self) -> dict[str, nn.Parameter]:

@@ -5,13 +5,13 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from kamerton.adapters.method import MethodSettings
+from kamerton.adapters.method import AdapterSettings
 from kamerton.adapters.targets import Layers, ends_with
 
 __all__ = ["LoraSettings"]
 
 
-class LoraSettings(MethodSettings):
+class LoraSettings(AdapterSettings):
     """LoRA: low-rank updates of linear layers."""
 
     renamed_keys: ClassVar[Mapping[str, str]] = {

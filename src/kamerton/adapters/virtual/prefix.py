@@ -7,6 +7,7 @@ heads, D head size, W = L * 2 * K * D.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, Self
 
 import torch
@@ -15,19 +16,21 @@ from torch import Tensor, nn
 
 from kamerton.adapters.adapter_files import check_tensors, read_tensors, tensor_bytes
 from kamerton.adapters.formats.peft_virtual import read_virtual, write_virtual
-from kamerton.adapters.method import Method, MethodSettings, Rate
+from kamerton.adapters.method import AdapterSettings, Method, Rate
+from kamerton.adapters.virtual.combine import one_after_the_other
 from kamerton.adapters.virtual.tokens import Virtual, check_base, embeddings_of, first_tokens
 from kamerton.core.errors import AdapterError
 from kamerton.core.seeds import derive_seed
-from kamerton.models.attention.prefix import Prefix, prefill
+from kamerton.models.attention.prefix import Prefix
 from kamerton.models.base import Base
+from kamerton.models.prefill import prefill
 
 __all__ = ["METHOD", "PrefixSettings", "attach_prefix", "load_prefix"]
 
 NETWORK_FILE = "prefix_network.safetensors"
 
 
-class PrefixSettings(MethodSettings):
+class PrefixSettings(AdapterSettings):
     """Prefix-tuning: trained keys and values before every text."""
 
     kind: Literal["prefix"] = "prefix"
@@ -235,5 +238,13 @@ METHOD = Method(
     PrefixSettings,
     attach=lambda base, settings, of: attach_prefix(base, settings, of.seed, of.opening),
     load=load_prefix,
-    rate=Rate(0.1),
+    combine={
+        "cat": partial(
+            one_after_the_other,
+            later_ones="keep the positions they learned at, and answers attend to all of them",
+            # A network that computed the tokens is left behind.
+            changed={"prefix_projection": False, "encoder_hidden_size": None},
+        )
+    },
+    rate=lambda _: Rate(0.1),
 )

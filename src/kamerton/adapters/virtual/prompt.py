@@ -6,6 +6,7 @@ Shapes: P virtual tokens, E embedding size.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Literal, Self
 
 import torch
@@ -13,17 +14,19 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from kamerton.adapters.formats.peft_virtual import read_virtual, write_virtual
-from kamerton.adapters.method import Method, MethodSettings, Rate
+from kamerton.adapters.method import AdapterSettings, Method, Rate
+from kamerton.adapters.virtual.combine import one_after_the_other
 from kamerton.adapters.virtual.tokens import Virtual, check_base, embeddings_of, first_tokens
 from kamerton.core.errors import AdapterError
 from kamerton.core.seeds import derive_seed
-from kamerton.models.attention.prefix import Prefix, prefill
+from kamerton.models.attention.prefix import Prefix
 from kamerton.models.base import Base
+from kamerton.models.prefill import prefill
 
 __all__ = ["METHOD", "PromptTuningSettings", "attach_prompt", "load_prompt"]
 
 
-class PromptTuningSettings(MethodSettings):
+class PromptTuningSettings(AdapterSettings):
     """Prompt tuning: trained embeddings before every text."""
 
     kind: Literal["prompt"] = "prompt"
@@ -128,5 +131,12 @@ METHOD = Method(
     PromptTuningSettings,
     attach=lambda base, settings, of: attach_prompt(base, settings, of.seed, of.opening),
     load=load_prompt,
-    rate=Rate(3e-2),
+    combine={
+        "cat": partial(
+            one_after_the_other,
+            later_ones="are read at other positions than they learned at, after the first ones",
+            changed={},
+        )
+    },
+    rate=lambda _: Rate(3e-2),
 )

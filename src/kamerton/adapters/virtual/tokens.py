@@ -53,7 +53,9 @@ class Virtual:
         AdapterError: If the base has a prefix already or no room for this one.
     """
 
-    capabilities = Capabilities(mergeable=False, identity_at_start=False)
+    capabilities = Capabilities(
+        mergeable=False, identity_at_start=False, formats=frozenset({"peft"})
+    )
 
     def __init__(self, base: Base, trained: Trained) -> None:
         check_base(base)

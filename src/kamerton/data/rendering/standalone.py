@@ -1,6 +1,6 @@
-"""What a model must say of itself once it leaves Kamerton: its chat template and its ends.
+"""What a model must say of itself once it leaves Kamerton: chat template, ends, how it answers.
 
-Kamerton finds both by trying the tokenizer out. Another program only reads them: from the
+Kamerton finds the first two by trying the tokenizer out. Another program only reads them: from the
 tokenizer's files, `config.json` and `generation_config.json`.
 """
 
@@ -9,11 +9,17 @@ import json
 import re
 from typing import Any
 
+from kamerton.core.generation import GenerationSettings
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.templates import has_own_template, template_of, templates_of
 
-__all__ = ["end_ids", "name_ends", "self_describing_tokenizer"]
+__all__ = ["end_ids", "name_ends", "name_generation", "self_describing_tokenizer"]
 
+_OTHER_CHOICES = (
+    "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "repetition_penalty",
+    "no_repeat_ngram_size", "num_beams",
+)  # fmt: skip
+"""What else a base may say of the choice of tokens, which Kamerton's engine does not know."""
 _READS_EOS = re.compile(r"\beos_token\b")
 
 
@@ -100,3 +106,24 @@ def name_ends(model: Any, renderer: Renderer) -> None:
         before = [] if named is None else [named] if isinstance(named, int) else list(named)
         ids = list(dict.fromkeys([*end_ids(renderer), *before]))
         config.eos_token_id = ids if len(ids) > 1 else ids[0]
+
+
+def name_generation(model: Any, settings: GenerationSettings) -> None:
+    """Let a model's `generation_config` answer as the variant does, and not as its base did.
+
+    Stop texts are left out: Transformers generates with them only where it is given a tokenizer.
+
+    Args:
+        model: A Transformers causal language model that is about to be saved.
+        settings: The variant's generation defaults.
+    """
+    config = model.generation_config
+    for name in _OTHER_CHOICES:
+        setattr(config, name, None)
+    sampled = settings.temperature > 0
+    config.do_sample = sampled
+    config.temperature = settings.temperature if sampled else None
+    config.top_p = settings.top_p if sampled else None
+    # Left out it would be 50 in Transformers.
+    config.top_k = settings.top_k if sampled else None
+    config.max_length, config.max_new_tokens = None, settings.max_new_tokens

@@ -74,6 +74,14 @@ class RenderSettings(Settings):
     """What else the chat template is given, by the names that it reads, such as
     { reasoning_effort = "low" } or { date_string = "30 Nov 2026" }."""
 
+    def seen_by_the_model(self) -> dict[str, Any]:
+        """Give what changes the prompts that a model reads: a variant is always asked so.
+
+        Returns:
+            Plain values; the other settings say what is learned from examples.
+        """
+        return self.model_dump(mode="json", include={"thinking", "date", "template_arguments"})
+
     @field_validator("date", mode="before")
     @classmethod
     def _is_date(cls, value: Any) -> str:

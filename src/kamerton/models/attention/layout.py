@@ -10,42 +10,15 @@ family has one adapter; the families of a row may have different ones.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from torch import Tensor
 
-    from kamerton.models.attention.cache import KVCache
-    from kamerton.models.attention.prefix import Prefix
+from kamerton.models.attention.cache import KVCache
+from kamerton.models.attention.prefix import Prefix
+from kamerton.models.attention.segment import Segment
 
 __all__ = ["Layout", "Segment"]
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A run of tokens in a row.
-
-    Attributes:
-        start: First token, from 0.
-        stop: One past the last token.
-        parent: Index of an earlier segment whose tokens (and ancestors) are visible too, or -1.
-        slot: Row of the cache that holds this segment's past and receives its tokens, or -1.
-        past: Number of tokens the slot holds already.
-        adapter: Which adapter of an `AdapterSet` changes these tokens, or -1 for none of the set.
-            An adapter that is attached to the base directly changes all tokens.
-    """
-
-    start: int
-    stop: int
-    parent: int = -1
-    slot: int = -1
-    past: int = 0
-    adapter: int = -1
-
-    @property
-    def length(self) -> int:
-        """Number of tokens."""
-        return self.stop - self.start
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +35,9 @@ class Layout:
     """
 
     segments: tuple[Segment, ...]
-    cache: "KVCache | None" = None
-    prefixes: "Mapping[int, Prefix]" = field(default_factory=dict)
-    record: "dict[int, tuple[Tensor, Tensor]] | None" = None
+    cache: KVCache | None = None
+    prefixes: Mapping[int, Prefix] = field(default_factory=dict)
+    record: dict[int, tuple[Tensor, Tensor]] | None = None
     memo: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:

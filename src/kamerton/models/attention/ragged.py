@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
-from kamerton.models.attention.cache import cached_attention
+from kamerton.models.attention.cached import cached_attention
 from kamerton.models.attention.flash import flash, flash_backward
 from kamerton.models.attention.groups import plan_branches, plan_groups
 from kamerton.models.attention.layout import Layout
@@ -24,10 +24,14 @@ __all__ = [
     "COMPILED_ATTENTION_NAME",
     "ragged_attention",
     "register_ragged_attention",
+    "supports_ragged",
+    "use_ragged",
 ]
 
 ATTENTION_NAME = "kamerton_ragged"
 COMPILED_ATTENTION_NAME = "kamerton_ragged_between_compiled_parts"
+
+_LINEAR_ATTENTION = ("linear_attention", "mamba", "recurrent", "conv", "hybrid")
 
 
 def ragged_attention(
@@ -90,6 +94,36 @@ def register_ragged_attention(
         function: `ragged_attention`, or a wrapper of it.
     """
     AttentionInterface.register(name, function)
+
+
+def supports_ragged(model: Any) -> str | None:
+    """Say why a model cannot run on packed rows.
+
+    Args:
+        model: A Transformers causal language model.
+
+    Returns:
+        The reason, or None when it can.
+    """
+    if not getattr(model, "_supports_attention_backend", False):
+        return f"{type(model).__name__} does not go through Transformers' attention interface"
+    kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
+    other = sorted(k for k in kinds if any(name in k for name in _LINEAR_ATTENTION))
+    if other:
+        return f"{type(model).__name__} mixes in layers that are not attention ({other[0]})"
+    if any("chunk" in kind for kind in kinds):
+        return f"{type(model).__name__} attends within chunks of a text"
+    return None
+
+
+def use_ragged(model: Any) -> None:
+    """Switch a model to ragged attention.
+
+    Args:
+        model: A model for which `supports_ragged` has no objection.
+    """
+    register_ragged_attention()
+    model.set_attn_implementation(ATTENTION_NAME)
 
 
 def _attend_row(

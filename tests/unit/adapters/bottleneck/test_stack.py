@@ -12,9 +12,8 @@ from kamerton.adapters.bottleneck.bottleneck import (
     attach_bottleneck,
 )
 from kamerton.adapters.bottleneck.stack import BottleneckStack
-from kamerton.adapters.catalogue import load
+from kamerton.adapters.catalogue import combine, load
 from kamerton.adapters.combine import CombineSettings
-from kamerton.adapters.combine_stored import combine_stored
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base
 from tests.contract.test_adapters import logits, loss_of, same, snapshot
@@ -40,7 +39,7 @@ def files_of(number: int) -> dict[str, bytes]:
 
 def stack(*numbers: int, weights: tuple[float, ...] = ()) -> dict[str, bytes]:
     settings = CombineSettings(how="stack", weights=weights)
-    return combine_stored("bottleneck", [files_of(number) for number in numbers], settings).files
+    return combine("bottleneck", [files_of(number) for number in numbers], settings).files
 
 
 def both(first: int, second: int) -> Tensor:
@@ -86,7 +85,7 @@ def test_weights_are_factors_and_stacks_are_flat() -> None:
     alone = tiny_base("llama")
     filled(alone, 0)
     assert (logits(base) - logits(alone)).abs().max() < 1e-2
-    twice = combine_stored("bottleneck", [stack(0, 1), files_of(1)], CombineSettings(how="stack"))
+    twice = combine("bottleneck", [stack(0, 1), files_of(1)], CombineSettings(how="stack"))
     assert twice.facts == {"members": 3}
     assert [sorted(one) for one in json.loads(twice.files["bottleneck.json"])["stack"]]
     assert isinstance(load(tiny_base("llama"), "bottleneck", twice.files), BottleneckStack)

@@ -6,9 +6,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from kamerton.adapters.combine import CombineSettings, combine_loras
+from kamerton.adapters.combine import CombineSettings
 from kamerton.adapters.formats.gguf_lora import write_gguf_lora
 from kamerton.adapters.lora.adapter_files import load_lora
+from kamerton.adapters.lora.combine import combine_loras
 from kamerton.adapters.lora.lora import attach_lora
 from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.core.errors import AdapterError

@@ -14,10 +14,10 @@ from kamerton.adapters.virtual.prompt import PromptTuningSettings
 from kamerton.core.errors import AdapterError, InterruptedRun, ModelError
 from kamerton.models.attention.layout import Layout, Segment
 from kamerton.models.base import Base
+from kamerton.models.rows.row import make_row
 from kamerton.objectives.sft import Sft
 from kamerton.training.loop import train
 from kamerton.training.memory import recompute_blocks
-from kamerton.training.rows import make_row
 from kamerton.training.selfcheck import check_rows
 from kamerton.training.settings import TrainSettings
 from kamerton.training.task import Outcome, Task

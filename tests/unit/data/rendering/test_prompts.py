@@ -14,8 +14,8 @@ from kamerton.data.examples import (
     TextExample,
 )
 from kamerton.data.rendering.tokenized import num_tokens
+from kamerton.models.rows.row import make_row, num_labelled
 from kamerton.prompting.prompt import Prompt
-from kamerton.training.rows import make_row, num_labelled
 from tests.unit.data.rendering.cases import CASES
 from tests.unit.data.rendering.chats import CHAT, LOCATION, chat, message, renderer_of
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from kamerton.data.rendering.tokenized import TrainingExample, num_tokens
 from kamerton.models.attention.layout import Layout, Segment
-from kamerton.training.beginnings import Branch, branches, group_alike
-from kamerton.training.plan import pack
+from kamerton.models.rows.beginnings import Branch, branches, group_alike
+from kamerton.models.rows.packing import pack
 
 __all__ = ["Labels", "Row", "make_row", "make_rows", "num_labelled"]
 
@@ -44,7 +44,7 @@ class Row:
         at: [N] positions whose next token is labelled.
         targets: [N] those next tokens.
         answers: [N] which answer of the row each belongs to, from 0.
-        ends: [A] position of each answer's last labelled token.
+        ends: [A] position of each answer's last labelled token; empty when it is not computed.
         members: Numbers of the row's examples among those it was made of.
         num_answers: Answers in the row.
         context: What stands around each example's first answer, all but the first token; None
@@ -82,14 +82,12 @@ class _Found:
     answers: list[NDArray[np.int64]] = field(default_factory=list)
 
     def add(
-        self, piece: _Piece, chosen: NDArray[np.int64], segments: Sequence[Segment], answer: int
+        self, piece: _Piece, chosen: NDArray[np.int64], start: int, last: int, answer: int
     ) -> None:
-        """Add tokens of a piece; its segment is the last."""
-        segment = segments[-1]
-        before = segment.start + chosen - 1
-        if segment.parent >= 0:
-            # The first token of an answer is predicted at the last position of its prompt.
-            before[chosen == 0] = segments[segment.parent].stop - 1
+        """Add tokens of a piece that stands at `start` and whose parent ends at `last`."""
+        before = start + chosen - 1
+        # The first token of an answer is predicted at the last position of its prompt.
+        before[chosen == 0] = last
         self.at.append(before)
         self.targets.append(piece.ids[chosen].astype(np.int64))
         self.answers.append(np.full(len(chosen), answer))
@@ -106,6 +104,7 @@ def make_row(
     *,
     shared: bool = True,
     everything: bool = False,
+    last_tokens: bool = True,
 ) -> Row:
     """Concatenate examples into a row.
 
@@ -116,36 +115,43 @@ def make_row(
         shared: Compute common beginnings once; else each answer repeats its prompt.
         everything: Label what stands around each example's first answer too, apart. Examples then
             share nothing with each other: every one has labels in its beginning.
+        last_tokens: Compute each answer's last token too. It predicts nothing; score heads read it.
 
     Returns:
         The row; its labelled tokens stand in the same order whether prompts are shared or not.
     """
-    pieces = list(_pieces(examples, shared, together=not everything))
-    segments, ends = list[Segment](), list[int]()
+    assert last_tokens or not everything, "what stands around an answer may end with it"
+    segments, texts, ends = list[Segment](), list[NDArray[np.int32]](), list[int]()
     labelled, around = _Found(), _Found()
-    start = 0
-    for index, piece in enumerate(pieces):
-        parent = index - piece.back if piece.back else -1
-        segments.append(Segment(start, start + len(piece.ids), parent))
+    start, segment_of = 0, list[int]()
+    for piece in _pieces(examples, shared, together=not everything):
+        parent = segment_of[-piece.back] if piece.back else -1
+        before = segments[parent].stop - 1 if piece.back else -1
         chosen = np.flatnonzero(piece.loss_mask)
         if everything and piece.leads:
             others = np.flatnonzero(~piece.loss_mask)
             # Nothing predicts the first token of a text.
-            around.add(piece, others[others > 0] if parent < 0 else others, segments, len(ends))
-        labelled.add(piece, chosen, segments, len(ends))
-        ends += [start + int(position) for position in chosen[-1:]]
-        start += len(piece.ids)
+            others = others[others > 0] if parent < 0 else others
+            around.add(piece, others, start, before, len(ends))
+        labelled.add(piece, chosen, start, before, len(ends))
+        ends += [start + int(place) for place in chosen[-1:]]
+        texts.append(piece.ids if last_tokens or not len(chosen) else piece.ids[:-1])
+        segment_of.append(len(segments))
+        # An answer of one token may have none to compute; nothing goes on from an answer.
+        if len(texts[-1]):
+            segments.append(Segment(start, start + len(texts[-1]), parent))
+        start += len(texts[-1])
     num_answers = sum(len(example.answers) for example in examples)
     assert len(ends) == num_answers, "every answer has a labelled token, and no prompt has one"
     labels = labelled.labels(device)
-    ids = np.concatenate([piece.ids for piece in pieces]).astype(np.int64)
+    ids = np.concatenate(texts).astype(np.int64)
     return Row(
         ids=torch.from_numpy(ids).to(device),
         layout=Layout(tuple(segments)),
         at=labels.at,
         targets=labels.targets,
         answers=labels.answers,
-        ends=torch.tensor(ends, device=device),
+        ends=torch.tensor(ends if last_tokens else [], dtype=torch.long, device=device),
         members=tuple(range(len(examples)) if members is None else members),
         num_answers=num_answers,
         context=around.labels(device) if everything else None,
@@ -158,6 +164,7 @@ def make_rows(
     device: torch.device,
     *,
     everything: bool = False,
+    last_tokens: bool = True,
 ) -> list[Row]:
     """Pack examples into rows.
 
@@ -166,6 +173,7 @@ def make_rows(
         tokens_per_row: Size of a row in tokens.
         device: Where the rows go.
         everything: Label what stands around each example's first answer too.
+        last_tokens: Compute each answer's last token too.
 
     Returns:
         The rows, in a fixed order.
@@ -178,7 +186,7 @@ def make_rows(
     for packed in pack([size for _, size in alike], tokens_per_row):
         group = [index for number in packed for index in alike[number][0]]
         mine = [examples[index] for index in group]
-        rows.append(make_row(mine, device, group, everything=everything))
+        rows.append(make_row(mine, device, group, everything=everything, last_tokens=last_tokens))
     return rows
 
 

@@ -90,6 +90,8 @@ def group_alike(examples: Sequence[TrainingExample], limit: int) -> list[tuple[l
         Groups of example numbers, each with the tokens it takes; in order of their first example.
         An example that begins like no other is a group of its own.
     """
+    if not examples:
+        return []
     order = sorted(range(len(examples)), key=lambda i: (examples[i].answers[0].ids.tobytes(), i))
     mine = [examples[i] for i in order]
     shared = [_common(a, b) for a, b in pairwise(mine)]

@@ -1,0 +1,1 @@
+"""Packed rows: what training, scoring and rewards let the model read."""

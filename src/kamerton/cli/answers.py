@@ -19,9 +19,9 @@ def answer_panel(text: str, title: str, *, style: str = "none") -> Panel:
     """Frame a text.
 
     Args:
-        text: What a user or a model wrote; never read as markup.
+        text: Text that a user or a model wrote; never read as markup.
         title: Whose it is.
-        style: Of the frame.
+        style: Style of the frame.
 
     Returns:
         The panel, as wide as its place.
@@ -35,7 +35,7 @@ def print_side_by_side(out: Console, answers: Mapping[str, str]) -> None:
 
     Args:
         out: Where.
-        answers: By name.
+        answers: Answers by name.
     """
     panels = [answer_panel(text, name) for name, text in answers.items()]
     if out.width < _NARROWEST * len(panels):

@@ -1,4 +1,4 @@
-"""How an audit looks in a terminal."""
+"""Show an audit in a terminal."""
 
 from typing import TYPE_CHECKING
 

@@ -26,7 +26,7 @@ class BlindVote:
     Args:
         conversation: With two variants.
         path: Where votes are added, a JSON row each.
-        seed: Of the order that answers are shown in.
+        seed: Seed of the order in which answers are shown.
     """
 
     def __init__(self, conversation: "Conversation", path: Path, seed: int) -> None:

@@ -67,7 +67,7 @@ def harmless(text: str) -> str:
     """Take from a text what a terminal would obey: data and models may hold escape codes.
 
     Args:
-        text: What a user, a file or a model wrote.
+        text: Text that a user, a file or a model wrote.
 
     Returns:
         The text with control characters written out, such as `\\x1b`.
@@ -94,7 +94,7 @@ def say_notice(event: Event) -> None:
     """Print a notice as a line; other events are not shown.
 
     Args:
-        event: Of a flow that needs no progress bars.
+        event: An event of a flow that needs no progress bars.
     """
     if isinstance(event, Notice):
         _print_notice(messages, event)

@@ -12,7 +12,7 @@ def short_path(path: str) -> str:
     """Shorten a path.
 
     Args:
-        path: Of a file or folder; other names, such as a Hub id, stay as they are.
+        path: Path of a file or folder; other names, such as a Hub id, stay as they are.
 
     Returns:
         The path from the working directory when it is inside it, else as given; the last two

@@ -55,8 +55,8 @@ def ensure_parent(path: Path, option: str) -> None:
     """Refuse to write into a folder that is not there, before hours of work rather than after.
 
     Args:
-        path: What is to be written.
-        option: Where it was given.
+        path: File or folder to write.
+        option: Option that gave it.
 
     Raises:
         SettingsError: If its folder does not exist.
@@ -131,7 +131,7 @@ def in_project(project: Path) -> str:
     """Give the words that a command after this one needs to find the same project.
 
     Args:
-        project: As given by `--project`.
+        project: The folder that `--project` gives.
 
     Returns:
         " --project FOLDER", or nothing where it is here.

@@ -26,7 +26,7 @@ class StopFlag:
         """Follow a run: between its start and its end there is a state to save.
 
         Args:
-            event: Of the run.
+            event: An event of the run.
         """
         if isinstance(event, RunStarted | RunFinished):
             self._gentle = isinstance(event, RunStarted)

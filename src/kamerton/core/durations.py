@@ -1,4 +1,4 @@
-"""How long something takes, in words."""
+"""Durations in words."""
 
 __all__ = ["duration_text"]
 

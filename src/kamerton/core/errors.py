@@ -42,7 +42,7 @@ class KamertonError(Exception):
 
     Args:
         message: What must hold and what was found.
-        hint: What to do about it, one sentence; printed on a line of its own.
+        hint: Advice, one sentence; printed on a line of its own.
     """
 
     code: ClassVar[str] = "error"
@@ -59,7 +59,7 @@ class SettingsError(KamertonError):
 
     Args:
         problems: One line per problem, each with its place.
-        hint: What to do about it.
+        hint: Advice.
     """
 
     code = "settings"

@@ -188,7 +188,7 @@ def cache_folder(name: str) -> Path:
     """Name a folder for what can be made again.
 
     Args:
-        name: What it holds.
+        name: Name of its content.
 
     Returns:
         In the user's cache (`XDG_CACHE_HOME`, or `~/.cache`); it need not exist yet.

@@ -99,7 +99,7 @@ class Sample:
             temperature 1, as training computes it.
         text: Its text, without special tokens, reasoning and what the template writes around it.
         ended: Whether the model ended it; else it was cut at `max_tokens` or the context's end.
-        reasoning: What the model thought before it answered.
+        reasoning: The model's reasoning before its answer.
     """
 
     ids: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""What sequences share."""
+"""The beginning that sequences share."""
 
 from collections.abc import Sequence
 from typing import Any

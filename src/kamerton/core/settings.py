@@ -156,8 +156,8 @@ def suggestion(name: str, known: Iterable[str], most: int | None = None) -> str:
     """Word a "did you mean" for a mistyped name.
 
     Args:
-        name: What was written.
-        known: What could have been meant.
+        name: The name that was written.
+        known: Names that could have been meant.
         most: Most names to list; None lists all.
 
     Returns:

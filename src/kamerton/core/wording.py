@@ -7,7 +7,7 @@ def counted(number: int, one: str, many: str = "") -> str:
     """Word a count: "1 pair", "2 pairs".
 
     Args:
-        number: How many.
+        number: Number of things.
         one: What follows 1, such as "pair" or "example repeats".
         many: What follows other numbers, where that is not the same with an "s".
 

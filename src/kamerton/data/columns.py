@@ -29,10 +29,10 @@ def read_column(fields: Mapping[str, Any], source: str) -> Any:
 
     Args:
         fields: The row.
-        source: As `columns_of` takes it.
+        source: A source that `columns_of` takes.
 
     Returns:
-        The value of a column; of a template the text, in which columns without a value leave
+        The value of a column, or the text of a template, in which columns without a value leave
         nothing, "\\n" is a line break, and white space at both ends is taken off. None where no
         column has a value.
     """

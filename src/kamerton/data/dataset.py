@@ -54,11 +54,11 @@ class Loaded:
 
     Attributes:
         source: File or Hub id.
-        examples: What can be used, in order; read from disk when there are many.
+        examples: Usable examples, in order; read from disk when there are many.
         rejections: Rows that cannot, in order; last those of format "rating" that lack another.
         num_rows: Rows read; one row gives one example, of format "ranking" or "rating" any number.
         num_other_splits: Rows left out because `data.split` names other ones.
-        schema: What the rows are and where the fields stand.
+        schema: Format of the rows, and the columns of their fields.
         splits: Rows per split, where the source holds several.
         fingerprint: Hash of the examples' content and order.
         notices: What was joined or left out while reading, one sentence each.
@@ -92,11 +92,11 @@ def load_examples(
     """Read a data set.
 
     Args:
-        settings: How to read it; a path alone means all defaults.
-        source: What to read in place of `settings.train`, such as the holdout's file.
+        settings: Settings of reading; a path alone means all defaults.
+        source: File to read in place of `settings.train`, such as the holdout's file.
         redactor: Numbers personal data consistently over several data sets; when None and
             `settings.redact` is set, a new one is used.
-        report: Told how far reading is, in bytes.
+        report: Called with the progress of reading, in bytes.
 
     Returns:
         Examples and rejections; each row is in one of them.

@@ -28,7 +28,7 @@ class SourceLocation:
     """Where a row stands.
 
     Attributes:
-        file: As the user named it.
+        file: Name that the user gave.
         line: The line it begins on in a text file, the row number elsewhere; from 1.
     """
 
@@ -44,7 +44,7 @@ class ChatExample:
     """A conversation; prompt/completion and Alpaca rows become one too.
 
     Attributes:
-        location: Where it came from.
+        location: Location that it came from.
         messages: At least one assistant turn.
         tools: Tool schemas for the template, if any.
         group: Rows of one group never stand on both sides of a split.
@@ -65,7 +65,7 @@ class ClassificationExample:
     """A text and its class.
 
     Attributes:
-        location: Where it came from.
+        location: Location that it came from.
         text: Not empty.
         label: Not empty.
         group: Rows of one group never stand on both sides of a split.
@@ -84,7 +84,7 @@ class PreferenceExample:
     """A prompt with a better and a worse answer.
 
     Attributes:
-        location: Where it came from.
+        location: Location that it came from.
         prompt: Messages up to the answers.
         chosen: The better continuation.
         rejected: The worse continuation.
@@ -107,7 +107,7 @@ class FeedbackExample:
     """A prompt, one answer, and whether users liked it.
 
     Attributes:
-        location: Where it came from.
+        location: Location that it came from.
         prompt: Messages up to the answer.
         completion: The answer.
         is_desirable: Whether users liked the answer.
@@ -130,7 +130,7 @@ class TextExample:
     """Plain text without turns.
 
     Attributes:
-        location: Where it came from.
+        location: Location that it came from.
         text: Not empty.
         group: Rows of one group never stand on both sides of a split.
         extra: Other columns.

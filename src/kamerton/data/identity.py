@@ -1,4 +1,4 @@
-"""What an example says, apart from where it stands: its texts, its hash, its normal form."""
+"""The content of an example without its location: its texts, its hash, its normal form."""
 
 import json
 import re

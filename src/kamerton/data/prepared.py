@@ -45,10 +45,10 @@ def load_holdout(
     """Read a file of its own that holds what is kept aside.
 
     Args:
-        settings: Of the training data.
+        settings: Settings of the training data.
         source: Named by `settings.holdout` or `settings.test`.
         redactor: That of the training data, so that placeholders agree.
-        report: Told how far reading is, in bytes.
+        report: Called with the progress of reading, in bytes.
 
     Returns:
         Examples and rejections.
@@ -67,7 +67,7 @@ def prepare(settings: DataSettings, *, report: ReportBytes | None = None) -> Pre
 
     Args:
         settings: The recipe's data section.
-        report: Told how far reading is, in bytes.
+        report: Called with the progress of reading, in bytes.
 
     Returns:
         Examples to learn from and to measure with.

@@ -20,7 +20,7 @@ class Row:
     """One row of a data set.
 
     Attributes:
-        location: Where it begins.
+        location: Location of its beginning.
         fields: Column or key to value, as read.
     """
 
@@ -33,7 +33,7 @@ class Rejection:
     """A row that cannot be used.
 
     Attributes:
-        location: Where it begins.
+        location: Location of its beginning.
         field: The offending field, dotted for nested ones; empty when it is the whole row.
         reason: What must hold and what was found.
     """

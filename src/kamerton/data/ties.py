@@ -19,7 +19,7 @@ def say_ties(examples: Prepared, settings: DataSettings, sink: Sink) -> None:
 
     Args:
         examples: Divided.
-        settings: How they were divided.
+        settings: Settings that divided them.
         sink: Receives notices.
     """
     share, held, rows = settings.holdout, examples.holdout, examples.loaded.examples

@@ -79,8 +79,8 @@ def paths_of(fields: Mapping[str, Any], depth: int = _NAMED_DEPTH) -> list[str]:
         depth: How many levels of nested values are entered.
 
     Returns:
-        Its keys; in place of a key with nested values, dotted paths to them; of a list those to
-        the first.
+        Its keys; in place of a key with nested values, dotted paths to them; in place of a list,
+        the paths to its first item.
     """
     paths: list[str] = []
     for key, value in fields.items():
@@ -137,7 +137,7 @@ def kind_of(value: Any) -> str:
     """Name the kind of a JSON value in a message.
 
     Args:
-        value: As decoded.
+        value: The decoded value.
 
     Returns:
         Such as "a list".

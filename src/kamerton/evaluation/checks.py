@@ -95,7 +95,7 @@ def check_all(
     """Measure all that there is to measure.
 
     Args:
-        checks: What was asked for; only texts that were written are checked.
+        checks: The checks that were asked for; only texts that were written are checked.
         items: The questions.
         answers: To them.
 
@@ -120,7 +120,7 @@ def check_verdicts(items: Sequence[Item], worths: Sequence[float]) -> Checked:
 
     Args:
         items: Each an answer with its verdict.
-        worths: What the variant takes each answer for.
+        worths: The variant's worth of each answer.
 
     Returns:
         Over all pairs of a liked and a disliked answer, whatever their questions, the share in
@@ -151,7 +151,7 @@ def checks_for(checks: Sequence[Check], items: Sequence[Item]) -> tuple[Check, .
     """Say what is checked.
 
     Args:
-        checks: What was asked for.
+        checks: The checks that were asked for.
         items: The questions.
 
     Returns:
@@ -178,7 +178,7 @@ def check_answers(
     """Measure generated answers by one check.
 
     Args:
-        check: What is measured.
+        check: The check to measure.
         items: The questions.
         texts: The answer to each.
         calls: The calls in each; empty when there are none anywhere.
@@ -199,7 +199,7 @@ def worth_of(check: Check, items: Sequence[Item], texts: Sequence[str]) -> Float
     """Say what each of some answers is worth.
 
     Args:
-        check: What is measured.
+        check: The check to measure.
         items: The questions.
         texts: The answer to each.
 

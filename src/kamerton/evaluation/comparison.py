@@ -58,7 +58,7 @@ def compare(
             and a baseline with those before it.
         only_for: A baseline to those that are compared with it, where that is not everybody: each
             further test would make the correction stricter for all.
-        measured_on: Where the items come from, such as `the test set`.
+        measured_on: Origin of the items, such as `the test set`.
 
     Returns:
         Values, intervals, differences with corrected p-values, and costs.

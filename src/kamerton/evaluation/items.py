@@ -126,7 +126,7 @@ def spread(examples: Sequence[_Any], limit: int) -> list[_Any]:
     """Take some of the examples, spread evenly over them.
 
     Args:
-        examples: In file order.
+        examples: Examples in file order.
         limit: Most to take; 0 takes all.
 
     Returns:

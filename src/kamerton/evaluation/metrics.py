@@ -69,7 +69,7 @@ def mean(sums: Floats) -> Floats:
     """Divide sum by count.
 
     Args:
-        sums: Of `mean_features`, [..., 2].
+        sums: Sums of `mean_features`, [..., 2].
 
     Returns:
         The mean, [...]; NaN where nothing was counted.
@@ -77,12 +77,12 @@ def mean(sums: Floats) -> Floats:
     return _ratio(sums[..., 0], sums[..., 1], math.nan)
 
 
-def placements(worths: Floats, good: NDArray[np.bool_]) -> Floats:
+def placements(worths: Floats, is_desirable: NDArray[np.bool_]) -> Floats:
     """Say how each judged answer stands among those with the other verdict.
 
     Args:
-        worths: What a model takes each answer for, [n].
-        good: Whether it was liked, [n]; both verdicts are there.
+        worths: The model's worth of each answer, [n].
+        is_desirable: Whether it was liked, [n]; both verdicts are there.
 
     Returns:
         Of a liked answer the share of disliked ones that are worth less, of a disliked one the
@@ -90,7 +90,7 @@ def placements(worths: Floats, good: NDArray[np.bool_]) -> Floats:
         that over the disliked ones, is the area under the ROC curve.
     """
     found = np.empty(len(worths))
-    for side, sign in ((good, 1.0), (~good, -1.0)):
+    for side, sign in ((is_desirable, 1.0), (~is_desirable, -1.0)):
         others = np.sort(sign * worths[~side])
         own = sign * worths[side]
         below, upto = (np.searchsorted(others, own, side=edge) for edge in ("left", "right"))
@@ -98,17 +98,17 @@ def placements(worths: Floats, good: NDArray[np.bool_]) -> Floats:
     return found
 
 
-def placement_features(values: Floats, good: NDArray[np.bool_]) -> Floats:
+def placement_features(values: Floats, is_desirable: NDArray[np.bool_]) -> Floats:
     """Make the features of a mean that both verdicts have half a share in.
 
     Args:
-        values: Of `placements`, [n].
-        good: The verdicts, [n].
+        values: Values that `placements` gives, [n].
+        is_desirable: The verdicts, [n].
 
     Returns:
         Sum and count of the liked ones, then of the disliked ones, [n, 4].
     """
-    columns = [values * good, good, values * ~good, ~good]
+    columns = [values * is_desirable, is_desirable, values * ~is_desirable, ~is_desirable]
     return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
 
 
@@ -116,7 +116,7 @@ def balanced_mean(sums: Floats) -> Floats:
     """Average the means of two classes.
 
     Args:
-        sums: Of `placement_features`, [..., 4].
+        sums: Sums of `placement_features`, [..., 4].
 
     Returns:
         The mean, [...]; NaN where a class is missing.
@@ -155,7 +155,7 @@ def f1(sums: Floats) -> Floats:
     """Compute F1 of one class.
 
     Args:
-        sums: Of `class_features` for one class, [..., 3].
+        sums: Sums of `class_features` for one class, [..., 3].
 
     Returns:
         F1, [...]; 0 where the class was neither predicted nor true.
@@ -167,7 +167,7 @@ def macro_f1(sums: Floats) -> Floats:
     """Average F1 over the classes that are true somewhere, each class counting the same.
 
     Args:
-        sums: Of `class_features`, [..., 3 * C].
+        sums: Sums of `class_features`, [..., 3 * C].
 
     Returns:
         Mean F1, [...]; NaN where no item was counted.

@@ -48,9 +48,9 @@ def write_report(
         loss_curve: `step`, `loss` and perhaps `metrics` per optimiser step; empty leaves the plot
             out.
         holdout_curve: The same per measurement on the holdout.
-        title: Of the page.
+        title: Title of the page.
         facts: Name and value of what was compared, such as base and data.
-        prompts: By name what a variant was asked first, exactly as its model read it.
+        prompts: The first prompt of each variant by name, exactly as its model read it.
 
     Raises:
         EvaluationError: If the answers are not those of the comparison.

@@ -100,11 +100,11 @@ class Comparison:
         num_items: How many items were answered.
         num_groups: How many independent groups they form.
         confidence_level: Coverage of the intervals.
-        resamples: Of bootstrap and permutation.
+        resamples: Number of resamples of bootstrap and permutation.
         measured: Every metric of every variant.
         differences: Every metric of every variant minus that of each baseline.
         costs: One per variant.
-        measured_on: Where the items come from, such as `the test set`; empty when nobody said.
+        measured_on: Origin of the items, such as `the test set`; empty when nobody said.
     """
 
     variants: tuple[str, ...]

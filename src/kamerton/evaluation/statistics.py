@@ -235,7 +235,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """Correct p-values for their number, so that one false alarm in the family stays rare.
 
     Args:
-        p_values: Of all tests that are looked at together.
+        p_values: p-values of all tests that are looked at together.
 
     Returns:
         Holm's adjusted p-values, in the same order, each at least as large as the given one.

@@ -40,7 +40,7 @@ def p_text(p_value: float) -> str:
     """Word a p-value.
 
     Args:
-        p_value: In [0, 1].
+        p_value: The p-value, in [0, 1].
 
     Returns:
         Such as `p=0.012` or `p<0.001`.
@@ -52,7 +52,7 @@ def terminal_table(comparison: Comparison) -> Group:
     """Make the tables of a comparison; nothing is cut off from 60 columns on.
 
     Args:
-        comparison: What to show.
+        comparison: The comparison to show.
 
     Returns:
         A row per metric and variant with its value and its differences to the baselines, in bold
@@ -66,7 +66,7 @@ def markdown_table(comparison: Comparison) -> str:
     """Make a Markdown table with a row per variant, and a line that explains it.
 
     Args:
-        comparison: What to show.
+        comparison: The comparison to show.
 
     Returns:
         The text, ending with a line break.
@@ -88,7 +88,7 @@ def cost_heads(comparison: Comparison) -> list[str]:
     """Name the columns of costs that were measured.
 
     Args:
-        comparison: What to show.
+        comparison: The comparison to show.
 
     Returns:
         Names with units.
@@ -108,7 +108,7 @@ def cost_cells(comparison: Comparison, cost: Cost) -> list[str]:
 
     Args:
         comparison: Decides which columns there are.
-        cost: Of `comparison.costs`.
+        cost: One of `comparison.costs`.
 
     Returns:
         One text per name of `cost_heads`.

@@ -32,7 +32,7 @@ def tone(word: str) -> str:
     """Give the style class of a verdict.
 
     Args:
-        word: Of `VERDICTS`.
+        word: One of `VERDICTS`.
 
     Returns:
         `right`, `wrong` or `soft`.
@@ -44,8 +44,8 @@ def last_opponent(comparison: Comparison, variant: str) -> str | None:
     """Find the hardest baseline to beat: the last one that a variant is compared with.
 
     Args:
-        comparison: What was found.
-        variant: Of its variants.
+        comparison: The comparison that was found.
+        variant: One of its variants.
 
     Returns:
         Its name, or None when the variant is compared with none.
@@ -58,7 +58,7 @@ def in_short(comparison: Comparison) -> dict[str, Any]:
     """Sum up how the last variant did against the last baseline that it is compared with.
 
     Args:
-        comparison: What was found.
+        comparison: The comparison that was found.
 
     Returns:
         `variant`, `against`, and `by_verdict`: pairs of a verdict and its metrics; empty when

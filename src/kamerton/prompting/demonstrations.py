@@ -33,7 +33,7 @@ class PossibleDemonstration:
 
     @cached_property
     def content_hash(self) -> str:
-        """What it is told apart by: its content, not its place."""
+        """The content that tells it from others; its location does not."""
         return hash_json([self.shown, self.label])
 
     @cached_property
@@ -59,8 +59,8 @@ def choose_demonstrations(
 ) -> tuple[tuple[dict[str, Any], ...], ...]:
     """Choose worked examples for a few-shot prompt.
 
-    Labels come in turn, the ones least like those already shown first; of a label's examples the
-    shorter half is drawn from, in the script shown least so far. The order of the candidates does
+    Labels come in turn, the ones least like those already shown first. Each draws from the shorter
+    half of its examples, in the script shown least so far. The order of the candidates does
     not matter, and a duplicate counts once.
 
     Args:

@@ -37,11 +37,11 @@ class RunRecord:
 
     Attributes:
         id: Unique.
-        name: Of its recipe.
+        name: Name of its recipe.
         status: `running`, `done`, `stopped` or `failed`.
         step: Steps done.
         num_steps: Steps planned.
-        loss: Of the last step.
+        loss: Loss of the last step.
         holdout_loss: The best measured.
         started: UTC.
     """
@@ -77,7 +77,7 @@ class Store:
         """Record that a run begins, or goes on from a checkpoint.
 
         Args:
-            name: Of the recipe.
+            name: Name of the recipe.
             recipe: Plain values.
             folder: Where its events are; tells one run from another.
             num_steps: Steps planned.
@@ -164,7 +164,7 @@ class Store:
         """Record a comparison.
 
         Args:
-            data_fingerprint: Of the items.
+            data_fingerprint: Fingerprint of the items.
             names: The variants compared.
             comparison: Plain values.
 

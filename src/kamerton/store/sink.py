@@ -27,7 +27,7 @@ def record_run(store: Store, recipe: Mapping[str, Any], folder: Path) -> Iterato
     Args:
         store: An open store.
         recipe: Plain values of the recipe.
-        folder: Of the run.
+        folder: Folder of the run.
 
     Yields:
         A sink; it writes at the start, at measurements, checkpoints and the end.

@@ -1,4 +1,4 @@
-"""What a variant learned from, as one short hash per question: small, and no text in it.
+"""The questions that a variant learned from, as one short hash each: small, without any text.
 
 A comparison leaves such questions out. 64 bits of a hash are not met twice by chance: among a
 million questions that are asked of a variant that learned from a million others, the odds are

@@ -282,7 +282,7 @@ def find_variant(name: str, folder: Path, *, key: str = "") -> Variant:
     Args:
         name: A name within `folder`, or the path of a variant's folder.
         folder: Usually `variants`.
-        key: Of a recipe, where the name stands; empty when it was given by hand.
+        key: Key of the recipe in which the name stands; empty when it was given by hand.
 
     Returns:
         The variant.

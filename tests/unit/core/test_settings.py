@@ -129,9 +129,9 @@ def test_a_renamed_key_is_an_error_that_names_the_new_one():
     with pytest.raises(SettingsError) as caught:
         Collection.parse(apply_overrides(values, ["alone.older=3"]), source="x.toml")
     assert set(caught.value.message.splitlines()) == {
-        "x.toml: one.old_logprobs is now one.new",
+        "x.toml: one.old is now one.new",
         "x.toml: unknown key 'one.newt'; did you mean 'new'?",
-        "x.toml: many.0.old_logprobs is now many.0.new",
+        "x.toml: many.0.old is now many.0.new",
         "x.toml: alone.older is now alone.newer",
     }
 

@@ -49,9 +49,9 @@ def audit(
 
     Args:
         loaded: The data set.
-        holdout: What is kept aside for measuring.
-        train: What is learned from; all of the data set when None.
-        report: Told how far it is.
+        holdout: Examples that are kept aside for measuring.
+        train: Examples to learn from; all of the data set when None.
+        report: Called with the progress.
 
     Returns:
         What was found.

@@ -90,7 +90,7 @@ def find_duplicates(examples: Sequence[Example], report: Report | None = None) -
 
     Args:
         examples: All of one data set.
-        report: Told how far it is.
+        report: Called with the progress.
 
     Returns:
         UnionFind of indices.
@@ -121,7 +121,7 @@ def find_leakage(
     Args:
         train: To learn from.
         holdout: To measure with.
-        report: Told how far it is.
+        report: Called with the progress.
 
     Returns:
         Pairs of indices, at most one per holdout example; exact goes before near.
@@ -150,7 +150,7 @@ def find_contradictions(
 
     Args:
         examples: All of one data set.
-        report: Told how far it is.
+        report: Called with the progress.
 
     Returns:
         UnionFind of indices: classifications of one text with several classes, conversations with
@@ -171,9 +171,9 @@ def reported(examples: Sequence[Example], task: str, report: Report | None) -> I
     """Report how far a loop over examples is.
 
     Args:
-        examples: What is looped over.
-        task: What the loop does.
-        report: Told every thousand examples.
+        examples: Examples to loop over.
+        task: Name of what the loop does.
+        report: Called every thousand examples.
 
     Yields:
         The examples.

@@ -45,7 +45,7 @@ class Audit:
 
     Attributes:
         source: File or Hub id.
-        format: What the rows are.
+        format: Format of the rows.
         fingerprint: Hash of the examples' content.
         num_rows: Rows read.
         num_examples: What the usable rows give: one each, rankings and ratings any number of pairs.
@@ -69,7 +69,7 @@ class Audit:
         empty_words: Examples whose question or answer is no more than "nan", "None" or "#N/A".
         template_marks: Mark of a turn that a chat template has written, to the number of examples
             that have it first.
-        stop_text: What ends nearly all answers, such as "END"; empty for nothing.
+        stop_text: Text that ends nearly all answers, such as "END"; empty for nothing.
         leaked: Holdout examples that ask what training asks; None without a holdout.
         nearly_leaked: Holdout examples that ask nearly what training asks.
         personal: Kind to examples that hold such data.

@@ -57,7 +57,7 @@ def are_near(first: str, second: str) -> bool:
     """Compare two texts piece by piece.
 
     Args:
-        first: In its normal form.
+        first: One text in its normal form.
         second: Likewise.
 
     Returns:
@@ -78,7 +78,7 @@ def candidates(
     Args:
         signatures: [N, NUM_HASHES] uint32.
         known: [N] bool; when given, only pairs of one known and one other text are sought.
-        report: Told how many of the sorts are done, and of how many.
+        report: Called with the number of sorts done, and of all sorts.
 
     Returns:
         Pairs (lesser index, greater index), each once, in order.

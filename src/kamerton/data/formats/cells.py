@@ -21,7 +21,7 @@ def stored_turns(text: str, field: str) -> list[Any] | None:
 
     Args:
         text: A cell.
-        field: What errors call it.
+        field: Its name in errors.
 
     Returns:
         The turns; None for other texts, such as an answer that happens to be JSON.

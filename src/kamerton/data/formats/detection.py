@@ -118,7 +118,7 @@ class Schema:
         explicit: Whether the format was set rather than detected.
         pairs: Which pairs several answers to one prompt give.
         several_classes: Whether the labels of a classification are lists of classes.
-        speakers: Who is who in its turns.
+        speakers: The roles of speakers in its turns.
     """
 
     format: FormatName
@@ -192,12 +192,12 @@ def settle_schema(
 
     Args:
         sample: Its first rows.
-        name: How errors call it.
+        name: Its name in errors.
         format: A format, or "auto".
         columns: Our field to their column.
         group: Column that keeps rows on one side of a split.
         pairs: Which pairs several answers to one prompt give.
-        speakers: Who is who in its turns.
+        speakers: The roles of speakers in its turns.
 
     Returns:
         The schema.

@@ -21,7 +21,8 @@ def dialogue_of(text: str, speakers: Speakers) -> list[Mapping[str, str]] | None
 
     Args:
         text: Any.
-        speakers: Says who is who; lines that begin with other names belong to the turn before.
+        speakers: The roles of speakers; lines that begin with other names belong to the turn
+            before.
 
     Returns:
         Turns; None where the text does not begin with a speaker, or the user and the assistant do
@@ -49,7 +50,7 @@ def dialogue_column(sample: Sequence[Mapping[str, Any]], speakers: Speakers) -> 
 
     Args:
         sample: The first rows of a data set.
-        speakers: Says who is who.
+        speakers: The roles of speakers.
 
     Returns:
         The column in nearly all of whose rows stands one; empty where there is none or several.

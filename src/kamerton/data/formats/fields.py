@@ -24,8 +24,8 @@ class Fields:
     """A row and what its columns mean.
 
     Attributes:
-        row: As read.
-        schema: What the rows of its data set are.
+        row: The row that was read.
+        schema: Format of the rows of its data set.
     """
 
     row: Row
@@ -211,9 +211,9 @@ def said(
 
     Args:
         value: Text, a list of turns, one turn, or text of turns as table cells hold it.
-        field: What errors call it.
+        field: Its name in errors.
         speak: Makes a turn of plain text.
-        speakers: Says who is who.
+        speakers: The roles of speakers.
 
     Returns:
         The turns.
@@ -238,11 +238,11 @@ def continuation(
     """Read an answer without the prompt, where it repeats that.
 
     Args:
-        value: As `said` takes it.
-        field: What errors call it.
+        value: A value that `said` takes.
+        field: Its name in errors.
         asked: The prompt as it stands in the row.
         prompt: Its turns.
-        speakers: Says who is who.
+        speakers: The roles of speakers.
 
     Returns:
         The turns of the answer.
@@ -261,7 +261,7 @@ def check_answer(answer: tuple[Message, ...], field: str) -> None:
 
     Args:
         answer: Its turns.
-        field: What errors call it.
+        field: Its name in errors.
 
     Raises:
         Unusable: If it begins with the user, or does not end with the assistant.

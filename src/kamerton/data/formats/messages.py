@@ -69,7 +69,7 @@ def user(text: str) -> Message:
     """Make a user turn.
 
     Args:
-        text: What is said.
+        text: Text of the turn.
 
     Returns:
         The turn.
@@ -81,7 +81,7 @@ def assistant(text: str) -> Message:
     """Make an assistant turn.
 
     Args:
-        text: What is said.
+        text: Text of the turn.
 
     Returns:
         The turn.
@@ -95,8 +95,8 @@ def messages_of(value: Any, field: str, speakers: Speakers | None = None) -> tup
     Args:
         value: A list of turns, one turn, text of either (as table cells hold it), or a dialogue
             written as text; a turn in the list may be text of one too.
-        field: What errors call it.
-        speakers: Says who is who; turns that it leaves out are counted there.
+        field: Its name in errors.
+        speakers: The roles of speakers; turns that it leaves out are counted there.
 
     Returns:
         Turns with the roles system, user, assistant and tool. A tool call written as a turn of its
@@ -127,8 +127,8 @@ def unused_keys(turn: Mapping[str, Any], speakers: Speakers) -> list[str]:
     """Name what a turn says and nothing takes.
 
     Args:
-        turn: As it stands in a row; one that `messages_of` takes.
-        speakers: Says who is who.
+        turn: A turn of a row that `messages_of` takes.
+        speakers: The roles of speakers.
 
     Returns:
         Keys with a value that is neither null nor empty; of turns in messengers' and help desks'
@@ -156,7 +156,7 @@ def tools_of(value: Any, field: str = "tools") -> tuple[Mapping[str, Any], ...]:
 
     Args:
         value: A list of schemas, JSON text of one, or nothing.
-        field: What errors call it.
+        field: Its name in errors.
 
     Returns:
         Schemas as `{"type": "function", "function": {...}}`, without keys that are null.
@@ -182,7 +182,7 @@ def decoded(value: Any, field: str, *, always: bool = False) -> Any:
 
     Args:
         value: Text is decoded, anything else stays as it is.
-        field: What errors call it.
+        field: Its name in errors.
         always: Whether text may be any value, not only a list or an object.
 
     Returns:
@@ -264,7 +264,7 @@ def _message(turn: Any, field: str, speakers: Speakers) -> Message:
 
 
 def _is_trained(turn: Mapping[str, Any], field: str, role: str) -> bool:
-    """Read the author's flags; of a turn that is not the assistant's none may ask for training."""
+    """Read the author's flags; only those of an assistant's turn may ask for training."""
     if turn.keys() <= _PLAIN_KEYS:
         return True
     flags = {key: turn[key] for key in TRAIN_KEYS if turn.get(key) is not None}

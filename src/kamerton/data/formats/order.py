@@ -18,7 +18,7 @@ def sortable_dates(turns: Sequence[Mapping[str, Any]]) -> list[float] | list[str
     """Give the dates of messages, where all have one of the same kind.
 
     Args:
-        turns: As read.
+        turns: The turns that were read.
 
     Returns:
         Numbers, or texts that sort as the dates do (ISO 8601); None where there are none.

@@ -32,8 +32,8 @@ def parse_row(row: Row, schema: Schema) -> tuple[Example, ...] | RatedAnswer | R
     """Make examples of a row.
 
     Args:
-        row: As read.
-        schema: What the rows of its data set are.
+        row: The row that was read.
+        schema: Format of the rows of its data set.
 
     Returns:
         The examples, nearly always one; an answer that waits for others to its prompt; or why the

@@ -25,7 +25,7 @@ class Pauses:
     Attributes:
         column: Holds the turns.
         hours: Shortest pause, above 0.
-        speakers: Says who is who.
+        speakers: The roles of speakers.
         num_chats: Chats that were divided.
         num_conversations: What they were divided into.
     """

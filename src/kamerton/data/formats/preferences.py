@@ -13,7 +13,8 @@ def preference(fields: Fields) -> PreferenceExample:
     """Read a pair.
 
     Args:
-        fields: Of a row with `chosen` and `rejected`; without `prompt` it is what both share.
+        fields: Fields of a row with `chosen` and `rejected`; without `prompt` it is what both
+            share.
 
     Returns:
         The pair.
@@ -51,7 +52,7 @@ def feedback(fields: Fields) -> FeedbackExample:
     """Read an answer with a verdict.
 
     Args:
-        fields: Of a row with `label` and either `messages` or `prompt` and `completion`.
+        fields: Fields of a row with `label` and either `messages` or `prompt` and `completion`.
 
     Returns:
         The answer.

@@ -26,8 +26,8 @@ def ranking(fields: Fields) -> tuple[PreferenceExample, ...]:
     """Read a prompt with several answers.
 
     Args:
-        fields: Of a row with `prompt` and `answers`: best first, or with as many `ranks` (the
-            smaller the better) or `scores` (the larger the better).
+        fields: Fields of a row with `prompt` and `answers`: best first, or with as many `ranks`
+            (the smaller the better) or `scores` (the larger the better).
 
     Returns:
         Pairs of a better and a worse answer, at least one.
@@ -75,10 +75,10 @@ def pair_up(
 
     Args:
         answers: At least two.
-        worths: As many numbers; the larger, the better.
+        worths: One number for each; the larger, the better.
         which: Which pairs to take.
-        answered: What errors call the answers.
-        judged_by: What errors call their worths.
+        answered: The answers' name in errors.
+        judged_by: Their worths' name in errors.
 
     Returns:
         Indices of the better and the worse answer, at least one pair; no pair of equal texts.
@@ -138,7 +138,7 @@ def number_of(value: Any, field: str) -> float:
 
     Args:
         value: A number, or text of one.
-        field: What errors call it.
+        field: Its name in errors.
 
     Returns:
         The number.

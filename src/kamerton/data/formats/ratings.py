@@ -30,7 +30,7 @@ class RatedAnswer:
     """An answer and how good it is.
 
     Attributes:
-        location: Where it came from.
+        location: Location that it came from.
         prompt: Messages up to the answer.
         answer: The answer.
         score: The larger, the better.
@@ -52,7 +52,7 @@ def rated_answer(fields: Fields) -> RatedAnswer:
     """Read an answer with a score.
 
     Args:
-        fields: Of a row with `prompt`, `completion` and `score`.
+        fields: Fields of a row with `prompt`, `completion` and `score`.
 
     Returns:
         The answer.
@@ -79,7 +79,7 @@ class RatedAnswers:
     """Answers of a data set that wait for others to the same prompt.
 
     Args:
-        schema: What the rows are, and which pairs to take.
+        schema: Format of the rows, and which pairs to take.
     """
 
     def __init__(self, schema: Schema) -> None:

@@ -70,7 +70,7 @@ def is_service(turn: Mapping[str, Any]) -> bool:
     """Tell what a messenger reports, such as a call or a new member, from what somebody said.
 
     Args:
-        turn: As read.
+        turn: The turn that was read.
 
     Returns:
         Whether it is such a report (exports of Telegram and Slack mark them).
@@ -86,7 +86,7 @@ def is_deleted(turn: Mapping[str, Any]) -> bool:
     """Tell what its author or a moderator took back.
 
     Args:
-        turn: As read.
+        turn: The turn that was read.
 
     Returns:
         Whether it is marked so.
@@ -135,7 +135,7 @@ class Speakers:
         """Find what is said in a turn.
 
         Args:
-            turn: As read.
+            turn: The turn that was read.
 
         Returns:
             The key and its value; None where there is none.
@@ -152,7 +152,7 @@ class Speakers:
         """Find who speaks in a turn.
 
         Args:
-            turn: As read.
+            turn: The turn that was read.
 
         Returns:
             The key, empty where there is none; what stands there; its role, None for one that is
@@ -174,7 +174,7 @@ class Speakers:
         """Tell turns of messengers and help desks, which are full of dates and numbers.
 
         Args:
-            turn: As read.
+            turn: The turn that was read.
 
         Returns:
             Whether it has a date, the number of a message or conversation, or a log's key of the
@@ -187,7 +187,7 @@ class Speakers:
         """Tell turns that are no part of the conversation.
 
         Args:
-            turn: As read.
+            turn: The turn that was read.
 
         Returns:
             What kind it is, empty for turns that stay.

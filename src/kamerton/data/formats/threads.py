@@ -131,8 +131,8 @@ def find_threads(
 
     Args:
         sample: The first rows of a data set.
-        name: How errors call it.
-        speakers: Says who is who.
+        name: Its name in errors.
+        speakers: The roles of speakers.
         column: What joins them, where the user has named it.
 
     Returns:

@@ -39,7 +39,7 @@ def turns_of(text: str, field: str) -> tuple[Message, ...]:
 
     Args:
         text: A transcript; a last "Assistant:" of an open one is left out.
-        field: What errors call it.
+        field: Its name in errors.
 
     Returns:
         Turns; neighbours of one speaker are one turn with a blank line in between.

@@ -45,7 +45,7 @@ class UnusedTexts:
     """Counts them, row by row.
 
     Args:
-        schema: What the rows are.
+        schema: Format of the rows.
     """
 
     def __init__(self, schema: Schema) -> None:

@@ -24,10 +24,10 @@ class Finding:
     """A piece of personal data.
 
     Attributes:
-        kind: Of what kind.
+        kind: Its kind.
         start: Index of its first character.
         stop: Index after its last.
-        value: In one form, so that two spellings of one number are equal.
+        value: The value in one form, so that two spellings of one number are equal.
     """
 
     kind: Kind

@@ -56,7 +56,7 @@ def read_chat_log(lines: Iterable[tuple[int, str | None]], name: str) -> Iterato
 
     Args:
         lines: Line numbers and lines; None for one that is too long.
-        name: What locations call the file.
+        name: The file's name in locations.
 
     Yields:
         Its row: `messages` with "from", "date" and "text"; and a rejection for a line that is too

@@ -46,7 +46,7 @@ def encoding_of(chunks: Iterable[bytes], name: str) -> str:
 
     Args:
         chunks: The file's bytes in order; read up to the first that is not plain ASCII.
-        name: How errors call the file.
+        name: The file's name in errors.
 
     Returns:
         A name for `codecs.lookup`.

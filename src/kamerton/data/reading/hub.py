@@ -66,7 +66,7 @@ def read_hub(
 
     Args:
         source: Which one.
-        report: Told the number of rows so far; the size in bytes is not known.
+        report: Called with the number of rows so far; the size in bytes is not known.
         load: Replaces the `datasets` package.
 
     Yields:

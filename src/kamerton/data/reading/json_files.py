@@ -58,7 +58,7 @@ def read_lines(file: TextFile, name: str) -> Iterator[Row | Rejection]:
 
     Args:
         file: The open text.
-        name: What locations call the file.
+        name: The file's name in locations.
 
     Yields:
         Rows, and a rejection for every line that is no row.
@@ -81,7 +81,7 @@ def read_document(file: TextFile, name: str) -> Iterator[Row | Rejection]:
 
     Args:
         file: The open text.
-        name: What locations call the file.
+        name: The file's name in locations.
 
     Yields:
         Rows, and a rejection for every element that is no row.
@@ -108,7 +108,7 @@ def row_of(value: Any, location: SourceLocation) -> Row | Rejection:
 
     Args:
         value: An object; or a text; or a pair [text, label]; or a list of messages.
-        location: Where it begins.
+        location: Location of its beginning.
 
     Returns:
         The row, or why it is none.

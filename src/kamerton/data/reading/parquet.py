@@ -23,8 +23,8 @@ def read_parquet(path: Path, name: str, report: ReportBytes | None) -> Iterator[
 
     Args:
         path: The file, gzip or not.
-        name: What locations call it.
-        report: Told how far reading is.
+        name: The file's name in locations.
+        report: Called with the progress of reading.
 
     Yields:
         Rows; dates and decimals become text, binary values a note of their size.

@@ -35,8 +35,8 @@ def read_rows(
 
     Args:
         source: A file, or a Hub id.
-        encoding: Of text files; "auto" finds out.
-        report: Told how far reading is, in bytes.
+        encoding: Encoding of text files; "auto" finds it out.
+        report: Called with the progress of reading, in bytes.
 
     Yields:
         Rows, and a rejection for every part that is no row, in order.

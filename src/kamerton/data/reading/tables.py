@@ -95,7 +95,7 @@ def read_table(
 
     Args:
         file: The open text.
-        name: What locations call the file.
+        name: The file's name in locations.
         lines: The lines of the text, where some have been read.
 
     Yields:

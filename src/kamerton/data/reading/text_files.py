@@ -26,7 +26,7 @@ class TextFile:
             surrogates, so that only their row is rejected.
         raw: The file below it, before decompression.
         encoding: How the text is decoded.
-        report: Told how far reading is, about every megabyte.
+        report: Called with the progress of reading, about every megabyte.
     """
 
     def __init__(
@@ -93,9 +93,9 @@ def open_text(
 
     Args:
         path: The file, gzip or not.
-        name: How errors call it.
+        name: Its name in errors.
         encoding: A codec, or "auto".
-        report: Told how far reading is.
+        report: Called with the progress of reading.
 
     Yields:
         The open text.
@@ -119,7 +119,7 @@ def unreadable(name: str) -> Iterator[None]:
     """Turn what a damaged file raises while it is read into a `DataError`.
 
     Args:
-        name: How errors call the file.
+        name: The file's name in errors.
 
     Yields:
         Nothing.

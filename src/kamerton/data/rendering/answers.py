@@ -34,8 +34,8 @@ class Written:
     """An answer, or the next piece of one.
 
     Attributes:
-        text: What the user is told; calls of tools stand in it as the template writes them.
-        reasoning: What the model thought before.
+        text: The answer that the user sees; calls of tools stand in it as the template writes them.
+        reasoning: The reasoning before the answer.
     """
 
     text: str = ""
@@ -68,7 +68,7 @@ class AnswerMarks:
     Attributes:
         opening: Between the prompt, or the reasoning, and the text.
         closing: Between the text and the token that ends the answer.
-        blocks: Of reasoning, the template's own first; think tags are known to all.
+        blocks: Blocks of reasoning, the template's own first; think tags are known to all.
         opened: Whether the prompt has opened the first of `blocks` already.
         kept: Control tokens that belong to what is said: those of tool calls.
         turn: What begins the assistant's turn, where channels other than the answer's end with it.
@@ -99,7 +99,7 @@ class AnswerReader:
     """Reads one answer as it comes.
 
     Args:
-        marks: What the template writes around answers.
+        marks: Marks that the template writes around answers.
     """
 
     def __init__(self, marks: AnswerMarks) -> None:
@@ -115,7 +115,7 @@ class AnswerReader:
         """Take more text.
 
         Args:
-            text: As `Decoder` gives it.
+            text: Text that `Decoder` gives.
 
         Returns:
             What is now certain.
@@ -232,7 +232,7 @@ def split_reasoning(text: str) -> Written:
     """Take an answer apart that has its reasoning in think tags before it.
 
     Args:
-        text: Of a message.
+        text: Text of a message.
 
     Returns:
         Text and reasoning; the text as it is where it does not begin with reasoning.

@@ -34,7 +34,7 @@ class Assembler:
 
     Attributes:
         writer: Writes chats through the template.
-        facts: Who brings BOS and what ends an answer.
+        facts: Facts of the template: who brings BOS and what ends an answer.
         vocab_size: Rows of the embedding; ids beyond it are refused. None: not known.
     """
 
@@ -50,7 +50,7 @@ class Assembler:
             max_tokens: Most tokens of a row.
 
         Returns:
-            The row; of a longer text a row for each window, the last of which ends with EOS.
+            The row; for a longer text a row for each window, the last of which ends with EOS.
         """
         encoder = self.writer.encoder
         end = self.facts.eos_id if self.facts.eos_id is not None else encoder.control[self._end]

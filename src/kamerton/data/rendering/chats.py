@@ -54,7 +54,7 @@ def normalise(messages: Chat, encoder: Encoder, traits: Traits) -> list[dict[str
         messages: With `role` and `content`, text or text parts; `weight` 0 marks an answer that
             is not to be trained.
         encoder: Hides control tokens that stand in messages.
-        traits: Of the template.
+        traits: Traits of the template.
 
     Returns:
         New messages: control tokens hidden, arguments of calls parsed; where the template demands
@@ -74,8 +74,8 @@ def changes_of(messages: Chat, traits: Traits) -> tuple[str, ...]:
     """Say what a template does not take and a user would miss.
 
     Args:
-        messages: As `normalise` takes them.
-        traits: Of the template.
+        messages: Messages that `normalise` takes.
+        traits: Traits of the template.
 
     Returns:
         A sentence for each kind of change.

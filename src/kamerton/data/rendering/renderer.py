@@ -79,7 +79,7 @@ def make_renderer(
 
     Args:
         tokenizer: A Transformers tokenizer.
-        settings: What to train, how long, thinking.
+        settings: Settings of rendering: what to train, how long, thinking.
         vocab_size: Rows of the embedding; ids beyond it are refused.
         context: Tokens the base can see; longer rows are overlong whatever the settings allow.
         ends: Tokens that end what the base generates, beside those that the template writes.
@@ -120,9 +120,9 @@ class Renderer:
 
     Args:
         assembler: Turns chats into ids.
-        settings: What to train and how long.
+        settings: Settings of rendering: what to train and how long.
         context: Tokens the base can see, if known.
-        marks: What the template writes around answers.
+        marks: Marks that the template writes around answers.
         ends: Tokens that end what the base generates, beside those that the template writes.
     """
 
@@ -152,12 +152,12 @@ class Renderer:
         """Render an example into one row.
 
         Args:
-            example: Of a preference, the better answer is rendered.
+            example: Any kind; the better answer of a preference is rendered.
             apply: Puts a prompt around its messages, such as `Prompt.apply`.
 
         Returns:
             The row of its last answer, and of all earlier ones that stand in it as they would be
-            generated; a note says when there are others. Of a long plain text the first window.
+            generated; a note says when there are others. A long plain text gives its first window.
 
         Raises:
             RenderingError: If it cannot be rendered, with location and reason.
@@ -174,12 +174,12 @@ class Renderer:
         """Render an example into as many rows as its template demands, nearly always one.
 
         Args:
-            example: Of a preference, the better answer is rendered.
+            example: Any kind; the better answer of a preference is rendered.
             apply: Puts a prompt around its messages.
 
         Returns:
-            Rows in which every answer is trained exactly once, as it would be generated; of a
-            long plain text its windows.
+            Rows in which every answer is trained exactly once, as it would be generated; the
+            windows of a long plain text.
 
         Raises:
             RenderingError: If it cannot be rendered, with location and reason.
@@ -212,7 +212,7 @@ class Renderer:
         """Render examples, setting those aside that cannot be.
 
         Args:
-            examples: Any kinds; of a preference both answers are rendered.
+            examples: Any kinds; both answers of a preference are rendered.
             apply: Puts a prompt around their messages.
 
         Returns:
@@ -429,7 +429,7 @@ class Renderer:
             applied = apply(messages)
             cut = len(applied) - own
             messages = (*untrained(applied[:cut]), *applied[cut:])
-        # The answer of a pair is judged whole, whatever of a chat is learnt.
+        # Objectives compare whole answers of a pair, whatever part of a chat is learnt.
         is_chat = isinstance(example, ChatExample | ClassificationExample)
         train_on = self.settings.train_on if is_chat else "assistant"
         return self._fitting(messages, tools, example.location, train_on)

@@ -27,7 +27,7 @@ def end_ids(renderer: Renderer) -> list[int]:
     """List the tokens that end an answer.
 
     Args:
-        renderer: Of the variant.
+        renderer: Renderer of the variant.
 
     Returns:
         Ids; first the one that every trained answer ends with.
@@ -40,7 +40,7 @@ def self_describing_tokenizer(renderer: Renderer) -> Any:
     """Give a tokenizer the chat template, with its BOS and arguments, and the end of training.
 
     Args:
-        renderer: Of the variant.
+        renderer: Renderer of the variant.
 
     Returns:
         A copy to be saved; the same tokenizer where it says all of this already.
@@ -97,7 +97,7 @@ def name_ends(model: Any, renderer: Renderer) -> None:
 
     Args:
         model: A Transformers causal language model that is about to be saved.
-        renderer: Of the variant.
+        renderer: Renderer of the variant.
     """
     for config in (model.config, model.config.get_text_config(), model.generation_config):
         if config is None:

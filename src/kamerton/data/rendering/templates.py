@@ -155,7 +155,7 @@ def reads_argument(tokenizer: Tokenizer, name: str) -> bool:
 
     Args:
         tokenizer: A Transformers tokenizer.
-        name: Of the argument.
+        name: Name of the argument.
 
     Returns:
         False when the argument would change nothing.

@@ -54,7 +54,7 @@ _OWN_ARGUMENTS = {
 
 
 class RenderSettings(Settings):
-    """From examples to tokens."""
+    """How examples become tokens."""
 
     train_on: TrainOn = "assistant"
     """Which tokens are learnt: every answer of the assistant, only the last one, or all text."""
@@ -112,7 +112,7 @@ class TokenizedExample:
         ids: [T] int32 token ids.
         loss_mask: [T] bool, True where the token at that position is a target of the loss; never at
             position 0.
-        location: Where the example came from.
+        location: Location that the example came from.
         notes: What was left out or changed, one sentence each.
     """
 
@@ -220,7 +220,7 @@ class TokenizedPrompt:
         ids: [P] int32 token ids of the prompt.
         messages: The same as messages, without what the recipe puts before them.
         extra: The row's other columns.
-        location: Where it came from.
+        location: Location that it came from.
         reference: The answer that the row brings, as text; empty where there is none.
         given: Answers to learn from beside the model's own, as rows: the better one, then the
             worse; or none.
@@ -312,7 +312,7 @@ def chat_of(example: Example) -> tuple[tuple[Message, ...], Tools]:
     """Write any example but plain text as a chat.
 
     Args:
-        example: A class becomes the answer to its text; of a preference the better answer counts.
+        example: The class of a text becomes its answer; a preference gives its better answer.
 
     Returns:
         Messages, those answers marked with `weight` 0 that are no part of what is learnt; tools.

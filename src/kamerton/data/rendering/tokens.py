@@ -31,7 +31,7 @@ class Span:
     """A run of text in a row.
 
     Attributes:
-        text: As the ids decode, control tokens included.
+        text: Text that the ids decode to, control tokens included.
         trained: Whether the loss is about it.
     """
 
@@ -199,7 +199,7 @@ def unwrapped(text: str, kept: Collection[str]) -> str:
     """Take wrapped control tokens out of a text.
 
     Args:
-        text: As `Decoder` gives it.
+        text: Text that `Decoder` gives.
         kept: Those that stay, as text.
 
     Returns:
@@ -230,7 +230,7 @@ def spans(tokenizer: Tokenizer, ids: Sequence[int], loss_mask: Sequence[bool]) -
     Args:
         tokenizer: A Transformers tokenizer.
         ids: Token ids.
-        loss_mask: As many flags.
+        loss_mask: One flag for each id.
 
     Returns:
         Runs whose texts together are the row's text.

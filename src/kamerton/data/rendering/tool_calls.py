@@ -120,7 +120,7 @@ def find_call_form(renderer: Renderer, read: Callable[[Sequence[int]], str]) -> 
     """Find out how a base writes calls, by rendering one.
 
     Args:
-        renderer: Of the base.
+        renderer: Renderer of the base.
         read: Turns the ids of an answer into text, as it is done with those that a model writes.
 
     Returns:
@@ -144,7 +144,7 @@ def answer_ids(
     """Make the ids that a model should write as the last answer of a chat.
 
     Args:
-        renderer: Of the base.
+        renderer: Renderer of the base.
         messages: The last is the assistant's.
         tools: Schemas.
 
@@ -165,7 +165,7 @@ def calls_of(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
     """Give the calls of a message in the form in which they are compared.
 
     Args:
-        message: Of an assistant.
+        message: Message of an assistant.
 
     Returns:
         Its calls in their order.

@@ -58,7 +58,7 @@ class ChatWriter:
         tokenizer: Owns the template.
         encoder: Hides control tokens that stand in messages.
         thinking: Passed to templates that have a thinking switch.
-        traits: Of the template.
+        traits: Traits of the template.
         arguments: What else templates are given, by name.
         date: What they take for today, such as "2026-11-30"; empty for the day that it is.
     """

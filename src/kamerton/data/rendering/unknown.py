@@ -19,7 +19,7 @@ def say_unknown(tokenizer: Any, rows: Sequence[TrainingExample], sink: Sink) -> 
     """Say which share of the tokens is unknown to the base, and refuse data that are mostly so.
 
     Args:
-        tokenizer: Of the base.
+        tokenizer: Tokenizer of the base.
         rows: To learn from.
         sink: Receives a notice if there are any.
 
@@ -43,7 +43,7 @@ def unknown_share(tokenizer: Any, rows: Sequence[TrainingExample]) -> tuple[floa
     Characters that a tokenizer writes as bytes are not unknown.
 
     Args:
-        tokenizer: Of the base.
+        tokenizer: Tokenizer of the base.
         rows: To learn from.
 
     Returns:

@@ -9,7 +9,6 @@ from typing import Any, Literal, Union
 
 import pytest
 import torch
-from kamerton.flows.variants import load_base_for, make_ready, probe_logits, verify_variant
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -19,6 +18,7 @@ from kamerton.adapters.adapter_files import check_tensors, read_tensors, tensor_
 from kamerton.adapters.combine import average
 from kamerton.adapters.hooked import Hooked
 from kamerton.adapters.method import AdapterSettings, Method, Rate
+from kamerton.adapters.parts import Parts
 from kamerton.core.errors import AdapterError, SettingsError
 from kamerton.core.protocols import Generation
 from kamerton.flows.recipe import Recipe
@@ -27,6 +27,10 @@ from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
 from kamerton.store.variants import find_variant
 from kamerton.training.defaults import auto_learning_rate
+from kamerton.variants.load import load_base_for
+from kamerton.variants.opening import make_ready
+from kamerton.variants.probe import probe_logits
+from kamerton.variants.verify import verify_variant
 from tests.contract import test_adapters as suite
 
 FILE = "toy.safetensors"
@@ -56,9 +60,12 @@ class Toy(Hooked):
         self._architecture = base.identity.architecture
         width = base.model.get_input_embeddings().weight.shape[1]
         self._bias = nn.Parameter(torch.zeros(width, device=base.device))
-        self._handle = norm.register_forward_hook(self._add)
+        self._path = next(name for name, m in base.model.named_modules() if m is norm)
+        self._handle = norm.register_forward_hook(self.hook, with_kwargs=True)
 
-    def _add(self, norm: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+    def hook(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
+    ) -> Tensor:
         return (output + self._size * self._bias).to(output.dtype) if self.enabled else output
 
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -69,6 +76,10 @@ class Toy(Hooked):
 
     def detach(self) -> None:
         self._handle.remove()
+
+    def release(self) -> Parts:
+        self.detach()
+        return Parts(outputs=[(self._path, self)])
 
     def files(self) -> dict[str, bytes]:
         return {FILE: tensor_bytes({**self.parameters(), "size": torch.tensor(self._size)})}
@@ -150,7 +161,7 @@ def test_from_a_recipe_to_an_answer(tmp_path: Path) -> None:
     chat = [{"role": "user", "content": "What is 3 + 1?"}]
     assert list(ready.engine.stream([chat], Generation(max_tokens=4)))
     # It goes on where it ended, from another recipe.
-    path.write_text(RECIPE.replace('"first"', '"second"\nstart = "first"'), encoding="utf-8")
+    path.write_text(RECIPE.replace('"first"', '"second"\nstart_from = "first"'), encoding="utf-8")
     make_variant(Recipe.read(path), tmp_path, workspace, lambda event: None)
     second = find_variant("second", workspace.variants)
     assert second.manifest.parents == [variant.manifest.content_hash]

@@ -89,6 +89,6 @@ def release(adapter: Adapter) -> Parts:
         return adapter.release()
     adapter.detach()
     raise AdapterError(
-        "adapter: trained weights of the base itself cannot share a row with adapters",
-        hint="serve them as a base of its own",
+        "adapter: this one changes whole rows, so it cannot share a row with other adapters",
+        hint="load it over a base of its own",
     )

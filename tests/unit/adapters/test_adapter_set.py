@@ -27,7 +27,7 @@ from tests.shapes import tiny_base
 
 KINDS: dict[str, Any] = {
     "lora": LoraSettings(rank=4, targets=("all-linear", "embeddings", "head")),
-    "dora": LoraSettings(rank=2, decompose=True),
+    "dora": LoraSettings(rank=2, dora=True),
     "tokens": LoraSettings(rank=2, new_tokens=("w7",)),
     "ia3": Ia3Settings(),
     "prefix": PrefixSettings(num_tokens=3, init="random"),
@@ -196,3 +196,14 @@ def test_dropout_of_one_adapter_leaves_the_others() -> None:
     after = hidden(base, *numbers, -1)
     assert not torch.allclose(after[0], before[0], atol=1e-3)
     assert torch.equal(after[1:], before[1:])
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "ia3", "bottleneck"])
+def test_bf16_rounds_as_alone(kind: str) -> None:
+    base, single = (tiny_base("llama", dtype=torch.bfloat16) for _ in range(2))
+    adapters = AdapterSet(base)
+    numbers = [adapters.add(partial(make, base, kind)) for kind in KINDS]
+    found = hidden(base, *numbers, -1)[list(KINDS).index(kind)].float()
+    make(single, kind)
+    wanted = hidden(single, -1)[0].float()
+    assert (found - wanted).abs().mean() < 0.005 * wanted.abs().mean()

@@ -1,5 +1,7 @@
 """Tiny randomly initialised models in the shapes of real ones, for parity tests."""
 
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -77,16 +79,10 @@ def tiny_base(
 
     A quantised one has its dense weights in its folder.
     """
-    torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(CONFIGS[shape]()).to(dtype)
-    folder = Path()
-    if quantise != "none":
-        folder = Path(_FOLDERS.name) / f"{shape}-{seed}-{dtype}"
-        if not folder.exists():
-            model.save_pretrained(folder)
-    if quantise != "none":
-        quantise_model(model, quantise)
-    assert prepare_model(model) is None
+    made, state, folder = _model(shape, seed, dtype, quantise)
+    # Every base is a copy of its own, and leaves random numbers as if it had been made anew.
+    model = deepcopy(made)
+    torch.set_rng_state(state)
     identity = BaseIdentity(
         id=f"tiny/{shape}",
         folder=folder,
@@ -99,6 +95,23 @@ def tiny_base(
         quantise=quantise,
     )
     return Base(model, _tokenizer(), identity, ragged=True)
+
+
+@cache
+def _model(
+    shape: str, seed: int, dtype: torch.dtype, quantise: str
+) -> tuple[Any, torch.Tensor, Path]:
+    """Make a model ready for a base, once; nothing may change it."""
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(CONFIGS[shape]()).to(dtype)
+    folder = Path()
+    if quantise != "none":
+        folder = Path(_FOLDERS.name) / f"{shape}-{seed}-{dtype}"
+        if not folder.exists():
+            model.save_pretrained(folder)
+        quantise_model(model, quantise)
+    assert prepare_model(model) is None
+    return model, torch.get_rng_state(), folder
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:

@@ -15,12 +15,12 @@ import click
 import pytest
 
 import kamerton
-from kamerton.adapters.catalogue import AdapterSettings
+from kamerton.adapters.catalogue import AnyAdapterSettings
 from kamerton.cli.main import main
 from kamerton.core import errors
 from kamerton.evaluation.settings import Check
 from kamerton.flows.recipe import Recipe
-from kamerton.objectives.catalogue import ObjectiveSettings
+from kamerton.objectives.catalogue import AnyObjectiveSettings
 from kamerton.objectives.online import RewardSource
 
 ROOT = Path(__file__).parents[2]
@@ -185,8 +185,8 @@ def anchors(page: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("table", "catalogue"),
     [
-        ("[adapter]", AdapterSettings),
-        ("[objective]", ObjectiveSettings),
+        ("[adapter]", AnyAdapterSettings),
+        ("[objective]", AnyObjectiveSettings),
         ("[[objective.rewards]]", RewardSource),
         ("[[evaluate.checks]]", Check),
     ],

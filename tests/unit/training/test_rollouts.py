@@ -59,7 +59,7 @@ class Keeps:
 
     def __init__(self, **settings: Any) -> None:
         self.settings = OnlineSettings(
-            rewards=RULE, **{"num_generations": 3, "max_tokens": 12, **settings}
+            kind="keeps", rewards=RULE, **{"num_generations": 3, "max_tokens": 12, **settings}
         )
         self.written: list[Written] = []
 

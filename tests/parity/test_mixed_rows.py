@@ -25,7 +25,7 @@ SHAPES = ("llama", "qwen3", "gemma3", "gpt2")
 KINDS: dict[str, Any] = {
     "lora": LoraSettings(rank=4),
     "rslora": LoraSettings(rank=16, rank_stabilised=True),
-    "dora": LoraSettings(rank=2, decompose=True),
+    "dora": LoraSettings(rank=2, dora=True),
     "ends": LoraSettings(rank=3, targets=("all-linear", "embeddings", "head")),
     "tokens": LoraSettings(rank=2, new_tokens=("w7", "unheard")),
     "ia3": Ia3Settings(),

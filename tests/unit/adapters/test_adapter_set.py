@@ -27,7 +27,7 @@ from tests.shapes import tiny_base
 
 KINDS: dict[str, Any] = {
     "lora": LoraSettings(rank=4, targets=("all-linear", "embeddings", "head")),
-    "dora": LoraSettings(rank=2, decompose=True),
+    "dora": LoraSettings(rank=2, dora=True),
     "tokens": LoraSettings(rank=2, new_tokens=("w7",)),
     "ia3": Ia3Settings(),
     "prefix": PrefixSettings(num_tokens=3, init="random"),

@@ -4,13 +4,12 @@ import typing
 from pathlib import Path
 
 import pytest
-from kamerton.flows.variants import recipe_of
 from pydantic import BaseModel
 
 from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.core.errors import SettingsError
 from kamerton.core.settings import Settings
-from kamerton.flows.recipe import Recipe
+from kamerton.flows.recipe import Recipe, recipe_of
 from kamerton.objectives.ppo import PpoSettings
 from kamerton.store.manifest import VariantManifest
 from kamerton.store.variants import Variant

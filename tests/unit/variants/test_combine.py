@@ -22,13 +22,19 @@ from tests.e2e.project import make_project
 
 
 class Project:
-    """A folder whose recipe makes variants of a few steps."""
+    """A folder whose recipe makes variants of a few steps; each is made once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.workspace = folder, Workspace(folder)
         self.recipe = make_project(folder, num_rows=24)
+        self.made: dict[tuple[str, ...], Variant] = {}
 
     def make(self, name: str, *overrides: str) -> Variant:
+        if (name, *overrides) not in self.made:
+            self.made[name, *overrides] = self._make(name, overrides)
+        return self.made[name, *overrides]
+
+    def _make(self, name: str, overrides: tuple[str, ...]) -> Variant:
         recipe = Recipe.read(self.recipe, (f"name={name}", "train.max_steps=3", *overrides))
         return make_variant(recipe, self.folder, self.workspace, lambda event: None).variant
 
@@ -44,6 +50,11 @@ def parents(project: Project) -> list[Variant]:
         project.make("a"),
         project.make("b", "train.seed=1", "adapter.rank=4", 'prompt.system="Be brief."'),
     ]
+
+
+BOTTLENECK = ("adapter.kind=bottleneck", "train.learning_rate=0.03")
+OTHER_BOTTLENECK = (*BOTTLENECK, "adapter.placement=houlsby", "adapter.reduction=8")
+IA3 = ("adapter.kind=ia3", "train.learning_rate=0.01")
 
 
 def test_a_combination_is_a_variant(project: Project, parents: list[Variant]) -> None:
@@ -87,7 +98,7 @@ def test_what_cannot_be_combined(project: Project, parents: list[Variant]) -> No
     refused(parents[:1], "two different")
     refused([parents[0], parents[0]], "two different")
     refused([parents[0], project.make("p", "adapter.kind=none")], "cannot be combined")
-    refused([parents[0], project.make("i", "adapter.kind=ia3")], "of one method")
+    refused([parents[0], project.make("ia3-1", *IA3)], "of one method")
     refused([parents[0], project.make("q", "base.quantise=nf4")], "another base than a")
     refused(parents, "another variant", name="a")
 
@@ -108,9 +119,8 @@ def test_prefixes_stand_one_after_the_other(project: Project) -> None:
 
 
 def test_bottlenecks_stand_in_a_row(project: Project) -> None:
-    kind = ("adapter.kind=bottleneck", "train.learning_rate=0.03")
-    one = project.make("s1", *kind)
-    two = project.make("s2", *kind, "adapter.placement=houlsby", "adapter.reduction=8")
+    one = project.make("bottleneck-1", *BOTTLENECK)
+    two = project.make("bottleneck-other", *OTHER_BOTTLENECK)
     made = combine_variants([one, two], "s12", project.workspace, CombineSettings(how="stack"))
     assert made.manifest.combination["members"] == 2
     assert "in a row at every place" in made.manifest.combination["notes"][0]
@@ -119,7 +129,7 @@ def test_bottlenecks_stand_in_a_row(project: Project) -> None:
     talk = Conversation.open(["s12"], project.workspace, max_tokens=3)
     assert talk.ask("Which colour has box 6?")["s12"]
     # It is a variant to go on from, as any other.
-    on = project.make("on", *kind, "start_from=s12")
+    on = project.make("on", *BOTTLENECK, "start_from=s12")
     assert set(load(on.files()["bottleneck.safetensors"])) == set(
         load(made.files()["bottleneck.safetensors"])
     )
@@ -127,8 +137,10 @@ def test_bottlenecks_stand_in_a_row(project: Project) -> None:
 
 @pytest.mark.parametrize("kind", ["bottleneck", "ia3"])
 def test_tensors_are_averaged(project: Project, kind: str) -> None:
-    made_so = (f"adapter.kind={kind}",)
-    pair = [project.make(f"{kind}{n}", *made_so, f"train.learning_rate={0.01 * n}") for n in (1, 2)]
+    made_so = BOTTLENECK if kind == "bottleneck" else IA3
+    one = project.make(f"{kind}-1", *made_so)
+    two = project.make(f"{kind}-2", *made_so, "train.seed=1", "train.learning_rate=0.02")
+    pair = [one, two]
     settings = CombineSettings(how="average", weights=(3.0, 1.0))
     made = combine_variants(pair, f"{kind}-mean", project.workspace, settings)
     name = next(name for name in made.files() if name.endswith(".safetensors"))
@@ -137,10 +149,7 @@ def test_tensors_are_averaged(project: Project, kind: str) -> None:
         torch.testing.assert_close(tensor, 0.75 * first[key] + 0.25 * second[key])
     assert "cosine" in made.manifest.combination["notes"][0]
     assert verify_variant(made) > 0
-    other = project.make(
-        f"{kind}-other",
-        *made_so,
-        *(("adapter.reduction=4",) if kind == "bottleneck" else ('adapter.layers="0-2"',)),
-    )
+    form = OTHER_BOTTLENECK if kind == "bottleneck" else (*IA3, 'adapter.layers="0-2"')
+    other = project.make(f"{kind}-other", *form)
     with pytest.raises(AdapterError, match="differs"):
         combine_variants([pair[0], other], "no", project.workspace, settings)

@@ -18,7 +18,7 @@ A user's mistake is one of these, with a hint. A programmer's mistake is an `ass
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 __all__ = [
     "AdapterError",
@@ -52,6 +52,10 @@ class KamertonError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors cross from one process to another, and some are made from other arguments.
+        return type(self).__new__, (type(self), self.message), self.__dict__
 
 
 class SettingsError(KamertonError):

@@ -1,0 +1,103 @@
+"""Requests to an engine that serves many clients, and what comes back.
+
+They are plain values: the gateway and the engine are two processes.
+"""
+
+from dataclasses import dataclass, field
+
+from kamerton.core.protocols import Chat, Generation, ToolSchemas
+
+__all__ = ["AnswerRequest", "AnswerUpdate", "ServedModel", "TokenLogprob"]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRequest:
+    """One answer that somebody waits for.
+
+    Attributes:
+        id: Unique among the requests of an engine.
+        model: Name of a served model: a variant or the base.
+        generation: How to generate.
+        chat: Messages that end with the turn to be answered; None for a plain text.
+        prompt: A text or token ids to go on from; used where `chat` is None.
+        tools: The functions that the answer may call.
+        num_top_logprobs: Alternatives to report per token, 0 or more; None reports nothing.
+    """
+
+    id: str
+    model: str
+    generation: Generation
+    chat: Chat | None = None
+    prompt: str | tuple[int, ...] = ""
+    tools: ToolSchemas = ()
+    num_top_logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token with its probability at temperature 1.
+
+    Attributes:
+        text: Its text; a part of a character stands as the replacement character.
+        logprob: Natural logarithm.
+        top: The likeliest tokens with theirs, the best first.
+    """
+
+    text: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerUpdate:
+    """More of an answer, or its end.
+
+    Attributes:
+        id: The request's.
+        text: More of the answer; may be empty.
+        reasoning: More of what the model thinks before it answers.
+        finish_reason: "stop" or "length" at the end, else None.
+        error: Why there is no answer; empty where there is one.
+        is_client_error: Whether the request caused the error.
+        num_prompt_tokens: Tokens of the prompt.
+        num_tokens: Tokens written so far.
+        logprobs: Of the tokens that are new in this update.
+    """
+
+    id: str
+    text: str = ""
+    reasoning: str = ""
+    finish_reason: str | None = None
+    error: str = ""
+    is_client_error: bool = False
+    num_prompt_tokens: int = 0
+    num_tokens: int = 0
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing follows."""
+        return self.finish_reason is not None or bool(self.error)
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A name that clients may ask for.
+
+    Attributes:
+        name: What the client writes as `model`.
+        kind: Method of the adapter; "prompt only" without one; "base" for the plain base.
+        content_hash: Of the variant; of the base's weights for the plain base.
+        base: Name of the base.
+        num_bytes: Memory that it takes besides the base.
+        created: Unix time at which it was made; 0 when unknown.
+        defaults: How it answers where a request says nothing.
+    """
+
+    name: str
+    kind: str
+    content_hash: str
+    base: str
+    num_bytes: int = 0
+    created: int = 0
+    defaults: Generation = field(default_factory=Generation)

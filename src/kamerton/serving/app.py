@@ -1,0 +1,58 @@
+"""The gateway as an ASGI application: routes, middleware and error handlers in one place."""
+
+from collections.abc import Collection
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import Route
+from starlette.types import Lifespan
+
+from kamerton.serving.admission import Admission
+from kamerton.serving.completions import answer_chat, answer_completion
+from kamerton.serving.engine import ServingEngine
+from kamerton.serving.errors import ApiError, answer_error, answer_http_error
+from kamerton.serving.guard import Guard
+from kamerton.serving.pages import list_models, say_live, say_ready, show_model, show_page
+
+__all__ = ["make_app"]
+
+
+def make_app(
+    engine: ServingEngine,
+    *,
+    key_hashes: Collection[str] = (),
+    limit_open: int = 256,
+    limit_bytes: int = 1 << 22,
+    lifespan: Lifespan[Starlette] | None = None,
+) -> Starlette:
+    """Make the application.
+
+    Args:
+        engine: Answers the requests.
+        key_hashes: SHA-256 of the keys that are let in; everybody is where there are none.
+        limit_open: Most answers that may be waited for at once.
+        limit_bytes: Largest body of a request.
+        lifespan: What happens when the server starts and stops.
+
+    Returns:
+        An ASGI application.
+    """
+    app = Starlette(
+        routes=[
+            Route("/", show_page),
+            Route("/health", say_live),
+            Route("/live", say_live),
+            Route("/ready", say_ready),
+            Route("/v1/models", list_models),
+            Route("/v1/models/{name:path}", show_model),
+            Route("/v1/chat/completions", answer_chat, methods=["POST"]),
+            Route("/v1/completions", answer_completion, methods=["POST"]),
+        ],
+        middleware=[Middleware(Guard, key_hashes=key_hashes, limit_bytes=limit_bytes)],
+        exception_handlers={ApiError: answer_error, HTTPException: answer_http_error},
+        lifespan=lifespan,
+    )
+    app.state.engine = engine
+    app.state.admission = Admission(limit_open)
+    return app

@@ -1,0 +1,26 @@
+"""What the gateway needs of an engine."""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Protocol
+
+from kamerton.core.requests import AnswerRequest, AnswerUpdate, ServedModel
+
+__all__ = ["ServingEngine"]
+
+
+class ServingEngine(Protocol):
+    """Answers requests of many clients at once."""
+
+    @property
+    def models(self) -> Mapping[str, ServedModel]:
+        """What can be asked for, by name."""
+        ...
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests are answered now."""
+        ...
+
+    def answer(self, request: AnswerRequest) -> AsyncIterator[AnswerUpdate]:
+        """Answer a request piece by piece; whoever closes the iterator cancels the request."""
+        ...

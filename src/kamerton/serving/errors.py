@@ -1,0 +1,94 @@
+"""Errors of the gateway, in the form that OpenAI's clients read."""
+
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from kamerton.wire.openai import error_body
+
+__all__ = ["ApiError", "answer_error", "answer_http_error"]
+
+_KINDS = {
+    400: "BadRequestError",
+    401: "AuthenticationError",
+    404: "NotFoundError",
+    405: "BadRequestError",
+    413: "BadRequestError",
+    429: "RateLimitError",
+    500: "InternalServerError",
+    503: "ServiceUnavailableError",
+}
+
+
+class ApiError(Exception):
+    """A request that is answered with an error.
+
+    Args:
+        status: HTTP status.
+        message: What must hold and what was found.
+        param: The field at fault.
+        headers: Further headers, such as Retry-After.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        param: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.param = status, message, param
+        self.headers = headers or {}
+
+    @classmethod
+    def of_validation(cls, error: ValidationError) -> "ApiError":
+        """Name all fields of a body that are wrong.
+
+        Args:
+            error: As pydantic raised it.
+
+        Returns:
+            Status 400.
+        """
+        found = [(".".join(map(str, each["loc"])), each["msg"]) for each in error.errors()]
+        message = "; ".join(f"{place}: {what}" if place else what for place, what in found)
+        return cls(400, message, found[0][0] or None)
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The JSON body."""
+        kind = _KINDS.get(self.status, "InternalServerError")
+        return error_body(self.message, kind, self.param, self.status)
+
+
+async def answer_error(_request: Request, error: Exception) -> Response:
+    """Answer with an `ApiError`.
+
+    Args:
+        _request: The request.
+        error: The error.
+
+    Returns:
+        The response.
+    """
+    assert isinstance(error, ApiError)
+    return JSONResponse(error.body, error.status, error.headers)
+
+
+async def answer_http_error(_request: Request, error: Exception) -> Response:
+    """Answer with an error of routing, such as an unknown path.
+
+    Args:
+        _request: The request.
+        error: The error.
+
+    Returns:
+        The response.
+    """
+    assert isinstance(error, HTTPException)
+    found = ApiError(error.status_code, error.detail)
+    return JSONResponse(found.body, found.status, error.headers)

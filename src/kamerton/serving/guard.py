@@ -1,0 +1,95 @@
+"""What every request passes before a route sees it: key, size of the body, request id."""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Collection
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from kamerton.serving.errors import ApiError
+
+__all__ = ["Guard", "hash_key"]
+
+_OPEN = ("/", "/health", "/ready", "/live")
+"""Paths that need no key."""
+
+
+def hash_key(key: str) -> str:
+    """Hash a key: the gateway keeps no key itself.
+
+    Args:
+        key: As clients send it.
+
+    Returns:
+        SHA-256 in hex.
+    """
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+class Guard:
+    """ASGI middleware.
+
+    Args:
+        app: What comes behind it.
+        key_hashes: Hashes of the keys that are let in; everybody is where there are none.
+        limit_bytes: Largest body.
+    """
+
+    def __init__(self, app: ASGIApp, key_hashes: Collection[str], limit_bytes: int) -> None:
+        self._app, self._key_hashes, self._limit_bytes = app, tuple(key_hashes), limit_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer it with an error."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = f"req-{secrets.token_hex(12)}"
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", request_id.encode()),
+                ]
+            await send(message)
+
+        headers = dict(scope["headers"])
+        received = 0
+
+        async def receive_bounded() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._limit_bytes:
+                raise self._too_large()
+            return message
+
+        try:
+            if self._key_hashes and scope["path"] not in _OPEN:
+                self._check_key(headers.get(b"authorization", b"").decode("latin-1"))
+            length = headers.get(b"content-length", b"0")
+            if length.isdigit() and int(length) > self._limit_bytes:
+                raise self._too_large()
+        except ApiError as error:
+            answer = JSONResponse(error.body, error.status, error.headers)
+            await answer(scope, receive, send_with_id)
+            return
+        await self._app(scope, receive_bounded, send_with_id)
+
+    def _check_key(self, authorization: str) -> None:
+        scheme, _, key = authorization.partition(" ")
+        given = hash_key(key.strip())
+        # Every key is compared, so that the time tells nothing.
+        known = [hmac.compare_digest(given, each) for each in self._key_hashes]
+        if scheme.lower() != "bearer" or not any(known):
+            raise ApiError(
+                401,
+                "a key is needed: send it as 'Authorization: Bearer KEY'",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+
+    def _too_large(self) -> ApiError:
+        return ApiError(413, f"the body may have {self._limit_bytes:,} bytes at most")

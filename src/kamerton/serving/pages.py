@@ -1,0 +1,134 @@
+"""What a server says of itself: models, health, and a page for people."""
+
+from html import escape
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from kamerton.core.requests import ServedModel
+from kamerton.serving.engine import ServingEngine
+from kamerton.serving.errors import ApiError
+
+__all__ = ["list_models", "say_live", "say_ready", "show_model", "show_page"]
+
+
+async def list_models(request: Request) -> Response:
+    """List what can be asked for: `GET /v1/models`.
+
+    Args:
+        request: The HTTP request.
+
+    Returns:
+        OpenAI's list, with `root` and `parent` as vLLM has them.
+    """
+    engine: ServingEngine = request.app.state.engine
+    cards = [_card(model) for model in engine.models.values()]
+    return JSONResponse({"object": "list", "data": cards})
+
+
+async def show_model(request: Request) -> Response:
+    """Show one model: `GET /v1/models/{name}`.
+
+    Args:
+        request: The HTTP request.
+
+    Returns:
+        Its card.
+
+    Raises:
+        ApiError: If it is unknown.
+    """
+    engine: ServingEngine = request.app.state.engine
+    name = request.path_params["name"]
+    if name not in engine.models:
+        raise ApiError(404, f"the model '{name}' does not exist", "model")
+    return JSONResponse(_card(engine.models[name]))
+
+
+async def say_live(_request: Request) -> Response:
+    """Say that the gateway runs: `GET /live` and `GET /health`.
+
+    Args:
+        _request: The HTTP request.
+
+    Returns:
+        Status 200.
+    """
+    return JSONResponse({"status": "ok"})
+
+
+async def say_ready(request: Request) -> Response:
+    """Say whether requests are answered: `GET /ready`.
+
+    Args:
+        request: The HTTP request.
+
+    Returns:
+        Status 200, or 503 while the engine loads, has crashed, or the server stops.
+    """
+    state = request.app.state
+    is_ready = state.engine.is_ready and not state.admission.is_draining
+    return JSONResponse({"status": "ok" if is_ready else "not ready"}, 200 if is_ready else 503)
+
+
+async def show_page(request: Request) -> Response:
+    """Show people what is served and how to call it: `GET /`.
+
+    Args:
+        request: The HTTP request.
+
+    Returns:
+        A page.
+    """
+    engine: ServingEngine = request.app.state.engine
+    rows = "".join(
+        f"<tr><td><code>{escape(model.name)}</code></td><td>{escape(model.kind)}</td>"
+        f"<td>{model.num_bytes / 2**20:,.1f} MiB</td>"
+        f"<td><code>{escape(model.content_hash[:12])}</code></td></tr>"
+        for model in engine.models.values()
+    )
+    address = escape(str(request.base_url).rstrip("/"))
+    first = escape(next(iter(engine.models), "NAME"))
+    return HTMLResponse(_PAGE.format(rows=rows, address=address, name=first))
+
+
+def _card(model: ServedModel) -> dict[str, object]:
+    is_base = model.kind == "base"
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": model.created,
+        "owned_by": "kamerton",
+        "root": model.base if is_base else model.name,
+        "parent": None if is_base else model.base,
+        "kind": model.kind,
+        "artefact": model.content_hash,
+        "bytes": model.num_bytes,
+    }
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Kamerton</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem;
+  color: #1c1c1c; background: #fff }}
+table {{ border-collapse: collapse; width: 100% }}
+th, td {{ text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #ddd }}
+pre {{ background: #f4f4f4; padding: .8rem; overflow-x: auto }}
+@media (prefers-color-scheme: dark) {{
+  body {{ color: #e8e8e8; background: #1b1b1b }} pre {{ background: #2a2a2a }}
+  th, td {{ border-color: #444 }} }}
+</style>
+<h1>Kamerton serves one base and its variants</h1>
+<table><tr><th>model</th><th>kind</th><th>memory</th><th>artefact</th></tr>{rows}</table>
+<h2>Call it</h2>
+<pre>curl {address}/v1/chat/completions -H 'Content-Type: application/json' \\
+  -d '{{"model": "{name}", "messages": [{{"role": "user", "content": "Hello"}}]}}'</pre>
+<pre>from openai import OpenAI
+client = OpenAI(base_url="{address}/v1", api_key="none")
+answer = client.chat.completions.create(
+    model="{name}", messages=[{{"role": "user", "content": "Hello"}}])
+print(answer.choices[0].message.content)</pre>
+</html>
+"""

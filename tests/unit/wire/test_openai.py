@@ -1,0 +1,83 @@
+"""Bodies as clients send and read them."""
+
+import pytest
+from pydantic import ValidationError
+
+from kamerton.core.requests import AnswerUpdate, TokenLogprob
+from kamerton.wire.openai import (
+    ChatRequest,
+    CompletionRequest,
+    chat_chunk,
+    text_answer,
+    usage_of,
+)
+
+ASKED = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
+
+
+def test_fields_of_other_servers_are_accepted() -> None:
+    request = ChatRequest.model_validate({**ASKED, "repetition_penalty": 1.1, "metadata": {"a": 1}})
+    assert request.messages[0].plain() == {"role": "user", "content": "Hello"}
+
+
+@pytest.mark.parametrize(
+    ("stop", "stops"), [(None, ()), ("x", ("x",)), (["a", "", "b"], ("a", "b")), ("", ())]
+)
+def test_stop_is_a_text_or_several(stop: object, stops: tuple[str, ...]) -> None:
+    assert ChatRequest.model_validate({**ASKED, "stop": stop}).stops == stops
+
+
+@pytest.mark.parametrize(
+    ("prompt", "prompts"),
+    [
+        ("a b", ["a b"]),
+        (["a", "b"], ["a", "b"]),
+        ([1, 2], [(1, 2)]),
+        ([[1], [2, 3]], [(1,), (2, 3)]),
+    ],
+)
+def test_prompts_are_texts_or_tokens(prompt: object, prompts: list[object]) -> None:
+    assert CompletionRequest(model="m", prompt=prompt).prompts == prompts  # type: ignore[arg-type]
+
+
+def test_a_tool_call_needs_no_content() -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    request = ChatRequest.model_validate({**ASKED, "messages": [*ASKED["messages"], message]})
+    assert request.messages[1].plain() == {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [call],
+    }
+
+
+def test_an_image_is_refused() -> None:
+    image = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}
+    with pytest.raises(ValidationError, match="only parts of type text"):
+        ChatRequest.model_validate({**ASKED, "messages": [image]})
+
+
+def test_answers_to_one_prompt_count_its_tokens_once() -> None:
+    ends = [AnswerUpdate(str(n), num_prompt_tokens=5 + n // 2, num_tokens=n) for n in range(4)]
+    assert usage_of(ends, num_prompts=2) == {
+        "prompt_tokens": 5 + 6,
+        "completion_tokens": 6,
+        "total_tokens": 17,
+    }
+
+
+def test_reasoning_stands_apart_from_the_answer() -> None:
+    chunk = chat_chunk("id", "m", 0, AnswerUpdate("id", "yes", "think"))
+    assert chunk["choices"][0]["delta"] == {"content": "yes", "reasoning_content": "think"}
+
+
+def test_offsets_of_tokens_are_places_in_the_text() -> None:
+    tokens = [TokenLogprob("ab", -1.0, (("ab", -1.0),)), TokenLogprob("c", -2.0)]
+    answer = {"text": "abc", "finish_reason": "stop", "logprobs": tokens}
+    body = text_answer("id", "m", [answer], {})
+    assert body["choices"][0]["logprobs"] == {
+        "tokens": ["ab", "c"],
+        "token_logprobs": [-1.0, -2.0],
+        "top_logprobs": [{"ab": -1.0}, {}],
+        "text_offset": [0, 2],
+    }

@@ -77,7 +77,8 @@ class KVCache:
         """
         for layer in self.keys:
             for cache in (self.keys[layer], self.values[layer]):
-                cache[targets, :, :num_tokens] = cache[source, :, :num_tokens]
+                for target in targets:
+                    cache[target, :, :num_tokens].copy_(cache[source, :, :num_tokens])
 
     def keep(self, slots: list[int]) -> None:
         """Drop all other slots and renumber the kept ones from 0.

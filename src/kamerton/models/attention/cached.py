@@ -44,10 +44,11 @@ def cached_attention(
         slots = torch.tensor([s.slot for s in segments], device=query.device)
         ends = torch.tensor([s.past + 1 for s in segments], device=query.device)
         longest = max(segment.past + 1 for segment in segments)
-        in_order = [s.slot for s in segments] == list(range(cache.num_slots))
-        seen_k, seen_v = keys[:, :, :longest], values[:, :, :longest]
-        if not in_order:
-            seen_k, seen_v = seen_k[slots], seen_v[slots]
+        first, num = segments[0].slot, len(segments)
+        # Neighbouring slots are seen without a copy.
+        are_neighbours = [s.slot for s in segments] == list(range(first, first + num))
+        seen = slice(first, first + num) if are_neighbours else slots
+        seen_k, seen_v = keys[:, :, :longest][seen], values[:, :, :longest][seen]
         rows = query[0].transpose(0, 1).unsqueeze(2)  # [n, H, 1, D]
         visible = _before(ends[:, None], longest, rule.window)
         output = attend(rows, seen_k, seen_v, visible, rule)

@@ -1,0 +1,45 @@
+"""A request while it is answered, as plain data."""
+
+from dataclasses import dataclass, field
+
+from kamerton.core.requests import AnswerRequest
+
+__all__ = ["RequestState"]
+
+
+@dataclass(eq=False)
+class RequestState:
+    """What is known of one answer.
+
+    Attributes:
+        request: What was asked.
+        ids: The prompt's tokens, then those written.
+        num_prompt: How many of them are the prompt's.
+        num_most: Most tokens that `ids` may grow to, by the request and by the base's context.
+        num_before: Positions that stand before `ids`: those of the variant's prefix.
+        slot: Row of the cache; -1 while it waits.
+        num_computed: Tokens of `ids` whose keys and values the slot holds.
+    """
+
+    request: AnswerRequest
+    ids: list[int]
+    num_prompt: int
+    num_most: int
+    num_before: int = 0
+    slot: int = -1
+    num_computed: int = field(default=0)
+
+    @property
+    def num_left(self) -> int:
+        """Tokens to be read before the next can be chosen."""
+        return len(self.ids) - self.num_computed
+
+    @property
+    def num_written(self) -> int:
+        """Tokens of the answer so far."""
+        return len(self.ids) - self.num_prompt
+
+    @property
+    def past(self) -> int:
+        """Positions that its slot holds."""
+        return self.num_before + self.num_computed

@@ -1,0 +1,50 @@
+"""The process that computes: reads requests from a connection, steps the engine, sends updates."""
+
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+
+from kamerton.core.errors import KamertonError
+from kamerton.core.requests import AnswerRequest, AnswerUpdate
+from kamerton.inference.continuous_engine import ContinuousEngine
+
+__all__ = ["work"]
+
+
+def work(connection: Connection, open_engine: Callable[[], ContinuousEngine]) -> None:
+    """Serve until the other end of the connection closes.
+
+    Args:
+        connection: To the gateway.
+        open_engine: Loads base and variants; a `KamertonError` of it is sent to the gateway.
+    """
+    try:
+        engine = open_engine()
+    except KamertonError as error:
+        connection.send(error)
+        return
+    connection.send(engine.models)
+    try:
+        while True:
+            updates = _read(connection, engine)
+            if not engine.is_idle:
+                try:
+                    updates += engine.step()
+                except KamertonError as error:
+                    updates += engine.fail(error.message)
+            if updates:
+                connection.send(updates)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        # The gateway is gone: nobody waits for an answer.
+        return
+
+
+def _read(connection: Connection, engine: ContinuousEngine) -> list[AnswerUpdate]:
+    """Take in all that was asked or cancelled; waits while there is nothing to compute."""
+    updates: list[AnswerUpdate] = []
+    while connection.poll(None if engine.is_idle and not updates else 0):
+        message = connection.recv()
+        if isinstance(message, AnswerRequest):
+            updates += engine.add(message)
+        else:
+            engine.cancel(message)
+    return updates

@@ -116,6 +116,7 @@ OPTIONS = {
     "check": {"--set", "--show", "--base", "--redact", "--strict", "--json"},
     "train": {"--set", "--project", "--fresh", "--json"},
     "evaluate": {"--data", "--report", "--set", "--project", "--json", *OPENING},
+    "serve": {"--host", "--port", "--api-key", "--slots", "--limit", "--project", *OPENING},
     "chat": {
         "--message",
         "-m",

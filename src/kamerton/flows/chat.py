@@ -18,7 +18,7 @@ from kamerton.variants.load import Opening, load_base_for, say_unpacking
 from kamerton.variants.opening import ensure_writes, generation_of, make_ready
 from kamerton.variants.rendering import renderer_of
 
-__all__ = ["Conversation"]
+__all__ = ["Conversation", "is_base_name"]
 
 _MAX_TOKENS = 200
 
@@ -79,7 +79,7 @@ class Conversation:
         engines: dict[str, Engine] = {}
         own: dict[str, GenerationSettings] = {}
         for name in names:
-            if _is_base(name):
+            if is_base_name(name):
                 how = opening or Opening()
                 say_unpacking(name, how.sink)
                 base = load_base(name, dtype=how.dtype or "auto", device=how.device or "auto")
@@ -189,8 +189,15 @@ class Conversation:
         self.reasoning[name] = "".join(piece.reasoning for piece in pieces)
 
 
-def _is_base(name: str) -> bool:
-    """Tell a base from a variant: a bundled one, a Transformers model's folder or a GGUF file."""
+def is_base_name(name: str) -> bool:
+    """Tell a base from a variant: a bundled one, a Transformers model's folder or a GGUF file.
+
+    Args:
+        name: As the user gave it.
+
+    Returns:
+        Whether it names a base.
+    """
     folder = Path(name)
     is_model = (folder / "config.json").is_file() and not (folder / MANIFEST_FILE).is_file()
     return name.startswith("builtin:") or name.endswith(".gguf") or is_model

@@ -1,0 +1,233 @@
+"""`kamerton serve` as a user starts it: processes, sockets, the OpenAI SDK, signals."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import openai
+import psutil
+import pytest
+
+from tests.e2e.project import command, environment, make_project
+from tests.e2e.training import train_in
+
+QUESTION = [{"role": "user", "content": "Which colour has box 3?"}]
+LONG = [{"role": "user", "content": "Tell me a long story."}]
+
+
+class Server:
+    """A running `kamerton serve`."""
+
+    def __init__(self, process: "subprocess.Popen[str]", address: str) -> None:
+        self.process, self.address = process, address
+
+    def client(self, **options: object) -> openai.OpenAI:
+        options = {"api_key": "none", "max_retries": 0, "timeout": 60, **options}
+        return openai.OpenAI(base_url=f"{self.address}/v1", **options)
+
+    def engine(self) -> psutil.Process:
+        """The process that computes."""
+        children = psutil.Process(self.process.pid).children()
+        (found,) = (child for child in children if "spawn_main" in " ".join(child.cmdline()))
+        return found
+
+    def wait_until(self, status: int, path: str = "/ready") -> None:
+        for _ in range(600):
+            try:
+                if httpx.get(f"{self.address}{path}", timeout=5).status_code == status:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.1)
+        raise AssertionError(f"{path} never had status {status}")
+
+
+@contextmanager
+def serving(folder: Path, *arguments: str) -> Iterator[Server]:
+    process = subprocess.Popen(
+        command("serve", *arguments, "--port", "0"),
+        cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    lines: list[str] = []
+    address = ""
+    assert process.stderr is not None
+    for line in process.stderr:
+        lines.append(line)
+        if found := re.search(r"serving on (http://\S+)", line):
+            address = found.group(1)
+        if line.startswith("curl"):
+            break
+    assert address, "".join(lines)
+    drain = threading.Thread(target=lambda: lines.extend(process.stderr or ()), daemon=True)
+    drain.start()
+    try:
+        yield Server(process, address)
+    finally:
+        process.terminate()
+        process.wait(60)
+        drain.join(10)
+        process.stderr.close()
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("served")
+    make_project(folder, num_rows=16)
+    train_in(folder, ("name=one", "train.learning_rate=0.02"))
+    train_in(folder, ("name=two", "adapter.kind=prefix"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(project: Path) -> Iterator[Server]:
+    with serving(project) as running:
+        yield running
+
+
+@pytest.mark.slow
+def test_two_variants_and_the_base_answer_streamed_and_not(server: Server) -> None:
+    client = server.client()
+    names = [model.id for model in client.models.list()]
+    assert names == ["one", "two", "builtin:nano"]
+    for name in names:
+        asked = {"model": name, "messages": QUESTION, "max_tokens": 12, "temperature": 0}
+        whole = client.chat.completions.create(**asked)
+        chunks = list(client.chat.completions.create(**asked, stream=True))
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+        assert whole.choices[0].message.content == text
+        assert whole.model == name == chunks[0].model
+        assert chunks[-1].choices[0].finish_reason == whole.choices[0].finish_reason
+
+
+@pytest.mark.slow
+def test_the_gateway_holds_no_model(server: Server) -> None:
+    own, engine = psutil.Process(server.process.pid), server.engine()
+    loaded = {Path(each.path).name for each in own.memory_maps()}
+    assert not [name for name in loaded if name.startswith("libtorch")]
+    assert [m for m in engine.memory_maps() if Path(m.path).name.startswith("libtorch")]
+
+
+@pytest.mark.slow
+def test_an_unknown_model_is_404(server: Server) -> None:
+    with pytest.raises(openai.NotFoundError, match="'three' does not exist"):
+        server.client().chat.completions.create(model="three", messages=QUESTION)
+
+
+@pytest.mark.slow
+def test_a_killed_engine_comes_back_and_its_requests_are_told(project: Path) -> None:
+    with serving(project, "one") as server:
+        stream = server.client().chat.completions.create(
+            model="builtin:nano", messages=LONG, stream=True, temperature=1.5, seed=3,
+            max_tokens=200,
+        )  # fmt: skip
+        # It stops before the request is over: the engine cannot run ahead of a kill.
+        first = next(iter(stream))
+        assert first.choices
+        server.engine().send_signal(signal.SIGSTOP)
+        killed = server.engine()
+        killed.kill()
+        with pytest.raises(openai.APIError, match="stopped while it answered"):
+            list(stream)
+        server.wait_until(503)
+        with pytest.raises(openai.InternalServerError, match="not ready"):
+            server.client().chat.completions.create(model="one", messages=QUESTION)
+        server.wait_until(200)
+        assert server.engine().pid != killed.pid
+        answer = server.client().chat.completions.create(model="one", messages=QUESTION)
+        assert answer.choices[0].message.content
+
+
+@pytest.mark.slow
+def test_sigterm_finishes_what_was_begun(project: Path) -> None:
+    with serving(project, "one") as server:
+        stream = server.client().chat.completions.create(
+            model="builtin:nano", messages=LONG, stream=True, temperature=1.5, seed=3,
+            max_tokens=60,
+        )  # fmt: skip
+        pieces = iter(stream)
+        next(pieces)
+        engine = server.engine()
+        server.process.send_signal(signal.SIGTERM)
+        rest = list(pieces)
+        assert rest[-1].choices[0].finish_reason in ("stop", "length")
+        assert server.process.wait(60) in (0, -signal.SIGTERM)
+        assert not engine.is_running()
+
+
+@pytest.mark.slow
+def test_without_its_key_a_server_tells_nothing(project: Path) -> None:
+    with serving(project, "one", "--api-key", "secret") as server:
+        with pytest.raises(openai.AuthenticationError):
+            server.client(api_key="guess").models.list()
+        assert len(list(server.client(api_key="secret").models.list())) == 2
+
+
+@pytest.mark.slow
+def test_wrong_starts_are_errors_with_a_hint(project: Path, server: Server) -> None:
+    port = server.address.rsplit(":", 1)[1]
+    for arguments, said in (
+        (("nobody",), "nobody"),
+        (("--host", "0.0.0.0"), "there is no key"),
+        (("--port", port), "cannot be listened on"),
+    ):
+        done = subprocess.run(
+            command("serve", *arguments), cwd=project, env=environment(), text=True,
+            capture_output=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode in (1, 2)
+        assert said in done.stderr
+        assert "error:" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_hostile_requests_get_4xx_and_harm_nobody(server: Server) -> None:
+    bodies = [
+        b"", b"{", b"null", b"[1]", b"\x00" * 100, b'{"model": "one"}',
+        json.dumps({"model": "one", "messages": [{"role": "user", "content": "x" * 200_000}]}),
+        json.dumps({"model": "one", "messages": QUESTION, "temperature": "hot"}),
+        json.dumps({"model": "one", "messages": QUESTION, "n": 10**6}),
+        json.dumps({"model": ["one"], "messages": QUESTION}),
+        '{"model": "one", "messages": ' + "[" * 10_000,
+        json.dumps({"model": "one", "messages": [{"role": "user", "content": {"a": 1}}]}),
+    ]  # fmt: skip
+    for body in bodies:
+        answer = httpx.post(f"{server.address}/v1/chat/completions", content=body, timeout=60)
+        assert 400 <= answer.status_code < 500, (body[:60], answer.text)
+        assert answer.json()["error"]["message"]
+    for prompt in ([10**9], [-1], [], "", [[]]):
+        asked = {"model": "one", "prompt": prompt}
+        answer = httpx.post(f"{server.address}/v1/completions", json=asked, timeout=60)
+        assert answer.status_code == 400, prompt
+    assert server.client().chat.completions.create(model="one", messages=QUESTION).choices
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not any((Path.home() / ".cache/kamerton/bases").glob("*mol*")), reason="make base brings it"
+)
+def test_the_real_base_is_served(tmp_path: Path) -> None:
+    with serving(tmp_path, "builtin:smollm2") as server:
+        answer = server.client().chat.completions.create(
+            model="builtin:smollm2", temperature=0, max_tokens=24,
+            messages=[{"role": "user", "content": "What is the capital of France?"}],
+        )  # fmt: skip
+        assert "Paris" in (answer.choices[0].message.content or "")
+
+
+def test_the_command_line_starts_without_torch() -> None:
+    code = (
+        "import sys, kamerton.cli.serve, kamerton.flows.serve, kamerton.serving.app;"
+        "sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ}, check=False)
+    assert done.returncode == 0

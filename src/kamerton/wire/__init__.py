@@ -1,1 +1,1 @@
-"""What stands on the wire between clients, the gateway and engines."""
+"""Floor 1: what stands on the wire between clients, the gateway and engines. Never imports torch."""

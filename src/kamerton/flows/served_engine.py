@@ -64,9 +64,12 @@ def open_engine(options: EngineOptions, tell: Callable[[Notice], None]) -> Conti
     base = _base(options, bases, variants, tell)
     adapters = AdapterSet(base)
     name = base.identity.id
+    tensors = (*base.model.parameters(), *base.model.buffers())
+    num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     plain = ServedModel(
-        name, "base", base.identity.weight_hash, name, defaults=Generation(max_tokens=_MOST_OF_BASE)
-    )
+        name, "base", base.identity.weight_hash, name, num_bytes,
+        defaults=Generation(max_tokens=_MOST_OF_BASE),
+    )  # fmt: skip
     loaded = [_loaded(variant, base, adapters, name, tell) for variant in variants]
     loaded.append(LoadedVariant(plain, renderer_of(base, RenderSettings()), Prompt()))
     return ContinuousEngine(

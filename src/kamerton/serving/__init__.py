@@ -1,1 +1,1 @@
-"""Floor 7: the gateway, an OpenAI-compatible server before an engine process. Never imports torch."""
+"""Floor 7: the OpenAI-compatible gateway before an engine process. Never imports torch."""

@@ -1,1 +1,1 @@
-"""Floor 1: what stands on the wire between clients, the gateway and engines. Never imports torch."""
+"""Floor 1: what clients, the gateway and engines say to each other. Never imports torch."""

@@ -21,7 +21,6 @@ from kamerton.data.prepared import Prepared
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.tokenized import TokenizedPrompt, TrainingExample
 from kamerton.data.rendering.unknown import say_unknown
-from kamerton.flows.online import examine_online, make_rollouts, reference_of
 from kamerton.flows.prepare import render_all
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.start import ensure_same_weights
@@ -36,6 +35,7 @@ from kamerton.objectives.reward import RewardSettings
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.variants import Variant
 from kamerton.training.defaults import auto_learning_rate
+from kamerton.training.online import examine_online, make_rollouts, reference_of
 from kamerton.training.references import cached_references
 from kamerton.training.reward_functions import function_hashes
 from kamerton.training.rollouts import Distance
@@ -116,10 +116,14 @@ def make_task(
     folder.mkdir(parents=True, exist_ok=True)
     references, rollouts, distance = None, None, None
     if isinstance(objective, Online):
-        examine_online(recipe, objective.settings, train_rows, parts.reward_variants, base, sink)
+        examine_online(
+            objective.settings, recipe.adapter, recipe.train, train_rows, parts.reward_variants,
+            base, sink,
+        )  # fmt: skip
         rollouts, adapter = make_rollouts(
-            recipe, objective, base, adapter, renderer, parts.reward_variants, parts.folder
-        )
+            objective, recipe.train, base, adapter, renderer, parts.reward_variants, parts.folder,
+            goes_on=start is not None, new_tokens=recipe.adapter.added_tokens,
+        )  # fmt: skip
     if objective.needs_reference:
         ask = partial(
             cached_references, base, adapter, start=start.manifest.content_hash if start else "",
@@ -189,7 +193,8 @@ def _distance(recipe: Recipe, base: Base, adapter: Adapter, renderer: Renderer) 
         # The reference would be a second copy of the weights.
         return None
     engine = EmbeddedEngine(base, renderer, tokens_per_row=recipe.train.tokens_per_row)
-    return Distance(base, engine, reference_of(recipe, adapter), recipe.generation.max_new_tokens)
+    reference = reference_of(adapter, goes_on=bool(recipe.start_from))
+    return Distance(base, engine, reference, recipe.generation.max_new_tokens)
 
 
 def _judging(base: Base, adapter: Adapter, num_scores: int, seed: int) -> WithScoreHead:

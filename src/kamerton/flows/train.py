@@ -24,7 +24,6 @@ from kamerton.flows.dates import dated
 from kamerton.flows.finished import key_of_run, note_finished, read_finished, stamps_of_data
 from kamerton.flows.prepare import make_prompt, read_examples
 from kamerton.flows.recipe import Recipe
-from kamerton.flows.rewards import read_reward_variants
 from kamerton.flows.start import read_members, read_start, taken_over
 from kamerton.flows.task import Parts, first_ids, make_task
 from kamerton.flows.unseen import trained_questions
@@ -48,6 +47,7 @@ from kamerton.training.findings import (
 )
 from kamerton.training.forgetting import measure_general_loss, say_forgotten
 from kamerton.training.loop import CHECKPOINT_FILE, FINISHED, train
+from kamerton.training.rewards import read_reward_variants
 from kamerton.training.sinks import jsonl_sink, tensorboard_sink
 from kamerton.training.task import Outcome, Task
 from kamerton.variants.load import say_other_template, say_unpacking, with_template_of
@@ -115,7 +115,7 @@ def _make_alone(
     start = read_start(recipe, workspace)
     recipe = taken_over(recipe, start)
     members = read_members(recipe, workspace) if start is None else []
-    reward_variants = read_reward_variants(recipe, workspace)
+    reward_variants = read_reward_variants(recipe.objective, workspace.variants)
     parts = Parts(start, members, reward_variants, folder)
     stamps = stamps_of_data(recipe, folder)
     say_unpacking(recipe.base.id, sink)

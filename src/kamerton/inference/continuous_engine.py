@@ -16,6 +16,7 @@ from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.tokens import Decoder, unwrapped
 from kamerton.inference.detokenise import TextStream
 from kamerton.inference.request_state import RequestState
+from kamerton.inference.reweighting import Reweighter
 from kamerton.inference.sampling import choose_tokens, random_stream
 from kamerton.inference.scheduler import Chunk, Scheduler
 from kamerton.models.attention.layout import Layout, Segment
@@ -51,6 +52,7 @@ class _Answer:
     variant: LoadedVariant
     random: torch.Generator
     text: "TextStream | _PlainStream"
+    reweighter: Reweighter | None = None
 
 
 class ContinuousEngine:
@@ -107,6 +109,7 @@ class ContinuousEngine:
         try:
             ids = self._prompt_ids(request, variant)
             room = self._room(len(ids))
+            reweighter = self._reweighter(request, ids)
         except KamertonError as error:
             return [_refusal(request, error.message)]
         except Exception as error:
@@ -123,7 +126,7 @@ class ContinuousEngine:
             else TextStream(variant.renderer, stop)
         )
         random = random_stream(request.generation, 0)
-        self._answers[request.id] = _Answer(state, variant, random, text)
+        self._answers[request.id] = _Answer(state, variant, random, text, reweighter)
         self._scheduler.add(state)
         return []
 
@@ -214,14 +217,16 @@ class ContinuousEngine:
 
     def _choose(self, answers: Sequence[_Answer], logits: Tensor) -> list[int]:
         """Choose the next tokens, those with the same settings at once."""
-        alike: dict[tuple[float, float, int], list[int]] = {}
+        logits = _reweighted(answers, logits)
+        alike: dict[tuple[float, float, int, float], list[int]] = {}
         for row, answer in enumerate(answers):
-            how = answer.state.request.generation
-            alike.setdefault((how.temperature, how.top_p, how.top_k), []).append(row)
+            how, min_p = answer.state.request.generation, answer.state.request.reweighting.min_p
+            alike.setdefault((how.temperature, how.top_p, how.top_k, min_p), []).append(row)
         tokens = [0] * len(answers)
-        for rows in alike.values():
+        for (*_, min_p), rows in alike.items():
             how = answers[rows[0]].state.request.generation
-            chosen = choose_tokens(logits[rows], how, [answers[row].random for row in rows])
+            streams = [answers[row].random for row in rows]
+            chosen = choose_tokens(logits[rows], how, streams, min_p=min_p)
             for row, token in zip(rows, chosen.tolist(), strict=True):
                 tokens[row] = token
         return tokens
@@ -253,6 +258,8 @@ class ContinuousEngine:
         """Add a token to an answer."""
         state = answer.state
         state.ids.append(token)
+        if answer.reweighter is not None:
+            answer.reweighter.add(token)
         update = AnswerUpdate(
             state.request.id,
             num_prompt_tokens=state.num_prompt,
@@ -286,6 +293,11 @@ class ContinuousEngine:
         if strange := [index for index in request.prompt if not 0 <= index < size]:
             raise ModelError(f"prompt: token ids are from 0 to {size - 1}, got {strange[0]}")
         return list(request.prompt)
+
+    def _reweighter(self, request: AnswerRequest, ids: Sequence[int]) -> Reweighter | None:
+        if not request.reweighting.changes_logits:
+            return None
+        return Reweighter(request.reweighting, ids, self._base.identity.vocab_size)
 
     def _room(self, num_prompt: int) -> int | None:
         """Tokens that may be written after a prompt; None where the base knows no bound."""
@@ -330,6 +342,14 @@ class _PlainStream:
         held = 0 if last else max((overlap(text, stop) for stop in self._stop), default=0)
         self._held = text[len(text) - held :]
         return Written(text[: len(text) - held])
+
+
+def _reweighted(answers: Sequence[_Answer], logits: Tensor) -> Tensor:
+    """Change the [n, V] logits of the answers that ask for it; others' stay bit for bit."""
+    if all(answer.reweighter is None for answer in answers):
+        return logits
+    rows = zip(answers, logits, strict=True)
+    return torch.stack([a.reweighter.apply(row) if a.reweighter else row for a, row in rows])
 
 
 def _refusal(request: AnswerRequest, message: str) -> AnswerUpdate:

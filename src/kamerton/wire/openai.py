@@ -5,11 +5,11 @@ Fields that are not known are accepted and have no effect, as clients of other s
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from kamerton.core.requests import AnswerUpdate, TokenLogprob
+from kamerton.core.requests import AnswerUpdate, Reweighting, TokenLogprob
 
 __all__ = [
     "ChatMessage",
@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 MOST_CHOICES = 64
+MOST_BIASED = 1024
 
 
 class StreamOptions(BaseModel):
@@ -48,6 +49,18 @@ class _Request(BaseModel):
     """Nucleus mass."""
     top_k: int | None = Field(default=None, ge=-1)
     """0 and -1 keep all."""
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    """Keeps tokens at least this share as probable as the likeliest."""
+    presence_penalty: float = Field(default=0.0, ge=-2, le=2)
+    """Lowers tokens that the answer has already."""
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
+    """Lowers tokens by how often the answer has them."""
+    repetition_penalty: float = Field(default=1.0, gt=0, le=10)
+    """Lowers tokens of prompt and answer; 1 changes nothing."""
+    logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] | None = Field(
+        default=None, max_length=MOST_BIASED
+    )
+    """Token ids with what is added to their logits."""
     seed: int | None = None
     """Makes sampling repeatable."""
     n: int = Field(default=1, ge=1, le=MOST_CHOICES)
@@ -61,11 +74,29 @@ class _Request(BaseModel):
     user: str | None = None
     """Who asks; not used yet."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _null_says_nothing(cls, body: Any) -> Any:
+        if not isinstance(body, Mapping):
+            return body
+        return {key: value for key, value in body.items() if value is not None}
+
     @property
     def stops(self) -> tuple[str, ...]:
         """The stop texts that are not empty."""
         given = [self.stop] if isinstance(self.stop, str) else self.stop or []
         return tuple(text for text in given if text)
+
+    @property
+    def reweighting(self) -> Reweighting:
+        """What changes the probabilities of tokens."""
+        return Reweighting(
+            self.min_p,
+            self.presence_penalty,
+            self.frequency_penalty,
+            self.repetition_penalty,
+            tuple((self.logit_bias or {}).items()),
+        )
 
     @property
     def wants_usage(self) -> bool:

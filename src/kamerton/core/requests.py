@@ -48,6 +48,8 @@ class AnswerRequest:
         tools: The functions that the answer may call.
         num_top_logprobs: Alternatives to report per token, 0 or more; None reports nothing.
         reweighting: What changes the probabilities of tokens; reported ones stay the model's.
+        echo: Whether a plain prompt comes back before the answer, with the log-probabilities of
+            its tokens where `num_top_logprobs` asks for any. `max_tokens` may be 0 then.
     """
 
     id: str
@@ -58,6 +60,12 @@ class AnswerRequest:
     tools: ToolSchemas = ()
     num_top_logprobs: int | None = None
     reweighting: Reweighting = field(default_factory=Reweighting)
+    echo: bool = False
+
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether logits of the prompt's tokens are needed: none may come out of a cache."""
+        return self.echo and self.num_top_logprobs is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +74,12 @@ class TokenLogprob:
 
     Attributes:
         text: Its text; a part of a character stands as the replacement character.
-        logprob: Natural logarithm.
+        logprob: Natural logarithm; None for the first of a prompt, which nothing stands before.
         top: The likeliest tokens with theirs, the best first.
     """
 
     text: str
-    logprob: float
+    logprob: float | None
     top: tuple[tuple[str, float], ...] = ()
 
 

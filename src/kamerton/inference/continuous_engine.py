@@ -4,7 +4,7 @@ A step is: schedule (plain data), compute, choose tokens, emit. Shapes: V vocabu
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from kamerton.data.rendering.answers import Written, overlap
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.tokens import Decoder, unwrapped
 from kamerton.inference.detokenise import TextStream
+from kamerton.inference.logprobs import prompt_logprobs, token_logprobs
 from kamerton.inference.request_state import RequestState
 from kamerton.inference.reweighting import Reweighter
 from kamerton.inference.sampling import choose_tokens, random_stream
@@ -53,6 +54,7 @@ class _Answer:
     random: torch.Generator
     text: "TextStream | _PlainStream"
     reweighter: Reweighter | None = None
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
 
 
 class ContinuousEngine:
@@ -194,7 +196,9 @@ class ContinuousEngine:
             )
         layout = Layout(tuple(segments), self._cache)
         hidden = self._base.hidden(torch.tensor(ids, device=self._base.device), layout)
-        for chunk in chunks:
+        for segment, chunk in zip(segments, chunks, strict=True):
+            if chunk.state.request.reads_prompt:
+                self._read_prompt(chunk, hidden[segment.start : segment.stop])
             chunk.state.num_computed += chunk.num_tokens
         whole = [
             (s, c.state) for s, c in zip(segments, chunks, strict=True) if not c.state.num_left
@@ -207,11 +211,27 @@ class ContinuousEngine:
             groups.append(([answers[row] for row in rows], logits))
         return groups
 
+    def _read_prompt(self, chunk: Chunk, hidden: Tensor) -> None:
+        """Keep the log-probabilities of the prompt's tokens that follow those of a chunk."""
+        state = chunk.state
+        answer = self._answers[state.request.id]
+        tokenizer, num_top = answer.variant.renderer.tokenizer, state.request.num_top_logprobs
+        assert num_top is not None, "only asked where log-probabilities are"
+        if not state.num_computed:
+            first = TokenLogprob(tokenizer.decode([state.ids[0]]), None)
+            answer.prompt_logprobs.append(first)
+        after = state.num_computed + 1
+        tokens = state.ids[after : min(after + chunk.num_tokens, state.num_prompt)]
+        head = self._base.head_of(answer.variant.adapter)
+        answer.prompt_logprobs += prompt_logprobs(
+            head, hidden[: len(tokens)], tokens, num_top, tokenizer
+        )
+
     def _emit(self, answers: Sequence[_Answer], logits: Tensor) -> list[AnswerUpdate]:
         tokens = self._choose(answers, logits)
         logprobs = self._logprobs(answers, logits, tokens)
         return [
-            self._advance(answer, token, found)
+            self._advance(answer, token, found) if answer.state.num_free else _only_read(answer)
             for answer, token, found in zip(answers, tokens, logprobs, strict=True)
         ]
 
@@ -238,18 +258,11 @@ class ContinuousEngine:
         found: list[tuple[TokenLogprob, ...]] = []
         for answer, row, token in zip(answers, logits, tokens, strict=True):
             num_top = answer.state.request.num_top_logprobs
-            if num_top is None:
-                found.append(())
-                continue
-            logprobs = row.log_softmax(-1)
-            best = logprobs.topk(num_top)
             tokenizer = answer.variant.renderer.tokenizer
-            top = [
-                (tokenizer.decode([index]), value)
-                for index, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-            ]
-            text = tokenizer.decode([token])
-            found.append((TokenLogprob(text, float(logprobs[token]), tuple(top)),))
+            asked = num_top is not None
+            found.append(
+                tuple(token_logprobs(row[None], [token], num_top, tokenizer)) if asked else ()
+            )
         return found
 
     def _advance(
@@ -266,6 +279,8 @@ class ContinuousEngine:
             num_tokens=state.num_written,
             logprobs=logprobs,
         )
+        if state.request.echo and state.num_written == 1:
+            update = _with_prompt(update, answer)
         if token in answer.variant.renderer.stop_ids:
             return _with(update, answer.text.finish(), "stop")
         written = answer.text.add(token)
@@ -358,5 +373,23 @@ def _refusal(request: AnswerRequest, message: str) -> AnswerUpdate:
 
 def _with(update: AnswerUpdate, written: Written, finish_reason: str | None = None) -> AnswerUpdate:
     return replace(
-        update, text=written.text, reasoning=written.reasoning, finish_reason=finish_reason
+        update,
+        text=update.text + written.text,
+        reasoning=written.reasoning,
+        finish_reason=finish_reason,
     )
+
+
+def _with_prompt(update: AnswerUpdate, answer: _Answer) -> AnswerUpdate:
+    """Put the prompt before the first piece of an answer."""
+    text = answer.state.request.prompt
+    if not isinstance(text, str):
+        text = answer.variant.renderer.tokenizer.decode(list(text))
+    return replace(update, text=text, logprobs=(*answer.prompt_logprobs, *update.logprobs))
+
+
+def _only_read(answer: _Answer) -> AnswerUpdate:
+    """End a request that wants no token."""
+    state = answer.state
+    end = AnswerUpdate(state.request.id, finish_reason="length", num_prompt_tokens=state.num_prompt)
+    return _with_prompt(end, answer) if state.request.echo else end

@@ -153,6 +153,7 @@ async def answer_completion(request: Request) -> Response:
             _numbered(generation, index),
             prompt=prompt,
             num_top_logprobs=body.logprobs,
+            echo=body.echo,
             reweighting=body.reweighting,
         )
         for index, prompt in enumerate(each for each in prompts for _ in range(body.n))

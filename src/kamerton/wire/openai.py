@@ -27,6 +27,7 @@ __all__ = [
 
 MOST_CHOICES = 64
 MOST_BIASED = 1024
+_LOWEST = -9999.0
 
 
 class StreamOptions(BaseModel):
@@ -164,12 +165,24 @@ class CompletionRequest(_Request):
 
     prompt: str | list[str] | list[int] | list[list[int]]
     """A text, token ids, or several of either."""
-    max_tokens: int = Field(default=16, ge=1)
-    """Most tokens of each answer."""
+    max_tokens: int = Field(default=16, ge=0)
+    """Most tokens of each answer; 0 only reads the prompt."""
     logprobs: int | None = Field(default=None, ge=0, le=20)
     """Alternatives per token; None reports no log-probabilities."""
-    echo: Literal[False] = False
-    """The prompt cannot be returned yet."""
+    echo: bool = False
+    """Whether the prompt comes back before the answer, with its log-probabilities if asked for."""
+    suffix: str = ""
+    """Text after the gap; only an empty one is possible."""
+    best_of: int | None = None
+    """Answers to choose from; only `n` is possible."""
+
+    @model_validator(mode="after")
+    def _only_what_is_done(self) -> Self:
+        if self.suffix:
+            raise ValueError("suffix must be empty: text before a suffix cannot be written")
+        if self.best_of not in (None, self.n):
+            raise ValueError(f"best_of must be n ({self.n}), got {self.best_of}")
+        return self
 
     @property
     def prompts(self) -> list[str | tuple[int, ...]]:
@@ -396,8 +409,13 @@ def _chat_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
     }
 
 
-def _token(text: str, logprob: float) -> dict[str, Any]:
-    return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
+def _token(text: str, logprob: float | None) -> dict[str, Any]:
+    return {"token": text, "logprob": _finite(logprob), "bytes": list(text.encode())}
+
+
+def _finite(logprob: float | None) -> float | None:
+    """Bound from below: JSON has no infinity. vLLM has the same bound."""
+    return None if logprob is None else max(logprob, _LOWEST)
 
 
 def _text_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
@@ -409,7 +427,14 @@ def _text_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
         at += len(token.text)
     return {
         "tokens": [token.text for token in tokens],
-        "token_logprobs": [token.logprob for token in tokens],
-        "top_logprobs": [dict(token.top) for token in tokens],
+        "token_logprobs": [_finite(token.logprob) for token in tokens],
+        "top_logprobs": [_alternatives(token) for token in tokens],
         "text_offset": offsets,
     }
+
+
+def _alternatives(token: TokenLogprob) -> dict[str, float | None] | None:
+    """Write the likeliest tokens and the one that stands there."""
+    if token.logprob is None:
+        return None
+    return {text: _finite(logprob) for text, logprob in (*token.top, (token.text, token.logprob))}

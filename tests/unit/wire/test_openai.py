@@ -78,7 +78,7 @@ def test_offsets_of_tokens_are_places_in_the_text() -> None:
     assert body["choices"][0]["logprobs"] == {
         "tokens": ["ab", "c"],
         "token_logprobs": [-1.0, -2.0],
-        "top_logprobs": [{"ab": -1.0}, {}],
+        "top_logprobs": [{"ab": -1.0}, {"c": -2.0}],
         "text_offset": [0, 2],
     }
 

@@ -50,6 +50,7 @@ class AnswerRequest:
         reweighting: What changes the probabilities of tokens; reported ones stay the model's.
         echo: Whether a plain prompt comes back before the answer, with the log-probabilities of
             its tokens where `num_top_logprobs` asks for any. `max_tokens` may be 0 then.
+        embeds: Whether the end of the answer has the mean of the prompt's last hidden states.
     """
 
     id: str
@@ -61,10 +62,16 @@ class AnswerRequest:
     num_top_logprobs: int | None = None
     reweighting: Reweighting = field(default_factory=Reweighting)
     echo: bool = False
+    embeds: bool = False
 
     @property
     def reads_prompt(self) -> bool:
-        """Whether logits of the prompt's tokens are needed: none may come out of a cache."""
+        """Whether all tokens of the prompt must be computed: none may come out of a cache."""
+        return self.embeds or self.wants_prompt_logprobs
+
+    @property
+    def wants_prompt_logprobs(self) -> bool:
+        """Whether log-probabilities of the prompt's tokens are reported."""
         return self.echo and self.num_top_logprobs is not None
 
 
@@ -97,6 +104,7 @@ class AnswerUpdate:
         num_prompt_tokens: Tokens of the prompt.
         num_tokens: Tokens written so far.
         logprobs: Of the tokens that are new in this update.
+        embedding: [E], of length one, where the request embeds.
     """
 
     id: str
@@ -108,6 +116,7 @@ class AnswerUpdate:
     num_prompt_tokens: int = 0
     num_tokens: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
+    embedding: tuple[float, ...] = ()
 
     @property
     def is_last(self) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kamerton.core.errors import KamertonError, ModelError
 from kamerton.core.requests import AnswerRequest, AnswerUpdate, ServedModel, TokenLogprob
+from kamerton.core.tokenizing import TokenizerReply, TokenizerRequest
 from kamerton.data.rendering.answers import Written, overlap
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.tokens import Decoder, unwrapped
@@ -20,6 +21,7 @@ from kamerton.inference.request_state import RequestState
 from kamerton.inference.reweighting import Reweighter
 from kamerton.inference.sampling import choose_tokens, random_stream
 from kamerton.inference.scheduler import Chunk, Scheduler
+from kamerton.inference.tokenizing import prompt_ids, reply_of
 from kamerton.models.attention.layout import Layout, Segment
 from kamerton.models.base import Base
 from kamerton.models.context import room_of
@@ -55,6 +57,7 @@ class _Answer:
     text: "TextStream | _PlainStream"
     reweighter: Reweighter | None = None
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+    hidden_sum: Tensor | None = None
 
 
 class ContinuousEngine:
@@ -109,7 +112,7 @@ class ContinuousEngine:
         if variant is None:
             return [_refusal(request, f"the model '{request.model}' is not served")]
         try:
-            ids = self._prompt_ids(request, variant)
+            ids = prompt_ids(request, variant.renderer, variant.prompt, self._base)
             room = self._room(len(ids))
             reweighter = self._reweighter(request, ids)
         except KamertonError as error:
@@ -131,6 +134,27 @@ class ContinuousEngine:
         self._answers[request.id] = _Answer(state, variant, random, text, reweighter)
         self._scheduler.add(state)
         return []
+
+    def tokenize(self, question: TokenizerRequest) -> TokenizerReply:
+        """Answer a question about the tokenizer.
+
+        Args:
+            question: The question.
+
+        Returns:
+            The reply, or why there is none.
+        """
+        asked = question.asked
+        variant = self._variants.get(asked.model)
+        if variant is None:
+            return TokenizerReply(asked.id, error=f"the model '{asked.model}' is not served")
+        try:
+            return reply_of(question, variant.renderer, variant.prompt, self._base)
+        except KamertonError as error:
+            return TokenizerReply(asked.id, error=error.message)
+        except Exception as error:
+            # As for answers: a template may fail in any way.
+            return TokenizerReply(asked.id, error=f"this cannot be turned into tokens: {error}")
 
     def cancel(self, request_id: str) -> None:
         """Stop answering a request.
@@ -212,9 +236,14 @@ class ContinuousEngine:
         return groups
 
     def _read_prompt(self, chunk: Chunk, hidden: Tensor) -> None:
-        """Keep the log-probabilities of the prompt's tokens that follow those of a chunk."""
+        """Keep what is asked of the prompt: [n, E] hidden states of a chunk of it."""
         state = chunk.state
         answer = self._answers[state.request.id]
+        if state.request.embeds and state.num_computed < state.num_prompt:
+            more = hidden.float().sum(0)
+            answer.hidden_sum = more if answer.hidden_sum is None else answer.hidden_sum + more
+        if not state.request.wants_prompt_logprobs:
+            return
         tokenizer, num_top = answer.variant.renderer.tokenizer, state.request.num_top_logprobs
         assert num_top is not None, "only asked where log-probabilities are"
         if not state.num_computed:
@@ -258,11 +287,11 @@ class ContinuousEngine:
         found: list[tuple[TokenLogprob, ...]] = []
         for answer, row, token in zip(answers, logits, tokens, strict=True):
             num_top = answer.state.request.num_top_logprobs
+            if num_top is None:
+                found.append(())
+                continue
             tokenizer = answer.variant.renderer.tokenizer
-            asked = num_top is not None
-            found.append(
-                tuple(token_logprobs(row[None], [token], num_top, tokenizer)) if asked else ()
-            )
+            found.append(tuple(token_logprobs(row[None], [token], num_top, tokenizer)))
         return found
 
     def _advance(
@@ -298,17 +327,6 @@ class ContinuousEngine:
         for name in ids:
             self._answers.pop(name, None)
 
-    def _prompt_ids(self, request: AnswerRequest, variant: LoadedVariant) -> list[int]:
-        if request.chat is not None:
-            chat = variant.prompt.apply(request.chat)
-            return list(variant.renderer.prompt_ids(chat, request.tools))
-        if isinstance(request.prompt, str):
-            return list(variant.renderer.tokenizer(request.prompt)["input_ids"])
-        size = self._base.identity.vocab_size
-        if strange := [index for index in request.prompt if not 0 <= index < size]:
-            raise ModelError(f"prompt: token ids are from 0 to {size - 1}, got {strange[0]}")
-        return list(request.prompt)
-
     def _reweighter(self, request: AnswerRequest, ids: Sequence[int]) -> Reweighter | None:
         if not request.reweighting.changes_logits:
             return None
@@ -316,6 +334,8 @@ class ContinuousEngine:
 
     def _room(self, num_prompt: int) -> int | None:
         """Tokens that may be written after a prompt; None where the base knows no bound."""
+        if not num_prompt:
+            raise ModelError("a prompt needs at least one token")
         room = room_of(self._base)
         if room is None:
             return None
@@ -392,4 +412,8 @@ def _only_read(answer: _Answer) -> AnswerUpdate:
     """End a request that wants no token."""
     state = answer.state
     end = AnswerUpdate(state.request.id, finish_reason="length", num_prompt_tokens=state.num_prompt)
+    if answer.hidden_sum is not None:
+        # The direction of a sum is that of the mean.
+        vector = torch.nn.functional.normalize(answer.hidden_sum, dim=0)
+        end = replace(end, embedding=tuple(vector.tolist()))
     return _with_prompt(end, answer) if state.request.echo else end

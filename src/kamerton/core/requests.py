@@ -7,7 +7,32 @@ from dataclasses import dataclass, field
 
 from kamerton.core.protocols import Chat, Generation, ToolSchemas
 
-__all__ = ["AnswerRequest", "AnswerUpdate", "ServedModel", "TokenLogprob"]
+__all__ = ["AnswerRequest", "AnswerUpdate", "Reweighting", "ServedModel", "TokenLogprob"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reweighting:
+    """How the probabilities of tokens are changed before one is chosen; nothing is by itself.
+
+    Attributes:
+        min_p: Keeps tokens that are at least this share as probable as the likeliest; 0 to 1.
+        presence_penalty: Taken from the logit of every token that the answer has; -2 to 2.
+        frequency_penalty: Taken as often as the answer has the token; -2 to 2.
+        repetition_penalty: Divides the positive logits of tokens of prompt and answer, multiplies
+            negative ones; above 0, and 1 changes nothing.
+        logit_bias: Token ids with what is added to their logits, -100 to 100.
+    """
+
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def changes_logits(self) -> bool:
+        """Whether more than `min_p` is asked for."""
+        return self != Reweighting(min_p=self.min_p)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +47,10 @@ class AnswerRequest:
         prompt: A text or token ids to go on from; used where `chat` is None.
         tools: The functions that the answer may call.
         num_top_logprobs: Alternatives to report per token, 0 or more; None reports nothing.
+        reweighting: What changes the probabilities of tokens; reported ones stay the model's.
+        echo: Whether a plain prompt comes back before the answer, with the log-probabilities of
+            its tokens where `num_top_logprobs` asks for any. `max_tokens` may be 0 then.
+        embeds: Whether the end of the answer has the mean of the prompt's last hidden states.
     """
 
     id: str
@@ -31,6 +60,19 @@ class AnswerRequest:
     prompt: str | tuple[int, ...] = ""
     tools: ToolSchemas = ()
     num_top_logprobs: int | None = None
+    reweighting: Reweighting = field(default_factory=Reweighting)
+    echo: bool = False
+    embeds: bool = False
+
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether all tokens of the prompt must be computed: none may come out of a cache."""
+        return self.embeds or self.wants_prompt_logprobs
+
+    @property
+    def wants_prompt_logprobs(self) -> bool:
+        """Whether log-probabilities of the prompt's tokens are reported."""
+        return self.echo and self.num_top_logprobs is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +81,12 @@ class TokenLogprob:
 
     Attributes:
         text: Its text; a part of a character stands as the replacement character.
-        logprob: Natural logarithm.
+        logprob: Natural logarithm; None for the first of a prompt, which nothing stands before.
         top: The likeliest tokens with theirs, the best first.
     """
 
     text: str
-    logprob: float
+    logprob: float | None
     top: tuple[tuple[str, float], ...] = ()
 
 
@@ -62,6 +104,7 @@ class AnswerUpdate:
         num_prompt_tokens: Tokens of the prompt.
         num_tokens: Tokens written so far.
         logprobs: Of the tokens that are new in this update.
+        embedding: [E], of length one, where the request embeds.
     """
 
     id: str
@@ -73,6 +116,7 @@ class AnswerUpdate:
     num_prompt_tokens: int = 0
     num_tokens: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
+    embedding: tuple[float, ...] = ()
 
     @property
     def is_last(self) -> bool:

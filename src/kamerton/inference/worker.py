@@ -5,6 +5,7 @@ from multiprocessing.connection import Connection
 
 from kamerton.core.errors import KamertonError
 from kamerton.core.requests import AnswerRequest, AnswerUpdate
+from kamerton.core.tokenizing import TokenizerReply, TokenizerRequest
 from kamerton.inference.continuous_engine import ContinuousEngine
 
 __all__ = ["work"]
@@ -38,13 +39,15 @@ def work(connection: Connection, open_engine: Callable[[], ContinuousEngine]) ->
         return
 
 
-def _read(connection: Connection, engine: ContinuousEngine) -> list[AnswerUpdate]:
+def _read(connection: Connection, engine: ContinuousEngine) -> list[AnswerUpdate | TokenizerReply]:
     """Take in all that was asked or cancelled; waits while there is nothing to compute."""
-    updates: list[AnswerUpdate] = []
+    updates: list[AnswerUpdate | TokenizerReply] = []
     while connection.poll(None if engine.is_idle and not updates else 0):
         message = connection.recv()
         if isinstance(message, AnswerRequest):
             updates += engine.add(message)
+        elif isinstance(message, TokenizerRequest):
+            updates.append(engine.tokenize(message))
         else:
             engine.cancel(message)
     return updates

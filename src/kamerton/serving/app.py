@@ -10,10 +10,12 @@ from starlette.types import Lifespan
 
 from kamerton.serving.admission import Admission
 from kamerton.serving.completions import answer_chat, answer_completion
+from kamerton.serving.embeddings import answer_embeddings
 from kamerton.serving.engine import ServingEngine
 from kamerton.serving.errors import ApiError, answer_error, answer_http_error
 from kamerton.serving.guard import Guard
 from kamerton.serving.pages import list_models, say_live, say_ready, show_model, show_page
+from kamerton.serving.tokenizing import detokenize, show_tokenizer, tokenize
 
 __all__ = ["make_app"]
 
@@ -48,6 +50,10 @@ def make_app(
             Route("/v1/models/{name:path}", show_model),
             Route("/v1/chat/completions", answer_chat, methods=["POST"]),
             Route("/v1/completions", answer_completion, methods=["POST"]),
+            Route("/v1/embeddings", answer_embeddings, methods=["POST"]),
+            Route("/tokenize", tokenize, methods=["POST"]),
+            Route("/detokenize", detokenize, methods=["POST"]),
+            Route("/tokenizer_info", show_tokenizer),
         ],
         middleware=[Middleware(Guard, key_hashes=key_hashes, limit_bytes=limit_bytes)],
         exception_handlers={ApiError: answer_error, HTTPException: answer_http_error},

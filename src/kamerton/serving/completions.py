@@ -29,7 +29,7 @@ from kamerton.wire.openai import (
     usage_of,
 )
 
-__all__ = ["answer_chat", "answer_completion"]
+__all__ = ["answer_chat", "answer_completion", "model_of", "raise_error", "read_body"]
 
 _Body = TypeVar("_Body", bound=BaseModel)
 
@@ -107,8 +107,8 @@ async def answer_chat(request: Request) -> Response:
     Raises:
         ApiError: If the body is wrong, the model unknown or the server full.
     """
-    body = await _read(request, ChatRequest)
-    model = _model(request, body.model)
+    body = await read_body(request, ChatRequest)
+    model = model_of(request, body.model)
     generation = _generation(body, model, body.max_completion_tokens or body.max_tokens)
     name = f"chatcmpl-{secrets.token_hex(12)}"
     requests = tuple(
@@ -119,6 +119,7 @@ async def answer_chat(request: Request) -> Response:
             chat=[message.plain() for message in body.messages],
             tools=body.tools or (),
             num_top_logprobs=body.top_logprobs if body.logprobs else None,
+            reweighting=body.reweighting,
         )
         for index in range(body.n)
     )
@@ -138,8 +139,8 @@ async def answer_completion(request: Request) -> Response:
     Raises:
         ApiError: If the body is wrong, the model unknown or the server full.
     """
-    body = await _read(request, CompletionRequest)
-    model = _model(request, body.model)
+    body = await read_body(request, CompletionRequest)
+    model = model_of(request, body.model)
     generation = _generation(body, model, body.max_tokens)
     name = f"cmpl-{secrets.token_hex(12)}"
     prompts = body.prompts
@@ -152,6 +153,8 @@ async def answer_completion(request: Request) -> Response:
             _numbered(generation, index),
             prompt=prompt,
             num_top_logprobs=body.logprobs,
+            echo=body.echo,
+            reweighting=body.reweighting,
         )
         for index, prompt in enumerate(each for each in prompts for _ in range(body.n))
     )
@@ -159,7 +162,19 @@ async def answer_completion(request: Request) -> Response:
     return await _respond(request, job, stream=body.stream)
 
 
-async def _read(request: Request, kind: type[_Body]) -> _Body:
+async def read_body(request: Request, kind: type[_Body]) -> _Body:
+    """Read the body of a request.
+
+    Args:
+        request: The HTTP request.
+        kind: What it must be.
+
+    Returns:
+        The body.
+
+    Raises:
+        ApiError: If it is something else.
+    """
     raw = await request.body()
     try:
         return kind.model_validate_json(raw)
@@ -167,7 +182,19 @@ async def _read(request: Request, kind: type[_Body]) -> _Body:
         raise ApiError.of_validation(error) from None
 
 
-def _model(request: Request, name: str) -> ServedModel:
+def model_of(request: Request, name: str) -> ServedModel:
+    """Find the model that a request names.
+
+    Args:
+        request: The HTTP request.
+        name: What the client wrote.
+
+    Returns:
+        The model.
+
+    Raises:
+        ApiError: If there is none of that name.
+    """
     engine: ServingEngine = request.app.state.engine
     found = engine.models.get(name)
     if found is None:
@@ -207,7 +234,7 @@ async def _respond(request: Request, job: _Job, *, stream: bool) -> Response:
     try:
         # The first piece decides whether this is an error, which a stream could not say any more.
         index, update = await anext(pieces)
-        _raise_error(update)
+        raise_error(update)
     except BaseException:
         await pieces.aclose()
         raise
@@ -236,7 +263,7 @@ async def _collect(
     answers = [_Answer() for _ in job.requests]
     answers[first[0]].add(first[1])
     async for index, update in pieces:
-        _raise_error(update)
+        raise_error(update)
         answers[index].add(update)
     usage = usage_of([answer.last for answer in answers if answer.last], job.num_prompts)
     write = chat_answer if job.is_chat else text_answer
@@ -304,7 +331,15 @@ async def _pieces(
             task.cancel()
 
 
-def _raise_error(update: AnswerUpdate) -> None:
+def raise_error(update: AnswerUpdate) -> None:
+    """Turn the error of an engine into one of the server.
+
+    Args:
+        update: Any; most have no error.
+
+    Raises:
+        ApiError: Where it has one.
+    """
     if update.error and update.is_client_error:
         raise ApiError(400, update.error)
     if update.error:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
 from kamerton.core.requests import AnswerRequest, AnswerUpdate, ServedModel
+from kamerton.core.tokenizing import TokenizerReply, TokenizerRequest
 
 __all__ = ["ServingEngine"]
 
@@ -23,4 +24,8 @@ class ServingEngine(Protocol):
 
     def answer(self, request: AnswerRequest) -> AsyncIterator[AnswerUpdate]:
         """Answer a request piece by piece; whoever closes the iterator cancels the request."""
+        ...
+
+    async def tokenize(self, question: TokenizerRequest) -> TokenizerReply:
+        """Answer a question about a tokenizer."""
         ...

@@ -28,6 +28,8 @@ class EngineOptions:
         dtype: Of weights and computation; empty for what the variants say.
         num_slots: Most answers computed at once.
         tokens_per_step: Most tokens computed in a step.
+        limit_bytes: Most memory of adapters; None sets no limit.
+        restored: What an engine held that has crashed; None for what `names` say.
     """
 
     names: tuple[str, ...]
@@ -37,6 +39,8 @@ class EngineOptions:
     dtype: str = ""
     num_slots: int = 16
     tokens_per_step: int = 512
+    limit_bytes: int | None = None
+    restored: tuple[ServedModel, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

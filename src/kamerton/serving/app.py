@@ -13,7 +13,9 @@ from kamerton.serving.completions import answer_chat, answer_completion
 from kamerton.serving.engine import ServingEngine
 from kamerton.serving.errors import ApiError, answer_error, answer_http_error
 from kamerton.serving.guard import Guard
+from kamerton.serving.metrics import Metrics, show_metrics
 from kamerton.serving.pages import list_models, say_live, say_ready, show_model, show_page
+from kamerton.serving.record import Recorder
 
 __all__ = ["make_app"]
 
@@ -38,21 +40,27 @@ def make_app(
     Returns:
         An ASGI application.
     """
+    metrics = Metrics()
     app = Starlette(
         routes=[
             Route("/", show_page),
             Route("/health", say_live),
             Route("/live", say_live),
             Route("/ready", say_ready),
+            Route("/metrics", show_metrics),
             Route("/v1/models", list_models),
             Route("/v1/models/{name:path}", show_model),
             Route("/v1/chat/completions", answer_chat, methods=["POST"]),
             Route("/v1/completions", answer_completion, methods=["POST"]),
         ],
-        middleware=[Middleware(Guard, key_hashes=key_hashes, limit_bytes=limit_bytes)],
+        middleware=[
+            Middleware(Recorder, begin=metrics.begin, end=metrics.end),
+            Middleware(Guard, key_hashes=key_hashes, limit_bytes=limit_bytes),
+        ],
         exception_handlers={ApiError: answer_error, HTTPException: answer_http_error},
         lifespan=lifespan,
     )
     app.state.engine = engine
+    app.state.metrics = metrics
     app.state.admission = Admission(limit_open)
     return app

@@ -166,7 +166,7 @@ def all_sides(arguments: argparse.Namespace) -> dict[str, Callable[..., Measured
 
     alone = Ours(load(), {"base": [-1]}, arguments.requests)
     base = load()
-    adapters = AdapterSet(base)
+    adapters = AdapterSet(base, fixed=True)
     loras = [add_stirred(base, adapters, LoraSettings(rank=RANK), seed) for seed in range(64)]
     prefix = PrefixSettings(num_virtual_tokens=32, init="random")
     prefixes = [add_stirred(base, adapters, prefix, seed) for seed in range(64)]

@@ -62,7 +62,7 @@ def open_engine(options: EngineOptions, tell: Callable[[Notice], None]) -> Conti
     bases = [name for name in options.names if is_base_name(name)]
     variants = _variants(options, with_all=not options.names, tell=tell)
     base = _base(options, bases, variants, tell)
-    adapters = AdapterSet(base)
+    adapters = AdapterSet(base, fixed=True)
     name = base.identity.id
     plain = ServedModel(
         name, "base", base.identity.weight_hash, name, defaults=Generation(max_tokens=_MOST_OF_BASE)

@@ -38,7 +38,7 @@ class ServedVariants:
 
     def __init__(self, base: Base, folder: Path, tell: Callable[[Notice], None]) -> None:
         self._base, self._folder, self._tell = base, folder, tell
-        self._adapters = AdapterSet(base)
+        self._adapters = AdapterSet(base, fixed=True)
 
     def open(self, place: str, content_hash: str = "") -> LoadedVariant:
         """Read a variant and put it on the base.

@@ -114,7 +114,7 @@ def load_tensors(adapter: Adapter, tensors: Mapping[str, Tensor]) -> None:
 
     Args:
         adapter: An attached adapter.
-        tensors: By the names that `parameters` gives; all and no others.
+        tensors: The tensors by the names that `parameters` gives; all and no others.
     """
     parameters = adapter.parameters()
     assert parameters.keys() == dict(tensors).keys(), "names differ from the adapter's"

@@ -65,9 +65,9 @@ class Combination:
     """A combined adapter.
 
     Attributes:
-        files: In the method's own format.
+        files: The files in the method's own format.
         facts: Numbers for the record.
-        notes: What combining may have broken.
+        notes: Notes about what combining may have broken.
     """
 
     files: dict[str, bytes]
@@ -83,7 +83,7 @@ def normalised(settings: CombineSettings, count: int) -> tuple[float, ...]:
     """Give the factor of each parent.
 
     Args:
-        settings: With the weights asked for.
+        settings: The settings with the weights asked for.
         count: Number of parents.
 
     Returns:
@@ -109,7 +109,7 @@ def ensure_no_rank(settings: CombineSettings) -> None:
     """Refuse a rank where there is none.
 
     Args:
-        settings: As asked for.
+        settings: The settings asked for.
 
     Raises:
         AdapterError: If they name one.
@@ -127,7 +127,7 @@ def average(parents: Sequence[Mapping[str, bytes]], settings: CombineSettings) -
 
     Args:
         parents: The files of at least two, by name.
-        settings: With the weights asked for.
+        settings: The settings with the weights asked for.
 
     Returns:
         The mean.

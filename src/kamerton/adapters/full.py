@@ -189,7 +189,7 @@ def attach_full(base: Base, settings: FullSettings | None = None) -> Full:
 
     Args:
         base: The base; its weights are not touched.
-        settings: Which weights; all when None.
+        settings: The weights that learn; all when None.
 
     Returns:
         The adapter.
@@ -204,7 +204,7 @@ def load_full(base: Base, files: Mapping[str, bytes]) -> Full:
     """Put stored weights into a base.
 
     Args:
-        base: Of the same shape.
+        base: A base of the same shape.
         files: `model.safetensors`.
 
     Returns:

@@ -34,7 +34,7 @@ class Ingredients:
     """What a fresh adapter is made from besides its settings; most methods take only the seed.
 
     Attributes:
-        seed: For its first values.
+        seed: The seed of its first values.
         opening: Token ids that a training text begins with, for methods that begin as a text.
         members: Files of the variants that the settings name, for methods made of others.
     """

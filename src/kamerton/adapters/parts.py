@@ -47,7 +47,7 @@ class Parts:
     """Everything that an adapter does to a base.
 
     Attributes:
-        linears: By the path of a linear layer.
+        linears: The part of each linear layer, by the layer's path.
         outputs: Paths of modules with what changes their outputs, in the order of the changes.
         embedding: Looks the adapter's tokens up in place of the embedding, or None.
         head: Stands in the place of the head, or None.

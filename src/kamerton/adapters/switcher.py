@@ -52,7 +52,7 @@ class AdapterSwitcher:
         """Have another adapter on for a while, in the place of the one that is on.
 
         Args:
-            adapter: As `admit` gave it.
+            adapter: The adapter that `admit` returned.
 
         Yields:
             Nothing.
@@ -104,7 +104,7 @@ class ActorCritic:
         """Ask the policy or the critic.
 
         Args:
-            name: Of a tensor.
+            name: The tensor's name.
 
         Returns:
             Factor on the learning rate.

@@ -58,7 +58,7 @@ def check_patterns(base: Base, setting: str, patterns: Iterable[str], paths: Seq
 
     Args:
         base: The base, for the message.
-        setting: What the pattern belongs to, such as `rank_pattern`.
+        setting: The setting of the pattern, such as `rank_pattern`.
         patterns: Ends of module paths.
         paths: The modules that get an adapter.
 
@@ -83,7 +83,7 @@ def target_paths(
         base: The base.
         targets: Ends of module paths, or "all-linear".
         layers: Decoder blocks, as for `layer_numbers`.
-        setting: What names the targets, for messages.
+        setting: The setting that names the targets, for messages.
         ends: Whether "embeddings" and "head", or these modules' names, may be meant too.
 
     Returns:
@@ -158,7 +158,7 @@ def layer_numbers(text: str, num_layers: int) -> list[int]:
 
     Args:
         text: "all", "8-15" or "0,2,4-7", from 0.
-        num_layers: How many there are.
+        num_layers: The number of layers.
 
     Returns:
         Their numbers in order.

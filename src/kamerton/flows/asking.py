@@ -24,8 +24,8 @@ def rounds_of(num_items: int, num_labels: int) -> list[list[list[int]]]:
     """Divide items into rounds of like mixture, and rounds into batches.
 
     Args:
-        num_items: How many there are.
-        num_labels: To score for each; 0 where answers are written.
+        num_items: The number of items.
+        num_labels: The number of labels to score for each; 0 where answers are written.
 
     Returns:
         Per round its batches of positions, in order; each position stands in one of them.
@@ -52,11 +52,11 @@ def ask_in_turn(
     """Let every candidate answer a part of the items, then every one the next part, and so on.
 
     Args:
-        base: Without an adapter.
+        base: The base without an adapter.
         candidates: Who is asked.
         items: The questions.
-        asked: By candidate, how each is asked.
-        settings: How to measure.
+        asked: The questions of each candidate.
+        settings: The evaluation's settings.
         sink: Receives progress, and after the first batch how long it will take.
         read_calls: Reads calls in answers, where questions have to do with tools.
         clock: Gives seconds.

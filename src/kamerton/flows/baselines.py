@@ -22,9 +22,9 @@ def baseline_prompts(
 
     Args:
         recipe: Has the system text.
-        train: Where worked examples come from.
-        shots: How many; 0 leaves that prompt out.
-        sink: Told when there are none.
+        train: The examples that worked examples are taken from.
+        shots: The number of worked examples; 0 leaves that prompt out.
+        sink: The sink, which is told when there are none.
 
     Returns:
         One or two prompts.
@@ -44,7 +44,7 @@ def shortened(prompt: Prompt) -> tuple[Prompt, ...]:
     """List a prompt and what is left of it as worked examples are taken from its front.
 
     Args:
-        prompt: With all its worked examples.
+        prompt: The prompt with all its worked examples.
 
     Returns:
         That prompt, and shorter ones down to none.
@@ -78,8 +78,8 @@ def read_starts(
 
     Args:
         variants: Those that are compared.
-        workspace: Where the others are.
-        sink: Told of those that cannot be compared with.
+        workspace: The workspace of the others.
+        sink: The sink, which is told of those that cannot be compared with.
 
     Returns:
         Those variants, each after the one that it went on from itself; and by the name of each

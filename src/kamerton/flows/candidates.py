@@ -39,7 +39,7 @@ class Asked:
 
     Attributes:
         prompt: Before it.
-        rows: With the right answer, for the loss; none where users disliked the answer.
+        rows: Rows with the right answer, for the loss; none where users disliked the answer.
     """
 
     prompt: Prompt
@@ -51,9 +51,9 @@ class Candidate:
     """A prompt or a variant that is measured.
 
     Attributes:
-        name: In the comparison.
-        renderer: Of what it is asked.
-        prompts: Of several the first that fits is used.
+        name: The name in the comparison.
+        renderer: The renderer of its questions.
+        prompts: The prompts, of which the first that fits is used.
         variant: None for a prompt alone.
         own: Its generation defaults.
     """
@@ -69,7 +69,7 @@ class Candidate:
 
         Args:
             example: A question.
-            labels: To choose from, of a classification.
+            labels: The labels to choose from, in a classification.
 
         Returns:
             What is asked.
@@ -90,7 +90,7 @@ class Candidate:
         """Attach the variant's adapter for a while.
 
         Args:
-            base: Without an adapter.
+            base: The base without an adapter.
 
         Yields:
             What answers; each question brings its own prompt.
@@ -114,11 +114,11 @@ class Candidate:
         """Answer questions.
 
         Args:
-            engine: Of `attached`.
+            engine: The engine that `attached` gives.
             items: The questions.
             asked: The same, as `ask` gave them.
-            settings: How to measure.
-            report: Told how many are done, and of how many.
+            settings: The evaluation's settings.
+            report: A function that is told how many are done, and of how many.
             read_calls: Reads calls in its answers, where questions have to do with tools.
 
         Returns:
@@ -147,8 +147,8 @@ class Candidate:
         """Measure the losses; a reward model has none.
 
         Args:
-            base: With the adapter that `attached` attached.
-            answers: To fill in.
+            base: The base with the adapter that `attached` attached.
+            answers: The answers to fill in.
             asked: All questions.
 
         Returns:
@@ -188,7 +188,7 @@ def render_questions(
     Args:
         candidates: Who is asked.
         held: The questions.
-        labels: To choose from, of classifications.
+        labels: The labels to choose from, in classifications.
         sink: Receives progress, and warnings of what is left out.
 
     Returns:
@@ -225,7 +225,7 @@ def with_examples_that_fit(
 
     Args:
         candidates: Who is asked.
-        asked: By candidate how, as `render_questions` gave it.
+        asked: The questions of each candidate, as `render_questions` gave them.
         sink: Receives warnings.
 
     Returns:

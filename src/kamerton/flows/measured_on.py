@@ -18,11 +18,11 @@ class MeasuredOn:
     """What is measured on.
 
     Attributes:
-        name: In tables and reports, such as `the test set`.
+        name: The name in tables and reports, such as `the test set`.
         source: File or data set.
         examples: Those kept aside; none where a file is yet to be read.
         is_file: Whether the source was given by hand.
-        advice: What to say about it; empty when all is well.
+        advice: Advice about it; empty when all is well.
     """
 
     name: str
@@ -51,7 +51,7 @@ def place_of(
 
     Args:
         prepared: The first variant's examples.
-        settings: Of its recipe.
+        settings: The data settings of its recipe.
         variants: All that are compared.
         data: A file given by hand.
 

@@ -38,7 +38,7 @@ def read_examples(recipe: Recipe, folder: Path, sink: Sink) -> Prepared:
 
     Args:
         recipe: The recipe.
-        folder: What its paths are relative to.
+        folder: The folder that its paths are relative to.
         sink: Receives progress and notices.
 
     Returns:
@@ -85,8 +85,8 @@ def make_prompt(recipe: Recipe, train: Sequence[Example], shots: int | None = No
 
     Args:
         recipe: Gives system text and the number of demonstrations.
-        train: Where demonstrations come from; of pairs the better answers are shown, of feedback
-            those that were liked.
+        train: The examples that demonstrations are taken from; of pairs the better answers, of
+            feedback those that were liked.
         shots: Another number of demonstrations than the recipe's.
 
     Returns:
@@ -133,14 +133,14 @@ def render_all(
     """Turn examples into tokens and masks; say which could not be and why.
 
     Args:
-        renderer: For the base.
+        renderer: The base's renderer.
         prompt: Put before every conversation, never trained.
-        examples: What to render.
+        examples: The examples to render.
         sink: Receives progress and notices.
         what: Names the examples in messages.
         max_unusable: Largest share that may be dropped, 0 to 1.
-        takes: What the objective learns from.
-        kind: How the recipe calls the objective.
+        takes: The kind of example that the objective learns from.
+        kind: The objective's name in the recipe.
         learned: Training examples, where those to render are only measured on.
 
     Returns:
@@ -186,7 +186,7 @@ def relative_to(settings: DataSettings, folder: Path) -> DataSettings:
     """Read paths of a recipe relative to the recipe's own folder.
 
     Args:
-        settings: As the recipe has them.
+        settings: The recipe's data settings.
         folder: The recipe's.
 
     Returns:

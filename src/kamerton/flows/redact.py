@@ -37,7 +37,7 @@ def write_redacted(settings: DataSettings, path: Path, sink: Sink) -> Redacted:
 
     Args:
         settings: `train` names the data set.
-        path: Where to write; ends in .jsonl.
+        path: The file to write; ends in .jsonl.
         sink: Receives progress.
 
     Returns:

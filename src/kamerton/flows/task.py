@@ -53,7 +53,7 @@ class Parts:
         start: The variant that it goes on from; None begins afresh.
         members: Variants that it joins.
         reward_variants: Variants that judge what it writes.
-        folder: What the recipe's paths are relative to.
+        folder: The folder that the recipe's paths are relative to.
     """
 
     start: Variant | None
@@ -79,12 +79,12 @@ def make_task(
     """Render the examples and attach an adapter: a fresh one, or that of the starting variant.
 
     Args:
-        recipe: What to make.
-        examples: To learn from and to measure on.
-        base: Without an adapter.
+        recipe: The recipe to make.
+        examples: The examples to learn from and to measure on.
+        base: The base without an adapter.
         prompt: Put before every conversation.
         parts: Variants that the new one is made with.
-        workspace: Where runs and references are.
+        workspace: The workspace of runs and references.
         sink: Receives notices and progress.
 
     Returns:

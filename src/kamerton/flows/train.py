@@ -67,7 +67,7 @@ class Made:
 
     Attributes:
         variant: The folder and its manifest.
-        outcome: How training ended; None for a prompt-only variant.
+        outcome: The outcome of training; None for a prompt-only variant.
     """
 
     variant: Variant
@@ -86,9 +86,9 @@ def make_variant(
     """Make a variant, going on from a checkpoint of the same run if there is one.
 
     Args:
-        recipe: What to make.
-        folder: What the recipe's paths are relative to.
-        workspace: Where runs, variants and the store are.
+        recipe: The recipe to make.
+        folder: The folder that the recipe's paths are relative to.
+        workspace: The workspace of runs, variants and store.
         sink: Receives events.
         should_stop: Asked after every step.
         fresh: Forget an earlier run of this name.

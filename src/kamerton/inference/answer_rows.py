@@ -22,7 +22,7 @@ def answer_logprobs(base: Base, row: Row) -> Tensor:
     """Run a row for the log-probability of each answer.
 
     Args:
-        base: With whatever adapter is attached.
+        base: The base with whatever adapter is attached.
         row: The row; the last tokens of its answers may be left out.
 
     Returns:
@@ -45,7 +45,7 @@ def read_answers(
     Args:
         asked: Prompts with their answers; a prompt may have none.
         tokens_per_row: Size of a row in tokens.
-        device: Where rows go.
+        device: The rows' device.
         read: Gives [A, ...] numbers of a row, one entry an answer.
         last_tokens: Whether it needs the last tokens of answers.
 

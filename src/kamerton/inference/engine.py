@@ -99,7 +99,7 @@ class EmbeddedEngine:
 
         Args:
             chats: Each ends with the turn to be answered.
-            generation: How to generate.
+            generation: The settings of answers.
             tools: The functions that each chat may call; empty when none may call any.
 
         Yields:
@@ -127,7 +127,8 @@ class EmbeddedEngine:
 
         Args:
             prompts: Token ids, at least one each; the engine's own prompt is not put before them.
-            generation: How to generate, without stop texts: they would stand in ids, not in text.
+            generation: The settings of answers, without stop texts: they would stand in ids, not in
+                text.
 
         Returns:
             The answers in the order of the prompts.

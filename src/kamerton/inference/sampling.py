@@ -32,7 +32,7 @@ def choose_tokens(
 
     Args:
         logits: [n, V] in fp32.
-        generation: How to choose: the most probable at temperature 0, else drawn from what
+        generation: The way to choose: the most probable at temperature 0, else drawn from what
             `top_k` and then `top_p` leave.
         streams: n; each gives one number, by which the sum of probabilities is cut.
 

@@ -37,7 +37,7 @@ class Agreement:
 
     Attributes:
         mean: Mean absolute difference, natural logs.
-        high: What nine of ten differences do not exceed.
+        high: The number that nine of ten differences do not exceed.
         allowed: Mean that rounding explains; of `high` it explains 2.5 times as much.
     """
 
@@ -70,7 +70,7 @@ def compare(
     Args:
         found: [N] of single tokens, or [N, V] of all tokens at N positions.
         wanted: The same, computed in the plain way.
-        dtype: Of the computation.
+        dtype: The dtype of the computation.
         own: Computes `wanted` once more with its numbers rounded otherwise; called only if the
             fixed limit does not suffice. None: it has to.
 

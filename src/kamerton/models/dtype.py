@@ -62,8 +62,8 @@ def pick_dtype(dtype: DType, device: torch.device) -> torch.dtype:
     """Turn `auto` into a dtype.
 
     Args:
-        dtype: As a setting names it.
-        device: Where the computation runs.
+        dtype: The dtype's name in a setting.
+        device: The device of the computation.
 
     Returns:
         The dtype; for `auto` bf16 where the device computes faster in it, else fp32.
@@ -77,7 +77,7 @@ def has_bf16(device: torch.device) -> bool:
     """Tell whether a device has instructions for bf16 matrix products.
 
     Args:
-        device: Where they would run.
+        device: The device that they would run on.
 
     Returns:
         True on GPUs since Ampere and on CPUs with AMX or AVX-512 BF16.
@@ -99,7 +99,7 @@ def computes_faster_in_bf16(
     version of PyTorch, and kept in the user's cache folder.
 
     Args:
-        device: Where they would run.
+        device: The device that they would run on.
         measure: Gives seconds by dtype; `product_seconds` when None.
 
     Returns:

@@ -138,8 +138,8 @@ def choose_forward(base: Base, reference: Reference) -> Agreement:
     Sets `ragged`, `notice` and `head_form` of the base.
 
     Args:
-        base: As it was loaded, without an adapter.
-        reference: What its model said before.
+        base: The base as it was loaded, without an adapter.
+        reference: The results of its model before.
 
     Returns:
         How the way that was chosen compares.

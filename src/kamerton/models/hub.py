@@ -92,7 +92,7 @@ def commit_of(folder: Path) -> str:
     """Read the commit of a base from its place in the Hub's cache.
 
     Args:
-        folder: Of the base.
+        folder: The base's folder.
 
     Returns:
         The commit; empty for a folder that is not in the cache.

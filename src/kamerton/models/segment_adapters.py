@@ -26,8 +26,8 @@ class SegmentAdapter:
     """What an adapter brings besides the modules that it changes.
 
     Attributes:
-        prefix: What stands before its families, or None.
-        head: What stands in the place of the head for its tokens, or None.
+        prefix: The prefix of its families, or None.
+        head: The layer in the place of the head for its tokens, or None.
     """
 
     prefix: PrefixSource | None = None
@@ -65,8 +65,8 @@ class ComputedRow:
         """Choose the parts of adapters that segments of the row name.
 
         Args:
-            parts: By adapter.
-            device: Where the row is.
+            parts: The parts by adapter.
+            device: The row's device.
 
         Returns:
             Each with its tokens; nothing between rows.
@@ -82,7 +82,7 @@ def tokens_by_adapter(layout: Layout, device: torch.device) -> dict[int, Tensor]
 
     Args:
         layout: The row's segments.
-        device: Where the row is.
+        device: The row's device.
 
     Returns:
         By adapter, places in the row in ascending order; without those of adapter -1.

@@ -68,7 +68,7 @@ class Dpo:
     means instead of sums; robust [(1 - e) l(D) - e l(-D)] / (1 - 2 e), which can be negative.
 
     Args:
-        settings: How.
+        settings: The objective's settings.
     """
 
     takes: Takes = "pairs"

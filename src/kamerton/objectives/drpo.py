@@ -44,7 +44,7 @@ class Drpo:
     (the authors' code has none).
 
     Args:
-        settings: How.
+        settings: The objective's settings.
     """
 
     takes: Takes = "prompts-with-pairs"
@@ -60,7 +60,7 @@ class Drpo:
         """Compute what each answer's log-probability is weighed with.
 
         Args:
-            written: To each prompt the better and the worse answer, then own ones.
+            written: The answers to each prompt: the better, the worse, then own ones.
 
         Returns:
             One per prompt: of the pair's tokens (1 - g) / 2, of own tokens A.
@@ -79,7 +79,7 @@ class Drpo:
         """Compute the loss of pairs and own answers.
 
         Args:
-            scored: To each prompt the better and the worse answer, then own ones.
+            scored: The answers to each prompt: the better, the worse, then own ones.
             num_units: Prompts of the whole effective batch.
 
         Returns:

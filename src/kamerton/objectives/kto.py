@@ -40,7 +40,7 @@ class Kto:
     an estimate of the distance between model and reference (equation 8 of the paper).
 
     Args:
-        settings: How.
+        settings: The objective's settings.
     """
 
     takes: Takes = "feedback"

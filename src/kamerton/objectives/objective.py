@@ -73,7 +73,7 @@ class Experience:
         """Put the tokens of several examples one after another.
 
         Args:
-            several: At least one; values are known of all or of none.
+            several: At least one experience; values are known of all or of none.
 
         Returns:
             One.
@@ -106,13 +106,13 @@ class LossInputs:
         references: [A] sum of each answer's log-probabilities under the reference, fp32; None for
             objectives without one.
         is_desirable: [A] bool, whether the answer was liked; None unless the examples are feedback.
-        scores: What a score head says, fp32, with a gradient: [A, D] at the ends of the answers, or
-            [N, D] before every labelled token. None where log-probabilities are read; else those
+        scores: The score head's output, fp32, with a gradient: [A, D] at the ends of the answers,
+            or [N, D] before every labelled token. None where log-probabilities are read; else those
             are empty.
         margins: [A / 2] by how much the better answer of each pair should be ahead, NaN where its
             example does not say; None where none does.
-        experience: Of answers that the model wrote itself; None for others.
-        context: What stands around the answers; None unless everything is read.
+        experience: The experience with answers that the model wrote itself; None for others.
+        context: The tokens around the answers; None unless everything is read.
     """
 
     logprobs: Tensor
@@ -159,7 +159,7 @@ class Loss:
 
     Attributes:
         value: Scalar; shares of all micro-batches add up to the loss of the effective batch.
-        metrics: Named numbers for the log, shares in the same way.
+        metrics: Numbers by name for the log, shares in the same way.
     """
 
     value: Tensor

@@ -41,7 +41,7 @@ class Orpo:
     counts the same, whatever stands beside it.
 
     Args:
-        settings: How.
+        settings: The objective's settings.
     """
 
     takes: Takes = "pairs"

@@ -31,7 +31,7 @@ def clipped(change: Tensor, advantages: Tensor, clip: float) -> tuple[Tensor, Te
     Args:
         change: [M] change of log-probabilities since the answers were written.
         advantages: [M].
-        clip: By how much a ratio may leave 1.
+        clip: The distance that a ratio may have from 1.
 
     Returns:
         [M] losses, and [M] whether the gradient is cut.

@@ -51,7 +51,7 @@ class Ppo:
     whitened over the step.
 
     Args:
-        settings: How.
+        settings: The objective's settings.
     """
 
     takes: Takes = "prompts"
@@ -116,7 +116,7 @@ class PpoValue:
     """The mean over tokens of half the squared error of values, clipped around what they were.
 
     Args:
-        settings: How.
+        settings: The objective's settings.
     """
 
     takes: Takes = "prompts"
@@ -160,8 +160,8 @@ def generalised_advantages(
     Args:
         rewards: [T] of one answer's tokens.
         values: [T] expected before each of them; 0 is expected after the last.
-        gamma: What a reward one token later is worth, above 0, at most 1.
-        gae_lambda: How far advantages look ahead, 0 to 1.
+        gamma: The worth of a reward one token later, above 0, at most 1.
+        gae_lambda: The reach of advantages ahead, 0 to 1.
 
     Returns:
         [T].

@@ -49,7 +49,7 @@ class Reward:
     """The mean over pairs of -log p(better is preferred) + center_rewards (r_better + r_worse)^2.
 
     Args:
-        settings: How.
+        settings: The objective's settings.
     """
 
     takes: Takes = "pairs"

@@ -37,7 +37,7 @@ class RunRecord:
 
     Attributes:
         id: Unique.
-        name: Name of its recipe.
+        name: The name of its recipe.
         status: `running`, `done`, `stopped` or `failed`.
         step: Steps done.
         num_steps: Steps planned.
@@ -77,9 +77,9 @@ class Store:
         """Record that a run begins, or goes on from a checkpoint.
 
         Args:
-            name: Name of the recipe.
+            name: The name of the recipe.
             recipe: Plain values.
-            folder: Where its events are; tells one run from another.
+            folder: The folder of its events; tells one run from another.
             num_steps: Steps planned.
             first_step: Steps done before; above 0 the folder's last record is continued.
 
@@ -111,7 +111,7 @@ class Store:
         """Change a run's record.
 
         Args:
-            run_id: As `begin_run` gave it.
+            run_id: The id that `begin_run` gave.
             **values: Columns of `runs`.
         """
         with self._engine.begin() as connection:
@@ -135,7 +135,7 @@ class Store:
 
         Args:
             manifest: Plain values of its manifest.
-            folder: Where it is.
+            folder: The variant's folder.
         """
         key = tables.variants.c.content_hash == manifest["content_hash"]
         values = {"name": manifest["name"], "folder": str(folder), "manifest": dict(manifest)}
@@ -185,7 +185,7 @@ class Store:
         """List comparisons.
 
         Args:
-            variant: Only those with this variant.
+            variant: The variant's name; None takes the evaluations of all.
 
         Returns:
             Plain values, the newest first.

@@ -31,7 +31,7 @@ class Apollo(torch.optim.Optimizer):
         weight_decay: Decoupled.
         rank: r; matrices whose smaller side is not larger have AdamW's own states.
         refresh: Steps after which P is drawn anew.
-        seed: For P.
+        seed: The seed of P.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ def container_free_bytes(root: Path = Path("/")) -> int | None:
     """Tell how much memory the container of this process has left.
 
     Args:
-        root: Where `proc` and `sys` are.
+        root: The folder that has `proc` and `sys`.
 
     Returns:
         Bytes, the least over its group and those around it; None where there is no limit.

@@ -80,7 +80,7 @@ def train(task: Task, sink: Sink, should_stop: Callable[[], bool] = lambda: Fals
     """Run a task to its end, from its checkpoint if there is one.
 
     Args:
-        task: What to train.
+        task: The task to train.
         sink: Receives events.
         should_stop: Asked after every step, and within measurements; True saves the state and
             stops.

@@ -36,13 +36,13 @@ def cached_references(
     never a second model. It must be asked before the first step.
 
     Args:
-        base: With the adapter attached.
+        base: The base with the adapter attached.
         adapter: That of the starting variant, or a fresh one.
-        examples: In any number, also none.
+        examples: Any number of examples, also none.
         start: Content hash of the starting variant; empty without one.
         new_tokens: That a fresh adapter brings along: their texts say what their rows begin as.
         tokens_per_row: Size of a row.
-        folder: Where results are kept, under a hash of all that they depend on.
+        folder: The folder of results, each under a hash of all that it depends on.
         sink: Receives progress.
 
     Returns:

@@ -43,12 +43,12 @@ def makers_of(
     """Prepare to render examples for an objective.
 
     Args:
-        renderer: For the base.
+        renderer: The base's renderer.
         prompt: Put before every conversation, never trained.
-        examples: What to render.
-        takes: What the objective learns from.
-        kind: How the recipe calls the objective, for messages.
-        what: How the examples are called, for messages.
+        examples: The examples to render.
+        takes: The kind of example that the objective learns from.
+        kind: The objective's name in the recipe, for messages.
+        what: The examples' name, for messages.
         learned: Training examples, where the others are only measured on: an answer to another
             prompt may come from there.
 

@@ -22,7 +22,7 @@ def rounding_change(renderer: Renderer, base: Base, logits: Tensor, dtype: torch
     """Measure how far logits go when a model's matrices are rounded once more, at random.
 
     Args:
-        renderer: For the base.
+        renderer: The base's renderer.
         base: A copy that is used for nothing else: its weights are changed.
         logits: [T, V] of the probe, before that.
         dtype: That the weights were rounded to; they may be held in a wider one.
@@ -50,8 +50,8 @@ def verdict(largest: float, moved: float, rounding: float, dtype: str) -> tuple[
     Args:
         largest: Largest difference of a logit.
         moved: Largest change of a logit that the adapter makes.
-        rounding: As `rounding_change` gave it.
-        dtype: Of the written weights.
+        rounding: The change that `rounding_change` gave.
+        dtype: The dtype of the written weights.
 
     Returns:
         Whether it is fine, and why, in words.

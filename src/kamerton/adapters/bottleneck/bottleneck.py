@@ -157,7 +157,7 @@ def attach_bottleneck(base: Base, settings: BottleneckSettings, seed: int) -> Bo
     Args:
         base: The base; its weights are not touched.
         settings: Method settings.
-        seed: For the down-projections; each site draws from its own stream.
+        seed: The seed of the down-projections; each site draws from its own stream.
 
     Returns:
         The adapter.
@@ -216,7 +216,7 @@ def attach_tensors(
         base: The base they were made for.
         settings: Method settings.
         sites: Paths of the modules they stand at.
-        tensors: By the names of `Bottleneck.parameters`.
+        tensors: The tensors by the names of `Bottleneck.parameters`.
         source: The file they come from, for messages.
 
     Returns:

@@ -64,7 +64,7 @@ def write_adapterhub(base: Base, adapter: Bottleneck, name: str = "kamerton") ->
     Args:
         base: The base they are attached to.
         adapter: Houlsby or Pfeiffer bottlenecks.
-        name: What the library calls the adapter; without dots.
+        name: The adapter's name in the library; without dots.
 
     Returns:
         `adapter_config.json` and `adapter.safetensors`.

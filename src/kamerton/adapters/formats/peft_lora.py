@@ -74,7 +74,7 @@ class LoraFile:
         rank_stabilised: Whether the factor is alpha / sqrt(r).
         dora: Whether it is DoRA.
         dropout: Share dropped while training.
-        base: Name of the base.
+        base: The base's name.
         transposed: Whether the layers keep their weights as [in, out] (GPT-2).
         principal: Whether PEFT's base lacks the principal part (PiSSA, not converted); when read.
         frozen: The base's weights of embeddings and head by module, which PEFT stores along.
@@ -105,7 +105,7 @@ def factor_names(path: str, *, embedding: bool) -> tuple[str, str]:
     """Give the names under which a layer's factors are stored.
 
     Args:
-        path: Of the layer in the model.
+        path: The layer's path in the model.
         embedding: Whether it is an embedding, with A [r, V] and B [E, r].
 
     Returns:
@@ -120,7 +120,7 @@ def row_name(path: str) -> str:
     """Give the name under which trained rows of single tokens are stored.
 
     Args:
-        path: Of the embedding or the head in the model.
+        path: The path of the embedding or the head in the model.
 
     Returns:
         The name.
@@ -132,7 +132,7 @@ def write_lora(lora: LoraFile) -> dict[str, bytes]:
     """Write PEFT's two files.
 
     Args:
-        lora: What to store.
+        lora: The LoRA to store.
 
     Returns:
         File contents by name; with `start` or `rounding` a third file that only we read.

@@ -38,7 +38,7 @@ class Combined:
     """A combined update.
 
     Attributes:
-        files: In PEFT's format.
+        files: The files in PEFT's format.
         rank: Its largest rank.
         error: Relative Frobenius norm of what the rank leaves out, over all layers.
         cosine: Between the first two updates as vectors, before weighting.
@@ -72,7 +72,7 @@ def combine(parents: Sequence[Mapping[str, bytes]], settings: CombineSettings) -
 
     Args:
         parents: The files of at least two, by name.
-        settings: How.
+        settings: How the adapters are combined.
 
     Returns:
         A LoRA of strength 1.
@@ -103,7 +103,7 @@ def combine_loras(parents: Sequence[Mapping[str, bytes]], settings: CombineSetti
 
     Args:
         parents: The files of at least two, by name.
-        settings: How; not by "stack".
+        settings: How the adapters are combined; not by "stack".
 
     Returns:
         A LoRA of strength 1, and how it differs from what was asked for.

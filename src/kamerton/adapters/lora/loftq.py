@@ -45,8 +45,8 @@ def rounding_parts(
 
     Args:
         base: Quantised; its checkpoint is read.
-        layers: By path.
-        seed: Of the randomised singular value decomposition.
+        layers: The layers by path.
+        seed: The seed of the randomised singular value decomposition.
 
     Yields:
         A layer with A0 [r, in] and B0 [out, r] in fp32.

@@ -87,7 +87,7 @@ class Lora:
         """Let B learn faster than A by a constant ratio (LoRA+, arXiv 2402.12354, section 4).
 
         Args:
-            name: Of a tensor of `parameters`.
+            name: The name of a tensor of `parameters`.
 
         Returns:
             `lora_plus_ratio` for B, 1 for A and for DoRA's lengths, which the paper does not name.
@@ -288,7 +288,7 @@ def attach_lora(base: Base, settings: LoraSettings, seed: int) -> Lora:
     Args:
         base: The base; its weights are not touched.
         settings: Method settings.
-        seed: For A; each layer draws from its own stream.
+        seed: The seed of A; each layer draws from its own stream.
 
     Returns:
         The adapter.
@@ -348,7 +348,7 @@ def wrap_layers(base: Base, settings: LoraSettings, paths: Sequence[str]) -> Lor
     Args:
         base: The base.
         settings: Method settings.
-        paths: Of the layers.
+        paths: The layers' paths.
 
     Returns:
         The adapter, with A and B zero.

@@ -78,7 +78,7 @@ class LoraSettings(AdapterSettings):
         """Give the rank of a layer.
 
         Args:
-            path: Of the layer in the model.
+            path: The layer's path in the model.
 
         Returns:
             r.
@@ -90,7 +90,7 @@ class LoraSettings(AdapterSettings):
         """Give the strength of a layer's update.
 
         Args:
-            path: Of the layer in the model.
+            path: The layer's path in the model.
 
         Returns:
             alpha.
@@ -102,7 +102,7 @@ class LoraSettings(AdapterSettings):
         """Compute the factor on a layer's B @ A.
 
         Args:
-            path: Of the layer in the model.
+            path: The layer's path in the model.
 
         Returns:
             alpha / r, or alpha / sqrt(r) where it is rank-stabilised.

@@ -169,7 +169,7 @@ def attach_prefix(
     Args:
         base: The base, on packed rows.
         settings: Method settings.
-        seed: For random values.
+        seed: The seed of random values.
         opening: Token ids that a training text begins with.
 
     Returns:

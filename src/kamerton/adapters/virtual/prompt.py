@@ -76,7 +76,7 @@ def attach_prompt(
     Args:
         base: The base, on packed rows.
         settings: Method settings.
-        seed: For random tokens.
+        seed: The seed of random tokens.
         opening: Token ids that a training text begins with.
 
     Returns:

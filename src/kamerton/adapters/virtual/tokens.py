@@ -46,8 +46,8 @@ class Virtual:
     """Virtual tokens attached to a base.
 
     Args:
-        base: On packed rows, without a prefix.
-        trained: What is trained.
+        base: The base, with packed rows and without a prefix.
+        trained: The trained tensors and the way to keys and values.
 
     Raises:
         AdapterError: If the base has a prefix already or no room for this one.
@@ -158,10 +158,10 @@ def first_tokens(base: Base, text: str, opening: Sequence[int], count: int) -> l
     """Choose the real tokens that virtual ones begin as.
 
     Args:
-        base: With a tokenizer where `text` is given.
-        text: What to begin as; empty means the opening.
+        base: The base; it has a tokenizer where `text` is given.
+        text: The text to begin as; empty means the opening.
         opening: Token ids that training texts begin with.
-        count: How many are wanted.
+        count: The number of tokens wanted.
 
     Returns:
         The first `count` ids of the text, repeated where it is shorter.

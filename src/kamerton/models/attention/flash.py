@@ -54,12 +54,12 @@ def flash_backward(
 
     Args:
         grad: [n, H, L, D], of the whole output.
-        q: As it was given.
+        q: Queries, as they were given.
         k: Likewise.
         v: Likewise.
         output: [n, H, L, D], of the whole call, where this is a block of it.
         lse: [n, H, L], likewise.
-        causal: As it was given.
+        causal: Whether a query sees no later key, as it was given.
         scale: Likewise.
         mask: Likewise.
 

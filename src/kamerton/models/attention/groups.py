@@ -136,7 +136,7 @@ def plan_groups(layout: Layout, window: int | None, device: torch.device) -> lis
     Args:
         layout: The row's segments.
         window: A token sees itself and at most this many minus one tokens before it.
-        device: Where masks are made.
+        device: The device of the masks.
 
     Returns:
         Groups that cover the row in order.
@@ -156,7 +156,7 @@ def plan_segments(layout: Layout, device: torch.device) -> list[Group | Scattere
 
     Args:
         layout: The row's segments.
-        device: Where they are.
+        device: The device of the masks.
 
     Returns:
         Groups that cover the row, in any order.
@@ -190,7 +190,7 @@ def plan_branches(
     Args:
         layout: The row's segments.
         window: A token sees itself and at most this many minus one tokens before it.
-        device: Where masks are made.
+        device: The device of the masks.
 
     Returns:
         Groups and branches that cover the row in order.

@@ -59,7 +59,7 @@ class TreeAttention(torch.autograd.Function):
         """Attend.
 
         Args:
-            ctx: Of autograd.
+            ctx: Autograd's context.
             q: [1, H, T, D].
             k: [1, K, T, D], K divides H.
             v: [1, K, T, D].
@@ -93,7 +93,7 @@ class TreeAttention(torch.autograd.Function):
         """Give gradients block by block.
 
         Args:
-            ctx: Of autograd.
+            ctx: Autograd's context.
             *grad_outputs: [1, T, H, D].
 
         Returns:

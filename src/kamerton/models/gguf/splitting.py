@@ -57,8 +57,8 @@ def restore_splitting(tokenizer: Any, name: str) -> None:
     """Let a tokenizer that was read from a GGUF file split texts as the file says.
 
     Args:
-        tokenizer: As Transformers read it; only byte-level ones are changed.
-        name: What the file calls the splitting.
+        tokenizer: The tokenizer as Transformers read it; only byte-level ones are changed.
+        name: The splitting's name in the file.
 
     Raises:
         ValueError: If neither Transformers nor this module knows that name.

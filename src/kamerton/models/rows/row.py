@@ -47,7 +47,7 @@ class Row:
         ends: [A] position of each answer's last labelled token; empty when it is not computed.
         members: Numbers of the row's examples among those it was made of.
         num_answers: Answers in the row.
-        context: What stands around each example's first answer, all but the first token; None
+        context: The tokens around each example's first answer, all but the first one; None
             unless it was asked for.
     """
 
@@ -109,8 +109,8 @@ def make_row(
     """Concatenate examples into a row.
 
     Args:
-        examples: At least one, with at least one labelled token in each answer.
-        device: Where the row goes.
+        examples: At least one example, with at least one labelled token in each answer.
+        device: The row's device.
         members: The examples' numbers in a longer list; counted from 0 when left out.
         shared: Compute common beginnings once; else each answer repeats its prompt.
         everything: Label what stands around each example's first answer too, apart. Examples then
@@ -171,7 +171,7 @@ def make_rows(
     Args:
         examples: The examples of a step.
         tokens_per_row: Size of a row in tokens.
-        device: Where the rows go.
+        device: The rows' device.
         everything: Label what stands around each example's first answer too.
         last_tokens: Compute each answer's last token too.
 

@@ -32,7 +32,7 @@ _UNLIKE = 0.2
 
 
 class CombineSettings(Settings):
-    """How updates become one."""
+    """The way that updates become one."""
 
     how: How = "cat"
     """sum, average, ties, dare, or cat (the exact sum, with the ranks added up); of bottlenecks
@@ -44,7 +44,7 @@ class CombineSettings(Settings):
     rank: int | None = Field(default=None, ge=1, le=1024)
     """Rank of the result; by default the largest (sum, average) or the sum (ties, dare)."""
     seed: int = 0
-    """For what dare drops."""
+    """The seed of the weights that dare drops."""
 
     @property
     def kept_share(self) -> float:

@@ -1,4 +1,4 @@
-"""What an adapter is made of, so that it can change some tokens of a row and leave the others.
+"""The parts of an adapter, so that it can change some tokens of a row and leave the others.
 
 An adapter that is attached alone stands in the model and changes all tokens. One that shares rows
 with others gives its parts away instead, and an `AdapterSet` applies them to its tokens only.
@@ -63,7 +63,7 @@ class Parts:
 
 @runtime_checkable
 class Mixable(Protocol):
-    """What an adapter offers besides when it can share a row with others."""
+    """An adapter that can share a row with others."""
 
     def release(self) -> Parts:
         """Take the adapter off the base and give its parts away.

@@ -84,7 +84,7 @@ class ActorCritic:
 
     Args:
         actor: The policy, at home.
-        critic: Put aside.
+        critic: The critic, which is put aside.
     """
 
     def __init__(self, actor: Adapter, critic: Adapter) -> None:
@@ -149,6 +149,6 @@ class ActorCritic:
         """Write the policy's files.
 
         Returns:
-            By name.
+            The tensors by name.
         """
         return dict(self._actor.files())

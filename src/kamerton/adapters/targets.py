@@ -1,4 +1,4 @@
-"""Which linear layers of a base an adapter goes to: by name and by decoder block."""
+"""The linear layers of a base that an adapter goes to: by name and by decoder block."""
 
 from collections.abc import Iterable, Sequence
 from typing import Annotated
@@ -28,7 +28,7 @@ def module_at(base: Base, path: str) -> nn.Module | None:
 
     Args:
         base: The base.
-        path: Such as `model.layers.0.mlp.down_proj`.
+        path: A path such as `model.layers.0.mlp.down_proj`.
 
     Returns:
         The module, or None when there is none.
@@ -44,8 +44,8 @@ def ends_with(path: str, name: str) -> bool:
     """Tell whether a path ends with a name, whole parts only.
 
     Args:
-        path: Such as `model.layers.0.mlp.down_proj`.
-        name: Such as `down_proj` or `mlp.down_proj`.
+        path: A path such as `model.layers.0.mlp.down_proj`.
+        name: A name such as `down_proj` or `mlp.down_proj`.
 
     Returns:
         Whether the name means this module.
@@ -197,4 +197,4 @@ def _readable(text: str) -> str:
 
 
 Layers = Annotated[str, AfterValidator(_readable)]
-"""Which decoder blocks, as `layer_numbers` reads it."""
+"""The decoder blocks, as `layer_numbers` reads them."""

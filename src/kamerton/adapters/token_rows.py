@@ -48,7 +48,7 @@ class TokenRows(nn.Module):
         object.__setattr__(self, "head", TokenHead(head, self))
         self.enabled = True
         self.begun: tuple[Tensor, Tensor] | None = None
-        """What rows of new tokens began as: a base without any cannot read or say them."""
+        """The first values of new tokens' rows: a base without any cannot read or say them."""
         self._originals: list[tuple[Any, nn.Parameter]] = []
         device = device_of(layer)
         self.register_buffer("index", torch.tensor(self.ids, device=device), persistent=False)
@@ -199,7 +199,7 @@ def attach_rows(base: Base, tokens: Sequence[str]) -> TokenRows:
         tokens: The texts of the tokens.
 
     Returns:
-        What stands in the place of the embedding now.
+        The module in the place of the embedding now.
 
     Raises:
         ModelError: If the tokenizer has no place for new ones.
@@ -229,7 +229,7 @@ def rows_at(base: Base, ids: Sequence[int], rows: Tensor, head: Tensor) -> Token
         head: [n, E] of the head; the same tensor where both share one weight.
 
     Returns:
-        What stands in the place of the embedding now.
+        The module in the place of the embedding now.
 
     Raises:
         AdapterError: If the embedding has an adapter already.

@@ -110,7 +110,7 @@ class WithScoreHead:
         """Write the adapter's files, and the head's.
 
         Returns:
-            By name.
+            The contents by name.
         """
         return {**self._inner.files(), SCORE_HEAD_FILE: tensor_bytes(self._tensors)}
 
@@ -125,7 +125,7 @@ def with_head(base: Base, inner: Adapter, num_scores: int, seed: int) -> WithSco
         seed: The seed of the head's first values.
 
     Returns:
-        Both as one.
+        The adapter and its head as one.
     """
     size = int(base.model.config.get_text_config().hidden_size)
     return WithScoreHead(base, inner, ScoreHead(num_scores, size, base.device, seed))
@@ -141,7 +141,7 @@ def load_headed(base: Base, inner: Adapter, files: Mapping[str, bytes]) -> WithS
         files: The files, among them `score_head.safetensors`.
 
     Returns:
-        Both as one.
+        The adapter and its head as one.
 
     Raises:
         AdapterError: If the head is damaged or made for another size; then the adapter is off.

@@ -28,7 +28,7 @@ def rounds_of(num_items: int, num_labels: int) -> list[list[list[int]]]:
         num_labels: The number of labels to score for each; 0 where answers are written.
 
     Returns:
-        Per round its batches of positions, in order; each position stands in one of them.
+        The batches of positions of each round, in order; each position stands in one of them.
     """
     num = next(rounds for least, rounds in _ROUNDS if num_items >= least)
     size = max(1, _LABELS_PER_BATCH // num_labels) if num_labels else num_items
@@ -53,7 +53,7 @@ def ask_in_turn(
 
     Args:
         base: The base without an adapter.
-        candidates: Who is asked.
+        candidates: The candidates to ask.
         items: The questions.
         asked: The questions of each candidate.
         settings: The evaluation's settings.
@@ -62,7 +62,7 @@ def ask_in_turn(
         clock: Gives seconds.
 
     Returns:
-        By candidate the answers to all items and what they cost.
+        The answers of each candidate to all items, and their cost.
     """
     num_labels = len(items[0].labels)
     parts: list[list[tuple[list[int], Answers]]] = [[] for _ in candidates]

@@ -1,4 +1,4 @@
-"""What variants have to beat: prompting alone, and the variants that they went on from."""
+"""The baselines of variants: prompting alone, and the variants that they went on from."""
 
 from collections.abc import Sequence
 from graphlib import TopologicalSorter
@@ -60,8 +60,8 @@ def same_base(variant: Variant, other: Variant) -> bool:
     """Tell whether two variants can be compared over one base.
 
     Args:
-        variant: One.
-        other: Another.
+        variant: One variant.
+        other: Another variant.
 
     Returns:
         Whether their bases have the same weights, tokenizer, template and bits.
@@ -77,7 +77,7 @@ def read_starts(
     """Read what variants went on from.
 
     Args:
-        variants: Those that are compared.
+        variants: The compared variants.
         workspace: The workspace of the others.
         sink: The sink, which is told of those that cannot be compared with.
 

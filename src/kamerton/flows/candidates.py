@@ -30,7 +30,7 @@ from kamerton.variants.opening import engine_of, make_ready
 __all__ = ["Asked", "Candidate", "Measurable", "render_questions", "with_examples_that_fit"]
 
 Measurable = ChatExample | ClassificationExample | PreferenceExample | FeedbackExample
-"""What has a question and a right answer."""
+"""An example with a question and a right answer."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -38,7 +38,7 @@ class Asked:
     """An example as one candidate is asked.
 
     Attributes:
-        prompt: Before it.
+        prompt: The prompt before it.
         rows: Rows with the right answer, for the loss; none where users disliked the answer.
     """
 
@@ -72,7 +72,7 @@ class Candidate:
             labels: The labels to choose from, in a classification.
 
         Returns:
-            What is asked.
+            The rendered question.
 
         Raises:
             RenderingError: If it cannot be asked.
@@ -93,7 +93,7 @@ class Candidate:
             base: The base without an adapter.
 
         Yields:
-            What answers; each question brings its own prompt.
+            The engine that answers; each question brings its own prompt.
         """
         adapter = make_ready(self.variant, base).adapter if self.variant else None
         try:
@@ -186,7 +186,7 @@ def render_questions(
     """Render what is measured for every candidate; what one of them cannot take, none is asked.
 
     Args:
-        candidates: Who is asked.
+        candidates: The candidates to ask.
         held: The questions.
         labels: The labels to choose from, in classifications.
         sink: Receives progress, and warnings of what is left out.
@@ -224,12 +224,12 @@ def with_examples_that_fit(
     """Say where fewer worked examples fit, and leave out a few-shot prompt that shows none at all.
 
     Args:
-        candidates: Who is asked.
+        candidates: The candidates to ask.
         asked: The questions of each candidate, as `render_questions` gave them.
         sink: Receives warnings.
 
     Returns:
-        Those that stay, and how they are asked.
+        The items that stay, and their questions.
     """
     stay: list[tuple[Candidate, list[Asked]]] = []
     for one, own in zip(candidates, asked, strict=True):

@@ -25,7 +25,7 @@ _MAX_TOKENS = 200
 
 @dataclass(eq=False)
 class Conversation:
-    """What was said, with each of the variants.
+    """A conversation with each of the variants.
 
     Attributes:
         engines: The engines by the names that the user gave.

@@ -1,4 +1,4 @@
-"""What `kamerton check` is asked to look at: data alone, or the data of a recipe."""
+"""The input of `kamerton check`: data alone, or the data of a recipe."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

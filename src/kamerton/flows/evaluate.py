@@ -212,7 +212,7 @@ def evaluation_settings(
     Args:
         variant: Its recipe says how.
         overrides: `evaluate.key=value`, and of a file to measure on `data.key=value`.
-        data: That file.
+        data: The file to measure on.
 
     Returns:
         The settings, and how to read the file; None where there is none.

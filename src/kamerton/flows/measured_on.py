@@ -1,4 +1,4 @@
-"""Where the questions of a comparison come from, and whether training has chosen by them."""
+"""The source of a comparison's questions, and whether training has chosen by them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ __all__ = ["MeasuredOn", "place_of"]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class MeasuredOn:
-    """What is measured on.
+    """The source of the questions that are measured on.
 
     Attributes:
         name: The name in tables and reports, such as `the test set`.
         source: File or data set.
-        examples: Those kept aside; none where a file is yet to be read.
+        examples: The held-out examples; none where a file is yet to be read.
         is_file: Whether the source was given by hand.
         advice: Advice about it; empty when all is well.
     """
@@ -38,7 +38,7 @@ class MeasuredOn:
             num: Examples asked.
 
         Returns:
-            Such as `the test set: desk.jsonl, 120 examples`.
+            A description such as `the test set: desk.jsonl, 120 examples`.
         """
         source = self.name if self.is_file else f"{self.name}: {self.source}"
         return f"{source}, {counted(num, 'example')}"

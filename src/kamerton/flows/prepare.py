@@ -1,4 +1,4 @@
-"""What several verbs begin with: examples, prompt, rendered rows."""
+"""The first steps of several verbs: examples, prompt, rendered rows."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -134,7 +134,7 @@ def render_all(
 
     Args:
         renderer: The base's renderer.
-        prompt: Put before every conversation, never trained.
+        prompt: The prompt before every conversation, never trained.
         examples: The examples to render.
         sink: Receives progress and notices.
         what: Names the examples in messages.
@@ -144,7 +144,7 @@ def render_all(
         learned: Training examples, where those to render are only measured on.
 
     Returns:
-        What can be learned, in the order of the examples.
+        The examples that can be learned, in their order.
 
     Raises:
         DataError: If an example's kind cannot be learned from, too many are dropped, or nothing

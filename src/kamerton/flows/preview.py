@@ -1,4 +1,4 @@
-"""What `kamerton check --show` prints: examples as a base would see them in training."""
+"""The preview of `kamerton check --show`: examples as a base would see them in training."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -73,7 +73,7 @@ def show_examples(
         settings: The settings of what is trained.
         count: The number of examples.
         prompt: The recipe's, which stands before their messages.
-        new_tokens: That the recipe's adapter brings along.
+        new_tokens: New tokens of the recipe's adapter.
         objective: The recipe's; of examples whose questions the model answers itself, only those
             are shown, and the answers that it learns from beside its own.
 

@@ -17,7 +17,7 @@ __all__ = ["Redacted", "write_redacted"]
 
 @dataclass(frozen=True, slots=True)
 class Redacted:
-    """What became of a data set.
+    """The result of redacting a data set.
 
     Attributes:
         num_values: Different values that were replaced.
@@ -41,7 +41,7 @@ def write_redacted(settings: DataSettings, path: Path, sink: Sink) -> Redacted:
         sink: Receives progress.
 
     Returns:
-        What became of it.
+        The result.
 
     Raises:
         DataError: If the path has another ending or is the data set itself, or the data set

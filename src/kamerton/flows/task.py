@@ -1,4 +1,4 @@
-"""From a recipe, examples and a base to what the training loop takes."""
+"""Make a recipe, examples and a base into the training loop's task."""
 
 import json
 from collections.abc import Sequence
@@ -82,16 +82,16 @@ def make_task(
         recipe: The recipe to make.
         examples: The examples to learn from and to measure on.
         base: The base without an adapter.
-        prompt: Put before every conversation.
+        prompt: The prompt before every conversation.
         parts: Variants that the new one is made with.
         workspace: The workspace of runs and references.
         sink: Receives notices and progress.
 
     Returns:
-        What the loop takes.
+        The task for the loop.
 
     Raises:
-        KamertonError: As its parts raise: data, adapter, settings, variants.
+        KamertonError: If data, adapter, settings or variants do not fit.
     """
     start = parts.start
     objective = make_objective(recipe.objective)
@@ -163,7 +163,7 @@ def first_ids(example: TrainingExample) -> NDArray[np.int32]:
     """Say what an example begins with: a text, or a prompt that is not answered yet.
 
     Args:
-        example: One.
+        example: An example.
 
     Returns:
         [T] token ids.
@@ -188,7 +188,7 @@ def _attached(recipe: Recipe, base: Base, parts: Parts, first: TrainingExample) 
 
 
 def _distance(recipe: Recipe, base: Base, adapter: Adapter, renderer: Renderer) -> Distance | None:
-    """What says how far the model goes from its reference."""
+    """The measure of how far the model goes from its reference."""
     if recipe.start_from and adapter.capabilities.trains_base:
         # The reference would be a second copy of the weights.
         return None

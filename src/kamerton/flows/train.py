@@ -91,13 +91,13 @@ def make_variant(
         workspace: The workspace of runs, variants and store.
         sink: Receives events.
         should_stop: Asked after every step.
-        fresh: Forget an earlier run of this name.
+        fresh: Whether an earlier run of this name is forgotten.
 
     Returns:
         The variant.
 
     Raises:
-        KamertonError: As its parts raise: data, base, adapter, training, store.
+        KamertonError: If data, base, adapter, training or store fail.
     """
     with _alone(workspace.runs / recipe.name, recipe.name):
         return _make_alone(recipe, folder, workspace, sink, should_stop, fresh)

@@ -47,10 +47,10 @@ def unseen(
 
     Args:
         held: Questions with their answers.
-        variants: Those that are compared.
+        variants: The compared variants.
         prompts: The prompts by their owners' names; their worked examples count as seen.
         sink: Receives warnings: of what was seen, and of variants that did not note it.
-        include_trained: Keep them all, and only say how many were seen.
+        include_trained: Whether all are kept, and the seen ones only counted in a message.
 
     Returns:
         The questions to ask, and what was seen in words; empty when nothing was.

@@ -50,7 +50,7 @@ def read_answers(
         last_tokens: Whether it needs the last tokens of answers.
 
     Returns:
-        By prompt, [candidates, ...] in their order.
+        The numbers of each prompt, [candidates, ...] in their order.
     """
     # Answers of similar length stand together: attention may pad them to a common one.
     orders = [np.argsort([len(a) for a in answers], kind="stable") for _, answers in asked]

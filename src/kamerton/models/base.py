@@ -27,14 +27,14 @@ __all__ = ["Base", "BaseIdentity"]
 
 @dataclass(frozen=True, slots=True)
 class BaseIdentity:
-    """What tells one base from another.
+    """The identity of a base: what tells it from another.
 
     Attributes:
         id: The name that the recipe gave it.
         folder: The folder of its files.
-        weight_hash: Over the bytes of its weight files.
-        tokenizer_hash: Over its tokenizer files without the chat template.
-        template_hash: Over its chat template, or of the one supplied for it.
+        weight_hash: Hash of the bytes of its weight files.
+        tokenizer_hash: Hash of its tokenizer files without the chat template.
+        template_hash: Hash of its chat template, or of the one supplied for it.
         architecture: Transformers class name.
         num_parameters: Count, tied weights once.
         vocab_size: Rows of the embedding.
@@ -91,13 +91,13 @@ class Base:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         device: torch.device = self.model.device
         return device
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the weights, and so the computation, are in."""
+        """The dtype of the weights, and so of the computation."""
         dtype: torch.dtype = self.model.dtype
         return dtype
 
@@ -280,7 +280,7 @@ class Base:
             num_rows: Rows that it stands before.
 
         Returns:
-            For one forward pass; None without a prefix.
+            The cache for one forward pass; None without a prefix.
 
         Raises:
             ModelError: If blocks are recomputed, which would drop it.

@@ -1,4 +1,4 @@
-"""How many tokens a model can see."""
+"""The number of tokens that a model can see."""
 
 from typing import Any
 

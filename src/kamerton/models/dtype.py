@@ -31,14 +31,14 @@ __all__ = [
 ]
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
-"""What weights may be held and computed in, as settings name it."""
+"""The dtypes of weights and computation, as settings name them."""
 
 DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-"""By name."""
+"""The dtypes by name."""
 
 # A row of tokens and a layer of a small base; a product takes a few milliseconds.
 _TOKENS, _IN, _OUT = 256, 1024, 1024
@@ -53,7 +53,7 @@ def dtype_name(dtype: torch.dtype) -> str:
         dtype: Any.
 
     Returns:
-        Such as `bfloat16`.
+        A name such as `bfloat16`.
     """
     return str(dtype).removeprefix("torch.")
 

@@ -337,7 +337,7 @@ def all_files_hash(folder: Path) -> str:
 def _weight_hash(folder: Path) -> str:
     source = folder / SOURCE_FILE
     if source.is_file():
-        # What was unpacked is the file it was unpacked from, whoever unpacked it.
+        # An unpacked folder counts as the file it was unpacked from, whoever unpacked it.
         return hash_json(json.loads(source.read_text(encoding="utf-8"))["sha256"])
     # The makers' own format holds a second copy of the same weights, which is not read.
     return _hash_of_files(set(folder.glob("*.safetensors")) - set(folder.glob("consolidated*")))

@@ -1,4 +1,4 @@
-"""What a base knows of adapters that change single segments of a row, not all of it.
+"""A base's adapters that change single segments of a row, not all of it.
 
 The modules of such adapters stand in the model; this is what they bring besides. Shapes: T tokens
 in the row.
@@ -23,7 +23,7 @@ _Part = TypeVar("_Part")
 
 @dataclass(frozen=True, slots=True)
 class SegmentAdapter:
-    """What an adapter brings besides the modules that it changes.
+    """The parts of an adapter besides the modules that it changes.
 
     Attributes:
         prefix: The prefix of its families, or None.
@@ -85,7 +85,7 @@ def tokens_by_adapter(layout: Layout, device: torch.device) -> dict[int, Tensor]
         device: The row's device.
 
     Returns:
-        By adapter, places in the row in ascending order; without those of adapter -1.
+        The places of each adapter in the row in ascending order; without those of adapter -1.
     """
     key = ("tokens by adapter", device)
     if key not in layout.memo:

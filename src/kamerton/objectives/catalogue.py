@@ -47,7 +47,7 @@ class ObjectiveRecord(Generic[_S]):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """What recipes and manifests call it: one name or several."""
+        """The names in recipes and manifests: one or several."""
         return get_args(self.settings.model_fields["kind"].annotation)
 
 

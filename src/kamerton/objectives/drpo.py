@@ -39,7 +39,7 @@ class Drpo:
     Own answers y: -A log pi(y), with A the mean of g(y, better) and g(y, worse), less the same of
     the other own answers (0.5 where there is one). The pair: -(w_better log pi(better) - w_worse
     log pi(worse)) (1 - g(better, worse)) / 2, with w the ratio to the reference, computed and
-    limited as a logarithm. g is the preference model. Of both, only log pi has a gradient, as the
+    limited as a logarithm. g is the preference model. Only log pi has a gradient, as the
     score function demands. The distance is k3, summed over an answer's tokens, with a gradient
     (the authors' code has none).
 
@@ -63,7 +63,7 @@ class Drpo:
             written: The answers to each prompt: the better, the worse, then own ones.
 
         Returns:
-            One per prompt: of the pair's tokens (1 - g) / 2, of own tokens A.
+            One per prompt: (1 - g) / 2 for the pair's tokens, A for own tokens.
         """
         found = []
         for one in written:

@@ -1,4 +1,4 @@
-"""What objectives over pairs share: the two sides, and the numbers that are logged."""
+"""The parts that objectives over pairs share: the two sides, and the logged numbers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What objectives over answers that the model wrote share: clipped ratios, baselines, distance."""
+"""The loss over answers that the model wrote: clipped ratios, baselines, distance."""
 
 import math
 

@@ -7,7 +7,7 @@ from torch.nn.functional import logsigmoid, normalize
 __all__ = ["TEMPERATURE", "log_preference", "preference"]
 
 TEMPERATURE = 0.1
-"""What a general preference model's numbers are divided by (tau of arXiv 2410.02197)."""
+"""The divisor of a general preference model's numbers (tau of arXiv 2410.02197)."""
 
 
 def log_preference(first: Tensor, second: Tensor, margin: Tensor | float = 0.0) -> Tensor:

@@ -36,7 +36,7 @@ class RunRecord:
     """A run as the store knows it.
 
     Attributes:
-        id: Unique.
+        id: A unique id.
         name: The name of its recipe.
         status: `running`, `done`, `stopped` or `failed`.
         step: Steps done.
@@ -60,7 +60,7 @@ class Store:
     """An open store.
 
     Args:
-        engine: Connected and migrated.
+        engine: The database's engine, connected and migrated.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -94,7 +94,7 @@ class Store:
         }  # fmt: skip
         here = table.c.folder == resolved
         with self._engine.begin() as connection:
-            # What a killed process left running, is not.
+            # A killed process left its runs marked as running.
             left = here & (table.c.status == "running")
             connection.execute(update(table).where(left).values(status="stopped"))
             last = select(table.c.id).where(here).order_by(table.c.started.desc()).limit(1)

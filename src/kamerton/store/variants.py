@@ -38,7 +38,7 @@ TRAINED_ON_FILE = "trained_on.txt"
 CARD_FILE = "CARD.md"
 _MOST_NAMED = 5
 _RUNS = "runs"
-"""Beside the folder of variants: a run that stopped has a folder there and no variant yet."""
+"""The folder of runs: a run that stopped has a folder there and no variant yet."""
 _SAFE_NAME = re.compile(r"[^\W_][\w.-]{0,99}")
 
 

@@ -40,7 +40,7 @@ class RunState:
 
     Attributes:
         step: Optimiser steps done.
-        tokens_per_row: May have shrunk after running out of memory.
+        tokens_per_row: Size of a row, which shrinks after running out of memory.
         recomputed_blocks: Decoder blocks recomputed in the backward pass.
         best_step: Step of the best held-out loss, or -1.
         best_loss: That loss.

@@ -1,4 +1,4 @@
-"""What is said about a run: how many examples it has, and what its numbers mean."""
+"""Findings about a run: how many examples it has, and what its numbers mean."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -46,7 +46,7 @@ def say_counts(examples: Prepared, sink: Sink) -> None:
     """Say how many examples are learned from and measured on, and warn when those are few.
 
     Args:
-        examples: Both.
+        examples: The examples to learn from and to measure on.
         sink: Receives notices.
     """
     held = len(examples.holdout)
@@ -128,7 +128,7 @@ def metrics_of(task: Task, outcome: Outcome) -> dict[str, float]:
         outcome: The outcome of training.
 
     Returns:
-        By name, for the variant's manifest.
+        The metrics by name, for the variant's manifest.
     """
     metrics = {"steps": float(outcome.kept_step), "train_seconds": outcome.seconds}
     if outcome.holdout_loss is not None:

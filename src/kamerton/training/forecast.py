@@ -1,4 +1,4 @@
-"""How long a run will take, from its first measured steps, and how much memory it has needed."""
+"""Forecast a run's time from its first measured steps, and measure its memory."""
 
 import sys
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ _MEASURING = 1 / 3
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What one step took.
+    """The time and size of one step.
 
     Attributes:
-        num_tokens: That it had.
-        seconds: That it took.
+        num_tokens: Number of its tokens.
+        seconds: Time that it took.
     """
 
     num_tokens: int

@@ -88,7 +88,7 @@ def blocks_to_recompute(
         free: Free bytes.
 
     Returns:
-        From 0 to `num_blocks`.
+        The number of blocks, 0 to `num_blocks`.
     """
     per_block = bytes_per_token * tokens_per_row / num_blocks
     for recomputed in range(num_blocks):
@@ -145,7 +145,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 def _same_row(
     base: Base,
 ) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """What a block runs in, and is recomputed in: a row ends before its backward pass."""
+    """The contexts of a block and of its recomputation: a row ends before its backward pass."""
     attention, layout = base.model.config._attn_implementation, base.computed.layout
     return nullcontext(), _again(base, attention, layout)
 

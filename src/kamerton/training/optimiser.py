@@ -18,7 +18,7 @@ LESS_STATE = (
     'set train.optimiser = "apollo" (or "adamw-8bit" on a GPU), train fewer weights, or take a '
     "smaller base"
 )
-"""What to do where gradients and optimiser states do not fit."""
+"""The advice where gradients and optimiser states do not fit."""
 
 # Smaller tensors keep AdamW's states in 32 bits with bitsandbytes.
 _SMALLEST_IN_8_BITS = 4096

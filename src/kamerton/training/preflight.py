@@ -38,7 +38,7 @@ _FEW_STEPS = 20
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """How a run that has passed its checks computes, and what they found.
+    """The way a run computes after its checks, and the facts that they found.
 
     Attributes:
         facts: Numbers by name for the start of the run.
@@ -76,7 +76,7 @@ def preflight(
         sink: Receives notices and warnings.
 
     Returns:
-        How the run computes, and what was found.
+        The way the run computes, and the facts found.
 
     Raises:
         ModelError: If no way of computing says what the untouched model says.
@@ -113,7 +113,7 @@ def preflight(
 
 @dataclass(frozen=True, slots=True)
 class _MemoryNeeds:
-    """What a run will need beside the weights, and what there is.
+    """The memory that a run will need beside the weights, and the memory there is.
 
     Attributes:
         bytes_per_token: The bytes of activations that the backward pass needs, without
@@ -185,11 +185,11 @@ def _memory_needs(task: Task, row: Row, longest: int) -> _MemoryNeeds:
 
     Args:
         task: The task to train.
-        row: Some of it.
+        row: A row of some examples.
         longest: Tokens of the longest example.
 
     Returns:
-        What is needed and what is free.
+        The memory that is needed and that is free.
     """
     base, settings = task.base, task.settings
     return _MemoryNeeds(

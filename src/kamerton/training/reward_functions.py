@@ -30,7 +30,7 @@ def function_hashes(settings: OnlineSettings, folder: Path) -> dict[str, str]:
         folder: The folder that paths are relative to.
 
     Returns:
-        By file and function.
+        The hashes by file and function.
 
     Raises:
         SettingsError: If a file does not exist.

@@ -50,7 +50,7 @@ def read_reward_variants(objective: ObjectiveSettings, folder: Path) -> list[Var
         folder: Of all variants.
 
     Returns:
-        In order; none where no variant judges.
+        The variants in order; none where no variant judges.
 
     Raises:
         VariantError: If one is missing, damaged, or cannot judge.
@@ -90,7 +90,7 @@ def make_reward(
         render: How the bare base is asked where it judges.
 
     Returns:
-        Gives the weighted sum of all sources.
+        A reward: the weighted sum of all sources.
 
     Raises:
         SettingsError: If a function cannot be found, or a general preference model is not alone.
@@ -180,7 +180,7 @@ def _of_check(check: Check, answered: Sequence[AnsweredPrompt]) -> Tensor:
         for _ in one.texts
     ]
     values = worth_of(check, items, [text for one in answered for text in one.texts])
-    # What a check does not count is worth nothing, whatever is answered.
+    # An answer to a question that a check does not count is worth nothing.
     return torch.from_numpy(values).float().nan_to_num(nan=0.0)[:, None]
 
 

@@ -50,7 +50,7 @@ class AnsweredPrompt:
     """A prompt with answers that are to be rewarded.
 
     Attributes:
-        messages: Up to the answers.
+        messages: The messages up to the answers.
         extra: The row's other columns.
         reference: The answer that the row brings; empty where there is none.
         texts: The answers.
@@ -81,7 +81,7 @@ class Critic:
 
 @dataclass(frozen=True, slots=True)
 class RolloutBatch:
-    """What the model wrote.
+    """The answers that the model wrote.
 
     Attributes:
         groups: The answers of each prompt as rows.
@@ -215,7 +215,7 @@ class Rollouts:
     def _rewards(
         self, asked: Sequence[TokenizedPrompt], samples: Sequence[Sequence[Sample]]
     ) -> list[Tensor]:
-        """By prompt [A, D] what its answers are worth, less the penalty for those that were cut."""
+        """The rewards of each prompt's answers, [A, D], less the penalty for cut ones."""
         pairs = list(zip(asked, samples, strict=True))
         rewarded = self.reward(
             [
@@ -351,7 +351,7 @@ def at_start(adapter: Adapter) -> AdapterContext:
         adapter: The adapter as it is now.
 
     Returns:
-        Makes a context in which the adapter has the values of now.
+        A maker of contexts in which the adapter has the values of now.
     """
     kept = {name: p.detach().clone() for name, p in adapter.parameters().items()}
     visits = 0

@@ -1,4 +1,4 @@
-"""From rows to what objectives take, and from an objective back to gradients."""
+"""Read rows for objectives, and bring an objective's gradients back."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -71,8 +71,8 @@ def scored_of(
 
     Args:
         found: The row's numbers, as `read` gives them.
-        row: Made of some of the examples.
-        examples: Those that `row.members` counts.
+        row: A row of some of the examples.
+        examples: The examples that `row.members` counts.
         references: The references of each example; None without a reference.
         experiences: The experience of each example whose answers the model wrote; None for others.
         reads: The numbers that were read.
@@ -248,7 +248,7 @@ def tokens_of(
         tokens_per_row: Size of a row.
 
     Returns:
-        By example, [N] or [N, D] over the tokens of all its answers.
+        The numbers of each example, [N] or [N, D] over the tokens of all its answers.
     """
     rows = make_rows(examples, tokens_per_row, base.device)
     counts = [num_labelled([example]) for example in examples]

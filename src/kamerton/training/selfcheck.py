@@ -51,7 +51,7 @@ def settle_rows(
     Args:
         base: A base with whatever adapter is attached.
         row: A small row.
-        apart: As for `check_rows`.
+        apart: The same row without shared beginnings, as for `check_rows`.
 
     Returns:
         How the way that was chosen compares, which of `ways` it is, and what to tell when it is
@@ -82,7 +82,7 @@ def check_reference(base: Base, row: Row, references: Sequence[Sequence[float]])
     Then the margin of every pair is 0 and DPO's loss ln 2.
 
     Args:
-        base: With the adapter attached, before the first step.
+        base: The base with the adapter attached, before the first step.
         row: A small row.
         references: The references of the row's examples.
 

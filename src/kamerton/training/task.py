@@ -1,4 +1,4 @@
-"""What the training loop is given, and what it gives back."""
+"""The task that the training loop is given, and the outcome that it gives back."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ __all__ = ["Outcome", "Task"]
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What to train.
+    """A task for the training loop.
 
     Attributes:
         name: The run's name.
@@ -73,7 +73,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended; the adapter holds the kept weights.
+    """The end of a run; the adapter holds the kept weights.
 
     Attributes:
         num_steps: Steps done.

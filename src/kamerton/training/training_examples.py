@@ -1,4 +1,4 @@
-"""From examples to what an objective learns from: texts, pairs, or answers with a verdict."""
+"""Make examples into an objective's: texts, pairs, or answers with a verdict."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -44,7 +44,7 @@ def makers_of(
 
     Args:
         renderer: The base's renderer.
-        prompt: Put before every conversation, never trained.
+        prompt: The prompt before every conversation, never trained.
         examples: The examples to render.
         takes: The kind of example that the objective learns from.
         kind: The objective's name in the recipe, for messages.

@@ -71,7 +71,7 @@ _REFUSED: dict[Format, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """How what was written compares with the variant on a probe.
+    """The written files, compared with the variant on a probe.
 
     Attributes:
         format: The format of the files.
@@ -116,7 +116,7 @@ def export_variant(
         opening: The base's place and device; None takes them from its manifest.
 
     Returns:
-        How both compare.
+        The comparison of both.
 
     Raises:
         VariantError: If the method cannot be written so, the folder exists, or what was written
@@ -179,7 +179,7 @@ def _ensure_can(variant: Variant, adapter: Adapter, format: Format) -> None:
         "merged": mergeable,
         "gguf": mergeable,
         "gguf-lora": "gguf-lora" in own,
-        # What a LoRA is put on.
+        # The base that a LoRA is put on.
         "gguf-base": "gguf-lora" in own,
         "adapterhub": "adapterhub" in own,
     }

@@ -1,4 +1,4 @@
-"""What rounding a model's weights does to its logits, to judge a difference of logits by."""
+"""The change of a model's logits by rounding its weights, to judge a difference by."""
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ def rounding_change(renderer: Renderer, base: Base, logits: Tensor, dtype: torch
         renderer: The base's renderer.
         base: A copy that is used for nothing else: its weights are changed.
         logits: [T, V] of the probe, before that.
-        dtype: That the weights were rounded to; they may be held in a wider one.
+        dtype: The dtype that the weights were rounded to; they may be held in a wider one.
 
     Returns:
         The largest change of a logit.

@@ -38,11 +38,11 @@ _FROZEN = ".base_layer.weight"
 _ROWS = ".token_adapter.trainable_tokens_delta"
 _LARGEST_RANK = 1024
 _START_KEY, _ROUNDING_KEY = "pissa_start", "loftq_start"
-# Of PEFT's starts: those that leave the base's weights alone, and PiSSA's own.
+# Starts of PEFT that leave the base's weights alone, and PiSSA's own.
 _INITS = (True, False, None, "gaussian", "eva", "orthogonal", "mica", "pissa")
 _Value = TypeVar("_Value", int, float)
 
-# What PEFT can store and this version cannot use, with the value that means "not used".
+# Options of PEFT that this version cannot use, each with the value that means "not used".
 _UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
     "bias": ("none", None),
     "modules_to_save": (None, []),
@@ -109,7 +109,7 @@ def factor_names(path: str, *, embedding: bool) -> tuple[str, str]:
         embedding: Whether it is an embedding, with A [r, V] and B [E, r].
 
     Returns:
-        Of A and of B.
+        The names of A and of B.
     """
     if embedding:
         return f"{PEFT_PREFIX}{path}.lora_embedding_A", f"{PEFT_PREFIX}{path}.lora_embedding_B"

@@ -44,7 +44,7 @@ def rounding_parts(
     """Compute where the updates begin, reading the original weights one by one.
 
     Args:
-        base: Quantised; its checkpoint is read.
+        base: A quantised base, whose checkpoint is read.
         layers: The layers by path.
         seed: The seed of the randomised singular value decomposition.
 

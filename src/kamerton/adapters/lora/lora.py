@@ -145,7 +145,7 @@ class Lora:
         )
 
     def _differing(self, value_at: Callable[[str], _Value], default: _Value) -> dict[str, _Value]:
-        """By full paths, so that PEFT's patterns, which are regular expressions, mean the same."""
+        """The values by full paths, so that PEFT's patterns (regular expressions) mean the same."""
         return {p: value_at(p) for p in sorted(self.layers) if value_at(p) != default}
 
     def _peft_targets(self) -> tuple[str, ...]:
@@ -207,7 +207,7 @@ class Lora:
         """Put the frozen layers back and give the updates away.
 
         Returns:
-            Updates of linear layers, and what stands for the embedding and the head.
+            Updates of linear layers, and the parts for the embedding and the head.
         """
         self._put_back()
         head_path = token_paths(self._base)[1]

@@ -1,4 +1,4 @@
-"""What prefix-tuning and prompt tuning share: virtual tokens that stand before every text.
+"""Virtual tokens before every text, which prefix-tuning and prompt tuning share.
 
 They differ in what is trained. Either way the base is given keys and values per layer, so packed
 rows, families, recomputation and generation treat both alike.
@@ -22,7 +22,7 @@ __all__ = ["Trained", "Virtual", "check_base", "embeddings_of", "first_tokens"]
 
 
 class Trained(Protocol):
-    """What is trained, and how keys and values come from it."""
+    """The trained tensors, and the way from them to keys and values."""
 
     @property
     def num_tokens(self) -> int:
@@ -38,7 +38,7 @@ class Trained(Protocol):
         ...
 
     def files(self) -> dict[str, bytes]:
-        """What to store, by file name."""
+        """The files to store, by name."""
         ...
 
 

@@ -88,7 +88,7 @@ class Layout:
             segment: One of the layout's segments.
 
         Returns:
-            From the root down to the parent.
+            The ancestors, from the root down to the parent.
         """
         chain: list[Segment] = []
         while segment.parent >= 0:

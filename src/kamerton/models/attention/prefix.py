@@ -32,7 +32,7 @@ class Prefix:
 
 
 class PrefixSource(Protocol):
-    """What a base asks for its prefix before every row."""
+    """A source that a base asks for its prefix before every row."""
 
     @property
     def num_tokens(self) -> int:

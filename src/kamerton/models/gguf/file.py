@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 GgufDType = Literal["float32", "float16", "bfloat16"]
-"""Of matrices; vectors are always fp32."""
+"""The dtype of matrices; vectors are always fp32."""
 
 _FILE_TYPES = {"float32": "ALL_F32", "float16": "MOSTLY_F16", "bfloat16": "MOSTLY_BF16"}
 _TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -44,7 +44,7 @@ _LOCAL_THETA = 10_000.0
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """How llama.cpp takes one of Transformers' architectures.
+    """The llama.cpp side of one of Transformers' architectures.
 
     Attributes:
         name: The architecture's name in GGUF.
@@ -189,7 +189,7 @@ def gguf_name(model: Any, name: str) -> str:
         name: The name in the model, such as `model.layers.0.mlp.up_proj.weight`.
 
     Returns:
-        Such as `blk.0.ffn_up.weight`.
+        A name such as `blk.0.ffn_up.weight`.
 
     Raises:
         ModelError: If llama.cpp has no such tensor.
@@ -329,7 +329,7 @@ def _add_shape(writer: Any, model: Any) -> None:
 
 
 def _rotation_factors(model: Any) -> Tensor | None:
-    """What each frequency of a stretched rotation is divided by, [head size / 2]; Llama 3 only."""
+    """The divisor of each frequency of a stretched rotation, [head size / 2]; Llama 3 only."""
     rotation = _rotation(model.config.get_text_config())
     if rotation.get("rope_type") != "llama3":
         return None

@@ -1,4 +1,4 @@
-"""How byte-level tokenizers split a text before BPE, and what llama.cpp calls each way.
+"""The ways byte-level tokenizers split a text before BPE, and llama.cpp's names for them.
 
 A GGUF file holds only the name. Where a text is split otherwise, its tokens are others than those
 that the model learned from: numbers first of all.

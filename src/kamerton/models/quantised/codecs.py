@@ -177,7 +177,7 @@ def unpack_int8(
 
 
 def _part_of(dense: Tensor) -> int:
-    """How many numbers to make at once: a cache full on a CPU, all of them on a GPU."""
+    """The count of numbers to make at once: a cache full on a CPU, all of them on a GPU."""
     return min(_PART, dense.numel()) if dense.device.type == "cpu" else dense.numel()
 
 

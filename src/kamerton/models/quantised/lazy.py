@@ -84,7 +84,7 @@ def load_quantised(
         if tensor.shape != getattr(module, leaf).shape:
             return None
         packed = path in linears and leaf == "weight"
-        # What is kept is copied: a view of the file would keep all of it mapped.
+        # Kept tensors are copied: a view of the file would keep all of it mapped.
         value = tensor.to(device, dtype if tensor.is_floating_point() else None, copy=not packed)
         if packed:
             weight = value.t() if is_transposed(module) else value

@@ -40,7 +40,7 @@ def num_shareable(example: TrainingExample) -> int:
     """Count the tokens at an example's start that others may share: none of them is learned.
 
     Args:
-        example: One.
+        example: An example.
 
     Returns:
         Tokens before the first labelled one.

@@ -51,7 +51,7 @@ def by_example(
         counts: The number of these numbers in each example.
 
     Returns:
-        By example, its numbers.
+        The numbers of each example.
     """
     found: dict[int, Tensor] = {}
     for row in rows:

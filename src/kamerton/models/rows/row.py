@@ -112,10 +112,11 @@ def make_row(
         examples: At least one example, with at least one labelled token in each answer.
         device: The row's device.
         members: The examples' numbers in a longer list; counted from 0 when left out.
-        shared: Compute common beginnings once; else each answer repeats its prompt.
-        everything: Label what stands around each example's first answer too, apart. Examples then
-            share nothing with each other: every one has labels in its beginning.
-        last_tokens: Compute each answer's last token too. It predicts nothing; score heads read it.
+        shared: Whether common beginnings are computed once; else each answer repeats its prompt.
+        everything: Whether the tokens around each example's first answer are labelled too, apart.
+            Examples then share nothing with each other: every one has labels in its beginning.
+        last_tokens: Whether each answer's last token is computed too. It predicts nothing; score
+            heads read it.
 
     Returns:
         The row; its labelled tokens stand in the same order whether prompts are shared or not.
@@ -172,8 +173,8 @@ def make_rows(
         examples: The examples of a step.
         tokens_per_row: Size of a row in tokens.
         device: The rows' device.
-        everything: Label what stands around each example's first answer too.
-        last_tokens: Compute each answer's last token too.
+        everything: Whether the tokens around each example's first answer are labelled too.
+        last_tokens: Whether each answer's last token is computed too.
 
     Returns:
         The rows, in a fixed order.

@@ -47,7 +47,7 @@ def read_reward_variants(objective: ObjectiveSettings, folder: Path) -> list[Var
 
     Args:
         objective: Names them in `objective.rewards`, if it has any.
-        folder: Of all variants.
+        folder: The folder of all variants.
 
     Returns:
         The variants in order; none where no variant judges.
@@ -82,12 +82,12 @@ def make_reward(
     """Put the sources of rewards together.
 
     Args:
-        settings: Which, with their weights.
-        variants: As `read_reward_variants` gave them.
-        base: With the policy attached.
-        residents: Where adapters of variants go.
-        folder: What paths are relative to.
-        render: How the bare base is asked where it judges.
+        settings: The settings that name rewards and their weights.
+        variants: The variants that `read_reward_variants` gave.
+        base: The base with the policy attached.
+        residents: The switcher that takes in the adapters of variants.
+        folder: The folder that paths are relative to.
+        render: The rendering of what the bare base is asked where it judges.
 
     Returns:
         A reward: the weighted sum of all sources.

@@ -47,7 +47,7 @@ class Ia3Settings(AdapterSettings):
     feedforward: tuple[str, ...] = _AUTO
     """Linear layers whose inputs are scaled; "auto": the down-projections."""
     layers: Layers = "all"
-    """Which decoder blocks, from 0: "all", "8-15", "0,2,4-7"."""
+    """The decoder blocks, from 0: "all", "8-15", "0,2,4-7"."""
 
 
 class Ia3Linear(nn.Module):

@@ -16,7 +16,7 @@ class AdapterSettings(Settings):
     """The `[adapter]` table of a recipe; each method's own class adds its options."""
 
     kind: str
-    """Which method; each method's class has one literal value here, as its default."""
+    """The method; each method's class has one literal value here, as its default."""
 
     @property
     def added_tokens(self) -> tuple[str, ...]:
@@ -31,10 +31,10 @@ class AdapterSettings(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Ingredients:
-    """What a fresh adapter is made from besides its settings; most methods take only the seed.
+    """The ingredients of a fresh adapter besides its settings; most methods take only the seed.
 
     Attributes:
-        seed: For its first values.
+        seed: The seed of its first values.
         opening: Token ids that a training text begins with, for methods that begin as a text.
         members: Files of the variants that the settings name, for methods made of others.
     """
@@ -82,5 +82,5 @@ class Method(Generic[_S]):
 
     @property
     def kind(self) -> str:
-        """What recipes and manifests call it."""
+        """The method's name in recipes and manifests."""
         return str(self.settings.model_fields["kind"].default)

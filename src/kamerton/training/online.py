@@ -52,10 +52,10 @@ def examine_online(
     """Refuse what cannot work, and warn of what will hardly.
 
     Args:
-        settings: Of the objective.
-        adapter: Of the policy's adapter.
-        train: Of the loop.
-        prompts: To learn from.
+        settings: The objective's settings.
+        adapter: The settings of the policy's adapter.
+        train: The loop's settings.
+        prompts: The prompts to learn from.
         reward_variants: Variants that give rewards.
         base: The base.
         sink: Receives notices.
@@ -138,11 +138,11 @@ def reference_of(adapter: Adapter, *, goes_on: bool) -> AdapterContext:
     """Say what a model is held near: the variant that it goes on from, or the bare base.
 
     Args:
-        adapter: As it is before the first step.
+        adapter: The adapter as it is before the first step.
         goes_on: Whether it is that of a variant.
 
     Returns:
-        Has the reference on the base for a while.
+        A maker of contexts in which the base has the reference.
     """
     return at_start(adapter) if goes_on else adapter.disabled
 
@@ -164,18 +164,19 @@ def make_rollouts(
     All adapters share the base: the policy at home, reward variants and the value model beside it.
 
     Args:
-        objective: What is learned from answers.
-        train: Of the loop.
-        base: With the policy attached.
+        objective: The objective that learns from answers.
+        train: The loop's settings.
+        base: The base with the policy attached.
         adapter: The policy: that of the starting variant, or a fresh one.
         renderer: The policy's.
         reward_variants: Variants that give rewards.
-        folder: What paths are relative to.
+        folder: The folder that paths are relative to.
         goes_on: Whether the policy begins as a variant, which is then its reference.
         new_tokens: Words that the policy's adapter adds to the tokenizer.
 
     Returns:
-        What answers prompts, and what the optimiser trains: the policy, under PPO with its critic.
+        The source of answers, and the adapter that the optimiser trains: the policy, under PPO with
+        its critic.
 
     Raises:
         SettingsError: If a source of rewards does not fit.
@@ -183,7 +184,7 @@ def make_rollouts(
     """
     settings = objective.settings
     residents = AdapterSwitcher(adapter)
-    # What the bare base is told beside its question, as far as a judge has it too.
+    # The bare base's system text beside its question, as far as a judge has it too.
     told = renderer.settings.model_dump(include={"date", "template_arguments"})
     reward = make_reward(
         settings,

@@ -47,10 +47,10 @@ def read_reward_variants(objective: ObjectiveSettings, folder: Path) -> list[Var
 
     Args:
         objective: Names them in `objective.rewards`, if it has any.
-        folder: Of all variants.
+        folder: The folder of all variants.
 
     Returns:
-        In order; none where no variant judges.
+        The variants in order; none where no variant judges.
 
     Raises:
         VariantError: If one is missing, damaged, or cannot judge.
@@ -82,15 +82,15 @@ def make_reward(
     """Put the sources of rewards together.
 
     Args:
-        settings: Which, with their weights.
-        variants: As `read_reward_variants` gave them.
-        base: With the policy attached.
-        residents: Where adapters of variants go.
-        folder: What paths are relative to.
-        render: How the bare base is asked where it judges.
+        settings: The settings that name rewards and their weights.
+        variants: The variants that `read_reward_variants` gave.
+        base: The base with the policy attached.
+        residents: The switcher that takes in the adapters of variants.
+        folder: The folder that paths are relative to.
+        render: The rendering of what the bare base is asked where it judges.
 
     Returns:
-        Gives the weighted sum of all sources.
+        A reward: the weighted sum of all sources.
 
     Raises:
         SettingsError: If a function cannot be found, or a general preference model is not alone.
@@ -180,7 +180,7 @@ def _of_check(check: Check, answered: Sequence[AnsweredPrompt]) -> Tensor:
         for _ in one.texts
     ]
     values = worth_of(check, items, [text for one in answered for text in one.texts])
-    # What a check does not count is worth nothing, whatever is answered.
+    # An answer to a question that a check does not count is worth nothing.
     return torch.from_numpy(values).float().nan_to_num(nan=0.0)[:, None]
 
 

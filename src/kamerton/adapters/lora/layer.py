@@ -162,7 +162,7 @@ class LoraLinear(LoraLayer):
         return rescale(y, bias, self.magnitude, norms)
 
     def _keep(self, x: Tensor) -> Tensor | None:
-        """What dropout multiplies the inputs by, [tokens, in]; None while it is off."""
+        """The factors of dropout on the inputs, [tokens, in]; None while it is off."""
         if not (self.dropout and self.training):
             return None
         shape = x.numel() // x.shape[-1], x.shape[-1]

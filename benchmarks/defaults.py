@@ -16,12 +16,13 @@ import argparse
 from pathlib import Path
 
 from defaults_cells import Bench, Cells
+from defaults_pairs import measure_pairs
 from defaults_table import write_table
 from defaults_tasks import LARGE, SMALL, TASKS, write_data
 
 _SHOTS = (0, 4, 16)
-_TRIED = ("banking", "frames")
-"""Tasks that methods beside LoRA are tried on."""
+_OTHERS = {"full": (1.0, 4.0), "IA3": (10.0, 30.0, 1.0), "bottleneck": (4.0, 16.0, 1.0)}
+"""Methods beside LoRA, with the first rates to try."""
 
 
 def main() -> None:
@@ -46,23 +47,42 @@ def measure(bench: Bench) -> None:
             bench.climb(base, task, "LoRA")
             bench.grid(base, task, "LoRA", (0.25, 4.0))
             bench.grid(base, task, "rsLoRA", (1.0, 0.5, 0.25))
-    for task in TASKS:
-        bench.grid(LARGE, task, "LoRA", (1.0,))
-        bench.grid(LARGE, task, "prefix 32, text", (1.0,))
+    bench.grid(LARGE, "desk", "LoRA", (1.0,))
+    bench.grid(LARGE, "desk", "prefix 32, text", (1.0,))
+    bench.grid(LARGE, "banking", "LoRA", (1.0, 2.0))
+    bench.grid(LARGE, "banking", "prefix 32, text", (1.0,))
+    for method, factors in _OTHERS.items():
+        for base in SMALL:
+            bench.grid(base, "banking", method, factors)
+    bench.grid(LARGE, "banking", "rsLoRA", (0.5,))
+    for task in ("banking", "desk"):
         for shots in _SHOTS:
             bench.prompt_alone(LARGE, task, shots)
-    for task in _TRIED:
-        for base in SMALL:
-            for method, first in (("full", 4.0), ("IA3", 8.0), ("bottleneck", 2.0)):
-                bench.default(base, task, method)
-                bench.climb(base, task, method, first)
-            bench.climb(base, task, "prefix 32, text")
-            bench.climb(base, task, "rsLoRA", 0.5)
-    for task in _TRIED:
-        bench.grid(LARGE, task, "LoRA", (2.0, 0.5))
-        bench.grid(LARGE, task, "rsLoRA", (0.5,))
-        bench.grid(LARGE, task, "prefix 32, text", (0.3, 3.0))
-        bench.grid(LARGE, task, "full", (1.0, 4.0))
+    bench.grid(LARGE, "banking", "prefix 32, text", (3.0,))
+    for base in SMALL:
+        for task in TASKS:
+            bench.default(base, task, "LoRA")
+        for method in _OTHERS:
+            bench.default(base, "banking", method)
+        measure_pairs(bench, base, (1.0,))
+    bench.grid("nano", "banking", "prefix 32, text, network", (1.0, 10.0))
+    bench.grid("nano", "banking", "LoRA+", (1.0,))
+    bench.grid(LARGE, "frames", "LoRA", (1.0,))
+    bench.grid(LARGE, "banking", "full", (4.0,))
+    bench.grid(LARGE, "banking", "IA3", (10.0,))
+    bench.grid(LARGE, "banking", "bottleneck", (4.0,))
+    for shots in _SHOTS:
+        bench.prompt_alone(LARGE, "frames", shots)
+    bench.grid(LARGE, "banking", "prefix 32, text", (0.3,))
+    bench.grid(LARGE, "banking", "LoRA", (0.5,))
+    for base in SMALL:
+        for task in ("banking", "frames"):
+            for method in ("LoRA+", "norms and biases", "prefix 32, text, network"):
+                bench.climb(base, task, method)
+    for method, factors in _OTHERS.items():
+        bench.grid(LARGE, "banking", method, factors)
+    bench.grid(LARGE, "frames", "prefix 32, text", (1.0, 3.0, 0.3))
+    bench.grid(LARGE, "frames", "LoRA", (2.0, 0.5))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from defaults_tasks import METHODS
+from defaults_tasks import METHODS, TASKS
 
 from kamerton.core.errors import NotFiniteError
 from kamerton.data.dataset import load_examples
@@ -21,7 +21,7 @@ from kamerton.training.defaults import auto_learning_rate
 from kamerton.training.loop import train
 from kamerton.training.measure import mean_loss
 
-__all__ = ["Bench", "Cell", "Cells"]
+__all__ = ["Bench", "Cell", "Cells", "quiet", "rounded"]
 
 
 @dataclass(frozen=True)
@@ -111,12 +111,12 @@ class Bench:
 
     def _trained(self, cell: Cell) -> dict[str, Any]:
         recipe, base = self.recipe(cell), self.load(cell.base)
-        examples = read_examples(recipe, self.work, _quiet)
+        examples = read_examples(recipe, self.work, quiet)
         prompt = make_prompt(recipe, examples.train)
         with tempfile.TemporaryDirectory() as name:
             parts = Parts(None, [], [], self.work)
-            task = make_task(recipe, examples, base, prompt, parts, Workspace(Path(name)), _quiet)
-            outcome = train(task, _quiet)
+            task = make_task(recipe, examples, base, prompt, parts, Workspace(Path(name)), quiet)
+            outcome = train(task, quiet)
             reported = self._loss(base, cell.task)
         return {
             "dev": outcome.holdout_loss,
@@ -144,19 +144,24 @@ class Bench:
 
     def default_rate(self, base: str, method: str) -> float:
         """What "auto" gives."""
-        return self._auto(base, str(METHODS[method].adapter["kind"]))
+        recipe = self.recipe(Cell(base, next(iter(TASKS)), method, 1.0))
+        return auto_learning_rate(recipe.adapter, "sft", *self.width(base))[0]
 
     def centre(self, base: str, method: str) -> float:
         """The middle of the grid, which stays where it is when "auto" changes."""
         centre = METHODS[method].centre
-        return centre if centre > 0 else -centre * self._auto(base, "lora")
+        if centre > 0:
+            return centre
+        # The published rule for Llama-like bases, as it stood when the grids were laid out.
+        return -centre * rounded(5e-4 * (2000 / self.width(base)[0]) ** 0.775)
 
-    def _auto(self, base: str, kind: str) -> float:
+    def width(self, base: str) -> tuple[int, str]:
+        """Width and family."""
         if base not in self.widths:
             loaded = load_base(self.id_of(base), weights=False)
             config = loaded.model.config.get_text_config()
             self.widths[base] = int(config.hidden_size), str(config.model_type)
-        return auto_learning_rate(kind, "sft", *self.widths[base])[0]
+        return self.widths[base]
 
     def default(self, base: str, task: str, method: str) -> None:
         """Run what "auto" gives."""
@@ -199,5 +204,10 @@ def rounded(rate: float) -> float:
     return float(f"{rate:.2g}")
 
 
-def _quiet(event: object) -> None:
+def quiet(event: object) -> None:
+    """Say nothing.
+
+    Args:
+        event: Any.
+    """
     del event

@@ -151,9 +151,7 @@ def make_task(
 def _auto_rate(recipe: Recipe, base: Base) -> tuple[float, str]:
     config = base.model.config.get_text_config()
     width = int(base.model.get_input_embeddings().weight.shape[1])
-    return auto_learning_rate(
-        recipe.adapter.kind, recipe.objective.kind, width, str(config.model_type)
-    )
+    return auto_learning_rate(recipe.adapter, recipe.objective.kind, width, str(config.model_type))
 
 
 def first_ids(example: Trainable) -> NDArray[np.int32]:

@@ -9,6 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
+from kamerton.adapters.full import FullSettings
+from kamerton.adapters.lora.settings import LoraSettings
+from kamerton.adapters.virtual.prefix import PrefixSettings
+from kamerton.core.settings import Settings
 from kamerton.training.plan import plan_run
 from kamerton.training.settings import TrainSettings
 
@@ -30,10 +34,16 @@ _WARMUP_SHARE, _WARMUP_STEPS, _WARMUP_MOST = 0.03, 10, 0.2
 
 _EXPONENTS = {"qwen": 0.0775}
 _LLAMA_EXPONENT = 0.775
+_NARROWEST = 128
+"""The rule was fitted to wide bases; on narrower ones than this it asks for too much."""
+_ALPHA = 32.0
+"""Of the LoRA that the rule is for, whatever its rank."""
 # Of the rate of LoRA. An update of a whole weight needs less than one of its factors.
-_OF_LORA = {"lora": 1.0, "bottleneck": 1.0, "full": 0.1}
+_OF_LORA = {"lora": 1.0, "bottleneck": 4.0, "full": 0.1}
 # What stands beside the weights has no scale that follows the hidden size.
-_OWN = {"prefix": 0.1, "prompt": 3e-2, "ia3": 1e-2, "fusion": 1e-2}
+_OWN = {"prefix": 0.1, "prompt": 3e-2, "ia3": 0.1, "fusion": 1e-2}
+_NORMS, _NETWORK = 1e-2, 3e-3
+"""Of norms and biases alone, and of a network that computes a prefix."""
 # Preferences go far from their start at fine-tuning's rate, and own answers are noisy. These are
 # the rates that kept most of a desk's rules on nano (`benchmarks/results/preferences_*`).
 _OF_OBJECTIVE = {
@@ -58,12 +68,12 @@ class Chosen:
 
 
 def auto_learning_rate(
-    method: str, objective: str, hidden_size: int, model_type: str
+    adapter: Settings, objective: str, hidden_size: int, model_type: str
 ) -> tuple[float, str]:
     """Choose a peak learning rate.
 
     Args:
-        method: The adapter's kind.
+        adapter: Settings of the method.
         objective: The objective's kind.
         hidden_size: Width of the base.
         model_type: Transformers' name of the base's family.
@@ -71,18 +81,43 @@ def auto_learning_rate(
     Returns:
         The rate, rounded to two digits, and where it comes from.
     """
-    if method in _OWN:
-        rate, source = _OWN[method], f"for {method}"
+    kind = str(getattr(adapter, "kind", "lora"))
+    own = _own_rate(adapter, kind)
+    if own:
+        rate, source = own, f"for {kind}"
     else:
+        width = max(hidden_size, _NARROWEST)
         exponent = next(
             (p for name, p in _EXPONENTS.items() if name in model_type), _LLAMA_EXPONENT
         )
-        rate = 5e-4 * (2000 / hidden_size) ** exponent * _OF_LORA.get(method, 1.0)
-        source = f"for {method} over a width of {hidden_size:,}"
+        rate = 5e-4 * (2000 / width) ** exponent * _OF_LORA.get(kind, 1.0) * _of_form(adapter)
+        source = f"for {kind} over a width of {hidden_size:,}"
     factor = _OF_OBJECTIVE.get(objective, 1.0)
     if factor != 1.0:
         source += f", times {factor:g} for {objective}"
     return float(f"{rate * factor:.1e}"), source
+
+
+def _own_rate(adapter: Settings, kind: str) -> float:
+    """Give the rate of what has no scale that follows the width; 0 where it has one."""
+    match adapter:
+        case FullSettings(parts=("norms-and-biases",)):
+            return _NORMS
+        case PrefixSettings(network=network) if network:
+            return _NETWORK
+    return _OWN.get(kind, 0.0)
+
+
+def _of_form(adapter: Settings) -> float:
+    """Give the factor of a form of LoRA on plain LoRA's rate.
+
+    The rate falls with the square root of how much more the product of both factors counts (rsLoRA:
+    the fourth root of the rank), and of how much faster one of them learns (LoRA+).
+    """
+    if not isinstance(adapter, LoraSettings):
+        return 1.0
+    strength = adapter.alpha / _ALPHA * (adapter.rank**0.5 if adapter.rank_stabilised else 1.0)
+    return float((strength * adapter.rate_ratio) ** -0.5)
 
 
 def auto_tokens_per_step(lengths: Sequence[int], epochs: int) -> int:

@@ -18,9 +18,9 @@ from pathlib import Path
 from defaults_cells import Bench, Cells
 from defaults_pairs import measure_pairs
 from defaults_table import write_table
-from defaults_tasks import LARGE, SMALL, TASKS, write_data
+from defaults_tasks import LARGE, METHODS, SMALL, TASKS, write_data
 
-_SHOTS = (0, 4, 16)
+_SHOTS = (0, 16, 4)
 _OTHERS = {"full": (1.0, 4.0), "IA3": (10.0, 30.0, 1.0), "bottleneck": (4.0, 16.0, 1.0)}
 """Methods beside LoRA, with the first rates to try."""
 
@@ -55,34 +55,41 @@ def measure(bench: Bench) -> None:
         for base in SMALL:
             bench.grid(base, "banking", method, factors)
     bench.grid(LARGE, "banking", "rsLoRA", (0.5,))
-    for task in ("banking", "desk"):
-        for shots in _SHOTS:
-            bench.prompt_alone(LARGE, task, shots)
-    bench.grid(LARGE, "banking", "prefix 32, text", (3.0,))
     for base in SMALL:
-        for task in TASKS:
-            bench.default(base, task, "LoRA")
         for method in _OTHERS:
             bench.default(base, "banking", method)
-        measure_pairs(bench, base, (1.0,))
-    bench.grid("nano", "banking", "prefix 32, text, network", (1.0, 10.0))
-    bench.grid("nano", "banking", "LoRA+", (1.0,))
-    bench.grid(LARGE, "frames", "LoRA", (1.0,))
-    bench.grid(LARGE, "banking", "full", (4.0,))
-    bench.grid(LARGE, "banking", "IA3", (10.0,))
-    bench.grid(LARGE, "banking", "bottleneck", (4.0,))
+        for task in TASKS:
+            bench.default(base, task, "LoRA")
     for shots in _SHOTS:
-        bench.prompt_alone(LARGE, "frames", shots)
-    bench.grid(LARGE, "banking", "prefix 32, text", (0.3,))
+        bench.prompt_alone(LARGE, "banking", shots)
+    bench.default(LARGE, "banking", "IA3")
+    bench.default(LARGE, "frames", "LoRA")
+    bench.default(LARGE, "banking", "bottleneck")
+    bench.grid(LARGE, "frames", "LoRA", (0.5,))
     bench.grid(LARGE, "banking", "LoRA", (0.5,))
+    for base in SMALL:
+        measure_pairs(bench, base, (1.0,))
+    bench.grid(LARGE, "banking", "prefix 32, text", (3.0,))
+    bench.grid(LARGE, "banking", "full", (4.0, 1.0))
+    bench.grid(LARGE, "frames", "prefix 32, text", (1.0,))
+    bench.grid("nano", "banking", "prefix 32, text, network", (1.0, 10.0))
+    for task in TASKS:
+        for shots in _SHOTS:
+            bench.prompt_alone(LARGE, task, shots)
+    bench.grid(LARGE, "frames", "LoRA", (0.25, 2.0))
+    for method in METHODS:
+        if method.startswith("prefix"):
+            bench.grid(LARGE, "banking", method, (1.0,))
+    measure_pairs(bench, LARGE, (1.0, 0.25, 4.0))
+    bench.grid(LARGE, "banking", "prefix 32, text", (0.3,))
+    bench.grid(LARGE, "frames", "prefix 32, text", (3.0, 0.3))
+    bench.grid(LARGE, "desk", "LoRA", (2.0, 0.5))
     for base in SMALL:
         for task in ("banking", "frames"):
             for method in ("LoRA+", "norms and biases", "prefix 32, text, network"):
                 bench.climb(base, task, method)
     for method, factors in _OTHERS.items():
         bench.grid(LARGE, "banking", method, factors)
-    bench.grid(LARGE, "frames", "prefix 32, text", (1.0, 3.0, 0.3))
-    bench.grid(LARGE, "frames", "LoRA", (2.0, 0.5))
 
 
 if __name__ == "__main__":

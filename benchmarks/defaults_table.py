@@ -6,6 +6,7 @@ from typing import Any
 
 import record
 from defaults_cells import Bench
+from defaults_pairs import DEV, FARTHEST_NATS, REPORT, default_rate
 from defaults_tasks import BASES, LARGE, METHODS, NUM_DEV, NUM_REPORT, NUM_TRAIN, TASKS
 
 __all__ = ["write_table"]
@@ -30,10 +31,12 @@ def write_table(bench: Bench) -> None:
         "beside the rate is default. Compare within a row: tokens differ between bases.\n",
         "## Default beside best\n",
         *_beside_best(bench),
-        "\n## LoRA and rsLoRA at each one's best rate, and at LoRA's default rate\n",
+        "\n## LoRA and rsLoRA, each at its default and its best rate\n",
         *_stabilised(bench),
         f"\n## Prefixes on {LARGE}, beside prompts and LoRA\n",
         *_prefixes(bench),
+        "\n## DPO on the desk's English pairs, after a fine-tuned start\n",
+        *_pairs(bench),
         "\n## All cells\n",
         "Rate: loss that chooses, loss that is reported.\n",
         *_all(bench),
@@ -70,7 +73,7 @@ def _beside_best(bench: Bench) -> list[str]:
 
 def _stabilised(bench: Bench) -> list[str]:
     lines = [
-        "| base | task | LoRA, default rate | LoRA, best | rsLoRA, default rate | rsLoRA, best |",
+        "| base | task | LoRA, its default | LoRA, best | rsLoRA, its default | rsLoRA, best |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
     for base in BASES:
@@ -78,7 +81,7 @@ def _stabilised(bench: Bench) -> list[str]:
             cells = [base, task]
             for method in ("LoRA", "rsLoRA"):
                 found = bench.cells.rates(base, task, method)
-                at = found.get(bench.default_rate(base, "LoRA"))
+                at = found.get(bench.default_rate(base, method))
                 best = found[_best(found)] if found else None
                 cells += [f"{one['report']:.3f}" if one else _NONE for one in (at, best)]
             lines.append(f"| {' | '.join(cells)} |")
@@ -106,6 +109,24 @@ def _prefixes(bench: Bench) -> list[str]:
             cells.append(f"{found['report']:.3f}" if found else _NONE)
         if any(cells[1:]):
             lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _pairs(bench: Bench) -> list[str]:
+    lines = [
+        f"Farther than {FARTHEST_NATS:.0f} nats an answer from the start is too far.\n",
+        "| base | split | rate | loss | pairs ordered rightly | nats from the start |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for base in BASES:
+        for task in (DEV, REPORT):
+            for rate, found in sorted(bench.cells.rates(base, task, "DPO").items()):
+                name = f"{rate:g}" + (" (default)" if rate == default_rate(bench, base) else "")
+                cells = [
+                    base, task, name, f"{found['dev']:.4f}", f"{100 * found['accuracy']:.0f} %",
+                    f"{found['distance']:.1f}",
+                ]  # fmt: skip
+                lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 

@@ -70,7 +70,9 @@ def measure(bench: Bench) -> None:
     for base in SMALL:
         measure_pairs(bench, base, (1.0,))
     bench.grid(LARGE, "banking", "prefix 32, text", (3.0,))
-    bench.grid(LARGE, "banking", "full", (4.0, 1.0))
+    bench.grid(LARGE, "banking", "full", (4.0,))
+    bench.grid(LARGE, "banking", "prefix 32, text", (0.3,))
+    bench.grid(LARGE, "banking", "full", (1.0,))
     bench.grid(LARGE, "frames", "prefix 32, text", (1.0,))
     bench.grid("nano", "banking", "prefix 32, text, network", (1.0, 10.0))
     for task in TASKS:
@@ -81,7 +83,6 @@ def measure(bench: Bench) -> None:
         if method.startswith("prefix"):
             bench.grid(LARGE, "banking", method, (1.0,))
     measure_pairs(bench, LARGE, (1.0, 0.25, 4.0))
-    bench.grid(LARGE, "banking", "prefix 32, text", (0.3,))
     bench.grid(LARGE, "frames", "prefix 32, text", (3.0, 0.3))
     bench.grid(LARGE, "desk", "LoRA", (2.0, 0.5))
     for base in SMALL:

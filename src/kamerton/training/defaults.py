@@ -38,8 +38,10 @@ _NARROWEST = 128
 """The rule was fitted to wide bases; on narrower ones than this it asks for too much."""
 _ALPHA = 32.0
 """Of the LoRA that the rule is for, whatever its rank."""
-# Of the rate of LoRA. An update of a whole weight needs less than one of its factors.
-_OF_LORA = {"lora": 1.0, "bottleneck": 4.0, "full": 0.1}
+_OF_LORA = {"lora": 1.0, "bottleneck": 4.0}
+"""Of the rate of LoRA."""
+_FULL = 1e-4
+"""Of all weights over a width of 2,000; AdamW's rate falls with the width (arXiv 2203.03466)."""
 # What stands beside the weights has no scale that follows the hidden size.
 _OWN = {"prefix": 0.1, "prompt": 3e-2, "ia3": 0.1, "fusion": 1e-2}
 _NORMS, _NETWORK = 1e-2, 3e-3
@@ -86,11 +88,7 @@ def auto_learning_rate(
     if own:
         rate, source = own, f"for {kind}"
     else:
-        width = max(hidden_size, _NARROWEST)
-        exponent = next(
-            (p for name, p in _EXPONENTS.items() if name in model_type), _LLAMA_EXPONENT
-        )
-        rate = 5e-4 * (2000 / width) ** exponent * _OF_LORA.get(kind, 1.0) * _of_form(adapter)
+        rate = _by_width(adapter, kind, max(hidden_size, _NARROWEST), model_type)
         source = f"for {kind} over a width of {hidden_size:,}"
     factor = _OF_OBJECTIVE.get(objective, 1.0)
     if factor != 1.0:
@@ -106,6 +104,13 @@ def _own_rate(adapter: Settings, kind: str) -> float:
         case PrefixSettings(network=network) if network:
             return _NETWORK
     return _OWN.get(kind, 0.0)
+
+
+def _by_width(adapter: Settings, kind: str, width: int, model_type: str) -> float:
+    if kind == "full":
+        return _FULL * 2000 / width
+    exponent = next((p for name, p in _EXPONENTS.items() if name in model_type), _LLAMA_EXPONENT)
+    return 5e-4 * (2000 / width) ** exponent * _OF_LORA.get(kind, 1.0) * _of_form(adapter)
 
 
 def _of_form(adapter: Settings) -> float:

@@ -45,7 +45,7 @@ _FULL = 1e-4
 # What stands beside the weights has no scale that follows the hidden size.
 _OWN = {"prefix": 0.1, "prompt": 3e-2, "ia3": 0.1, "fusion": 1e-2}
 _NORMS, _NETWORK = 1e-2, 3e-3
-"""Of norms and biases alone, and of a network that computes a prefix."""
+"""Of norms and biases alone, and of a network that computes a prefix; neither was searched for."""
 # Preferences go far from their start at fine-tuning's rate, and own answers are noisy. These are
 # the rates that kept most of a desk's rules on nano (`benchmarks/results/preferences_*`).
 _OF_OBJECTIVE = {

@@ -13,6 +13,8 @@ __all__ = ["write_table"]
 
 _ENOUGH = 1.1
 """Of the best loss: as near should a default come."""
+_NEAR = 0.1
+"""As near as a measured rate must be to a default to stand for it."""
 _NONE = ""
 
 
@@ -31,7 +33,7 @@ def write_table(bench: Bench) -> None:
         "beside the rate is default. Compare within a row: tokens differ between bases.\n",
         "## Default beside best\n",
         *_beside_best(bench),
-        "\n## LoRA and rsLoRA, each at its default and its best rate\n",
+        "\n## LoRA and rsLoRA, each within a tenth of its default rate, and at its best\n",
         *_stabilised(bench),
         f"\n## Prefixes on {LARGE}, beside prompts and LoRA\n",
         *_prefixes(bench),
@@ -81,7 +83,8 @@ def _stabilised(bench: Bench) -> list[str]:
             cells = [base, task]
             for method in ("LoRA", "rsLoRA"):
                 found = bench.cells.rates(base, task, method)
-                at = found.get(bench.default_rate(base, method))
+                default = bench.default_rate(base, method)
+                at = next((found[r] for r in found if abs(r / default - 1) <= _NEAR), None)
                 best = found[_best(found)] if found else None
                 cells += [f"{one['report']:.3f}" if one else _NONE for one in (at, best)]
             lines.append(f"| {' | '.join(cells)} |")

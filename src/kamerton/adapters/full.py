@@ -271,10 +271,16 @@ def _part(base: Base, part: str) -> Iterator[nn.Parameter]:
             yield from block.parameters()
 
 
+def _rate(settings: FullSettings) -> Rate:
+    """AdamW's rate falls with the width (arXiv 2203.03466); norms have no width to follow."""
+    # That of norms and biases was not searched for.
+    return Rate(1e-2) if settings.parts == ("norms-and-biases",) else Rate(1e-4, "width")
+
+
 METHOD = Method(
     FullSettings,
     attach=lambda base, settings, _: attach_full(base, settings),
     load=load_full,
     # An update of a whole weight needs less than one of its factors.
-    rate=lambda _: Rate(0.1, of_lora=True),
+    rate=_rate,
 )

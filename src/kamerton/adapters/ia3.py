@@ -298,5 +298,5 @@ METHOD = Method(
     attach=lambda base, settings, _: attach_ia3(base, settings),
     load=load_ia3,
     combine={"average": average},
-    rate=lambda _: Rate(1e-2),
+    rate=lambda _: Rate(0.1),
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.combine import Combine, How
@@ -49,13 +49,13 @@ class Rate:
     """The peak learning rate that suits a method, where a recipe leaves it at "auto".
 
     Attributes:
-        value: The rate itself, or what LoRA's is multiplied by.
-        of_lora: Whether it follows the rate of LoRA, which falls as the base's hidden size grows.
-            What stands beside the weights has no scale that follows that size.
+        value: The rate itself, what LoRA's is multiplied by, or the rate over a width of 2,000.
+        follows: How it falls as the base grows wider: "lora" as LoRA's rate does, "width" in
+            proportion. What stands beside the weights has no scale that follows that size.
     """
 
     value: float
-    of_lora: bool = False
+    follows: Literal["nothing", "lora", "width"] = "nothing"
 
 
 _S = TypeVar("_S", bound=AdapterSettings)
@@ -77,7 +77,7 @@ class Method(Generic[_S]):
     settings: type[_S]
     attach: Callable[[Base, _S, Ingredients], Adapter]
     load: Callable[[Base, Mapping[str, bytes]], Adapter]
-    rate: Callable[[_S], Rate] = lambda _: Rate(1.0, of_lora=True)
+    rate: Callable[[_S], Rate] = lambda _: Rate(1.0, "lora")
     combine: Mapping[How, Combine] = field(default_factory=dict)
 
     @property

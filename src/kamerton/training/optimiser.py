@@ -38,6 +38,19 @@ def make_optimiser(adapter: Adapter, settings: TrainSettings) -> torch.optim.Opt
         MissingExtraError: If its package is not installed.
         SettingsError: If it needs a GPU and there is none.
     """
+    optimiser = _made(adapter, settings)
+    parameters = list(adapter.parameters().values())
+
+    def tell(*_: object) -> None:
+        # Fused steps do not count as changes, and what is rounded from the weights would stay old.
+        torch.autograd.graph.increment_version(parameters)
+
+    optimiser.register_step_post_hook(tell)
+    return optimiser
+
+
+def _made(adapter: Adapter, settings: TrainSettings) -> torch.optim.Optimizer:
+    """The optimiser itself."""
     groups = [{"params": p, "factor": f} for f, p in rate_groups(adapter)]
     betas = (settings.beta1, settings.beta2)
     if settings.optimiser == "adamw":

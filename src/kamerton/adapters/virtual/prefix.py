@@ -249,5 +249,5 @@ METHOD = Method(
             changed={"prefix_projection": False, "encoder_hidden_size": None},
         )
     },
-    rate=lambda _: Rate(0.1),
+    rate=lambda settings: Rate(3e-3 if settings.network else 0.1),
 )

@@ -112,7 +112,7 @@ def _run(bench: Bench, base: str, rate: float, task: str) -> None:
     make_variant(Recipe.parse(start), folder, workspace, quiet)
     held = "dev" if task == DEV else "report"
     recipe = {
-        "name": f"dpo-{rate:g}-{held}", **common, "start": _START,
+        "name": f"dpo-{rate:g}-{held}", **common, "start_from": _START,
         "data": {"train": str(folder / "train.jsonl"), "holdout": str(folder / f"{held}.jsonl")},
         "objective": {"kind": "dpo"},
         "train": {"learning_rate": rate, "keep": "last", "evaluate_every": 10**6},

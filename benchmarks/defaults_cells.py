@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from defaults_tasks import METHODS, TASKS
-from kamerton.training.measure import mean_loss
 
 from kamerton.core.errors import NotFiniteError
 from kamerton.data.dataset import load_examples
-from kamerton.flows.prepare import make_prompt, read_examples, renderer_of
+from kamerton.flows.prepare import make_prompt, read_examples
 from kamerton.flows.recipe import Recipe
-from kamerton.flows.task import Parts, make_task
+from kamerton.flows.task import TaskVariants, make_task
 from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
 from kamerton.models.load import load_base
 from kamerton.training.defaults import auto_learning_rate
 from kamerton.training.loop import train
+from kamerton.training.scoring import mean_loss
+from kamerton.variants.rendering import renderer_of
 
 __all__ = ["Bench", "Cell", "Cells", "quiet", "rounded"]
 
@@ -114,7 +115,7 @@ class Bench:
         examples = read_examples(recipe, self.work, quiet)
         prompt = make_prompt(recipe, examples.train)
         with tempfile.TemporaryDirectory() as name:
-            parts = Parts(None, [], [], self.work)
+            parts = TaskVariants(None, [], [], self.work)
             task = make_task(recipe, examples, base, prompt, parts, Workspace(Path(name)), quiet)
             outcome = train(task, quiet)
             reported = self._loss(base, cell.task)

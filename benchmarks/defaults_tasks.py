@@ -61,7 +61,9 @@ METHODS = {
     "prefix 64, text": _prefix(num_virtual_tokens=64),
     "prefix 128, text": _prefix(num_virtual_tokens=128),
     "prefix 32, random": _prefix(num_virtual_tokens=32, init="random"),
-    "prefix 32, text, network": Method({"kind": "prefix", "num_virtual_tokens": 32, "network": 128}, 3e-3),
+    "prefix 32, text, network": Method(
+        {"kind": "prefix", "num_virtual_tokens": 32, "network": 128}, 3e-3
+    ),
 }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from kamerton.training.rows import make_rows
+from kamerton.models.rows.row import make_rows
 from torch import Tensor
 
 from kamerton.adapters.full import attach_full

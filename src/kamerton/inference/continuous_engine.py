@@ -4,43 +4,30 @@ A step is: schedule (plain data), compute, choose tokens, emit. Shapes: V vocabu
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from kamerton.core.errors import KamertonError, ModelError
 from kamerton.core.requests import AnswerRequest, AnswerUpdate, ServedModel, TokenLogprob
+from kamerton.core.tokenizing import TokenizerReply, TokenizerRequest
 from kamerton.data.rendering.answers import Written, overlap
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.tokens import Decoder, unwrapped
 from kamerton.inference.detokenise import TextStream
+from kamerton.inference.held_variants import HeldVariants, LoadedVariant, VariantSource
+from kamerton.inference.logprobs import prompt_logprobs, token_logprobs
 from kamerton.inference.request_state import RequestState
+from kamerton.inference.reweighting import Reweighter
 from kamerton.inference.sampling import choose_tokens, random_stream
 from kamerton.inference.scheduler import Chunk, Scheduler
+from kamerton.inference.tokenizing import prompt_ids, reply_of
 from kamerton.models.attention.layout import Layout, Segment
 from kamerton.models.base import Base
 from kamerton.models.context import room_of
-from kamerton.prompting.prompt import Prompt
 
 __all__ = ["ContinuousEngine", "LoadedVariant"]
-
-
-@dataclass(frozen=True, eq=False)
-class LoadedVariant:
-    """A variant that requests can name.
-
-    Attributes:
-        model: What clients are told of it.
-        renderer: Turns its chats into tokens.
-        prompt: System text and demonstrations put before every chat.
-        adapter: Which adapter of the base's set its tokens go through; -1 for the base alone.
-    """
-
-    model: ServedModel
-    renderer: Renderer
-    prompt: Prompt
-    adapter: int = -1
 
 
 @dataclass(eq=False)
@@ -51,6 +38,9 @@ class _Answer:
     variant: LoadedVariant
     random: torch.Generator
     text: "TextStream | _PlainStream"
+    reweighter: Reweighter | None = None
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+    hidden_sum: Tensor | None = None
 
 
 class ContinuousEngine:
@@ -61,6 +51,11 @@ class ContinuousEngine:
         variants: What can be asked for.
         num_slots: Most answers that are computed at once; more wait.
         tokens_per_step: Most tokens in a step: a longer prompt is read in chunks.
+        source: Opens and closes variants while requests are answered; None where none come or go.
+        limit_bytes: Most memory of adapters; None sets no limit.
+
+    Attributes:
+        variants: What can be asked for.
     """
 
     def __init__(
@@ -70,6 +65,8 @@ class ContinuousEngine:
         *,
         num_slots: int = 16,
         tokens_per_step: int = 512,
+        source: VariantSource | None = None,
+        limit_bytes: int | None = None,
     ) -> None:
         if not base.ragged:
             raise ModelError(
@@ -77,15 +74,20 @@ class ContinuousEngine:
                 hint="kamerton chat and kamerton evaluate work on it",
             )
         self._base = base
-        self._variants = {variant.model.name: variant for variant in variants}
         self._cache = base.new_cache(num_slots)
         self._scheduler = Scheduler(num_slots, tokens_per_step)
         self._answers: dict[str, _Answer] = {}
+        self.variants = HeldVariants(
+            variants,
+            lambda: (answer.variant for answer in self._answers.values()),
+            source,
+            limit_bytes,
+        )
 
     @property
     def models(self) -> list[ServedModel]:
         """What can be asked for."""
-        return [variant.model for variant in self._variants.values()]
+        return self.variants.models
 
     @property
     def is_idle(self) -> bool:
@@ -101,12 +103,11 @@ class ContinuousEngine:
         Returns:
             An error where it cannot be answered, else nothing.
         """
-        variant = self._variants.get(request.model)
-        if variant is None:
-            return [_refusal(request, f"the model '{request.model}' is not served")]
         try:
-            ids = self._prompt_ids(request, variant)
+            variant = self.variants.find(request)
+            ids = prompt_ids(request, variant.renderer, variant.prompt, self._base)
             room = self._room(len(ids))
+            reweighter = self._reweighter(request, ids)
         except KamertonError as error:
             return [_refusal(request, error.message)]
         except Exception as error:
@@ -123,9 +124,28 @@ class ContinuousEngine:
             else TextStream(variant.renderer, stop)
         )
         random = random_stream(request.generation, 0)
-        self._answers[request.id] = _Answer(state, variant, random, text)
+        self._answers[request.id] = _Answer(state, variant, random, text, reweighter)
         self._scheduler.add(state)
         return []
+
+    def tokenize(self, question: TokenizerRequest) -> TokenizerReply:
+        """Answer a question about the tokenizer.
+
+        Args:
+            question: The question.
+
+        Returns:
+            The reply, or why there is none.
+        """
+        asked = question.asked
+        try:
+            variant = self.variants.find(asked)
+            return reply_of(question, variant.renderer, variant.prompt, self._base)
+        except KamertonError as error:
+            return TokenizerReply(asked.id, error=error.message)
+        except Exception as error:
+            # As for answers: a template may fail in any way.
+            return TokenizerReply(asked.id, error=f"this cannot be turned into tokens: {error}")
 
     def cancel(self, request_id: str) -> None:
         """Stop answering a request.
@@ -191,7 +211,9 @@ class ContinuousEngine:
             )
         layout = Layout(tuple(segments), self._cache)
         hidden = self._base.hidden(torch.tensor(ids, device=self._base.device), layout)
-        for chunk in chunks:
+        for segment, chunk in zip(segments, chunks, strict=True):
+            if chunk.state.request.reads_prompt:
+                self._read_prompt(chunk, hidden[segment.start : segment.stop])
             chunk.state.num_computed += chunk.num_tokens
         whole = [
             (s, c.state) for s, c in zip(segments, chunks, strict=True) if not c.state.num_left
@@ -204,24 +226,47 @@ class ContinuousEngine:
             groups.append(([answers[row] for row in rows], logits))
         return groups
 
+    def _read_prompt(self, chunk: Chunk, hidden: Tensor) -> None:
+        """Keep what is asked of the prompt: [n, E] hidden states of a chunk of it."""
+        state = chunk.state
+        answer = self._answers[state.request.id]
+        if state.request.embeds and state.num_computed < state.num_prompt:
+            more = hidden.float().sum(0)
+            answer.hidden_sum = more if answer.hidden_sum is None else answer.hidden_sum + more
+        if not state.request.wants_prompt_logprobs:
+            return
+        tokenizer, num_top = answer.variant.renderer.tokenizer, state.request.num_top_logprobs
+        assert num_top is not None, "only asked where log-probabilities are"
+        if not state.num_computed:
+            first = TokenLogprob(tokenizer.decode([state.ids[0]]), None)
+            answer.prompt_logprobs.append(first)
+        after = state.num_computed + 1
+        tokens = state.ids[after : min(after + chunk.num_tokens, state.num_prompt)]
+        head = self._base.head_of(answer.variant.adapter)
+        answer.prompt_logprobs += prompt_logprobs(
+            head, hidden[: len(tokens)], tokens, num_top, tokenizer
+        )
+
     def _emit(self, answers: Sequence[_Answer], logits: Tensor) -> list[AnswerUpdate]:
         tokens = self._choose(answers, logits)
         logprobs = self._logprobs(answers, logits, tokens)
         return [
-            self._advance(answer, token, found)
+            self._advance(answer, token, found) if answer.state.num_free else _only_read(answer)
             for answer, token, found in zip(answers, tokens, logprobs, strict=True)
         ]
 
     def _choose(self, answers: Sequence[_Answer], logits: Tensor) -> list[int]:
         """Choose the next tokens, those with the same settings at once."""
-        alike: dict[tuple[float, float, int], list[int]] = {}
+        logits = _reweighted(answers, logits)
+        alike: dict[tuple[float, float, int, float], list[int]] = {}
         for row, answer in enumerate(answers):
-            how = answer.state.request.generation
-            alike.setdefault((how.temperature, how.top_p, how.top_k), []).append(row)
+            how, min_p = answer.state.request.generation, answer.state.request.reweighting.min_p
+            alike.setdefault((how.temperature, how.top_p, how.top_k, min_p), []).append(row)
         tokens = [0] * len(answers)
-        for rows in alike.values():
+        for (*_, min_p), rows in alike.items():
             how = answers[rows[0]].state.request.generation
-            chosen = choose_tokens(logits[rows], how, [answers[row].random for row in rows])
+            streams = [answers[row].random for row in rows]
+            chosen = choose_tokens(logits[rows], how, streams, min_p=min_p)
             for row, token in zip(rows, chosen.tolist(), strict=True):
                 tokens[row] = token
         return tokens
@@ -236,15 +281,8 @@ class ContinuousEngine:
             if num_top is None:
                 found.append(())
                 continue
-            logprobs = row.log_softmax(-1)
-            best = logprobs.topk(num_top)
             tokenizer = answer.variant.renderer.tokenizer
-            top = [
-                (tokenizer.decode([index]), value)
-                for index, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-            ]
-            text = tokenizer.decode([token])
-            found.append((TokenLogprob(text, float(logprobs[token]), tuple(top)),))
+            found.append(tuple(token_logprobs(row[None], [token], num_top, tokenizer)))
         return found
 
     def _advance(
@@ -253,12 +291,16 @@ class ContinuousEngine:
         """Add a token to an answer."""
         state = answer.state
         state.ids.append(token)
+        if answer.reweighter is not None:
+            answer.reweighter.add(token)
         update = AnswerUpdate(
             state.request.id,
             num_prompt_tokens=state.num_prompt,
             num_tokens=state.num_written,
             logprobs=logprobs,
         )
+        if state.request.echo and state.num_written == 1:
+            update = _with_prompt(update, answer)
         if token in answer.variant.renderer.stop_ids:
             return _with(update, answer.text.finish(), "stop")
         written = answer.text.add(token)
@@ -275,20 +317,18 @@ class ContinuousEngine:
             self._cache.copy_slot(move.source, [move.target], move.num_tokens)
         for name in ids:
             self._answers.pop(name, None)
+        if ids:
+            self.variants.settle()
 
-    def _prompt_ids(self, request: AnswerRequest, variant: LoadedVariant) -> list[int]:
-        if request.chat is not None:
-            chat = variant.prompt.apply(request.chat)
-            return list(variant.renderer.prompt_ids(chat, request.tools))
-        if isinstance(request.prompt, str):
-            return list(variant.renderer.tokenizer(request.prompt)["input_ids"])
-        size = self._base.identity.vocab_size
-        if strange := [index for index in request.prompt if not 0 <= index < size]:
-            raise ModelError(f"prompt: token ids are from 0 to {size - 1}, got {strange[0]}")
-        return list(request.prompt)
+    def _reweighter(self, request: AnswerRequest, ids: Sequence[int]) -> Reweighter | None:
+        if not request.reweighting.changes_logits:
+            return None
+        return Reweighter(request.reweighting, ids, self._base.identity.vocab_size)
 
     def _room(self, num_prompt: int) -> int | None:
         """Tokens that may be written after a prompt; None where the base knows no bound."""
+        if not num_prompt:
+            raise ModelError("a prompt needs at least one token")
         room = room_of(self._base)
         if room is None:
             return None
@@ -332,11 +372,41 @@ class _PlainStream:
         return Written(text[: len(text) - held])
 
 
+def _reweighted(answers: Sequence[_Answer], logits: Tensor) -> Tensor:
+    """Change the [n, V] logits of the answers that ask for it; others' stay bit for bit."""
+    if all(answer.reweighter is None for answer in answers):
+        return logits
+    rows = zip(answers, logits, strict=True)
+    return torch.stack([a.reweighter.apply(row) if a.reweighter else row for a, row in rows])
+
+
 def _refusal(request: AnswerRequest, message: str) -> AnswerUpdate:
     return AnswerUpdate(request.id, error=message, is_client_error=True)
 
 
 def _with(update: AnswerUpdate, written: Written, finish_reason: str | None = None) -> AnswerUpdate:
     return replace(
-        update, text=written.text, reasoning=written.reasoning, finish_reason=finish_reason
+        update,
+        text=update.text + written.text,
+        reasoning=written.reasoning,
+        finish_reason=finish_reason,
     )
+
+
+def _with_prompt(update: AnswerUpdate, answer: _Answer) -> AnswerUpdate:
+    """Put the prompt before the first piece of an answer."""
+    text = answer.state.request.prompt
+    if not isinstance(text, str):
+        text = answer.variant.renderer.tokenizer.decode(list(text))
+    return replace(update, text=text, logprobs=(*answer.prompt_logprobs, *update.logprobs))
+
+
+def _only_read(answer: _Answer) -> AnswerUpdate:
+    """End a request that wants no token."""
+    state = answer.state
+    end = AnswerUpdate(state.request.id, finish_reason="length", num_prompt_tokens=state.num_prompt)
+    if answer.hidden_sum is not None:
+        # The direction of a sum is that of the mean.
+        vector = torch.nn.functional.normalize(answer.hidden_sum, dim=0)
+        end = replace(end, embedding=tuple(vector.tolist()))
+    return _with_prompt(end, answer) if state.request.echo else end

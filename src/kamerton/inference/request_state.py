@@ -40,6 +40,11 @@ class RequestState:
         return len(self.ids) - self.num_prompt
 
     @property
+    def num_free(self) -> int:
+        """Tokens that may still be written; 0 from the start where only the prompt is read."""
+        return self.num_most - len(self.ids)
+
+    @property
     def past(self) -> int:
         """Positions that its slot holds."""
         return self.num_before + self.num_computed

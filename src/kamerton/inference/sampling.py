@@ -1,5 +1,6 @@
 """Choosing the next token of several answers at once."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -26,15 +27,21 @@ def random_stream(generation: Generation, index: int) -> torch.Generator:
 
 
 def choose_tokens(
-    logits: Tensor, generation: Generation, streams: Sequence[torch.Generator]
+    logits: Tensor,
+    generation: Generation,
+    streams: Sequence[torch.Generator],
+    *,
+    min_p: float = 0.0,
 ) -> Tensor:
     """Choose the next token of each answer.
 
     Args:
         logits: [n, V] in fp32.
         generation: The way to choose: the most probable at temperature 0, else drawn from what
-            `top_k` and then `top_p` leave.
+            `min_p`, `top_k` and then `top_p` leave.
         streams: n; each gives one number, by which the sum of probabilities is cut.
+        min_p: Keeps tokens that are at least this share as probable as the likeliest
+            (arXiv:2407.01082).
 
     Returns:
         [n] token ids, on the logits' device.
@@ -48,6 +55,9 @@ def choose_tokens(
     if values.device.type == "mps":
         # It has no double precision.
         values = values.cpu()
+    if min_p > 0:
+        lowest = values.max(-1, keepdim=True).values + math.log(min_p)
+        values = values.masked_fill(values < lowest, float("-inf"))
     if generation.top_k:
         kept = values.topk(min(generation.top_k, values.shape[-1])).values[:, -1:]
         values = values.masked_fill(values < kept, float("-inf"))

@@ -4,7 +4,7 @@ The modules of such adapters stand in the model; this is what they bring besides
 in the row.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -60,13 +60,14 @@ class ComputedRow:
             self.layout = before
 
     def present(
-        self, parts: Mapping[int, _Part], device: torch.device
+        self, parts: Mapping[int, _Part], device: torch.device, without: Collection[int] = ()
     ) -> list[tuple[_Part, Tensor]]:
         """Choose the parts of adapters that segments of the row name.
 
         Args:
             parts: The parts by adapter.
             device: The row's device.
+            without: Adapters that are left out.
 
         Returns:
             Each with its tokens; nothing between rows.
@@ -74,7 +75,11 @@ class ComputedRow:
         if self.layout is None or not self.layout.adapters:
             return []
         tokens = tokens_by_adapter(self.layout, device)
-        return [(parts[adapter], at) for adapter, at in tokens.items() if adapter in parts]
+        return [
+            (parts[adapter], at)
+            for adapter, at in tokens.items()
+            if adapter in parts and adapter not in without
+        ]
 
 
 def tokens_by_adapter(layout: Layout, device: torch.device) -> dict[int, Tensor]:

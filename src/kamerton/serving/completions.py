@@ -3,7 +3,7 @@
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -17,6 +17,8 @@ from kamerton.core.requests import AnswerRequest, AnswerUpdate, ServedModel, Tok
 from kamerton.serving.admission import Admission
 from kamerton.serving.engine import ServingEngine
 from kamerton.serving.errors import ApiError
+from kamerton.serving.merged_answers import merged_answers
+from kamerton.serving.record import CLIENT_LEFT, AnswerTimes, RequestRecord, record_of
 from kamerton.wire.openai import (
     ChatRequest,
     CompletionRequest,
@@ -29,7 +31,7 @@ from kamerton.wire.openai import (
     usage_of,
 )
 
-__all__ = ["answer_chat", "answer_completion"]
+__all__ = ["answer_chat", "answer_completion", "model_of", "raise_error", "read_body"]
 
 _Body = TypeVar("_Body", bound=BaseModel)
 
@@ -107,8 +109,8 @@ async def answer_chat(request: Request) -> Response:
     Raises:
         ApiError: If the body is wrong, the model unknown or the server full.
     """
-    body = await _read(request, ChatRequest)
-    model = _model(request, body.model)
+    body = await read_body(request, ChatRequest)
+    model = model_of(request, body.model)
     generation = _generation(body, model, body.max_completion_tokens or body.max_tokens)
     name = f"chatcmpl-{secrets.token_hex(12)}"
     requests = tuple(
@@ -119,6 +121,7 @@ async def answer_chat(request: Request) -> Response:
             chat=[message.plain() for message in body.messages],
             tools=body.tools or (),
             num_top_logprobs=body.top_logprobs if body.logprobs else None,
+            reweighting=body.reweighting,
         )
         for index in range(body.n)
     )
@@ -138,8 +141,8 @@ async def answer_completion(request: Request) -> Response:
     Raises:
         ApiError: If the body is wrong, the model unknown or the server full.
     """
-    body = await _read(request, CompletionRequest)
-    model = _model(request, body.model)
+    body = await read_body(request, CompletionRequest)
+    model = model_of(request, body.model)
     generation = _generation(body, model, body.max_tokens)
     name = f"cmpl-{secrets.token_hex(12)}"
     prompts = body.prompts
@@ -152,6 +155,8 @@ async def answer_completion(request: Request) -> Response:
             _numbered(generation, index),
             prompt=prompt,
             num_top_logprobs=body.logprobs,
+            echo=body.echo,
+            reweighting=body.reweighting,
         )
         for index, prompt in enumerate(each for each in prompts for _ in range(body.n))
     )
@@ -159,7 +164,19 @@ async def answer_completion(request: Request) -> Response:
     return await _respond(request, job, stream=body.stream)
 
 
-async def _read(request: Request, kind: type[_Body]) -> _Body:
+async def read_body(request: Request, kind: type[_Body]) -> _Body:
+    """Read the body of a request.
+
+    Args:
+        request: The HTTP request.
+        kind: What it must be.
+
+    Returns:
+        The body.
+
+    Raises:
+        ApiError: If it is something else.
+    """
     raw = await request.body()
     try:
         return kind.model_validate_json(raw)
@@ -167,7 +184,19 @@ async def _read(request: Request, kind: type[_Body]) -> _Body:
         raise ApiError.of_validation(error) from None
 
 
-def _model(request: Request, name: str) -> ServedModel:
+def model_of(request: Request, name: str) -> ServedModel:
+    """Find the model that a request names.
+
+    Args:
+        request: The HTTP request.
+        name: What the client wrote.
+
+    Returns:
+        The model.
+
+    Raises:
+        ApiError: If there is none of that name.
+    """
     engine: ServingEngine = request.app.state.engine
     found = engine.models.get(name)
     if found is None:
@@ -200,20 +229,24 @@ def _numbered(generation: Generation, index: int) -> Generation:
 async def _respond(request: Request, job: _Job, *, stream: bool) -> Response:
     admission: Admission = request.app.state.admission
     engine: ServingEngine = request.app.state.engine
+    record = record_of(request)
+    record.operation = "chat" if job.is_chat else "text_completion"
+    record.model, record.num_prompts = job.model.name, job.num_prompts
     if not engine.is_ready:
         raise ApiError(503, "the engine is not ready", headers={"Retry-After": "2"})
     admission.enter(len(job.requests))
-    pieces = _pieces(engine, job.requests, admission)
+    record.answers = tuple(AnswerTimes() for _ in job.requests)
+    pieces = merged_answers(engine, job.requests, admission, record)
     try:
         # The first piece decides whether this is an error, which a stream could not say any more.
         index, update = await anext(pieces)
-        _raise_error(update)
+        raise_error(update)
     except BaseException:
         await pieces.aclose()
         raise
     if stream:
         headers = {**job.headers, "X-Accel-Buffering": "no", "Cache-Control": "no-cache"}
-        events = _events(job, (index, update), pieces)
+        events = _events(job, (index, update), pieces, record)
         return StreamingResponse(events, media_type="text/event-stream", headers=headers)
     collecting = asyncio.ensure_future(_collect(job, (index, update), pieces))
     leaving = asyncio.ensure_future(_wait_for_disconnect(request))
@@ -221,7 +254,8 @@ async def _respond(request: Request, job: _Job, *, stream: bool) -> Response:
         await asyncio.wait({collecting, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not collecting.done():
             # Nobody reads this answer.
-            return Response(status_code=499)
+            return Response(status_code=CLIENT_LEFT)
+        record.is_whole = True
         return JSONResponse(collecting.result(), headers=job.headers)
     finally:
         for task in (collecting, leaving):
@@ -236,14 +270,16 @@ async def _collect(
     answers = [_Answer() for _ in job.requests]
     answers[first[0]].add(first[1])
     async for index, update in pieces:
-        _raise_error(update)
+        raise_error(update)
         answers[index].add(update)
     usage = usage_of([answer.last for answer in answers if answer.last], job.num_prompts)
     write = chat_answer if job.is_chat else text_answer
     return write(job.id, job.model.name, [answer.plain() for answer in answers], usage)
 
 
-async def _events(job: _Job, first: tuple[int, AnswerUpdate], pieces: Any) -> AsyncIterator[str]:
+async def _events(
+    job: _Job, first: tuple[int, AnswerUpdate], pieces: Any, record: RequestRecord
+) -> AsyncIterator[str]:
     """Write server-sent events; an error in the middle is an event, as the status is sent."""
     last: dict[int, AnswerUpdate] = {}
     async with aclosing(pieces):
@@ -255,6 +291,7 @@ async def _events(job: _Job, first: tuple[int, AnswerUpdate], pieces: Any) -> As
                 yield _event(opening)
         async for index, update in _after(first, pieces):
             if update.error:
+                record.fail(500)
                 yield _event(error_body(update.error, "InternalServerError", code=500))
                 return
             if update.text or update.reasoning or update.is_last or update.logprobs:
@@ -264,6 +301,7 @@ async def _events(job: _Job, first: tuple[int, AnswerUpdate], pieces: Any) -> As
             kind = "chat.completion.chunk" if job.is_chat else "text_completion"
             usage = usage_of([last[index] for index in sorted(last)], job.num_prompts)
             yield _event(usage_chunk(job.id, kind, job.model.name, usage))
+        record.is_whole = True
         yield "data: [DONE]\n\n"
 
 
@@ -275,36 +313,15 @@ async def _after(
         yield piece
 
 
-async def _pieces(
-    engine: ServingEngine, requests: Sequence[AnswerRequest], admission: Admission
-) -> Any:
-    """Merge the answers of several requests as they come; closing it cancels them all."""
-    queue: asyncio.Queue[tuple[int, AnswerUpdate]] = asyncio.Queue()
+def raise_error(update: AnswerUpdate) -> None:
+    """Turn the error of an engine into one of the server.
 
-    async def read(index: int, request: AnswerRequest) -> None:
-        try:
-            async with aclosing(engine.answer(request)) as updates:  # type: ignore[type-var]
-                async for update in updates:
-                    queue.put_nowait((index, update))
-        except Exception as error:
-            # Whoever waits is told, whatever it was.
-            queue.put_nowait((index, AnswerUpdate(request.id, error=f"the engine failed: {error}")))
+    Args:
+        update: Any; most have no error.
 
-    tasks = [asyncio.ensure_future(read(i, request)) for i, request in enumerate(requests)]
-    going = len(tasks)
-    try:
-        while going:
-            index, update = await queue.get()
-            going -= update.is_last
-            yield index, update
-    finally:
-        # Nothing is awaited here: a client that has gone cancels whatever awaits.
-        admission.leave(len(tasks))
-        for task in tasks:
-            task.cancel()
-
-
-def _raise_error(update: AnswerUpdate) -> None:
+    Raises:
+        ApiError: Where it has one.
+    """
     if update.error and update.is_client_error:
         raise ApiError(400, update.error)
     if update.error:

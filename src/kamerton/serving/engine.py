@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
 from kamerton.core.requests import AnswerRequest, AnswerUpdate, ServedModel
+from kamerton.core.tokenizing import TokenizerReply, TokenizerRequest
 
 __all__ = ["ServingEngine"]
 
@@ -21,6 +22,15 @@ class ServingEngine(Protocol):
         """Whether requests are answered now."""
         ...
 
+    @property
+    def num_restarts(self) -> int:
+        """How often it was started again after a crash."""
+        ...
+
     def answer(self, request: AnswerRequest) -> AsyncIterator[AnswerUpdate]:
         """Answer a request piece by piece; whoever closes the iterator cancels the request."""
+        ...
+
+    async def tokenize(self, question: TokenizerRequest) -> TokenizerReply:
+        """Answer a question about a tokenizer."""
         ...

@@ -15,6 +15,7 @@ from typing import Any
 from kamerton.core.errors import KamertonError, ModelError
 from kamerton.core.events import Notice, Sink
 from kamerton.core.requests import AnswerRequest, AnswerUpdate, ServedModel
+from kamerton.core.tokenizing import TokenizerReply, TokenizerRequest
 
 __all__ = ["EngineProcess", "Work"]
 
@@ -22,8 +23,9 @@ Work = Callable[[Connection, Any], None]
 """Main function of the process: a connection, and what it is to open; importable by name.
 
 It sends `Notice`s while it loads, then a list of `ServedModel`, or a `KamertonError` that says why
-it cannot start. Then it receives `AnswerRequest`s and the ids of those to cancel, and sends lists
-of `AnswerUpdate`. It ends when the connection does.
+it cannot start. Then it receives `AnswerRequest`s, the ids of those to cancel and
+`TokenizerRequest`s, and sends lists of `AnswerUpdate` and `TokenizerReply`. It ends when the
+connection does.
 """
 
 _MOST_RESTARTS, _WITHIN_S = 3, 60.0
@@ -41,6 +43,7 @@ class EngineProcess:
         self._work, self._options = work, options
         self._models: dict[str, ServedModel] = {}
         self._waiting: dict[str, asyncio.Queue[AnswerUpdate]] = {}
+        self._asked: dict[str, asyncio.Future[TokenizerReply]] = {}
         self._started: list[float] = []
         self._connection: Connection | None = None
         self._process: Any = None
@@ -52,6 +55,11 @@ class EngineProcess:
     def models(self) -> Mapping[str, ServedModel]:
         """What can be asked for, by name; those of before while a crashed engine comes back."""
         return self._models
+
+    @property
+    def num_restarts(self) -> int:
+        """How often it was started again after a crash."""
+        return max(len(self._started) - 1, 0)
 
     @property
     def pid(self) -> int | None:
@@ -126,7 +134,25 @@ class EngineProcess:
             if not finished:
                 self._send(request.id)
 
-    def _send(self, message: AnswerRequest | str) -> bool:
+    async def tokenize(self, question: TokenizerRequest) -> TokenizerReply:
+        """Ask about a tokenizer.
+
+        Args:
+            question: The question.
+
+        Returns:
+            The reply, with an error where the engine stopped.
+        """
+        future: asyncio.Future[TokenizerReply] = asyncio.get_running_loop().create_future()
+        self._asked[question.id] = future
+        try:
+            if not self._send(question):
+                return TokenizerReply(question.id, error="the engine is not running")
+            return await future
+        finally:
+            self._asked.pop(question.id, None)
+
+    def _send(self, message: AnswerRequest | TokenizerRequest | str) -> bool:
         try:
             assert self._connection is not None, "start comes first"
             self._connection.send(message)
@@ -146,10 +172,12 @@ class EngineProcess:
                 continue
             self._loop.call_soon_threadsafe(self._hand_out, updates)
 
-    def _hand_out(self, updates: list[AnswerUpdate]) -> None:
+    def _hand_out(self, updates: list[AnswerUpdate | TokenizerReply]) -> None:
         for update in updates:
             # A cancelled request has no reader any more.
-            if (queue := self._waiting.get(update.id)) is not None:
+            if isinstance(update, TokenizerReply):
+                self._tell(update)
+            elif (queue := self._waiting.get(update.id)) is not None:
                 queue.put_nowait(update)
 
     def _restart(self) -> bool:
@@ -168,6 +196,13 @@ class EngineProcess:
             return False
         return True
 
+    def _tell(self, reply: TokenizerReply) -> None:
+        future = self._asked.get(reply.id)
+        if future is not None and not future.done():
+            future.set_result(reply)
+
     def _fail_all(self) -> None:
+        for name in list(self._asked):
+            self._tell(TokenizerReply(name, error="the engine stopped while it answered"))
         for name, queue in self._waiting.items():
             queue.put_nowait(AnswerUpdate(name, error="the engine stopped while it answered"))

@@ -5,11 +5,11 @@ Fields that are not known are accepted and have no effect, as clients of other s
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from kamerton.core.requests import AnswerUpdate, TokenLogprob
+from kamerton.core.requests import AnswerUpdate, Reweighting, TokenLogprob
 
 __all__ = [
     "ChatMessage",
@@ -26,6 +26,8 @@ __all__ = [
 ]
 
 MOST_CHOICES = 64
+MOST_BIASED = 1024
+_LOWEST = -9999.0
 
 
 class StreamOptions(BaseModel):
@@ -48,6 +50,18 @@ class _Request(BaseModel):
     """Nucleus mass."""
     top_k: int | None = Field(default=None, ge=-1)
     """0 and -1 keep all."""
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    """Keeps tokens at least this share as probable as the likeliest."""
+    presence_penalty: float = Field(default=0.0, ge=-2, le=2)
+    """Lowers tokens that the answer has already."""
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
+    """Lowers tokens by how often the answer has them."""
+    repetition_penalty: float = Field(default=1.0, gt=0, le=10)
+    """Lowers tokens of prompt and answer; 1 changes nothing."""
+    logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] | None = Field(
+        default=None, max_length=MOST_BIASED
+    )
+    """Token ids with what is added to their logits."""
     seed: int | None = None
     """Makes sampling repeatable."""
     n: int = Field(default=1, ge=1, le=MOST_CHOICES)
@@ -61,11 +75,29 @@ class _Request(BaseModel):
     user: str | None = None
     """Who asks; not used yet."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _null_says_nothing(cls, body: Any) -> Any:
+        if not isinstance(body, Mapping):
+            return body
+        return {key: value for key, value in body.items() if value is not None}
+
     @property
     def stops(self) -> tuple[str, ...]:
         """The stop texts that are not empty."""
         given = [self.stop] if isinstance(self.stop, str) else self.stop or []
         return tuple(text for text in given if text)
+
+    @property
+    def reweighting(self) -> Reweighting:
+        """What changes the probabilities of tokens."""
+        return Reweighting(
+            self.min_p,
+            self.presence_penalty,
+            self.frequency_penalty,
+            self.repetition_penalty,
+            tuple((self.logit_bias or {}).items()),
+        )
 
     @property
     def wants_usage(self) -> bool:
@@ -133,12 +165,24 @@ class CompletionRequest(_Request):
 
     prompt: str | list[str] | list[int] | list[list[int]]
     """A text, token ids, or several of either."""
-    max_tokens: int = Field(default=16, ge=1)
-    """Most tokens of each answer."""
+    max_tokens: int = Field(default=16, ge=0)
+    """Most tokens of each answer; 0 only reads the prompt."""
     logprobs: int | None = Field(default=None, ge=0, le=20)
     """Alternatives per token; None reports no log-probabilities."""
-    echo: Literal[False] = False
-    """The prompt cannot be returned yet."""
+    echo: bool = False
+    """Whether the prompt comes back before the answer, with its log-probabilities if asked for."""
+    suffix: str = ""
+    """Text after the gap; only an empty one is possible."""
+    best_of: int | None = None
+    """Answers to choose from; only `n` is possible."""
+
+    @model_validator(mode="after")
+    def _only_what_is_done(self) -> Self:
+        if self.suffix:
+            raise ValueError("suffix must be empty: text before a suffix cannot be written")
+        if self.best_of not in (None, self.n):
+            raise ValueError(f"best_of must be n ({self.n}), got {self.best_of}")
+        return self
 
     @property
     def prompts(self) -> list[str | tuple[int, ...]]:
@@ -365,8 +409,13 @@ def _chat_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
     }
 
 
-def _token(text: str, logprob: float) -> dict[str, Any]:
-    return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
+def _token(text: str, logprob: float | None) -> dict[str, Any]:
+    return {"token": text, "logprob": _finite(logprob), "bytes": list(text.encode())}
+
+
+def _finite(logprob: float | None) -> float | None:
+    """Bound from below: JSON has no infinity. vLLM has the same bound."""
+    return None if logprob is None else max(logprob, _LOWEST)
 
 
 def _text_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
@@ -378,7 +427,14 @@ def _text_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
         at += len(token.text)
     return {
         "tokens": [token.text for token in tokens],
-        "token_logprobs": [token.logprob for token in tokens],
-        "top_logprobs": [dict(token.top) for token in tokens],
+        "token_logprobs": [_finite(token.logprob) for token in tokens],
+        "top_logprobs": [_alternatives(token) for token in tokens],
         "text_offset": offsets,
     }
+
+
+def _alternatives(token: TokenLogprob) -> dict[str, float | None] | None:
+    """Write the likeliest tokens and the one that stands there."""
+    if token.logprob is None:
+        return None
+    return {text: _finite(logprob) for text, logprob in (*token.top, (token.text, token.logprob))}

@@ -131,6 +131,7 @@ def test_log_probabilities_are_those_of_the_chosen_tokens(base, variant):
     [
         (AnswerRequest("a", "other", Generation(), chat("Hello")), "'other' is not served"),
         (AnswerRequest("a", "nano", Generation(), prompt=(1 << 30,)), "token ids are from 0"),
+        (AnswerRequest("a", "nano", Generation(), prompt=()), "at least one token"),
         (AnswerRequest("a", "nano", Generation(), prompt="word " * 5000), "maximum context"),
         (AnswerRequest("a", "nano", Generation(), [{"content": "x"}]), "must have a role"),
     ],

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from kamerton.core.requests import AnswerUpdate, TokenLogprob
+from kamerton.core.requests import AnswerUpdate, Reweighting, TokenLogprob
 from kamerton.wire.openai import (
     ChatRequest,
     CompletionRequest,
@@ -78,6 +78,37 @@ def test_offsets_of_tokens_are_places_in_the_text() -> None:
     assert body["choices"][0]["logprobs"] == {
         "tokens": ["ab", "c"],
         "token_logprobs": [-1.0, -2.0],
-        "top_logprobs": [{"ab": -1.0}, {}],
+        "top_logprobs": [{"ab": -1.0}, {"c": -2.0}],
         "text_offset": [0, 2],
     }
+
+
+def test_what_changes_probabilities_is_read_by_openais_names() -> None:
+    asked = {"min_p": 0.1, "presence_penalty": -1, "frequency_penalty": 2, "logit_bias": {"7": -5}}
+    request = ChatRequest.model_validate({**ASKED, **asked, "repetition_penalty": 1.1})
+    assert request.reweighting == Reweighting(0.1, -1, 2, 1.1, ((7, -5),))
+    assert ChatRequest.model_validate(ASKED).reweighting == Reweighting()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"min_p": 1.5},
+        {"presence_penalty": 2.5},
+        {"frequency_penalty": -3},
+        {"repetition_penalty": 0},
+        {"logit_bias": {"7": 101}},
+        {"logit_bias": {"seven": 1}},
+        {"logit_bias": [7]},
+    ],
+)
+def test_wrong_rules_are_named(wrong: dict[str, object]) -> None:
+    (name,) = wrong
+    with pytest.raises(ValidationError, match=name):
+        ChatRequest.model_validate({**ASKED, **wrong})
+
+
+def test_null_says_nothing() -> None:
+    nulls = dict.fromkeys(("n", "stream", "presence_penalty", "logprobs", "top_logprobs", "seed"))
+    request = ChatRequest.model_validate({**ASKED, **nulls})
+    assert request == ChatRequest.model_validate(ASKED)

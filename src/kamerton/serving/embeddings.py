@@ -1,0 +1,64 @@
+"""`/v1/embeddings`: the mean of a model's last hidden states over a text, at length one."""
+
+import asyncio
+import secrets
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from kamerton.core.protocols import Generation
+from kamerton.core.requests import AnswerRequest, AnswerUpdate
+from kamerton.serving.admission import Admission
+from kamerton.serving.completions import model_of, raise_error, read_body
+from kamerton.serving.engine import ServingEngine
+from kamerton.serving.errors import ApiError
+from kamerton.wire.tokenizing import EmbeddingsBody, embeddings_answer
+
+__all__ = ["answer_embeddings"]
+
+_AT_ONCE = 8
+"""Inputs of one request that the engine has at the same time, beside other requests."""
+
+
+async def answer_embeddings(request: Request) -> Response:
+    """Embed texts: `POST /v1/embeddings`.
+
+    Args:
+        request: The HTTP request.
+
+    Returns:
+        A vector of length one per input.
+
+    Raises:
+        ApiError: If the body is wrong, the model unknown or the server full.
+    """
+    body = await read_body(request, EmbeddingsBody)
+    model = model_of(request, body.model)
+    admission: Admission = request.app.state.admission
+    engine: ServingEngine = request.app.state.engine
+    if not engine.is_ready:
+        raise ApiError(503, "the engine is not ready", headers={"Retry-After": "2"})
+    name = f"embd-{secrets.token_hex(12)}"
+    places = asyncio.Semaphore(_AT_ONCE)
+
+    async def embed(index: int, text: str | tuple[int, ...]) -> AnswerUpdate:
+        asked = AnswerRequest(
+            f"{name}-{index}", model.name, Generation(max_tokens=0), prompt=text, embeds=True
+        )
+        async with places:
+            found = [update async for update in engine.answer(asked)]
+        return found[-1]
+
+    admission.enter(1)
+    try:
+        ends = await asyncio.gather(*(embed(*each) for each in enumerate(body.inputs)))
+    finally:
+        admission.leave(1)
+    for end in ends:
+        raise_error(end)
+    num_tokens = sum(end.num_prompt_tokens for end in ends)
+    vectors = [end.embedding for end in ends]
+    return JSONResponse(
+        embeddings_answer(model.name, vectors, num_tokens, body.encoding_format),
+        headers={"x-kamerton-variant": model.name, "x-kamerton-artefact": model.content_hash},
+    )

@@ -53,6 +53,7 @@ from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
 from kamerton.models.context import context_of
 from kamerton.models.dtype import DType
+from kamerton.models.load import ensure_here, pick_device
 from kamerton.store.database import open_store
 from kamerton.store.variants import Variant, add_metrics
 from kamerton.training.forgetting import say_forgotten
@@ -119,6 +120,10 @@ def evaluate_variants(
     recipe = recipe_of(first)
     settings = settings or recipe.evaluate
     _ensure_comparable(variants)
+    opening = opening or Opening(sink=sink)
+    pick_device(opening.device or "auto")
+    if opening.base:
+        ensure_here(opening.base, opening.device or "auto")
     starts, only_for = read_starts(variants, workspace, sink)
     stored = [*starts, *(variant for variant in variants if variant not in starts)]
     prepared = read_examples(recipe, Path(first.manifest.recipe_folder), sink)
@@ -142,7 +147,6 @@ def evaluate_variants(
     held = spread(held, settings.limit)
     _say_few(held, sink)
     labels = _labels(prepared.train, held, sink)
-    opening = opening or Opening(sink=sink)
     base = load_base_for(first, opening, dtype=opening.dtype or _dtype(stored))
     bare = _renderer(base, first, recipe.render.train_on, adapted=False)
     ensure_tools_shown(bare, held, base.identity.id)

@@ -81,7 +81,7 @@ def test_where_the_model_answers_nothing_is_shown_as_trained(project: Path) -> N
 
 def test_variants_are_listed_shown_verified_and_merged(project: Path) -> None:
     assert "desk" in kamerton("variant", "list", cwd=project).stdout
-    shown = json.loads(kamerton("variant", "show", "desk", cwd=project).stdout)
+    shown = json.loads(kamerton("variant", "show", "desk", "--json", cwd=project).stdout)
     assert shown["method"] == "lora"
     assert "as they were" in kamerton("variant", "verify", "desk", cwd=project).stderr
     merged = kamerton("variant", "merge", "desk", "merged", cwd=project)
@@ -107,7 +107,7 @@ def test_a_prompt_alone_is_a_variant(project: Path) -> None:
         "prompt.demonstrations=3",
     )
     kamerton("train", recipe, *options, cwd=project)
-    shown = json.loads(kamerton("variant", "show", "few", cwd=project).stdout)
+    shown = json.loads(kamerton("variant", "show", "few", "--json", cwd=project).stdout)
     assert shown["method"] == "none"
     assert len(shown["prompt"]["demonstrations"]) == 3
     found = json.loads(kamerton("evaluate", "desk", "few", "--json", cwd=project).stdout)

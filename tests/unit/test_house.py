@@ -128,7 +128,7 @@ OPTIONS = {
         *OPENING,
     },
     "variant list": {"--project", "--json"},
-    "variant show": {"--project"},
+    "variant show": {"--project", "--json"},
     "variant verify": {"--base", "--device", "--project"},
     "variant merge": {"--base", "--device", "--project"},
     "variant combine": {

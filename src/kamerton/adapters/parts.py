@@ -88,7 +88,12 @@ def release(adapter: Adapter) -> Parts:
     if isinstance(adapter, Mixable):
         return adapter.release()
     adapter.detach()
+    why = (
+        "this one trains weights of the base itself"
+        if adapter.capabilities.trains_base
+        else f"{type(adapter).__name__} has no method `release`"
+    )
     raise AdapterError(
-        "adapter: this one changes whole rows, so it cannot share a row with other adapters",
+        f"adapter: {why}, so it cannot share a row with other adapters",
         hint="load it over a base of its own",
     )

@@ -63,14 +63,21 @@ def list_(project: Path, as_json: bool) -> None:
 @variant.command()
 @click.argument("name")
 @project_option
-def show(name: str, project: Path) -> None:
-    """Print the manifest of NAME."""
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+def show(name: str, project: Path, as_json: bool) -> None:
+    """Show what NAME is and how it was made."""
+    from kamerton.cli.variant_facts import variant_facts
     from kamerton.flows.workspace import Workspace
-    from kamerton.store.variants import find_variant
+    from kamerton.store.variants import find_variant, list_variants
 
-    found = find_variant(name, Workspace(project).variants)
-    plain = found.manifest.model_dump(mode="json")
-    click.echo(json.dumps(plain, ensure_ascii=False, indent=2))
+    folder = Workspace(project).variants
+    manifest = find_variant(name, folder).manifest
+    if as_json:
+        click.echo(json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False, indent=2))
+        return
+    others, _ = list_variants(folder)
+    names = {one.manifest.content_hash: one.folder.name for one in others}
+    print_table(data_console(), variant_facts(manifest, names))
 
 
 @variant.command(short_help="Verify files, base and effect of NAME.")

@@ -19,7 +19,7 @@ _PANELS = (
     ("liked above disliked", ("liked_above_disliked",)),
     ("margin", ("margin",)),
     ("log-probability, change", ("chosen_change", "rejected_change")),
-    ("log-probability, change", ("good_change", "bad_change")),
+    ("log-probability, change", ("desirable_change", "undesirable_change")),
     ("log-probability", ("chosen_logprob", "rejected_logprob")),
     ("length in tokens", ("chosen_tokens", "rejected_tokens")),
     ("length in tokens", ("length",)),

@@ -43,7 +43,7 @@ from kamerton.flows.candidates import (
     render_questions,
     with_examples_that_fit,
 )
-from kamerton.flows.measured_on import MeasuredOn, place_of
+from kamerton.flows.measured_on import MeasuredOn, choose_measured_on
 from kamerton.flows.prepare import read_examples
 from kamerton.flows.recipe import recipe_of
 from kamerton.flows.reward_accuracy import with_reward_accuracy
@@ -53,6 +53,7 @@ from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
 from kamerton.models.context import context_of
 from kamerton.models.dtype import DType
+from kamerton.models.load import ensure_here, pick_device
 from kamerton.store.database import open_store
 from kamerton.store.variants import Variant, add_metrics
 from kamerton.training.forgetting import say_forgotten
@@ -119,21 +120,25 @@ def evaluate_variants(
     recipe = recipe_of(first)
     settings = settings or recipe.evaluate
     _ensure_comparable(variants)
+    opening = opening or Opening(sink=sink)
+    pick_device(opening.device or "auto")
+    if opening.base:
+        ensure_here(opening.base, opening.device or "auto")
     starts, only_for = read_starts(variants, workspace, sink)
     stored = [*starts, *(variant for variant in variants if variant not in starts)]
     prepared = read_examples(recipe, Path(first.manifest.recipe_folder), sink)
     if prepared.loaded.fingerprint != first.manifest.data.fingerprint:
         sink(Notice(f"{recipe.data.train} has changed since {first.name} was trained", "warning"))
-    place = place_of(prepared, recipe.data, stored, data)
-    if place.advice:
-        sink(Notice(place.advice))
+    measured_on = choose_measured_on(prepared, recipe.data, stored, data)
+    if measured_on.advice:
+        sink(Notice(measured_on.advice))
     prompts = {
         f"{shots}-shot" if (shots := len(prompt.demonstrations)) else "zero-shot": prompt
         for prompt in baseline_prompts(recipe, prepared.train, settings.shots, sink)
     }
     own_prompts = {variant.name: prompt_of(variant) for variant in stored}
     held, seen = unseen(
-        _measured_on(place, recipe.data, reading), stored, prompts | own_prompts, sink,
+        _measurable(measured_on, recipe.data, reading), stored, prompts | own_prompts, sink,
         include_trained=settings.include_trained,
     )  # fmt: skip
     asked_freely = bool(settings.checks) or _say_only_liked(held, sink)
@@ -142,7 +147,6 @@ def evaluate_variants(
     held = spread(held, settings.limit)
     _say_few(held, sink)
     labels = _labels(prepared.train, held, sink)
-    opening = opening or Opening(sink=sink)
     base = load_base_for(first, opening, dtype=opening.dtype or _dtype(stored))
     bare = _renderer(base, first, recipe.render.train_on, adapted=False)
     ensure_tools_shown(bare, held, base.identity.id)
@@ -181,7 +185,7 @@ def evaluate_variants(
         settings,
         against=[*names, *(start.name for start in starts)],
         only_for=only_for,
-        measured_on=place.name,
+        measured_on=measured_on.name,
     )
     try:
         _record(variants, comparison, items, workspace)
@@ -191,7 +195,7 @@ def evaluate_variants(
     facts = [
         *_purposes(stored),
         ("base", f"{base.identity.id} ({base.identity.num_parameters:,} parameters)"),
-        ("measured on", place.told(len(items))),
+        ("measured on", measured_on.told(len(items))),
         *([("seen before", seen)] if seen else []),
         ("learned from", f"{len(prepared.train)} examples"),
         ("demonstrations", f"{shots}, from the training examples"),
@@ -289,13 +293,13 @@ def _renderer(base: Base, variant: Variant, train_on: TrainOn, *, adapted: bool 
     return renderer_of(base, render, variant.manifest.new_tokens if adapted else ())
 
 
-def _measured_on(
-    place: MeasuredOn, recipe: DataSettings, reading: DataSettings | None
+def _measurable(
+    measured_on: MeasuredOn, recipe: DataSettings, reading: DataSettings | None
 ) -> list[Measurable]:
-    examples = place.examples
-    if place.is_file:
+    examples = measured_on.examples
+    if measured_on.is_file:
         reading = reading or recipe.model_copy(update={"split": ""})
-        loaded = load_examples(reading, source=place.source)
+        loaded = load_examples(reading, source=measured_on.source)
         ensure_usable(loaded, recipe.max_unusable)
         examples = loaded.examples
     if not examples:

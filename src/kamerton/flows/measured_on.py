@@ -10,7 +10,7 @@ from kamerton.data.settings import DataSettings
 from kamerton.flows.recipe import recipe_of
 from kamerton.store.variants import Variant
 
-__all__ = ["MeasuredOn", "place_of"]
+__all__ = ["MeasuredOn", "choose_measured_on"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -44,7 +44,7 @@ class MeasuredOn:
         return f"{source}, {counted(num, 'example')}"
 
 
-def place_of(
+def choose_measured_on(
     prepared: Prepared, settings: DataSettings, variants: Sequence[Variant], data: str | None
 ) -> MeasuredOn:
     """Choose what to measure on: a file given by hand, the test set, or the holdout.

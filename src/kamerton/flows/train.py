@@ -30,7 +30,7 @@ from kamerton.flows.unseen import trained_questions
 from kamerton.flows.workspace import Workspace
 from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base
-from kamerton.models.load import load_base
+from kamerton.models.load import ensure_here, load_base
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.database import open_store
 from kamerton.store.manifest import BaseRecord, DataRecord, VariantManifest
@@ -124,6 +124,7 @@ def _make_alone(
     if finished is not None:
         sink(FINISHED)
         return Made(*finished)
+    ensure_here(recipe.base.id, recipe.base.device)
     say_no_base(recipe.base, sink)
     examples = read_examples(recipe, folder, sink)
     say_counts(examples, sink)

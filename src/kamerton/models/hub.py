@@ -7,11 +7,26 @@ from pathlib import Path
 from kamerton.core.errors import ModelError
 from kamerton.core.wording import first_line
 
-__all__ = ["commit_of", "file_from_hub", "from_hub"]
+__all__ = ["commit_of", "ensure_hub_id", "file_from_hub", "from_hub"]
 
 _FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 # These hold the same weights in the makers' own format, or belong to other programs.
 _TWICE = ["consolidated*", "original/*", "*/*.safetensors", "*/*.model", "*/*.json", "*/*.txt"]
+
+
+def ensure_hub_id(name: str) -> None:
+    """Refuse what can be no Hub id; nothing is asked of the Hub.
+
+    Args:
+        name: A name such as `Qwen/Qwen3-0.6B`.
+
+    Raises:
+        ModelError: If it has another form.
+    """
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    with _in_our_words(name, ""):
+        validate_repo_id(name)
 
 
 def from_hub(name: str, commit: str = "", *, online: bool = True) -> Path:

@@ -18,7 +18,7 @@ from kamerton.models.dtype import DType, pick_dtype
 from kamerton.models.first_check import choose_forward, read_untouched
 from kamerton.models.fused import fuse_blocks
 from kamerton.models.gguf.unpack import SOURCE_FILE, unpack_gguf, unpacked_folder
-from kamerton.models.hub import commit_of, file_from_hub, from_hub
+from kamerton.models.hub import commit_of, ensure_hub_id, file_from_hub, from_hub
 from kamerton.models.quantised.codecs import Quantisation
 from kamerton.models.quantised.layer import count_parameters, quantise_model
 from kamerton.models.quantised.lazy import load_quantised
@@ -28,6 +28,7 @@ from kamerton.models.smollm2 import SMOLLM2, find_smollm2
 
 __all__ = [
     "all_files_hash",
+    "ensure_here",
     "file_to_unpack",
     "find_base",
     "load_base",
@@ -95,6 +96,28 @@ def file_to_unpack(name: str) -> Path | None:
     except ModelError:
         return None
     return None if (unpacked_folder(file) / SOURCE_FILE).is_file() else file
+
+
+def ensure_here(name: str, device: str) -> None:
+    """Refuse a mistyped base or a missing device before anything slow is done.
+
+    Args:
+        name: The base's name, as for `find_base`. A name that the Hub may have is only checked for
+            its form.
+        device: As for `pick_device`.
+
+    Raises:
+        ModelError: If the device cannot be used, or there is no such base.
+    """
+    pick_device(device)
+    if name == SMOLLM2:
+        find_smollm2()
+    elif name.startswith("builtin:") or Path(name).expanduser().is_dir():
+        find_base(name, online=False)
+    elif name.endswith(".gguf") and not name.startswith("hub:"):
+        _gguf_file(name, "", online=False)
+    elif not name.startswith("hub:"):
+        ensure_hub_id(name)
 
 
 def _builtin(name: str) -> Path:

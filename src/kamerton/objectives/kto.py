@@ -61,8 +61,9 @@ class Kto:
 
         Returns:
             The mean over judged answers; `kl` (z), `reward_accuracy` (the share of liked answers
-            with r > z and of disliked ones with r < z), `good_change` and `bad_change` (mean r),
-            and `liked_above_disliked`, as `kamerton evaluate` measures it.
+            with r > z and of disliked ones with r < z), `desirable_change` and
+            `undesirable_change` (mean r), and `liked_above_disliked`, as `kamerton evaluate`
+            measures it.
         """
         assert scored.is_desirable is not None, "feedback says which answers are liked"
         settings = self.settings
@@ -81,9 +82,9 @@ class Kto:
         if is_desirable.any() and not is_desirable.all():
             metrics["liked_above_disliked"] = _above(scored, is_desirable)
         # A batch of one kind says nothing about the other.
-        for name, which in (("good_change", is_desirable), ("bad_change", ~is_desirable)):
+        for name, which in (("desirable", is_desirable), ("undesirable", ~is_desirable)):
             if which.any():
-                metrics[name] = float(change[which].mean())
+                metrics[f"{name}_change"] = float(change[which].mean())
         return Loss(losses.sum() / num_units, metrics)
 
 

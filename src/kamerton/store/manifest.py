@@ -33,35 +33,35 @@ class BaseRecord(Settings):
     """The base a variant was made for."""
 
     id: str
-    """As the recipe named it."""
+    """The name that the recipe gave it."""
     architecture: str
     """Transformers class."""
     num_parameters: int
     """Count."""
     weight_hash: str
-    """Over its weight files."""
+    """Hash of its weight files."""
     tokenizer_hash: str
-    """Over its tokenizer."""
+    """Hash of its tokenizer."""
     template_hash: str
-    """Over its chat template."""
+    """Hash of its chat template."""
     templates: dict[str, str] = Field(default_factory=dict)
     """Chat templates that training used, by name: "default", and "tool_use" where the tokenizer has
     another for chats with tools. Variants of the first format keep none."""
     commit: str = ""
-    """Of the Hub, where the base came from there."""
+    """Commit of the Hub, where the base came from there."""
     quantise: str = "none"
-    """How the weights of its blocks are held: "none", "nf4" or "int8"."""
+    """Form of its blocks' weights: "none", "nf4" or "int8"."""
     dtype: str = "auto"
-    """Of weights and computation, as the recipe named it."""
+    """Dtype of weights and computation, as the recipe named it."""
     device: str = "auto"
-    """What it computed on, as the recipe named it; no part of the content hash."""
+    """Device that it computed on, as the recipe named it; no part of the content hash."""
 
 
 class DataRecord(Settings):
     """The examples a variant learned from."""
 
     place: str
-    """As the recipe named them."""
+    """Their source, as the recipe named it."""
     fingerprint: str
     """Content hash."""
     num_train: int
@@ -78,17 +78,17 @@ class VariantManifest(Settings):
     """What a variant is and how it was made: `variant.json`."""
 
     format_version: int = FORMAT_VERSION
-    """Of this file."""
+    """Format of this file."""
     name: str
     """Name."""
     content_hash: str = ""
-    """Over what decides its answers; filled in when it is written."""
+    """Hash of what decides its answers; filled in when it is written."""
     base: BaseRecord
     """The base."""
     prompt: dict[str, Any]
     """`system` and `demonstrations`."""
     render: dict[str, Any] = Field(default_factory=dict)
-    """What of the rendering changes the tokens that the model sees: `thinking`, `date` and
+    """The part of the rendering that changes the tokens that the model sees: `thinking`, `date` and
     `template_arguments`."""
     new_tokens: tuple[str, ...] = ()
     """Words that the adapter adds to the tokenizer, in order."""
@@ -103,11 +103,11 @@ class VariantManifest(Settings):
     recipe: dict[str, Any]
     """The recipe as plain values: where the variant came from."""
     recipe_folder: str = "."
-    """What the recipe's paths are relative to."""
+    """The folder that the recipe's paths are relative to."""
     data: DataRecord
     """The examples."""
     seed: int
-    """Of training."""
+    """Seed of training."""
     metrics: dict[str, float] = Field(default_factory=dict)
     """Measured while training and in the last comparison."""
     comparison: str = ""
@@ -115,9 +115,9 @@ class VariantManifest(Settings):
     parents: list[str] = Field(default_factory=list)
     """Content hashes of variants it started from."""
     combination: dict[str, Any] = Field(default_factory=dict)
-    """How its parents were combined, and notes on what that may break; empty if it was trained."""
+    """The way its parents were combined, with notes on what may break; empty if it was trained."""
     licence: str = ""
-    """Of the variant, if stated."""
+    """Licence of the variant, if stated."""
     kamerton_version: str
     """That made it."""
     created: str
@@ -153,7 +153,7 @@ class VariantManifest(Settings):
         """Hash what decides the variant's answers.
 
         Args:
-            version: As that format of the manifest does it; as its own does when None.
+            version: The manifest's format whose rule is used; its own when None.
 
         Returns:
             SHA-256 in hex.

@@ -12,6 +12,7 @@ from math import ceil
 
 from kamerton.adapters.catalogue import method_of
 from kamerton.adapters.method import AdapterSettings, Rate
+from kamerton.core.wording import counted
 from kamerton.objectives.catalogue import record_of
 from kamerton.training.plan import plan_run
 from kamerton.training.settings import TrainSettings
@@ -137,7 +138,8 @@ def resolve(
     if settings.warmup == "auto":
         warmup = _WARMUP_SHARE if online else auto_warmup(num_steps)
         settings = settings.model_copy(update={"warmup": warmup})
-        reasons.append(f"train.warmup = {warmup:.2g} ({ceil(warmup * num_steps)} steps)")
+        steps = counted(ceil(warmup * num_steps), "step")
+        reasons.append(f"train.warmup = {warmup:.2g} ({steps})")
     better = auto_tokens_per_step(lengths, settings.epochs)
     enough = num_steps >= _STEPS or settings.max_steps or better >= settings.batch_tokens or online
     return Chosen(settings, tuple(reasons), 0 if enough else better)

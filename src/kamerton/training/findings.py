@@ -58,8 +58,16 @@ def say_counts(examples: Prepared, sink: Sink) -> None:
     counts = f"{counted(len(examples.train), 'example')} to learn from, {held} held out"
     if examples.test:
         counts += f", {len(examples.test)} for the test"
-    few = f"; fewer than {_FEW_HELD} held out say little: raise data.holdout, or give it a file"
-    sink(Notice(counts + few, "warning") if held < _FEW_HELD else Notice(counts))
+    # Nothing is held out on purpose where a test set measures.
+    few = [
+        f"fewer than {_FEW_HELD} {what} say little: raise {key}, or give it a file"
+        for number, what, key in (
+            (held, "held out", "data.holdout"),
+            (len(examples.test), "for the test", "data.test"),
+        )
+        if number < _FEW_HELD and (number or (key == "data.holdout" and not examples.test))
+    ]
+    sink(Notice("; ".join([counts, *few]), "warning" if few else "info"))
     verdicts = {e.is_desirable for e in examples.train if isinstance(e, FeedbackExample)}
     if len(verdicts) == 1:
         only = f"all answers are {'liked' if verdicts.pop() else 'disliked'}"

@@ -11,6 +11,9 @@ from kamerton.core.files import write_atomically
 
 __all__ = ["jsonl_sink", "read_events", "tensorboard_sink"]
 
+_RENAMED = {"good_change": "desirable_change", "bad_change": "undesirable_change"}
+"""Names of metrics in older files, with those of today."""
+
 
 def jsonl_sink(path: Path) -> Sink:
     """Write every event as a line; a resumed run first drops the lines it is about to repeat.
@@ -43,7 +46,8 @@ def read_events(path: Path) -> list[dict[str, Any]]:
         path: The file; may be missing.
 
     Returns:
-        One mapping per event; the `parts` of older files are given as `metrics`.
+        One mapping per event; the `parts` of older files are given as `metrics`, and their
+        metrics by the names of today.
     """
     events: list[dict[str, Any]] = []
     if path.is_file():
@@ -54,6 +58,10 @@ def read_events(path: Path) -> list[dict[str, Any]]:
                 break
             if "parts" in event:
                 event["metrics"] = event.pop("parts")
+            if "metrics" in event:
+                event["metrics"] = {
+                    _RENAMED.get(name, name): value for name, value in event["metrics"].items()
+                }
             events.append(event)
     return events
 

@@ -26,12 +26,12 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """How a variant's base is opened where its manifest is not to decide.
+    """The way a variant's base is opened where its manifest is not to decide.
 
     Attributes:
-        base: Where the base is now: a folder or a Hub id; empty for the manifest's.
-        device: What it computes on; empty for the manifest's.
-        dtype: Of weights and computation; None for the manifest's.
+        base: The folder or Hub id of the base now; empty for the manifest's.
+        device: The device that it computes on; empty for the manifest's.
+        dtype: The dtype of weights and computation; None for the manifest's.
         sink: Receives warnings.
     """
 
@@ -46,7 +46,7 @@ def reopened(variant: Variant, opening: Opening) -> Variant:
 
     Args:
         variant: The variant.
-        opening: What of it is to be otherwise.
+        opening: The values that replace the manifest's.
 
     Returns:
         The variant with a changed manifest; its folder stays as it is.
@@ -72,9 +72,9 @@ def load_base_for(
 
     Args:
         variant: The variant.
-        opening: Where the base is and how it is opened; as the manifest says when None.
-        dtype: Another one than the opening's and the manifest's.
-        quantise: Held in another way than the manifest says.
+        opening: The way the base is opened; None takes it from the manifest.
+        dtype: A dtype in the place of the opening's and the manifest's.
+        quantise: A form of the weights in the place of the manifest's.
 
     Returns:
         The base, without adapter.
@@ -110,7 +110,7 @@ def say_unpacking(name: str, sink: Sink) -> None:
     """Say that a GGUF file is unpacked before anything else happens, where it is.
 
     Args:
-        name: Of the base.
+        name: The base's name.
         sink: Receives the notice.
     """
     if (file := file_to_unpack(name)) is not None:
@@ -125,7 +125,7 @@ def ensure_same_base(variant: Variant, base: Base) -> None:
 
     Args:
         variant: The variant.
-        base: As it was loaded, in whatever rounding.
+        base: The base as it was loaded, in whatever rounding.
 
     Raises:
         VariantError: If they differ.
@@ -147,7 +147,7 @@ def say_other_template(variant: Variant, base: Base, sink: Sink) -> None:
 
     Args:
         variant: The variant.
-        base: As it was loaded.
+        base: The base as it was loaded.
         sink: Receives the warning.
     """
     record = variant.manifest.base

@@ -33,7 +33,7 @@ class Ready:
 
     Attributes:
         engine: Generates and scores with its prompt; of a reward model, only scores.
-        renderer: For its base.
+        renderer: Its base's renderer.
         prompt: Its prompt.
         adapter: Attached to the base; None for a prompt-only variant.
     """
@@ -90,7 +90,7 @@ def renderer_for(variant: Variant, base: Base) -> Renderer:
 
     Args:
         variant: The variant.
-        base: With the variant's chat template.
+        base: The base with the variant's chat template.
 
     Returns:
         The renderer.
@@ -106,7 +106,7 @@ def make_ready(variant: Variant, base: Base) -> Ready:
 
     Args:
         variant: The variant.
-        base: As `load_base_for` gave it, without adapter.
+        base: The base that `load_base_for` gave, without adapter.
 
     Returns:
         What can answer; detach `adapter` before another variant uses the base.
@@ -125,7 +125,7 @@ def engine_of(base: Base, renderer: Renderer, prompt: Prompt | None = None) -> E
 
     Args:
         base: The base; a score head makes it a reward model.
-        renderer: For the base.
+        renderer: The base's renderer.
         prompt: Put before every chat.
 
     Returns:
@@ -140,7 +140,7 @@ def ensure_writes(variant: Variant, verb: str) -> None:
 
     Args:
         variant: The variant.
-        verb: What was to be done with it, for the message.
+        verb: The verb for the message.
 
     Raises:
         VariantError: If it is a reward model.

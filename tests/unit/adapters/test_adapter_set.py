@@ -30,10 +30,17 @@ KINDS: dict[str, Any] = {
     "dora": LoraSettings(rank=2, dora=True),
     "tokens": LoraSettings(rank=2, new_tokens=("w7",)),
     "ia3": Ia3Settings(),
-    "prefix": PrefixSettings(num_tokens=3, init="random"),
+    "prefix": PrefixSettings(num_virtual_tokens=3, init="random"),
     "bottleneck": BottleneckSettings(reduction=8),
 }
 IDS = torch.tensor([5, 9, 7, 80, 3, 44])
+
+
+class Whole:
+    """An adapter of a method that changes whole rows only."""
+
+    def __init__(self, inner: Adapter) -> None:
+        self.capabilities, self.detach = inner.capabilities, inner.detach
 
 
 def stir(adapter: Adapter, seed: int = 0) -> Adapter:
@@ -119,8 +126,10 @@ def test_a_row_for_a_removed_or_unknown_adapter_is_an_error() -> None:
 def test_what_cannot_share_a_row_is_refused_and_leaves_the_others() -> None:
     base, adapters, numbers = filled()
     before = hidden(base, *numbers, -1)
-    with pytest.raises(AdapterError, match="cannot share a row"):
+    with pytest.raises(AdapterError, match="trains weights of the base itself, so it cannot share"):
         adapters.add(lambda: stir(attach(base, FullSettings(), seed=0)))
+    with pytest.raises(AdapterError, match="Whole has no method `release`, so it cannot share"):
+        adapters.add(lambda: Whole(attach(base, LoraSettings(), seed=0)))
     with pytest.raises(AdapterError, match="matches no linear layer"):
         adapters.add(lambda: attach(base, LoraSettings(targets=("nothing",)), seed=0))
     assert torch.equal(hidden(base, *numbers, -1), before)

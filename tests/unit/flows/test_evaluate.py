@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kamerton.core.errors import DataError, EvaluationError, SettingsError
+from kamerton.core.errors import DataError, EvaluationError, ModelError, SettingsError
 from kamerton.core.events import Event, Notice
 from kamerton.core.protocols import TokenEvent
 from kamerton.flows.evaluate import Evaluated, evaluate_variants, evaluation_settings
@@ -19,6 +19,7 @@ from kamerton.flows.workspace import Workspace
 from kamerton.store import variants as variant_folders
 from kamerton.store.database import open_store
 from kamerton.store.variants import Variant, read_variant
+from kamerton.variants.load import Opening
 
 LABELS = ("refund", "delivery", "account")
 
@@ -63,6 +64,22 @@ def classified(num: int, words: int = 3, kind: str = "text") -> list[dict[str, s
 
 def held_out(num: int, words: int = 3) -> list[dict[str, str]]:
     return classified(num, words, "new text")
+
+
+@pytest.mark.parametrize(
+    ("opening", "said"),
+    [
+        (Opening(device="typo"), "there is no 'typo'"),
+        (Opening(base="./typo"), "neither a folder, a Hub id nor a builtin"),
+    ],
+)
+def test_a_mistyped_base_is_said_before_the_data_are_read(
+    opening: Opening, said: str, project: Project
+) -> None:
+    variant = project.make(classified(12), held_out(6))
+    (project.folder / "train.jsonl").unlink()
+    with pytest.raises(ModelError, match=said):
+        project.evaluate(variant, opening=opening)
 
 
 def test_what_it_forgot_and_how_it_compares_stand_in_the_card(project: Project) -> None:

@@ -115,3 +115,22 @@ def test_a_run_that_began_is_kept(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         made_in(tmp_path, "data.train=none.jsonl")
     assert (tmp_path / "runs/desk/events.jsonl").is_file()
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("base.id=builtin:typo", "there is no builtin:typo"),
+        ("base.device=typo", "there is no 'typo'"),
+    ],
+)
+def test_a_mistyped_base_is_said_before_the_data_are_read(
+    option: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("data are read")
+
+    make_project(tmp_path, num_rows=12)
+    monkeypatch.setattr(train, "read_examples", refuse)
+    with pytest.raises(ModelError, match=said):
+        made_in(tmp_path, option)

@@ -217,7 +217,7 @@ def test_others_need_no_reference(project: Project, objective: dict[str, Any]) -
 def test_kto_learns_from_verdicts_and_from_pairs(project: Project, data: str) -> None:
     made = project.make(f"kto-{data}", data, {"kind": "kto"})
     metrics = made.variant.manifest.metrics
-    assert metrics["holdout_good_change"] > metrics["holdout_bad_change"]
+    assert metrics["holdout_desirable_change"] > metrics["holdout_undesirable_change"]
     # What `next:` names after training.
     found = evaluate_variants([made.variant], project.workspace, lambda event: None).comparison
     metric = "liked above disliked" if data == "verdicts" else "preference accuracy"
@@ -238,7 +238,7 @@ def test_kto_measures_on_a_holdout_of_one_liked_prompt(project: Project) -> None
     project.write("liked", rows)
     brief = {"train": {"max_steps": 1, "tokens_per_step": 400, "learning_rate": 1e-3}}
     made = project.make("liked", "liked", {"kind": "kto"}, **brief)
-    assert "holdout_good_change" in made.variant.manifest.metrics
+    assert "holdout_desirable_change" in made.variant.manifest.metrics
     notices: list[Event] = []
     found = evaluate_variants([made.variant], project.workspace, notices.append)
     assert found.comparison.metrics == ("exact",)

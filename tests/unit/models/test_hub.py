@@ -12,7 +12,7 @@ from huggingface_hub.utils import filter_repo_objects
 
 from kamerton.core.errors import ModelError
 from kamerton.models.hub import from_hub
-from kamerton.models.load import find_base, load_base, pick_device
+from kamerton.models.load import ensure_here, find_base, load_base, pick_device
 
 
 def test_weights_are_fetched_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -77,3 +77,21 @@ def test_a_device_that_is_absent_is_one_line() -> None:
         pick_device("mps")
     assert len(caught.value.message) < 140
     assert "cpu" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("builtin:typo", "there is no builtin:typo"),
+        ("typo.gguf", "there is no file typo.gguf"),
+        ("./bases/typo", "neither a folder, a Hub id nor a builtin"),
+    ],
+)
+def test_a_mistyped_base_is_found_without_the_hub(name: str, said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        ensure_here(name, "cpu")
+
+
+@pytest.mark.parametrize("name", ["builtin:nano", "acme/small", "hub:acme/small:model.gguf"])
+def test_what_may_be_at_the_hub_is_left_to_loading(name: str) -> None:
+    ensure_here(name, "auto")

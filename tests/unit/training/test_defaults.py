@@ -93,6 +93,11 @@ def test_numbers_stand_where_auto_was() -> None:
     assert chosen.better_batch == 0
 
 
+def test_one_step_of_warm_up_is_no_plural() -> None:
+    chosen = resolve(TrainSettings(tokens_per_step=60, epochs=1), [60] * 3, RATE, online=False)
+    assert chosen.reasons[-1] == "train.warmup = 0.2 (1 step)"
+
+
 def test_what_the_recipe_says_stays() -> None:
     own = TrainSettings(learning_rate=1e-4, tokens_per_step=500, warmup=0.0)
     chosen = resolve(own, [60] * 1000, RATE, online=False)

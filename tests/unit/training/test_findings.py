@@ -71,3 +71,33 @@ def test_of_one_divided_text_the_lengths_are_told(tmp_path: Path) -> None:
     (notice,) = seen
     assert notice.level == "info"
     assert notice.message == "4,400 characters to learn from, 1,099 held out"
+
+
+@pytest.mark.parametrize(
+    ("holdout", "num_test", "ending"),
+    [
+        (0.0, 0, "0 held out; fewer than 20 held out say little: raise data.holdout"),
+        (0.0, 25, "0 held out, 25 for the test"),
+        (0.0, 3, "3 for the test; fewer than 20 for the test say little: raise data.test"),
+        (0.4, 25, "4 held out, 25 for the test; fewer than 20 held out say little"),
+    ],
+)
+def test_few_examples_are_a_warning_where_they_measure(
+    holdout: float, num_test: int, ending: str, tmp_path: Path
+) -> None:
+    def written(name: str, number: int) -> str:
+        rows = [f'{{"prompt": "{name} {n}?", "completion": "{n}."}}\n' for n in range(number)]
+        (tmp_path / name).write_text("".join(rows))
+        return str(tmp_path / name)
+
+    settings = DataSettings(
+        train=written("train.jsonl", 10),
+        holdout=holdout,
+        test=written("test.jsonl", num_test) if num_test else 0.0,
+    )
+    seen: list[Notice] = []
+    findings.say_counts(prepare(settings), seen.append)
+    (notice,) = seen
+    assert ending in notice.message
+    assert notice.level == ("warning" if "say little" in ending else "info")
+    assert ("data.holdout" in notice.message) == ("held out say" in ending)

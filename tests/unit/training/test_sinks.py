@@ -15,3 +15,13 @@ def test_events_read_back_and_older_names_are_renamed(tmp_path: Path) -> None:
         (2, {"kl": 0.25}),
     ]
     assert not any("parts" in event for event in read_events(path))
+
+
+def test_metrics_of_older_files_have_the_names_of_today(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    older = (
+        '{"event": "StepDone", "step": 1, "metrics": {"good_change": 0.5, "bad_change": -1.0}}\n'
+    )
+    path.write_text(older)
+    (event,) = read_events(path)
+    assert event["metrics"] == {"desirable_change": 0.5, "undesirable_change": -1.0}

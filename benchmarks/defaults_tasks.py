@@ -64,8 +64,6 @@ METHODS = {
     "prefix 32, text, network": Method(
         {"kind": "prefix", "num_virtual_tokens": 32, "network": 128}, 3e-3
     ),
-        {"kind": "prefix", "num_virtual_tokens": 32, "network": 128}, 3e-3
-    ),
 }
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from kamerton.models.rows.row import make_rows
 from torch import Tensor
 
 from kamerton.adapters.full import attach_full
 from kamerton.core.errors import InterruptedRun, MissingExtraError, SettingsError
+from kamerton.models.rows.row import make_rows
 from kamerton.objectives.sft import Sft
 from kamerton.training.apollo import Apollo
 from kamerton.training.loop import train

@@ -36,6 +36,8 @@ class Settings(BaseModel):
 
     renamed_keys: ClassVar[Mapping[str, str]] = {}
     """New name by old name of keys that were renamed; those of a parent class count too."""
+    moved_keys: ClassVar[Mapping[str, str]] = {}
+    """Old key by what has taken its place in other tables."""
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, source: str = "settings") -> Self:
@@ -215,6 +217,9 @@ def _problem(model: type[BaseModel], detail: ErrorDetails, source: str) -> str:
         renamed = {old: new for owner in owners for old, new in _renamed(owner).items()}
         if path[-1] in renamed:
             return f"{source}: {key} is now {'.'.join([*path[:-1], renamed[path[-1]]])}"
+        moved = {old: new for owner in owners for old, new in _moved(owner).items()}
+        if path[-1] in moved:
+            return f"{source}: {key} is now {moved[path[-1]]}"
         names = {name for owner in owners for name in owner.model_fields}
         return f"{source}: unknown key '{key}'{suggestion(path[-1], names)}"
     if detail["type"] == "union_tag_invalid":
@@ -228,6 +233,8 @@ def _problem(model: type[BaseModel], detail: ErrorDetails, source: str) -> str:
         return f"{source}: {key} must be a table, got {found!r}{way}"
     if detail["type"] == "missing":
         return f"{source}: '{key}' is required"
+    if detail["type"] in ("tuple_type", "list_type"):
+        return f"{source}: {key} must be a list, such as [...], got {detail['input']!r}"
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "value_error":
         return f"{source}: {key + ': ' if key else ''}{message}"
@@ -267,6 +274,11 @@ def _renamed(model: type[BaseModel]) -> dict[str, str]:
     """New names by old ones, of a model and those that it is made from."""
     lines = [vars(one).get("renamed_keys", {}) for one in reversed(model.__mro__)]
     return {old: new for line in lines for old, new in line.items()}
+
+
+def _moved(model: type[BaseModel]) -> Mapping[str, str]:
+    found: Mapping[str, str] = getattr(model, "moved_keys", {})
+    return found
 
 
 def _with_new_keys(models: Sequence[type[BaseModel]], value: Any) -> Any:

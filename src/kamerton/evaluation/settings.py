@@ -188,6 +188,10 @@ class EvaluationSettings(Settings):
     """How variants are compared."""
 
     renamed_keys: ClassVar[Mapping[str, str]] = {"level": "confidence_level"}
+    moved_keys: ClassVar[Mapping[str, str]] = {
+        "max_tokens": "generation.max_new_tokens, for chats, exports and comparisons; "
+        "evaluate.max_new_tokens is for comparisons alone"
+    }
 
     checks: tuple[Check, ...] = ()
     """What is checked in generated answers, each a metric of its own; none means "exact", and
@@ -210,16 +214,6 @@ class EvaluationSettings(Settings):
     questions are left out."""
     length_normalised: bool = False
     """Choose labels by mean instead of summed log-probability of their tokens."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _moved(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and "max_tokens" in values:
-            raise ValueError(
-                "max_tokens has moved: generation.max_new_tokens says how long answers are, in "
-                "chats, exports and comparisons; evaluate.max_new_tokens is for comparisons alone"
-            )
-        return values
 
     def generation(self, own: GenerationSettings) -> Generation:
         """Say how a variant answers while it is measured: greedily, and else as it always does.

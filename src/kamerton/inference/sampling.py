@@ -13,6 +13,10 @@ from kamerton.core.seeds import derive_seed
 __all__ = ["choose_tokens", "random_stream"]
 
 
+_COLDEST = 1e-4
+"""Below this temperature the likeliest token is taken: dividing by less overflows."""
+
+
 def random_stream(generation: Generation, index: int) -> torch.Generator:
     """Begin the random numbers of one answer: they do not depend on who else is in the batch.
 
@@ -49,7 +53,7 @@ def choose_tokens(
     Raises:
         ModelError: If the probabilities are not finite.
     """
-    if generation.temperature == 0:
+    if generation.temperature < _COLDEST:
         return logits.argmax(-1)
     values = logits / generation.temperature
     if values.device.type == "mps":
@@ -66,6 +70,8 @@ def choose_tokens(
         ordered, order = probabilities.sort(descending=True)
         # A token stays when the mass before it is below top_p: the first always does.
         dropped = ordered.cumsum(-1) - ordered >= generation.top_p
+        # A `top_p` that rounds to nothing keeps it too.
+        dropped[..., 0] = False
         probabilities = probabilities.scatter(-1, order, ordered.masked_fill(dropped, 0))
     # Single precision would lose the rarest of a large vocabulary.
     mass = probabilities.cumsum(-1, dtype=torch.float64)

@@ -122,8 +122,11 @@ def test_answers_are_measured_greedily_and_else_as_the_variant_gives_them() -> N
 
 
 def test_a_key_that_moved_is_named() -> None:
-    with pytest.raises(SettingsError, match=r"max_tokens has moved: generation\.max_new_tokens"):
-        EvaluationSettings.parse({"max_tokens": 12})
+    with pytest.raises(
+        SettingsError, match=r"max_tokens is now generation\.max_new_tokens"
+    ) as caught:
+        EvaluationSettings.parse({"max_tokens": 12, "level": 0.9})
+    assert len(caught.value.problems) == 2
 
 
 def test_items_with_and_without_labels_do_not_mix() -> None:

@@ -16,6 +16,7 @@ from kamerton.data.examples import ChatExample, SourceLocation
 from kamerton.data.rendering.renderer import make_renderer
 from kamerton.data.rendering.tokenized import RenderSettings
 from kamerton.inference.engine import EmbeddedEngine
+from kamerton.inference.sampling import choose_tokens, random_stream
 from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base
 from kamerton.models.load import load_base
@@ -194,3 +195,13 @@ def test_rendered_prompts_are_answered_as_chats_are(temperature: float) -> None:
     found = engine.sample([one.ids.tolist() for one in made], generation)
     assert [sample.text for sample in found] == texts
     assert any(texts)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"top_p": 1e-46}, {"top_p": 1e-300}, {"temperature": 1e-38}, {"top_k": 1}]
+)
+def test_settings_at_the_edge_of_numbers_take_the_likeliest(settings: dict[str, float]) -> None:
+    generation = Generation(**{"temperature": 1.0, **settings})
+    logits = torch.randn(3, 50, generator=torch.Generator().manual_seed(0))
+    streams = [random_stream(generation, index) for index in range(3)]
+    assert choose_tokens(logits, generation, streams).tolist() == logits.argmax(-1).tolist()

@@ -4,10 +4,11 @@ They are plain values: the gateway and the engine are two processes.
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from kamerton.core.protocols import Chat, Generation, ToolSchemas
 
-__all__ = ["AnswerRequest", "AnswerUpdate", "Reweighting", "ServedModel", "TokenLogprob"]
+__all__ = ["AnswerRequest", "AnswerUpdate", "Grammar", "Reweighting", "ServedModel", "TokenLogprob"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,19 @@ class Reweighting:
 
 
 @dataclass(frozen=True, slots=True)
+class Grammar:
+    """What an answer must follow.
+
+    Attributes:
+        kind: What `text` is.
+        text: A JSON schema, a regular expression, or a JSON list of the texts to choose from.
+    """
+
+    kind: Literal["json_schema", "regex", "choice"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerRequest:
     """One answer that somebody waits for.
 
@@ -48,6 +62,7 @@ class AnswerRequest:
         tools: The functions that the answer may call.
         num_top_logprobs: Alternatives to report per token, 0 or more; None reports nothing.
         reweighting: What changes the probabilities of tokens; reported ones stay the model's.
+        grammar: What the answer must follow; it has no reasoning before it then.
         echo: Whether a plain prompt comes back before the answer, with the log-probabilities of
             its tokens where `num_top_logprobs` asks for any. `max_tokens` may be 0 then.
         embeds: Whether the end of the answer has the mean of the prompt's last hidden states.
@@ -61,6 +76,7 @@ class AnswerRequest:
     tools: ToolSchemas = ()
     num_top_logprobs: int | None = None
     reweighting: Reweighting = field(default_factory=Reweighting)
+    grammar: Grammar | None = None
     echo: bool = False
     embeds: bool = False
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from kamerton.core.errors import KamertonError, ModelError
+from kamerton.core.errors import KamertonError, MissingExtraError, ModelError
 from kamerton.core.requests import AnswerRequest, AnswerUpdate, ServedModel, TokenLogprob
 from kamerton.core.tokenizing import TokenizerReply, TokenizerRequest
 from kamerton.data.rendering.answers import Written, overlap
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.tokens import Decoder, unwrapped
 from kamerton.inference.detokenise import TextStream
+from kamerton.inference.grammar import GrammarCompiler, GrammarState
 from kamerton.inference.logprobs import prompt_logprobs, token_logprobs
 from kamerton.inference.request_state import RequestState
 from kamerton.inference.reweighting import Reweighter
@@ -55,7 +56,7 @@ class _Answer:
     variant: LoadedVariant
     random: torch.Generator
     text: "TextStream | _PlainStream"
-    reweighter: Reweighter | None = None
+    rules: "tuple[Reweighter | GrammarState, ...]" = ()
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     hidden_sum: Tensor | None = None
 
@@ -88,6 +89,7 @@ class ContinuousEngine:
         self._cache = base.new_cache(num_slots)
         self._scheduler = Scheduler(num_slots, tokens_per_step)
         self._answers: dict[str, _Answer] = {}
+        self._grammars = GrammarCompiler(base.identity.vocab_size)
 
     @property
     def models(self) -> list[ServedModel]:
@@ -114,7 +116,9 @@ class ContinuousEngine:
         try:
             ids = prompt_ids(request, variant.renderer, variant.prompt, self._base)
             room = self._room(len(ids))
-            reweighter = self._reweighter(request, ids)
+            rules = self._rules(request, ids, variant.renderer)
+        except MissingExtraError as error:
+            return [_refusal(request, f"{error.message}: {error.hint}")]
         except KamertonError as error:
             return [_refusal(request, error.message)]
         except Exception as error:
@@ -127,11 +131,11 @@ class ContinuousEngine:
         stop = request.generation.stop
         text = (
             _PlainStream(variant.renderer, stop)
-            if request.chat is None
+            if request.chat is None or request.grammar is not None
             else TextStream(variant.renderer, stop)
         )
         random = random_stream(request.generation, 0)
-        self._answers[request.id] = _Answer(state, variant, random, text, reweighter)
+        self._answers[request.id] = _Answer(state, variant, random, text, rules)
         self._scheduler.add(state)
         return []
 
@@ -300,8 +304,8 @@ class ContinuousEngine:
         """Add a token to an answer."""
         state = answer.state
         state.ids.append(token)
-        if answer.reweighter is not None:
-            answer.reweighter.add(token)
+        for rule in answer.rules:
+            rule.add(token)
         update = AnswerUpdate(
             state.request.id,
             num_prompt_tokens=state.num_prompt,
@@ -315,10 +319,14 @@ class ContinuousEngine:
         written = answer.text.add(token)
         if answer.text.stopped:
             return _with(update, written, "stop")
+        for rule in answer.rules:
+            if isinstance(rule, GrammarState) and rule.is_over:
+                if rule.error:
+                    return replace(update, error=f"the grammar is too complex: {rule.error}")
+                return _with(update, _joined(written, answer.text.finish()), "stop")
         if len(state.ids) >= state.num_most:
             last = answer.text.finish(ended=False)
-            whole = Written(written.text + last.text, written.reasoning + last.reasoning)
-            return _with(update, whole, "length")
+            return _with(update, _joined(written, last), "length")
         return _with(update, written)
 
     def _remove(self, ids: set[str]) -> None:
@@ -327,10 +335,17 @@ class ContinuousEngine:
         for name in ids:
             self._answers.pop(name, None)
 
-    def _reweighter(self, request: AnswerRequest, ids: Sequence[int]) -> Reweighter | None:
-        if not request.reweighting.changes_logits:
-            return None
-        return Reweighter(request.reweighting, ids, self._base.identity.vocab_size)
+    def _rules(
+        self, request: AnswerRequest, ids: Sequence[int], renderer: Renderer
+    ) -> tuple[Reweighter | GrammarState, ...]:
+        """Begin what changes the logits of an answer."""
+        rules: list[Reweighter | GrammarState] = []
+        if request.reweighting.changes_logits:
+            rules.append(Reweighter(request.reweighting, ids, self._base.identity.vocab_size))
+        if request.grammar is not None:
+            # The last one: no bias brings back what the grammar forbids.
+            rules.append(self._grammars.compile(request.grammar, renderer))
+        return tuple(rules)
 
     def _room(self, num_prompt: int) -> int | None:
         """Tokens that may be written after a prompt; None where the base knows no bound."""
@@ -381,10 +396,17 @@ class _PlainStream:
 
 def _reweighted(answers: Sequence[_Answer], logits: Tensor) -> Tensor:
     """Change the [n, V] logits of the answers that ask for it; others' stay bit for bit."""
-    if all(answer.reweighter is None for answer in answers):
+    if not any(answer.rules for answer in answers):
         return logits
-    rows = zip(answers, logits, strict=True)
-    return torch.stack([a.reweighter.apply(row) if a.reweighter else row for a, row in rows])
+    rows = list(logits)
+    for index, answer in enumerate(answers):
+        for rule in answer.rules:
+            rows[index] = rule.apply(rows[index])
+    return torch.stack(rows)
+
+
+def _joined(written: Written, last: Written) -> Written:
+    return Written(written.text + last.text, written.reasoning + last.reasoning)
 
 
 def _refusal(request: AnswerRequest, message: str) -> AnswerUpdate:

@@ -120,6 +120,7 @@ async def answer_chat(request: Request) -> Response:
             tools=body.tools or (),
             num_top_logprobs=body.top_logprobs if body.logprobs else None,
             reweighting=body.reweighting,
+            grammar=body.grammar,
         )
         for index in range(body.n)
     )
@@ -155,6 +156,7 @@ async def answer_completion(request: Request) -> Response:
             num_top_logprobs=body.logprobs,
             echo=body.echo,
             reweighting=body.reweighting,
+            grammar=body.grammar,
         )
         for index, prompt in enumerate(each for each in prompts for _ in range(body.n))
     )

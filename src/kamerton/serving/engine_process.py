@@ -138,7 +138,7 @@ class EngineProcess:
         Returns:
             The reply, with an error where the engine stopped.
         """
-        future = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[TokenizerReply] = asyncio.get_running_loop().create_future()
         self._asked[question.id] = future
         try:
             if not self._send(question):

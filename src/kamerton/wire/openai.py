@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from kamerton.core.requests import AnswerUpdate, Reweighting, TokenLogprob
+from kamerton.core.requests import AnswerUpdate, Grammar, Reweighting, TokenLogprob
+from kamerton.wire.structured import ResponseFormat, StructuredOutputs
 
 __all__ = [
     "ChatMessage",
@@ -62,6 +63,18 @@ class _Request(BaseModel):
         default=None, max_length=MOST_BIASED
     )
     """Token ids with what is added to their logits."""
+    response_format: ResponseFormat | None = None
+    """Whether the answer is JSON, and which."""
+    structured_outputs: StructuredOutputs | None = None
+    """What the answer must follow, in vLLM's form."""
+    guided_json: dict[str, Any] | str | None = None
+    """vLLM's older name of `structured_outputs.json`."""
+    guided_regex: str | None = None
+    """vLLM's older name of `structured_outputs.regex`."""
+    guided_choice: list[str] | None = None
+    """vLLM's older name of `structured_outputs.choice`."""
+    guided_grammar: str | None = None
+    """vLLM's older name of `structured_outputs.grammar`, which cannot be followed."""
     seed: int | None = None
     """Makes sampling repeatable."""
     n: int = Field(default=1, ge=1, le=MOST_CHOICES)
@@ -81,6 +94,30 @@ class _Request(BaseModel):
         if not isinstance(body, Mapping):
             return body
         return {key: value for key, value in body.items() if value is not None}
+
+    @model_validator(mode="after")
+    def _one_grammar(self) -> Self:
+        if len(self._grammars) > 1:
+            raise ValueError("an answer can follow one schema, regex or list of choices")
+        return self
+
+    @property
+    def grammar(self) -> Grammar | None:
+        """What the answer must follow."""
+        return next(iter(self._grammars), None)
+
+    @property
+    def _grammars(self) -> list[Grammar]:
+        guided = {
+            "json": self.guided_json,
+            "regex": self.guided_regex,
+            "choice": self.guided_choice,
+            "grammar": self.guided_grammar,
+        }
+        found = StructuredOutputs.model_validate(guided).grammars
+        found += self.structured_outputs.grammars if self.structured_outputs else []
+        own = self.response_format.grammar if self.response_format else None
+        return [*found, own] if own else found
 
     @property
     def stops(self) -> tuple[str, ...]:

@@ -1,10 +1,12 @@
 """What the gateway makes of the fields of a request, with a fake engine."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import openai
 import pytest
+from pydantic import BaseModel
 
 from kamerton.core.requests import AnswerRequest, AnswerUpdate, Reweighting
 from kamerton.core.tokenizing import TokenizerReply, TokenizerRequest
@@ -123,3 +125,20 @@ def test_embeddings_through_the_sdk(encoding):
     for wrong, said in (("wrong", "cannot be read"), ([], "at least one"), ([[]], "at least one")):
         with pytest.raises(openai.BadRequestError, match=said):
             asyncio.run(ask(wrong))
+
+
+def test_the_sdks_schema_reaches_the_engine_and_its_answer_is_parsed(engine):
+    class Order(BaseModel):
+        number: int
+
+    async def ask():
+        messages = [{"role": "user", "content": 'toolong {"number": 7}'}]
+        with pytest.raises(openai.BadRequestError):
+            await client_of(engine).chat.completions.parse(
+                model="shop", messages=messages, response_format=Order
+            )
+
+    asyncio.run(ask())
+    grammar = engine.asked[0].grammar
+    assert grammar.kind == "json_schema"
+    assert json.loads(grammar.text)["properties"]["number"]["type"] == "integer"

@@ -6,7 +6,7 @@ They are plain values: the gateway and the engine are two processes.
 from dataclasses import dataclass, field
 from typing import Literal
 
-from kamerton.core.protocols import Chat, Generation, ToolSchemas
+from kamerton.core.protocols import Chat, Generation, ToolCall, ToolSchemas
 
 __all__ = ["AnswerRequest", "AnswerUpdate", "Grammar", "Reweighting", "ServedModel", "TokenLogprob"]
 
@@ -60,6 +60,7 @@ class AnswerRequest:
         chat: Messages that end with the turn to be answered; None for a plain text.
         prompt: A text or token ids to go on from; used where `chat` is None.
         tools: The functions that the answer may call.
+        parallel_calls: Whether it may call more than one.
         num_top_logprobs: Alternatives to report per token, 0 or more; None reports nothing.
         reweighting: What changes the probabilities of tokens; reported ones stay the model's.
         grammar: What the answer must follow; it has no reasoning before it then.
@@ -74,6 +75,7 @@ class AnswerRequest:
     chat: Chat | None = None
     prompt: str | tuple[int, ...] = ""
     tools: ToolSchemas = ()
+    parallel_calls: bool = True
     num_top_logprobs: int | None = None
     reweighting: Reweighting = field(default_factory=Reweighting)
     grammar: Grammar | None = None
@@ -114,12 +116,13 @@ class AnswerUpdate:
         id: The request's.
         text: More of the answer; may be empty.
         reasoning: More of what the model thinks before it answers.
-        finish_reason: "stop" or "length" at the end, else None.
+        finish_reason: "stop", "length" or "tool_calls" at the end, else None.
         error: Why there is no answer; empty where there is one.
         is_client_error: Whether the request caused the error.
         num_prompt_tokens: Tokens of the prompt.
         num_tokens: Tokens written so far.
         logprobs: Of the tokens that are new in this update.
+        tool_calls: Functions that the answer calls, at its end.
         embedding: [E], of length one, where the request embeds.
     """
 
@@ -132,6 +135,7 @@ class AnswerUpdate:
     num_prompt_tokens: int = 0
     num_tokens: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
     embedding: tuple[float, ...] = ()
 
     @property

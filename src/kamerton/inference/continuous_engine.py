@@ -5,6 +5,7 @@ A step is: schedule (plain data), compute, choose tokens, emit. Shapes: V vocabu
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from kamerton.core.tokenizing import TokenizerReply, TokenizerRequest
 from kamerton.data.rendering.answers import Written, overlap
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.tokens import Decoder, unwrapped
+from kamerton.data.rendering.tool_calls import CallForm
+from kamerton.inference.calls import CallReader, call_form_of
 from kamerton.inference.detokenise import TextStream
 from kamerton.inference.grammar import GrammarCompiler, GrammarState
 from kamerton.inference.logprobs import prompt_logprobs, token_logprobs
@@ -56,7 +59,8 @@ class _Answer:
     variant: LoadedVariant
     random: torch.Generator
     text: "TextStream | _PlainStream"
-    rules: "tuple[Reweighter | GrammarState, ...]" = ()
+    rules: tuple[Reweighter | GrammarState, ...] = ()
+    calls: CallReader | None = None
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     hidden_sum: Tensor | None = None
 
@@ -90,6 +94,7 @@ class ContinuousEngine:
         self._scheduler = Scheduler(num_slots, tokens_per_step)
         self._answers: dict[str, _Answer] = {}
         self._grammars = GrammarCompiler(base.identity.vocab_size)
+        self._call_forms: WeakKeyDictionary[Renderer, CallForm] = WeakKeyDictionary()
 
     @property
     def models(self) -> list[ServedModel]:
@@ -117,6 +122,7 @@ class ContinuousEngine:
             ids = prompt_ids(request, variant.renderer, variant.prompt, self._base)
             room = self._room(len(ids))
             rules = self._rules(request, ids, variant.renderer)
+            calls = self._call_reader(request, variant.renderer)
         except MissingExtraError as error:
             return [_refusal(request, f"{error.message}: {error.hint}")]
         except KamertonError as error:
@@ -135,7 +141,7 @@ class ContinuousEngine:
             else TextStream(variant.renderer, stop)
         )
         random = random_stream(request.generation, 0)
-        self._answers[request.id] = _Answer(state, variant, random, text, rules)
+        self._answers[request.id] = _Answer(state, variant, random, text, rules, calls)
         self._scheduler.add(state)
         return []
 
@@ -263,9 +269,13 @@ class ContinuousEngine:
     def _emit(self, answers: Sequence[_Answer], logits: Tensor) -> list[AnswerUpdate]:
         tokens = self._choose(answers, logits)
         logprobs = self._logprobs(answers, logits, tokens)
-        return [
+        updates = [
             self._advance(answer, token, found) if answer.state.num_free else _only_read(answer)
             for answer, token, found in zip(answers, tokens, logprobs, strict=True)
+        ]
+        return [
+            answer.calls.take(update) if answer.calls else update
+            for answer, update in zip(answers, updates, strict=True)
         ]
 
     def _choose(self, answers: Sequence[_Answer], logits: Tensor) -> list[int]:
@@ -334,6 +344,14 @@ class ContinuousEngine:
             self._cache.copy_slot(move.source, [move.target], move.num_tokens)
         for name in ids:
             self._answers.pop(name, None)
+
+    def _call_reader(self, request: AnswerRequest, renderer: Renderer) -> CallReader | None:
+        if request.chat is None or not request.tools:
+            return None
+        if renderer not in self._call_forms:
+            self._call_forms[renderer] = call_form_of(renderer)
+        names = {str(tool["function"]["name"]) for tool in request.tools}
+        return CallReader(self._call_forms[renderer], names, several=request.parallel_calls)
 
     def _rules(
         self, request: AnswerRequest, ids: Sequence[int], renderer: Renderer

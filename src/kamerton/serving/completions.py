@@ -92,6 +92,7 @@ class _Answer:
             "reasoning": "".join(self.reasoning),
             "logprobs": self.logprobs,
             "finish_reason": self.last.finish_reason if self.last else None,
+            "tool_calls": self.last.tool_calls if self.last else (),
         }
 
 
@@ -117,7 +118,8 @@ async def answer_chat(request: Request) -> Response:
             model.name,
             _numbered(generation, index),
             chat=[message.plain() for message in body.messages],
-            tools=body.tools or (),
+            tools=body.offered_tools,
+            parallel_calls=body.parallel_tool_calls,
             num_top_logprobs=body.top_logprobs if body.logprobs else None,
             reweighting=body.reweighting,
             grammar=body.grammar,

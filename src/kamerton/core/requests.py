@@ -20,7 +20,7 @@ class Reweighting:
         presence_penalty: Taken from the logit of every token that the answer has; -2 to 2.
         frequency_penalty: Taken as often as the answer has the token; -2 to 2.
         repetition_penalty: Divides the positive logits of tokens of prompt and answer, multiplies
-            negative ones; above 0, and 1 changes nothing.
+            negative ones; 0.01 to 10, and 1 changes nothing.
         logit_bias: Token ids with what is added to their logits, -100 to 100.
     """
 

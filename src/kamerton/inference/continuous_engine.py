@@ -120,7 +120,7 @@ class ContinuousEngine:
             return [_refusal(request, f"the model '{request.model}' is not served")]
         try:
             ids = prompt_ids(request, variant.renderer, variant.prompt, self._base)
-            room = self._room(len(ids))
+            room = self._room(len(ids), request.generation.max_tokens)
             rules = self._rules(request, ids, variant.renderer)
             calls = self._call_reader(request, variant.renderer)
         except MissingExtraError as error:
@@ -332,7 +332,8 @@ class ContinuousEngine:
         for rule in answer.rules:
             if isinstance(rule, GrammarState) and rule.is_over:
                 if rule.error:
-                    return replace(update, error=f"the grammar is too complex: {rule.error}")
+                    problem = f"the grammar is too complex: {rule.error}"
+                    return replace(update, error=problem, is_client_error=True)
                 return _with(update, _joined(written, answer.text.finish()), "stop")
         if len(state.ids) >= state.num_most:
             last = answer.text.finish(ended=False)
@@ -365,14 +366,14 @@ class ContinuousEngine:
             rules.append(self._grammars.compile(request.grammar, renderer))
         return tuple(rules)
 
-    def _room(self, num_prompt: int) -> int | None:
+    def _room(self, num_prompt: int, max_tokens: int) -> int | None:
         """Tokens that may be written after a prompt; None where the base knows no bound."""
         if not num_prompt:
             raise ModelError("a prompt needs at least one token")
         room = room_of(self._base)
         if room is None:
             return None
-        if num_prompt >= room:
+        if num_prompt + min(max_tokens, 1) > room:
             raise ModelError(
                 f"this model's maximum context length is {room} tokens and the prompt has "
                 f"{num_prompt}"

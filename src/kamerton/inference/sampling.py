@@ -12,6 +12,9 @@ from kamerton.core.seeds import derive_seed
 
 __all__ = ["choose_tokens", "random_stream"]
 
+_COLDEST = 1e-6
+"""Below it, the likeliest token is as good as certain and its logit too large to compute with."""
+
 
 def random_stream(generation: Generation, index: int) -> torch.Generator:
     """Begin the random numbers of one answer: they do not depend on who else is in the batch.
@@ -49,7 +52,7 @@ def choose_tokens(
     Raises:
         ModelError: If the probabilities are not finite.
     """
-    if generation.temperature == 0:
+    if generation.temperature < _COLDEST:
         return logits.argmax(-1)
     values = logits / generation.temperature
     if values.device.type == "mps":

@@ -59,7 +59,7 @@ class _Request(BaseModel):
     """Lowers tokens that the answer has already."""
     frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
     """Lowers tokens by how often the answer has them."""
-    repetition_penalty: float = Field(default=1.0, gt=0, le=10)
+    repetition_penalty: float = Field(default=1.0, ge=0.01, le=10)
     """Lowers tokens of prompt and answer; 1 changes nothing."""
     logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] | None = Field(
         default=None, max_length=MOST_BIASED

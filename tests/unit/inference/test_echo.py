@@ -104,3 +104,18 @@ def test_the_body_is_what_the_harness_reads() -> None:
         ],
         "text_offset": [0, 1, 2],
     }
+
+
+def test_a_prompt_as_long_as_the_context_can_be_read_but_not_continued() -> None:
+    base = tiny_base("llama")
+    engine = engine_of(base)
+    prompt = (5, 6) * 128
+    for max_tokens, is_refused in ((0, False), (1, True)):
+        how = Generation(max_tokens=max_tokens)
+        found = engine.add(
+            AnswerRequest("a", "m", how, prompt=prompt, num_top_logprobs=1, echo=True)
+        )
+        assert bool(found) == is_refused
+    while not engine.is_idle:
+        updates = engine.step()
+    assert len(updates[0].logprobs) == 256

@@ -111,6 +111,7 @@ def test_a_bias_brings_nothing_back_that_the_grammar_forbids(engine, base):
         ("json_schema", {"type": "strange"}, "Invalid type"),
         ("json_schema", {"type": "array", "uniqueItems": True}, "uniqueItems"),
         ("json_schema", "no schema", "json_schema: "),
+        ("json_schema", {"$ref": "#"}, "cannot be followed"),
         ("regex", "(", "unclosed group"),
     ],
 )
@@ -119,6 +120,31 @@ def test_what_cannot_be_followed_is_refused(engine, kind, text, said):
     assert update.is_client_error
     assert said in update.error
     assert engine.is_idle
+
+
+def test_a_grammar_that_becomes_too_complex_ends_its_answer_alone(engine):
+    key = {"type": "string", "pattern": "^(a|b){1,500}$"}
+    wide = {"type": "object", "properties": {str(number): key for number in range(500)}}
+    requests = [asked("wide", "json_schema", wide), asked("other", "choice", ["yes"])]
+    for request in requests:
+        assert engine.add(request) == []
+    ends = {}
+    while not engine.is_idle:
+        ends |= {update.id: update for update in engine.step() if update.is_last}
+    assert "too complex: Parser Error" in ends["wide"].error
+    assert ends["wide"].is_client_error
+    assert ends["other"].finish_reason == "stop"
+
+
+@pytest.mark.parametrize("regex", [r"\d", r"[\d]", r"[a\]\d]", r"\[\d"])
+def test_digits_are_those_of_ascii(regex, base, renderer):
+    compiler = GrammarCompiler(base.identity.vocab_size)
+    for text, allowed in (("7", True), ("٣", False)):
+        state = compiler.compile(Grammar("regex", regex), renderer)
+        text = f"[{text}" if regex.startswith(r"\[") else text
+        for token in base.tokenizer(text, add_special_tokens=False)["input_ids"]:
+            state.add(token)
+        assert (not state.error) == allowed
 
 
 def test_without_the_extra_its_name_is_said(engine, monkeypatch):

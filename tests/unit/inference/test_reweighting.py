@@ -68,6 +68,11 @@ def test_min_p_keeps_the_tokens_near_the_likeliest():
     assert set(choose_tokens(logits, how, streams, min_p=1.0).tolist()) == {0}
 
 
+def test_the_coldest_answers_are_greedy():
+    cold = Generation(temperature=1e-300)
+    assert choose_tokens(LOGITS[None], cold, [random_stream(cold, 0)]).tolist() == [0]
+
+
 def written(requests: list[AnswerRequest]) -> dict[str, list[str]]:
     base = tiny_base("llama")
     variant = LoadedVariant(ServedModel("m", "base", "h", "m"), tiny_renderer(base), Prompt())

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from kamerton.core.errors import KamertonError, MissingExtraError, ModelError
+from kamerton.core.protocols import Generation
 from kamerton.core.requests import AnswerRequest, AnswerUpdate, ServedModel, TokenLogprob
 from kamerton.core.tokenizing import TokenizerReply, TokenizerRequest
 from kamerton.data.rendering.answers import Written, overlap
@@ -269,39 +270,41 @@ class ContinuousEngine:
     def _emit(self, answers: Sequence[_Answer], logits: Tensor) -> list[AnswerUpdate]:
         tokens = self._choose(answers, logits)
         logprobs = self._logprobs(answers, logits, tokens)
-        updates = [
-            self._advance(answer, token, found) if answer.state.num_free else _only_read(answer)
-            for answer, token, found in zip(answers, tokens, logprobs, strict=True)
-        ]
-        return [
-            answer.calls.take(update) if answer.calls else update
-            for answer, update in zip(answers, updates, strict=True)
-        ]
+        updates = []
+        for answer, token, found in zip(answers, tokens, logprobs, strict=True):
+            if isinstance(token, ModelError):
+                update = AnswerUpdate(answer.state.request.id, error=token.message)
+            elif not answer.state.num_free:
+                update = _only_read(answer)
+            else:
+                update = self._advance(answer, token, found)
+            updates.append(answer.calls.take(update) if answer.calls else update)
+        return updates
 
-    def _choose(self, answers: Sequence[_Answer], logits: Tensor) -> list[int]:
+    def _choose(self, answers: Sequence[_Answer], logits: Tensor) -> list[int | ModelError]:
         """Choose the next tokens, those with the same settings at once."""
         logits = _reweighted(answers, logits)
         alike: dict[tuple[float, float, int, float], list[int]] = {}
         for row, answer in enumerate(answers):
             how, min_p = answer.state.request.generation, answer.state.request.reweighting.min_p
             alike.setdefault((how.temperature, how.top_p, how.top_k, min_p), []).append(row)
-        tokens = [0] * len(answers)
+        tokens: list[int | ModelError] = [0] * len(answers)
         for (*_, min_p), rows in alike.items():
             how = answers[rows[0]].state.request.generation
             streams = [answers[row].random for row in rows]
-            chosen = choose_tokens(logits[rows], how, streams, min_p=min_p)
-            for row, token in zip(rows, chosen.tolist(), strict=True):
+            chosen = _chosen(logits[rows], how, streams, min_p)
+            for row, token in zip(rows, chosen, strict=True):
                 tokens[row] = token
         return tokens
 
     def _logprobs(
-        self, answers: Sequence[_Answer], logits: Tensor, tokens: Sequence[int]
+        self, answers: Sequence[_Answer], logits: Tensor, tokens: Sequence[int | ModelError]
     ) -> list[tuple[TokenLogprob, ...]]:
         """Log-probabilities at temperature 1, for those who asked for them."""
         found: list[tuple[TokenLogprob, ...]] = []
         for answer, row, token in zip(answers, logits, tokens, strict=True):
             num_top = answer.state.request.num_top_logprobs
-            if num_top is None:
+            if num_top is None or isinstance(token, ModelError):
                 found.append(())
                 continue
             tokenizer = answer.variant.renderer.tokenizer
@@ -422,6 +425,20 @@ def _reweighted(answers: Sequence[_Answer], logits: Tensor) -> Tensor:
         for rule in answer.rules:
             rows[index] = rule.apply(rows[index])
     return torch.stack(rows)
+
+
+def _chosen(
+    logits: Tensor, how: Generation, streams: Sequence[torch.Generator], min_p: float
+) -> list[int | ModelError]:
+    """Choose tokens of [n, V] logits; a row without a probability fails alone."""
+    try:
+        return list(choose_tokens(logits, how, streams, min_p=min_p).tolist())
+    except ModelError as error:
+        if len(streams) == 1:
+            return [error]
+    # Nothing has been drawn yet.
+    rows = zip(logits, streams, strict=True)
+    return [token for row, own in rows for token in _chosen(row[None], how, [own], min_p)]
 
 
 def _joined(written: Written, last: Written) -> Written:

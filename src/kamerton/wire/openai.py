@@ -496,8 +496,8 @@ def _token(text: str, logprob: float | None) -> dict[str, Any]:
 
 
 def _finite(logprob: float | None) -> float | None:
-    """Bound from below: JSON has no infinity. vLLM has the same bound."""
-    return None if logprob is None else max(logprob, _LOWEST)
+    """Bound from below, as vLLM does: JSON has no infinity, and no NaN, which becomes the bound."""
+    return None if logprob is None else max(_LOWEST, logprob)
 
 
 def _text_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:

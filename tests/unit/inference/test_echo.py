@@ -91,7 +91,7 @@ def test_the_body_is_what_the_harness_reads() -> None:
     tokens = [
         TokenLogprob("a", None),
         TokenLogprob("b", -2.5, (("c", -0.25),)),
-        TokenLogprob("\ufffd", float("-inf"), (("token_id:7", -0.5),)),
+        TokenLogprob("\ufffd", float("-inf"), (("token_id:7", -0.5), ("d", float("nan")))),
     ]
     body = text_answer("id", "m", [{"text": "ab", "finish_reason": "stop", "logprobs": tokens}], {})
     assert body["choices"][0]["logprobs"] == {
@@ -100,7 +100,7 @@ def test_the_body_is_what_the_harness_reads() -> None:
         "top_logprobs": [
             None,
             {"c": -0.25, "b": -2.5},
-            {"token_id:7": -0.5, "\ufffd": -9999.0},
+            {"token_id:7": -0.5, "d": -9999.0, "\ufffd": -9999.0},
         ],
         "text_offset": [0, 1, 2],
     }

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from kamerton.core.requests import Grammar
 
-__all__ = ["ResponseFormat", "StructuredOutputs"]
+__all__ = ["JsonSchema", "ResponseFormat", "StructuredOutputs"]
 
 _MOST_CHOICES = 1024
 

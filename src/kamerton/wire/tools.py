@@ -11,7 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from kamerton.core.protocols import ToolCall
 from kamerton.core.requests import Grammar
 
-__all__ = ["NamedTool", "Tool", "ToolChoice", "forced_calls", "written_calls"]
+__all__ = [
+    "Function",
+    "FunctionName",
+    "NamedTool",
+    "Tool",
+    "ToolChoice",
+    "forced_calls",
+    "written_calls",
+]
 
 _ID_LENGTH = 9
 """Templates of Mistral refuse any other."""

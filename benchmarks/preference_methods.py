@@ -185,11 +185,13 @@ def recipe_before(task: str, name: str, folder: Path) -> Recipe:
         return made.model_copy(update={"name": name})
     if name == START:
         values = read_toml(_RECIPES / "preference-start.toml")
+        values["train"] |= {"learning_rate": 4e-3, "tokens_per_step": 2048}
         train = "start.jsonl"
         if task == "hh_harmless":
             values["train"] |= {"epochs": 2}
     else:
         values = read_toml(_RECIPES / "reward.toml")
+        values["train"] |= {"learning_rate": 1e-3, "tokens_per_step": 2048}
         train = "pairs.jsonl" if name == REWARD else f"{name.replace(REWARD, 'flipped')}.jsonl"
     values |= {
         "name": name,

@@ -18,7 +18,7 @@ import numpy as np
 import record
 import sft_speed
 
-from kamerton.training import beginnings
+from kamerton.models.rows import beginnings
 
 SHARED = (30, 300, 1000)
 OWN, LEARNED = 60, 24

@@ -37,8 +37,8 @@ def tree() -> str:
     lines.append("src/kamerton/")
     package = ROOT / "src" / "kamerton"
     order = {name: number for number, name in enumerate(
-        ("cli", "flows", "training", "variants", "inference", "adapters", "objectives", "models",
-         "evaluation", "data", "prompting", "store", "core")
+        ("cli", "flows", "serving", "training", "variants", "inference", "adapters", "objectives", "models",
+         "evaluation", "data", "prompting", "store", "wire", "core")
     )}  # fmt: skip
     found = [path.parent for path in package.glob("*/__init__.py")]
     for folder in sorted(found, key=lambda path: order.get(path.name, 99)):

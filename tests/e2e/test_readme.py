@@ -13,6 +13,7 @@ import pytest
 from kamerton.cli.main import VERBS
 from kamerton.flows.recipe import Recipe
 from tests.e2e.project import environment, make_project
+from tests.e2e.test_serve import serving
 
 ROOT = Path(__file__).parents[2]
 READMES = ("README.md", "README.ru.md")
@@ -92,6 +93,11 @@ def test_the_commands_run_in_order(tmp_path: Path) -> None:
             continue
         if arguments[0] == "train":
             arguments += [word for override in SMALL for word in ("--set", override)]
+        if arguments[0] == "serve":
+            with serving(tmp_path, *arguments[1:]) as server:
+                assert len(list(server.client().models.list())) == 2
+            ran.append("serve")
+            continue
         done = subprocess.run(
             [program, *arguments], cwd=tmp_path, env=environment(), input="Where is box 3?\n\n",
             capture_output=True, text=True, check=False, timeout=300,
@@ -99,5 +105,5 @@ def test_the_commands_run_in_order(tmp_path: Path) -> None:
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         assert done.stdout.strip(), command
         ran.append(arguments[0])
-    assert ran == ["check", "train", "evaluate", "chat", "variant"]
+    assert ran == ["check", "train", "evaluate", "chat", "serve", "variant"]
     assert "<svg" in (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -25,7 +25,7 @@ AdapterFormat = Literal["peft", "adapterhub", "gguf-lora"]
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a method can do; the contract suite holds it to that.
+    """The capabilities of a method; the contract suite holds it to them.
 
     Attributes:
         mergeable: Can be folded into the base's weights.
@@ -50,7 +50,7 @@ class Adapter(Protocol):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the method can do."""
+        """The method's capabilities."""
         ...
 
     def parameters(self) -> Mapping[str, nn.Parameter]:
@@ -78,16 +78,16 @@ class Adapter(Protocol):
         ...
 
     def files(self) -> Mapping[str, bytes]:
-        """What to store, by file name."""
+        """The files to store, by name."""
         ...
 
 
 @runtime_checkable
 class Paced(Protocol):
-    """What an adapter offers besides when some of its tensors learn faster than others."""
+    """An adapter some of whose tensors learn faster than others."""
 
     def rate_factor(self, name: str) -> float:
-        """What the learning rate is multiplied by for a tensor of `parameters`, above 0."""
+        """The factor on the learning rate of a tensor of `parameters`, above 0."""
         ...
 
 
@@ -114,7 +114,7 @@ def load_tensors(adapter: Adapter, tensors: Mapping[str, Tensor]) -> None:
 
     Args:
         adapter: An attached adapter.
-        tensors: By the names that `parameters` gives; all and no others.
+        tensors: The tensors by the names that `parameters` gives; all and no others.
     """
     parameters = adapter.parameters()
     assert parameters.keys() == dict(tensors).keys(), "names differ from the adapter's"

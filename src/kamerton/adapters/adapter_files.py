@@ -25,7 +25,7 @@ def read_json(files: Mapping[str, bytes], name: str) -> dict[str, Any]:
 
     Args:
         files: File contents by name.
-        name: Which.
+        name: The file's name.
 
     Returns:
         Its object.
@@ -49,7 +49,7 @@ def read_tensors(files: Mapping[str, bytes], name: str) -> dict[str, Tensor]:
 
     Args:
         files: File contents by name.
-        name: Which.
+        name: The file's name.
 
     Returns:
         Tensors by name, in the dtype they were stored in.
@@ -87,7 +87,7 @@ def check_tensors(
     """Refuse tensors that are not exactly the expected ones.
 
     Args:
-        tensors: As stored.
+        tensors: The stored tensors.
         expected: Shapes by name.
         what: The file, for the message.
 
@@ -112,7 +112,7 @@ def json_bytes(values: Mapping[str, Any]) -> bytes:
     """Write a JSON file.
 
     Args:
-        values: What JSON can hold.
+        values: Values that JSON can hold.
 
     Returns:
         Its contents; equal values give equal bytes.
@@ -124,7 +124,7 @@ def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
     """Write a safetensors file.
 
     Args:
-        tensors: By name, on any device.
+        tensors: The tensors by name, on any device.
 
     Returns:
         Its contents; equal tensors give equal bytes.

@@ -19,6 +19,7 @@ from torch.utils.hooks import RemovableHandle
 from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.parts import OutputPart, Parts, release
 from kamerton.adapters.routed import RoutedEmbedding, RoutedLinear, RoutedOutput
+from kamerton.adapters.stacked import Stacks
 from kamerton.adapters.targets import token_paths
 from kamerton.core.errors import AdapterError
 from kamerton.models.base import Base
@@ -35,12 +36,14 @@ class AdapterSet:
 
     Args:
         base: Without an adapter, on packed rows.
+        fixed: Whether nobody changes the adapters' tensors any more: then what follows from them
+            is kept from row to row, which makes rows of many adapters faster.
 
     Raises:
         AdapterError: If its rows are padded.
     """
 
-    def __init__(self, base: Base) -> None:
+    def __init__(self, base: Base, *, fixed: bool = False) -> None:
         if not base.ragged:
             raise AdapterError(
                 "adapters share packed rows only, and this base falls back to padded ones"
@@ -50,6 +53,7 @@ class AdapterSet:
         self._adapters: dict[int, Adapter] = {}
         self._parts: dict[int, Parts] = {}
         self._following = 0
+        self._fixed, self._stacks = fixed, Stacks()
         self._frozen: dict[str, nn.Module] = {}
         self._handles: list[RemovableHandle] = []
 
@@ -83,6 +87,10 @@ class AdapterSet:
             number = self._following
             self._following += 1
             self._adapters[number], self._parts[number] = adapter, parts
+            if self._fixed:
+                for parameter in adapter.parameters().values():
+                    parameter.requires_grad_(False)
+            self._stacks.note(number, parts.linears.values())
         self._base.segment_adapters[number] = SegmentAdapter(parts.prefix, parts.head)
         return number
 
@@ -94,6 +102,7 @@ class AdapterSet:
         """
         with self._bare():
             del self._adapters[number], self._parts[number]
+            self._stacks.forget(number)
         del self._base.segment_adapters[number]
 
     def files(self, number: int) -> Mapping[str, bytes]:
@@ -128,7 +137,9 @@ class AdapterSet:
         linears = _by_place({n: parts.linears for n, parts in self._parts.items()})
         for path, linear in linears.items():
             self._frozen[path] = model.get_submodule(path)
-            model.set_submodule(path, RoutedLinear(self._frozen[path], linear, row))
+            model.set_submodule(
+                path, RoutedLinear(self._frozen[path], linear, row, path, self._stacks)
+            )
         embeddings = {n: p.embedding for n, p in self._parts.items() if p.embedding is not None}
         if embeddings:
             path, _ = token_paths(self._base)

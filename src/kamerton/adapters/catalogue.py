@@ -57,7 +57,7 @@ def method_of(kind: str) -> Method[Any]:
     """Find a method.
 
     Args:
-        kind: As recipes and manifests call it.
+        kind: The method's name in recipes and manifests.
 
     Returns:
         Its record.
@@ -86,8 +86,8 @@ def attach(
 
     Args:
         base: The base.
-        settings: Of a trained method.
-        seed: For its first values.
+        settings: The settings of a trained method.
+        seed: The seed of its first values.
         opening: Token ids that a training text begins with, for methods that begin as a text.
         members: Files of the variants that the settings name, for methods made of others.
 
@@ -138,7 +138,7 @@ def combine(
     Args:
         method: Its kind.
         parents: The files of at least two, by name.
-        settings: How.
+        settings: How the adapters are combined.
 
     Returns:
         The combined adapter.

@@ -32,7 +32,7 @@ _UNLIKE = 0.2
 
 
 class CombineSettings(Settings):
-    """How updates become one."""
+    """The way that updates become one."""
 
     how: How = "cat"
     """sum, average, ties, dare, or cat (the exact sum, with the ranks added up); of bottlenecks
@@ -44,7 +44,7 @@ class CombineSettings(Settings):
     rank: int | None = Field(default=None, ge=1, le=1024)
     """Rank of the result; by default the largest (sum, average) or the sum (ties, dare)."""
     seed: int = 0
-    """For what dare drops."""
+    """The seed of the weights that dare drops."""
 
     @property
     def kept_share(self) -> float:
@@ -65,9 +65,9 @@ class Combination:
     """A combined adapter.
 
     Attributes:
-        files: In the method's own format.
+        files: The files in the method's own format.
         facts: Numbers for the record.
-        notes: What combining may have broken.
+        notes: Notes about what combining may have broken.
     """
 
     files: dict[str, bytes]
@@ -83,7 +83,7 @@ def normalised(settings: CombineSettings, count: int) -> tuple[float, ...]:
     """Give the factor of each parent.
 
     Args:
-        settings: With the weights asked for.
+        settings: The settings with the weights asked for.
         count: Number of parents.
 
     Returns:
@@ -109,7 +109,7 @@ def ensure_no_rank(settings: CombineSettings) -> None:
     """Refuse a rank where there is none.
 
     Args:
-        settings: As asked for.
+        settings: The settings asked for.
 
     Raises:
         AdapterError: If they name one.
@@ -127,7 +127,7 @@ def average(parents: Sequence[Mapping[str, bytes]], settings: CombineSettings) -
 
     Args:
         parents: The files of at least two, by name.
-        settings: With the weights asked for.
+        settings: The settings with the weights asked for.
 
     Returns:
         The mean.

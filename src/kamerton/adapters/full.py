@@ -39,7 +39,7 @@ class FullSettings(AdapterSettings):
     kind: Literal["full"] = "full"
     """Weights of the base itself: about 20 bytes of memory per trained parameter."""
     parts: tuple[str, ...] = Field(default=_ALL, min_length=1)
-    """Which weights: "all", "last-2" (the last two decoder blocks, any number),
+    """The weights that learn: "all", "last-2" (the last two decoder blocks, any number),
     "norms-and-biases" (BitFit), "embeddings", "head"; several are trained together."""
 
     @field_validator("parts")
@@ -98,7 +98,7 @@ class Full:
         """List the trained weights.
 
         Returns:
-            In fp32 by their names in the model; tied ones once.
+            The weights in fp32 by their names in the model; tied ones once.
         """
         return self._parameters
 
@@ -164,7 +164,7 @@ class Full:
         """Let every module find the trained weights in the place of its own."""
         if self._enabled:
             for module, leaf, name in self._places:
-                # What stands in an object itself is found before its registered parameters.
+                # Python finds an object's own attributes before its registered parameters.
                 module.__dict__[leaf] = self._current(name)
 
     def _take_off(self) -> None:
@@ -189,7 +189,7 @@ def attach_full(base: Base, settings: FullSettings | None = None) -> Full:
 
     Args:
         base: The base; its weights are not touched.
-        settings: Which weights; all when None.
+        settings: The weights that learn; all when None.
 
     Returns:
         The adapter.
@@ -204,7 +204,7 @@ def load_full(base: Base, files: Mapping[str, bytes]) -> Full:
     """Put stored weights into a base.
 
     Args:
-        base: Of the same shape.
+        base: A base of the same shape.
         files: `model.safetensors`.
 
     Returns:
@@ -271,10 +271,16 @@ def _part(base: Base, part: str) -> Iterator[nn.Parameter]:
             yield from block.parameters()
 
 
+def _rate(settings: FullSettings) -> Rate:
+    """AdamW's rate falls with the width (arXiv 2203.03466); norms have no width to follow."""
+    # That of norms and biases was not searched for.
+    return Rate(1e-2) if settings.parts == ("norms-and-biases",) else Rate(1e-4, "width")
+
+
 METHOD = Method(
     FullSettings,
     attach=lambda base, settings, _: attach_full(base, settings),
     load=load_full,
     # An update of a whole weight needs less than one of its factors.
-    rate=lambda _: Rate(0.1, of_lora=True),
+    rate=_rate,
 )

@@ -1,4 +1,4 @@
-"""What adapters share that change modules' outputs by hooks: switching off, and no merging."""
+"""Adapters that change modules' outputs by hooks: switching off, and no merging."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

@@ -47,7 +47,7 @@ class Ia3Settings(AdapterSettings):
     feedforward: tuple[str, ...] = _AUTO
     """Linear layers whose inputs are scaled; "auto": the down-projections."""
     layers: Layers = "all"
-    """Which decoder blocks, from 0: "all", "8-15", "0,2,4-7"."""
+    """The decoder blocks, from 0: "all", "8-15", "0,2,4-7"."""
 
 
 class Ia3Linear(nn.Module):
@@ -298,5 +298,5 @@ METHOD = Method(
     attach=lambda base, settings, _: attach_ia3(base, settings),
     load=load_ia3,
     combine={"average": average},
-    rate=lambda _: Rate(1e-2),
+    rate=lambda _: Rate(0.1),
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.combine import Combine, How
@@ -16,7 +16,7 @@ class AdapterSettings(Settings):
     """The `[adapter]` table of a recipe; each method's own class adds its options."""
 
     kind: str
-    """Which method; each method's class has one literal value here, as its default."""
+    """The method; each method's class has one literal value here, as its default."""
 
     @property
     def added_tokens(self) -> tuple[str, ...]:
@@ -31,10 +31,10 @@ class AdapterSettings(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Ingredients:
-    """What a fresh adapter is made from besides its settings; most methods take only the seed.
+    """The ingredients of a fresh adapter besides its settings; most methods take only the seed.
 
     Attributes:
-        seed: For its first values.
+        seed: The seed of its first values.
         opening: Token ids that a training text begins with, for methods that begin as a text.
         members: Files of the variants that the settings name, for methods made of others.
     """
@@ -49,13 +49,13 @@ class Rate:
     """The peak learning rate that suits a method, where a recipe leaves it at "auto".
 
     Attributes:
-        value: The rate itself, or what LoRA's is multiplied by.
-        of_lora: Whether it follows the rate of LoRA, which falls as the base's hidden size grows.
-            What stands beside the weights has no scale that follows that size.
+        value: The rate itself, what LoRA's is multiplied by, or the rate over a width of 2,000.
+        follows: How it falls as the base grows wider: "lora" as LoRA's rate does, "width" in
+            proportion. What stands beside the weights has no scale that follows that size.
     """
 
     value: float
-    of_lora: bool = False
+    follows: Literal["nothing", "lora", "width"] = "nothing"
 
 
 _S = TypeVar("_S", bound=AdapterSettings)
@@ -77,10 +77,10 @@ class Method(Generic[_S]):
     settings: type[_S]
     attach: Callable[[Base, _S, Ingredients], Adapter]
     load: Callable[[Base, Mapping[str, bytes]], Adapter]
-    rate: Callable[[_S], Rate] = lambda _: Rate(1.0, of_lora=True)
+    rate: Callable[[_S], Rate] = lambda _: Rate(1.0, "lora")
     combine: Mapping[How, Combine] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
-        """What recipes and manifests call it."""
+        """The method's name in recipes and manifests."""
         return str(self.settings.model_fields["kind"].default)

@@ -1,4 +1,4 @@
-"""What an adapter is made of, so that it can change some tokens of a row and leave the others.
+"""The parts of an adapter, so that it can change some tokens of a row and leave the others.
 
 An adapter that is attached alone stands in the model and changes all tokens. One that shares rows
 with others gives its parts away instead, and an `AdapterSet` applies them to its tokens only.
@@ -47,7 +47,7 @@ class Parts:
     """Everything that an adapter does to a base.
 
     Attributes:
-        linears: By the path of a linear layer.
+        linears: The part of each linear layer, by the layer's path.
         outputs: Paths of modules with what changes their outputs, in the order of the changes.
         embedding: Looks the adapter's tokens up in place of the embedding, or None.
         head: Stands in the place of the head, or None.
@@ -63,7 +63,7 @@ class Parts:
 
 @runtime_checkable
 class Mixable(Protocol):
-    """What an adapter offers besides when it can share a row with others."""
+    """An adapter that can share a row with others."""
 
     def release(self) -> Parts:
         """Take the adapter off the base and give its parts away.

@@ -1,7 +1,8 @@
 """Modules that apply each adapter of a row to its own tokens.
 
 The frozen module computes the whole row in one call; then a plain loop over the adapters changes
-the tokens of each. A row without adapters goes straight through.
+the tokens of each. Low-rank updates that do not learn and have few tokens each are applied
+together instead, see `Stacks`. A row without adapters goes straight through.
 
 Shapes: T tokens in the row, n tokens of one adapter, in and out the sizes of a layer.
 """
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from kamerton.adapters.parts import LinearPart, OutputPart
+from kamerton.adapters.stacked import Stacks
 from kamerton.core.errors import AdapterError
 from kamerton.models.segment_adapters import ComputedRow
 
@@ -26,13 +28,23 @@ class RoutedLinear(nn.Module):
         layer: The frozen layer.
         parts: By adapter; no modules of this one, so that the base has no other tensors.
         row: Says which tokens are whose.
+        path: Of the layer in the model.
+        stacks: Applies the updates of many adapters at once.
     """
 
-    def __init__(self, layer: nn.Module, parts: Mapping[int, LinearPart], row: ComputedRow) -> None:
+    def __init__(
+        self,
+        layer: nn.Module,
+        parts: Mapping[int, LinearPart],
+        row: ComputedRow,
+        path: str,
+        stacks: Stacks,
+    ) -> None:
         super().__init__()
         self.layer = layer
         self._parts = dict(parts)
         self._row = row
+        self._path, self._stacks = path, stacks
 
     @property
     def weight(self) -> Any:
@@ -53,16 +65,26 @@ class RoutedLinear(nn.Module):
         Returns:
             [..., T, out].
         """
-        present = self._row.present(self._parts, x.device)
+        layout = self._row.layout
         y: Tensor
-        if not present:
+        if layout is None or not layout.adapters:
+            y = self.layer(x)
+            return y
+        stacks = self._stacks.rows(layout, x.device)
+        stacked = [one for one in stacks if not one.adapters.isdisjoint(self._parts)]
+        apart = frozenset[int]().union(*(one.adapters for one in stacked))
+        present = self._row.present(self._parts, x.device, apart)
+        if not present and not stacked:
             y = self.layer(x)
             return y
         _check_order(x, self._row)
         own = [(part, at, _rows(x, at)) for part, at in present]
         inputs = [(at, read) for part, at, rows in own if (read := part.before(rows)) is not rows]
         y = self.layer(_replaced(x, inputs))
-        return _replaced(y, [(at, part.after(rows, _rows(y, at))) for part, at, rows in own])
+        y = _replaced(y, [(at, part.after(rows, _rows(y, at))) for part, at, rows in own])
+        for one in stacked:
+            y = self._stacks.apply(self._path, self._parts, one, x, y)
+        return y
 
 
 class RoutedEmbedding(nn.Module):

@@ -52,7 +52,7 @@ class AdapterSwitcher:
         """Have another adapter on for a while, in the place of the one that is on.
 
         Args:
-            adapter: As `admit` gave it.
+            adapter: The adapter that `admit` returned.
 
         Yields:
             Nothing.
@@ -84,7 +84,7 @@ class ActorCritic:
 
     Args:
         actor: The policy, at home.
-        critic: Put aside.
+        critic: The critic, which is put aside.
     """
 
     def __init__(self, actor: Adapter, critic: Adapter) -> None:
@@ -104,7 +104,7 @@ class ActorCritic:
         """Ask the policy or the critic.
 
         Args:
-            name: Of a tensor.
+            name: The tensor's name.
 
         Returns:
             Factor on the learning rate.
@@ -149,6 +149,6 @@ class ActorCritic:
         """Write the policy's files.
 
         Returns:
-            By name.
+            The tensors by name.
         """
         return dict(self._actor.files())

@@ -22,7 +22,7 @@ def switched_off(parts: Sequence[Switch]) -> Iterator[None]:
     """Switch parts off for a while; those that were off before stay off.
 
     Args:
-        parts: Of an adapter.
+        parts: The parts of an adapter.
 
     Yields:
         Nothing.

@@ -1,4 +1,4 @@
-"""Which linear layers of a base an adapter goes to: by name and by decoder block."""
+"""The linear layers of a base that an adapter goes to: by name and by decoder block."""
 
 from collections.abc import Iterable, Sequence
 from typing import Annotated
@@ -28,7 +28,7 @@ def module_at(base: Base, path: str) -> nn.Module | None:
 
     Args:
         base: The base.
-        path: Such as `model.layers.0.mlp.down_proj`.
+        path: A path such as `model.layers.0.mlp.down_proj`.
 
     Returns:
         The module, or None when there is none.
@@ -44,8 +44,8 @@ def ends_with(path: str, name: str) -> bool:
     """Tell whether a path ends with a name, whole parts only.
 
     Args:
-        path: Such as `model.layers.0.mlp.down_proj`.
-        name: Such as `down_proj` or `mlp.down_proj`.
+        path: A path such as `model.layers.0.mlp.down_proj`.
+        name: A name such as `down_proj` or `mlp.down_proj`.
 
     Returns:
         Whether the name means this module.
@@ -58,7 +58,7 @@ def check_patterns(base: Base, setting: str, patterns: Iterable[str], paths: Seq
 
     Args:
         base: The base, for the message.
-        setting: What the pattern belongs to, such as `rank_pattern`.
+        setting: The setting of the pattern, such as `rank_pattern`.
         patterns: Ends of module paths.
         paths: The modules that get an adapter.
 
@@ -83,7 +83,7 @@ def target_paths(
         base: The base.
         targets: Ends of module paths, or "all-linear".
         layers: Decoder blocks, as for `layer_numbers`.
-        setting: What names the targets, for messages.
+        setting: The setting that names the targets, for messages.
         ends: Whether "embeddings" and "head", or these modules' names, may be meant too.
 
     Returns:
@@ -158,7 +158,7 @@ def layer_numbers(text: str, num_layers: int) -> list[int]:
 
     Args:
         text: "all", "8-15" or "0,2,4-7", from 0.
-        num_layers: How many there are.
+        num_layers: The number of layers.
 
     Returns:
         Their numbers in order.
@@ -197,4 +197,4 @@ def _readable(text: str) -> str:
 
 
 Layers = Annotated[str, AfterValidator(_readable)]
-"""Which decoder blocks, as `layer_numbers` reads it."""
+"""The decoder blocks, as `layer_numbers` reads them."""

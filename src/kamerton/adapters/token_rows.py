@@ -26,7 +26,7 @@ class TokenRows(nn.Module):
     Args:
         layer: The frozen embedding.
         head: The frozen head.
-        ids: Which tokens, in order.
+        ids: The tokens' ids, in order.
         rows: [n, E] of the embedding in fp32.
         head_rows: [n, E] of the head; the same tensor where both share one weight.
     """
@@ -48,7 +48,7 @@ class TokenRows(nn.Module):
         object.__setattr__(self, "head", TokenHead(head, self))
         self.enabled = True
         self.begun: tuple[Tensor, Tensor] | None = None
-        """What rows of new tokens began as: a base without any cannot read or say them."""
+        """The first values of new tokens' rows: a base without any cannot read or say them."""
         self._originals: list[tuple[Any, nn.Parameter]] = []
         device = device_of(layer)
         self.register_buffer("index", torch.tensor(self.ids, device=device), persistent=False)
@@ -97,7 +97,7 @@ class TokenRows(nn.Module):
         """Stand in the place of the embedding and the head.
 
         Args:
-            model: Whose embedding and head these are.
+            model: The model that has this embedding and head.
         """
         model.set_input_embeddings(self)
         model.set_output_embeddings(self.head)
@@ -106,7 +106,7 @@ class TokenRows(nn.Module):
         """Let the embedding and the head stand where they stood.
 
         Args:
-            model: Whose embedding and head these are.
+            model: The model that has this embedding and head.
         """
         model.set_input_embeddings(self.layer)
         model.set_output_embeddings(self.head.layer)
@@ -116,7 +116,7 @@ class TokenRows(nn.Module):
         """Write the rows into the tables, which grow where tokens are new.
 
         Args:
-            model: Whose embedding and head these are.
+            model: The model that has this embedding and head.
         """
         head: Any = self.head.layer
         shared = head.weight is self.layer.weight
@@ -130,7 +130,7 @@ class TokenRows(nn.Module):
         """Put the tables back as they were before `merge`; without it, do nothing.
 
         Args:
-            model: Whose embedding and head these are.
+            model: The model that has this embedding and head.
         """
         for module, weight in self._originals:
             module.weight = weight
@@ -199,7 +199,7 @@ def attach_rows(base: Base, tokens: Sequence[str]) -> TokenRows:
         tokens: The texts of the tokens.
 
     Returns:
-        What stands in the place of the embedding now.
+        The module in the place of the embedding now.
 
     Raises:
         ModelError: If the tokenizer has no place for new ones.
@@ -224,12 +224,12 @@ def rows_at(base: Base, ids: Sequence[int], rows: Tensor, head: Tensor) -> Token
 
     Args:
         base: The base.
-        ids: Of the tokens.
+        ids: The tokens' ids.
         rows: [n, E] of the embedding.
         head: [n, E] of the head; the same tensor where both share one weight.
 
     Returns:
-        What stands in the place of the embedding now.
+        The module in the place of the embedding now.
 
     Raises:
         AdapterError: If the embedding has an adapter already.

@@ -22,7 +22,7 @@ class WithScoreHead:
     """A method's adapter and a score head; both are on or off together.
 
     Args:
-        base: With the adapter attached.
+        base: The base with the adapter attached.
         inner: The adapter.
         head: The head.
     """
@@ -46,7 +46,7 @@ class WithScoreHead:
         """Ask the adapter; the head learns at the plain rate.
 
         Args:
-            name: Of a tensor.
+            name: The tensor's name.
 
         Returns:
             Factor on the learning rate.
@@ -110,7 +110,7 @@ class WithScoreHead:
         """Write the adapter's files, and the head's.
 
         Returns:
-            By name.
+            The contents by name.
         """
         return {**self._inner.files(), SCORE_HEAD_FILE: tensor_bytes(self._tensors)}
 
@@ -119,13 +119,13 @@ def with_head(base: Base, inner: Adapter, num_scores: int, seed: int) -> WithSco
     """Put a fresh score head beside an adapter.
 
     Args:
-        base: With the adapter attached.
+        base: The base with the adapter attached.
         inner: The adapter.
         num_scores: Numbers per position.
-        seed: For the head's first values.
+        seed: The seed of the head's first values.
 
     Returns:
-        Both as one.
+        The adapter and its head as one.
     """
     size = int(base.model.config.get_text_config().hidden_size)
     return WithScoreHead(base, inner, ScoreHead(num_scores, size, base.device, seed))
@@ -136,12 +136,12 @@ def load_headed(base: Base, inner: Adapter, files: Mapping[str, bytes]) -> WithS
     """Put a stored score head beside an adapter.
 
     Args:
-        base: With the adapter attached.
+        base: The base with the adapter attached.
         inner: The adapter.
-        files: With `score_head.safetensors`.
+        files: The files, among them `score_head.safetensors`.
 
     Returns:
-        Both as one.
+        The adapter and its head as one.
 
     Raises:
         AdapterError: If the head is damaged or made for another size; then the adapter is off.

@@ -48,6 +48,15 @@ __all__ = ["serve"]
     type=click.IntRange(min=1),
     help="Most answers that may be waited for; further requests get status 429.",
 )
+@click.option(
+    "--access-log",
+    "access",
+    default="-",
+    show_default=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Gets a line of JSON for each request, never with a text or a key; - is standard error.",
+)
 @base_option
 @device_option
 @dtype_option
@@ -59,6 +68,7 @@ def serve(
     keys: tuple[str, ...],
     slots: int,
     limit: int,
+    access: Path,
     base: str,
     device: str,
     dtype: Any,
@@ -83,6 +93,7 @@ def serve(
         port=port,
         keys=keys,
         limit_open=limit,
+        access=access,
         sink=say_notice,
         say=lambda listening: _say(listening, has_keys=bool(keys)),
     )

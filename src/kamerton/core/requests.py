@@ -6,9 +6,22 @@ They are plain values: the gateway and the engine are two processes.
 from dataclasses import dataclass, field
 from typing import Literal
 
+from kamerton.core.errors import KamertonError
 from kamerton.core.protocols import Chat, Generation, ToolCall, ToolSchemas
 
-__all__ = ["AnswerRequest", "AnswerUpdate", "Grammar", "Reweighting", "ServedModel", "TokenLogprob"]
+__all__ = [
+    "AnswerRequest",
+    "AnswerUpdate",
+    "EngineReply",
+    "Grammar",
+    "HeldVariant",
+    "ListVariants",
+    "LoadVariant",
+    "ReleaseVariant",
+    "Reweighting",
+    "ServedModel",
+    "TokenLogprob",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +80,8 @@ class AnswerRequest:
         echo: Whether a plain prompt comes back before the answer, with the log-probabilities of
             its tokens where `num_top_logprobs` asks for any. `max_tokens` may be 0 then.
         embeds: Whether the end of the answer has the mean of the prompt's last hidden states.
+        artefact: Content hash that `model` meant when the request came; empty for what the engine
+            takes it for.
     """
 
     id: str
@@ -91,6 +106,8 @@ class AnswerRequest:
     def wants_prompt_logprobs(self) -> bool:
         """Whether log-probabilities of the prompt's tokens are reported."""
         return self.echo and self.num_top_logprobs is not None
+
+    artefact: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +170,10 @@ class ServedModel:
         kind: Method of the adapter; "prompt only" without one; "base" for the plain base.
         content_hash: Of the variant; of the base's weights for the plain base.
         base: Name of the base.
-        num_bytes: Memory that it takes besides the base.
+        num_bytes: Memory of its tensors; of the plain base, those of the base.
         created: Unix time at which it was made; 0 when unknown.
         defaults: How it answers where a request says nothing.
+        place: Folder that it was read from; empty for the base.
     """
 
     name: str
@@ -165,3 +183,79 @@ class ServedModel:
     num_bytes: int = 0
     created: int = 0
     defaults: Generation = field(default_factory=Generation)
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadVariant:
+    """Asks an engine to hold a variant, from now until it is released.
+
+    Attributes:
+        id: Unique among everything that the engine is asked.
+        place: Folder of the variant.
+        content_hash: What must be there; empty for whatever is there.
+    """
+
+    id: str
+    place: str
+    content_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseVariant:
+    """Tells an engine that no name means a variant any more; its requests are still answered.
+
+    Attributes:
+        id: Unique among everything that the engine is asked.
+        content_hash: Which variant; an unknown one does no harm.
+    """
+
+    id: str
+    content_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListVariants:
+    """Asks an engine what it holds.
+
+    Attributes:
+        id: Unique among everything that the engine is asked.
+    """
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeldVariant:
+    """A variant that an engine answers for.
+
+    Attributes:
+        content_hash: Which.
+        num_bytes: Memory that its adapter takes when it is resident.
+        is_resident: Whether it is in memory, else it is read from disk when it is asked for.
+        num_requests: Requests that it answers now.
+        is_leaving: Whether it goes when these have ended.
+    """
+
+    content_hash: str
+    num_bytes: int
+    is_resident: bool
+    num_requests: int
+    is_leaving: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReply:
+    """What an engine says to a `LoadVariant`, `ReleaseVariant` or `ListVariants`.
+
+    Attributes:
+        id: The message's.
+        model: The variant that was loaded, under the name that it has on disk.
+        held: What is held, where that was asked.
+        error: Why it was not done; None where it was.
+    """
+
+    id: str
+    model: ServedModel | None = None
+    held: tuple[HeldVariant, ...] = ()
+    error: KamertonError | None = None

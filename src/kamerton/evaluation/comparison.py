@@ -132,28 +132,30 @@ class _ComparedMetric:
     def measure(self, name: str) -> Measured:
         """Value and interval of one variant."""
         value, n = self._values[name], len(self._groups)
-        level = self._settings.confidence_level
+        confidence_level = self._settings.confidence_level
         if not self.is_certain:
             return Measured(self._metric, name, value, None, None, n)
         if self._closed_form:
             right = self._checked[name].values[self._counted]
-            interval = wilson(int(right.sum()), n, level)
+            interval = wilson(int(right.sum()), n, confidence_level)
         elif self._samples and not _constant(self._samples[name]):
-            interval = bootstrap_interval(self._samples[name], value, level)
+            interval = bootstrap_interval(self._samples[name], value, confidence_level)
         else:
-            interval = value_interval(self._rows[name], self._items[name], self._finish, level)
+            interval = value_interval(
+                self._rows[name], self._items[name], self._finish, confidence_level
+            )
         return Measured(self._metric, name, value, interval.low, interval.high, n)
 
     def difference(self, name: str, other: str) -> Difference:
         """Difference of two variants; its p-value is corrected later."""
         value = self._values[name] - self._values[other]
-        level = self._settings.confidence_level
+        confidence_level = self._settings.confidence_level
         if self._closed_form:
             a = self._checked[name].values[self._counted] == 1
             b = self._checked[other].values[self._counted] == 1
             result = mcnemar(a, b)
             p_value, test = result.p_value, "McNemar mid-p"
-            interval = paired_interval(result.only_a, result.only_b, len(a), level)
+            interval = paired_interval(result.only_a, result.only_b, len(a), confidence_level)
         else:
             interval = self._resampled(name, other, value)
             p_value = permutation_p(

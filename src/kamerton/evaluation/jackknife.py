@@ -24,14 +24,16 @@ FEW_ROWS = 30
 _NO_ERROR = 1e-12
 
 
-def value_interval(rows: Floats, items: Floats, finish: Finish, level: float) -> Interval:
+def value_interval(
+    rows: Floats, items: Floats, finish: Finish, confidence_level: float
+) -> Interval:
     """Bound a metric between 0 and 1.
 
     Args:
         rows: Independent rows, the sums of their items' features, [n, K], with n >= 2.
         items: Features of the single items.
         finish: Makes the metric.
-        level: Coverage in (0, 1).
+        confidence_level: Coverage in (0, 1).
 
     Returns:
         An interval in [0, 1] that contains the metric's value.
@@ -41,16 +43,19 @@ def value_interval(rows: Floats, items: Floats, finish: Finish, level: float) ->
     if error < _NO_ERROR or not 0 < value < 1:
         # No row differs from the others, which says nothing: bound it as a share of the rows.
         num = int(rows.any(axis=1).sum())
-        found = wilson(round(value * num), num, level) if num else Interval(0.0, 1.0)
+        found = wilson(round(value * num), num, confidence_level) if num else Interval(0.0, 1.0)
         return Interval(min(found.low, value), max(found.high, value))
     # On the scale of log-odds an interval near 0 or 1 is as lopsided as it should be.
     centre = math.log(value / (1 - value))
-    half = _quantile(level, len(rows)) * error / (value * (1 - value))
+    half = _quantile(confidence_level, len(rows)) * error / (value * (1 - value))
     return Interval(_share(centre - half), _share(centre + half))
 
 
 def difference_interval(
-    rows: tuple[Floats, Floats], items: tuple[Floats, Floats], finish: Finish, level: float
+    rows: tuple[Floats, Floats],
+    items: tuple[Floats, Floats],
+    finish: Finish,
+    confidence_level: float,
 ) -> Interval:
     """Bound the difference of a metric of two variants.
 
@@ -58,7 +63,7 @@ def difference_interval(
         rows: Independent rows of the first and of the second, [n, K] each, with n >= 2.
         items: Features of the single items of both.
         finish: Makes the metric.
-        level: Coverage in (0, 1).
+        confidence_level: Coverage in (0, 1).
 
     Returns:
         An interval in [-1, 1] for the first minus the second, containing the observed one.
@@ -69,9 +74,9 @@ def difference_interval(
     if error < _NO_ERROR:
         # As if each row were one item: none of them disagrees with the others.
         only_a, only_b = round(max(value, 0.0) * num), round(max(-value, 0.0) * num)
-        found = paired_interval(only_a, only_b, num, level)
+        found = paired_interval(only_a, only_b, num, confidence_level)
         return Interval(min(found.low, value), max(found.high, value))
-    half = _quantile(level, num) * error
+    half = _quantile(confidence_level, num) * error
     return Interval(max(value - half, -1.0), min(value + half, 1.0))
 
 
@@ -93,5 +98,5 @@ def _share(log_odds: float) -> float:
     return float(expit(log_odds))
 
 
-def _quantile(level: float, num: int) -> float:
-    return float(stdtrit(num - 1, (1 + level) / 2))
+def _quantile(confidence_level: float, num: int) -> float:
+    return float(stdtrit(num - 1, (1 + confidence_level) / 2))

@@ -64,20 +64,20 @@ class McNemar:
     p_value: float
 
 
-def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
+def wilson(successes: int, n: int, confidence_level: float = 0.95) -> Interval:
     """Bound a share by Wilson's score interval, without continuity correction.
 
     Args:
         successes: 0 to n.
         n: At least 1.
-        level: Coverage in (0, 1).
+        confidence_level: Coverage in (0, 1).
 
     Returns:
         An interval in [0, 1] that contains successes / n (E. B. Wilson, 1927).
     """
     assert n > 0
     assert 0 <= successes <= n
-    z = _quantile(level)
+    z = _quantile(confidence_level)
     share = successes / n
     centre = share + z * z / (2 * n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
@@ -111,7 +111,7 @@ def mcnemar(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> McNemar:
     return McNemar(only_a, only_b, min(float(p_value), 1.0))
 
 
-def paired_interval(only_a: int, only_b: int, n: int, level: float = 0.95) -> Interval:
+def paired_interval(only_a: int, only_b: int, n: int, confidence_level: float = 0.95) -> Interval:
     """Bound the difference of two shares measured on the same items.
 
     Wald's interval with one imagined item added to each kind of disagreement (Bonett and Price,
@@ -121,14 +121,14 @@ def paired_interval(only_a: int, only_b: int, n: int, level: float = 0.95) -> In
         only_a: Items that only the first gets right.
         only_b: Items that only the second gets right.
         n: All items.
-        level: Coverage in (0, 1).
+        confidence_level: Coverage in (0, 1).
 
     Returns:
         An interval in [-1, 1] for the first share minus the second, containing the observed one.
     """
     first, second = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
     centre, observed = first - second, (only_a - only_b) / n
-    half = _quantile(level) * math.sqrt((first + second - centre**2) / (n + 2))
+    half = _quantile(confidence_level) * math.sqrt((first + second - centre**2) / (n + 2))
     return Interval(min(max(centre - half, -1.0), observed), max(min(centre + half, 1.0), observed))
 
 
@@ -173,7 +173,9 @@ def bootstrap(features: Sequence[Floats], finish: Finish, resamples: int, seed: 
     return np.concatenate(parts)
 
 
-def bootstrap_interval(samples: Floats, estimate: float, level: float = 0.95) -> Interval:
+def bootstrap_interval(
+    samples: Floats, estimate: float, confidence_level: float = 0.95
+) -> Interval:
     """Make an interval of resampled values: bias-corrected percentiles (Efron, 1981).
 
     Known gap: macro-F1 over many classes with fewer than ten items each is estimated too low, and
@@ -182,7 +184,7 @@ def bootstrap_interval(samples: Floats, estimate: float, level: float = 0.95) ->
     Args:
         samples: Values of the resamples, [R]; NaN where the metric was undefined.
         estimate: The value on the real items.
-        level: Coverage in (0, 1).
+        confidence_level: Coverage in (0, 1).
 
     Returns:
         The interval, widened where needed to contain the estimate.
@@ -194,7 +196,7 @@ def bootstrap_interval(samples: Floats, estimate: float, level: float = 0.95) ->
     below = np.mean(samples < estimate - 1e-12) + np.mean(np.abs(samples - estimate) <= 1e-12) / 2
     margin = 1 / (2 * len(samples))
     bias = float(ndtri(np.clip(below, margin, 1 - margin)))
-    z = _quantile(level)
+    z = _quantile(confidence_level)
     low, high = np.quantile(samples, [ndtr(2 * bias - z), ndtr(2 * bias + z)])
     return Interval(min(float(low), estimate), max(float(high), estimate))
 
@@ -249,9 +251,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def _quantile(level: float) -> float:
-    assert 0 < level < 1
-    return float(ndtri((1 + level) / 2))
+def _quantile(confidence_level: float) -> float:
+    assert 0 < confidence_level < 1
+    return float(ndtri((1 + confidence_level) / 2))
 
 
 def _chunks(resamples: int, n: int) -> list[int]:

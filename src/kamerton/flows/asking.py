@@ -24,11 +24,11 @@ def rounds_of(num_items: int, num_labels: int) -> list[list[list[int]]]:
     """Divide items into rounds of like mixture, and rounds into batches.
 
     Args:
-        num_items: How many there are.
-        num_labels: To score for each; 0 where answers are written.
+        num_items: The number of items.
+        num_labels: The number of labels to score for each; 0 where answers are written.
 
     Returns:
-        Per round its batches of positions, in order; each position stands in one of them.
+        The batches of positions of each round, in order; each position stands in one of them.
     """
     num = next(rounds for least, rounds in _ROUNDS if num_items >= least)
     size = max(1, _LABELS_PER_BATCH // num_labels) if num_labels else num_items
@@ -52,17 +52,17 @@ def ask_in_turn(
     """Let every candidate answer a part of the items, then every one the next part, and so on.
 
     Args:
-        base: Without an adapter.
-        candidates: Who is asked.
+        base: The base without an adapter.
+        candidates: The candidates to ask.
         items: The questions.
-        asked: By candidate, how each is asked.
-        settings: How to measure.
+        asked: The questions of each candidate.
+        settings: The evaluation's settings.
         sink: Receives progress, and after the first batch how long it will take.
         read_calls: Reads calls in answers, where questions have to do with tools.
         clock: Gives seconds.
 
     Returns:
-        By candidate the answers to all items and what they cost.
+        The answers of each candidate to all items, and their cost.
     """
     num_labels = len(items[0].labels)
     parts: list[list[tuple[list[int], Answers]]] = [[] for _ in candidates]

@@ -1,4 +1,4 @@
-"""What variants have to beat: prompting alone, and the variants that they went on from."""
+"""The baselines of variants: prompting alone, and the variants that they went on from."""
 
 from collections.abc import Sequence
 from graphlib import TopologicalSorter
@@ -22,9 +22,9 @@ def baseline_prompts(
 
     Args:
         recipe: Has the system text.
-        train: Where worked examples come from.
-        shots: How many; 0 leaves that prompt out.
-        sink: Told when there are none.
+        train: The examples that worked examples are taken from.
+        shots: The number of worked examples; 0 leaves that prompt out.
+        sink: The sink, which is told when there are none.
 
     Returns:
         One or two prompts.
@@ -44,7 +44,7 @@ def shortened(prompt: Prompt) -> tuple[Prompt, ...]:
     """List a prompt and what is left of it as worked examples are taken from its front.
 
     Args:
-        prompt: With all its worked examples.
+        prompt: The prompt with all its worked examples.
 
     Returns:
         That prompt, and shorter ones down to none.
@@ -60,8 +60,8 @@ def same_base(variant: Variant, other: Variant) -> bool:
     """Tell whether two variants can be compared over one base.
 
     Args:
-        variant: One.
-        other: Another.
+        variant: One variant.
+        other: Another variant.
 
     Returns:
         Whether their bases have the same weights, tokenizer, template and bits.
@@ -77,9 +77,9 @@ def read_starts(
     """Read what variants went on from.
 
     Args:
-        variants: Those that are compared.
-        workspace: Where the others are.
-        sink: Told of those that cannot be compared with.
+        variants: The compared variants.
+        workspace: The workspace of the others.
+        sink: The sink, which is told of those that cannot be compared with.
 
     Returns:
         Those variants, each after the one that it went on from itself; and by the name of each

@@ -30,7 +30,7 @@ from kamerton.variants.opening import engine_of, make_ready
 __all__ = ["Asked", "Candidate", "Measurable", "render_questions", "with_examples_that_fit"]
 
 Measurable = ChatExample | ClassificationExample | PreferenceExample | FeedbackExample
-"""What has a question and a right answer."""
+"""An example with a question and a right answer."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -38,8 +38,8 @@ class Asked:
     """An example as one candidate is asked.
 
     Attributes:
-        prompt: Before it.
-        rows: With the right answer, for the loss; none where users disliked the answer.
+        prompt: The prompt before it.
+        rows: Rows with the right answer, for the loss; none where users disliked the answer.
     """
 
     prompt: Prompt
@@ -51,9 +51,9 @@ class Candidate:
     """A prompt or a variant that is measured.
 
     Attributes:
-        name: In the comparison.
-        renderer: Of what it is asked.
-        prompts: Of several the first that fits is used.
+        name: The name in the comparison.
+        renderer: The renderer of its questions.
+        prompts: The prompts, of which the first that fits is used.
         variant: None for a prompt alone.
         own: Its generation defaults.
     """
@@ -69,10 +69,10 @@ class Candidate:
 
         Args:
             example: A question.
-            labels: To choose from, of a classification.
+            labels: The labels to choose from, in a classification.
 
         Returns:
-            What is asked.
+            The rendered question.
 
         Raises:
             RenderingError: If it cannot be asked.
@@ -90,10 +90,10 @@ class Candidate:
         """Attach the variant's adapter for a while.
 
         Args:
-            base: Without an adapter.
+            base: The base without an adapter.
 
         Yields:
-            What answers; each question brings its own prompt.
+            The engine that answers; each question brings its own prompt.
         """
         adapter = make_ready(self.variant, base).adapter if self.variant else None
         try:
@@ -114,11 +114,11 @@ class Candidate:
         """Answer questions.
 
         Args:
-            engine: Of `attached`.
+            engine: The engine that `attached` gives.
             items: The questions.
             asked: The same, as `ask` gave them.
-            settings: How to measure.
-            report: Told how many are done, and of how many.
+            settings: The evaluation's settings.
+            report: A function that is told how many are done, and of how many.
             read_calls: Reads calls in its answers, where questions have to do with tools.
 
         Returns:
@@ -147,8 +147,8 @@ class Candidate:
         """Measure the losses; a reward model has none.
 
         Args:
-            base: With the adapter that `attached` attached.
-            answers: To fill in.
+            base: The base with the adapter that `attached` attached.
+            answers: The answers to fill in.
             asked: All questions.
 
         Returns:
@@ -186,9 +186,9 @@ def render_questions(
     """Render what is measured for every candidate; what one of them cannot take, none is asked.
 
     Args:
-        candidates: Who is asked.
+        candidates: The candidates to ask.
         held: The questions.
-        labels: To choose from, of classifications.
+        labels: The labels to choose from, in classifications.
         sink: Receives progress, and warnings of what is left out.
 
     Returns:
@@ -224,12 +224,12 @@ def with_examples_that_fit(
     """Say where fewer worked examples fit, and leave out a few-shot prompt that shows none at all.
 
     Args:
-        candidates: Who is asked.
-        asked: By candidate how, as `render_questions` gave it.
+        candidates: The candidates to ask.
+        asked: The questions of each candidate, as `render_questions` gave them.
         sink: Receives warnings.
 
     Returns:
-        Those that stay, and how they are asked.
+        The items that stay, and their questions.
     """
     stay: list[tuple[Candidate, list[Asked]]] = []
     for one, own in zip(candidates, asked, strict=True):

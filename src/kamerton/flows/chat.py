@@ -25,14 +25,14 @@ _MAX_TOKENS = 200
 
 @dataclass(eq=False)
 class Conversation:
-    """What was said, with each of the variants.
+    """A conversation with each of the variants.
 
     Attributes:
-        engines: By the name the user gave.
-        generation: How to answer; every turn has its own random stream.
+        engines: The engines by the names that the user gave.
+        generation: The settings of answers; every turn has its own random stream.
         turns: Messages so far, by name: each variant has its own answers.
-        reasoning: What each thought before its last answer; no part of the messages.
-        own: By name how to answer, where that is not as `generation` says.
+        reasoning: Each one's reasoning before its last answer; no part of the messages.
+        own: The settings of answers by name, where they are not `generation`.
     """
 
     engines: dict[str, Engine]
@@ -57,12 +57,12 @@ class Conversation:
         Args:
             names: Variants or bases, one or two; a folder of a Transformers model and a GGUF file
                 are bases.
-            workspace: Where variants are.
+            workspace: The workspace of the variants.
             seed: Makes sampled answers repeatable.
-            temperature: Of all; each variant's own when None. A base answers like the first
-                variant beside it, and greedily where there is none.
+            temperature: The temperature of all; each variant's own when None. A base answers like
+                the first variant beside it, and greedily where there is none.
             max_tokens: Longest answer of all; each variant's own when None.
-            opening: How bases are opened; as the variants' manifests say when None.
+            opening: The way bases are opened; None takes it from the variants' manifests.
 
         Returns:
             An empty conversation.
@@ -108,7 +108,7 @@ class Conversation:
         """Ask all variants and wait for their whole answers.
 
         Args:
-            message: What the user says.
+            message: The user's message.
 
         Returns:
             Answers by name.
@@ -122,7 +122,7 @@ class Conversation:
         """Ask the only variant and give its answer piece by piece.
 
         Args:
-            message: What the user says.
+            message: The user's message.
 
         Yields:
             Text and reasoning as they come.
@@ -138,7 +138,7 @@ class Conversation:
         """Take one of the last two answers as the better one.
 
         Args:
-            better: Whose it is.
+            better: The name of the one whose answer it is.
 
         Returns:
             A row to learn from: prompt, chosen and rejected, and by whom they were; what was
@@ -163,7 +163,7 @@ class Conversation:
         """Let all go on from one variant's answers, so that they are asked the same.
 
         Args:
-            name: Whose.
+            name: The name of the one whose answer it is.
         """
         self.turns = {each: list(self.turns[name]) for each in self.engines}
 
@@ -193,7 +193,7 @@ def is_base_name(name: str) -> bool:
     """Tell a base from a variant: a bundled one, a Transformers model's folder or a GGUF file.
 
     Args:
-        name: As the user gave it.
+        name: The name that the user gave.
 
     Returns:
         Whether it names a base.

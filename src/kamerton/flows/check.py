@@ -32,7 +32,7 @@ def check_data(settings: DataSettings, sink: Sink) -> Checked:
     """Read and audit a data set.
 
     Args:
-        settings: How to read it; what is kept aside is split off to look for leakage.
+        settings: The data's settings; a held-out part is split off to look for leakage.
         sink: Receives progress.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What `kamerton check` is asked to look at: data alone, or the data of a recipe."""
+"""The input of `kamerton check`: data alone, or the data of a recipe."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ class ToCheck:
     """Data and how it is read and rendered.
 
     Attributes:
-        data: Which examples.
-        render: How they become tokens.
-        base: Whose template and context count; empty when only data was named.
-        recipe: Where prompt and demonstrations come from, if anywhere.
+        data: The data's settings.
+        render: The rendering of examples into tokens.
+        base: The base whose template and context count; empty when only data was named.
+        recipe: The recipe that has prompt and demonstrations, if there is one.
     """
 
     data: DataSettings
@@ -45,7 +45,7 @@ class ToCheck:
         """Make the prompt that training would put before every example.
 
         Args:
-            train: Where demonstrations come from.
+            train: The examples that demonstrations are taken from.
 
         Returns:
             The recipe's prompt; an empty one without a recipe.

@@ -22,9 +22,9 @@ def dated(recipe: Recipe, base: Base, folder: Path, *, fresh: bool = False) -> R
     would be asked with another prompt than it learned from.
 
     Args:
-        recipe: As it was written.
-        base: Whose template may ask for a date.
-        folder: Of the run.
+        recipe: The recipe as it was written.
+        base: The base, whose template may ask for a date.
+        folder: The run's folder.
         fresh: Whether the run begins anew.
 
     Returns:

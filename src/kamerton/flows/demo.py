@@ -46,8 +46,8 @@ class Demo:
     """A run of the demo, step by step, so that each can be shown before the next.
 
     Attributes:
-        folder: Where its variant, run and report go.
-        base: What is adapted.
+        folder: The folder of its variant, run and report.
+        base: The base to adapt.
     """
 
     folder: Path
@@ -99,7 +99,7 @@ class Demo:
         """Compare the LoRA with zero-shot and few-shot prompting on held-out questions.
 
         Args:
-            made: What `train` gave.
+            made: The result of `train`.
             sink: Receives progress.
 
         Returns:
@@ -111,8 +111,8 @@ class Demo:
         """Write the HTML report.
 
         Args:
-            made: What `train` gave.
-            evaluated: What `evaluate` gave.
+            made: The result of `train`.
+            evaluated: The result of `evaluate`.
 
         Returns:
             The file.
@@ -127,8 +127,8 @@ class Shown:
     """A held-out question with what was answered.
 
     Attributes:
-        question: Of a customer.
-        answers: By variant, the trained one last.
+        question: A customer's question.
+        answers: The answers by variant, the trained one last.
         reference: The right answer.
         right: Whether the trained variant's answer holds the facts that were asked for.
     """

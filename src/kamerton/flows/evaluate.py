@@ -73,10 +73,10 @@ class Evaluated:
     Attributes:
         comparison: The numbers.
         items: The questions.
-        answers: What each variant answered.
-        checks: What generated answers had to pass.
-        facts: What was compared, as name and value.
-        prompts: By name what each is asked first, exactly as its model reads it.
+        answers: The answers of each variant.
+        checks: The checks of generated answers.
+        facts: The facts of the comparison, as name and value.
+        prompts: The first question of each by name, exactly as its model reads it.
     """
 
     comparison: Comparison
@@ -100,14 +100,14 @@ def evaluate_variants(
     """Compare variants with each other and with prompting alone.
 
     Args:
-        variants: At least one; all on the same base and answering the same kind of examples. The
+        variants: At least one variant; all have one base and answer one kind of examples. The
             variants that they went on from are added.
-        workspace: Where those are, and where the result is recorded.
+        workspace: The workspace of the variants, which records the result.
         sink: Receives progress and notices.
         data: File to measure on; the first variant's own test set, or else its holdout, when None.
-        reading: How to read that file; as the first variant's recipe reads its own when None.
-        settings: How to measure; the first variant's recipe decides when None.
-        opening: How the base is opened; the recipes decide when None.
+        reading: The settings for that file; None takes the first variant's recipe's.
+        settings: The evaluation's settings; None takes the first variant's recipe's.
+        opening: The way the base is opened; None takes it from the recipes.
 
     Returns:
         The comparison.
@@ -212,7 +212,7 @@ def evaluation_settings(
     Args:
         variant: Its recipe says how.
         overrides: `evaluate.key=value`, and of a file to measure on `data.key=value`.
-        data: That file.
+        data: The file to measure on.
 
     Returns:
         The settings, and how to read the file; None where there is none.

@@ -38,8 +38,8 @@ def stamps_of_data(recipe: Recipe, folder: Path) -> Stamps:
     """Take name, size and time of a recipe's data, before they are read.
 
     Args:
-        recipe: What is made.
-        folder: What its paths are relative to.
+        recipe: The recipe of the run.
+        folder: The folder that its paths are relative to.
 
     Returns:
         The stamps.
@@ -57,10 +57,10 @@ def key_of_run(
     """Hash what a run is made from, as far as that can be told without reading it.
 
     Args:
-        recipe: What is made.
-        folder: What its paths are relative to.
+        recipe: The recipe of the run.
+        folder: The folder that its paths are relative to.
         parents: Variants that it is made with.
-        data: As `stamps_of_data` gave it.
+        data: The stamps that `stamps_of_data` gave.
 
     Returns:
         SHA-256 in hex; None where something is not on this machine, or not yet.
@@ -93,10 +93,10 @@ def note_finished(
     """Write down that a run is finished.
 
     Args:
-        key: As `key_of_run` gave it when the run began.
-        variant: What came of it.
-        outcome: How training ended; None without training.
-        workspace: Where runs are.
+        key: The key that `key_of_run` gave when the run began.
+        variant: The variant that the run made.
+        outcome: The outcome of training; None without training.
+        workspace: The workspace of the runs.
     """
     if key is None:
         return
@@ -114,9 +114,9 @@ def read_finished(
     """Find what came of a run that is finished.
 
     Args:
-        key: As `key_of_run` gives it now.
-        name: Of the run and its variant.
-        workspace: Where both are.
+        key: The key that `key_of_run` gives now.
+        name: The name of the run and its variant.
+        workspace: The workspace of both.
 
     Returns:
         The variant and how training ended; None where the run has to be looked at in full.

@@ -1,4 +1,4 @@
-"""Where the questions of a comparison come from, and whether training has chosen by them."""
+"""The source of a comparison's questions, and whether training has chosen by them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ __all__ = ["MeasuredOn", "place_of"]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class MeasuredOn:
-    """What is measured on.
+    """The source of the questions that are measured on.
 
     Attributes:
-        name: In tables and reports, such as `the test set`.
+        name: The name in tables and reports, such as `the test set`.
         source: File or data set.
-        examples: Those kept aside; none where a file is yet to be read.
+        examples: The held-out examples; none where a file is yet to be read.
         is_file: Whether the source was given by hand.
-        advice: What to say about it; empty when all is well.
+        advice: Advice about it; empty when all is well.
     """
 
     name: str
@@ -38,7 +38,7 @@ class MeasuredOn:
             num: Examples asked.
 
         Returns:
-            Such as `the test set: desk.jsonl, 120 examples`.
+            A description such as `the test set: desk.jsonl, 120 examples`.
         """
         source = self.name if self.is_file else f"{self.name}: {self.source}"
         return f"{source}, {counted(num, 'example')}"
@@ -51,7 +51,7 @@ def place_of(
 
     Args:
         prepared: The first variant's examples.
-        settings: Of its recipe.
+        settings: The data settings of its recipe.
         variants: All that are compared.
         data: A file given by hand.
 

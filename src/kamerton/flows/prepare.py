@@ -1,4 +1,4 @@
-"""What several verbs begin with: examples, prompt, rendered rows."""
+"""The first steps of several verbs: examples, prompt, rendered rows."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def read_examples(recipe: Recipe, folder: Path, sink: Sink) -> Prepared:
 
     Args:
         recipe: The recipe.
-        folder: What its paths are relative to.
+        folder: The folder that its paths are relative to.
         sink: Receives progress and notices.
 
     Returns:
@@ -85,8 +85,8 @@ def make_prompt(recipe: Recipe, train: Sequence[Example], shots: int | None = No
 
     Args:
         recipe: Gives system text and the number of demonstrations.
-        train: Where demonstrations come from; of pairs the better answers are shown, of feedback
-            those that were liked.
+        train: The examples that demonstrations are taken from; of pairs the better answers, of
+            feedback those that were liked.
         shots: Another number of demonstrations than the recipe's.
 
     Returns:
@@ -133,18 +133,18 @@ def render_all(
     """Turn examples into tokens and masks; say which could not be and why.
 
     Args:
-        renderer: For the base.
-        prompt: Put before every conversation, never trained.
-        examples: What to render.
+        renderer: The base's renderer.
+        prompt: The prompt before every conversation, never trained.
+        examples: The examples to render.
         sink: Receives progress and notices.
         what: Names the examples in messages.
         max_unusable: Largest share that may be dropped, 0 to 1.
-        takes: What the objective learns from.
-        kind: How the recipe calls the objective.
+        takes: The kind of example that the objective learns from.
+        kind: The objective's name in the recipe.
         learned: Training examples, where those to render are only measured on.
 
     Returns:
-        What can be learned, in the order of the examples.
+        The examples that can be learned, in their order.
 
     Raises:
         DataError: If an example's kind cannot be learned from, too many are dropped, or nothing
@@ -186,7 +186,7 @@ def relative_to(settings: DataSettings, folder: Path) -> DataSettings:
     """Read paths of a recipe relative to the recipe's own folder.
 
     Args:
-        settings: As the recipe has them.
+        settings: The recipe's data settings.
         folder: The recipe's.
 
     Returns:

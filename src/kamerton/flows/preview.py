@@ -1,4 +1,4 @@
-"""What `kamerton check --show` prints: examples as a base would see them in training."""
+"""The preview of `kamerton check --show`: examples as a base would see them in training."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -37,11 +37,11 @@ class Shown:
     Attributes:
         location: `file:line`, and which of its rows.
         spans: Its text in runs, trained or not; empty when it cannot be rendered.
-        num_tokens: Of the whole row.
-        num_trained: Of them learned.
+        num_tokens: The number of the row's tokens.
+        num_trained: The number of tokens that are learned.
         num_bos: BOS tokens; one, or none for bases without.
         num_ends: Trained tokens that end an answer.
-        columns: Of a question that the model answers itself, the row's other columns, which reward
+        columns: The other columns of a question that the model answers itself, which reward
             functions and checks get; None where the answer is given.
         problem: Why it cannot be rendered.
     """
@@ -70,10 +70,10 @@ def show_examples(
     Args:
         loaded: The data set.
         base: A folder, Hub id or builtin; only its tokenizer is read.
-        settings: What is trained.
-        count: How many examples.
+        settings: The settings of what is trained.
+        count: The number of examples.
         prompt: The recipe's, which stands before their messages.
-        new_tokens: That the recipe's adapter brings along.
+        new_tokens: New tokens of the recipe's adapter.
         objective: The recipe's; of examples whose questions the model answers itself, only those
             are shown, and the answers that it learns from beside its own.
 

@@ -17,7 +17,7 @@ __all__ = ["Redacted", "write_redacted"]
 
 @dataclass(frozen=True, slots=True)
 class Redacted:
-    """What became of a data set.
+    """The result of redacting a data set.
 
     Attributes:
         num_values: Different values that were replaced.
@@ -37,11 +37,11 @@ def write_redacted(settings: DataSettings, path: Path, sink: Sink) -> Redacted:
 
     Args:
         settings: `train` names the data set.
-        path: Where to write; ends in .jsonl.
+        path: The file to write; ends in .jsonl.
         sink: Receives progress.
 
     Returns:
-        What became of it.
+        The result.
 
     Raises:
         DataError: If the path has another ending or is the data set itself, or the data set

@@ -17,7 +17,7 @@ def ensure_writable(path: Path) -> None:
     """Refuse a place where no report can be written, before hours are spent on what it says.
 
     Args:
-        path: Of the report.
+        path: The report's path.
 
     Raises:
         EvaluationError: If it is a folder, or its folder cannot be made or written to.
@@ -45,10 +45,10 @@ def write_evaluation_report(
     """Write one self-contained HTML file.
 
     Args:
-        path: Where.
-        evaluated: What was measured.
-        workspace: Where the run's events are.
-        variant: Whose loss curve is drawn.
+        path: The report's path.
+        evaluated: The finished evaluation.
+        workspace: The workspace of the run's events.
+        variant: The variant whose loss curve is drawn.
     """
     events = read_events(workspace.runs / variant / EVENTS_FILE)
     write_report(

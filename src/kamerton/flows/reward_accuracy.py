@@ -1,4 +1,4 @@
-"""How many pairs moved the right way from what a variant went away from."""
+"""The share of pairs that moved the right way since a variant's reference."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ def with_reward_accuracy(answers: Sequence[Answers], variants: Sequence[Variant]
 
     Args:
         answers: The first is that of the base alone, zero-shot.
-        variants: Those among the answers.
+        variants: The variants among the answers.
 
     Returns:
         The answers; those of a variant with its `reward_accuracy` relative to the variant that it

@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -28,6 +28,8 @@ class EngineOptions:
         dtype: Of weights and computation; empty for what the variants say.
         num_slots: Most answers computed at once.
         tokens_per_step: Most tokens computed in a step.
+        limit_bytes: Most memory of adapters; None sets no limit.
+        restored: What an engine held that has crashed; None for what `names` say.
     """
 
     names: tuple[str, ...]
@@ -37,6 +39,8 @@ class EngineOptions:
     dtype: str = ""
     num_slots: int = 16
     tokens_per_step: int = 512
+    limit_bytes: int | None = None
+    restored: tuple[ServedModel, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ def serve(
     port: int,
     keys: Sequence[str] = (),
     limit_open: int = 256,
+    access: Path = Path("-"),
     sink: Sink,
     say: Callable[[Listening], None],
 ) -> None:
@@ -70,17 +75,20 @@ def serve(
         port: Port; 0 takes a free one.
         keys: Keys that are let in; everybody is where there are none.
         limit_open: Most answers that may be waited for at once.
+        access: File that gets a line for each request; "-" is standard error.
         sink: Receives notices while the engine loads.
         say: Called once, when requests are answered.
 
     Raises:
-        SettingsError: If the port is taken, or other machines could reach a server without keys.
+        SettingsError: If the port is taken, the access log cannot be written, or other machines
+            could reach a server without keys.
         MissingExtraError: If the extra "serve" is not installed.
         KamertonError: If base or variants cannot be opened.
     """
     try:
         import uvicorn
 
+        from kamerton.serving.access_log import access_log
         from kamerton.serving.app import make_app
         from kamerton.serving.engine_process import EngineProcess
         from kamerton.serving.guard import hash_key
@@ -91,11 +99,11 @@ def serve(
             f"--host {host} lets other machines in, and there is no key",
             hint="set KAMERTON_API_KEY, or --api-key; or listen on 127.0.0.1",
         )
-    listener = _listen(host, port)
-    address = f"http://{host}:{listener.getsockname()[1]}"
     engine = EngineProcess(_work, options)
-    try:
+    with access_log(access) as write_access, _listen(host, port) as listener, ExitStack() as stack:
+        stack.callback(engine.stop)
         engine.start(sink)
+        address = f"http://{host}:{listener.getsockname()[1]}"
 
         @asynccontextmanager
         async def lifespan(_app: Any) -> Any:
@@ -109,15 +117,13 @@ def serve(
             engine,
             key_hashes=[hash_key(key) for key in keys],
             limit_open=limit_open,
+            write_access=write_access,
             lifespan=lifespan,
         )
         config = uvicorn.Config(
             app, log_level="warning", timeout_graceful_shutdown=30, server_header=False
         )
         uvicorn.Server(config).run(sockets=[listener])
-    finally:
-        engine.stop()
-        listener.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:

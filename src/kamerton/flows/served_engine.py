@@ -1,41 +1,28 @@
 """What the engine process of `kamerton serve` opens: one base with all variants over it."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
-from functools import partial
+from itertools import chain
+from pathlib import Path
 from typing import get_args
 
-import torch
-
-from kamerton.adapters.adapter_set import AdapterSet
-from kamerton.adapters.catalogue import load
-from kamerton.core.errors import AdapterError, VariantError
+from kamerton.core.errors import VariantError
 from kamerton.core.events import Notice
-from kamerton.core.generation import GenerationSettings
 from kamerton.core.protocols import Generation
 from kamerton.core.requests import ServedModel
-from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.tokenized import RenderSettings
 from kamerton.flows.chat import is_base_name
 from kamerton.flows.serve import EngineOptions
+from kamerton.flows.served_variants import ServedVariants, find_version
 from kamerton.flows.workspace import Workspace
-from kamerton.inference.continuous_engine import ContinuousEngine, LoadedVariant
-from kamerton.models.attention.layout import Layout, Segment
+from kamerton.inference.continuous_engine import ContinuousEngine
+from kamerton.inference.held_variants import LoadedVariant
 from kamerton.models.base import Base
 from kamerton.models.dtype import DType
 from kamerton.models.load import load_base
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.variants import Variant, find_variant, list_variants
-from kamerton.variants.load import (
-    Opening,
-    ensure_same_base,
-    load_base_for,
-    say_other_template,
-    say_unpacking,
-    with_template_of,
-)
-from kamerton.variants.opening import ensure_writes, prompt_of, renderer_for
-from kamerton.variants.probe import largest_change, probe_ids
+from kamerton.variants.load import Opening, load_base_for, say_unpacking
+from kamerton.variants.opening import ensure_writes
 from kamerton.variants.rendering import renderer_of
 
 __all__ = ["open_engine"]
@@ -59,25 +46,53 @@ def open_engine(options: EngineOptions, tell: Callable[[Notice], None]) -> Conti
         ModelError: If the base cannot be loaded.
         AdapterError: If an adapter does not fit, changes nothing, or cannot share rows.
     """
+    folder = Workspace(options.project).variants
     bases = [name for name in options.names if is_base_name(name)]
-    variants = _variants(options, with_all=not options.names, tell=tell)
-    base = _base(options, bases, variants, tell)
-    adapters = AdapterSet(base)
+    if options.restored is None:
+        variants = _variants(options, folder, with_all=not options.names, tell=tell)
+    else:
+        variants = _restored(options.restored, folder, tell)
+        bases = bases or [model.name for model in options.restored if model.kind == "base"]
+    # A base that was named alone is opened by its own settings, whatever was loaded later.
+    is_alone = bool(options.names) and all(map(is_base_name, options.names))
+    base = _base(options, bases, [] if is_alone else variants, tell)
+    source = ServedVariants(base, folder, tell)
     name = base.identity.id
+    tensors = (*base.model.parameters(), *base.model.buffers())
+    num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     plain = ServedModel(
-        name, "base", base.identity.weight_hash, name, defaults=Generation(max_tokens=_MOST_OF_BASE)
-    )
-    loaded = [_loaded(variant, base, adapters, name, tell) for variant in variants]
-    loaded.append(LoadedVariant(plain, renderer_of(base, RenderSettings()), Prompt()))
+        name, "base", base.identity.weight_hash, name, num_bytes,
+        defaults=Generation(max_tokens=_MOST_OF_BASE),
+    )  # fmt: skip
+    base_alone = LoadedVariant(plain, renderer_of(base, RenderSettings()), Prompt())
     return ContinuousEngine(
-        base, loaded, num_slots=options.num_slots, tokens_per_step=options.tokens_per_step
+        base,
+        chain((source.put_on(variant) for variant in variants), [base_alone]),
+        num_slots=options.num_slots,
+        tokens_per_step=options.tokens_per_step,
+        source=source,
+        limit_bytes=options.limit_bytes,
     )
+
+
+def _restored(
+    models: Sequence[ServedModel], folder: Path, tell: Callable[[Notice], None]
+) -> list[Variant]:
+    """Find what an engine held that has crashed: the same versions, whatever is there now."""
+    variants = []
+    for model in models:
+        if model.kind == "base":
+            continue
+        try:
+            variants.append(find_version(Path(model.place), model.content_hash, folder))
+        except VariantError as error:
+            tell(Notice(f"{model.name} is not served any more: {error.message}", "warning"))
+    return variants
 
 
 def _variants(
-    options: EngineOptions, *, with_all: bool, tell: Callable[[Notice], None]
+    options: EngineOptions, folder: Path, *, with_all: bool, tell: Callable[[Notice], None]
 ) -> list[Variant]:
-    folder = Workspace(options.project).variants
     if with_all:
         found, damaged = list_variants(folder)
         for problem in damaged:
@@ -133,55 +148,3 @@ def _base(
         return load_base_for(variants[0], opening)
     say_unpacking(place, sink)
     return load_base(place, dtype=dtype or "auto", device=options.device or "auto")
-
-
-def _loaded(
-    variant: Variant,
-    base: Base,
-    adapters: AdapterSet,
-    base_name: str,
-    tell: Callable[[Notice], None],
-) -> LoadedVariant:
-    ensure_same_base(variant, base)
-
-    def sink(event: object) -> None:
-        if isinstance(event, Notice):
-            tell(event)
-
-    say_other_template(variant, base, sink)
-    renderer = renderer_for(variant, with_template_of(variant, base))
-    manifest, files = variant.manifest, variant.files()
-    number, num_bytes = -1, 0
-    if files:
-        try:
-            number = adapters.add(partial(load, base, manifest.method, files))
-        except AdapterError as error:
-            raise AdapterError(f"{variant.name}: {error.message}", hint=error.hint) from error
-        tensors = adapters[number].parameters().values()
-        num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-        _ensure_it_changes(variant, base, renderer, number)
-    model = ServedModel(
-        variant.name,
-        manifest.method if files else "prompt only",
-        manifest.content_hash,
-        base_name,
-        num_bytes,
-        int(datetime.fromisoformat(manifest.created).timestamp()),
-        GenerationSettings.model_validate(manifest.generation).generation(),
-    )
-    return LoadedVariant(model, renderer, prompt_of(variant), number)
-
-
-@torch.no_grad()
-def _ensure_it_changes(variant: Variant, base: Base, renderer: Renderer, number: int) -> None:
-    """Refuse an adapter without effect: its answers would be the base's under another name."""
-    ids = torch.tensor(probe_ids(renderer), device=base.device)
-    logits = []
-    for adapter in (number, -1):
-        layout = Layout((Segment(0, len(ids), adapter=adapter),))
-        logits.append(base.head_of(adapter).logits(base.hidden(ids, layout)))
-    if largest_change(logits[0], logits[1]) == 0:
-        raise AdapterError(
-            f"{variant.name} answers exactly like its base: the adapter does nothing",
-            hint="train it again; the file may have been written before training",
-        )

@@ -16,7 +16,7 @@ def read_start(recipe: Recipe, workspace: Workspace) -> Variant | None:
 
     Args:
         recipe: Names it in `start_from`.
-        workspace: Where it is.
+        workspace: The workspace that has it.
 
     Returns:
         The variant, or None when the recipe begins anew.
@@ -47,7 +47,7 @@ def read_members(recipe: Recipe, workspace: Workspace) -> list[Variant]:
 
     Args:
         recipe: Its adapter's settings name them if the method is made of others.
-        workspace: Where they are.
+        workspace: The workspace that has them.
 
     Returns:
         The variants in order; none for other methods.
@@ -71,7 +71,7 @@ def taken_over(recipe: Recipe, start: Variant | None) -> Recipe:
     """Fill a recipe with what the starting variant decides.
 
     Args:
-        recipe: As it was written.
+        recipe: The recipe as it was written.
         start: The starting variant, if any.
 
     Returns:
@@ -99,7 +99,7 @@ def ensure_same_weights(variant: Variant, base: Base) -> None:
 
     Args:
         variant: The starting variant, or a member of the new one.
-        base: As it was loaded.
+        base: The base as it was loaded.
 
     Raises:
         VariantError: If the base or `base.quantise` differs.

@@ -1,4 +1,4 @@
-"""From a recipe, examples and a base to what the training loop takes."""
+"""Make a recipe, examples and a base into the training loop's task."""
 
 import json
 from collections.abc import Sequence
@@ -21,7 +21,6 @@ from kamerton.data.prepared import Prepared
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.tokenized import TokenizedPrompt, TrainingExample
 from kamerton.data.rendering.unknown import say_unknown
-from kamerton.flows.online import examine_online, make_rollouts, reference_of
 from kamerton.flows.prepare import render_all
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.start import ensure_same_weights
@@ -36,24 +35,25 @@ from kamerton.objectives.reward import RewardSettings
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.variants import Variant
 from kamerton.training.defaults import auto_learning_rate
+from kamerton.training.online import examine_online, make_rollouts, reference_of
 from kamerton.training.references import cached_references
 from kamerton.training.reward_functions import function_hashes
 from kamerton.training.rollouts import Distance
 from kamerton.training.task import Task
 from kamerton.variants.rendering import renderer_of
 
-__all__ = ["Parts", "first_ids", "make_task"]
+__all__ = ["TaskVariants", "first_ids", "make_task"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Parts:
-    """What a new variant is made with.
+class TaskVariants:
+    """The variants that a new one is made with.
 
     Attributes:
         start: The variant that it goes on from; None begins afresh.
         members: Variants that it joins.
         reward_variants: Variants that judge what it writes.
-        folder: What the recipe's paths are relative to.
+        folder: The folder that the recipe's paths are relative to.
     """
 
     start: Variant | None
@@ -72,28 +72,28 @@ def make_task(
     examples: Prepared,
     base: Base,
     prompt: Prompt,
-    parts: Parts,
+    variants: TaskVariants,
     workspace: Workspace,
     sink: Sink,
 ) -> Task:
     """Render the examples and attach an adapter: a fresh one, or that of the starting variant.
 
     Args:
-        recipe: What to make.
-        examples: To learn from and to measure on.
-        base: Without an adapter.
-        prompt: Put before every conversation.
-        parts: Variants that the new one is made with.
-        workspace: Where runs and references are.
+        recipe: The recipe to make.
+        examples: The examples to learn from and to measure on.
+        base: The base without an adapter.
+        prompt: The prompt before every conversation.
+        variants: Variants that the new one is made with.
+        workspace: The workspace of runs and references.
         sink: Receives notices and progress.
 
     Returns:
-        What the loop takes.
+        The task for the loop.
 
     Raises:
-        KamertonError: As its parts raise: data, adapter, settings, variants.
+        KamertonError: If data, adapter, settings or variants do not fit.
     """
-    start = parts.start
+    start = variants.start
     objective = make_objective(recipe.objective)
     renderer = renderer_of(base, recipe.render, recipe.adapter.added_tokens)
     for notice in renderer.facts.notices:
@@ -110,16 +110,20 @@ def make_task(
     train_rows = render(examples.train, "training examples")
     say_unknown(base.tokenizer, train_rows, sink)
     held_rows = render(examples.holdout, "held-out examples", examples.train)
-    adapter = _attached(recipe, base, parts, train_rows[0])
+    adapter = _attached(recipe, base, variants, train_rows[0])
     _check_room(base, [*train_rows, *held_rows])
     folder = workspace.runs / recipe.name
     folder.mkdir(parents=True, exist_ok=True)
     references, rollouts, distance = None, None, None
     if isinstance(objective, Online):
-        examine_online(recipe, objective.settings, train_rows, parts.reward_variants, base, sink)
+        examine_online(
+            objective.settings, recipe.adapter, recipe.train, train_rows, variants.reward_variants,
+            base, sink,
+        )  # fmt: skip
         rollouts, adapter = make_rollouts(
-            recipe, objective, base, adapter, renderer, parts.reward_variants, parts.folder
-        )
+            objective, recipe.train, base, adapter, renderer, variants.reward_variants,
+            variants.folder, goes_on=start is not None, new_tokens=recipe.adapter.added_tokens,
+        )  # fmt: skip
     if objective.needs_reference:
         ask = partial(
             cached_references, base, adapter, start=start.manifest.content_hash if start else "",
@@ -140,7 +144,7 @@ def make_task(
         holdout=held_rows,
         settings=recipe.train,
         folder=folder,
-        identity=_identity(recipe, examples, base, parts, train_rows, held_rows),
+        identity=_identity(recipe, examples, base, variants, train_rows, held_rows),
         references=references,
         starts_as_reference=start is not None or adapter.capabilities.identity_at_start,
         rollouts=rollouts,
@@ -159,7 +163,7 @@ def first_ids(example: TrainingExample) -> NDArray[np.int32]:
     """Say what an example begins with: a text, or a prompt that is not answered yet.
 
     Args:
-        example: One.
+        example: An example.
 
     Returns:
         [T] token ids.
@@ -167,29 +171,32 @@ def first_ids(example: TrainingExample) -> NDArray[np.int32]:
     return example.ids if isinstance(example, TokenizedPrompt) else example.answers[0].ids
 
 
-def _attached(recipe: Recipe, base: Base, parts: Parts, first: TrainingExample) -> Adapter:
+def _attached(
+    recipe: Recipe, base: Base, variants: TaskVariants, first: TrainingExample
+) -> Adapter:
     """The adapter that learns, on the base."""
-    if parts.start is None:
-        for member in parts.members:
+    if variants.start is None:
+        for member in variants.members:
             ensure_same_weights(member, base)
-        files = [member.files() for member in parts.members]
+        files = [member.files() for member in variants.members]
         opening = first_ids(first).tolist()
         adapter = attach(base, recipe.adapter, recipe.train.seed, opening, files)
     else:
-        ensure_same_weights(parts.start, base)
-        adapter = load(base, parts.start.manifest.method, parts.start.files())
+        ensure_same_weights(variants.start, base)
+        adapter = load(base, variants.start.manifest.method, variants.start.files())
     if isinstance(recipe.objective, RewardSettings):
         adapter = _judging(base, adapter, recipe.objective.num_scores, recipe.train.seed)
     return adapter
 
 
 def _distance(recipe: Recipe, base: Base, adapter: Adapter, renderer: Renderer) -> Distance | None:
-    """What says how far the model goes from its reference."""
+    """The measure of how far the model goes from its reference."""
     if recipe.start_from and adapter.capabilities.trains_base:
         # The reference would be a second copy of the weights.
         return None
     engine = EmbeddedEngine(base, renderer, tokens_per_row=recipe.train.tokens_per_row)
-    return Distance(base, engine, reference_of(recipe, adapter), recipe.generation.max_new_tokens)
+    reference = reference_of(adapter, goes_on=bool(recipe.start_from))
+    return Distance(base, engine, reference, recipe.generation.max_new_tokens)
 
 
 def _judging(base: Base, adapter: Adapter, num_scores: int, seed: int) -> WithScoreHead:
@@ -224,7 +231,7 @@ def _identity(
     recipe: Recipe,
     examples: Prepared,
     base: Base,
-    parts: Parts,
+    variants: TaskVariants,
     train_rows: Sequence[TrainingExample],
     held_rows: Sequence[TrainingExample],
 ) -> str:
@@ -252,11 +259,11 @@ def _identity(
         "quantise": identity.quantise,
         "dtype": str(base.dtype),
     }
-    parents = [*([parts.start] if parts.start else []), *parts.members]
+    parents = [*([variants.start] if variants.start else []), *variants.members]
     made_of["start_from"] = ", ".join(parent.manifest.content_hash for parent in parents)
     if isinstance(recipe.objective, OnlineSettings):
-        rewards = {one.name: one.manifest.content_hash[:12] for one in parts.reward_variants}
-        made_of["rewards"] = rewards | function_hashes(recipe.objective, parts.folder)
+        rewards = {one.name: one.manifest.content_hash[:12] for one in variants.reward_variants}
+        made_of["rewards"] = rewards | function_hashes(recipe.objective, variants.folder)
     made_of["machine"] = {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),

@@ -19,8 +19,8 @@ def ensure_tools_shown(renderer: Renderer, held: Sequence[Measurable], base: str
     """Refuse tools that the base's template cannot show.
 
     Args:
-        renderer: Of the base.
-        held: What is measured.
+        renderer: The base's renderer.
+        held: The examples to measure on.
         base: Its name.
 
     Raises:
@@ -40,7 +40,7 @@ def call_form_of(renderer: Renderer, items: Sequence[Item]) -> CallForm | None:
     """Find out how calls in answers are read.
 
     Args:
-        renderer: Of the base.
+        renderer: The base's renderer.
         items: The questions.
 
     Returns:
@@ -72,9 +72,9 @@ def with_readable_calls(
 
     Args:
         items: The questions.
-        held: What they were made of.
-        renderer: Of the base.
-        form: How calls are read.
+        held: The examples that they were made of.
+        renderer: The base's renderer.
+        form: The form in which calls are read.
 
     Returns:
         The questions.

@@ -24,9 +24,8 @@ from kamerton.flows.dates import dated
 from kamerton.flows.finished import key_of_run, note_finished, read_finished, stamps_of_data
 from kamerton.flows.prepare import make_prompt, read_examples
 from kamerton.flows.recipe import Recipe
-from kamerton.flows.rewards import read_reward_variants
 from kamerton.flows.start import read_members, read_start, taken_over
-from kamerton.flows.task import Parts, first_ids, make_task
+from kamerton.flows.task import TaskVariants, first_ids, make_task
 from kamerton.flows.unseen import trained_questions
 from kamerton.flows.workspace import Workspace
 from kamerton.models.attention.layout import Layout
@@ -48,6 +47,7 @@ from kamerton.training.findings import (
 )
 from kamerton.training.forgetting import measure_general_loss, say_forgotten
 from kamerton.training.loop import CHECKPOINT_FILE, FINISHED, train
+from kamerton.training.rewards import read_reward_variants
 from kamerton.training.sinks import jsonl_sink, tensorboard_sink
 from kamerton.training.task import Outcome, Task
 from kamerton.variants.load import say_other_template, say_unpacking, with_template_of
@@ -67,7 +67,7 @@ class Made:
 
     Attributes:
         variant: The folder and its manifest.
-        outcome: How training ended; None for a prompt-only variant.
+        outcome: The outcome of training; None for a prompt-only variant.
     """
 
     variant: Variant
@@ -86,18 +86,18 @@ def make_variant(
     """Make a variant, going on from a checkpoint of the same run if there is one.
 
     Args:
-        recipe: What to make.
-        folder: What the recipe's paths are relative to.
-        workspace: Where runs, variants and the store are.
+        recipe: The recipe to make.
+        folder: The folder that the recipe's paths are relative to.
+        workspace: The workspace of runs, variants and store.
         sink: Receives events.
         should_stop: Asked after every step.
-        fresh: Forget an earlier run of this name.
+        fresh: Whether an earlier run of this name is forgotten.
 
     Returns:
         The variant.
 
     Raises:
-        KamertonError: As its parts raise: data, base, adapter, training, store.
+        KamertonError: If data, base, adapter, training or store fail.
     """
     with _alone(workspace.runs / recipe.name, recipe.name):
         return _make_alone(recipe, folder, workspace, sink, should_stop, fresh)
@@ -115,11 +115,11 @@ def _make_alone(
     start = read_start(recipe, workspace)
     recipe = taken_over(recipe, start)
     members = read_members(recipe, workspace) if start is None else []
-    reward_variants = read_reward_variants(recipe, workspace)
-    parts = Parts(start, members, reward_variants, folder)
+    reward_variants = read_reward_variants(recipe.objective, workspace.variants)
+    others = TaskVariants(start, members, reward_variants, folder)
     stamps = stamps_of_data(recipe, folder)
     say_unpacking(recipe.base.id, sink)
-    key = key_of_run(recipe, folder, parts.parents, stamps)
+    key = key_of_run(recipe, folder, others.parents, stamps)
     finished = None if fresh else read_finished(key, recipe.name, workspace)
     if finished is not None:
         sink(FINISHED)
@@ -135,10 +135,10 @@ def _make_alone(
         quantise=recipe.base.quantise,
     )
     # A base that had to be fetched is only known now.
-    key = key or key_of_run(recipe, folder, parts.parents, stamps)
+    key = key or key_of_run(recipe, folder, others.parents, stamps)
     say_slow_dtype(base, sink)
     say_fused_experts(base, recipe.adapter, sink)
-    for parent in parts.parents:
+    for parent in others.parents:
         say_other_template(parent, base, sink)
     if start is not None:
         base = with_template_of(start, base)
@@ -146,7 +146,7 @@ def _make_alone(
     prompt = make_prompt(recipe, examples.train)
     outcome, files, metrics = None, dict[str, bytes](), dict[str, float]()
     if not isinstance(recipe.adapter, NoAdapterSettings):
-        task = make_task(recipe, examples, base, prompt, parts, workspace, sink)
+        task = make_task(recipe, examples, base, prompt, others, workspace, sink)
         if fresh:
             (task.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
         outcome = _follow(task, recipe, workspace, sink, should_stop)
@@ -156,7 +156,7 @@ def _make_alone(
         _ensure_effect(base, task.adapter, task.train[0])
         explain(metrics, sink)
         _say_forgotten(recipe, base, task.adapter, sink)
-    manifest = _manifest(recipe, folder, examples, base, prompt, metrics, parts.parents)
+    manifest = _manifest(recipe, folder, examples, base, prompt, metrics, others.parents)
 
     def kept(name: str) -> None:
         sink(Notice(f"what '{recipe.name}' was before is kept as '{name}'"))

@@ -25,7 +25,7 @@ def trained_questions(examples: Sequence[Example]) -> frozenset[str]:
     """Note what examples ask.
 
     Args:
-        examples: To learn from.
+        examples: The examples to learn from.
 
     Returns:
         Short hashes, as a variant's record holds them.
@@ -47,10 +47,10 @@ def unseen(
 
     Args:
         held: Questions with their answers.
-        variants: Those that are compared.
-        prompts: By the name of who has it; their worked examples count as seen.
+        variants: The compared variants.
+        prompts: The prompts by their owners' names; their worked examples count as seen.
         sink: Receives warnings: of what was seen, and of variants that did not note it.
-        include_trained: Keep them all, and only say how many were seen.
+        include_trained: Whether all are kept, and the seen ones only counted in a message.
 
     Returns:
         The questions to ask, and what was seen in words; empty when nothing was.

@@ -1,4 +1,4 @@
-"""Where a project keeps its runs, variants and store."""
+"""The folders in which a project keeps its runs, variants and store."""
 
 from dataclasses import dataclass
 from pathlib import Path

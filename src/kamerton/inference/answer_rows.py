@@ -22,7 +22,7 @@ def answer_logprobs(base: Base, row: Row) -> Tensor:
     """Run a row for the log-probability of each answer.
 
     Args:
-        base: With whatever adapter is attached.
+        base: The base with whatever adapter is attached.
         row: The row; the last tokens of its answers may be left out.
 
     Returns:
@@ -45,12 +45,12 @@ def read_answers(
     Args:
         asked: Prompts with their answers; a prompt may have none.
         tokens_per_row: Size of a row in tokens.
-        device: Where rows go.
+        device: The rows' device.
         read: Gives [A, ...] numbers of a row, one entry an answer.
         last_tokens: Whether it needs the last tokens of answers.
 
     Returns:
-        By prompt, [candidates, ...] in their order.
+        The numbers of each prompt, [candidates, ...] in their order.
     """
     # Answers of similar length stand together: attention may pad them to a common one.
     orders = [np.argsort([len(a) for a in answers], kind="stable") for _, answers in asked]

@@ -21,6 +21,7 @@ from kamerton.data.rendering.tool_calls import CallForm
 from kamerton.inference.calls import CallReader, call_form_of
 from kamerton.inference.detokenise import TextStream
 from kamerton.inference.grammar import GrammarCompiler, GrammarState
+from kamerton.inference.held_variants import HeldVariants, LoadedVariant, VariantSource
 from kamerton.inference.logprobs import prompt_logprobs, token_logprobs
 from kamerton.inference.request_state import RequestState
 from kamerton.inference.reweighting import Reweighter
@@ -30,26 +31,8 @@ from kamerton.inference.tokenizing import prompt_ids, reply_of
 from kamerton.models.attention.layout import Layout, Segment
 from kamerton.models.base import Base
 from kamerton.models.context import room_of
-from kamerton.prompting.prompt import Prompt
 
 __all__ = ["ContinuousEngine", "LoadedVariant"]
-
-
-@dataclass(frozen=True, eq=False)
-class LoadedVariant:
-    """A variant that requests can name.
-
-    Attributes:
-        model: What clients are told of it.
-        renderer: Turns its chats into tokens.
-        prompt: System text and demonstrations put before every chat.
-        adapter: Which adapter of the base's set its tokens go through; -1 for the base alone.
-    """
-
-    model: ServedModel
-    renderer: Renderer
-    prompt: Prompt
-    adapter: int = -1
 
 
 @dataclass(eq=False)
@@ -74,6 +57,11 @@ class ContinuousEngine:
         variants: What can be asked for.
         num_slots: Most answers that are computed at once; more wait.
         tokens_per_step: Most tokens in a step: a longer prompt is read in chunks.
+        source: Opens and closes variants while requests are answered; None where none come or go.
+        limit_bytes: Most memory of adapters; None sets no limit.
+
+    Attributes:
+        variants: What can be asked for.
     """
 
     def __init__(
@@ -83,6 +71,8 @@ class ContinuousEngine:
         *,
         num_slots: int = 16,
         tokens_per_step: int = 512,
+        source: VariantSource | None = None,
+        limit_bytes: int | None = None,
     ) -> None:
         if not base.ragged:
             raise ModelError(
@@ -90,17 +80,22 @@ class ContinuousEngine:
                 hint="kamerton chat and kamerton evaluate work on it",
             )
         self._base = base
-        self._variants = {variant.model.name: variant for variant in variants}
         self._cache = base.new_cache(num_slots)
         self._scheduler = Scheduler(num_slots, tokens_per_step)
         self._answers: dict[str, _Answer] = {}
         self._grammars = GrammarCompiler(base.identity.vocab_size)
         self._call_forms: WeakKeyDictionary[Renderer, CallForm] = WeakKeyDictionary()
+        self.variants = HeldVariants(
+            variants,
+            lambda: (answer.variant for answer in self._answers.values()),
+            source,
+            limit_bytes,
+        )
 
     @property
     def models(self) -> list[ServedModel]:
         """What can be asked for."""
-        return [variant.model for variant in self._variants.values()]
+        return self.variants.models
 
     @property
     def is_idle(self) -> bool:
@@ -116,10 +111,8 @@ class ContinuousEngine:
         Returns:
             An error where it cannot be answered, else nothing.
         """
-        variant = self._variants.get(request.model)
-        if variant is None:
-            return [_refusal(request, f"the model '{request.model}' is not served")]
         try:
+            variant = self.variants.find(request)
             ids = prompt_ids(request, variant.renderer, variant.prompt, self._base)
             room = self._room(len(ids), request.generation.max_tokens)
             rules = self._rules(request, ids, variant.renderer)
@@ -156,10 +149,8 @@ class ContinuousEngine:
             The reply, or why there is none.
         """
         asked = question.asked
-        variant = self._variants.get(asked.model)
-        if variant is None:
-            return TokenizerReply(asked.id, error=f"the model '{asked.model}' is not served")
         try:
+            variant = self.variants.find(asked)
             return reply_of(question, variant.renderer, variant.prompt, self._base)
         except KamertonError as error:
             return TokenizerReply(asked.id, error=error.message)
@@ -348,6 +339,8 @@ class ContinuousEngine:
             self._cache.copy_slot(move.source, [move.target], move.num_tokens)
         for name in ids:
             self._answers.pop(name, None)
+        if ids:
+            self.variants.settle()
 
     def _call_reader(self, request: AnswerRequest, renderer: Renderer) -> CallReader | None:
         if request.chat is None or not request.tools:

@@ -41,7 +41,7 @@ class TextStream:
             ended: Whether the model ended it itself.
 
         Returns:
-            What was held back.
+            The text that was held back.
         """
         if self.stopped:
             return Written()

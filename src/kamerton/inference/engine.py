@@ -1,6 +1,6 @@
 """The embedded engine: answers many chats together over one base, with a cache of slots.
 
-Chats go in waves of at most `max_batch`. What all prompts of a wave begin with (system text,
+Chats go in waves of at most `max_batch`. The common beginning of a wave's prompts (system text,
 demonstrations) is computed once and copied into every slot.
 
 An answer does not depend on who else is in its wave: exactly in float32, up to rounding in
@@ -39,7 +39,7 @@ def tools_each(chats: Sequence[Chat], tools: Sequence[ToolSchemas]) -> Sequence[
 
     Args:
         chats: The chats.
-        tools: One per chat, or empty.
+        tools: The tools of each chat, or empty.
 
     Returns:
         One per chat.
@@ -61,7 +61,7 @@ class _Answer:
     """Most tokens it may have, by what was asked for and by the base's context."""
     token: int = -1
     ids: list[int] = field(default_factory=list)
-    """What was written, with the token that ended it."""
+    """The written ids, with the token that ended them."""
     logprobs: list[float] | None = None
     """Those of `ids`; None where nobody asks for them, which saves a softmax per token."""
 
@@ -99,7 +99,7 @@ class EmbeddedEngine:
 
         Args:
             chats: Each ends with the turn to be answered.
-            generation: How to generate.
+            generation: The settings of answers.
             tools: The functions that each chat may call; empty when none may call any.
 
         Yields:
@@ -127,7 +127,8 @@ class EmbeddedEngine:
 
         Args:
             prompts: Token ids, at least one each; the engine's own prompt is not put before them.
-            generation: How to generate, without stop texts: they would stand in ids, not in text.
+            generation: The settings of answers, without stop texts: they would stand in ids, not in
+                text.
 
         Returns:
             The answers in the order of the prompts.
@@ -176,7 +177,7 @@ class EmbeddedEngine:
             tools: The functions that each chat may call; empty when none may call any.
 
         Returns:
-            For each chat and candidate the summed log-probability of the answer and its end.
+            The summed log-probability of each chat's and candidate's answer and its end.
         """
         asked = [
             self._with_answers(chat, candidates, own)

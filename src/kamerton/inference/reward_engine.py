@@ -83,7 +83,7 @@ class RewardEngine:
             tools: The functions that each chat may call; empty when none may call any.
 
         Returns:
-            For each chat and candidate its reward, with a length of 1.
+            The reward of each chat and candidate, with a length of 1.
 
         Raises:
             ModelError: If an answer does not fit into the base's context.
@@ -108,7 +108,7 @@ class RewardEngine:
                 and what does not fit into the base's context is judged without its end.
 
         Returns:
-            For each chat [candidates, D] in fp32.
+            The rewards of each chat, [candidates, D] in fp32.
 
         Raises:
             ModelError: If a prompt leaves no room for an answer.

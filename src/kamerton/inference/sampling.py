@@ -40,7 +40,7 @@ def choose_tokens(
 
     Args:
         logits: [n, V] in fp32.
-        generation: How to choose: the most probable at temperature 0, else drawn from what
+        generation: The way to choose: the most probable at temperature 0, else drawn from what
             `min_p`, `top_k` and then `top_p` leave.
         streams: n; each gives one number, by which the sum of probabilities is cut.
         min_p: Keeps tokens that are at least this share as probable as the likeliest

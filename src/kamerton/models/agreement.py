@@ -27,17 +27,17 @@ _HIGH = 2.5
 # Rounding in another order goes as far as the model's own error, and seldom further than this.
 _TIMES = 2.0
 
-# What says less than this about a token says nothing: masked logits are as small as numbers can be.
+# A log-probability below this says nothing: masked logits are as small as numbers can be.
 _LEAST_LOGPROB = -200.0
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far two ways of computing the same log-probabilities are apart.
+    """The distance between two ways of computing the same log-probabilities.
 
     Attributes:
         mean: Mean absolute difference, natural logs.
-        high: What nine of ten differences do not exceed.
+        high: The number that nine of ten differences do not exceed.
         allowed: Mean that rounding explains; of `high` it explains 2.5 times as much.
     """
 
@@ -57,7 +57,7 @@ class Agreement:
 
     @property
     def tolerance(self) -> float:
-        """What `difference` may be."""
+        """The largest `difference` allowed."""
         return self.allowed if self.difference == self.mean else _HIGH * self.allowed
 
 
@@ -70,7 +70,7 @@ def compare(
     Args:
         found: [N] of single tokens, or [N, V] of all tokens at N positions.
         wanted: The same, computed in the plain way.
-        dtype: Of the computation.
+        dtype: The dtype of the computation.
         own: Computes `wanted` once more with its numbers rounded otherwise; called only if the
             fixed limit does not suffice. None: it has to.
 

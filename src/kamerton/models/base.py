@@ -27,19 +27,19 @@ __all__ = ["Base", "BaseIdentity"]
 
 @dataclass(frozen=True, slots=True)
 class BaseIdentity:
-    """What tells one base from another.
+    """The identity of a base: what tells it from another.
 
     Attributes:
-        id: As the recipe named it.
-        folder: Where its files are.
-        weight_hash: Over the bytes of its weight files.
-        tokenizer_hash: Over its tokenizer files without the chat template.
-        template_hash: Over its chat template, or of the one supplied for it.
+        id: The name that the recipe gave it.
+        folder: The folder of its files.
+        weight_hash: Hash of the bytes of its weight files.
+        tokenizer_hash: Hash of its tokenizer files without the chat template.
+        template_hash: Hash of its chat template, or of the one supplied for it.
         architecture: Transformers class name.
         num_parameters: Count, tied weights once.
         vocab_size: Rows of the embedding.
-        quantise: How the linear layers of its blocks are held: `none`, `nf4` or `int8`.
-        commit: Of the Hub, where it came from there.
+        quantise: The form of its blocks' linear layers: `none`, `nf4` or `int8`.
+        commit: The commit of the Hub, where it came from there.
     """
 
     id: str
@@ -61,15 +61,16 @@ class Base:
     Attributes:
         model: A Transformers causal language model, in evaluation mode, nothing trainable.
         tokenizer: Its tokenizer.
-        identity: What it is.
+        identity: The identity of the base.
         ragged: Whether rows go through ragged attention, else through padded rows.
         notice: Why not, when `ragged` is False.
-        prefix: What an adapter lets stand before every family of every row.
-        before_head: What an adapter does before the head's weight is read; the backbone has hooks.
-        score_head: What an adapter judges with; the model itself has none.
+        prefix: The prefix that an adapter puts before every family of every row.
+        before_head: An adapter's function, called before the head's weight is read; the backbone
+            has hooks.
+        score_head: The head that an adapter judges with; the model itself has none.
         segment_adapters: Adapters that segments may name, by their number.
         computed: Tells the modules of these which row the backbone computes now.
-        head_form: How the model turns hidden states into logits.
+        head_form: The form in which the model turns hidden states into logits.
     """
 
     model: Any
@@ -90,13 +91,13 @@ class Base:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         device: torch.device = self.model.device
         return device
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the weights, and so the computation, are in."""
+        """The dtype of the weights, and so of the computation."""
         dtype: torch.dtype = self.model.dtype
         return dtype
 
@@ -115,7 +116,7 @@ class Base:
         """Give the head for tokens of an adapter.
 
         Args:
-            adapter: As segments name it.
+            adapter: The adapter's number in segments.
 
         Returns:
             The head as a function of hidden states.
@@ -176,7 +177,8 @@ class Base:
         """Give what stands before families of an adapter.
 
         Args:
-            adapter: As segments name it; -1 for the prefix that is attached to the base itself.
+            adapter: The adapter's number in segments; -1 for the prefix attached to the base
+                itself.
 
         Returns:
             None without a prefix.
@@ -187,7 +189,7 @@ class Base:
         """Count the positions that the prefix of an adapter takes.
 
         Args:
-            adapter: As segments name it.
+            adapter: The adapter's number in segments.
 
         Returns:
             0 without a prefix.
@@ -278,7 +280,7 @@ class Base:
             num_rows: Rows that it stands before.
 
         Returns:
-            For one forward pass; None without a prefix.
+            The cache for one forward pass; None without a prefix.
 
         Raises:
             ModelError: If blocks are recomputed, which would drop it.
@@ -333,7 +335,7 @@ class Base:
         """Use another attention function for a while.
 
         Args:
-            name: As registered with Transformers.
+            name: The name registered with Transformers.
 
         Yields:
             Nothing.

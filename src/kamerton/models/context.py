@@ -1,4 +1,4 @@
-"""How many tokens a model can see."""
+"""The number of tokens that a model can see."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def room_of(base: Base) -> int | None:
     """Say how many tokens a base can see besides its virtual ones.
 
     Args:
-        base: With whatever adapter is attached.
+        base: The base with whatever adapter is attached.
 
     Returns:
         Prompt and answer together; None when its configuration does not say.

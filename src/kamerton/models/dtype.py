@@ -31,14 +31,14 @@ __all__ = [
 ]
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
-"""What weights may be held and computed in, as settings name it."""
+"""The dtypes of weights and computation, as settings name them."""
 
 DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-"""By name."""
+"""The dtypes by name."""
 
 # A row of tokens and a layer of a small base; a product takes a few milliseconds.
 _TOKENS, _IN, _OUT = 256, 1024, 1024
@@ -53,7 +53,7 @@ def dtype_name(dtype: torch.dtype) -> str:
         dtype: Any.
 
     Returns:
-        Such as `bfloat16`.
+        A name such as `bfloat16`.
     """
     return str(dtype).removeprefix("torch.")
 
@@ -62,8 +62,8 @@ def pick_dtype(dtype: DType, device: torch.device) -> torch.dtype:
     """Turn `auto` into a dtype.
 
     Args:
-        dtype: As a setting names it.
-        device: Where the computation runs.
+        dtype: The dtype's name in a setting.
+        device: The device of the computation.
 
     Returns:
         The dtype; for `auto` bf16 where the device computes faster in it, else fp32.
@@ -77,7 +77,7 @@ def has_bf16(device: torch.device) -> bool:
     """Tell whether a device has instructions for bf16 matrix products.
 
     Args:
-        device: Where they would run.
+        device: The device that they would run on.
 
     Returns:
         True on GPUs since Ampere and on CPUs with AMX or AVX-512 BF16.
@@ -99,7 +99,7 @@ def computes_faster_in_bf16(
     version of PyTorch, and kept in the user's cache folder.
 
     Args:
-        device: Where they would run.
+        device: The device that they would run on.
         measure: Gives seconds by dtype; `product_seconds` when None.
 
     Returns:

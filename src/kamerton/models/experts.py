@@ -17,7 +17,7 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 @dataclass(frozen=True, slots=True)
 class FusedExperts:
-    """What of a model's weights lies in fused experts.
+    """The part of a model's weights that lies in fused experts.
 
     Attributes:
         names: Names of the tensors within their modules, such as `gate_up_proj`.

@@ -58,7 +58,7 @@ OWN_PARTS = "the model's own modules and head"
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What the untouched model says about a short row.
+    """The untouched model's results for a short row.
 
     Attributes:
         ids: [T] its tokens.
@@ -78,7 +78,7 @@ def read_untouched(model: Any, tokenizer: Any = None) -> Reference | None:
         tokenizer: Its tokenizer; None for random tokens.
 
     Returns:
-        What it says; None while its weights are on the meta device.
+        The results; None while its weights are on the meta device.
 
     Raises:
         ModelError: If it cannot read a text.
@@ -111,7 +111,7 @@ def ways(base: Base) -> Iterator[str]:
         base: The base; it stays as it is when the caller has seen enough.
 
     Yields:
-        What its rows are now.
+        The name of the way that its rows go now.
     """
     if base.ragged:
         yield "packed rows"
@@ -138,11 +138,11 @@ def choose_forward(base: Base, reference: Reference) -> Agreement:
     Sets `ragged`, `notice` and `head_form` of the base.
 
     Args:
-        base: As it was loaded, without an adapter.
-        reference: What its model said before.
+        base: The base as it was loaded, without an adapter.
+        reference: The results of its model before.
 
     Returns:
-        How the way that was chosen compares.
+        The comparison of the way that was chosen.
 
     Raises:
         ModelError: If no way says the same, or none hands a gradient back.

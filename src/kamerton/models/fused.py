@@ -45,7 +45,7 @@ def fuse_blocks(model: nn.Module) -> int:
         model: A Transformers model whose weights are on a CPU.
 
     Returns:
-        How many modules were replaced.
+        The number of modules that were replaced.
     """
     replaced = 0
     dtype = next(model.parameters()).dtype
@@ -162,7 +162,7 @@ def _distance(module: nn.Module, fused: nn.Module, size: float, width: int) -> f
 
 @torch.no_grad()
 def _outcome(module: nn.Module, x: Tensor) -> Tensor:
-    """What a module gives for one tensor; nothing where it takes or gives something else."""
+    """A module's output for one tensor; nothing where it takes or gives something else."""
     try:
         y = module(x)
     except (RuntimeError, TypeError, ValueError, AttributeError):
@@ -176,7 +176,7 @@ class _Fused(nn.Module):
     def __init__(self, original: nn.Module) -> None:
         super().__init__()
         self.as_before = False
-        # In a tuple it is no child: its parameters are not named twice.
+        # A tuple hides it from the children, so that its parameters are not named twice.
         self._original = (copy.copy(original),)
         self._weights = tuple(original._parameters)
         for changed in ("_modules", "_parameters"):

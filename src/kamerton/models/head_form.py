@@ -39,11 +39,11 @@ _NEAR = 3e-3
 
 @dataclass(frozen=True, slots=True)
 class HeadForm:
-    """What a model does to hidden @ weight.T + bias.
+    """The form in which a model turns hidden @ weight.T + bias into logits.
 
     Attributes:
         scale: Factor on it.
-        softcap: Then logits become softcap * tanh(logit / softcap); None means as they are.
+        softcap: The bound in softcap * tanh(logit / softcap); None leaves logits as they are.
         own: The model's own way from [N, E] to [N, V], where it is another one.
     """
 
@@ -195,7 +195,7 @@ class _Given(nn.Module):
 
 
 class _Output(tuple[Tensor]):
-    """What backbones of all families give, with None for all but the hidden states."""
+    """The output of backbones of all families, with None for all but the hidden states."""
 
     def __new__(cls, hidden: Tensor) -> "_Output":
         return super().__new__(cls, (hidden,))

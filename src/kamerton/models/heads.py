@@ -23,7 +23,7 @@ _BLOCK_LOGITS = 1 << 18
 
 @runtime_checkable
 class UpdatedHead(Protocol):
-    """What an adapter puts in the place of the head's layer."""
+    """An adapter's layer in the place of the head's."""
 
     @property
     def layer(self) -> nn.Module:
@@ -41,7 +41,7 @@ class UpdatedHead(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """How hidden states become logits: softcap(hidden @ weight.T * scale + bias).
+    """The way from hidden states to logits: softcap(hidden @ weight.T * scale + bias).
 
     Attributes:
         weight: [V, E].

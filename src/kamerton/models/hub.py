@@ -46,7 +46,7 @@ def file_from_hub(name: str, commit: str = "", *, online: bool = True) -> Path:
     """Fetch one file of a repository, or find it in the cache.
 
     Args:
-        name: Such as `hub:owner/name:model.gguf`.
+        name: A name such as `hub:owner/name:model.gguf`.
         commit: Empty for the newest.
         online: False looks into the cache only.
 
@@ -92,7 +92,7 @@ def commit_of(folder: Path) -> str:
     """Read the commit of a base from its place in the Hub's cache.
 
     Args:
-        folder: Of the base.
+        folder: The base's folder.
 
     Returns:
         The commit; empty for a folder that is not in the cache.

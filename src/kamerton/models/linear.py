@@ -129,8 +129,8 @@ def dense(weight: Tensor | FrozenLinear, dtype: torch.dtype) -> Tensor:
     """Give a weight as a matrix, for a moment.
 
     Args:
-        weight: As `frozen_weight` gave it.
-        dtype: Of the computation; a stored weight comes in its own.
+        weight: The weight that `frozen_weight` gave.
+        dtype: The dtype of the computation; a stored weight comes in its own.
 
     Returns:
         [out, in].
@@ -163,7 +163,7 @@ def device_of(layer: nn.Module) -> torch.device:
     """Tell where a layer is.
 
     Args:
-        layer: With parameters or buffers.
+        layer: A layer with parameters or buffers.
 
     Returns:
         The device of the first of them.

@@ -46,7 +46,7 @@ def find_base(name: str, commit: str = "", *, online: bool = True) -> Path:
     Args:
         name: `builtin:nano`, `builtin:smollm2`, a folder, a GGUF file, a Hub id such as
             `Qwen/Qwen3-0.6B`, or a GGUF file of the Hub as `hub:owner/name:file.gguf`.
-        commit: Of the Hub; empty for the newest.
+        commit: The commit of the Hub; empty for the newest.
         online: False looks into the Hub's cache only.
 
     Returns:
@@ -80,7 +80,7 @@ def file_to_unpack(name: str) -> Path | None:
     """Find the GGUF file that `find_base` would unpack first, which takes a while.
 
     Args:
-        name: As for `find_base`.
+        name: The base's name, as for `find_base`.
 
     Returns:
         The file; None where the base is ready, is no GGUF file, or is not on this machine.
@@ -132,13 +132,14 @@ def load_base(
     """Load a base, frozen and in evaluation mode.
 
     Args:
-        name: As for `find_base`.
-        dtype: Of weights and computation; `auto` is bf16 where the machine computes faster in it.
+        name: The base's name, as for `find_base`.
+        dtype: The dtype of weights and computation; `auto` is bf16 where the machine is faster in
+            it.
         device: `auto` takes a GPU when there is one.
-        quantise: How the linear layers of the decoder blocks are held; `none` leaves them as they
+        quantise: The form of the decoder blocks' linear layers; `none` leaves them as they
             are.
         weights: False leaves the weights on the meta device, to count without reading them.
-        commit: Of the Hub; empty for the newest.
+        commit: The commit of the Hub; empty for the newest.
 
     Returns:
         The base.
@@ -201,7 +202,7 @@ def load_tokenizer(name: str) -> tuple[Any, int]:
     """Load a base's tokenizer alone.
 
     Args:
-        name: As for `find_base`.
+        name: The base's name, as for `find_base`.
 
     Returns:
         The tokenizer and the number of rows of the base's embedding.
@@ -238,9 +239,9 @@ def wrap_model(
     Args:
         model: A Transformers causal language model.
         tokenizer: Its tokenizer.
-        name: As the recipe names the base.
-        folder: Where its files are, for its hashes.
-        quantise: How its linear layers are held.
+        name: The base's name in the recipe.
+        folder: The folder of its files, for its hashes.
+        quantise: The form of its linear layers.
 
     Returns:
         The base; it says what the model said before it was touched.
@@ -325,7 +326,7 @@ def all_files_hash(folder: Path) -> str:
     """Hash the weights of a base as variants of the first format did: every safetensors file.
 
     Args:
-        folder: Of the base.
+        folder: The base's folder.
 
     Returns:
         SHA-256 in hex; that of the base's identity where no file holds the weights once more.
@@ -336,7 +337,7 @@ def all_files_hash(folder: Path) -> str:
 def _weight_hash(folder: Path) -> str:
     source = folder / SOURCE_FILE
     if source.is_file():
-        # What was unpacked is the file it was unpacked from, whoever unpacked it.
+        # An unpacked folder counts as the file it was unpacked from, whoever unpacked it.
         return hash_json(json.loads(source.read_text(encoding="utf-8"))["sha256"])
     # The makers' own format holds a second copy of the same weights, which is not read.
     return _hash_of_files(set(folder.glob("*.safetensors")) - set(folder.glob("consolidated*")))

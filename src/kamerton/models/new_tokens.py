@@ -40,9 +40,9 @@ def rows_with(num_rows: int, own: Any, extended: Any) -> int:
     """Count the rows that an embedding has with the tokens of an adapter.
 
     Args:
-        num_rows: Of the base's embedding.
+        num_rows: The number of rows of the base's embedding.
         own: The base's tokenizer.
-        extended: As `tokenizer_with` gave it.
+        extended: The tokenizer that `tokenizer_with` gave.
 
     Returns:
         The rows; those of the base where there are no new tokens.
@@ -54,9 +54,9 @@ def token_ids(tokenizer: Any, tokens: Sequence[str], num_rows: int) -> list[int]
     """Give the ids that tokens have in the tokenizer that `tokenizer_with` makes.
 
     Args:
-        tokenizer: Without them.
+        tokenizer: The tokenizer without them.
         tokens: The texts.
-        num_rows: Of the base's embedding.
+        num_rows: The number of rows of the base's embedding.
 
     Returns:
         One id per text; new ones come after the tokenizer's own.
@@ -81,7 +81,7 @@ def pieces_of(tokenizer: Any, token: str) -> list[int]:
     """Give the ids of the tokens that a text is read as without a token of its own.
 
     Args:
-        tokenizer: Without the token.
+        tokenizer: The tokenizer without the token.
         token: The text.
 
     Returns:

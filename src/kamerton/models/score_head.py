@@ -13,8 +13,8 @@ class ScoreHead:
     Args:
         num_scores: D, numbers per position.
         size: E, of a hidden state.
-        device: Where it goes.
-        seed: For its first values where D is above 1; one number begins as 0 everywhere.
+        device: The device that it goes to.
+        seed: The seed of its first values where D is above 1; one number begins as 0 everywhere.
     """
 
     def __init__(self, num_scores: int, size: int, device: torch.device, seed: int = 0) -> None:

@@ -1,10 +1,10 @@
-"""What a base knows of adapters that change single segments of a row, not all of it.
+"""A base's adapters that change single segments of a row, not all of it.
 
 The modules of such adapters stand in the model; this is what they bring besides. Shapes: T tokens
 in the row.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -23,11 +23,11 @@ _Part = TypeVar("_Part")
 
 @dataclass(frozen=True, slots=True)
 class SegmentAdapter:
-    """What an adapter brings besides the modules that it changes.
+    """The parts of an adapter besides the modules that it changes.
 
     Attributes:
-        prefix: What stands before its families, or None.
-        head: What stands in the place of the head for its tokens, or None.
+        prefix: The prefix of its families, or None.
+        head: The layer in the place of the head for its tokens, or None.
     """
 
     prefix: PrefixSource | None = None
@@ -60,13 +60,14 @@ class ComputedRow:
             self.layout = before
 
     def present(
-        self, parts: Mapping[int, _Part], device: torch.device
+        self, parts: Mapping[int, _Part], device: torch.device, without: Collection[int] = ()
     ) -> list[tuple[_Part, Tensor]]:
         """Choose the parts of adapters that segments of the row name.
 
         Args:
-            parts: By adapter.
-            device: Where the row is.
+            parts: The parts by adapter.
+            device: The row's device.
+            without: Adapters that are left out.
 
         Returns:
             Each with its tokens; nothing between rows.
@@ -74,7 +75,11 @@ class ComputedRow:
         if self.layout is None or not self.layout.adapters:
             return []
         tokens = tokens_by_adapter(self.layout, device)
-        return [(parts[adapter], at) for adapter, at in tokens.items() if adapter in parts]
+        return [
+            (parts[adapter], at)
+            for adapter, at in tokens.items()
+            if adapter in parts and adapter not in without
+        ]
 
 
 def tokens_by_adapter(layout: Layout, device: torch.device) -> dict[int, Tensor]:
@@ -82,10 +87,10 @@ def tokens_by_adapter(layout: Layout, device: torch.device) -> dict[int, Tensor]
 
     Args:
         layout: The row's segments.
-        device: Where the row is.
+        device: The row's device.
 
     Returns:
-        By adapter, places in the row in ascending order; without those of adapter -1.
+        The places of each adapter in the row in ascending order; without those of adapter -1.
     """
     key = ("tokens by adapter", device)
     if key not in layout.memo:

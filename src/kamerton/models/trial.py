@@ -21,7 +21,7 @@ def try_out(base: Base, ids: Tensor, layout: Layout) -> Tensor:
     """Run a row forwards, and backwards to its embedded tokens.
 
     Args:
-        base: Without an adapter.
+        base: The base without an adapter.
         ids: [T] token ids.
         layout: The row's segments.
 

@@ -36,7 +36,7 @@ class ObjectiveRecord(Generic[_S]):
     Attributes:
         settings: The class of its table in a recipe.
         make: Makes the objective, which says itself what it takes and needs.
-        rate: What the method's default learning rate is multiplied by. Preferences go far from
+        rate: The factor on the method's default learning rate. Preferences go far from
             their start at fine-tuning's rate, and own answers are noisy: these are the rates that
             kept most of a desk's rules on nano (`benchmarks/results/preferences_*`).
     """
@@ -47,7 +47,7 @@ class ObjectiveRecord(Generic[_S]):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """What recipes and manifests call it: one name or several."""
+        """The names in recipes and manifests: one or several."""
         return get_args(self.settings.model_fields["kind"].annotation)
 
 
@@ -76,7 +76,7 @@ def record_of(kind: str) -> ObjectiveRecord[Any]:
     """Find an objective.
 
     Args:
-        kind: As recipes call it.
+        kind: The objective's name in recipes.
 
     Returns:
         Its record.
@@ -88,7 +88,7 @@ def make_objective(settings: ObjectiveSettings) -> Objective:
     """Make an objective.
 
     Args:
-        settings: Of its kind.
+        settings: The settings of its kind.
 
     Returns:
         The objective.

@@ -14,7 +14,7 @@ from kamerton.objectives.settings import ObjectiveSettings
 
 __all__ = ["Dpo", "DpoSettings"]
 
-# As in the authors' code, so that one pair cannot be the whole batch.
+# The authors' code has this limit too, so that one pair cannot be the whole batch.
 _LARGEST_WEIGHT = 10.0
 
 
@@ -29,7 +29,7 @@ class DpoSettings(ObjectiveSettings):
     kind: Literal["dpo"] = "dpo"
     """Learn from pairs, held near a reference."""
     beta: float = Field(default=0.1, gt=0)
-    """How strongly answers are held near the reference; smaller lets them go further. Above 0."""
+    """The strength that holds answers near the reference; smaller lets them go further. Above 0."""
     loss_type: Literal["sigmoid", "hinge", "ipo", "robust", "length-normalised"] = "sigmoid"
     """"sigmoid" is DPO; "hinge" stops once the margin is 1; "ipo" (arXiv 2310.12036) aims at a
     finite margin over mean log-probabilities; "robust" (arXiv 2403.00409) takes a known share of
@@ -45,7 +45,7 @@ class DpoSettings(ObjectiveSettings):
     """"dr-dpo" (arXiv 2407.07880) is for noisy labels: pairs with a large loss count less. "kldpo"
     (arXiv 2502.01930) is for users who may shift: pairs with a large loss count more."""
     temperature: float = Field(default=1.0, gt=0)
-    """How near to the plain mean `robustness` stays; larger is nearer. Above 0."""
+    """The nearness of `robustness` to the plain mean; larger is nearer. Above 0."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -68,7 +68,7 @@ class Dpo:
     means instead of sums; robust [(1 - e) l(D) - e l(-D)] / (1 - 2 e), which can be negative.
 
     Args:
-        settings: How.
+        settings: The objective's settings.
     """
 
     takes: Takes = "pairs"

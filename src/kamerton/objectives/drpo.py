@@ -39,12 +39,12 @@ class Drpo:
     Own answers y: -A log pi(y), with A the mean of g(y, better) and g(y, worse), less the same of
     the other own answers (0.5 where there is one). The pair: -(w_better log pi(better) - w_worse
     log pi(worse)) (1 - g(better, worse)) / 2, with w the ratio to the reference, computed and
-    limited as a logarithm. g is the preference model. Of both, only log pi has a gradient, as the
+    limited as a logarithm. g is the preference model. Only log pi has a gradient, as the
     score function demands. The distance is k3, summed over an answer's tokens, with a gradient
     (the authors' code has none).
 
     Args:
-        settings: How.
+        settings: The objective's settings.
     """
 
     takes: Takes = "prompts-with-pairs"
@@ -60,10 +60,10 @@ class Drpo:
         """Compute what each answer's log-probability is weighed with.
 
         Args:
-            written: To each prompt the better and the worse answer, then own ones.
+            written: The answers to each prompt: the better, the worse, then own ones.
 
         Returns:
-            One per prompt: of the pair's tokens (1 - g) / 2, of own tokens A.
+            One per prompt: (1 - g) / 2 for the pair's tokens, A for own tokens.
         """
         found = []
         for one in written:
@@ -79,7 +79,7 @@ class Drpo:
         """Compute the loss of pairs and own answers.
 
         Args:
-            scored: To each prompt the better and the worse answer, then own ones.
+            scored: The answers to each prompt: the better, the worse, then own ones.
             num_units: Prompts of the whole effective batch.
 
         Returns:

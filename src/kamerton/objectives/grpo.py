@@ -37,7 +37,7 @@ class Grpo:
     not taught less.
 
     Args:
-        settings: How.
+        settings: The objective's settings.
     """
 
     takes: Takes = "prompts"

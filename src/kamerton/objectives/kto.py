@@ -24,7 +24,7 @@ class KtoSettings(ObjectiveSettings):
     kind: Literal["kto"] = "kto"
     """Learn from single answers with a verdict, held near a reference."""
     beta: float = Field(default=0.1, gt=0)
-    """How strongly answers are held near the reference; smaller lets them go further. Above 0."""
+    """The strength that holds answers near the reference; smaller lets them go further. Above 0."""
     desirable_weight: float = Field(default=1.0, gt=0)
     """Weight of liked answers. With many more of one kind, choose weights so that
     `desirable_weight` x liked is 1 to 1.33 times `undesirable_weight` x disliked. Above 0."""
@@ -40,7 +40,7 @@ class Kto:
     an estimate of the distance between model and reference (equation 8 of the paper).
 
     Args:
-        settings: How.
+        settings: The objective's settings.
     """
 
     takes: Takes = "feedback"
@@ -89,7 +89,7 @@ class Kto:
 
 @torch.no_grad()
 def _above(scored: LossInputs, is_desirable: Tensor) -> float:
-    """In which share of pairs of a liked and a disliked answer the liked one is more probable.
+    """The share of pairs of a liked and a disliked answer whose liked one is more probable.
 
     By the mean over an answer's tokens, ties half.
     """

@@ -24,16 +24,16 @@ __all__ = [
 ]
 
 Unit = Literal["token", "example"]
-"""What an objective averages over, across the whole effective batch."""
+"""The units that an objective averages over, across the whole effective batch."""
 
 Takes = Literal["texts", "pairs", "feedback", "prompts", "prompts-with-pairs"]
-"""What an example is: a text, a better and a worse answer, an answer with a verdict, or a prompt
-that the model answers itself, alone or beside a better and a worse answer."""
+"""The kind of an example: a text, a better and a worse answer, an answer with a verdict, or a
+prompt that the model answers itself, alone or beside a better and a worse answer."""
 
 Reads = Literal["logprobs", "everything", "scores", "values"]
-"""What of the model a loss is about: log-probabilities of the answers' tokens, or with them those
-of all that stands around an example's first answer, or what a score head says at the end of each
-answer, or before each token."""
+"""The numbers of the model that a loss is about: log-probabilities of the answers' tokens, or with
+them those of all tokens around an example's first answer, or a score head's output at the end of
+each answer, or before each token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Experience:
-    """What is known about answers that the model itself wrote, token by token.
+    """The experience with answers that the model itself wrote, token by token.
 
     Attributes:
         old_logprobs: [N] log-probabilities when the answers were written.
@@ -73,7 +73,7 @@ class Experience:
         """Put the tokens of several examples one after another.
 
         Args:
-            several: At least one; values are known of all or of none.
+            several: At least one experience; values are known of all or of none.
 
         Returns:
             One.
@@ -96,8 +96,8 @@ class Experience:
 class LossInputs:
     """Log-probabilities of one micro-batch, of A answers.
 
-    Of a pair, the better answer comes first, then the worse. Of feedback, the judged answer comes
-    first, then one that belongs to another prompt.
+    A pair has the better answer first, then the worse. Feedback has the judged answer first, then
+    one that belongs to another prompt.
 
     Attributes:
         logprobs: [N] natural logs of the labelled tokens, fp32, with a gradient.
@@ -106,13 +106,13 @@ class LossInputs:
         references: [A] sum of each answer's log-probabilities under the reference, fp32; None for
             objectives without one.
         is_desirable: [A] bool, whether the answer was liked; None unless the examples are feedback.
-        scores: What a score head says, fp32, with a gradient: [A, D] at the ends of the answers, or
-            [N, D] before every labelled token. None where log-probabilities are read; else those
+        scores: The score head's output, fp32, with a gradient: [A, D] at the ends of the answers,
+            or [N, D] before every labelled token. None where log-probabilities are read; else those
             are empty.
         margins: [A / 2] by how much the better answer of each pair should be ahead, NaN where its
             example does not say; None where none does.
-        experience: Of answers that the model wrote itself; None for others.
-        context: What stands around the answers; None unless everything is read.
+        experience: The experience with answers that the model wrote itself; None for others.
+        context: The tokens around the answers; None unless everything is read.
     """
 
     logprobs: Tensor
@@ -159,7 +159,7 @@ class Loss:
 
     Attributes:
         value: Scalar; shares of all micro-batches add up to the loss of the effective batch.
-        metrics: Named numbers for the log, shares in the same way.
+        metrics: Numbers by name for the log, shares in the same way.
     """
 
     value: Tensor
@@ -168,7 +168,7 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What the model wrote in answer to one prompt, and what that is worth.
+    """The model's answers to one prompt, and their worth.
 
     Answers that were given with the prompt come first, the model's own after them.
 
@@ -192,17 +192,17 @@ class Objective(Protocol):
 
     @property
     def takes(self) -> Takes:
-        """What its examples are."""
+        """The kind of its examples."""
         ...
 
     @property
     def reads(self) -> Reads:
-        """What of the model it is about."""
+        """The numbers of the model that it is about."""
         ...
 
     @property
     def unit(self) -> Unit:
-        """What the mean is over."""
+        """The units that the mean is over."""
         ...
 
     @property
@@ -226,7 +226,7 @@ class Online(Objective, Protocol):
 
     @property
     def settings(self) -> OnlineSettings:
-        """How answers are written and what they are worth."""
+        """The settings of answers and of their rewards."""
         ...
 
     def learn_from(self, written: Sequence[Written]) -> list[Experience]:

@@ -26,7 +26,7 @@ __all__ = [
 
 
 class _Source(Settings):
-    """What every source of rewards has."""
+    """The settings that every source of rewards has."""
 
     weight: float = Field(default=1.0, allow_inf_nan=False)
     """Factor on what this source says; rewards of several sources are added. Negative for what
@@ -83,7 +83,7 @@ class JudgeReward(_Source):
     kind: Literal["judge"] = "judge"
     """Selects this source."""
     question: str
-    """With {prompt} and {answer} where the last question and its answer shall stand."""
+    """The judge's question; {prompt} and {answer} stand for the last question and its answer."""
     variant: str = ""
     """Who judges; empty means the base alone."""
     yes: str = "yes"
@@ -111,7 +111,7 @@ RewardSource = Annotated[
 
 
 class OnlineSettings(ObjectiveSettings):
-    """How answers are written and what they are worth."""
+    """The settings of answers and of their rewards."""
 
     renamed_keys: ClassVar[Mapping[str, str]] = {
         "missing_end_penalty": "missing_eos_penalty",
@@ -119,7 +119,7 @@ class OnlineSettings(ObjectiveSettings):
     }
 
     rewards: tuple[RewardSource, ...]
-    """What an answer is worth: the sum of these; at least one."""
+    """The sources whose sum is an answer's worth; at least one."""
     num_generations: int = Field(default=4, ge=1, le=256)
     """Answers that are written to each prompt of a step."""
     max_tokens: int = Field(default=128, ge=1)
@@ -143,7 +143,7 @@ class OnlineSettings(ObjectiveSettings):
 
 
 class ClippedSettings(OnlineSettings):
-    """How often the same answers are learned from, and how far a step may go."""
+    """The number of passes over the same answers, and the limit of a step."""
 
     renamed_keys: ClassVar[Mapping[str, str]] = {
         "clip": "clip_epsilon",
@@ -153,8 +153,8 @@ class ClippedSettings(OnlineSettings):
     num_iterations: int = Field(default=1, ge=1, le=64)
     """Optimiser steps on the same answers."""
     clip_epsilon: float = Field(default=0.2, gt=0, lt=1)
-    """By how much the probability of what was written may change, as a share, before its gradient
-    is cut. Matters with several `num_iterations`. Above 0, below 1."""
+    """The change of a written token's probability, as a share, above which its gradient is cut.
+    Matters with several `num_iterations`. Above 0, below 1."""
 
     @property
     def num_updates(self) -> int:

@@ -27,7 +27,7 @@ class OrpoSettings(ObjectiveSettings):
     """Weight of the odds ratio beside the better answer's negative log-likelihood (lambda in the
     paper, beta or alpha elsewhere). 0 or more."""
     nll_over: Literal["answer", "everything"] = "answer"
-    """What the negative log-likelihood is a mean over: the better "answer" alone, or "everything",
+    """The scope of the negative log-likelihood's mean: the better "answer" alone, or "everything",
     its prompt too, as in the paper's code. The odds ratio is of the answers either way."""
 
 
@@ -41,7 +41,7 @@ class Orpo:
     counts the same, whatever stands beside it.
 
     Args:
-        settings: How.
+        settings: The objective's settings.
     """
 
     takes: Takes = "pairs"

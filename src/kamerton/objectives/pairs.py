@@ -1,4 +1,4 @@
-"""What objectives over pairs share: the two sides, and the numbers that are logged."""
+"""The parts that objectives over pairs share: the two sides, and the logged numbers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ def nll_of_chosen(scored: LossInputs) -> Tensor:
     """Compute the negative log-likelihood of the better answers.
 
     Args:
-        scored: Of pairs.
+        scored: The numbers of pairs.
 
     Returns:
         [B] mean over each answer's tokens, and over those around it where everything was read.
@@ -76,7 +76,7 @@ def with_nll(loss: Loss, scored: LossInputs, weight: float, num_units: int) -> L
     """Add the negative log-likelihood of the better answers to a loss.
 
     Args:
-        loss: Of pairs.
+        loss: The loss of pairs.
         scored: The same pairs.
         weight: Factor; 0 leaves the loss as it is.
         num_units: Pairs of the whole effective batch.
@@ -95,7 +95,7 @@ def pair_metrics(scored: LossInputs, rewards: Tensor, num_units: int) -> Mapping
     """Say what a step did to pairs.
 
     Args:
-        scored: Of pairs.
+        scored: The numbers of pairs.
         rewards: [2 B] what the objective takes for the worth of each answer.
         num_units: Pairs of the whole effective batch.
 

@@ -1,4 +1,4 @@
-"""What objectives over answers that the model wrote share: clipped ratios, baselines, distance."""
+"""The loss over answers that the model wrote: clipped ratios, baselines, distance."""
 
 import math
 
@@ -25,19 +25,19 @@ def leave_one_out(numbers: Tensor) -> Tensor:
     return (numbers - numbers.mean()) * (count / (count - 1))
 
 
-def clipped(change: Tensor, advantages: Tensor, clip: float) -> tuple[Tensor, Tensor]:
+def clipped(change: Tensor, advantages: Tensor, clip_epsilon: float) -> tuple[Tensor, Tensor]:
     """Compute PPO's clipped loss (arXiv 1707.06347, equation 7).
 
     Args:
         change: [M] change of log-probabilities since the answers were written.
         advantages: [M].
-        clip: By how much a ratio may leave 1.
+        clip_epsilon: The distance that a ratio may have from 1.
 
     Returns:
         [M] losses, and [M] whether the gradient is cut.
     """
     ratio = 1 + _growth(change)
-    plain, cut = ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages
+    plain, cut = ratio * advantages, ratio.clamp(1 - clip_epsilon, 1 + clip_epsilon) * advantages
     return -torch.minimum(plain, cut), (cut < plain).detach()
 
 

@@ -32,11 +32,11 @@ class PpoSettings(ClippedSettings):
     num_iterations: int = Field(default=4, ge=1, le=64)
     """Optimiser steps on the same answers."""
     gamma: float = Field(default=1.0, gt=0, le=1)
-    """What a reward one token later is worth. Above 0, at most 1."""
+    """The worth of a reward one token later. Above 0, at most 1."""
     gae_lambda: float = Field(default=0.95, ge=0, le=1)
-    """How far advantages look ahead before they trust the value model. 0 to 1."""
+    """The reach of advantages ahead before they trust the value model. 0 to 1."""
     value_clip: float = Field(default=0.2, gt=0)
-    """By how much a value may change in a step before its gradient is cut. Above 0."""
+    """The change of a value in a step above which its gradient is cut. Above 0."""
     value_weight: float = Field(default=0.1, gt=0)
     """Weight of the value model's loss; `train.max_grad_norm` clips both together. Above 0."""
     value_rank: int = Field(default=16, ge=1)
@@ -51,7 +51,7 @@ class Ppo:
     whitened over the step.
 
     Args:
-        settings: How.
+        settings: The objective's settings.
     """
 
     takes: Takes = "prompts"
@@ -116,7 +116,7 @@ class PpoValue:
     """The mean over tokens of half the squared error of values, clipped around what they were.
 
     Args:
-        settings: How.
+        settings: The objective's settings.
     """
 
     takes: Takes = "prompts"
@@ -160,8 +160,8 @@ def generalised_advantages(
     Args:
         rewards: [T] of one answer's tokens.
         values: [T] expected before each of them; 0 is expected after the last.
-        gamma: What a reward one token later is worth, above 0, at most 1.
-        gae_lambda: How far advantages look ahead, 0 to 1.
+        gamma: The worth of a reward one token later, above 0, at most 1.
+        gae_lambda: The reach of advantages ahead, 0 to 1.
 
     Returns:
         [T].

@@ -7,7 +7,7 @@ from torch.nn.functional import logsigmoid, normalize
 __all__ = ["TEMPERATURE", "log_preference", "preference"]
 
 TEMPERATURE = 0.1
-"""What a general preference model's numbers are divided by (tau of arXiv 2410.02197)."""
+"""The divisor of a general preference model's numbers (tau of arXiv 2410.02197)."""
 
 
 def log_preference(first: Tensor, second: Tensor, margin: Tensor | float = 0.0) -> Tensor:
@@ -20,7 +20,7 @@ def log_preference(first: Tensor, second: Tensor, margin: Tensor | float = 0.0) 
     Args:
         first: [..., D] what a score head says of answers, fp32.
         second: [..., D] of others.
-        margin: By how much the first should be ahead; taken off the difference.
+        margin: The lead that the first should have; taken off the difference.
 
     Returns:
         [...], at most 0.

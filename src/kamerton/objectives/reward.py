@@ -27,7 +27,7 @@ class RewardSettings(ObjectiveSettings):
     dimensions: int = Field(default=8, ge=2, multiple_of=2)
     """Numbers per answer of the general model; even, 2 or more."""
     margin: float = Field(default=0.0, ge=0)
-    """By how much better answers should be ahead. A column `margin` has its own for each pair."""
+    """The lead that better answers should have. A column `margin` has its own for each pair."""
     center_rewards: float = Field(default=0.01, ge=0)
     """Weight of the squared sum of both rewards, which keeps them around 0 (arXiv 2312.09244).
     0 or more."""
@@ -49,7 +49,7 @@ class Reward:
     """The mean over pairs of -log p(better is preferred) + center_rewards (r_better + r_worse)^2.
 
     Args:
-        settings: How.
+        settings: The objective's settings.
     """
 
     takes: Takes = "pairs"

@@ -28,7 +28,7 @@ class Rloo:
     the other answers to the prompt.
 
     Args:
-        settings: How.
+        settings: The objective's settings.
     """
 
     takes: Takes = "prompts"

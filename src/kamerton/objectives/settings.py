@@ -1,4 +1,4 @@
-"""What the settings of all objectives have."""
+"""The settings that all objectives have."""
 
 from kamerton.core.settings import Settings
 
@@ -9,4 +9,4 @@ class ObjectiveSettings(Settings):
     """The `[objective]` table of a recipe; each objective's own class adds its options."""
 
     kind: str
-    """Which objective; each one's class has its literal value here, as its default."""
+    """The objective; each one's class has its literal value here, as its default."""

@@ -32,7 +32,7 @@ class Sft:
         """Compute -sum(logprobs) / num_units.
 
         Args:
-            scored: One micro-batch.
+            scored: The numbers of one micro-batch.
             num_units: Labelled tokens of the whole effective batch.
 
         Returns:

@@ -37,7 +37,7 @@ class Simpo:
     m is the mean of an answer's log-probabilities (equation 6 of the paper).
 
     Args:
-        settings: How.
+        settings: The objective's settings.
     """
 
     takes: Takes = "pairs"

@@ -1,1 +1,1 @@
-"""The gateway: an OpenAI-compatible HTTP server in front of an engine process."""
+"""Floor 7: the OpenAI-compatible gateway before an engine process. Never imports torch."""

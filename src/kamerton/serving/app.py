@@ -1,6 +1,6 @@
 """The gateway as an ASGI application: routes, middleware and error handlers in one place."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -12,9 +12,11 @@ from kamerton.serving.admission import Admission
 from kamerton.serving.completions import answer_chat, answer_completion
 from kamerton.serving.embeddings import answer_embeddings
 from kamerton.serving.engine import ServingEngine
-from kamerton.serving.errors import ApiError, answer_error, answer_http_error
+from kamerton.serving.errors import ApiError, answer_error, answer_fault, answer_http_error
 from kamerton.serving.guard import Guard
+from kamerton.serving.metrics import Metrics, show_metrics
 from kamerton.serving.pages import list_models, say_live, say_ready, show_model, show_page
+from kamerton.serving.record import Recorder, RequestRecord
 from kamerton.serving.tokenizing import detokenize, show_tokenizer, tokenize
 
 __all__ = ["make_app"]
@@ -26,6 +28,7 @@ def make_app(
     key_hashes: Collection[str] = (),
     limit_open: int = 256,
     limit_bytes: int = 1 << 22,
+    write_access: Callable[[RequestRecord], None] = lambda record: None,
     lifespan: Lifespan[Starlette] | None = None,
 ) -> Starlette:
     """Make the application.
@@ -35,17 +38,25 @@ def make_app(
         key_hashes: SHA-256 of the keys that are let in; everybody is where there are none.
         limit_open: Most answers that may be waited for at once.
         limit_bytes: Largest body of a request.
+        write_access: Called with what is known of each request that is over.
         lifespan: What happens when the server starts and stops.
 
     Returns:
         An ASGI application.
     """
+    metrics = Metrics()
+
+    def end(record: RequestRecord) -> None:
+        metrics.end(record)
+        write_access(record)
+
     app = Starlette(
         routes=[
             Route("/", show_page),
             Route("/health", say_live),
             Route("/live", say_live),
             Route("/ready", say_ready),
+            Route("/metrics", show_metrics),
             Route("/v1/models", list_models),
             Route("/v1/models/{name:path}", show_model),
             Route("/v1/chat/completions", answer_chat, methods=["POST"]),
@@ -55,10 +66,18 @@ def make_app(
             Route("/detokenize", detokenize, methods=["POST"]),
             Route("/tokenizer_info", show_tokenizer),
         ],
-        middleware=[Middleware(Guard, key_hashes=key_hashes, limit_bytes=limit_bytes)],
-        exception_handlers={ApiError: answer_error, HTTPException: answer_http_error},
+        middleware=[
+            Middleware(Recorder, begin=metrics.begin, end=end),
+            Middleware(Guard, key_hashes=key_hashes, limit_bytes=limit_bytes),
+        ],
+        exception_handlers={
+            ApiError: answer_error,
+            HTTPException: answer_http_error,
+            Exception: answer_fault,
+        },
         lifespan=lifespan,
     )
     app.state.engine = engine
+    app.state.metrics = metrics
     app.state.admission = Admission(limit_open)
     return app

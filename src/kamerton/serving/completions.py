@@ -3,7 +3,7 @@
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -17,6 +17,8 @@ from kamerton.core.requests import AnswerRequest, AnswerUpdate, ServedModel, Tok
 from kamerton.serving.admission import Admission
 from kamerton.serving.engine import ServingEngine
 from kamerton.serving.errors import ApiError
+from kamerton.serving.merged_answers import merged_answers
+from kamerton.serving.record import CLIENT_LEFT, AnswerTimes, RequestRecord, record_of
 from kamerton.wire.openai import (
     ChatRequest,
     CompletionRequest,
@@ -231,10 +233,14 @@ def _numbered(generation: Generation, index: int) -> Generation:
 async def _respond(request: Request, job: _Job, *, stream: bool) -> Response:
     admission: Admission = request.app.state.admission
     engine: ServingEngine = request.app.state.engine
+    record = record_of(request)
+    record.operation = "chat" if job.is_chat else "text_completion"
+    record.model, record.num_prompts = job.model.name, job.num_prompts
     if not engine.is_ready:
         raise ApiError(503, "the engine is not ready", headers={"Retry-After": "2"})
     admission.enter(len(job.requests))
-    pieces = _pieces(engine, job.requests, admission)
+    record.answers = tuple(AnswerTimes() for _ in job.requests)
+    pieces = merged_answers(engine, job.requests, admission, record)
     try:
         # The first piece decides whether this is an error, which a stream could not say any more.
         index, update = await anext(pieces)
@@ -244,7 +250,7 @@ async def _respond(request: Request, job: _Job, *, stream: bool) -> Response:
         raise
     if stream:
         headers = {**job.headers, "X-Accel-Buffering": "no", "Cache-Control": "no-cache"}
-        events = _events(job, (index, update), pieces)
+        events = _events(job, (index, update), pieces, record)
         return StreamingResponse(events, media_type="text/event-stream", headers=headers)
     collecting = asyncio.ensure_future(_collect(job, (index, update), pieces))
     leaving = asyncio.ensure_future(_wait_for_disconnect(request))
@@ -252,7 +258,8 @@ async def _respond(request: Request, job: _Job, *, stream: bool) -> Response:
         await asyncio.wait({collecting, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not collecting.done():
             # Nobody reads this answer.
-            return Response(status_code=499)
+            return Response(status_code=CLIENT_LEFT)
+        record.is_whole = True
         return JSONResponse(collecting.result(), headers=job.headers)
     finally:
         for task in (collecting, leaving):
@@ -274,7 +281,9 @@ async def _collect(
     return write(job.id, job.model.name, [answer.plain() for answer in answers], usage)
 
 
-async def _events(job: _Job, first: tuple[int, AnswerUpdate], pieces: Any) -> AsyncIterator[str]:
+async def _events(
+    job: _Job, first: tuple[int, AnswerUpdate], pieces: Any, record: RequestRecord
+) -> AsyncIterator[str]:
     """Write server-sent events; an error in the middle is an event, as the status is sent."""
     last: dict[int, AnswerUpdate] = {}
     async with aclosing(pieces):
@@ -286,6 +295,7 @@ async def _events(job: _Job, first: tuple[int, AnswerUpdate], pieces: Any) -> As
                 yield _event(opening)
         async for index, update in _after(first, pieces):
             if update.error:
+                record.fail(500)
                 yield _event(error_body(update.error, "InternalServerError", code=500))
                 return
             if update.text or update.reasoning or update.is_last or update.logprobs:
@@ -295,6 +305,7 @@ async def _events(job: _Job, first: tuple[int, AnswerUpdate], pieces: Any) -> As
             kind = "chat.completion.chunk" if job.is_chat else "text_completion"
             usage = usage_of([last[index] for index in sorted(last)], job.num_prompts)
             yield _event(usage_chunk(job.id, kind, job.model.name, usage))
+        record.is_whole = True
         yield "data: [DONE]\n\n"
 
 
@@ -304,35 +315,6 @@ async def _after(
     yield first
     async for piece in pieces:
         yield piece
-
-
-async def _pieces(
-    engine: ServingEngine, requests: Sequence[AnswerRequest], admission: Admission
-) -> Any:
-    """Merge the answers of several requests as they come; closing it cancels them all."""
-    queue: asyncio.Queue[tuple[int, AnswerUpdate]] = asyncio.Queue()
-
-    async def read(index: int, request: AnswerRequest) -> None:
-        try:
-            async with aclosing(engine.answer(request)) as updates:  # type: ignore[type-var]
-                async for update in updates:
-                    queue.put_nowait((index, update))
-        except Exception as error:
-            # Whoever waits is told, whatever it was.
-            queue.put_nowait((index, AnswerUpdate(request.id, error=f"the engine failed: {error}")))
-
-    tasks = [asyncio.ensure_future(read(i, request)) for i, request in enumerate(requests)]
-    going = len(tasks)
-    try:
-        while going:
-            index, update = await queue.get()
-            going -= update.is_last
-            yield index, update
-    finally:
-        # Nothing is awaited here: a client that has gone cancels whatever awaits.
-        admission.leave(len(tasks))
-        for task in tasks:
-            task.cancel()
 
 
 def raise_error(update: AnswerUpdate) -> None:

@@ -22,6 +22,11 @@ class ServingEngine(Protocol):
         """Whether requests are answered now."""
         ...
 
+    @property
+    def num_restarts(self) -> int:
+        """How often it was started again after a crash."""
+        ...
+
     def answer(self, request: AnswerRequest) -> AsyncIterator[AnswerUpdate]:
         """Answer a request piece by piece; whoever closes the iterator cancels the request."""
         ...

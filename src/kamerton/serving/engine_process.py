@@ -57,6 +57,11 @@ class EngineProcess:
         return self._models
 
     @property
+    def num_restarts(self) -> int:
+        """How often it was started again after a crash."""
+        return max(len(self._started) - 1, 0)
+
+    @property
     def pid(self) -> int | None:
         """Process id; None before it starts."""
         return None if self._process is None else self._process.pid

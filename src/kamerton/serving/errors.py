@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from kamerton.wire.openai import error_body
 
-__all__ = ["ApiError", "answer_error", "answer_http_error"]
+__all__ = ["ApiError", "answer_error", "answer_fault", "answer_http_error"]
 
 _KINDS = {
     400: "BadRequestError",
@@ -92,3 +92,17 @@ async def answer_http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     found = ApiError(error.status_code, error.detail)
     return JSONResponse(found.body, found.status, error.headers)
+
+
+async def answer_fault(_request: Request, _error: Exception) -> Response:
+    """Answer where the gateway itself is at fault; the server's log has the trace.
+
+    Args:
+        _request: The request.
+        _error: What was raised.
+
+    Returns:
+        The response.
+    """
+    found = ApiError(500, "the server made a mistake; its log says which")
+    return JSONResponse(found.body, found.status)

@@ -1,8 +1,7 @@
-"""What every request passes before a route sees it: key, size of the body, request id."""
+"""What every request passes before a route sees it: key and size of the body."""
 
 import hashlib
 import hmac
-import secrets
 from collections.abc import Collection
 
 from starlette.responses import JSONResponse
@@ -45,17 +44,6 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = f"req-{secrets.token_hex(12)}"
-        scope.setdefault("state", {})["request_id"] = request_id
-
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *message.get("headers", ()),
-                    (b"x-request-id", request_id.encode()),
-                ]
-            await send(message)
-
         headers = dict(scope["headers"])
         received = 0
 
@@ -75,9 +63,9 @@ class Guard:
                 raise self._too_large()
         except ApiError as error:
             answer = JSONResponse(error.body, error.status, error.headers)
-            await answer(scope, receive, send_with_id)
+            await answer(scope, receive, send)
             return
-        await self._app(scope, receive_bounded, send_with_id)
+        await self._app(scope, receive_bounded, send)
 
     def _check_key(self, authorization: str) -> None:
         scheme, _, key = authorization.partition(" ")

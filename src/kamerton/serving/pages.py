@@ -114,6 +114,7 @@ _PAGE = """<!doctype html>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem;
   color: #1c1c1c; background: #fff }}
 table {{ border-collapse: collapse; width: 100% }}
+h1 {{ font-size: 1.5rem }} h2 {{ font-size: 1.1rem }}
 th, td {{ text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #ddd }}
 pre {{ background: #f4f4f4; padding: .8rem; overflow-x: auto }}
 @media (prefers-color-scheme: dark) {{

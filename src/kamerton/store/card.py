@@ -13,10 +13,11 @@ def make_card(manifest: VariantManifest) -> str:
     """Word a manifest as Markdown.
 
     Args:
-        manifest: Complete.
+        manifest: The complete manifest.
 
     Returns:
-        What the variant is for, how it was made, how it compares, what it forgot, its limits.
+        The card's text: what the variant is for, how it was made, how it compares, what it forgot,
+        its limits.
     """
     data, base = manifest.data, manifest.base
     return f"""# {manifest.name}

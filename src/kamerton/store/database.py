@@ -36,8 +36,8 @@ class RunRecord:
     """A run as the store knows it.
 
     Attributes:
-        id: Unique.
-        name: Name of its recipe.
+        id: A unique id.
+        name: The name of its recipe.
         status: `running`, `done`, `stopped` or `failed`.
         step: Steps done.
         num_steps: Steps planned.
@@ -60,7 +60,7 @@ class Store:
     """An open store.
 
     Args:
-        engine: Connected and migrated.
+        engine: The database's engine, connected and migrated.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -77,9 +77,9 @@ class Store:
         """Record that a run begins, or goes on from a checkpoint.
 
         Args:
-            name: Name of the recipe.
+            name: The name of the recipe.
             recipe: Plain values.
-            folder: Where its events are; tells one run from another.
+            folder: The folder of its events; tells one run from another.
             num_steps: Steps planned.
             first_step: Steps done before; above 0 the folder's last record is continued.
 
@@ -94,7 +94,7 @@ class Store:
         }  # fmt: skip
         here = table.c.folder == resolved
         with self._engine.begin() as connection:
-            # What a killed process left running, is not.
+            # A killed process left its runs marked as running.
             left = here & (table.c.status == "running")
             connection.execute(update(table).where(left).values(status="stopped"))
             last = select(table.c.id).where(here).order_by(table.c.started.desc()).limit(1)
@@ -111,7 +111,7 @@ class Store:
         """Change a run's record.
 
         Args:
-            run_id: As `begin_run` gave it.
+            run_id: The id that `begin_run` gave.
             **values: Columns of `runs`.
         """
         with self._engine.begin() as connection:
@@ -135,7 +135,7 @@ class Store:
 
         Args:
             manifest: Plain values of its manifest.
-            folder: Where it is.
+            folder: The variant's folder.
         """
         key = tables.variants.c.content_hash == manifest["content_hash"]
         values = {"name": manifest["name"], "folder": str(folder), "manifest": dict(manifest)}
@@ -185,7 +185,7 @@ class Store:
         """List comparisons.
 
         Args:
-            variant: Only those with this variant.
+            variant: The variant's name; None takes the evaluations of all.
 
         Returns:
             Plain values, the newest first.

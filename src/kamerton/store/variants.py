@@ -38,7 +38,7 @@ TRAINED_ON_FILE = "trained_on.txt"
 CARD_FILE = "CARD.md"
 _MOST_NAMED = 5
 _RUNS = "runs"
-"""Beside the folder of variants: a run that stopped has a folder there and no variant yet."""
+"""The folder of runs: a run that stopped has a folder there and no variant yet."""
 _SAFE_NAME = re.compile(r"[^\W_][\w.-]{0,99}")
 
 
@@ -47,8 +47,8 @@ class Variant:
     """A variant on disk.
 
     Attributes:
-        folder: Where.
-        manifest: What.
+        folder: The folder of its files.
+        manifest: The manifest of those files.
     """
 
     folder: Path
@@ -94,11 +94,11 @@ def write_variant(
     Where the same content is already there, what was measured of it is kept.
 
     Args:
-        folder: Where; its last part is the variant's name.
-        manifest: Without content hash and file hashes, which are filled in.
+        folder: The folder to write; its last part is the variant's name.
+        manifest: The manifest; its content hash and file hashes are filled in.
         files: The adapter's files by name.
         replace: Whether other content may be replaced.
-        kept: With `replace`, told the name under which a whole variant of other content is kept:
+        kept: A function for `replace`, told the name under which other content is kept:
             `NAME.1`, `NAME.2` and so on. None throws it away.
         trained_on: Short hashes of what it learned from; None where that is not known.
 
@@ -163,7 +163,7 @@ def read_variant(folder: Path) -> Variant:
     """Read a variant and verify every byte of it.
 
     Args:
-        folder: Where.
+        folder: The variant's folder.
 
     Returns:
         The variant.
@@ -236,7 +236,7 @@ def check_base(
 
     Args:
         manifest: The variant's.
-        base: Name of the base at hand.
+        base: The name of the base at hand.
         weight_hash: Its weights'.
         tokenizer_hash: Its tokenizer's.
 

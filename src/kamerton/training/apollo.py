@@ -28,10 +28,10 @@ class Apollo(torch.optim.Optimizer):
         groups: Parameters, or groups of them.
         lr: Learning rate.
         betas: Decays of the mean of gradients and of their squares.
-        weight_decay: Decoupled.
+        weight_decay: Decoupled weight decay.
         rank: r; matrices whose smaller side is not larger have AdamW's own states.
         refresh: Steps after which P is drawn anew.
-        seed: For P.
+        seed: The seed of P.
     """
 
     def __init__(

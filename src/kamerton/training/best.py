@@ -20,7 +20,7 @@ class BestWeights:
     until the next checkpoint.
 
     Args:
-        folder: Of the run.
+        folder: The run's folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -31,7 +31,7 @@ class BestWeights:
 
         Args:
             step: The step after which the weights were the best.
-            parameters: By name.
+            parameters: The parameters by name.
         """
         write_tensors(self._path(step), dict(parameters), {"step": str(step)})
 
@@ -49,7 +49,7 @@ class BestWeights:
         """Refuse to go on without weights that will be needed.
 
         Args:
-            step: As a checkpoint names it.
+            step: The step's number, as a checkpoint has it.
 
         Raises:
             TrainingError: If they are not there.
@@ -66,7 +66,7 @@ class BestWeights:
 
         Args:
             step: The step whose weights are read.
-            parameters: By name; those of the file and no others.
+            parameters: The parameters by name; those of the file and no others.
 
         Raises:
             TrainingError: If the file is gone or damaged.

@@ -40,7 +40,7 @@ class RunState:
 
     Attributes:
         step: Optimiser steps done.
-        tokens_per_row: May have shrunk after running out of memory.
+        tokens_per_row: Size of a row, which shrinks after running out of memory.
         recomputed_blocks: Decoder blocks recomputed in the backward pass.
         best_step: Step of the best held-out loss, or -1.
         best_loss: That loss.
@@ -120,7 +120,7 @@ def load_checkpoint(path: Path, identity: str) -> Checkpoint | None:
 
     Args:
         path: The file.
-        identity: What it must have been made with.
+        identity: The identity that it must have been made with.
 
     Returns:
         The state, or None when there is no file.
@@ -186,7 +186,7 @@ def optimiser_tensors(
 
     Args:
         optimiser: Any optimiser whose state is tensors and whole numbers per parameter.
-        names: Name of each parameter.
+        names: The name of each parameter.
 
     Returns:
         Tensors by `<name>/<state>`; whole numbers as tensors by `<name>/<state>:int`.
@@ -210,8 +210,8 @@ def restore_optimiser(
 
     Args:
         optimiser: A fresh optimiser over the parameters.
-        parameters: By name; put their values back after this, not before.
-        tensors: As `optimiser_tensors` gave them.
+        parameters: The parameters by name; put their values back after this, not before.
+        tensors: The tensors that `optimiser_tensors` gave.
     """
     stepped = {name.rpartition("/")[0] for name in tensors}
     _make_states(optimiser, [parameters[name] for name in sorted(stepped)])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 __all__ = ["container_free_bytes"]
 
-# By version: limit, use, and what of the use the kernel gives back when it needs room.
+# For each version: limit, use, and the part of the use that the kernel gives back when it must.
 _FILES = {
     1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     2: ("memory.max", "memory.current", "inactive_file"),
@@ -18,7 +18,7 @@ def container_free_bytes(root: Path = Path("/")) -> int | None:
     """Tell how much memory the container of this process has left.
 
     Args:
-        root: Where `proc` and `sys` are.
+        root: The folder that has `proc` and `sys`.
 
     Returns:
         Bytes, the least over its group and those around it; None where there is no limit.
@@ -49,7 +49,7 @@ def container_free_bytes(root: Path = Path("/")) -> int | None:
 
 
 def _left(group: Path, version: int) -> int | None:
-    """What a group has left; None if it has no limit, or does not exist."""
+    """The bytes that a group has left; None if it has no limit, or does not exist."""
     limit_name, use_name, cache_name = _FILES[version]
     try:
         limit = int((group / limit_name).read_text())

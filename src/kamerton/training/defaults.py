@@ -34,6 +34,8 @@ _WARMUP_SHARE, _WARMUP_STEPS, _WARMUP_MOST = 0.03, 10, 0.2
 
 _EXPONENTS = {"qwen": 0.0775}
 _LLAMA_EXPONENT = 0.775
+_NARROWEST = 128
+"""The rule was fitted to wide bases; on narrower ones than this it asks for too much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +68,15 @@ def auto_learning_rate(
         The rate, rounded to two digits, and where it comes from.
     """
     default: Rate = method_of(adapter.kind).rate(adapter)
-    if not default.of_lora:
-        rate, source = default.value, f"for {adapter.kind}"
-    else:
-        exponent = next(
-            (p for name, p in _EXPONENTS.items() if name in model_type), _LLAMA_EXPONENT
-        )
-        rate = 5e-4 * (2000 / hidden_size) ** exponent * default.value
-        source = f"for {adapter.kind} over a width of {hidden_size:,}"
+    rate, source = default.value, f"for {adapter.kind}"
+    width = max(hidden_size, _NARROWEST)
+    if default.follows != "nothing":
+        source += f" over a width of {hidden_size:,}"
+    if default.follows == "width":
+        rate *= 2000 / width
+    elif default.follows == "lora":
+        exponents = (power for name, power in _EXPONENTS.items() if name in model_type)
+        rate *= 5e-4 * (2000 / width) ** next(exponents, _LLAMA_EXPONENT)
     factor = record_of(objective).rate
     if factor != 1.0:
         source += f", times {factor:g} for {objective}"

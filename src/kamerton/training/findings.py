@@ -1,4 +1,4 @@
-"""What is said about a run: how many examples it has, and what its numbers mean."""
+"""Findings about a run: how many examples it has, and what its numbers mean."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -46,7 +46,7 @@ def say_counts(examples: Prepared, sink: Sink) -> None:
     """Say how many examples are learned from and measured on, and warn when those are few.
 
     Args:
-        examples: Both.
+        examples: The examples to learn from and to measure on.
         sink: Receives notices.
     """
     held = len(examples.holdout)
@@ -74,7 +74,7 @@ def say_slow_dtype(base: Base, sink: Sink) -> None:
     """Warn where 16 bits were asked for on a CPU that can only compute in 32.
 
     Args:
-        base: As it was loaded.
+        base: The base as it was loaded.
         sink: Receives notices.
     """
     if base.device.type == "cpu" and base.dtype.itemsize == 2 and not has_bf16(base.device):
@@ -92,7 +92,7 @@ def say_fused_experts(base: Base, adapter: Settings, sink: Sink) -> None:
     """Warn where a mixture's experts are left out: they may be nine tenths of the weights.
 
     Args:
-        base: As it was loaded.
+        base: The base as it was loaded.
         adapter: The method's settings.
         sink: Receives notices.
     """
@@ -124,11 +124,11 @@ def metrics_of(task: Task, outcome: Outcome) -> dict[str, float]:
     """Sum training up; the base's own loss on the holdout says what was gained.
 
     Args:
-        task: With the kept weights.
-        outcome: How training ended.
+        task: The task, with the kept weights in its adapter.
+        outcome: The outcome of training.
 
     Returns:
-        By name, for the variant's manifest.
+        The metrics by name, for the variant's manifest.
     """
     metrics = {"steps": float(outcome.kept_step), "train_seconds": outcome.seconds}
     if outcome.holdout_loss is not None:
@@ -149,7 +149,7 @@ def explain(metrics: Mapping[str, float], sink: Sink) -> None:
     """Say what numbers mean that would alarm, or escape, whoever sees them first.
 
     Args:
-        metrics: As `metrics_of` gives them.
+        metrics: The metrics that `metrics_of` gives.
         sink: Receives notices.
     """
     _explain_reward(metrics, sink)

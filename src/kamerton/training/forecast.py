@@ -1,4 +1,4 @@
-"""How long a run will take, from its first measured steps, and how much memory it has needed."""
+"""Forecast a run's time from its first measured steps, and measure its memory."""
 
 import sys
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ _MEASURING = 1 / 3
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What one step took.
+    """The time and size of one step.
 
     Attributes:
-        num_tokens: That it had.
-        seconds: That it took.
+        num_tokens: Number of its tokens.
+        seconds: Time that it took.
     """
 
     num_tokens: int
@@ -32,7 +32,7 @@ def is_known(paces: Sequence[Pace]) -> bool:
     """Tell whether enough was measured for a forecast.
 
     Args:
-        paces: Of the steps since this process began.
+        paces: The paces of the steps since this process began.
 
     Returns:
         Whether a few steps, or half a minute, have passed.
@@ -44,7 +44,7 @@ def seconds_left(paces: Sequence[Pace], num_tokens: int, num_measured: int) -> f
     """Say how long the rest of a run will take.
 
     Args:
-        paces: Of the steps so far, at least one; the first, which is slower, counts only if alone.
+        paces: At least one step's pace; the first, which is slower, counts only if alone.
         num_tokens: Tokens of all steps to come.
         num_measured: Tokens that are to be measured and not learned from, all times together.
 
@@ -60,7 +60,7 @@ def peak_bytes(device: torch.device) -> int:
     """Say how much memory this process has needed at most.
 
     Args:
-        device: Where the model is: a GPU's own memory counts, or this process's.
+        device: The model's device: a GPU's own memory counts, or this process's.
 
     Returns:
         Bytes.

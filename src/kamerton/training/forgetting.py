@@ -29,7 +29,7 @@ def measure_general_loss(
 
     Args:
         base: The base, with or without an adapter.
-        renderer: Of the base.
+        renderer: The base's renderer.
         tokens_per_row: Tokens computed at once.
 
     Returns:
@@ -43,7 +43,7 @@ def say_forgotten(name: str, before: float | None, after: float | None, sink: Si
     """Warn of a variant that has lost much of its base's language.
 
     Args:
-        name: Of the variant.
+        name: The variant's name.
         before: The base's loss on general text, mean over tokens; None when it was not measured.
         after: The variant's.
         sink: Receives the warning.

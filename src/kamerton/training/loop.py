@@ -60,14 +60,14 @@ __all__ = ["CHECKPOINT_FILE", "FINISHED", "train"]
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 FINISHED = Notice("this run is finished: nothing is left to train")
-"""What is said of a run that has nothing left to do."""
+"""The message for a run that has nothing left to do."""
 
 _Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """What one step learns from."""
+    """The examples of one step and their experience."""
 
     examples: Sequence[TrainingExample]
     references: References | None = None
@@ -80,13 +80,13 @@ def train(task: Task, sink: Sink, should_stop: Callable[[], bool] = lambda: Fals
     """Run a task to its end, from its checkpoint if there is one.
 
     Args:
-        task: What to train.
+        task: The task to train.
         sink: Receives events.
         should_stop: Asked after every step, and within measurements; True saves the state and
             stops.
 
     Returns:
-        How it ended.
+        The outcome of the run.
 
     Raises:
         InterruptedRun: If `should_stop` said so; the same command goes on.
@@ -377,7 +377,7 @@ class _Run:
             with self._kept_if_it_fails(), stoppable(self.task.base, self.should_stop):
                 loss, metrics = self.task.measure(self.counters.tokens_per_row)
         except StopRequested:
-            # What goes on from here measures first.
+            # A run that goes on from here measures first.
             self._save()
             raise self._stopped() from None
         self.metrics[self.counters.step] = metrics

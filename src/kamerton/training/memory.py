@@ -34,7 +34,7 @@ def saved_bytes_per_token(base: Base, row: Row) -> float:
     """Measure what a forward pass keeps for the backward pass.
 
     Args:
-        base: With the adapter attached.
+        base: The base with the adapter attached.
         row: A small row.
 
     Returns:
@@ -64,7 +64,7 @@ def free_bytes(device: torch.device) -> int:
     """Tell how much memory is free.
 
     Args:
-        device: Where the model is.
+        device: The model's device.
 
     Returns:
         Bytes; on a CPU no more than the limit of a container leaves.
@@ -82,13 +82,13 @@ def blocks_to_recompute(
     """Choose how many decoder blocks to recompute so that a row fits.
 
     Args:
-        bytes_per_token: As measured without recomputation.
+        bytes_per_token: The bytes measured without recomputation.
         tokens_per_row: Tokens of the largest row.
         num_blocks: Decoder blocks of the model.
         free: Free bytes.
 
     Returns:
-        From 0 to `num_blocks`.
+        The number of blocks, 0 to `num_blocks`.
     """
     per_block = bytes_per_token * tokens_per_row / num_blocks
     for recomputed in range(num_blocks):
@@ -104,7 +104,7 @@ def recompute_blocks(base: Base, count: int) -> None:
 
     Args:
         base: The base.
-        count: How many; 0 switches it off.
+        count: The number of blocks; 0 switches it off.
 
     Raises:
         ModelError: If the model's blocks cannot do it.
@@ -131,7 +131,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     """Tell whether an error means that memory ran out.
 
     Args:
-        error: What PyTorch raised.
+        error: The error that PyTorch raised.
 
     Returns:
         True for a GPU's and for the CPU allocator's complaint.
@@ -145,7 +145,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 def _same_row(
     base: Base,
 ) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """What a block runs in, and is recomputed in: a row ends before its backward pass."""
+    """The contexts of a block and of its recomputation: a row ends before its backward pass."""
     attention, layout = base.model.config._attn_implementation, base.computed.layout
     return nullcontext(), _again(base, attention, layout)
 

@@ -18,7 +18,7 @@ LESS_STATE = (
     'set train.optimiser = "apollo" (or "adamw-8bit" on a GPU), train fewer weights, or take a '
     "smaller base"
 )
-"""What to do where gradients and optimiser states do not fit."""
+"""The advice where gradients and optimiser states do not fit."""
 
 # Smaller tensors keep AdamW's states in 32 bits with bitsandbytes.
 _SMALLEST_IN_8_BITS = 4096
@@ -28,8 +28,8 @@ def make_optimiser(adapter: Adapter, settings: TrainSettings) -> torch.optim.Opt
     """Make a fresh optimiser over an adapter's tensors.
 
     Args:
-        adapter: What learns; its groups carry the factor on their learning rate.
-        settings: Which optimiser and its numbers.
+        adapter: The adapter that learns; its groups carry the factor on their learning rate.
+        settings: The choice of optimiser and its numbers.
 
     Returns:
         The optimiser; each group has its `factor`.
@@ -38,6 +38,19 @@ def make_optimiser(adapter: Adapter, settings: TrainSettings) -> torch.optim.Opt
         MissingExtraError: If its package is not installed.
         SettingsError: If it needs a GPU and there is none.
     """
+    optimiser = _made(adapter, settings)
+    parameters = list(adapter.parameters().values())
+
+    def tell(*_: object) -> None:
+        # Fused steps do not count as changes, and what is rounded from the weights would stay old.
+        torch.autograd.graph.increment_version(parameters)
+
+    optimiser.register_step_post_hook(tell)
+    return optimiser
+
+
+def _made(adapter: Adapter, settings: TrainSettings) -> torch.optim.Optimizer:
+    """The optimiser itself."""
     groups = [{"params": p, "factor": f} for f, p in rate_groups(adapter)]
     betas = (settings.beta1, settings.beta2)
     if settings.optimiser == "adamw":
@@ -85,7 +98,7 @@ def update_weights(optimiser: torch.optim.Optimizer) -> None:
     A step that stopped half way cannot be taken again, and smaller rows would not help it.
 
     Args:
-        optimiser: With gradients in its tensors.
+        optimiser: The optimiser, with gradients in its tensors.
 
     Raises:
         TrainingError: If memory runs out.
@@ -106,8 +119,8 @@ def optimiser_bytes(parameters: Iterable[Tensor], settings: TrainSettings, devic
     """Tell what the first step adds to memory and later ones keep: gradients and states.
 
     Args:
-        parameters: What learns.
-        settings: Which optimiser.
+        parameters: The tensors that learn.
+        settings: The choice of optimiser.
         device: Kind of device that they are on.
 
     Returns:

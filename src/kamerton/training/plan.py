@@ -34,7 +34,7 @@ def plan_epoch(lengths: Sequence[int], settings: TrainSettings, epoch: int) -> l
     Args:
         lengths: Tokens of each example.
         settings: Effective batch and seed.
-        epoch: From 0.
+        epoch: The epoch's number, from 0.
 
     Returns:
         Example numbers by step, shuffled; a step holds at most `tokens_per_step` tokens, or one
@@ -58,7 +58,7 @@ def epoch_ends(lengths: Sequence[int], settings: TrainSettings, num_steps: int) 
 
     Args:
         lengths: Tokens of each example.
-        settings: As for `plan_run`.
+        settings: The settings, as for `plan_run`.
         num_steps: Steps of the run, which `max_steps` may have cut.
 
     Returns:
@@ -78,7 +78,7 @@ def measured_after(lengths: Sequence[int], settings: TrainSettings, num_steps: i
 
     Args:
         lengths: Tokens of each example.
-        settings: As for `plan_run`, and how often.
+        settings: The settings, as for `plan_run`, and how often to measure.
         num_steps: Steps of the run.
 
     Returns:
@@ -95,7 +95,7 @@ def learning_rate_at(step: int, num_steps: int, settings: TrainSettings) -> floa
     """Compute the learning rate of a step.
 
     Args:
-        step: From 0.
+        step: The step's number, from 0.
         num_steps: Steps of the whole run.
         settings: Peak, warm-up share and shape.
 

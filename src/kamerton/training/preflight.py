@@ -38,10 +38,10 @@ _FEW_STEPS = 20
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """How a run that has passed its checks computes, and what they found.
+    """The way a run computes after its checks, and the facts that they found.
 
     Attributes:
-        facts: Named numbers for the start of the run.
+        facts: Numbers by name for the start of the run.
         recomputed_blocks: Decoder blocks to recompute in the backward pass, from the first on.
         ragged: Whether rows are packed.
         blockwise: Whether the base keeps our modules and head.
@@ -68,15 +68,15 @@ def preflight(
     """Check a run before its first step.
 
     Args:
-        task: What to train; its base is set to the fastest way of computing that is right.
+        task: The task to train; its base is set to the fastest way of computing that is right.
         plan: Numbers of examples by step.
         lengths: Tokens of every example, by number.
-        chosen: What "auto" became.
+        chosen: The values that "auto" became.
         answer: Answers a few prompts, where the model learns from its own answers.
         sink: Receives notices and warnings.
 
     Returns:
-        How the run computes, and what was found.
+        The way the run computes, and the facts found.
 
     Raises:
         ModelError: If no way of computing says what the untouched model says.
@@ -113,10 +113,11 @@ def preflight(
 
 @dataclass(frozen=True, slots=True)
 class _MemoryNeeds:
-    """What a run will need beside the weights, and what there is.
+    """The memory that a run will need beside the weights, and the memory there is.
 
     Attributes:
-        bytes_per_token: Of activations that the backward pass needs, without recomputation.
+        bytes_per_token: The bytes of activations that the backward pass needs, without
+            recomputation.
         tokens_per_row: Most tokens that a row will have.
         optimiser_bytes: Gradients and optimiser states.
         free_bytes: Free before either is made.
@@ -132,9 +133,9 @@ def _choose_few(numbers: Sequence[int], lengths: Sequence[int], *, least: int) -
     """Choose examples of the first step for the checks before it.
 
     Args:
-        numbers: Of the first step's examples.
+        numbers: The numbers of the first step's examples.
         lengths: Tokens of every example, by number.
-        least: How many are taken at least, however long they are.
+        least: The least number to take, however long they are.
 
     Returns:
         Their numbers: as many as have some hundred tokens together.
@@ -155,8 +156,8 @@ def _check_batch(
     """Let a base with its adapter compute in the fastest way that says what its model says.
 
     Args:
-        task: What to train, before the first step.
-        numbers: Of the examples.
+        task: The task to train, before the first step.
+        numbers: The examples' numbers.
         examples: The same, with the model's own answers where it learns from those.
         sink: Receives a warning where that way is slow.
 
@@ -183,12 +184,12 @@ def _memory_needs(task: Task, row: Row, longest: int) -> _MemoryNeeds:
     """Measure on a row how much memory a run will need.
 
     Args:
-        task: What to train.
-        row: Some of it.
+        task: The task to train.
+        row: A row of some examples.
         longest: Tokens of the longest example.
 
     Returns:
-        What is needed and what is free.
+        The memory that is needed and that is free.
     """
     base, settings = task.base, task.settings
     return _MemoryNeeds(
@@ -205,7 +206,7 @@ def _say_little_room(needs: _MemoryNeeds, sink: Sink) -> None:
     """Warn where gradients and optimiser states, which come later, will not fit.
 
     Args:
-        needs: As measured.
+        needs: The measured needs.
         sink: Receives the warning.
     """
     if needs.optimiser_bytes > needs.free_bytes:
@@ -219,8 +220,8 @@ def _choose_recomputation(task: Task, needs: _MemoryNeeds, sink: Sink) -> int:
     """Choose how many decoder blocks to recompute in the backward pass.
 
     Args:
-        task: What to train.
-        needs: As measured; room is left for gradients and optimiser states.
+        task: The task to train.
+        needs: The measured needs; room is left for gradients and optimiser states.
         sink: Receives a notice where some are recomputed to fit.
 
     Returns:

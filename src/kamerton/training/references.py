@@ -1,4 +1,4 @@
-"""What the reference of a preference objective says, computed once and kept on disk."""
+"""The reference's log-probabilities for a preference objective, computed once, kept on disk."""
 
 import json
 from collections.abc import Sequence
@@ -36,17 +36,17 @@ def cached_references(
     never a second model. It must be asked before the first step.
 
     Args:
-        base: With the adapter attached.
-        adapter: That of the starting variant, or a fresh one.
-        examples: In any number, also none.
+        base: The base with the adapter attached.
+        adapter: The starting variant's adapter, or a fresh one.
+        examples: Any number of examples, also none.
         start: Content hash of the starting variant; empty without one.
-        new_tokens: That a fresh adapter brings along: their texts say what their rows begin as.
+        new_tokens: New tokens of a fresh adapter, whose texts give the first values of their rows.
         tokens_per_row: Size of a row.
-        folder: Where results are kept, under a hash of all that they depend on.
+        folder: The folder of results, each under a hash of all that it depends on.
         sink: Receives progress.
 
     Returns:
-        By example, the sums of its answers.
+        The sums of each example's answers.
     """
     if not examples:
         return []

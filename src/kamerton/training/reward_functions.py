@@ -26,11 +26,11 @@ def function_hashes(settings: OnlineSettings, folder: Path) -> dict[str, str]:
     """Hash the files of reward functions; what they import is not looked at.
 
     Args:
-        settings: Name them.
-        folder: What paths are relative to.
+        settings: The settings that name them.
+        folder: The folder that paths are relative to.
 
     Returns:
-        By file and function.
+        The hashes by file and function.
 
     Raises:
         SettingsError: If a file does not exist.
@@ -47,7 +47,7 @@ def function_reward(source: FunctionReward, folder: Path) -> RewardFunction:
 
     Args:
         source: Names it.
-        folder: What its path is relative to.
+        folder: The folder that its path is relative to.
 
     Returns:
         Calls it for every answer, with copies that it may change.

@@ -50,7 +50,7 @@ class AnsweredPrompt:
     """A prompt with answers that are to be rewarded.
 
     Attributes:
-        messages: Up to the answers.
+        messages: The messages up to the answers.
         extra: The row's other columns.
         reference: The answer that the row brings; empty where there is none.
         texts: The answers.
@@ -71,7 +71,7 @@ class Critic:
     """The value model of PPO.
 
     Attributes:
-        objective: What it minimises.
+        objective: The objective that it minimises.
         on: Has it on the base for a while, in the policy's place.
     """
 
@@ -81,12 +81,12 @@ class Critic:
 
 @dataclass(frozen=True, slots=True)
 class RolloutBatch:
-    """What the model wrote.
+    """The answers that the model wrote.
 
     Attributes:
-        groups: By prompt, its answers as rows.
-        experiences: By prompt, what is to be learned from them.
-        metrics: Named numbers for the log.
+        groups: The answers of each prompt as rows.
+        experiences: The experience with each prompt's answers.
+        metrics: Numbers by name for the log.
     """
 
     groups: Sequence[TokenizedGroup]
@@ -108,12 +108,12 @@ class Rollouts:
     """Lets the model answer prompts.
 
     Attributes:
-        base: With the policy attached.
+        base: The base with the policy attached.
         engine: Writes with it.
         objective: Says how many answers, how long, and what is learned from them.
         reward: Judges them.
         reference: Has the reference on the base for a while.
-        critic: Of PPO.
+        critic: PPO's critic.
     """
 
     base: Base
@@ -142,7 +142,7 @@ class Rollouts:
 
         Args:
             prompts: `TokenizedPrompt`s.
-            seed: Of the answers.
+            seed: The seed of the answers.
             tokens_per_row: Size of a row.
 
         Returns:
@@ -215,7 +215,7 @@ class Rollouts:
     def _rewards(
         self, asked: Sequence[TokenizedPrompt], samples: Sequence[Sequence[Sample]]
     ) -> list[Tensor]:
-        """By prompt [A, D] what its answers are worth, less the penalty for those that were cut."""
+        """The rewards of each prompt's answers, [A, D], less the penalty for cut ones."""
         pairs = list(zip(asked, samples, strict=True))
         rewarded = self.reward(
             [
@@ -281,7 +281,7 @@ class Distance:
     """Says how far a model went from its reference, by answers that it writes.
 
     Attributes:
-        base: With the adapter attached.
+        base: The base with the adapter attached.
         engine: Writes with it.
         reference: Has the reference on the base for a while.
         max_tokens: Longest answer.
@@ -299,7 +299,7 @@ class Distance:
         """Answer prompts once each, always with the same seed.
 
         Args:
-            examples: At least one, each with a prompt; a few are taken, evenly.
+            examples: At least one example, each with a prompt; a few are taken, evenly.
             tokens_per_row: Size of a row.
 
         Returns:
@@ -324,9 +324,9 @@ def tokens_with_answers(prompt: TrainingExample, settings: OnlineSettings, base:
     """Say how many tokens a prompt may become.
 
     Args:
-        prompt: With the answers that are given, if any.
-        settings: How many answers are written, and how long.
-        base: Whose context may cut them.
+        prompt: The prompt with its given answers, if any.
+        settings: The settings for the number and the length of answers.
+        base: The base, whose context may cut them.
 
     Returns:
         Its own, and those of the longest answers.
@@ -348,10 +348,10 @@ def at_start(adapter: Adapter) -> AdapterContext:
     """Remember an adapter's values, to have them back for a while.
 
     Args:
-        adapter: As it is now.
+        adapter: The adapter as it is now.
 
     Returns:
-        Makes a context in which the adapter has the values of now.
+        A maker of contexts in which the adapter has the values of now.
     """
     kept = {name: p.detach().clone() for name, p in adapter.parameters().items()}
     visits = 0

@@ -1,4 +1,4 @@
-"""From rows to what objectives take, and from an objective back to gradients."""
+"""Read rows for objectives, and bring an objective's gradients back."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -37,10 +37,10 @@ def read(base: Base, row: Row, reads: Reads) -> Tensor:
     """Run a row for what an objective reads.
 
     Args:
-        base: With whatever adapter is attached; with a score head unless log-probabilities are
-            read.
+        base: The base with whatever adapter is attached; with a score head unless log-probabilities
+            are read.
         row: The row, with its context where everything is read.
-        reads: What.
+        reads: The numbers to read.
 
     Returns:
         fp32: [N] log-probabilities, or [N + M] with those of the context after them; [A, D] scores
@@ -70,12 +70,12 @@ def scored_of(
     """Put what a row says into the form that objectives take.
 
     Args:
-        found: Of the row, as `read` gives it.
-        row: Made of some of the examples.
-        examples: Those that `row.members` counts.
-        references: By example; None without a reference.
-        experiences: By example, of answers that the model wrote; None for others.
-        reads: What was read.
+        found: The row's numbers, as `read` gives them.
+        row: A row of some of the examples.
+        examples: The examples that `row.members` counts.
+        references: The references of each example; None without a reference.
+        experiences: The experience of each example whose answers the model wrote; None for others.
+        reads: The numbers that were read.
 
     Returns:
         The micro-batch.
@@ -112,7 +112,7 @@ def num_units(objective: Objective, examples: Sequence[TrainingExample]) -> int:
 
     Args:
         objective: Says whether that is tokens or examples.
-        examples: Of the effective batch.
+        examples: The examples of the effective batch.
 
     Returns:
         1 or more.
@@ -149,13 +149,13 @@ def add_gradient(
     slope that the loss has at its log-probabilities.
 
     Args:
-        objective: What is minimised.
-        base: With the adapter attached.
+        objective: The objective to minimise.
+        base: The base with the adapter attached.
         examples: The effective batch.
-        references: By example; None without a reference.
+        references: The references of each example; None without a reference.
         tokens_per_row: Size of a row.
         seed: Called with a row's number before each pass over several, so that dropout is the same.
-        experiences: By example, of answers that the model wrote; None for others.
+        experiences: The experience of each example whose answers the model wrote; None for others.
 
     Returns:
         The loss and its metrics.
@@ -190,10 +190,10 @@ def measure(
     """Compute an objective on examples that are not learned from.
 
     Args:
-        objective: What is measured.
-        base: With whatever adapter is attached.
-        examples: At least one.
-        references: By example; None without a reference.
+        objective: The objective to measure.
+        base: The base with whatever adapter is attached.
+        examples: At least one example.
+        references: The references of each example; None without a reference.
         tokens_per_row: Size of a row.
 
     Returns:
@@ -220,7 +220,7 @@ def mean_loss(
 
     Args:
         base: The base.
-        examples: At least one.
+        examples: At least one example.
         tokens_per_row: Tokens computed at once.
 
     Returns:
@@ -242,13 +242,13 @@ def tokens_of(
     """Read every labelled token of examples, without a gradient.
 
     Args:
-        base: With whatever adapter is attached.
+        base: The base with whatever adapter is attached.
         examples: Any.
         reads: "logprobs", or "values" where a score head is attached.
         tokens_per_row: Size of a row.
 
     Returns:
-        By example, [N] or [N, D] over the tokens of all its answers.
+        The numbers of each example, [N] or [N, D] over the tokens of all its answers.
     """
     rows = make_rows(examples, tokens_per_row, base.device)
     counts = [num_labelled([example]) for example in examples]

@@ -51,7 +51,7 @@ def settle_rows(
     Args:
         base: A base with whatever adapter is attached.
         row: A small row.
-        apart: As for `check_rows`.
+        apart: The same row without shared beginnings, as for `check_rows`.
 
     Returns:
         How the way that was chosen compares, which of `ways` it is, and what to tell when it is
@@ -82,9 +82,9 @@ def check_reference(base: Base, row: Row, references: Sequence[Sequence[float]])
     Then the margin of every pair is 0 and DPO's loss ln 2.
 
     Args:
-        base: With the adapter attached, before the first step.
+        base: The base with the adapter attached, before the first step.
         row: A small row.
-        references: Of the row's examples.
+        references: The references of the row's examples.
 
     Raises:
         TrainingError: If log-probabilities of whole answers differ by more than rounding.
@@ -108,8 +108,8 @@ def answers_at_odds(metrics: Mapping[str, float], dtype: torch.dtype) -> Iterato
     """Look at the first answers that a model wrote to learn from.
 
     Args:
-        metrics: What `Rollouts.collect` says of them.
-        dtype: Of the computation.
+        metrics: Their metrics from `Rollouts.collect`.
+        dtype: The dtype of the computation.
 
     Yields:
         A warning, if they are written otherwise than they are learned, or if all are worth the

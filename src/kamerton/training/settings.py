@@ -1,4 +1,4 @@
-"""How to train, whatever the adapter and the objective."""
+"""The settings of training, whatever the adapter and the objective."""
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
@@ -59,7 +59,7 @@ class TrainSettings(Settings):
     patience: int = Field(default=0, ge=0)
     """Stop after so many measurements without a new best held-out loss; 0 means never."""
     keep: Literal["best", "last"] = "best"
-    """Which weights become the variant; "best" needs a holdout, else the last are kept."""
+    """The weights that become the variant; "best" needs a holdout, else the last are kept."""
     checkpoint_every_s: float = Field(default=30.0, ge=0)
     """Save a resumable state every so many seconds (0: after every step). Large states are saved
     less often: saving takes no more than a twentieth of the time."""

@@ -1,4 +1,4 @@
-"""Where events of a run go: a JSONL file and TensorBoard."""
+"""Sinks for the events of a run: a JSONL file and TensorBoard."""
 
 import json
 from dataclasses import asdict

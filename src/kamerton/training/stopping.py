@@ -18,7 +18,7 @@ def stoppable(base: Base, should_stop: Callable[[], bool]) -> Iterator[None]:
     """Ask before every forward pass whether to go on.
 
     Args:
-        base: Whose passes are watched: rows of a holdout, and each token of answers.
+        base: The base whose passes are watched: rows of a holdout, and each token of answers.
         should_stop: True ends what runs inside.
 
     Yields:

@@ -1,4 +1,4 @@
-"""What the training loop is given, and what it gives back."""
+"""The task that the training loop is given, and the outcome that it gives back."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,23 +17,24 @@ __all__ = ["Outcome", "Task"]
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What to train.
+    """A task for the training loop.
 
     Attributes:
-        name: Of the run.
-        base: With the adapter attached.
-        adapter: What learns.
-        objective: What it minimises.
+        name: The run's name.
+        base: The base with the adapter attached.
+        adapter: The adapter that learns.
+        objective: The objective that it minimises.
         train: Examples to learn from, of the kind that the objective takes.
         holdout: Examples to measure on; may be empty.
-        settings: How.
-        folder: Where checkpoints go.
+        settings: The settings of the training loop.
+        folder: The folder of checkpoints.
         identity: All that must be equal for a checkpoint to be gone on from, as JSON.
-        references: For `train` and `holdout`, where the objective needs a reference.
+        references: The references of `train` and `holdout`, where the objective needs them.
         starts_as_reference: Whether the model before the first step is the reference.
-        rollouts: Where the examples are prompts that the model answers itself.
+        rollouts: The source of answers, where the examples are prompts that the model answers
+            itself.
         distance: Says how far the model went, where a reference should hold it.
-        auto_rate: What `learning_rate = "auto"` means here, and why.
+        auto_rate: The rate that `learning_rate = "auto"` means here, and why.
     """
 
     name: str
@@ -72,7 +73,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended; the adapter holds the kept weights.
+    """The end of a run; the adapter holds the kept weights.
 
     Attributes:
         num_steps: Steps done.
@@ -81,7 +82,7 @@ class Outcome:
             without holdout.
         reason: `done` or `early stop`.
         seconds: Time spent in steps.
-        metrics: Named numbers beside the held-out loss; None if it was measured before an
+        metrics: Numbers by name beside the held-out loss; None if it was measured before an
             interruption, or not at all.
     """
 

@@ -34,7 +34,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
     Args:
         path: The file; the folder is made.
-        tensors: By name, on any device; several may share memory.
+        tensors: The tensors by name, on any device; several may share memory.
         metadata: Texts by name.
     """
     # A reader maps the file. Wide numbers come first: each begins at a multiple of its size.

@@ -1,4 +1,4 @@
-"""From examples to what an objective learns from: texts, pairs, or answers with a verdict."""
+"""Make examples into an objective's: texts, pairs, or answers with a verdict."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -43,12 +43,12 @@ def makers_of(
     """Prepare to render examples for an objective.
 
     Args:
-        renderer: For the base.
-        prompt: Put before every conversation, never trained.
-        examples: What to render.
-        takes: What the objective learns from.
-        kind: How the recipe calls the objective, for messages.
-        what: How the examples are called, for messages.
+        renderer: The base's renderer.
+        prompt: The prompt before every conversation, never trained.
+        examples: The examples to render.
+        takes: The kind of example that the objective learns from.
+        kind: The objective's name in the recipe, for messages.
+        what: The examples' name, for messages.
         learned: Training examples, where the others are only measured on: an answer to another
             prompt may come from there.
 

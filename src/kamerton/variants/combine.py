@@ -35,11 +35,11 @@ def combined(
     Prompt, rendering and recipe are the first one's.
 
     Args:
-        variants: At least two, of one base and one method.
-        name: Of the new variant; must not be taken.
-        folder: Where variants are.
-        settings: How.
-        opening: How the base is opened; as the first one's manifest says when None.
+        variants: At least two variants of one base and one method.
+        name: The new variant's name; must not be taken.
+        folder: The folder of variants.
+        settings: How the adapters are combined.
+        opening: The way the base is opened; None takes it from the first one's manifest.
 
     Returns:
         The variant; its notes say what combining may have broken.

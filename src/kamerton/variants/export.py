@@ -71,19 +71,19 @@ _REFUSED: dict[Format, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """How what was written compares with the variant on a probe.
+    """The written files, compared with the variant on a probe.
 
     Attributes:
-        format: What was written.
-        dtype: Of the written weights.
+        format: The format of the files.
+        dtype: The dtype of the written weights.
         largest: Largest difference of a logit.
         moved: Largest change of a logit that the adapter makes, to compare `largest` with.
         same_top: Share of positions with the same likeliest token.
-        note: What the other program will do otherwise; empty for nothing.
+        note: A note on what the other program will do otherwise; empty for nothing.
         rounding: Change of a logit that rounding the written weights makes by itself; None where
             no weights of the base were written.
-        rounded_to: What they were rounded to when they were read back: the written dtype, or that
-            of the variant where it has fewer bits.
+        rounded_to: The dtype they were rounded to when they were read back: the written one, or
+            that of the variant where it has fewer bits.
     """
 
     format: Format
@@ -108,15 +108,15 @@ def export_variant(
 
     Args:
         variant: The variant.
-        folder: Where to write; must not exist.
+        folder: The folder to write; must not exist.
         format: `merged` is a Transformers model of its own; `peft` and `adapterhub` the adapter
             in the format of that library; for llama.cpp `gguf` is the merged model, `gguf-base`
             the base alone and `gguf-lora` what is put on it.
-        dtype: Of the written weights; `auto` is the base's for whole models, else fp32.
-        opening: Where the base is and on what it computes; as its manifest says when None.
+        dtype: The dtype of the written weights; `auto` is the base's for whole models, else fp32.
+        opening: The base's place and device; None takes them from its manifest.
 
     Returns:
-        How both compare.
+        The comparison of both.
 
     Raises:
         VariantError: If the method cannot be written so, the folder exists, or what was written
@@ -179,7 +179,7 @@ def _ensure_can(variant: Variant, adapter: Adapter, format: Format) -> None:
         "merged": mergeable,
         "gguf": mergeable,
         "gguf-lora": "gguf-lora" in own,
-        # What a LoRA is put on.
+        # The base that a LoRA is put on.
         "gguf-base": "gguf-lora" in own,
         "adapterhub": "adapterhub" in own,
     }

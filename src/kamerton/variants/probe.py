@@ -29,7 +29,7 @@ def probe_ids(renderer: Renderer) -> list[int]:
     """Give the tokens of a short chat in two languages.
 
     Args:
-        renderer: Of the base.
+        renderer: The base's renderer.
 
     Returns:
         Token ids.
@@ -42,7 +42,7 @@ def probe_logits(renderer: Renderer, base: Base) -> torch.Tensor:
     """Compute logits over the short chat, with whatever is attached to the base.
 
     Args:
-        renderer: Of the base.
+        renderer: The base's renderer.
         base: The base.
 
     Returns:
@@ -56,7 +56,7 @@ def own_probe_logits(renderer: Renderer, base: Base) -> torch.Tensor:
     """Compute what `probe_logits` computes through the model's own forward pass.
 
     Args:
-        renderer: Of the base.
+        renderer: The base's renderer.
         base: The base; nothing of ours computes but the adapter that is attached.
 
     Returns:

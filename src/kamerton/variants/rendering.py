@@ -15,7 +15,7 @@ def renderer_of(base: Base, settings: RenderSettings, new_tokens: Sequence[str] 
 
     Args:
         base: The base.
-        settings: How to render.
+        settings: The rendering's settings.
         new_tokens: Words that an adapter adds to the tokenizer.
 
     Returns:

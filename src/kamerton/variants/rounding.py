@@ -1,4 +1,4 @@
-"""What rounding a model's weights does to its logits, to judge a difference of logits by."""
+"""The change of a model's logits by rounding its weights, to judge a difference by."""
 
 import torch
 from torch import Tensor
@@ -22,10 +22,10 @@ def rounding_change(renderer: Renderer, base: Base, logits: Tensor, dtype: torch
     """Measure how far logits go when a model's matrices are rounded once more, at random.
 
     Args:
-        renderer: For the base.
+        renderer: The base's renderer.
         base: A copy that is used for nothing else: its weights are changed.
         logits: [T, V] of the probe, before that.
-        dtype: That the weights were rounded to; they may be held in a wider one.
+        dtype: The dtype that the weights were rounded to; they may be held in a wider one.
 
     Returns:
         The largest change of a logit.
@@ -50,8 +50,8 @@ def verdict(largest: float, moved: float, rounding: float, dtype: str) -> tuple[
     Args:
         largest: Largest difference of a logit.
         moved: Largest change of a logit that the adapter makes.
-        rounding: As `rounding_change` gave it.
-        dtype: Of the written weights.
+        rounding: The change that `rounding_change` gave.
+        dtype: The dtype of the written weights.
 
     Returns:
         Whether it is fine, and why, in words.

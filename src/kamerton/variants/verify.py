@@ -17,7 +17,7 @@ def verify_variant(variant: Variant, opening: Opening | None = None) -> float:
 
     Args:
         variant: The variant; its files were verified when it was read.
-        opening: How its base is opened; as its manifest says when None.
+        opening: The way its base is opened; None takes it from its manifest.
 
     Returns:
         Largest change of a logit on a probe text; 0 for a prompt-only variant.

@@ -1,1 +1,1 @@
-"""What stands on the wire between clients, the gateway and engines."""
+"""Floor 1: what clients, the gateway and engines say to each other. Never imports torch."""

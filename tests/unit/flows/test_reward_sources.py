@@ -1,6 +1,8 @@
 """Where rewards come from: each source gives the right numbers, and its mistakes are named."""
 
+import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,6 @@ from kamerton.core.events import StepDone
 from kamerton.core.protocols import Engine
 from kamerton.data.rendering.tokenized import RenderSettings
 from kamerton.flows.recipe import Recipe
-from kamerton.flows.rewards import make_reward, read_reward_variants
 from kamerton.flows.train import Made, make_variant
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.inference.reward_engine import RewardEngine
@@ -31,6 +32,7 @@ from kamerton.models.attention.layout import Layout
 from kamerton.models.load import load_base
 from kamerton.objectives.online import OnlineSettings
 from kamerton.training.reward_functions import function_hashes
+from kamerton.training.rewards import make_reward, read_reward_variants
 from kamerton.training.rollouts import AnsweredPrompt, RewardFunction
 from kamerton.variants.load import load_base_for
 from kamerton.variants.opening import make_ready
@@ -161,7 +163,7 @@ class Policy:
 
     def reward(self, *sources: dict[str, Any], kind: str = "rloo") -> RewardFunction:
         recipe, project = self.recipe(*sources, kind=kind), self.project
-        judges = read_reward_variants(recipe, project.workspace)
+        judges = read_reward_variants(recipe.objective, project.workspace.variants)
         assert isinstance(recipe.objective, OnlineSettings)
         return make_reward(recipe.objective, judges, self.base, self.residents, project.folder)
 
@@ -392,7 +394,9 @@ def test_who_cannot_judge_is_refused(
     said: str,
 ) -> None:
     with pytest.raises(error) as raised:
-        read_reward_variants(policy.recipe(*sources, kind=kind), policy.project.workspace)
+        read_reward_variants(
+            policy.recipe(*sources, kind=kind).objective, policy.project.workspace.variants
+        )
     assert said in raised.value.message
 
 
@@ -413,10 +417,28 @@ def test_judges_are_named_in_order(policy: Policy, judge: Made, desk: Made) -> N
     recipe = policy.recipe(
         {**asked, "variant": "desk"}, function("length"), asked, variant("judge")
     )
-    found = read_reward_variants(recipe, policy.project.workspace)
+    found = read_reward_variants(recipe.objective, policy.project.workspace.variants)
     assert [one.manifest.name for one in found] == ["desk", "judge"]
     plain = recipe.model_copy(update={"objective": Recipe.model_fields["objective"].default})
-    assert read_reward_variants(plain, policy.project.workspace) == []
+    assert read_reward_variants(plain.objective, policy.project.workspace.variants) == []
+
+
+def test_a_judge_needs_no_recipe(
+    policy: Policy, judge: Made, general: Made, tmp_path: Path
+) -> None:
+    for made in (judge, general):
+        folder = tmp_path / made.variant.name
+        shutil.copytree(made.variant.folder, folder)
+        path = folder / "variant.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "recipe": {}}))
+    found = read_reward_variants(policy.recipe(variant("judge")).objective, tmp_path)
+    before = policy.reward(variant("judge"))(ANSWERED)
+    settings = policy.recipe(variant("judge")).objective
+    assert isinstance(settings, OnlineSettings)
+    reward = make_reward(settings, found, policy.base, policy.residents, policy.project.folder)
+    assert torch.equal(reward(ANSWERED), before)
+    with pytest.raises(SettingsError, match="general preference model"):
+        read_reward_variants(policy.recipe(variant("general")).objective, tmp_path)
 
 
 def test_functions_are_known_by_their_bytes(policy: Policy, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ class Echo:
     def __init__(self) -> None:
         self.models = MODELS
         self.is_ready = True
+        self.num_restarts = 0
         self.asked: list[AnswerRequest] = []
         self.cancelled: list[str] = []
         self.pause_s = 0.0

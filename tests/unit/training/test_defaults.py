@@ -1,8 +1,14 @@
 """What "auto" becomes: rates by method and width, batches by data, warm-up by steps."""
 
+from typing import Any
+
 import pytest
 
-from kamerton.adapters.catalogue import method_of
+from kamerton.adapters.bottleneck.bottleneck import BottleneckSettings
+from kamerton.adapters.full import FullSettings
+from kamerton.adapters.ia3 import Ia3Settings
+from kamerton.adapters.lora.settings import LoraSettings
+from kamerton.adapters.virtual.prefix import PrefixSettings
 from kamerton.training.defaults import (
     MOST_TOKENS,
     auto_learning_rate,
@@ -15,30 +21,52 @@ from kamerton.training.settings import TrainSettings
 RATE = (1.3e-3, "for lora")
 
 
+LORA = LoraSettings()
+
+
 @pytest.mark.parametrize(
-    ("method", "objective", "width", "family", "rate"),
+    ("adapter", "objective", "width", "family", "rate"),
     [
         # tinker-cookbook's rule by hand: 5e-4 * (2000 / width) ^ exponent.
-        ("lora", "sft", 256, "llama", 2.5e-3),
-        ("lora", "sft", 576, "llama", 1.3e-3),
-        ("lora", "sft", 4096, "llama", 2.9e-4),
-        ("lora", "sft", 1024, "qwen3", 5.3e-4),
-        ("full", "sft", 4096, "llama", 2.9e-5),
-        ("prefix", "sft", 576, "llama", 0.1),
-        ("prefix", "sft", 4096, "qwen3", 0.1),
-        ("ia3", "sft", 576, "llama", 1e-2),
-        ("lora", "dpo", 4096, "llama", 5.7e-6),
-        ("lora", "grpo", 256, "llama", 9.8e-4),
-        ("lora", "rlhf", 256, "llama", 9.8e-4),
-        ("prompt", "simpo", 576, "llama", 1.2e-3),
+        (LORA, "sft", 256, "llama", 2.5e-3),
+        (LORA, "sft", 576, "llama", 1.3e-3),
+        (LORA, "sft", 4096, "llama", 2.9e-4),
+        (LORA, "sft", 1024, "qwen3", 5.3e-4),
+        (LORA, "sft", 64, "llama", 4.2e-3),
+        (LORA, "dpo", 4096, "llama", 5.7e-6),
+        (LORA, "grpo", 256, "llama", 9.8e-4),
+        (FullSettings(), "sft", 4096, "llama", 4.9e-5),
+        (FullSettings(), "sft", 256, "llama", 7.8e-4),
+        (FullSettings(parts=("norms-and-biases",)), "sft", 4096, "llama", 1e-2),
+        (FullSettings(parts=("norms-and-biases", "head")), "sft", 4096, "llama", 4.9e-5),
+        (PrefixSettings(), "sft", 576, "llama", 0.1),
+        (PrefixSettings(), "sft", 4096, "qwen3", 0.1),
+        (PrefixSettings(network=128), "sft", 4096, "qwen3", 3e-3),
+        (Ia3Settings(), "sft", 576, "llama", 0.1),
+        (BottleneckSettings(), "sft", 2000, "llama", 2e-3),
     ],
 )
-def test_rates(method: str, objective: str, width: int, family: str, rate: float) -> None:
-    adapter = method_of(method).settings()
+def test_rates(adapter: Any, objective: str, width: int, family: str, rate: float) -> None:
     found, source = auto_learning_rate(adapter, objective, width, family)
     assert found == rate
-    assert method in source
+    assert adapter.kind in source
     assert (objective in source) == (objective != "sft")
+
+
+@pytest.mark.parametrize(
+    ("form", "factor"),
+    [
+        ({"rank": 64}, 1.0),
+        ({"rank": 16, "rank_stabilised": True}, 0.5),
+        ({"rank": 256, "rank_stabilised": True}, 0.25),
+        ({"alpha": 8.0}, 2.0),
+        ({"lora_plus_ratio": 16.0}, 0.25),
+        ({"dora": True}, 1.0),
+    ],
+)
+def test_stronger_forms_of_lora_take_smaller_rates(form: dict[str, Any], factor: float) -> None:
+    found, _ = auto_learning_rate(LoraSettings(**form), "sft", 2000, "llama")
+    assert found == pytest.approx(5e-4 * factor, rel=0.05)
 
 
 def test_small_data_get_small_batches() -> None:

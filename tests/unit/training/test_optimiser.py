@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from kamerton.training.rows import make_rows
 from torch import Tensor
 
 from kamerton.adapters.full import attach_full
@@ -14,6 +15,7 @@ from kamerton.objectives.sft import Sft
 from kamerton.training.apollo import Apollo
 from kamerton.training.loop import train
 from kamerton.training.optimiser import make_optimiser, optimiser_bytes
+from kamerton.training.scoring import logprobs_of
 from kamerton.training.settings import TrainSettings
 from kamerton.training.task import Task
 from tests.shapes import tiny_base
@@ -52,6 +54,23 @@ def trained(folder: Path, optimiser: str, stop_after: int = 0) -> dict[str, Tens
 def state_bytes(optimiser: torch.optim.Optimizer) -> int:
     states = (v for s in optimiser.state.values() for v in s.values() if isinstance(v, Tensor))
     return sum(v.nbytes for v in {v.data_ptr(): v for v in states}.values())
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "apollo"])
+def test_a_base_in_bf16_computes_with_the_weights_of_the_last_step(optimiser: str) -> None:
+    """A fused step changes weights without PyTorch's counting it; the rounded ones follow."""
+    base = tiny_base("llama", dtype=torch.bfloat16)
+    full = attach_full(base)
+    weight = full.parameters()["lm_head.weight"]
+    settings = SETTINGS.model_copy(update={"optimiser": optimiser, "state_rank": 8})
+    made = make_optimiser(full, settings)
+    for _ in range(2):
+        before = weight.detach().clone()
+        logprobs_of(base, make_rows(examples(1), 64, base.device)[0]).sum().backward()
+        made.step()
+        assert not torch.equal(weight, before)
+        base.before_head()
+        assert torch.equal(base.head.weight, weight.to(torch.bfloat16))
 
 
 def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

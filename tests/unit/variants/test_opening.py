@@ -46,7 +46,7 @@ def variant(folder: Path) -> Variant:
 def test_a_base_that_moved_is_named_by_hand(variant: Variant, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         load_base_for(variant)
-    assert "--base LOCATION says where the base is now" in str(caught.value.hint)
+    assert "--base PLACE says where the base is now" in str(caught.value.hint)
     opening = Opening(base=str(folder / "moved"), dtype="bfloat16", device="cpu")
     assert str(load_base_for(variant, opening).dtype) == "torch.bfloat16"
     opening = Opening(base=str(folder / "moved"))

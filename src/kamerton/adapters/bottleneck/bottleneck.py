@@ -64,7 +64,7 @@ class BottleneckSettings(AdapterSettings):
     """Names of modules in each block that the adapters stand after (or beside, with "parallel"),
     such as "mlp"; empty means found by the block's structure."""
     layers: Layers = "all"
-    """Which decoder blocks, from 0: "all", "8-15", "0,2,4-7"."""
+    """The decoder blocks, from 0: "all", "8-15", "0,2,4-7"."""
 
     @property
     def factor(self) -> float:
@@ -157,7 +157,7 @@ def attach_bottleneck(base: Base, settings: BottleneckSettings, seed: int) -> Bo
     Args:
         base: The base; its weights are not touched.
         settings: Method settings.
-        seed: For the down-projections; each site draws from its own stream.
+        seed: The seed of the down-projections; each site draws from its own stream.
 
     Returns:
         The adapter.
@@ -168,7 +168,7 @@ def attach_bottleneck(base: Base, settings: BottleneckSettings, seed: int) -> Bo
     adapter = Bottleneck(base, settings, _make_layers(base, settings, _sites(base, settings)))
     for path, layer in adapter.layers.items():
         generator = torch.Generator().manual_seed(derive_seed(seed, "bottleneck", path))
-        # As LoRA does it and He et al. do: with U zero, all of the start is in how D spreads.
+        # LoRA and He et al. do the same: U is zero, so that the spread of D decides the start.
         weight = layer.down.weight
         bound = weight.shape[1] ** -0.5
         weight.data.copy_(torch.empty(weight.shape).uniform_(-bound, bound, generator=generator))
@@ -216,7 +216,7 @@ def attach_tensors(
         base: The base they were made for.
         settings: Method settings.
         sites: Paths of the modules they stand at.
-        tensors: By the names of `Bottleneck.parameters`.
+        tensors: The tensors by the names of `Bottleneck.parameters`.
         source: The file they come from, for messages.
 
     Returns:
@@ -250,7 +250,7 @@ def _sites(base: Base, settings: BottleneckSettings) -> list[str]:
     if settings.placement == "houlsby":
         ends: tuple[Sublayer, ...] = ("attention", "feed-forward")
         return sublayer_ends(base, ends, settings.layers, post_norms=True)
-    # Beside the feed-forward means beside the module itself, whatever norm follows it.
+    # A parallel bottleneck stands beside the feed-forward itself, whatever norm follows it.
     after = settings.placement == "pfeiffer"
     return sublayer_ends(base, ("feed-forward",), settings.layers, post_norms=after)
 

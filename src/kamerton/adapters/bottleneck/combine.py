@@ -16,7 +16,7 @@ def stack(parents: Sequence[Mapping[str, bytes]], settings: CombineSettings) -> 
 
     Args:
         parents: The files of at least two, by name.
-        settings: With the weights asked for.
+        settings: The settings with the weights asked for.
 
     Returns:
         The stack.

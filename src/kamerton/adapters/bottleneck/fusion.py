@@ -104,7 +104,7 @@ class Fusion(Hooked):
                 by_site.setdefault(path, []).append(layer.requires_grad_(False))
         self.sites = {path: _FusedSite(layers) for path, layers in by_site.items()}
         for site in self.sites.values():
-            # Of a single bottleneck the weight is always 1: there is nothing to learn.
+            # The weight of a single bottleneck is always 1: there is nothing to learn.
             site.gate.requires_grad_(len(site.layers) > 1)
         self._handles = [
             base.model.get_submodule(path).register_forward_hook(site.hook, with_kwargs=True)

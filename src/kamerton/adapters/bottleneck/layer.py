@@ -62,9 +62,9 @@ class BottleneckLayer(nn.Module):
         """Choose what it reads of a module.
 
         Args:
-            args: What the module was called with.
+            args: The module's arguments.
             kwargs: The same by name.
-            output: What the module gave.
+            output: The module's output.
 
         Returns:
             The module's input if it stands beside it, else the output.
@@ -78,7 +78,7 @@ class BottleneckLayer(nn.Module):
 
         Args:
             module: The module.
-            args: What it was called with.
+            args: The module's arguments.
             kwargs: The same by name.
             output: Its output: a tensor, or a tuple that begins with it.
 

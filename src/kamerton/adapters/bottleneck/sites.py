@@ -32,9 +32,9 @@ def sublayer_ends(
 
     Args:
         base: The base.
-        sublayers: Whose outputs.
-        layers: Which blocks: "all", "8-15", "0,2".
-        post_norms: Name the post-norm where there is one, else the sublayer itself.
+        sublayers: The sublayers whose outputs are wanted.
+        layers: The blocks: "all", "8-15", "0,2".
+        post_norms: Whether the post-norm is named where there is one, not the sublayer itself.
 
     Returns:
         Paths of modules, block by block.
@@ -63,7 +63,7 @@ def named_sites(base: Base, modules: Sequence[str], layers: str) -> list[str]:
     Args:
         base: The base.
         modules: Names within a block such as "mlp" or "self_attn.o_proj"; an ending is enough.
-        layers: Which blocks.
+        layers: The blocks.
 
     Returns:
         Paths of modules.

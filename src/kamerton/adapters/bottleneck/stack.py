@@ -105,7 +105,7 @@ def is_stack(files: Mapping[str, bytes]) -> bool:
     """Tell a stored stack from bottlenecks alone.
 
     Args:
-        files: Of either.
+        files: The files of a stack or of a bottleneck.
 
     Returns:
         Whether they are a stack's.
@@ -120,7 +120,7 @@ def members_of(files: Mapping[str, bytes]) -> list[dict[str, bytes]]:
     """Take a stored stack apart.
 
     Args:
-        files: Of a stack, or of bottlenecks, which are their own only member.
+        files: The files of a stack, or of bottlenecks, which are their own only member.
 
     Returns:
         The files of each member.

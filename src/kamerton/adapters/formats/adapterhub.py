@@ -40,7 +40,7 @@ _TENSOR = re.compile(
     r"(?:.*\.)?(?:layers|h)\.(?P<block>\d+)\.(?P<side>attention|output)_adapters\.adapters\."
     r"(?P<name>[^.]+)\.(?P<part>adapter_down\.0|adapter_up)\.(?P<leaf>weight|bias)"
 )
-# What the library can do besides, with the value that means "not used".
+# Other options of the library, each with the value that means "not used".
 _FIXED: Mapping[str, Any] = {
     "adapter_residual_before_ln": False,
     "cross_adapter": False,
@@ -64,7 +64,7 @@ def write_adapterhub(base: Base, adapter: Bottleneck, name: str = "kamerton") ->
     Args:
         base: The base they are attached to.
         adapter: Houlsby or Pfeiffer bottlenecks.
-        name: What the library calls the adapter; without dots.
+        name: The adapter's name in the library; without dots.
 
     Returns:
         `adapter_config.json` and `adapter.safetensors`.
@@ -169,7 +169,7 @@ def read_adapterhub(base: Base, files: Mapping[str, bytes]) -> Bottleneck:
 
 @dataclass(frozen=True, slots=True)
 class _Site:
-    """Where the library has a bottleneck: a block by number and path, and a side of it."""
+    """The library's place of a bottleneck: a block by number and path, and a side of it."""
 
     block: int
     path: str
@@ -177,7 +177,7 @@ class _Site:
 
 
 def _library_sites(base: Base) -> dict[str, _Site]:
-    """What the library's sites are to us, by path of the module before the bottleneck."""
+    """Our sites for the library's, by path of the module before the bottleneck."""
     if base.identity.architecture not in _MODELS:
         raise AdapterError(
             f"adapter: AdapterHub's format is supported for {', '.join(_MODELS)}, "

@@ -31,11 +31,11 @@ def write_gguf_lora(base: Base, lora: Lora, path: Path, name: str, dtype: GgufDT
     """Write a LoRA for the base as `write_gguf_model` writes it.
 
     Args:
-        base: What it is attached to.
+        base: The base that the LoRA is attached to.
         lora: The adapter.
         path: The file to write.
-        name: How programs show it.
-        dtype: Of A and B.
+        name: The name that programs show.
+        dtype: The dtype of A and B.
 
     Raises:
         MissingExtraError: If the `gguf` package is missing.

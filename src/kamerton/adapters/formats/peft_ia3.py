@@ -119,7 +119,7 @@ def _path_of(name: str) -> str:
 
 
 def _meant(base: Base, targets: Any) -> set[str]:
-    """Which linear layers PEFT means: a pattern for the whole path, or ends of paths."""
+    """The linear layers that PEFT means: a pattern for the whole path, or ends of paths."""
     head = base.model.get_output_embeddings()
     linears = {name for name, module in base.model.named_modules() if is_linear(module)}
     if targets == "all-linear":

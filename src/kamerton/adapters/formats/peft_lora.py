@@ -38,11 +38,11 @@ _FROZEN = ".base_layer.weight"
 _ROWS = ".token_adapter.trainable_tokens_delta"
 _LARGEST_RANK = 1024
 _START_KEY, _ROUNDING_KEY = "pissa_start", "loftq_start"
-# Of PEFT's starts: those that leave the base's weights alone, and PiSSA's own.
+# Starts of PEFT that leave the base's weights alone, and PiSSA's own.
 _INITS = (True, False, None, "gaussian", "eva", "orthogonal", "mica", "pissa")
 _Value = TypeVar("_Value", int, float)
 
-# What PEFT can store and this version cannot use, with the value that means "not used".
+# Options of PEFT that this version cannot use, each with the value that means "not used".
 _UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
     "bias": ("none", None),
     "modules_to_save": (None, []),
@@ -74,7 +74,7 @@ class LoraFile:
         rank_stabilised: Whether the factor is alpha / sqrt(r).
         dora: Whether it is DoRA.
         dropout: Share dropped while training.
-        base: Name of the base.
+        base: The base's name.
         transposed: Whether the layers keep their weights as [in, out] (GPT-2).
         principal: Whether PEFT's base lacks the principal part (PiSSA, not converted); when read.
         frozen: The base's weights of embeddings and head by module, which PEFT stores along.
@@ -105,11 +105,11 @@ def factor_names(path: str, *, embedding: bool) -> tuple[str, str]:
     """Give the names under which a layer's factors are stored.
 
     Args:
-        path: Of the layer in the model.
+        path: The layer's path in the model.
         embedding: Whether it is an embedding, with A [r, V] and B [E, r].
 
     Returns:
-        Of A and of B.
+        The names of A and of B.
     """
     if embedding:
         return f"{PEFT_PREFIX}{path}.lora_embedding_A", f"{PEFT_PREFIX}{path}.lora_embedding_B"
@@ -120,7 +120,7 @@ def row_name(path: str) -> str:
     """Give the name under which trained rows of single tokens are stored.
 
     Args:
-        path: Of the embedding or the head in the model.
+        path: The path of the embedding or the head in the model.
 
     Returns:
         The name.
@@ -132,7 +132,7 @@ def write_lora(lora: LoraFile) -> dict[str, bytes]:
     """Write PEFT's two files.
 
     Args:
-        lora: What to store.
+        lora: The LoRA to store.
 
     Returns:
         File contents by name; with `start` or `rounding` a third file that only we read.

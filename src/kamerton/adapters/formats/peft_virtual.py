@@ -30,7 +30,7 @@ def write_virtual(
         base: The base, for its name and class.
         kind: PEFT's `peft_type`.
         embeddings: [P, W].
-        config: What the kind stores besides.
+        config: Other entries of the kind's configuration.
 
     Returns:
         File contents by name.

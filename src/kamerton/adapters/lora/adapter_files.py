@@ -66,7 +66,7 @@ def _fill(lora: Lora, stored: LoraFile) -> None:
         names = factor_names(path, embedding=isinstance(layer, LoraEmbedding))
         a, b = (stored.tensors[name] for name in names)
         if stored.start:
-            # As `paired` put them together.
+            # This undoes `paired`.
             rank = settings.rank_at(path)
             layer.start = _on(layer.a, stored.start[path], b[:, rank:])
             a, b = a[rank:], b[:, :rank]

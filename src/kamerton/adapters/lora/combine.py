@@ -28,7 +28,7 @@ __all__ = ["Combined", "combine", "combine_loras"]
 # Up to this size all singular values are computed, beyond it only the largest, approximately.
 _EXACT_SIZE = 1024
 _LARGEST_RANK = 1024
-# What rounding leaves of two updates that cancel each other out, as a share of squared norms.
+# Rounding leaves at most this share of the squared norms of two updates that cancel out.
 _NOTHING = 1e-10
 _CLASH = 0.4  # of both updates' signs; half of them differ between unrelated updates
 
@@ -38,7 +38,7 @@ class Combined:
     """A combined update.
 
     Attributes:
-        files: In PEFT's format.
+        files: The files in PEFT's format.
         rank: Its largest rank.
         error: Relative Frobenius norm of what the rank leaves out, over all layers.
         cosine: Between the first two updates as vectors, before weighting.
@@ -72,7 +72,7 @@ def combine(parents: Sequence[Mapping[str, bytes]], settings: CombineSettings) -
 
     Args:
         parents: The files of at least two, by name.
-        settings: How.
+        settings: How the adapters are combined.
 
     Returns:
         A LoRA of strength 1.
@@ -103,7 +103,7 @@ def combine_loras(parents: Sequence[Mapping[str, bytes]], settings: CombineSetti
 
     Args:
         parents: The files of at least two, by name.
-        settings: How; not by "stack".
+        settings: How the adapters are combined; not by "stack".
 
     Returns:
         A LoRA of strength 1, and how it differs from what was asked for.
@@ -263,7 +263,7 @@ def _truncate(matrix: Tensor, rank: int) -> _Update:
 
 
 class _Overlap:
-    """How much two updates want of each other, added up over layers."""
+    """Inner products and conflicts of two updates, added up over layers."""
 
     def __init__(self) -> None:
         self._dot = self._first = self._second = 0.0

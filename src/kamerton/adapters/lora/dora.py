@@ -42,7 +42,7 @@ def row_norms(
         a: [r, in] in fp32.
         b: [out, r] in fp32.
         scaling: s.
-        dtype: Of the product with W.
+        dtype: The dtype of the product with W.
 
     Returns:
         [out] in fp32, without gradient; never zero.

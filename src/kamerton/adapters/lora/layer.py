@@ -114,6 +114,7 @@ class LoraLinear(LoraLayer):
     ) -> None:
         super().__init__(layer, scaling)
         self.dropout = dropout
+        self._kept: tuple[torch.dtype, Tensor] | None = None
         out, inner = linear_size(layer)
         device = device_of(layer)
         self.a = nn.Parameter(torch.zeros(rank, inner, device=device))
@@ -161,7 +162,7 @@ class LoraLinear(LoraLayer):
         return rescale(y, bias, self.magnitude, norms)
 
     def _keep(self, x: Tensor) -> Tensor | None:
-        """What dropout multiplies the inputs by, [tokens, in]; None while it is off."""
+        """The factors of dropout on the inputs, [tokens, in]; None while it is off."""
         if not (self.dropout and self.training):
             return None
         shape = x.numel() // x.shape[-1], x.shape[-1]
@@ -197,9 +198,22 @@ class LoraLinear(LoraLayer):
         updated = torch.addmm(y.reshape(-1, y.shape[-1]), u, b.to(x.dtype).t()).view(y.shape)
         if self.magnitude is None:
             return updated
+        return rescale(updated, self.bias, self.magnitude, self._norms(a, b, x.dtype))
+
+    def _norms(self, a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
+        """Lengths of the updated rows, [out]; kept while A and B do not learn."""
+        if self._kept is not None and self._kept[0] == dtype and not a.requires_grad:
+            return self._kept[1]
         frozen = frozen_weight(self.layer)
-        norms = row_norms(frozen, self.squares, a, b, self.scaling, x.dtype)
-        return rescale(updated, self.bias, self.magnitude, norms)
+        norms = row_norms(frozen, self.squares, a, b, self.scaling, dtype)
+        self._kept = None if a.requires_grad else (dtype, norms)
+        return norms
+
+    def fixed_update(self) -> tuple[Tensor, Tensor, float] | None:
+        """Give A [r, in], B [out, r] and the factor on B A; None while it learns or does more."""
+        a, b = self.factors()
+        is_plain = self.magnitude is None and not (self.dropout and self.training)
+        return None if a.requires_grad or not is_plain else (a, b, self.scaling)
 
     def low_rank(self) -> tuple[Tensor, Tensor, float] | None:
         """Give A [r, in], B [out, r] and the factor on their product, while it counts.

@@ -44,9 +44,9 @@ def rounding_parts(
     """Compute where the updates begin, reading the original weights one by one.
 
     Args:
-        base: Quantised; its checkpoint is read.
-        layers: By path.
-        seed: Of the randomised singular value decomposition.
+        base: A quantised base, whose checkpoint is read.
+        layers: The layers by path.
+        seed: The seed of the randomised singular value decomposition.
 
     Yields:
         A layer with A0 [r, in] and B0 [out, r] in fp32.

@@ -87,7 +87,7 @@ class Lora:
         """Let B learn faster than A by a constant ratio (LoRA+, arXiv 2402.12354, section 4).
 
         Args:
-            name: Of a tensor of `parameters`.
+            name: The name of a tensor of `parameters`.
 
         Returns:
             `lora_plus_ratio` for B, 1 for A and for DoRA's lengths, which the paper does not name.
@@ -145,7 +145,7 @@ class Lora:
         )
 
     def _differing(self, value_at: Callable[[str], _Value], default: _Value) -> dict[str, _Value]:
-        """By full paths, so that PEFT's patterns, which are regular expressions, mean the same."""
+        """The values by full paths, so that PEFT's patterns (regular expressions) mean the same."""
         return {p: value_at(p) for p in sorted(self.layers) if value_at(p) != default}
 
     def _peft_targets(self) -> tuple[str, ...]:
@@ -207,7 +207,7 @@ class Lora:
         """Put the frozen layers back and give the updates away.
 
         Returns:
-            Updates of linear layers, and what stands for the embedding and the head.
+            Updates of linear layers, and the parts for the embedding and the head.
         """
         self._put_back()
         head_path = token_paths(self._base)[1]
@@ -288,7 +288,7 @@ def attach_lora(base: Base, settings: LoraSettings, seed: int) -> Lora:
     Args:
         base: The base; its weights are not touched.
         settings: Method settings.
-        seed: For A; each layer draws from its own stream.
+        seed: The seed of A; each layer draws from its own stream.
 
     Returns:
         The adapter.
@@ -348,7 +348,7 @@ def wrap_layers(base: Base, settings: LoraSettings, paths: Sequence[str]) -> Lor
     Args:
         base: The base.
         settings: Method settings.
-        paths: Of the layers.
+        paths: The layers' paths.
 
     Returns:
         The adapter, with A and B zero.

@@ -27,7 +27,7 @@ def principal(
         weight: W [out, in].
         rank: r.
         scaling: s.
-        fast_seed: Where given, singular values are approximated by 16 rounds of randomised
+        fast_seed: The seed; with one, singular values are approximated by 16 rounds of randomised
             subspace iteration (arXiv 0909.4061), drawn from this seed.
 
     Returns:
@@ -91,7 +91,7 @@ def stretch(alpha: float, factor: float, rank_stabilised: bool) -> float:
 
     Args:
         alpha: Strength.
-        factor: On the rank.
+        factor: The factor on the rank.
         rank_stabilised: Whether the scaling is alpha / sqrt(rank).
 
     Returns:

@@ -28,7 +28,7 @@ class LoraSettings(AdapterSettings):
     rank_stabilised: bool = False
     """Scale by alpha / sqrt(rank) (rsLoRA), so that large ranks do not learn more slowly."""
     init: Literal["random", "pissa", "pissa-fast", "loftq"] = "random"
-    """Where the update begins: A random and B zero; or the principal part of the weight (PiSSA),
+    """The update's first values: A random and B zero; or the principal part of the weight (PiSSA),
     by singular value decomposition ("pissa"; long for large layers) or its fast approximation; or,
     over a quantised base, the principal part of what rounding took from the weight ("loftq")."""
     dora: bool = False
@@ -43,7 +43,7 @@ class LoraSettings(AdapterSettings):
     """Names of linear layers such as "q_proj", or "all-linear": all of the decoder blocks; also
     "embeddings" and "head", for words and languages that the base hardly knows."""
     layers: Layers = "all"
-    """Which decoder blocks, from 0: "all", "8-15", "0,2,4-7"."""
+    """The decoder blocks, from 0: "all", "8-15", "0,2,4-7"."""
     new_tokens: tuple[str, ...] = ()
     """Words such as product names that each become one token, with rows of embeddings and head of
     their own; words that are one token already get these rows trained."""
@@ -78,7 +78,7 @@ class LoraSettings(AdapterSettings):
         """Give the rank of a layer.
 
         Args:
-            path: Of the layer in the model.
+            path: The layer's path in the model.
 
         Returns:
             r.
@@ -90,7 +90,7 @@ class LoraSettings(AdapterSettings):
         """Give the strength of a layer's update.
 
         Args:
-            path: Of the layer in the model.
+            path: The layer's path in the model.
 
         Returns:
             alpha.
@@ -102,7 +102,7 @@ class LoraSettings(AdapterSettings):
         """Compute the factor on a layer's B @ A.
 
         Args:
-            path: Of the layer in the model.
+            path: The layer's path in the model.
 
         Returns:
             alpha / r, or alpha / sqrt(r) where it is rank-stabilised.

@@ -26,8 +26,8 @@ def one_after_the_other(
 
     Args:
         parents: The files of at least two, by name.
-        settings: Without weights.
-        later_ones: What becomes of the tokens after the first adapter's, for a note.
+        settings: The settings, without weights.
+        later_ones: A note's words for the tokens after the first adapter's.
         changed: Values of PEFT's config that are others than the first adapter's.
 
     Returns:

@@ -40,7 +40,7 @@ class PrefixSettings(AdapterSettings):
     num_virtual_tokens: int = Field(default=32, ge=1, le=4096)
     """Virtual tokens; each takes a position of the base's context. 1 to 4096."""
     init: Literal["text", "zero", "random"] = "text"
-    """What keys and values begin as: those of a real text, zero, or standard normal."""
+    """The first keys and values: those of a real text, zero, or standard normal."""
     text: str = ""
     """The text to begin as; empty means the first training example as the base sees it, which
     begins with the recipe's system text and demonstrations. Cut or repeated to
@@ -57,7 +57,7 @@ class PrefixSettings(AdapterSettings):
 
 
 class _Shape:
-    """How a base's keys and values stand in one flat tensor [P, W], as in PEFT."""
+    """The order of a base's keys and values in one flat tensor [P, W], as in PEFT."""
 
     def __init__(self, base: Base) -> None:
         with torch.no_grad():
@@ -169,7 +169,7 @@ def attach_prefix(
     Args:
         base: The base, on packed rows.
         settings: Method settings.
-        seed: For random values.
+        seed: The seed of random values.
         opening: Token ids that a training text begins with.
 
     Returns:
@@ -249,5 +249,5 @@ METHOD = Method(
             changed={"prefix_projection": False, "encoder_hidden_size": None},
         )
     },
-    rate=lambda _: Rate(0.1),
+    rate=lambda settings: Rate(3e-3 if settings.network else 0.1),
 )

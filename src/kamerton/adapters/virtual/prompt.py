@@ -36,7 +36,7 @@ class PromptTuningSettings(AdapterSettings):
     num_virtual_tokens: int = Field(default=32, ge=1, le=4096)
     """Virtual tokens; each takes a position of the base's context. 1 to 4096."""
     init: Literal["text", "vocabulary"] = "text"
-    """What embeddings begin as: those of a real text, or of tokens drawn at random."""
+    """The first values of the embeddings: those of a real text, or of tokens drawn at random."""
     text: str = ""
     """The text to begin as; empty means the first training example as the base sees it, which
     begins with the recipe's system text and demonstrations. Cut or repeated to
@@ -76,7 +76,7 @@ def attach_prompt(
     Args:
         base: The base, on packed rows.
         settings: Method settings.
-        seed: For random tokens.
+        seed: The seed of random tokens.
         opening: Token ids that a training text begins with.
 
     Returns:

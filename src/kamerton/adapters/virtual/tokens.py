@@ -1,4 +1,4 @@
-"""What prefix-tuning and prompt tuning share: virtual tokens that stand before every text.
+"""Virtual tokens before every text, which prefix-tuning and prompt tuning share.
 
 They differ in what is trained. Either way the base is given keys and values per layer, so packed
 rows, families, recomputation and generation treat both alike.
@@ -22,7 +22,7 @@ __all__ = ["Trained", "Virtual", "check_base", "embeddings_of", "first_tokens"]
 
 
 class Trained(Protocol):
-    """What is trained, and how keys and values come from it."""
+    """The trained tensors, and the way from them to keys and values."""
 
     @property
     def num_tokens(self) -> int:
@@ -38,7 +38,7 @@ class Trained(Protocol):
         ...
 
     def files(self) -> dict[str, bytes]:
-        """What to store, by file name."""
+        """The files to store, by name."""
         ...
 
 
@@ -46,8 +46,8 @@ class Virtual:
     """Virtual tokens attached to a base.
 
     Args:
-        base: On packed rows, without a prefix.
-        trained: What is trained.
+        base: The base, with packed rows and without a prefix.
+        trained: The trained tensors and the way to keys and values.
 
     Raises:
         AdapterError: If the base has a prefix already or no room for this one.
@@ -158,10 +158,10 @@ def first_tokens(base: Base, text: str, opening: Sequence[int], count: int) -> l
     """Choose the real tokens that virtual ones begin as.
 
     Args:
-        base: With a tokenizer where `text` is given.
-        text: What to begin as; empty means the opening.
+        base: The base; it has a tokenizer where `text` is given.
+        text: The text to begin as; empty means the opening.
         opening: Token ids that training texts begin with.
-        count: How many are wanted.
+        count: The number of tokens wanted.
 
     Returns:
         The first `count` ids of the text, repeated where it is shorter.

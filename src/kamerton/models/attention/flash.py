@@ -54,17 +54,17 @@ def flash_backward(
 
     Args:
         grad: [n, H, L, D], of the whole output.
-        q: As it was given.
-        k: Likewise.
-        v: Likewise.
+        q: Queries, as they were given.
+        k: Keys, as they were given.
+        v: Values, as they were given.
         output: [n, H, L, D], of the whole call, where this is a block of it.
         lse: [n, H, L], likewise.
-        causal: As it was given.
-        scale: Likewise.
-        mask: Likewise.
+        causal: Whether a query sees no later key, as it was given.
+        scale: The factor on the scores, as it was given.
+        mask: The mask, as it was given.
 
     Returns:
-        Of queries, keys and values, in fp32 where that is faster.
+        The gradients of queries, keys and values, in fp32 where that is faster.
     """
     inputs = [grad, q, k, v, output]
     if q.dtype == torch.bfloat16 and q.shape[2] <= _FP32_LENGTH:

@@ -1,4 +1,4 @@
-"""How attention computes a packed row: in groups of families that one call of a kernel can do.
+"""Attention over a packed row, in groups of families that one call of a kernel can do.
 
 Shapes: T tokens in the row, H heads, D head size, n rows of equal length L, P virtual tokens of the
 prefix before them (0 without one). `prefixes` are the keys and values [K, P, D] of each prefix of
@@ -72,7 +72,7 @@ class Group:
         return mask.masked_fill_(~self.visible, float("-inf")).unsqueeze(1)
 
     def tokens(self, output: Tensor) -> Tensor:
-        """What was computed for the group's tokens, in their order: [n * L, H, D]."""
+        """The output for the group's tokens, in their order: [n * L, H, D]."""
         return output.transpose(1, 2).flatten(0, 1)
 
 
@@ -123,7 +123,7 @@ class Branches:
         return self._rows(q), found[0], found[1]
 
     def tokens(self, output: Tensor) -> Tensor:
-        """What was computed for the answers' tokens, in their order: [T, H, D]."""
+        """The output for the answers' tokens, in their order: [T, H, D]."""
         return output.transpose(1, 2)[self.real]
 
     def _rows(self, x: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ def plan_groups(layout: Layout, window: int | None, device: torch.device) -> lis
     Args:
         layout: The row's segments.
         window: A token sees itself and at most this many minus one tokens before it.
-        device: Where masks are made.
+        device: The device of the masks.
 
     Returns:
         Groups that cover the row in order.
@@ -156,7 +156,7 @@ def plan_segments(layout: Layout, device: torch.device) -> list[Group | Scattere
 
     Args:
         layout: The row's segments.
-        device: Where they are.
+        device: The device of the masks.
 
     Returns:
         Groups that cover the row, in any order.
@@ -190,7 +190,7 @@ def plan_branches(
     Args:
         layout: The row's segments.
         window: A token sees itself and at most this many minus one tokens before it.
-        device: Where masks are made.
+        device: The device of the masks.
 
     Returns:
         Groups and branches that cover the row in order.

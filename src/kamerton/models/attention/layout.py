@@ -26,12 +26,12 @@ class Layout:
     """Segments that cover a row without gaps.
 
     Attributes:
-        segments: In row order.
-        cache: Where slots live; None while training.
-        prefixes: By adapter, what stands before each of its families (key -1: before those
+        segments: The segments in row order.
+        cache: The cache of the slots; None while training.
+        prefixes: The prefix before each of an adapter's families, by adapter (key -1: before those
             without one); empty with a cache, whose slots hold it already.
         record: Receives the row's keys and values by layer, [K, T, D] each; None for nothing.
-        memo: What attention derives from the layout once, for all layers.
+        memo: The values that attention derives from the layout once, for all layers.
     """
 
     segments: tuple[Segment, ...]
@@ -88,7 +88,7 @@ class Layout:
             segment: One of the layout's segments.
 
         Returns:
-            From the root down to the parent.
+            The ancestors, from the root down to the parent.
         """
         chain: list[Segment] = []
         while segment.parent >= 0:

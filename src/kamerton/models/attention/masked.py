@@ -14,7 +14,7 @@ __all__ = ["AttentionOptions", "attend"]
 
 @dataclass(frozen=True, slots=True)
 class AttentionOptions:
-    """What a layer applies to its scores.
+    """The options that a layer applies to its scores.
 
     Attributes:
         scale: Factor on the scores.

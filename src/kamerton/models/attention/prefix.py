@@ -20,7 +20,7 @@ class Prefix:
     """Keys and values of virtual tokens, as Transformers caches them: after rotation.
 
     Attributes:
-        layers: By layer, keys and values, [K, P, D] each, in any dtype.
+        layers: The keys and values of each layer, [K, P, D] each, in any dtype.
     """
 
     layers: tuple[tuple[Tensor, Tensor], ...]
@@ -32,7 +32,7 @@ class Prefix:
 
 
 class PrefixSource(Protocol):
-    """What a base asks for its prefix before every row."""
+    """A source that a base asks for its prefix before every row."""
 
     @property
     def num_tokens(self) -> int:
@@ -48,9 +48,9 @@ def as_past(source: PrefixSource, num_rows: int, model: Any) -> DynamicCache:
     """Give a prefix to Transformers' own forward pass.
 
     Args:
-        source: Where the prefix comes from.
+        source: The source of the prefix.
         num_rows: Rows that it stands before.
-        model: Which would lose the cache if it recomputed blocks.
+        model: The model, which would lose the cache if it recomputed blocks.
 
     Returns:
         A cache that holds the prefix in every row; good for one forward pass.

@@ -90,7 +90,7 @@ def register_ragged_attention(
     """Make ragged attention known to Transformers; doing it again changes nothing.
 
     Args:
-        name: What configurations call it.
+        name: The name in configurations.
         function: `ragged_attention`, or a wrapper of it.
     """
     AttentionInterface.register(name, function)

@@ -15,8 +15,8 @@ class Segment:
         parent: Index of an earlier segment whose tokens (and ancestors) are visible too, or -1.
         slot: Row of the cache that holds this segment's past and receives its tokens, or -1.
         past: Number of tokens the slot holds already.
-        adapter: Which adapter of an `AdapterSet` changes these tokens, or -1 for none of the set.
-            An adapter that is attached to the base directly changes all tokens.
+        adapter: The adapter of an `AdapterSet` that changes these tokens, or -1 for none of the
+            set. An adapter that is attached to the base directly changes all tokens.
     """
 
     start: int

@@ -59,7 +59,7 @@ class TreeAttention(torch.autograd.Function):
         """Attend.
 
         Args:
-            ctx: Of autograd.
+            ctx: Autograd's context.
             q: [1, H, T, D].
             k: [1, K, T, D], K divides H.
             v: [1, K, T, D].
@@ -93,11 +93,11 @@ class TreeAttention(torch.autograd.Function):
         """Give gradients block by block.
 
         Args:
-            ctx: Of autograd.
+            ctx: Autograd's context.
             *grad_outputs: [1, T, H, D].
 
         Returns:
-            Of q, k and v, of nothing for layout and scale, and of the prefixes.
+            The gradients of q, k and v, None for layout and scale, and those of the prefixes.
         """
         q, k, v, output, logsumexp, *prefixes = ctx.saved_tensors
         grad_by_head, by_head = grad_outputs[0].transpose(1, 2), output.transpose(1, 2)

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 GgufDType = Literal["float32", "float16", "bfloat16"]
-"""Of matrices; vectors are always fp32."""
+"""The dtype of matrices; vectors are always fp32."""
 
 _FILE_TYPES = {"float32": "ALL_F32", "float16": "MOSTLY_F16", "bfloat16": "MOSTLY_BF16"}
 _TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -44,11 +44,11 @@ _LOCAL_THETA = 10_000.0
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """How llama.cpp takes one of Transformers' architectures.
+    """The llama.cpp side of one of Transformers' architectures.
 
     Attributes:
-        name: Of the architecture in GGUF.
-        activation: Of the feed-forward: llama.cpp has no choice.
+        name: The architecture's name in GGUF.
+        activation: The activation of the feed-forward: llama.cpp has no choice.
         pairs: Whether rotated rows stand in pairs, not in halves.
         norms_from_one: Whether the model adds one to its norm weights, and GGUF does not.
     """
@@ -78,8 +78,8 @@ def write_gguf_model(
         model: A Transformers causal language model, dense and without adapter.
         tokenizer: Its tokenizer.
         path: The file to write.
-        name: How programs show it.
-        dtype: Of matrices.
+        name: The name that programs show.
+        dtype: The dtype of matrices.
         end: The text of the token that ends an answer; empty for the tokenizer's EOS.
 
     Raises:
@@ -110,8 +110,8 @@ def read_gguf_model(path: Path, config: Any, dtype: torch.dtype = torch.float32)
 
     Args:
         path: The file.
-        config: Of the model it was made of: that reader leaves out some of what the file says.
-        dtype: Of the weights once they are read.
+        config: The model's configuration: that reader leaves out some of what the file says.
+        dtype: The dtype of the weights once they are read.
 
     Returns:
         The model, as Transformers made it.
@@ -135,10 +135,10 @@ def new_writer(model: Any, path: Path, name: str, dtype: GgufDType) -> Any:
     """Begin a file for a model or for what is put on it.
 
     Args:
-        model: Whose architecture it names.
+        model: The model whose architecture it names.
         path: The file to write.
-        name: How programs show it.
-        dtype: Of matrices.
+        name: The name that programs show.
+        dtype: The dtype of matrices.
 
     Returns:
         A `gguf.GGUFWriter`.
@@ -158,10 +158,10 @@ def add_tensor(writer: Any, name: str, tensor: Tensor, dtype: GgufDType) -> None
     """Add a tensor to a file.
 
     Args:
-        writer: As `new_writer` gave it.
-        name: In GGUF.
+        writer: The writer that `new_writer` gave.
+        name: The name in GGUF.
         tensor: Vectors are written in fp32 whatever the dtype.
-        dtype: Of matrices.
+        dtype: The dtype of matrices.
     """
     gguf = gguf_package()
     kind = getattr(gguf.GGMLQuantizationType, _TYPES[dtype] if tensor.ndim > 1 else "F32")
@@ -173,7 +173,7 @@ def finish(writer: Any) -> None:
     """Write what was added and close the file.
 
     Args:
-        writer: As `new_writer` gave it.
+        writer: The writer that `new_writer` gave.
     """
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -186,10 +186,10 @@ def gguf_name(model: Any, name: str) -> str:
 
     Args:
         model: The model it belongs to.
-        name: In the model, such as `model.layers.0.mlp.up_proj.weight`.
+        name: The name in the model, such as `model.layers.0.mlp.up_proj.weight`.
 
     Returns:
-        Such as `blk.0.ffn_up.weight`.
+        A name such as `blk.0.ffn_up.weight`.
 
     Raises:
         ModelError: If llama.cpp has no such tensor.
@@ -214,9 +214,9 @@ def rows_to_gguf(model: Any, path: str, rows: Tensor, back: bool = False) -> Ten
 
     Args:
         model: The model.
-        path: Of the layer; other layers' rows stay as they are.
+        path: The layer's path; other layers' rows stay as they are.
         rows: [out, ...], of a weight, a bias or LoRA's B.
-        back: From llama.cpp's order to Transformers'.
+        back: Whether the order changes from llama.cpp's to Transformers'.
 
     Returns:
         [out, ...].
@@ -329,7 +329,7 @@ def _add_shape(writer: Any, model: Any) -> None:
 
 
 def _rotation_factors(model: Any) -> Tensor | None:
-    """What each frequency of a stretched rotation is divided by, [head size / 2]; Llama 3 only."""
+    """The divisor of each frequency of a stretched rotation, [head size / 2]; Llama 3 only."""
     rotation = _rotation(model.config.get_text_config())
     if rotation.get("rope_type") != "llama3":
         return None

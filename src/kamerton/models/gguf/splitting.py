@@ -1,4 +1,4 @@
-"""How byte-level tokenizers split a text before BPE, and what llama.cpp calls each way.
+"""The ways byte-level tokenizers split a text before BPE, and llama.cpp's names for them.
 
 A GGUF file holds only the name. Where a text is split otherwise, its tokens are others than those
 that the model learned from: numbers first of all.
@@ -57,8 +57,8 @@ def restore_splitting(tokenizer: Any, name: str) -> None:
     """Let a tokenizer that was read from a GGUF file split texts as the file says.
 
     Args:
-        tokenizer: As Transformers read it; only byte-level ones are changed.
-        name: What the file calls the splitting.
+        tokenizer: The tokenizer as Transformers read it; only byte-level ones are changed.
+        name: The splitting's name in the file.
 
     Raises:
         ValueError: If neither Transformers nor this module knows that name.

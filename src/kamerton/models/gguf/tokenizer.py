@@ -22,7 +22,7 @@ def add_tokenizer(writer: Any, tokenizer: Any, num_rows: int, end: str = "") -> 
     Args:
         writer: A `gguf.GGUFWriter`.
         tokenizer: A fast tokenizer of Transformers.
-        num_rows: Of the embedding: ids without a token are written as unused.
+        num_rows: The embedding's rows: ids without a token are written as unused.
         end: The text of the token that ends an answer, where it may be another than EOS.
 
     Raises:

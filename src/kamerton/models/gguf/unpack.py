@@ -26,7 +26,7 @@ from kamerton.models.quiet import quieten_transformers
 __all__ = ["SOURCE_FILE", "unpack_gguf", "unpacked_folder"]
 
 SOURCE_FILE = "gguf_source.json"
-"""In an unpacked folder: which file it was made of. Its hash is the base's weight hash."""
+"""The file that says what a folder was unpacked from. The hash in it is the base's weight hash."""
 
 # Above a billion parameters fp32 takes too much disk, and bf16 rounds less than the file did.
 _FP32_BYTES = 4 << 30
@@ -53,8 +53,8 @@ def unpacked_folder(file: Path) -> Path:
         file: The GGUF file.
 
     Returns:
-        In the user's cache, by the file's content and, for people, its name; it need not exist
-        yet. A renamed file keeps the folder that it was unpacked into before.
+        A folder in the user's cache, named by the file's content and, for people, its name; it need
+        not exist yet. A renamed file keeps the folder that it was unpacked into before.
     """
     content = f"{hash_large_file(file)[:16]}-v{_READING}"
     folder = cache_folder("bases")

@@ -46,8 +46,8 @@ class Codec:
     """A way to hold a matrix in few bits.
 
     Attributes:
-        pack: From [out, in] of any float dtype to tensors by name.
-        unpack: From those, the shape and a dtype back to [out, in].
+        pack: Makes tensors by name of [out, in] in any float dtype.
+        unpack: Makes [out, in] of those, the shape and a dtype.
     """
 
     pack: Callable[[Tensor], dict[str, Tensor]]
@@ -84,9 +84,9 @@ def unpack_nf4(tensors: Mapping[str, Tensor], shape: tuple[int, int], dtype: tor
     """Make the dense matrix, each weight computed in fp32 and rounded once.
 
     Args:
-        tensors: As `pack_nf4` gives them.
+        tensors: The tensors that `pack_nf4` gives.
         shape: out, in.
-        dtype: Of the result.
+        dtype: The dtype of the result.
 
     Returns:
         [out, in].
@@ -158,9 +158,9 @@ def unpack_int8(
     """Make the dense matrix, each weight computed in fp32 and rounded once.
 
     Args:
-        tensors: As `pack_int8` gives them.
+        tensors: The tensors that `pack_int8` gives.
         shape: out, in.
-        dtype: Of the result.
+        dtype: The dtype of the result.
 
     Returns:
         [out, in].
@@ -177,7 +177,7 @@ def unpack_int8(
 
 
 def _part_of(dense: Tensor) -> int:
-    """How many numbers to make at once: a cache full on a CPU, all of them on a GPU."""
+    """The count of numbers to make at once: a cache full on a CPU, all of them on a GPU."""
     return min(_PART, dense.numel()) if dense.device.type == "cpu" else dense.numel()
 
 
@@ -211,7 +211,7 @@ def dynamic_levels(device: torch.device) -> Tensor:
     the parts' middles, both signs, and 0 and 1.
 
     Args:
-        device: Where.
+        device: The device of the levels.
 
     Returns:
         [256] in fp32, ascending.

@@ -48,7 +48,7 @@ class QuantisedLinear(nn.Module):
         """Make the dense weight.
 
         Args:
-            dtype: Of the computation.
+            dtype: The dtype of the computation.
 
         Returns:
             [out, in]; not to be kept.

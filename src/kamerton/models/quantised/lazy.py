@@ -44,10 +44,10 @@ def load_quantised(
     """Load a model, quantising its linear layers one by one.
 
     Args:
-        folder: With safetensors weights, in one file or in shards.
+        folder: A folder with safetensors weights, in one file or in shards.
         config: The model's Transformers configuration.
-        dtype: Of what is not quantised.
-        device: Where the model goes.
+        dtype: The dtype of weights that are not quantised.
+        device: The model's device.
         kind: `nf4` or `int8`.
 
     Returns:
@@ -84,7 +84,7 @@ def load_quantised(
         if tensor.shape != getattr(module, leaf).shape:
             return None
         packed = path in linears and leaf == "weight"
-        # What is kept is copied: a view of the file would keep all of it mapped.
+        # Kept tensors are copied: a view of the file would keep all of it mapped.
         value = tensor.to(device, dtype if tensor.is_floating_point() else None, copy=not packed)
         if packed:
             weight = value.t() if is_transposed(module) else value
@@ -105,7 +105,7 @@ def original_weights(
     """Read the weights that a quantised base's layers were made of, one by one.
 
     Args:
-        folder: As for `load_quantised`.
+        folder: The folder, as for `load_quantised`.
         model: The quantised model.
         layers: Quantised layers by path.
 

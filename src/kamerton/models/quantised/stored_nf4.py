@@ -53,7 +53,7 @@ class NestedParts:
         """Keep a tensor if it belongs to a packed layer.
 
         Args:
-            name: In the checkpoint.
+            name: The name in the checkpoint.
             tensor: Its content.
 
         Returns:
@@ -73,9 +73,9 @@ class NestedParts:
         """Make a layer when all of its tensors are there.
 
         Args:
-            path: As `take` gave it.
+            path: The path that `take` gave.
             layer: The linear layer it stands for.
-            device: Where it goes.
+            device: The device that it goes to.
 
         Returns:
             The layer, or None as long as something is missing.

@@ -40,7 +40,7 @@ def num_shareable(example: TrainingExample) -> int:
     """Count the tokens at an example's start that others may share: none of them is learned.
 
     Args:
-        example: One.
+        example: An example.
 
     Returns:
         Tokens before the first labelled one.
@@ -54,7 +54,7 @@ def branches(examples: Sequence[TrainingExample]) -> list[Branch]:
     """Cut examples that stand together into a tree, by what neighbours have in common.
 
     Args:
-        examples: In the order of a row.
+        examples: The examples in the order of a row.
 
     Returns:
         Branches in row order, parents before children; one with `stop` None per example, in the

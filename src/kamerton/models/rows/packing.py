@@ -1,4 +1,4 @@
-"""How many tokens a row has, and which examples go into which row."""
+"""Choose the number of a row's tokens, and the examples of each row."""
 
 from collections.abc import Sequence
 

@@ -15,7 +15,7 @@ def logprobs_of(base: Base, row: Row) -> Tensor:
     """Run a row for its log-probabilities.
 
     Args:
-        base: With whatever adapter is attached.
+        base: The base with whatever adapter is attached.
         row: The row.
 
     Returns:
@@ -29,7 +29,7 @@ def scores_at_ends(base: Base, row: Row) -> Tensor:
     """Run a row for the score of each answer.
 
     Args:
-        base: With a score head.
+        base: The base with a score head.
         row: The row, with the last tokens of its answers.
 
     Returns:
@@ -46,12 +46,12 @@ def by_example(
     """Read rows, and put what they say in the order of the examples.
 
     Args:
-        rows: Of all examples.
+        rows: The rows of all examples.
         read: Gives [n, ...] numbers of a row, example after example.
-        counts: How many of these numbers each example has.
+        counts: The number of these numbers in each example.
 
     Returns:
-        By example, its numbers.
+        The numbers of each example.
     """
     found: dict[int, Tensor] = {}
     for row in rows:

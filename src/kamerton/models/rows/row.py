@@ -47,7 +47,7 @@ class Row:
         ends: [A] position of each answer's last labelled token; empty when it is not computed.
         members: Numbers of the row's examples among those it was made of.
         num_answers: Answers in the row.
-        context: What stands around each example's first answer, all but the first token; None
+        context: The tokens around each example's first answer, all but the first one; None
             unless it was asked for.
     """
 
@@ -109,13 +109,14 @@ def make_row(
     """Concatenate examples into a row.
 
     Args:
-        examples: At least one, with at least one labelled token in each answer.
-        device: Where the row goes.
+        examples: At least one example, with at least one labelled token in each answer.
+        device: The row's device.
         members: The examples' numbers in a longer list; counted from 0 when left out.
-        shared: Compute common beginnings once; else each answer repeats its prompt.
-        everything: Label what stands around each example's first answer too, apart. Examples then
-            share nothing with each other: every one has labels in its beginning.
-        last_tokens: Compute each answer's last token too. It predicts nothing; score heads read it.
+        shared: Whether common beginnings are computed once; else each answer repeats its prompt.
+        everything: Whether the tokens around each example's first answer are labelled too, apart.
+            Examples then share nothing with each other: every one has labels in its beginning.
+        last_tokens: Whether each answer's last token is computed too. It predicts nothing; score
+            heads read it.
 
     Returns:
         The row; its labelled tokens stand in the same order whether prompts are shared or not.
@@ -171,9 +172,9 @@ def make_rows(
     Args:
         examples: The examples of a step.
         tokens_per_row: Size of a row in tokens.
-        device: Where the rows go.
-        everything: Label what stands around each example's first answer too.
-        last_tokens: Compute each answer's last token too.
+        device: The rows' device.
+        everything: Whether the tokens around each example's first answer are labelled too.
+        last_tokens: Whether each answer's last token is computed too.
 
     Returns:
         The rows, in a fixed order.

@@ -8,19 +8,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from kamerton.adapters.adapter_files import read_tensors
 from kamerton.adapters.catalogue import load
 from kamerton.adapters.switcher import AdapterSwitcher
+from kamerton.adapters.with_score_head import SCORE_HEAD_FILE
 from kamerton.core.errors import ModelError, SettingsError, TrainingError, VariantError
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.tokenized import RenderSettings
 from kamerton.evaluation.checks import worth_of
 from kamerton.evaluation.items import Item
 from kamerton.evaluation.settings import Check
-from kamerton.flows.recipe import Recipe, recipe_of
-from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.inference.reward_engine import RewardEngine
 from kamerton.models.base import Base
+from kamerton.objectives.catalogue import ObjectiveSettings
 from kamerton.objectives.drpo import DrpoSettings
 from kamerton.objectives.online import (
     CheckReward,
@@ -29,7 +30,6 @@ from kamerton.objectives.online import (
     OnlineSettings,
     VariantReward,
 )
-from kamerton.objectives.reward import RewardSettings
 from kamerton.store.variants import Variant, find_variant
 from kamerton.training.reward_functions import function_reward
 from kamerton.training.rollouts import AdapterContext, AnsweredPrompt, RewardFunction
@@ -42,30 +42,30 @@ __all__ = ["make_reward", "read_reward_variants"]
 _SLOT = re.compile(r"\{(prompt|answer)\}")
 
 
-def read_reward_variants(recipe: Recipe, workspace: Workspace) -> list[Variant]:
-    """Read the variants that judge what a recipe's model writes.
+def read_reward_variants(objective: ObjectiveSettings, folder: Path) -> list[Variant]:
+    """Read the variants that judge what a model writes.
 
     Args:
-        recipe: Names them in `objective.rewards`, if its objective has any.
-        workspace: Where they are.
+        objective: Names them in `objective.rewards`, if it has any.
+        folder: The folder of all variants.
 
     Returns:
-        In order; none where no variant judges.
+        The variants in order; none where no variant judges.
 
     Raises:
         VariantError: If one is missing, damaged, or cannot judge.
         SettingsError: If a general preference model stands where rewards are needed, or is weighed.
     """
-    if not isinstance(recipe.objective, OnlineSettings):
+    if not isinstance(objective, OnlineSettings):
         return []
     found = []
-    for source in recipe.objective.rewards:
+    for source in objective.rewards:
         if isinstance(source, VariantReward):
-            variant = find_variant(source.variant, workspace.variants, key="objective.rewards")
-            _ensure_judges(variant, recipe, source.weight)
+            variant = find_variant(source.variant, folder, key="objective.rewards")
+            _ensure_judges(variant, objective, source.weight)
             found.append(variant)
         elif isinstance(source, JudgeReward) and source.variant:
-            variant = find_variant(source.variant, workspace.variants, key="objective.rewards")
+            variant = find_variant(source.variant, folder, key="objective.rewards")
             ensure_writes(variant, "asked a question")
             found.append(variant)
     return found
@@ -82,15 +82,15 @@ def make_reward(
     """Put the sources of rewards together.
 
     Args:
-        settings: Which, with their weights.
-        variants: As `read_reward_variants` gave them.
-        base: With the policy attached.
-        residents: Where adapters of variants go.
-        folder: What paths are relative to.
-        render: How the bare base is asked where it judges.
+        settings: The settings that name rewards and their weights.
+        variants: The variants that `read_reward_variants` gave.
+        base: The base with the policy attached.
+        residents: The switcher that takes in the adapters of variants.
+        folder: The folder that paths are relative to.
+        render: The rendering of what the bare base is asked where it judges.
 
     Returns:
-        Gives the weighted sum of all sources.
+        A reward: the weighted sum of all sources.
 
     Raises:
         SettingsError: If a function cannot be found, or a general preference model is not alone.
@@ -120,30 +120,35 @@ def make_reward(
     return total
 
 
-def _ensure_judges(variant: Variant, recipe: Recipe, weight: float) -> None:
+def _ensure_judges(variant: Variant, objective: OnlineSettings, weight: float) -> None:
     """Refuse what is no reward model, and a general preference model but for DRPO."""
-    made = recipe_of(variant).objective
-    if not isinstance(made, RewardSettings):
+    made = variant.manifest.objective
+    if made != "reward":
         raise VariantError(
-            f"objective.rewards: '{variant.name}' learned with objective.kind = '{made.kind}', it "
+            f"objective.rewards: '{variant.name}' learned with objective.kind = '{made}', it "
             "is no reward model",
             hint='train one with objective.kind = "reward", or ask it with kind = "judge"',
         )
-    objective = recipe.objective
-    assert isinstance(objective, OnlineSettings)
     alone = isinstance(objective, DrpoSettings) and len(objective.rewards) == 1
-    if made.model == "general" and not alone:
+    compares_pairs = _num_scores(variant) > 1
+    if compares_pairs and not alone:
         raise SettingsError(
             f"objective.rewards: '{variant.name}' is a general preference model, which compares "
             'pairs: it can only be the one source of objective.kind = "drpo"',
             hint='train a reward model with objective.model = "bradley-terry"',
         )
-    if made.model == "general" and weight != 1.0:
+    if compares_pairs and weight != 1.0:
         # Its numbers are scaled to length 1, so that a factor would change nothing.
         raise SettingsError(
             f"objective.rewards: '{variant.name}' is a general preference model, whose weight must "
             f"be 1, got {weight}"
         )
+
+
+def _num_scores(variant: Variant) -> int:
+    """Count the numbers that a reward model gives an answer: its head has a bias for each."""
+    head = {SCORE_HEAD_FILE: (variant.folder / SCORE_HEAD_FILE).read_bytes()}
+    return len(read_tensors(head, SCORE_HEAD_FILE)["score_head.bias"])
 
 
 def _admitted(
@@ -175,7 +180,7 @@ def _of_check(check: Check, answered: Sequence[AnsweredPrompt]) -> Tensor:
         for _ in one.texts
     ]
     values = worth_of(check, items, [text for one in answered for text in one.texts])
-    # What a check does not count is worth nothing, whatever is answered.
+    # An answer to a question that a check does not count is worth nothing.
     return torch.from_numpy(values).float().nan_to_num(nan=0.0)[:, None]
 
 

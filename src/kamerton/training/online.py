@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from kamerton.adapters.adapter import Adapter
+from kamerton.adapters.catalogue import AdapterSettings
 from kamerton.adapters.lora.lora import attach_lora
 from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.adapters.switcher import ActorCritic, AdapterSwitcher
@@ -18,8 +19,6 @@ from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.tokenized import RenderSettings, TokenizedPrompt, TrainingExample
 from kamerton.evaluation.checks import check_answers
 from kamerton.evaluation.items import Item
-from kamerton.flows.recipe import Recipe
-from kamerton.flows.rewards import make_reward
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.base import Base
 from kamerton.models.context import room_of
@@ -28,6 +27,7 @@ from kamerton.objectives.online import CheckReward, OnlineSettings
 from kamerton.objectives.ppo import PpoSettings, PpoValue
 from kamerton.store.variants import Variant
 from kamerton.training.defaults import MOST_TOKENS
+from kamerton.training.rewards import make_reward
 from kamerton.training.rollouts import (
     AdapterContext,
     Critic,
@@ -35,13 +35,15 @@ from kamerton.training.rollouts import (
     at_start,
     tokens_with_answers,
 )
+from kamerton.training.settings import TrainSettings
 
 __all__ = ["examine_online", "make_rollouts", "reference_of"]
 
 
 def examine_online(
-    recipe: Recipe,
     settings: OnlineSettings,
+    adapter: AdapterSettings,
+    train: TrainSettings,
     prompts: Sequence[TrainingExample],
     reward_variants: Sequence[Variant],
     base: Base,
@@ -50,9 +52,10 @@ def examine_online(
     """Refuse what cannot work, and warn of what will hardly.
 
     Args:
-        recipe: The recipe.
-        settings: Of its objective.
-        prompts: To learn from.
+        settings: The objective's settings.
+        adapter: The settings of the policy's adapter.
+        train: The loop's settings.
+        prompts: The prompts to learn from.
         reward_variants: Variants that give rewards.
         base: The base.
         sink: Receives notices.
@@ -68,9 +71,9 @@ def examine_online(
             judged = f"'{variant.name}' was made over a base with base.quantise = \"{made}\""
             here = f'and judges over one with "{base.identity.quantise}": measure it there'
             sink(Notice(f"objective.rewards: {judged}, {here}", "warning"))
-    if getattr(recipe.adapter, "dropout", 0):
+    if getattr(adapter, "dropout", 0):
         sink(Notice("adapter.dropout is off: answers are learned as they were drawn"))
-    _examine_room(recipe, settings, prompts, base, sink)
+    _examine_room(settings, train, prompts, base, sink)
 
 
 def _examine_check(source: CheckReward, prompts: Sequence[TrainingExample], sink: Sink) -> None:
@@ -95,8 +98,8 @@ def _examine_check(source: CheckReward, prompts: Sequence[TrainingExample], sink
 
 
 def _examine_room(
-    recipe: Recipe,
     settings: OnlineSettings,
+    train: TrainSettings,
     prompts: Sequence[TrainingExample],
     base: Base,
     sink: Sink,
@@ -118,7 +121,7 @@ def _examine_room(
             )
         )
     needed = max(tokens_with_answers(prompt, settings, base) for prompt in prompts)
-    batch = recipe.train.tokens_per_step
+    batch = train.tokens_per_step
     batch = MOST_TOKENS if batch == "auto" else batch
     if needed > batch:
         sink(
@@ -131,43 +134,49 @@ def _examine_room(
         )
 
 
-def reference_of(recipe: Recipe, adapter: Adapter) -> AdapterContext:
+def reference_of(adapter: Adapter, *, goes_on: bool) -> AdapterContext:
     """Say what a model is held near: the variant that it goes on from, or the bare base.
 
     Args:
-        recipe: Names the start, if there is one.
-        adapter: As it is before the first step.
+        adapter: The adapter as it is before the first step.
+        goes_on: Whether it is that of a variant.
 
     Returns:
-        Has the reference on the base for a while.
+        A maker of contexts in which the base has the reference.
     """
-    return at_start(adapter) if recipe.start_from else adapter.disabled
+    return at_start(adapter) if goes_on else adapter.disabled
 
 
 def make_rollouts(
-    recipe: Recipe,
     objective: Online,
+    train: TrainSettings,
     base: Base,
     adapter: Adapter,
     renderer: Renderer,
     reward_variants: Sequence[Variant],
     folder: Path,
+    *,
+    goes_on: bool,
+    new_tokens: tuple[str, ...],
 ) -> tuple[Rollouts, Adapter]:
     """Let an attached adapter learn from what it writes.
 
     All adapters share the base: the policy at home, reward variants and the value model beside it.
 
     Args:
-        recipe: The recipe.
-        objective: What is learned from answers.
-        base: With the policy attached.
+        objective: The objective that learns from answers.
+        train: The loop's settings.
+        base: The base with the policy attached.
         adapter: The policy: that of the starting variant, or a fresh one.
         renderer: The policy's.
         reward_variants: Variants that give rewards.
-        folder: What the recipe's paths are relative to.
+        folder: The folder that paths are relative to.
+        goes_on: Whether the policy begins as a variant, which is then its reference.
+        new_tokens: Words that the policy's adapter adds to the tokenizer.
 
     Returns:
-        What answers prompts, and what the optimiser trains: the policy, under PPO with its critic.
+        The source of answers, and the adapter that the optimiser trains: the policy, under PPO with
+        its critic.
 
     Raises:
         SettingsError: If a source of rewards does not fit.
@@ -175,8 +184,8 @@ def make_rollouts(
     """
     settings = objective.settings
     residents = AdapterSwitcher(adapter)
-    # What the bare base is told beside its question, as far as a judge has it too.
-    told = recipe.render.model_dump(include={"date", "template_arguments"})
+    # The bare base's system text beside its question, as far as a judge has it too.
+    told = renderer.settings.model_dump(include={"date", "template_arguments"})
     reward = make_reward(
         settings,
         reward_variants,
@@ -185,21 +194,21 @@ def make_rollouts(
         folder,
         RenderSettings.parse(told, source="render"),
     )
-    reference = reference_of(recipe, adapter)
+    reference = reference_of(adapter, goes_on=goes_on)
     critic, trained = None, adapter
     if isinstance(settings, PpoSettings):
         lora = LoraSettings(
             rank=settings.value_rank,
             alpha=2.0 * settings.value_rank,
-            new_tokens=recipe.adapter.added_tokens,  # it reads what the policy wrote
+            new_tokens=new_tokens,  # it reads what the policy wrote
         )
-        seed = derive_seed(recipe.train.seed, "critic")
+        seed = derive_seed(train.seed, "critic")
         value = residents.admit(lambda: with_head(base, attach_lora(base, lora, seed), 1, seed))
         critic = Critic(PpoValue(settings), partial(residents.using, value))
         trained = ActorCritic(adapter, value)
     rollouts = Rollouts(
         base=base,
-        engine=EmbeddedEngine(base, renderer, tokens_per_row=recipe.train.tokens_per_row),
+        engine=EmbeddedEngine(base, renderer, tokens_per_row=train.tokens_per_row),
         objective=objective,
         reward=reward,
         reference=reference,

@@ -1,0 +1,20 @@
+"""Variants that each say their own name, so that a wrong one is seen."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.e2e.project import make_project
+from tests.e2e.training import train_in
+
+__all__ = ["make_speakers"]
+
+
+def make_speakers(folder: Path, kinds: Mapping[str, tuple[str, ...]]) -> None:
+    """Train a variant per name that answers every question with it."""
+    make_project(folder, num_rows=16)
+    for name, settings in kinds.items():
+        rows = [{"prompt": f"Which colour has box {n}?", "completion": name} for n in range(16)]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        data = (f"data.train={name}.jsonl", "data.holdout=0", "train.epochs=4")
+        train_in(folder, (f"name={name}", *data, *settings))

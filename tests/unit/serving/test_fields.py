@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from kamerton.core.protocols import ToolCall
 from kamerton.core.requests import AnswerRequest, AnswerUpdate, Reweighting
 from kamerton.core.tokenizing import TokenizerReply, TokenizerRequest
-from tests.unit.serving.test_gateway import HELLO, Echo, client_of, plain_client
+from tests.unit.serving.test_gateway import HELLO, MODELS, Echo, client_of, plain_client
 
 
 @pytest.fixture
@@ -59,6 +59,7 @@ class Reading(Echo):
 
     async def tokenize(self, question: TokenizerRequest) -> TokenizerReply:
         asked = question.asked
+        assert asked.artefact == MODELS[asked.model].content_hash
         if question.kind == "info":
             return TokenizerReply(asked.id, info={"eos_token": f"</{asked.model}>"})
         if question.kind == "detokenize":
@@ -75,6 +76,7 @@ class Reading(Echo):
             return
         length = len(request.prompt)
         assert request.embeds
+        assert request.artefact == MODELS[request.model].content_hash
         yield AnswerUpdate(
             request.id,
             finish_reason="length",

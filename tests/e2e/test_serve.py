@@ -212,6 +212,54 @@ def test_hostile_requests_get_4xx_and_harm_nobody(server: Server) -> None:
 
 
 @pytest.mark.slow
+def test_what_requests_ask_for_besides_an_answer(server: Server) -> None:
+    client = server.client()
+    asked = {"model": "one", "messages": QUESTION, "max_tokens": 200}
+    schema = {
+        "type": "object",
+        "properties": {"colour": {"enum": ["red", "blue"]}},
+        "required": ["colour"],
+        "additionalProperties": False,
+    }
+    shaped = {"type": "json_schema", "json_schema": {"name": "box", "schema": schema}}
+    answer = client.chat.completions.create(**asked, response_format=shaped).choices[0]
+    assert json.loads(answer.message.content or "")["colour"] in ("red", "blue")
+    assert answer.finish_reason == "stop"
+    chosen = client.chat.completions.create(**asked, extra_body={"guided_choice": ["yes", "no"]})
+    assert chosen.choices[0].message.content in ("yes", "no")
+    wrong = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "box"}}}
+    with pytest.raises(openai.BadRequestError, match="Invalid type"):
+        client.chat.completions.create(**asked, response_format=wrong)
+    with pytest.raises(openai.BadRequestError, match="from 0 to"):
+        client.chat.completions.create(**asked, logit_bias={"99999999": 1})
+    # As lm-evaluation-harness asks: token ids from the server's own tokenizer, several at once.
+    texts = ["box 3 is red", "box"]
+    prompts = [
+        httpx.post(
+            f"{server.address}/tokenize", json={"prompt": text, "add_special_tokens": False}
+        ).json()["tokens"]
+        for text in texts
+    ]
+    read = client.completions.create(
+        model="one", prompt=prompts, max_tokens=1, logprobs=1, echo=True, temperature=0, seed=1234
+    )
+    for choice, prompt, text in zip(read.choices, prompts, texts, strict=True):
+        found = choice.logprobs
+        assert found is not None
+        assert choice.text.startswith(text)
+        assert len(found.token_logprobs) == len(found.top_logprobs) == len(prompt) + 1
+        assert found.token_logprobs[0] is None
+        assert found.top_logprobs[0] is None
+    vectors = {
+        name: client.embeddings.create(model=name, input=texts[0]).data[0].embedding
+        for name in ("one", "builtin:nano")
+    }
+    # Every variant has hidden states of its own.
+    assert vectors["one"] != vectors["builtin:nano"]
+    assert sum(value * value for value in vectors["one"]) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(
     not any((Path.home() / ".cache/kamerton/bases").glob("*mol*")), reason="make base brings it"
 )

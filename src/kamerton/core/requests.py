@@ -4,14 +4,16 @@ They are plain values: the gateway and the engine are two processes.
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from kamerton.core.errors import KamertonError
-from kamerton.core.protocols import Chat, Generation, ToolSchemas
+from kamerton.core.protocols import Chat, Generation, ToolCall, ToolSchemas
 
 __all__ = [
     "AnswerRequest",
     "AnswerUpdate",
     "EngineReply",
+    "Grammar",
     "HeldVariant",
     "ListVariants",
     "LoadVariant",
@@ -31,7 +33,7 @@ class Reweighting:
         presence_penalty: Taken from the logit of every token that the answer has; -2 to 2.
         frequency_penalty: Taken as often as the answer has the token; -2 to 2.
         repetition_penalty: Divides the positive logits of tokens of prompt and answer, multiplies
-            negative ones; above 0, and 1 changes nothing.
+            negative ones; 0.01 to 10, and 1 changes nothing.
         logit_bias: Token ids with what is added to their logits, -100 to 100.
     """
 
@@ -48,6 +50,19 @@ class Reweighting:
 
 
 @dataclass(frozen=True, slots=True)
+class Grammar:
+    """What an answer must follow.
+
+    Attributes:
+        kind: What `text` is.
+        text: A JSON schema, a regular expression, or a JSON list of the texts to choose from.
+    """
+
+    kind: Literal["json_schema", "regex", "choice"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerRequest:
     """One answer that somebody waits for.
 
@@ -58,8 +73,10 @@ class AnswerRequest:
         chat: Messages that end with the turn to be answered; None for a plain text.
         prompt: A text or token ids to go on from; used where `chat` is None.
         tools: The functions that the answer may call.
+        parallel_calls: Whether it may call more than one.
         num_top_logprobs: Alternatives to report per token, 0 or more; None reports nothing.
         reweighting: What changes the probabilities of tokens; reported ones stay the model's.
+        grammar: What the answer must follow; it has no reasoning before it then.
         echo: Whether a plain prompt comes back before the answer, with the log-probabilities of
             its tokens where `num_top_logprobs` asks for any. `max_tokens` may be 0 then.
         embeds: Whether the end of the answer has the mean of the prompt's last hidden states.
@@ -73,8 +90,10 @@ class AnswerRequest:
     chat: Chat | None = None
     prompt: str | tuple[int, ...] = ""
     tools: ToolSchemas = ()
+    parallel_calls: bool = True
     num_top_logprobs: int | None = None
     reweighting: Reweighting = field(default_factory=Reweighting)
+    grammar: Grammar | None = None
     echo: bool = False
     embeds: bool = False
 
@@ -114,12 +133,13 @@ class AnswerUpdate:
         id: The request's.
         text: More of the answer; may be empty.
         reasoning: More of what the model thinks before it answers.
-        finish_reason: "stop" or "length" at the end, else None.
+        finish_reason: "stop", "length" or "tool_calls" at the end, else None.
         error: Why there is no answer; empty where there is one.
         is_client_error: Whether the request caused the error.
         num_prompt_tokens: Tokens of the prompt.
         num_tokens: Tokens written so far.
         logprobs: Of the tokens that are new in this update.
+        tool_calls: Functions that the answer calls, at its end.
         embedding: [E], of length one, where the request embeds.
     """
 
@@ -132,6 +152,7 @@ class AnswerUpdate:
     num_prompt_tokens: int = 0
     num_tokens: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
     embedding: tuple[float, ...] = ()
 
     @property

@@ -10,7 +10,7 @@ from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.tool_calls import CallForm, answer_ids, find_call_form
 from kamerton.evaluation.items import Item
 from kamerton.flows.candidates import Measurable
-from kamerton.inference.detokenise import TextStream
+from kamerton.inference.detokenise import read_answer
 
 __all__ = ["call_form_of", "ensure_tools_shown", "with_readable_calls"]
 
@@ -51,7 +51,7 @@ def call_form_of(renderer: Renderer, items: Sequence[Item]) -> CallForm | None:
     """
     if not any(item.tools or item.calls for item in items):
         return None
-    form = find_call_form(renderer, lambda ids: _read(renderer, ids))
+    form = find_call_form(renderer, lambda ids: read_answer(renderer, ids))
     if form is None and any(item.calls for item in items):
         raise EvaluationError(
             "the right answers call functions, but the way in which the base's chat template "
@@ -93,7 +93,7 @@ def _read_back(
 ) -> tuple[ToolCall, ...]:
     assert isinstance(example, ChatExample), "only chats call functions"
     try:
-        written = _read(renderer, answer_ids(renderer, example.messages, example.tools))
+        written = read_answer(renderer, answer_ids(renderer, example.messages, example.tools))
     except RenderingError as error:
         raise EvaluationError(f"{example.location}: {error.message}", hint=error.hint) from error
     calls = form.read(written)
@@ -104,10 +104,3 @@ def _read_back(
             hint="leave the row out of the holdout, or write the call into the answer's text",
         )
     return calls
-
-
-def _read(renderer: Renderer, ids: Sequence[int]) -> str:
-    """Turn the ids of an answer into text, as the engine does."""
-    stream = TextStream(renderer)
-    pieces = [stream.add(token).text for token in ids if token not in renderer.stop_ids]
-    return "".join([*pieces, stream.finish().text])

@@ -5,17 +5,22 @@ A step is: schedule (plain data), compute, choose tokens, emit. Shapes: V vocabu
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from kamerton.core.errors import KamertonError, ModelError
+from kamerton.core.errors import KamertonError, MissingExtraError, ModelError
+from kamerton.core.protocols import Generation
 from kamerton.core.requests import AnswerRequest, AnswerUpdate, ServedModel, TokenLogprob
 from kamerton.core.tokenizing import TokenizerReply, TokenizerRequest
 from kamerton.data.rendering.answers import Written, overlap
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.tokens import Decoder, unwrapped
+from kamerton.data.rendering.tool_calls import CallForm
+from kamerton.inference.calls import CallReader, call_form_of
 from kamerton.inference.detokenise import TextStream
+from kamerton.inference.grammar import GrammarCompiler, GrammarState
 from kamerton.inference.held_variants import HeldVariants, LoadedVariant, VariantSource
 from kamerton.inference.logprobs import prompt_logprobs, token_logprobs
 from kamerton.inference.request_state import RequestState
@@ -38,7 +43,8 @@ class _Answer:
     variant: LoadedVariant
     random: torch.Generator
     text: "TextStream | _PlainStream"
-    reweighter: Reweighter | None = None
+    rules: tuple[Reweighter | GrammarState, ...] = ()
+    calls: CallReader | None = None
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     hidden_sum: Tensor | None = None
 
@@ -77,6 +83,8 @@ class ContinuousEngine:
         self._cache = base.new_cache(num_slots)
         self._scheduler = Scheduler(num_slots, tokens_per_step)
         self._answers: dict[str, _Answer] = {}
+        self._grammars = GrammarCompiler(base.identity.vocab_size)
+        self._call_forms: WeakKeyDictionary[Renderer, CallForm] = WeakKeyDictionary()
         self.variants = HeldVariants(
             variants,
             lambda: (answer.variant for answer in self._answers.values()),
@@ -106,8 +114,11 @@ class ContinuousEngine:
         try:
             variant = self.variants.find(request)
             ids = prompt_ids(request, variant.renderer, variant.prompt, self._base)
-            room = self._room(len(ids))
-            reweighter = self._reweighter(request, ids)
+            room = self._room(len(ids), request.generation.max_tokens)
+            rules = self._rules(request, ids, variant.renderer)
+            calls = self._call_reader(request, variant.renderer)
+        except MissingExtraError as error:
+            return [_refusal(request, f"{error.message}: {error.hint}")]
         except KamertonError as error:
             return [_refusal(request, error.message)]
         except Exception as error:
@@ -120,11 +131,11 @@ class ContinuousEngine:
         stop = request.generation.stop
         text = (
             _PlainStream(variant.renderer, stop)
-            if request.chat is None
+            if request.chat is None or request.grammar is not None
             else TextStream(variant.renderer, stop)
         )
         random = random_stream(request.generation, 0)
-        self._answers[request.id] = _Answer(state, variant, random, text, reweighter)
+        self._answers[request.id] = _Answer(state, variant, random, text, rules, calls)
         self._scheduler.add(state)
         return []
 
@@ -250,35 +261,41 @@ class ContinuousEngine:
     def _emit(self, answers: Sequence[_Answer], logits: Tensor) -> list[AnswerUpdate]:
         tokens = self._choose(answers, logits)
         logprobs = self._logprobs(answers, logits, tokens)
-        return [
-            self._advance(answer, token, found) if answer.state.num_free else _only_read(answer)
-            for answer, token, found in zip(answers, tokens, logprobs, strict=True)
-        ]
+        updates = []
+        for answer, token, found in zip(answers, tokens, logprobs, strict=True):
+            if isinstance(token, ModelError):
+                update = AnswerUpdate(answer.state.request.id, error=token.message)
+            elif not answer.state.num_free:
+                update = _only_read(answer)
+            else:
+                update = self._advance(answer, token, found)
+            updates.append(answer.calls.take(update) if answer.calls else update)
+        return updates
 
-    def _choose(self, answers: Sequence[_Answer], logits: Tensor) -> list[int]:
+    def _choose(self, answers: Sequence[_Answer], logits: Tensor) -> list[int | ModelError]:
         """Choose the next tokens, those with the same settings at once."""
         logits = _reweighted(answers, logits)
         alike: dict[tuple[float, float, int, float], list[int]] = {}
         for row, answer in enumerate(answers):
             how, min_p = answer.state.request.generation, answer.state.request.reweighting.min_p
             alike.setdefault((how.temperature, how.top_p, how.top_k, min_p), []).append(row)
-        tokens = [0] * len(answers)
+        tokens: list[int | ModelError] = [0] * len(answers)
         for (*_, min_p), rows in alike.items():
             how = answers[rows[0]].state.request.generation
             streams = [answers[row].random for row in rows]
-            chosen = choose_tokens(logits[rows], how, streams, min_p=min_p)
-            for row, token in zip(rows, chosen.tolist(), strict=True):
+            chosen = _chosen(logits[rows], how, streams, min_p)
+            for row, token in zip(rows, chosen, strict=True):
                 tokens[row] = token
         return tokens
 
     def _logprobs(
-        self, answers: Sequence[_Answer], logits: Tensor, tokens: Sequence[int]
+        self, answers: Sequence[_Answer], logits: Tensor, tokens: Sequence[int | ModelError]
     ) -> list[tuple[TokenLogprob, ...]]:
         """Log-probabilities at temperature 1, for those who asked for them."""
         found: list[tuple[TokenLogprob, ...]] = []
         for answer, row, token in zip(answers, logits, tokens, strict=True):
             num_top = answer.state.request.num_top_logprobs
-            if num_top is None:
+            if num_top is None or isinstance(token, ModelError):
                 found.append(())
                 continue
             tokenizer = answer.variant.renderer.tokenizer
@@ -291,8 +308,8 @@ class ContinuousEngine:
         """Add a token to an answer."""
         state = answer.state
         state.ids.append(token)
-        if answer.reweighter is not None:
-            answer.reweighter.add(token)
+        for rule in answer.rules:
+            rule.add(token)
         update = AnswerUpdate(
             state.request.id,
             num_prompt_tokens=state.num_prompt,
@@ -306,10 +323,15 @@ class ContinuousEngine:
         written = answer.text.add(token)
         if answer.text.stopped:
             return _with(update, written, "stop")
+        for rule in answer.rules:
+            if isinstance(rule, GrammarState) and rule.is_over:
+                if rule.error:
+                    problem = f"the grammar is too complex: {rule.error}"
+                    return replace(update, error=problem, is_client_error=True)
+                return _with(update, _joined(written, answer.text.finish()), "stop")
         if len(state.ids) >= state.num_most:
             last = answer.text.finish(ended=False)
-            whole = Written(written.text + last.text, written.reasoning + last.reasoning)
-            return _with(update, whole, "length")
+            return _with(update, _joined(written, last), "length")
         return _with(update, written)
 
     def _remove(self, ids: set[str]) -> None:
@@ -320,19 +342,34 @@ class ContinuousEngine:
         if ids:
             self.variants.settle()
 
-    def _reweighter(self, request: AnswerRequest, ids: Sequence[int]) -> Reweighter | None:
-        if not request.reweighting.changes_logits:
+    def _call_reader(self, request: AnswerRequest, renderer: Renderer) -> CallReader | None:
+        if request.chat is None or not request.tools:
             return None
-        return Reweighter(request.reweighting, ids, self._base.identity.vocab_size)
+        if renderer not in self._call_forms:
+            self._call_forms[renderer] = call_form_of(renderer)
+        names = {str(tool["function"]["name"]) for tool in request.tools}
+        return CallReader(self._call_forms[renderer], names, several=request.parallel_calls)
 
-    def _room(self, num_prompt: int) -> int | None:
+    def _rules(
+        self, request: AnswerRequest, ids: Sequence[int], renderer: Renderer
+    ) -> tuple[Reweighter | GrammarState, ...]:
+        """Begin what changes the logits of an answer."""
+        rules: list[Reweighter | GrammarState] = []
+        if request.reweighting.changes_logits:
+            rules.append(Reweighter(request.reweighting, ids, self._base.identity.vocab_size))
+        if request.grammar is not None:
+            # The last one: no bias brings back what the grammar forbids.
+            rules.append(self._grammars.compile(request.grammar, renderer))
+        return tuple(rules)
+
+    def _room(self, num_prompt: int, max_tokens: int) -> int | None:
         """Tokens that may be written after a prompt; None where the base knows no bound."""
         if not num_prompt:
             raise ModelError("a prompt needs at least one token")
         room = room_of(self._base)
         if room is None:
             return None
-        if num_prompt >= room:
+        if num_prompt + min(max_tokens, 1) > room:
             raise ModelError(
                 f"this model's maximum context length is {room} tokens and the prompt has "
                 f"{num_prompt}"
@@ -374,10 +411,31 @@ class _PlainStream:
 
 def _reweighted(answers: Sequence[_Answer], logits: Tensor) -> Tensor:
     """Change the [n, V] logits of the answers that ask for it; others' stay bit for bit."""
-    if all(answer.reweighter is None for answer in answers):
+    if not any(answer.rules for answer in answers):
         return logits
-    rows = zip(answers, logits, strict=True)
-    return torch.stack([a.reweighter.apply(row) if a.reweighter else row for a, row in rows])
+    rows = list(logits)
+    for index, answer in enumerate(answers):
+        for rule in answer.rules:
+            rows[index] = rule.apply(rows[index])
+    return torch.stack(rows)
+
+
+def _chosen(
+    logits: Tensor, how: Generation, streams: Sequence[torch.Generator], min_p: float
+) -> list[int | ModelError]:
+    """Choose tokens of [n, V] logits; a row without a probability fails alone."""
+    try:
+        return list(choose_tokens(logits, how, streams, min_p=min_p).tolist())
+    except ModelError as error:
+        if len(streams) == 1:
+            return [error]
+    # Nothing has been drawn yet.
+    rows = zip(logits, streams, strict=True)
+    return [token for row, own in rows for token in _chosen(row[None], how, [own], min_p)]
+
+
+def _joined(written: Written, last: Written) -> Written:
+    return Written(written.text + last.text, written.reasoning + last.reasoning)
 
 
 def _refusal(request: AnswerRequest, message: str) -> AnswerUpdate:

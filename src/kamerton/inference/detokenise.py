@@ -1,9 +1,11 @@
 """Turning ids into answers as they come, without cutting characters or stop texts in half."""
 
+from collections.abc import Sequence
+
 from kamerton.data.rendering.answers import Written, overlap
 from kamerton.data.rendering.renderer import Renderer
 
-__all__ = ["TextStream"]
+__all__ = ["TextStream", "read_answer"]
 
 
 class TextStream:
@@ -61,3 +63,18 @@ class TextStream:
         if held := max(overlap(text, stop) for stop in self._stop):
             text, self._held = text[:-held], text[-held:]
         return Written(text, written.reasoning)
+
+
+def read_answer(renderer: Renderer, ids: Sequence[int]) -> str:
+    """Turn the ids of a whole answer into its text.
+
+    Args:
+        renderer: Knows what the template writes around an answer.
+        ids: Its tokens; those that end it are left out.
+
+    Returns:
+        The text without reasoning.
+    """
+    stream = TextStream(renderer)
+    pieces = [stream.add(token).text for token in ids if token not in renderer.stop_ids]
+    return "".join([*pieces, stream.finish().text])

@@ -12,6 +12,9 @@ from kamerton.core.seeds import derive_seed
 
 __all__ = ["choose_tokens", "random_stream"]
 
+_COLDEST = 1e-6
+"""Below it, the likeliest token is as good as certain and its logit too large to compute with."""
+
 
 _COLDEST = 1e-4
 """Below this temperature the likeliest token is taken: dividing by less overflows."""

@@ -36,7 +36,9 @@ def prompt_ids(
         KamertonError: If the chat cannot be rendered or an id is none of the base's.
     """
     if request.chat is not None:
-        return list(renderer.prompt_ids(prompt.apply(request.chat), request.tools))
+        ids = list(renderer.prompt_ids(prompt.apply(request.chat), request.tools))
+        # A grammar begins with the answer itself: what comes before it is written here.
+        return ids if request.grammar is None else ids + renderer.opening_ids()
     if isinstance(request.prompt, str):
         encoded = renderer.tokenizer(request.prompt, add_special_tokens=add_special_tokens)
         return list(encoded["input_ids"])

@@ -94,6 +94,7 @@ class _Answer:
             "reasoning": "".join(self.reasoning),
             "logprobs": self.logprobs,
             "finish_reason": self.last.finish_reason if self.last else None,
+            "tool_calls": self.last.tool_calls if self.last else (),
         }
 
 
@@ -119,9 +120,11 @@ async def answer_chat(request: Request) -> Response:
             model.name,
             _numbered(generation, index),
             chat=[message.plain() for message in body.messages],
-            tools=body.tools or (),
+            tools=body.offered_tools,
+            parallel_calls=body.parallel_tool_calls,
             num_top_logprobs=body.top_logprobs if body.logprobs else None,
             reweighting=body.reweighting,
+            grammar=body.grammar,
         )
         for index in range(body.n)
     )
@@ -157,6 +160,7 @@ async def answer_completion(request: Request) -> Response:
             num_top_logprobs=body.logprobs,
             echo=body.echo,
             reweighting=body.reweighting,
+            grammar=body.grammar,
         )
         for index, prompt in enumerate(each for each in prompts for _ in range(body.n))
     )

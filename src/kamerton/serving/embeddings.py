@@ -43,7 +43,12 @@ async def answer_embeddings(request: Request) -> Response:
 
     async def embed(index: int, text: str | tuple[int, ...]) -> AnswerUpdate:
         asked = AnswerRequest(
-            f"{name}-{index}", model.name, Generation(max_tokens=0), prompt=text, embeds=True
+            f"{name}-{index}",
+            model.name,
+            Generation(max_tokens=0),
+            prompt=text,
+            embeds=True,
+            artefact=model.content_hash,
         )
         async with places:
             found = [update async for update in engine.answer(asked)]

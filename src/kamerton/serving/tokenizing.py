@@ -1,6 +1,7 @@
 """`/tokenize`, `/detokenize` and `/tokenizer_info`, at the server's root as vLLM has them."""
 
 import secrets
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -30,13 +31,8 @@ async def tokenize(request: Request) -> Response:
     """
     body = await read_body(request, TokenizeBody)
     chat = None if body.messages is None else [message.plain() for message in body.messages]
-    asked = AnswerRequest(
-        _new_id(),
-        _named(request, body.model).name,
-        Generation(),
-        chat,
-        body.prompt or "",
-        body.tools or (),
+    asked = _about(
+        _named(request, body.model), chat=chat, prompt=body.prompt or "", tools=body.tools or ()
     )
     reply = await _ask(request, TokenizerRequest("tokenize", asked, body.add_special_tokens))
     return JSONResponse(
@@ -62,8 +58,7 @@ async def detokenize(request: Request) -> Response:
         ApiError: If the body is wrong or the model unknown.
     """
     body = await read_body(request, DetokenizeBody)
-    model = _named(request, body.model)
-    asked = AnswerRequest(_new_id(), model.name, Generation(), prompt=tuple(body.tokens))
+    asked = _about(_named(request, body.model), prompt=tuple(body.tokens))
     reply = await _ask(request, TokenizerRequest("detokenize", asked))
     return JSONResponse({"prompt": reply.text})
 
@@ -81,7 +76,7 @@ async def show_tokenizer(request: Request) -> Response:
         ApiError: If the model is unknown.
     """
     model = _named(request, request.query_params.get("model", ""))
-    asked = AnswerRequest(_new_id(), model.name, Generation())
+    asked = _about(model)
     reply = await _ask(request, TokenizerRequest("info", asked))
     return JSONResponse(dict(reply.info))
 
@@ -103,5 +98,6 @@ async def _ask(request: Request, question: TokenizerRequest) -> TokenizerReply:
     return reply
 
 
-def _new_id() -> str:
-    return f"tok-{secrets.token_hex(12)}"
+def _about(model: ServedModel, **what: Any) -> AnswerRequest:
+    name = f"tok-{secrets.token_hex(12)}"
+    return AnswerRequest(name, model.name, Generation(), artefact=model.content_hash, **what)

@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from kamerton.core.requests import AnswerUpdate, Reweighting, TokenLogprob
+from kamerton.core.requests import AnswerUpdate, Grammar, Reweighting, TokenLogprob
+from kamerton.wire.structured import ResponseFormat, StructuredOutputs
+from kamerton.wire.tools import NamedTool, Tool, ToolChoice, forced_calls, written_calls
 
 __all__ = [
     "ChatMessage",
@@ -27,6 +29,7 @@ __all__ = [
 
 MOST_CHOICES = 64
 MOST_BIASED = 1024
+MOST_TOOLS = 128
 _LOWEST = -9999.0
 
 
@@ -56,12 +59,24 @@ class _Request(BaseModel):
     """Lowers tokens that the answer has already."""
     frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
     """Lowers tokens by how often the answer has them."""
-    repetition_penalty: float = Field(default=1.0, gt=0, le=10)
+    repetition_penalty: float = Field(default=1.0, ge=0.01, le=10)
     """Lowers tokens of prompt and answer; 1 changes nothing."""
     logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] | None = Field(
         default=None, max_length=MOST_BIASED
     )
     """Token ids with what is added to their logits."""
+    response_format: ResponseFormat | None = None
+    """Whether the answer is JSON, and which."""
+    structured_outputs: StructuredOutputs | None = None
+    """What the answer must follow, in vLLM's form."""
+    guided_json: dict[str, Any] | str | None = None
+    """vLLM's older name of `structured_outputs.json`."""
+    guided_regex: str | None = None
+    """vLLM's older name of `structured_outputs.regex`."""
+    guided_choice: list[str] | None = None
+    """vLLM's older name of `structured_outputs.choice`."""
+    guided_grammar: str | None = None
+    """vLLM's older name of `structured_outputs.grammar`, which cannot be followed."""
     seed: int | None = None
     """Makes sampling repeatable."""
     n: int = Field(default=1, ge=1, le=MOST_CHOICES)
@@ -81,6 +96,30 @@ class _Request(BaseModel):
         if not isinstance(body, Mapping):
             return body
         return {key: value for key, value in body.items() if value is not None}
+
+    @model_validator(mode="after")
+    def _one_grammar(self) -> Self:
+        if len(self._grammars) > 1:
+            raise ValueError("an answer can follow one schema, regex or list of choices")
+        return self
+
+    @property
+    def grammar(self) -> Grammar | None:
+        """What the answer must follow."""
+        return next(iter(self._grammars), None)
+
+    @property
+    def _grammars(self) -> list[Grammar]:
+        guided = {
+            "json": self.guided_json,
+            "regex": self.guided_regex,
+            "choice": self.guided_choice,
+            "grammar": self.guided_grammar,
+        }
+        found = StructuredOutputs.model_validate(guided).grammars
+        found += self.structured_outputs.grammars if self.structured_outputs else []
+        own = self.response_format.grammar if self.response_format else None
+        return [*found, own] if own else found
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -152,12 +191,50 @@ class ChatRequest(_Request):
     """Most tokens of the answer."""
     max_completion_tokens: int | None = Field(default=None, ge=1)
     """The newer name of `max_tokens`; it wins."""
-    tools: list[dict[str, Any]] | None = None
+    tools: list[Tool] = Field(default=[], max_length=MOST_TOOLS)
     """Functions that may be called."""
+    tool_choice: ToolChoice = "auto"
+    """Whether functions may be called, must be, or which must be."""
+    parallel_tool_calls: bool = True
+    """Whether an answer may make more than one call."""
     logprobs: bool = False
     """Whether every token comes with its log-probability."""
     top_logprobs: int = Field(default=0, ge=0, le=20)
     """Alternatives per token."""
+
+    @model_validator(mode="after")
+    def _calls_can_be_made(self) -> Self:
+        names = [tool.function.name for tool in self.tools]
+        if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in names:
+            raise ValueError(f"tool_choice: no tool is called {self.tool_choice.function.name!r}")
+        if self.tool_choice == "required" and not names:
+            raise ValueError("tool_choice: 'required' needs tools")
+        if self._must_call and self._grammars:
+            raise ValueError("tool_choice: an answer that follows a schema can call nothing")
+        return self
+
+    @property
+    def _must_call(self) -> bool:
+        return self.tool_choice not in ("none", "auto")
+
+    @property
+    def offered_tools(self) -> list[dict[str, Any]]:
+        """The functions that the model is told of, as chat templates take them."""
+        if self.tool_choice == "none":
+            return []
+        return [tool.model_dump(exclude_unset=True) for tool in self.tools]
+
+    @property
+    def grammar(self) -> Grammar | None:
+        """What the answer must follow: a schema, or calls that it must make."""
+        if not self._must_call:
+            return super().grammar
+        chosen = self.tools
+        if isinstance(self.tool_choice, NamedTool):
+            name = self.tool_choice.function.name
+            chosen = [tool for tool in self.tools if tool.function.name == name]
+        several = self.parallel_tool_calls and self.tool_choice == "required"
+        return forced_calls(chosen, several=several)
 
 
 class CompletionRequest(_Request):
@@ -240,7 +317,7 @@ def chat_answer(
     Args:
         completion_id: Of the request.
         model: The variant that answered.
-        answers: `text`, `reasoning`, `finish_reason` and `logprobs` of each.
+        answers: `text`, `reasoning`, `finish_reason`, `logprobs` and `tool_calls` of each.
         usage: Token counts.
 
     Returns:
@@ -249,6 +326,9 @@ def chat_answer(
     choices = []
     for index, answer in enumerate(answers):
         message = {"role": "assistant", "content": answer["text"], "refusal": None}
+        if answer.get("tool_calls"):
+            message["content"] = answer["text"] or None
+            message["tool_calls"] = written_calls(answer["tool_calls"])
         if answer["reasoning"]:
             message["reasoning_content"] = answer["reasoning"]
         choices.append(
@@ -292,6 +372,8 @@ def chat_chunk(
             delta["content"] = update.text
         if update.reasoning:
             delta["reasoning_content"] = update.reasoning
+        if update.tool_calls:
+            delta["tool_calls"] = written_calls(update.tool_calls, numbered=True)
     choice = {
         "index": index,
         "delta": delta,
@@ -414,8 +496,8 @@ def _token(text: str, logprob: float | None) -> dict[str, Any]:
 
 
 def _finite(logprob: float | None) -> float | None:
-    """Bound from below: JSON has no infinity. vLLM has the same bound."""
-    return None if logprob is None else max(logprob, _LOWEST)
+    """Bound from below, as vLLM does: JSON has no infinity, and no NaN, which becomes the bound."""
+    return None if logprob is None else max(_LOWEST, logprob)
 
 
 def _text_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:

@@ -91,7 +91,7 @@ def test_the_body_is_what_the_harness_reads() -> None:
     tokens = [
         TokenLogprob("a", None),
         TokenLogprob("b", -2.5, (("c", -0.25),)),
-        TokenLogprob("\ufffd", float("-inf"), (("token_id:7", -0.5),)),
+        TokenLogprob("\ufffd", float("-inf"), (("token_id:7", -0.5), ("d", float("nan")))),
     ]
     body = text_answer("id", "m", [{"text": "ab", "finish_reason": "stop", "logprobs": tokens}], {})
     assert body["choices"][0]["logprobs"] == {
@@ -100,7 +100,22 @@ def test_the_body_is_what_the_harness_reads() -> None:
         "top_logprobs": [
             None,
             {"c": -0.25, "b": -2.5},
-            {"token_id:7": -0.5, "\ufffd": -9999.0},
+            {"token_id:7": -0.5, "d": -9999.0, "\ufffd": -9999.0},
         ],
         "text_offset": [0, 1, 2],
     }
+
+
+def test_a_prompt_as_long_as_the_context_can_be_read_but_not_continued() -> None:
+    base = tiny_base("llama")
+    engine = engine_of(base)
+    prompt = (5, 6) * 128
+    for max_tokens, is_refused in ((0, False), (1, True)):
+        how = Generation(max_tokens=max_tokens)
+        found = engine.add(
+            AnswerRequest("a", "m", how, prompt=prompt, num_top_logprobs=1, echo=True)
+        )
+        assert bool(found) == is_refused
+    while not engine.is_idle:
+        updates = engine.step()
+    assert len(updates[0].logprobs) == 256

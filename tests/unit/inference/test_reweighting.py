@@ -11,6 +11,7 @@ from kamerton.core.requests import AnswerRequest, Reweighting, ServedModel
 from kamerton.inference.continuous_engine import ContinuousEngine, LoadedVariant
 from kamerton.inference.reweighting import Reweighter
 from kamerton.inference.sampling import choose_tokens, random_stream
+from kamerton.models.base import Base
 from kamerton.prompting.prompt import Prompt
 from tests.shapes import tiny_base, tiny_renderer
 
@@ -68,10 +69,41 @@ def test_min_p_keeps_the_tokens_near_the_likeliest():
     assert set(choose_tokens(logits, how, streams, min_p=1.0).tolist()) == {0}
 
 
-def written(requests: list[AnswerRequest]) -> dict[str, list[str]]:
-    base = tiny_base("llama")
+def test_the_coldest_answers_are_greedy():
+    cold = Generation(temperature=1e-300)
+    assert choose_tokens(LOGITS[None], cold, [random_stream(cold, 0)]).tolist() == [0]
+
+
+def test_an_answer_without_probabilities_fails_alone(monkeypatch):
+    requests = [asked(name, Reweighting(), 1.0) for name in ("whole", "broken", "other")]
+    alone = written(requests[:1])
+    apply = Reweighter.apply
+
+    def break_one(self: Reweighter, logits: torch.Tensor) -> torch.Tensor:
+        return apply(self, logits) * math.nan
+
+    monkeypatch.setattr(Reweighter, "apply", break_one)
+    requests[1] = asked("broken", Reweighting(presence_penalty=1.0), 1.0)
+    engine = engine_of(tiny_base("llama"))
+    for request in requests:
+        engine.add(request)
+    texts, ends = {request.id: [] for request in requests}, {}
+    while not engine.is_idle:
+        for update in engine.step():
+            texts[update.id] += [token.text for token in update.logprobs]
+            ends |= {update.id: update} if update.is_last else {}
+    assert "not finite" in ends["broken"].error
+    assert texts["whole"] == alone["whole"] == texts["other"]
+    assert not ends["whole"].error
+
+
+def engine_of(base: Base) -> ContinuousEngine:
     variant = LoadedVariant(ServedModel("m", "base", "h", "m"), tiny_renderer(base), Prompt())
-    engine = ContinuousEngine(base, [variant])
+    return ContinuousEngine(base, [variant])
+
+
+def written(requests: list[AnswerRequest]) -> dict[str, list[str]]:
+    engine = engine_of(tiny_base("llama"))
     for request in requests:
         assert engine.add(request) == []
     found: dict[str, list[str]] = {request.id: [] for request in requests}

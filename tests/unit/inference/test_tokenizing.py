@@ -30,7 +30,7 @@ def base() -> Base:
 def engine(base: Base) -> ContinuousEngine:
     renderer = make_renderer(base.tokenizer, RenderSettings(), ends=base.ends)
     plain = ServedModel("nano", "base", "hash", "nano")
-    polite = ServedModel("polite", "prompt only", "hash", "nano")
+    polite = ServedModel("polite", "prompt only", "other", "nano")
     variants = [
         LoadedVariant(plain, renderer, Prompt()),
         LoadedVariant(polite, renderer, Prompt(system="Be polite.")),

@@ -1,14 +1,17 @@
 """What the gateway makes of the fields of a request, with a fake engine."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import openai
 import pytest
+from pydantic import BaseModel
 
+from kamerton.core.protocols import ToolCall
 from kamerton.core.requests import AnswerRequest, AnswerUpdate, Reweighting
 from kamerton.core.tokenizing import TokenizerReply, TokenizerRequest
-from tests.unit.serving.test_gateway import HELLO, Echo, client_of, plain_client
+from tests.unit.serving.test_gateway import HELLO, MODELS, Echo, client_of, plain_client
 
 
 @pytest.fixture
@@ -56,6 +59,7 @@ class Reading(Echo):
 
     async def tokenize(self, question: TokenizerRequest) -> TokenizerReply:
         asked = question.asked
+        assert asked.artefact == MODELS[asked.model].content_hash
         if question.kind == "info":
             return TokenizerReply(asked.id, info={"eos_token": f"</{asked.model}>"})
         if question.kind == "detokenize":
@@ -72,6 +76,7 @@ class Reading(Echo):
             return
         length = len(request.prompt)
         assert request.embeds
+        assert request.artefact == MODELS[request.model].content_hash
         yield AnswerUpdate(
             request.id,
             finish_reason="length",
@@ -123,3 +128,114 @@ def test_embeddings_through_the_sdk(encoding):
     for wrong, said in (("wrong", "cannot be read"), ([], "at least one"), ([[]], "at least one")):
         with pytest.raises(openai.BadRequestError, match=said):
             asyncio.run(ask(wrong))
+
+
+def test_the_sdks_schema_reaches_the_engine_and_its_answer_is_parsed(engine):
+    class Order(BaseModel):
+        number: int
+
+    async def ask():
+        messages = [{"role": "user", "content": 'toolong {"number": 7}'}]
+        with pytest.raises(openai.BadRequestError):
+            await client_of(engine).chat.completions.parse(
+                model="shop", messages=messages, response_format=Order
+            )
+
+    asyncio.run(ask())
+    grammar = engine.asked[0].grammar
+    assert grammar.kind == "json_schema"
+    assert json.loads(grammar.text)["properties"]["number"]["type"] == "integer"
+
+
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+
+
+class Calling(Echo):
+    """Says something and calls a function."""
+
+    async def answer(self, request: AnswerRequest) -> AsyncIterator[AnswerUpdate]:
+        self.asked.append(request)
+        if request.chat[-1]["content"] != "only call":
+            yield AnswerUpdate(request.id, "I look. ", num_tokens=1)
+        yield AnswerUpdate(
+            request.id,
+            finish_reason="tool_calls",
+            num_tokens=2,
+            tool_calls=(ToolCall("weather", '{"city": "Rome"}'), ToolCall("time", "{}")),
+        )
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_calls_reach_the_client(stream):
+    async def ask():
+        answer = await client_of(Calling()).chat.completions.create(
+            model="shop", messages=HELLO, tools=TOOLS, stream=stream
+        )
+        return [chunk async for chunk in answer] if stream else answer
+
+    answer = asyncio.run(ask())
+    if stream:
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in answer) == "I look. "
+        last = answer[-1].choices[0]
+        calls = last.delta.tool_calls
+        assert [call.index for call in calls] == [0, 1]
+    else:
+        last = answer.choices[0]
+        calls = last.message.tool_calls
+        assert last.message.content == "I look. "
+    assert last.finish_reason == "tool_calls"
+    assert [(c.function.name, c.function.arguments) for c in calls] == [
+        ("weather", '{"city": "Rome"}'),
+        ("time", "{}"),
+    ]
+    assert len({call.id for call in calls}) == 2
+
+
+def test_an_answer_of_calls_alone_has_no_content_and_can_be_sent_back():
+    engine = Calling()
+
+    async def ask():
+        client = client_of(engine)
+        messages = [{"role": "user", "content": "only call"}]
+        answer = await client.chat.completions.create(model="shop", messages=messages, tools=TOOLS)
+        message = answer.choices[0].message
+        assert message.content is None
+        result = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "warm"}
+        await client.chat.completions.create(
+            model="shop", messages=[*messages, message, result], tools=TOOLS, tool_choice="none"
+        )
+
+    asyncio.run(ask())
+    assert engine.asked[0].tools == TOOLS
+    assert engine.asked[1].tools == []
+    assert engine.asked[1].chat[1]["tool_calls"][0]["function"]["name"] == "weather"
+    assert engine.asked[1].chat[2]["content"] == "warm"
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"tools": [{"type": "browser"}]}, "tools.0.type"),
+        ({"tools": [{"type": "function", "function": {}}]}, "tools.0.function.name"),
+        ({"tool_choice": "required"}, "needs tools"),
+        ({"tool_choice": "maybe"}, "tool_choice"),
+        (
+            {"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "x"}}},
+            "no tool is called",
+        ),
+        (
+            {
+                "tools": TOOLS,
+                "tool_choice": "required",
+                "response_format": {"type": "json_object"},
+            },
+            "can call nothing",
+        ),
+    ],
+)
+def test_wrong_tools_are_named(engine, fields, said):
+    with pytest.raises(openai.BadRequestError, match=said):
+        asyncio.run(
+            client_of(engine).chat.completions.create(model="shop", messages=HELLO, **fields)
+        )
+    assert engine.asked == []

@@ -49,7 +49,7 @@ from kamerton.data.rendering.tokenized import (
     chat_of,
     untrained,
 )
-from kamerton.data.rendering.tokens import Decoder, Encoder, Span, spans
+from kamerton.data.rendering.tokens import Decoder, Encoder, Span, spans, unwrapped
 from kamerton.data.rendering.turns import ChatWriter, Tools
 from kamerton.data.rows import Rejection
 
@@ -345,6 +345,18 @@ class Renderer:
         """
         found = self._assembler.answers(messages, answers, tools, as_written=as_written)
         return self.prompt_ids(messages, tools), found
+
+    def opening_ids(self) -> list[int]:
+        """Make what stands between a prompt and an answer without reasoning.
+
+        Returns:
+            Ids that end the reasoning that the prompt begins, and open the answer; mostly none.
+        """
+        block = self._marks.blocks[0]
+        text = f"\n{block.end}{block.tail}" if self._marks.opened else ""
+        encoder = self._assembler.writer.encoder
+        text += unwrapped(self._marks.opening, encoder.control)
+        return encoder.encode(text, after="\n")
 
     @property
     def tokenizer(self) -> Any:

@@ -80,7 +80,7 @@ class CallForm:
 
     def _marked(self, text: str) -> Iterator[ToolCall]:
         assert self.argument is not None
-        for part in text.split(self._mark)[1:]:
+        for part in text.split(self.mark)[1:]:
             name = re.match(rf"\s*({_WORD}+)", part)
             if name is not None:
                 found = self.argument.findall(part[name.end() :])
@@ -103,7 +103,7 @@ class CallForm:
             return ""
         before = before.removesuffix(self.between).rstrip()
         # Without its special tokens, a mark may touch the name.
-        found = re.search(rf"{re.escape(self._mark)}\s*({_WORD}+)$", before)
+        found = re.search(rf"{re.escape(self.mark)}\s*({_WORD}+)$", before)
         return found[1] if found else ""
 
     @property
@@ -111,8 +111,8 @@ class CallForm:
         return not self.name_key and self.argument is None
 
     @property
-    def _mark(self) -> str:
-        """What stands right before a name."""
+    def mark(self) -> str:
+        """What stands right before a name that is no part of a JSON object; empty for one."""
         return (self.lead.split() or [""])[-1]
 
 

@@ -49,6 +49,13 @@ __all__ = ["serve"]
     help="Most answers that may be waited for; further requests get status 429.",
 )
 @click.option(
+    "--timeout-s",
+    default=600.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds after which a request ends with an error, its wait for a place included.",
+)
+@click.option(
     "--access-log",
     "access",
     default="-",
@@ -68,6 +75,7 @@ def serve(
     keys: tuple[str, ...],
     slots: int,
     limit: int,
+    timeout_s: float,
     access: Path,
     base: str,
     device: str,
@@ -93,6 +101,7 @@ def serve(
         port=port,
         keys=keys,
         limit_open=limit,
+        timeout_s=timeout_s,
         access=access,
         sink=say_notice,
         say=lambda listening: _say(listening, has_keys=bool(keys)),

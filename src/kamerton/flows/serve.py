@@ -63,6 +63,7 @@ def serve(
     port: int,
     keys: Sequence[str] = (),
     limit_open: int = 256,
+    timeout_s: float = 600.0,
     access: Path = Path("-"),
     sink: Sink,
     say: Callable[[Listening], None],
@@ -75,6 +76,7 @@ def serve(
         port: Port; 0 takes a free one.
         keys: Keys that are let in; everybody is where there are none.
         limit_open: Most answers that may be waited for at once.
+        timeout_s: Seconds after which an answer ends, finished or not.
         access: File that gets a line for each request; "-" is standard error.
         sink: Receives notices while the engine loads.
         say: Called once, when requests are answered.
@@ -117,6 +119,7 @@ def serve(
             engine,
             key_hashes=[hash_key(key) for key in keys],
             limit_open=limit_open,
+            timeout_s=timeout_s,
             write_access=write_access,
             lifespan=lifespan,
         )

@@ -1,5 +1,6 @@
 """What every request passes before a route sees it: key and size of the body."""
 
+import asyncio
 import hashlib
 import hmac
 from collections.abc import Collection
@@ -34,10 +35,14 @@ class Guard:
         app: What comes behind it.
         key_hashes: Hashes of the keys that are let in; everybody is where there are none.
         limit_bytes: Largest body.
+        stall_s: Seconds in which a body must arrive.
     """
 
-    def __init__(self, app: ASGIApp, key_hashes: Collection[str], limit_bytes: int) -> None:
-        self._app, self._key_hashes, self._limit_bytes = app, tuple(key_hashes), limit_bytes
+    def __init__(
+        self, app: ASGIApp, key_hashes: Collection[str], limit_bytes: int, stall_s: float
+    ) -> None:
+        self._app, self._key_hashes = app, tuple(key_hashes)
+        self._limit_bytes, self._stall_s = limit_bytes, stall_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer it with an error."""
@@ -45,11 +50,18 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        received = 0
+        received, is_whole = 0, False
+        deadline = asyncio.get_running_loop().time() + self._stall_s
 
         async def receive_bounded() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, is_whole
+            try:
+                # After the body, only the client's leaving can come, whenever that is.
+                async with asyncio.timeout_at(None if is_whole else deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise self._too_slow() from None
+            is_whole = not message.get("more_body", False)
             received += len(message.get("body", b""))
             if received > self._limit_bytes:
                 raise self._too_large()
@@ -81,3 +93,7 @@ class Guard:
 
     def _too_large(self) -> ApiError:
         return ApiError(413, f"the body may have {self._limit_bytes:,} bytes at most")
+
+    def _too_slow(self) -> ApiError:
+        message = f"the body did not arrive within {self._stall_s:g} s"
+        return ApiError(408, message, headers={"Connection": "close"})

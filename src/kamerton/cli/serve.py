@@ -56,6 +56,13 @@ __all__ = ["serve"]
     help="Seconds after which a request ends with an error, its wait for a place included.",
 )
 @click.option(
+    "--drain-s",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="Seconds that open answers have to finish when SIGTERM or Ctrl-C comes.",
+)
+@click.option(
     "--access-log",
     "access",
     default="-",
@@ -76,6 +83,7 @@ def serve(
     slots: int,
     limit: int,
     timeout_s: float,
+    drain_s: float,
     access: Path,
     base: str,
     device: str,
@@ -86,7 +94,7 @@ def serve(
 
     Without a name all variants of the project are served. A base such as builtin:nano can be
     served without any variant. The base itself always answers too, under its own name. Ctrl-C
-    finishes the answers that were begun and stops.
+    finishes the answers that were begun and stops; a second one stops at once.
     """
     from kamerton.flows.serve import EngineOptions
     from kamerton.flows.serve import serve as run_server
@@ -102,6 +110,7 @@ def serve(
         keys=keys,
         limit_open=limit,
         timeout_s=timeout_s,
+        drain_s=drain_s,
         access=access,
         sink=say_notice,
         say=lambda listening: _say(listening, has_keys=bool(keys)),

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 
+def _print_hash(context: click.Context, _option: click.Parameter, is_asked: bool) -> None:
+    if is_asked:
+        from kamerton.serving.keys import hash_key
+
+        click.echo(hash_key(click.prompt("key", hide_input=True, err=True)))
+        context.exit()
+
+
 @click.command()
 @click.argument("variants", nargs=-1)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -33,6 +41,21 @@ __all__ = ["serve"]
     metavar="KEY",
     help="Lets in only clients that send this key. May be repeated; spaces divide keys in the "
     "environment variable KAMERTON_API_KEY.",
+)
+@click.option(
+    "--keys",
+    "keys_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="A TOML file with a table [[key]] for each key: name, sha256, scopes, per_minute.",
+)
+@click.option(
+    "--hash-key",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_hash,
+    help="Asks for a key, prints its SHA-256 for --keys, and stops.",
 )
 @click.option(
     "--slots",
@@ -80,6 +103,7 @@ def serve(
     host: str,
     port: int,
     keys: tuple[str, ...],
+    keys_file: Path | None,
     slots: int,
     limit: int,
     timeout_s: float,
@@ -108,12 +132,13 @@ def serve(
         host=host,
         port=port,
         keys=keys,
+        keys_file=keys_file,
         limit_open=limit,
         timeout_s=timeout_s,
         drain_s=drain_s,
         access=access,
         sink=say_notice,
-        say=lambda listening: _say(listening, has_keys=bool(keys)),
+        say=lambda listening: _say(listening, has_keys=bool(keys or keys_file)),
     )
 
 

@@ -65,6 +65,7 @@ def serve(
     host: str,
     port: int,
     keys: Sequence[str] = (),
+    keys_file: Path | None = None,
     limit_open: int = 256,
     timeout_s: float = 600.0,
     drain_s: float = 30.0,
@@ -79,6 +80,7 @@ def serve(
         host: Address to listen on.
         port: Port; 0 takes a free one.
         keys: Keys that are let in; everybody is where there are none.
+        keys_file: Further keys, with names, scopes and limits.
         limit_open: Most answers that may be waited for at once.
         timeout_s: Seconds after which an answer ends, finished or not.
         drain_s: Seconds that open answers have when the server is told to stop.
@@ -99,13 +101,14 @@ def serve(
         from kamerton.serving.app import make_app
         from kamerton.serving.draining import drain_on_signals
         from kamerton.serving.engine_process import EngineProcess
-        from kamerton.serving.guard import hash_key
+        from kamerton.serving.keys import plain_keys, read_keys
     except ImportError as error:
         raise MissingExtraError(error.name or "starlette", "serve", "kamerton serve") from None
-    if host not in ("127.0.0.1", "localhost", "::1") and not keys:
+    known = (*plain_keys(keys), *(read_keys(keys_file) if keys_file else ()))
+    if host not in ("127.0.0.1", "localhost", "::1") and not known:
         raise SettingsError(
             f"--host {host} lets other machines in, and there is no key",
-            hint="set KAMERTON_API_KEY, or --api-key; or listen on 127.0.0.1",
+            hint="set KAMERTON_API_KEY, --api-key or --keys; or listen on 127.0.0.1",
         )
     engine = EngineProcess(_work, options)
     with access_log(access) as write_access, _listen(host, port) as listener, ExitStack() as stack:
@@ -124,7 +127,7 @@ def serve(
 
         app = make_app(
             engine,
-            key_hashes=[hash_key(key) for key in keys],
+            keys=known,
             limit_open=limit_open,
             timeout_s=timeout_s,
             write_access=write_access,

@@ -1,6 +1,6 @@
 """The gateway as an ASGI application: routes, middleware and error handlers in one place."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -21,6 +21,7 @@ from kamerton.serving.errors import (
     answer_nobody,
 )
 from kamerton.serving.guard import Guard
+from kamerton.serving.keys import ApiKey, Keys
 from kamerton.serving.metrics import Metrics, show_metrics
 from kamerton.serving.pages import list_models, say_live, say_ready, show_model, show_page
 from kamerton.serving.record import Recorder, RequestRecord
@@ -32,7 +33,7 @@ __all__ = ["make_app"]
 def make_app(
     engine: ServingEngine,
     *,
-    key_hashes: Collection[str] = (),
+    keys: Sequence[ApiKey] = (),
     limit_open: int = 256,
     limit_bytes: int = 1 << 22,
     timeout_s: float = 600.0,
@@ -45,7 +46,7 @@ def make_app(
 
     Args:
         engine: Answers the requests.
-        key_hashes: SHA-256 of the keys that are let in; everybody is where there are none.
+        keys: Those that are let in; everybody is where there are none.
         limit_open: Most answers that may be waited for at once.
         limit_bytes: Largest body of a request.
         timeout_s: Seconds after which an answer ends, finished or not.
@@ -81,7 +82,7 @@ def make_app(
         ],
         middleware=[
             Middleware(Recorder, begin=metrics.begin, end=end, stall_s=stall_s),
-            Middleware(Guard, key_hashes=key_hashes, limit_bytes=limit_bytes, stall_s=stall_s),
+            Middleware(Guard, keys=Keys(keys), limit_bytes=limit_bytes, stall_s=stall_s),
         ],
         exception_handlers={
             ApiError: answer_error,

@@ -14,6 +14,7 @@ __all__ = ["ApiError", "answer_error", "answer_fault", "answer_http_error", "ans
 _KINDS = {
     400: "BadRequestError",
     401: "AuthenticationError",
+    403: "PermissionDeniedError",
     404: "NotFoundError",
     405: "BadRequestError",
     408: "TimeoutError",

@@ -34,7 +34,7 @@ class Echo:
         self.asked.append(request)
         text = request.chat[-1]["content"] if request.chat else str(request.prompt)
         words = text.split()
-        if words[0] != "toolong":
+        if words[:1] != ["toolong"]:
             words.insert(0, f"{request.model}:")
         finished = False
         try:

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 
 import httpx
 import openai
 import pytest
+import uvicorn
 
 from kamerton.core.requests import AnswerRequest, AnswerUpdate
 from kamerton.serving.app import make_app
@@ -159,6 +161,29 @@ def test_what_waits_for_a_slow_reader_is_bounded():
 
     asyncio.run(asyncio.wait_for(ask(), 20))
     assert engine.written < 5000
+
+
+def test_a_socket_that_nobody_reads_is_closed():
+    engine = Flood()
+
+    async def ask():
+        listener = socket.create_server(("127.0.0.1", 0))
+        app = make_app(engine, stall_s=0.2)
+        config = uvicorn.Config(app, log_level="critical", lifespan="off")
+        server = uvicorn.Server(config)
+        serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+        body = body_of(stream=True)
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: served\r\nContent-Length: {len(body)}\r\n\r\n"
+        # A reader that takes nothing into this process: only the kernels' buffers fill.
+        reader = socket.create_connection(listener.getsockname())
+        reader.sendall(head.encode() + body)
+        while not engine.cancelled or app.state.admission.num_open:
+            await asyncio.sleep(0.01)
+        reader.close()
+        server.should_exit = True
+        await serving
+
+    asyncio.run(asyncio.wait_for(ask(), 20))
 
 
 def test_a_body_that_trickles_is_408():

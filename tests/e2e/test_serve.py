@@ -156,10 +156,36 @@ def test_sigterm_finishes_what_was_begun(project: Path) -> None:
         pieces = iter(stream)
         next(pieces)
         engine = server.engine()
+        # The answer cannot end before the server is asked what it says meanwhile.
+        engine.send_signal(signal.SIGSTOP)
         server.process.send_signal(signal.SIGTERM)
+        server.wait_until(503)
+        assert httpx.get(f"{server.address}/live").status_code == 200
+        with pytest.raises(openai.InternalServerError, match="stopping") as caught:
+            server.client().chat.completions.create(model="one", messages=QUESTION)
+        assert caught.value.response.headers["retry-after"]
+        engine.send_signal(signal.SIGCONT)
         rest = list(pieces)
         assert rest[-1].choices[0].finish_reason in ("stop", "length")
-        assert server.process.wait(60) in (0, -signal.SIGTERM)
+        assert server.process.wait(60) == 0
+        assert not engine.is_running()
+
+
+@pytest.mark.slow
+def test_an_answer_that_outlasts_the_draining_ends_with_an_error(project: Path) -> None:
+    with serving(project, "one", "--drain-s", "0.5") as server:
+        stream = server.client().chat.completions.create(
+            model="builtin:nano", messages=LONG, stream=True, temperature=1.5, seed=3,
+            max_tokens=60,
+        )  # fmt: skip
+        pieces = iter(stream)
+        next(pieces)
+        engine = server.engine()
+        engine.send_signal(signal.SIGSTOP)
+        server.process.send_signal(signal.SIGTERM)
+        with pytest.raises(openai.APIError, match="the server stopped while it answered"):
+            list(pieces)
+        assert server.process.wait(60) == 0
         assert not engine.is_running()
 
 

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 
+def _print_hash(context: click.Context, _option: click.Parameter, is_asked: bool) -> None:
+    if is_asked:
+        from kamerton.serving.keys import hash_key
+
+        click.echo(hash_key(click.prompt("key", hide_input=True, err=True)))
+        context.exit()
+
+
 @click.command()
 @click.argument("variants", nargs=-1)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -35,6 +43,21 @@ __all__ = ["serve"]
     "environment variable KAMERTON_API_KEY.",
 )
 @click.option(
+    "--keys",
+    "keys_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="A TOML file with a table [[key]] for each key: name, sha256, scopes, per_minute.",
+)
+@click.option(
+    "--hash-key",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_hash,
+    help="Asks for a key, prints its SHA-256 for --keys, and stops.",
+)
+@click.option(
     "--slots",
     default=16,
     show_default=True,
@@ -47,6 +70,20 @@ __all__ = ["serve"]
     show_default=True,
     type=click.IntRange(min=1),
     help="Most answers that may be waited for; further requests get status 429.",
+)
+@click.option(
+    "--timeout-s",
+    default=600.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds after which a request ends with an error, its wait for a place included.",
+)
+@click.option(
+    "--drain-s",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="Seconds that open answers have to finish when SIGTERM or Ctrl-C comes.",
 )
 @click.option(
     "--access-log",
@@ -66,8 +103,11 @@ def serve(
     host: str,
     port: int,
     keys: tuple[str, ...],
+    keys_file: Path | None,
     slots: int,
     limit: int,
+    timeout_s: float,
+    drain_s: float,
     access: Path,
     base: str,
     device: str,
@@ -78,7 +118,7 @@ def serve(
 
     Without a name all variants of the project are served. A base such as builtin:nano can be
     served without any variant. The base itself always answers too, under its own name. Ctrl-C
-    finishes the answers that were begun and stops.
+    finishes the answers that were begun and stops; a second one stops at once.
     """
     from kamerton.flows.serve import EngineOptions
     from kamerton.flows.serve import serve as run_server
@@ -92,10 +132,13 @@ def serve(
         host=host,
         port=port,
         keys=keys,
+        keys_file=keys_file,
         limit_open=limit,
+        timeout_s=timeout_s,
+        drain_s=drain_s,
         access=access,
         sink=say_notice,
-        say=lambda listening: _say(listening, has_keys=bool(keys)),
+        say=lambda listening: _say(listening, has_keys=bool(keys or keys_file)),
     )
 
 

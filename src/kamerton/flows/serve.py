@@ -15,6 +15,9 @@ from kamerton.core.requests import ServedModel
 
 __all__ = ["EngineOptions", "Listening", "serve"]
 
+_FLUSH_S = 5
+"""Seconds in which the last bytes of finished answers must leave."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
@@ -62,7 +65,10 @@ def serve(
     host: str,
     port: int,
     keys: Sequence[str] = (),
+    keys_file: Path | None = None,
     limit_open: int = 256,
+    timeout_s: float = 600.0,
+    drain_s: float = 30.0,
     access: Path = Path("-"),
     sink: Sink,
     say: Callable[[Listening], None],
@@ -74,7 +80,10 @@ def serve(
         host: Address to listen on.
         port: Port; 0 takes a free one.
         keys: Keys that are let in; everybody is where there are none.
+        keys_file: Further keys, with names, scopes and limits.
         limit_open: Most answers that may be waited for at once.
+        timeout_s: Seconds after which an answer ends, finished or not.
+        drain_s: Seconds that open answers have when the server is told to stop.
         access: File that gets a line for each request; "-" is standard error.
         sink: Receives notices while the engine loads.
         say: Called once, when requests are answered.
@@ -90,14 +99,16 @@ def serve(
 
         from kamerton.serving.access_log import access_log
         from kamerton.serving.app import make_app
+        from kamerton.serving.draining import drain_on_signals
         from kamerton.serving.engine_process import EngineProcess
-        from kamerton.serving.guard import hash_key
+        from kamerton.serving.keys import plain_keys, read_keys
     except ImportError as error:
         raise MissingExtraError(error.name or "starlette", "serve", "kamerton serve") from None
-    if host not in ("127.0.0.1", "localhost", "::1") and not keys:
+    known = (*plain_keys(keys), *(read_keys(keys_file) if keys_file else ()))
+    if host not in ("127.0.0.1", "localhost", "::1") and not known:
         raise SettingsError(
             f"--host {host} lets other machines in, and there is no key",
-            hint="set KAMERTON_API_KEY, or --api-key; or listen on 127.0.0.1",
+            hint="set KAMERTON_API_KEY, --api-key or --keys; or listen on 127.0.0.1",
         )
     engine = EngineProcess(_work, options)
     with access_log(access) as write_access, _listen(host, port) as listener, ExitStack() as stack:
@@ -108,22 +119,31 @@ def serve(
         @asynccontextmanager
         async def lifespan(_app: Any) -> Any:
             engine.watch()
+            drain_on_signals(
+                app.state.admission, drain_s, cut=engine.fail_open, stop=partial(_stop, server)
+            )
             say(Listening(address, list(engine.models.values())))
             yield
-            # uvicorn ends the process by the signal that it got, past any finally.
-            engine.stop()
 
         app = make_app(
             engine,
-            key_hashes=[hash_key(key) for key in keys],
+            keys=known,
             limit_open=limit_open,
+            timeout_s=timeout_s,
             write_access=write_access,
             lifespan=lifespan,
         )
-        config = uvicorn.Config(
-            app, log_level="warning", timeout_graceful_shutdown=30, server_header=False
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app, log_level="warning", timeout_graceful_shutdown=_FLUSH_S, server_header=False
+            )
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
+
+
+def _stop(server: Any, at_once: bool) -> None:
+    server.should_exit = True
+    server.force_exit = server.force_exit or at_once
 
 
 def _listen(host: str, port: int) -> socket.socket:

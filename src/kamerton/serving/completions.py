@@ -3,14 +3,15 @@
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from kamerton.core.protocols import Generation
 from kamerton.core.requests import AnswerRequest, AnswerUpdate, ServedModel, TokenLogprob
@@ -18,22 +19,24 @@ from kamerton.serving.admission import Admission
 from kamerton.serving.engine import ServingEngine
 from kamerton.serving.errors import ApiError
 from kamerton.serving.merged_answers import merged_answers
-from kamerton.serving.record import CLIENT_LEFT, AnswerTimes, RequestRecord, record_of
+from kamerton.serving.record import AnswerTimes, RequestRecord, record_of
 from kamerton.wire.openai import (
     ChatRequest,
     CompletionRequest,
     chat_answer,
     chat_chunk,
-    error_body,
     text_answer,
     text_chunk,
     usage_chunk,
     usage_of,
 )
 
-__all__ = ["answer_chat", "answer_completion", "model_of", "raise_error", "read_body"]
+__all__ = ["answer_chat", "answer_completion", "model_of", "read_body"]
 
 _Body = TypeVar("_Body", bound=BaseModel)
+_Result = TypeVar("_Result")
+_Piece = tuple[int, AnswerUpdate] | None
+_Pieces = AsyncGenerator[_Piece, None]
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,18 @@ class _Answer:
             "finish_reason": self.last.finish_reason if self.last else None,
             "tool_calls": self.last.tool_calls if self.last else (),
         }
+
+
+class _EventStream(StreamingResponse):
+    """A stream whose answers stop at once when it ends early, not when memory is collected."""
+
+    def __init__(self, events: AsyncGenerator[str, None], headers: Mapping[str, str]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._events):
+            await super().__call__(scope, receive, send)
 
 
 async def answer_chat(request: Request) -> Response:
@@ -240,50 +255,53 @@ async def _respond(request: Request, job: _Job, *, stream: bool) -> Response:
         raise ApiError(503, "the engine is not ready", headers={"Retry-After": "2"})
     admission.enter(len(job.requests))
     record.answers = tuple(AnswerTimes() for _ in job.requests)
-    pieces = merged_answers(engine, job.requests, admission, record)
+    state = request.app.state
+    pieces = merged_answers(
+        engine, job.requests, admission, record, timeout_s=state.timeout_s, ping_s=state.ping_s
+    )
     try:
+        if not stream:
+            whole = await _unless_left(request, _collect(job, pieces))
+            record.is_whole = True
+            return JSONResponse(whole, headers=job.headers)
         # The first piece decides whether this is an error, which a stream could not say any more.
-        index, update = await anext(pieces)
-        raise_error(update)
+        first = await _unless_left(request, anext(pieces))
     except BaseException:
         await pieces.aclose()
         raise
-    if stream:
-        headers = {**job.headers, "X-Accel-Buffering": "no", "Cache-Control": "no-cache"}
-        events = _events(job, (index, update), pieces, record)
-        return StreamingResponse(events, media_type="text/event-stream", headers=headers)
-    collecting = asyncio.ensure_future(_collect(job, (index, update), pieces))
+    headers = {**job.headers, "X-Accel-Buffering": "no", "Cache-Control": "no-cache"}
+    events = _events(job, first, pieces, record)
+    return _EventStream(events, headers)
+
+
+async def _unless_left(request: Request, work: Awaitable[_Result]) -> _Result:
+    """Wait for something as long as the client does."""
+    working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_wait_for_disconnect(request))
     try:
-        await asyncio.wait({collecting, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not collecting.done():
-            # Nobody reads this answer.
-            return Response(status_code=CLIENT_LEFT)
-        record.is_whole = True
-        return JSONResponse(collecting.result(), headers=job.headers)
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
     finally:
-        for task in (collecting, leaving):
+        for task in (working, leaving):
             task.cancel()
-        await asyncio.gather(collecting, leaving, return_exceptions=True)
-        await pieces.aclose()
+        await asyncio.gather(working, leaving, return_exceptions=True)
 
 
-async def _collect(
-    job: _Job, first: tuple[int, AnswerUpdate], pieces: AsyncIterator[tuple[int, AnswerUpdate]]
-) -> dict[str, Any]:
+async def _collect(job: _Job, pieces: _Pieces) -> dict[str, Any]:
     answers = [_Answer() for _ in job.requests]
-    answers[first[0]].add(first[1])
-    async for index, update in pieces:
-        raise_error(update)
-        answers[index].add(update)
+    async for piece in pieces:
+        if piece is not None:
+            answers[piece[0]].add(piece[1])
     usage = usage_of([answer.last for answer in answers if answer.last], job.num_prompts)
     write = chat_answer if job.is_chat else text_answer
     return write(job.id, job.model.name, [answer.plain() for answer in answers], usage)
 
 
 async def _events(
-    job: _Job, first: tuple[int, AnswerUpdate], pieces: Any, record: RequestRecord
-) -> AsyncIterator[str]:
+    job: _Job, first: _Piece, pieces: _Pieces, record: RequestRecord
+) -> AsyncGenerator[str, None]:
     """Write server-sent events; an error in the middle is an event, as the status is sent."""
     last: dict[int, AnswerUpdate] = {}
     async with aclosing(pieces):
@@ -293,14 +311,20 @@ async def _events(
                     job.id, job.model.name, index, None, with_usage=job.wants_usage
                 )
                 yield _event(opening)
-        async for index, update in _after(first, pieces):
-            if update.error:
-                record.fail(500)
-                yield _event(error_body(update.error, "InternalServerError", code=500))
-                return
-            if update.text or update.reasoning or update.is_last or update.logprobs:
-                yield _event(job.chunk(index, update))
-            last[index] = update
+        try:
+            async for piece in _after(first, pieces):
+                if piece is None:
+                    # Proxies and clients close a connection on which nothing happens.
+                    yield ": ping\n\n"
+                    continue
+                index, update = piece
+                if update.text or update.reasoning or update.is_last or update.logprobs:
+                    yield _event(job.chunk(index, update))
+                last[index] = update
+        except ApiError as error:
+            record.fail(error.status)
+            yield _event(error.body)
+            return
         if job.wants_usage:
             kind = "chat.completion.chunk" if job.is_chat else "text_completion"
             usage = usage_of([last[index] for index in sorted(last)], job.num_prompts)
@@ -309,27 +333,10 @@ async def _events(
         yield "data: [DONE]\n\n"
 
 
-async def _after(
-    first: tuple[int, AnswerUpdate], pieces: AsyncIterator[tuple[int, AnswerUpdate]]
-) -> AsyncIterator[tuple[int, AnswerUpdate]]:
+async def _after(first: _Piece, pieces: _Pieces) -> AsyncIterator[_Piece]:
     yield first
     async for piece in pieces:
         yield piece
-
-
-def raise_error(update: AnswerUpdate) -> None:
-    """Turn the error of an engine into one of the server.
-
-    Args:
-        update: Any; most have no error.
-
-    Raises:
-        ApiError: Where it has one.
-    """
-    if update.error and update.is_client_error:
-        raise ApiError(400, update.error)
-    if update.error:
-        raise ApiError(503, update.error, headers={"Retry-After": "2"})
 
 
 def _event(body: Mapping[str, Any]) -> str:

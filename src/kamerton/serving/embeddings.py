@@ -9,9 +9,10 @@ from starlette.responses import JSONResponse, Response
 from kamerton.core.protocols import Generation
 from kamerton.core.requests import AnswerRequest, AnswerUpdate
 from kamerton.serving.admission import Admission
-from kamerton.serving.completions import model_of, raise_error, read_body
+from kamerton.serving.completions import model_of, read_body
 from kamerton.serving.engine import ServingEngine
 from kamerton.serving.errors import ApiError
+from kamerton.serving.merged_answers import raise_error
 from kamerton.wire.tokenizing import EmbeddingsBody, embeddings_answer
 
 __all__ = ["answer_embeddings"]

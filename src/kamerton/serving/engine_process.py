@@ -109,6 +109,17 @@ class EngineProcess:
                 self._process.kill()
                 self._process.join()
 
+    def fail_open(self, error: str = "the server stopped while it answered") -> None:
+        """End the answers that are waited for; call it in the event loop.
+
+        Args:
+            error: What their clients are told.
+        """
+        for name in list(self._asked):
+            self._tell(TokenizerReply(name, error=error))
+        for name, queue in self._waiting.items():
+            queue.put_nowait(AnswerUpdate(name, error=error))
+
     async def answer(self, request: AnswerRequest) -> AsyncIterator[AnswerUpdate]:
         """Answer a request.
 
@@ -184,7 +195,7 @@ class EngineProcess:
         """Fail what was asked for, then start again unless it crashes over and over."""
         self.is_ready = False
         assert self._loop is not None, "watch sets the loop"
-        self._loop.call_soon_threadsafe(self._fail_all)
+        self._loop.call_soon_threadsafe(self.fail_open, "the engine stopped while it answered")
         # Without it, a zombie stays for every crash.
         self._process.join()
         recent = [at for at in self._started if time.monotonic() - at < _WITHIN_S]
@@ -200,9 +211,3 @@ class EngineProcess:
         future = self._asked.get(reply.id)
         if future is not None and not future.done():
             future.set_result(reply)
-
-    def _fail_all(self) -> None:
-        for name in list(self._asked):
-            self._tell(TokenizerReply(name, error="the engine stopped while it answered"))
-        for name, queue in self._waiting.items():
-            queue.put_nowait(AnswerUpdate(name, error="the engine stopped while it answered"))

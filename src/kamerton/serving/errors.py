@@ -9,18 +9,25 @@ from starlette.responses import JSONResponse, Response
 
 from kamerton.wire.openai import error_body
 
-__all__ = ["ApiError", "answer_error", "answer_fault", "answer_http_error"]
+__all__ = ["ApiError", "answer_error", "answer_fault", "answer_http_error", "answer_nobody"]
 
 _KINDS = {
     400: "BadRequestError",
     401: "AuthenticationError",
+    403: "PermissionDeniedError",
     404: "NotFoundError",
     405: "BadRequestError",
+    408: "TimeoutError",
     413: "BadRequestError",
     429: "RateLimitError",
     500: "InternalServerError",
     503: "ServiceUnavailableError",
+    504: "TimeoutError",
 }
+
+
+CLIENT_LEFT = 499
+"""Status of a request whose client left before its answer was whole, as nginx has it."""
 
 
 class ApiError(Exception):
@@ -106,3 +113,16 @@ async def answer_fault(_request: Request, _error: Exception) -> Response:
     """
     found = ApiError(500, "the server made a mistake; its log says which")
     return JSONResponse(found.body, found.status)
+
+
+async def answer_nobody(_request: Request, _error: Exception) -> Response:
+    """Answer a client that has left: only the access log reads it.
+
+    Args:
+        _request: The request.
+        _error: What was raised.
+
+    Returns:
+        The response.
+    """
+    return Response(status_code=CLIENT_LEFT)

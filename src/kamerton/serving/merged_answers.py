@@ -7,9 +7,13 @@ from contextlib import aclosing
 from kamerton.core.requests import AnswerRequest, AnswerUpdate
 from kamerton.serving.admission import Admission
 from kamerton.serving.engine import ServingEngine
+from kamerton.serving.errors import ApiError
 from kamerton.serving.record import RequestRecord
 
-__all__ = ["merged_answers"]
+__all__ = ["merged_answers", "raise_error"]
+
+_MOST_BEHIND = 4096
+"""Pieces that wait for a client which reads more slowly than the engine writes."""
 
 
 async def merged_answers(
@@ -17,7 +21,10 @@ async def merged_answers(
     requests: Sequence[AnswerRequest],
     admission: Admission,
     record: RequestRecord,
-) -> AsyncGenerator[tuple[int, AnswerUpdate], None]:
+    *,
+    timeout_s: float,
+    ping_s: float,
+) -> AsyncGenerator[tuple[int, AnswerUpdate] | None, None]:
     """Merge answers as they come; closing the iterator cancels all that are not finished.
 
     Args:
@@ -25,31 +32,79 @@ async def merged_answers(
         requests: One per answer; `admission` has let them in.
         admission: Is told when they leave.
         record: Takes times and token counts.
+        timeout_s: Seconds after which the request ends, finished or not.
+        ping_s: Seconds of silence after which None comes.
 
     Yields:
-        Which answer, and more of it.
+        Which answer, and more of it; None where nothing has come for a while.
+
+    Raises:
+        ApiError: If the time is over, the client is too far behind, or an answer has an error.
     """
     queue: asyncio.Queue[tuple[int, AnswerUpdate]] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
 
     async def read(index: int, request: AnswerRequest) -> None:
+        error = ""
         try:
             async with aclosing(engine.answer(request)) as updates:  # type: ignore[type-var]
                 async for update in updates:
                     record.answers[index].add(update)
                     queue.put_nowait((index, update))
-        except Exception as error:
+                    if queue.qsize() >= _MOST_BEHIND:
+                        error = "the client reads more slowly than the answer comes"
+                        break
+        except Exception as fault:
             # Whoever waits is told, whatever it was.
-            queue.put_nowait((index, AnswerUpdate(request.id, error=f"the engine failed: {error}")))
+            error = f"the engine failed: {fault}"
+        if error:
+            queue.put_nowait((index, AnswerUpdate(request.id, error=error)))
 
     tasks = [asyncio.ensure_future(read(i, request)) for i, request in enumerate(requests)]
     going = len(tasks)
     try:
         while going:
-            index, update = await queue.get()
-            going -= update.is_last
-            yield index, update
+            if loop.time() >= deadline:
+                raise _too_late(timeout_s)
+            piece = await _next(queue, min(ping_s, deadline - loop.time()))
+            if piece is not None:
+                raise_error(piece[1])
+                going -= piece[1].is_last
+            yield piece
     finally:
         # Nothing is awaited here: a client that has gone cancels whatever awaits.
         admission.leave(len(tasks))
         for task in tasks:
             task.cancel()
+
+
+async def _next(
+    queue: asyncio.Queue[tuple[int, AnswerUpdate]], wait_s: float
+) -> tuple[int, AnswerUpdate] | None:
+    try:
+        async with asyncio.timeout(wait_s):
+            return await queue.get()
+    except TimeoutError:
+        return None
+
+
+def raise_error(update: AnswerUpdate) -> None:
+    """Turn the error of an engine into one of the server.
+
+    Args:
+        update: Any; most have no error.
+
+    Raises:
+        ApiError: Where it has one.
+    """
+    if update.error and update.is_client_error:
+        raise ApiError(400, update.error)
+    if update.error:
+        raise ApiError(503, update.error, headers={"Retry-After": "2"})
+
+
+def _too_late(timeout_s: float) -> ApiError:
+    # Who tries again would wait as long again, and hold back the others.
+    headers = {"x-should-retry": "false"}
+    return ApiError(504, f"the answer was not whole after {timeout_s:g} s", headers=headers)

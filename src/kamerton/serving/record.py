@@ -1,5 +1,6 @@
 """What the gateway remembers of a request until it is over: for metrics and the access log."""
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable
@@ -9,11 +10,9 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kamerton.core.requests import AnswerUpdate
+from kamerton.serving.errors import CLIENT_LEFT
 
 __all__ = ["AnswerTimes", "Recorder", "RequestRecord", "record_of"]
-
-CLIENT_LEFT = 499
-"""Status of a request whose client left before its answer was whole, as nginx has it."""
 
 
 @dataclass
@@ -138,6 +137,10 @@ def record_of(request: Request) -> RequestRecord:
     return record
 
 
+class _ReaderStalled(Exception):
+    pass
+
+
 class Recorder:
     """The outermost ASGI middleware: keeps a record of each request and gives it an id.
 
@@ -145,6 +148,7 @@ class Recorder:
         app: What comes behind it.
         begin: Called with each record when its request comes.
         end: Called with it when the request is over, however it ended.
+        stall_s: A client that takes nothing of its answer for so many seconds is cut off.
     """
 
     def __init__(
@@ -152,8 +156,9 @@ class Recorder:
         app: ASGIApp,
         begin: Callable[[RequestRecord], None],
         end: Callable[[RequestRecord], None],
+        stall_s: float,
     ) -> None:
-        self._app, self._begin, self._end = app, begin, end
+        self._app, self._begin, self._end, self._stall_s = app, begin, end, stall_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
@@ -168,11 +173,19 @@ class Recorder:
                 record.status = record.status or message["status"]
                 headers = [*message.get("headers", ()), (b"x-request-id", record.id.encode())]
                 message = {**message, "headers": headers}
-            await send(message)
+            try:
+                # The server waits here while what was sent before has not been taken.
+                async with asyncio.timeout(self._stall_s):
+                    await send(message)
+            except TimeoutError:
+                raise _ReaderStalled from None
 
         self._begin(record)
         try:
             await self._app(scope, receive, send_with_id)
+        except _ReaderStalled:
+            # The server closes a connection whose response was not finished.
+            record.fail(CLIENT_LEFT)
         finally:
             record.finish()
             self._end(record)

@@ -11,7 +11,7 @@ import pytest
 from kamerton.core.protocols import Generation
 from kamerton.core.requests import AnswerRequest, AnswerUpdate, ServedModel, TokenLogprob
 from kamerton.serving.app import make_app
-from kamerton.serving.guard import hash_key
+from kamerton.serving.keys import plain_keys
 
 MODELS = {
     "shop": ServedModel("shop", "lora", "hash of shop", "builtin:nano", 100, 1, Generation(3)),
@@ -34,7 +34,7 @@ class Echo:
         self.asked.append(request)
         text = request.chat[-1]["content"] if request.chat else str(request.prompt)
         words = text.split()
-        if words[0] != "toolong":
+        if words[:1] != ["toolong"]:
             words.insert(0, f"{request.model}:")
         finished = False
         try:
@@ -288,11 +288,11 @@ def test_models_are_listed_with_their_base(engine):
 
 
 def test_without_the_key_nothing_is_answered_but_health(engine):
-    hashes = [hash_key("secret")]
+    keys = plain_keys(["secret"])
     with pytest.raises(openai.AuthenticationError, match="a key is needed"):
-        asyncio.run(_names(client_of(engine, "wrong", key_hashes=hashes)))
-    assert asyncio.run(_names(client_of(engine, "secret", key_hashes=hashes))) == list(MODELS)
-    assert asyncio.run(plain_client(engine, key_hashes=hashes).get("/health")).status_code == 200
+        asyncio.run(_names(client_of(engine, "wrong", keys=keys)))
+    assert asyncio.run(_names(client_of(engine, "secret", keys=keys))) == list(MODELS)
+    assert asyncio.run(plain_client(engine, keys=keys).get("/health")).status_code == 200
 
 
 async def _names(client: openai.AsyncOpenAI) -> list[str]:

@@ -87,7 +87,7 @@ def test_an_error_in_the_middle_of_a_stream_counts_as_an_error():
         assert (await client.post(CHAT, json=body)).status_code == 200
         return await numbers(client)
 
-    assert asyncio.run(ask())[f'kamerton_requests_total{{{SHOP},status="500"}}'] == 1
+    assert asyncio.run(ask())[f'kamerton_requests_total{{{SHOP},status="503"}}'] == 1
 
 
 def test_a_value_on_a_bound_is_inside_and_buckets_add_up():

@@ -16,10 +16,6 @@ _COLDEST = 1e-6
 """Below it, the likeliest token is as good as certain and its logit too large to compute with."""
 
 
-_COLDEST = 1e-4
-"""Below this temperature the likeliest token is taken: dividing by less overflows."""
-
-
 def random_stream(generation: Generation, index: int) -> torch.Generator:
     """Begin the random numbers of one answer: they do not depend on who else is in the batch.
 

@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -12,8 +12,9 @@ from typing import Any
 from kamerton.core.errors import MissingExtraError, SettingsError
 from kamerton.core.events import Sink
 from kamerton.core.requests import ServedModel
+from kamerton.flows.workspace import Workspace
 
-__all__ = ["EngineOptions", "Listening", "serve"]
+__all__ = ["AdminOptions", "EngineOptions", "Listening", "serve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +45,31 @@ class EngineOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class AdminOptions:
+    """Where variants are loaded and unloaded.
+
+    Attributes:
+        port: Port; 0 takes a free one. None leaves the admin API out.
+        keys: Keys that are let in. Without one, only this machine reaches the port.
+    """
+
+    port: int | None = None
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Listening:
     """A server that is about to answer.
 
     Attributes:
         address: Its URL.
         models: What can be asked for.
+        admin: URL of the admin API; empty without it.
     """
 
     address: str
     models: Sequence[ServedModel]
+    admin: str = ""
 
 
 def serve(
@@ -63,6 +79,7 @@ def serve(
     port: int,
     keys: Sequence[str] = (),
     limit_open: int = 256,
+    admin: AdminOptions | None = None,
     sink: Sink,
     say: Callable[[Listening], None],
 ) -> None:
@@ -74,6 +91,7 @@ def serve(
         port: Port; 0 takes a free one.
         keys: Keys that are let in; everybody is where there are none.
         limit_open: Most answers that may be waited for at once.
+        admin: Where variants are loaded and unloaded; nowhere when None.
         sink: Receives notices while the engine loads.
         say: Called once, when requests are answered.
 
@@ -85,6 +103,7 @@ def serve(
     try:
         import uvicorn
 
+        from kamerton.flows.serve_admin import serve_admin
         from kamerton.serving.app import make_app
         from kamerton.serving.engine_process import EngineProcess
         from kamerton.serving.guard import hash_key
@@ -97,15 +116,19 @@ def serve(
         )
     listener = _listen(host, port)
     address = f"http://{host}:{listener.getsockname()[1]}"
-    engine = EngineProcess(_work, options)
+    admin = admin or AdminOptions()
+    admin_listener = _listen_for_admin(admin, host, keys)
+    engine = EngineProcess(_work, options, _restored)
     try:
         engine.start(sink)
 
         @asynccontextmanager
         async def lifespan(_app: Any) -> Any:
             engine.watch()
-            say(Listening(address, list(engine.models.values())))
-            yield
+            folder = Workspace(options.project).variants
+            async with serve_admin(engine, folder, admin_listener, admin.keys) as admin_address:
+                say(Listening(address, list(engine.models.values()), admin_address))
+                yield
             # uvicorn ends the process by the signal that it got, past any finally.
             engine.stop()
 
@@ -122,6 +145,26 @@ def serve(
     finally:
         engine.stop()
         listener.close()
+        if admin_listener is not None:
+            admin_listener.close()
+
+
+def _listen_for_admin(admin: AdminOptions, host: str, keys: Sequence[str]) -> socket.socket | None:
+    if admin.port is None:
+        if admin.keys:
+            raise SettingsError("--admin-key needs --admin-port: there is no admin API to guard")
+        return None
+    if shared := set(admin.keys) & set(keys):
+        raise SettingsError(
+            f"{len(shared)} of the admin keys is an API key too",
+            hint="whoever may ask a model should not be able to replace it: take another key",
+        )
+    return _listen(host if admin.keys else "127.0.0.1", admin.port)
+
+
+def _restored(options: EngineOptions, models: Sequence[ServedModel]) -> EngineOptions:
+    """Options for an engine that is to hold what a crashed one held."""
+    return replace(options, restored=tuple(models))
 
 
 def _listen(host: str, port: int) -> socket.socket:

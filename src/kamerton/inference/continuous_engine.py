@@ -97,7 +97,7 @@ class ContinuousEngine:
             An error where it cannot be answered, else nothing.
         """
         try:
-            variant = self.variants.find(request)
+            variant = self.variants.find(request.model, request.artefact)
             ids = self._prompt_ids(request, variant)
             room = self._room(len(ids))
         except KamertonError as error:

@@ -119,6 +119,7 @@ async def answer_chat(request: Request) -> Response:
             chat=[message.plain() for message in body.messages],
             tools=body.tools or (),
             num_top_logprobs=body.top_logprobs if body.logprobs else None,
+            artefact=model.content_hash,
         )
         for index in range(body.n)
     )
@@ -152,6 +153,7 @@ async def answer_completion(request: Request) -> Response:
             _numbered(generation, index),
             prompt=prompt,
             num_top_logprobs=body.logprobs,
+            artefact=model.content_hash,
         )
         for index, prompt in enumerate(each for each in prompts for _ in range(body.n))
     )

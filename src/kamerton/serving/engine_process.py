@@ -6,15 +6,27 @@ had get an error and a new one is started.
 
 import asyncio
 import multiprocessing
+import secrets
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
 from kamerton.core.errors import KamertonError, ModelError
 from kamerton.core.events import Notice, Sink
-from kamerton.core.requests import AnswerRequest, AnswerUpdate, ServedModel
+from kamerton.core.requests import (
+    AnswerRequest,
+    AnswerUpdate,
+    EngineReply,
+    HeldVariant,
+    ListVariants,
+    LoadVariant,
+    ReleaseVariant,
+    ServedModel,
+)
+from kamerton.serving.names import Names
 
 __all__ = ["EngineProcess", "Work"]
 
@@ -23,8 +35,12 @@ Work = Callable[[Connection, Any], None]
 
 It sends `Notice`s while it loads, then a list of `ServedModel`, or a `KamertonError` that says why
 it cannot start. Then it receives `AnswerRequest`s and the ids of those to cancel, and sends lists
-of `AnswerUpdate`. It ends when the connection does.
+of `AnswerUpdate`. To each `LoadVariant`, `ReleaseVariant` and `ListVariants` it sends an
+`EngineReply` in such a list. It ends when the connection does.
 """
+
+Restored = Callable[[Any, Sequence[ServedModel]], Any]
+"""Makes the options that open the versions that a crashed engine held."""
 
 _MOST_RESTARTS, _WITHIN_S = 3, 60.0
 
@@ -35,30 +51,38 @@ class EngineProcess:
     Args:
         work: What the process runs.
         options: What it opens; pickled.
+        restored: Makes other options after a crash, from these and all versions of all names.
+
+    Attributes:
+        names: What clients may ask for.
     """
 
-    def __init__(self, work: Work, options: Any) -> None:
-        self._work, self._options = work, options
-        self._models: dict[str, ServedModel] = {}
+    def __init__(
+        self, work: Work, options: Any, restored: Restored = lambda options, models: options
+    ) -> None:
+        self._work, self._options, self._restored = work, options, restored
+        self.names = Names()
+        self._asked: dict[str, asyncio.Future[EngineReply]] = {}
         self._waiting: dict[str, asyncio.Queue[AnswerUpdate]] = {}
         self._started: list[float] = []
         self._connection: Connection | None = None
         self._process: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._sink: Sink = lambda event: None
         self._stopping = False
         self.is_ready = False
 
     @property
     def models(self) -> Mapping[str, ServedModel]:
         """What can be asked for, by name; those of before while a crashed engine comes back."""
-        return self._models
+        return self.names.models
 
     @property
     def pid(self) -> int | None:
         """Process id; None before it starts."""
         return None if self._process is None else self._process.pid
 
-    def start(self, sink: Sink = lambda event: None) -> None:
+    def start(self, sink: Sink) -> None:
         """Start the process and wait until it is ready.
 
         Args:
@@ -67,23 +91,30 @@ class EngineProcess:
         Raises:
             KamertonError: If it cannot open what it is to serve.
         """
+        self._sink = sink
+        for model in self._open(self._options):
+            self.names.point(model)
+        self.is_ready = True
+
+    def _open(self, options: Any) -> list[ServedModel]:
+        """Start a process; give what it has opened."""
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
-            target=self._work, args=(theirs, self._options), name="kamerton-engine", daemon=True
+            target=self._work, args=(theirs, options), name="kamerton-engine", daemon=True
         )
         self._started.append(time.monotonic())
         self._process.start()
         theirs.close()
         try:
             while isinstance(first := self._connection.recv(), Notice):
-                sink(first)
+                self._sink(first)
         except EOFError:
             raise ModelError("the engine process ended before it was ready") from None
         if isinstance(first, KamertonError):
             raise first
-        self._models = {model.name: model for model in first}
-        self.is_ready = True
+        models: list[ServedModel] = first
+        return models
 
     def watch(self) -> None:
         """Read updates from now on; call it inside the event loop that answers requests."""
@@ -126,7 +157,60 @@ class EngineProcess:
             if not finished:
                 self._send(request.id)
 
-    def _send(self, message: AnswerRequest | str) -> bool:
+    async def load(self, place: str, content_hash: str = "") -> ServedModel:
+        """Hold one more variant.
+
+        Args:
+            place: Its folder.
+            content_hash: What must be there; empty for whatever is there.
+
+        Returns:
+            What it is, under the name that it has there.
+
+        Raises:
+            KamertonError: If it cannot be served, or the engine stops meanwhile.
+        """
+        reply = await self._ask(LoadVariant(secrets.token_hex(8), place, content_hash))
+        assert reply.model is not None, "whoever has no error has a model"
+        return reply.model
+
+    async def release(self, content_hash: str) -> None:
+        """Let a variant go when its last request has ended.
+
+        Args:
+            content_hash: Which; an unknown one does no harm.
+        """
+        # An engine that has stopped holds nothing, and is not asked to hold this when it is back.
+        with suppress(ModelError):
+            await self._ask(ReleaseVariant(secrets.token_hex(8), content_hash))
+
+    async def held(self) -> tuple[HeldVariant, ...]:
+        """Say what is held.
+
+        Returns:
+            Every variant.
+
+        Raises:
+            ModelError: If the engine is not running.
+        """
+        return (await self._ask(ListVariants(secrets.token_hex(8)))).held
+
+    async def _ask(self, question: LoadVariant | ReleaseVariant | ListVariants) -> EngineReply:
+        future: asyncio.Future[EngineReply] = asyncio.get_running_loop().create_future()
+        self._asked[question.id] = future
+        try:
+            if not self.is_ready or not self._send(question):
+                raise ModelError("the engine is not running")
+            reply = await future
+        finally:
+            self._asked.pop(question.id, None)
+        if reply.error is not None:
+            raise reply.error
+        return reply
+
+    def _send(
+        self, message: AnswerRequest | LoadVariant | ReleaseVariant | ListVariants | str
+    ) -> bool:
         try:
             assert self._connection is not None, "start comes first"
             self._connection.send(message)
@@ -146,10 +230,12 @@ class EngineProcess:
                 continue
             self._loop.call_soon_threadsafe(self._hand_out, updates)
 
-    def _hand_out(self, updates: list[AnswerUpdate]) -> None:
+    def _hand_out(self, updates: list[AnswerUpdate | EngineReply]) -> None:
         for update in updates:
             # A cancelled request has no reader any more.
-            if (queue := self._waiting.get(update.id)) is not None:
+            if isinstance(update, EngineReply):
+                self._tell(update)
+            elif (queue := self._waiting.get(update.id)) is not None:
                 queue.put_nowait(update)
 
     def _restart(self) -> bool:
@@ -163,11 +249,24 @@ class EngineProcess:
         if len(recent) > _MOST_RESTARTS:
             return False
         try:
-            self.start()
+            models = self._open(self._restored(self._options, self.names.all_versions))
         except KamertonError:
             return False
+        self._loop.call_soon_threadsafe(self._come_back, models)
         return True
 
+    def _come_back(self, models: Sequence[ServedModel]) -> None:
+        self.names.keep_only({model.content_hash for model in models})
+        self.is_ready = True
+
+    def _tell(self, reply: EngineReply) -> None:
+        future = self._asked.get(reply.id)
+        if future is not None and not future.done():
+            future.set_result(reply)
+
     def _fail_all(self) -> None:
+        for name in list(self._asked):
+            error = ModelError("the engine stopped while it was asked")
+            self._tell(EngineReply(name, error=error))
         for name, queue in self._waiting.items():
             queue.put_nowait(AnswerUpdate(name, error="the engine stopped while it answered"))

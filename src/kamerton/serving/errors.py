@@ -14,8 +14,10 @@ __all__ = ["ApiError", "answer_error", "answer_http_error"]
 _KINDS = {
     400: "BadRequestError",
     401: "AuthenticationError",
+    403: "PermissionDeniedError",
     404: "NotFoundError",
     405: "BadRequestError",
+    409: "ConflictError",
     413: "BadRequestError",
     429: "RateLimitError",
     500: "InternalServerError",
@@ -31,6 +33,7 @@ class ApiError(Exception):
         message: What must hold and what was found.
         param: The field at fault.
         headers: Further headers, such as Retry-After.
+        kind: Class of the error; None for the usual one of the status.
     """
 
     def __init__(
@@ -39,10 +42,11 @@ class ApiError(Exception):
         message: str,
         param: str | None = None,
         headers: dict[str, str] | None = None,
+        kind: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status, self.message, self.param = status, message, param
-        self.headers = headers or {}
+        self.headers, self._kind = headers or {}, kind
 
     @classmethod
     def of_validation(cls, error: ValidationError) -> "ApiError":
@@ -61,7 +65,7 @@ class ApiError(Exception):
     @property
     def body(self) -> dict[str, Any]:
         """The JSON body."""
-        kind = _KINDS.get(self.status, "InternalServerError")
+        kind = self._kind or _KINDS.get(self.status, "InternalServerError")
         return error_body(self.message, kind, self.param, self.status)
 
 

@@ -201,7 +201,7 @@ def test_the_memory_of_an_adapter_is_given_back_at_once(engine, project):
     for name in ("anna", "clara"):
         model = engine.variants.load(str(project / "variants" / name))
         assert answer(engine, name) == name
-        adapter = engine.variants.find(AnswerRequest("x", name, GREEDY)).adapter
+        adapter = engine.variants.find(name).adapter
         tensors = engine.variants._source._adapters[adapter].parameters().values()
         kept = [weakref.ref(tensor) for tensor in tensors]
         assert sum(t.numel() * t.element_size() for t in tensors) == model.num_bytes

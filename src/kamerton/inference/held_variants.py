@@ -76,8 +76,11 @@ class HeldVariants:
 
     @property
     def models(self) -> list[ServedModel]:
-        """What can be asked for, under the names of their folders."""
-        return list(self._named.values())
+        """What can be asked for, under the names of their folders; every version is listed."""
+        named = list(self._named.values())
+        known = {model.content_hash for model in named}
+        held = [*(variant.model for variant in self._resident.values()), *self._on_disk.values()]
+        return named + [model for model in held if model.content_hash not in known]
 
     @property
     def num_bytes(self) -> int:

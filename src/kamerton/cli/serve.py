@@ -94,6 +94,28 @@ def _print_hash(context: click.Context, _option: click.Parameter, is_asked: bool
     metavar="FILE",
     help="Gets a line of JSON for each request, never with a text or a key; - is standard error.",
 )
+@click.option(
+    "--memory-mib",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Most memory of all adapters together, in MiB. Above it, those that were not used for the "
+    "longest time stay on disk until they are asked for. Without it there is no limit.",
+)
+@click.option(
+    "--admin-port",
+    type=click.IntRange(0, 65535),
+    help="Port of the admin API, which loads, replaces and unloads variants; 0 takes a free one. "
+    "Without it there is none.",
+)
+@click.option(
+    "--admin-key",
+    "admin_keys",
+    multiple=True,
+    envvar="KAMERTON_ADMIN_KEY",
+    metavar="KEY",
+    help="Lets in only who sends this key to the admin API, which then listens on --host; without "
+    "one it listens on this machine alone. May be repeated; spaces divide keys in the environment "
+    "variable KAMERTON_ADMIN_KEY.",
+)
 @base_option
 @device_option
 @dtype_option
@@ -109,6 +131,9 @@ def serve(
     timeout_s: float,
     drain_s: float,
     access: Path,
+    memory_mib: float | None,
+    admin_port: int | None,
+    admin_keys: tuple[str, ...],
     base: str,
     device: str,
     dtype: Any,
@@ -120,12 +145,13 @@ def serve(
     served without any variant. The base itself always answers too, under its own name. Ctrl-C
     finishes the answers that were begun and stops; a second one stops at once.
     """
-    from kamerton.flows.serve import EngineOptions
+    from kamerton.flows.serve import AdminOptions, EngineOptions
     from kamerton.flows.serve import serve as run_server
 
     options = EngineOptions(
-        variants, project, base, device, dtype or "", slots, tokens_per_step=max(512, slots)
-    )
+        variants, project, base, device, dtype or "", slots, tokens_per_step=max(512, slots),
+        limit_bytes=None if memory_mib is None else int(memory_mib * 2**20),
+    )  # fmt: skip
     messages.print("loading the engine", style="dim")
     run_server(
         options,
@@ -137,6 +163,7 @@ def serve(
         timeout_s=timeout_s,
         drain_s=drain_s,
         access=access,
+        admin=AdminOptions(admin_port, admin_keys),
         sink=say_notice,
         say=lambda listening: _say(listening, has_keys=bool(keys or keys_file)),
     )
@@ -153,6 +180,8 @@ def _say(listening: "Listening", *, has_keys: bool) -> None:
     messages.print(table)
     key = " -H 'Authorization: Bearer '$KAMERTON_API_KEY" if has_keys else ""
     name = listening.models[0].name
+    if listening.admin:
+        messages.print(f"\nvariants are loaded and unloaded on {listening.admin}")
     messages.print(f"\nserving on {listening.address}  (Ctrl-C stops)", style="bold")
     messages.print(
         f"curl {listening.address}/v1/chat/completions{key} -H 'Content-Type: application/json' "

@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -12,8 +12,9 @@ from typing import Any
 from kamerton.core.errors import MissingExtraError, SettingsError
 from kamerton.core.events import Sink
 from kamerton.core.requests import ServedModel
+from kamerton.flows.workspace import Workspace
 
-__all__ = ["EngineOptions", "Listening", "serve"]
+__all__ = ["AdminOptions", "EngineOptions", "Listening", "serve"]
 
 _FLUSH_S = 5
 """Seconds in which the last bytes of finished answers must leave."""
@@ -47,16 +48,31 @@ class EngineOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class AdminOptions:
+    """Where variants are loaded and unloaded.
+
+    Attributes:
+        port: Port; 0 takes a free one. None leaves the admin API out.
+        keys: Keys that are let in. Without one, only this machine reaches the port.
+    """
+
+    port: int | None = None
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Listening:
     """A server that is about to answer.
 
     Attributes:
         address: Its URL.
         models: What can be asked for.
+        admin: URL of the admin API; empty without it.
     """
 
     address: str
     models: Sequence[ServedModel]
+    admin: str = ""
 
 
 def serve(
@@ -70,6 +86,7 @@ def serve(
     timeout_s: float = 600.0,
     drain_s: float = 30.0,
     access: Path = Path("-"),
+    admin: AdminOptions | None = None,
     sink: Sink,
     say: Callable[[Listening], None],
 ) -> None:
@@ -85,6 +102,7 @@ def serve(
         timeout_s: Seconds after which an answer ends, finished or not.
         drain_s: Seconds that open answers have when the server is told to stop.
         access: File that gets a line for each request; "-" is standard error.
+        admin: Where variants are loaded and unloaded; nowhere when None.
         sink: Receives notices while the engine loads.
         say: Called once, when requests are answered.
 
@@ -97,6 +115,7 @@ def serve(
     try:
         import uvicorn
 
+        from kamerton.flows.serve_admin import serve_admin
         from kamerton.serving.access_log import access_log
         from kamerton.serving.app import make_app
         from kamerton.serving.draining import drain_on_signals
@@ -110,8 +129,12 @@ def serve(
             f"--host {host} lets other machines in, and there is no key",
             hint="set KAMERTON_API_KEY, --api-key or --keys; or listen on 127.0.0.1",
         )
-    engine = EngineProcess(_work, options)
+    admin = admin or AdminOptions()
+    engine = EngineProcess(_work, options, _restored)
     with access_log(access) as write_access, _listen(host, port) as listener, ExitStack() as stack:
+        admin_listener = _listen_for_admin(admin, host, keys)
+        if admin_listener is not None:
+            stack.enter_context(admin_listener)
         stack.callback(engine.stop)
         engine.start(sink)
         address = f"http://{host}:{listener.getsockname()[1]}"
@@ -122,8 +145,10 @@ def serve(
             drain_on_signals(
                 app.state.admission, drain_s, cut=engine.fail_open, stop=partial(_stop, server)
             )
-            say(Listening(address, list(engine.models.values())))
-            yield
+            folder = Workspace(options.project).variants
+            async with serve_admin(engine, folder, admin_listener, admin.keys) as admin_address:
+                say(Listening(address, list(engine.models.values()), admin_address))
+                yield
 
         app = make_app(
             engine,
@@ -146,12 +171,32 @@ def _stop(server: Any, at_once: bool) -> None:
     server.force_exit = server.force_exit or at_once
 
 
+def _listen_for_admin(admin: AdminOptions, host: str, keys: Sequence[str]) -> socket.socket | None:
+    if admin.port is None:
+        if admin.keys:
+            raise SettingsError("--admin-key needs --admin-port: there is no admin API to guard")
+        return None
+    if shared := set(admin.keys) & set(keys):
+        raise SettingsError(
+            f"{len(shared)} of the admin keys is an API key too",
+            hint="whoever may ask a model should not be able to replace it: take another key",
+        )
+    return _listen(host if admin.keys else "127.0.0.1", admin.port)
+
+
+def _restored(options: EngineOptions, models: Sequence[ServedModel]) -> EngineOptions:
+    """Options for an engine that is to hold what a crashed one held."""
+    return replace(options, restored=tuple(models))
+
+
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        # Taken at once: another server on the port would only be found when the base is loaded.
+        listener.listen()
     except OSError as error:
         listener.close()
         raise SettingsError(

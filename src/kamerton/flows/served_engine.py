@@ -1,11 +1,11 @@
 """What the engine process of `kamerton serve` opens: one base with all variants over it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import get_args
 
-from kamerton.core.errors import VariantError
+from kamerton.core.errors import KamertonError, VariantError
 from kamerton.core.events import Notice
 from kamerton.core.protocols import Generation
 from kamerton.core.requests import ServedModel
@@ -67,12 +67,33 @@ def open_engine(options: EngineOptions, tell: Callable[[Notice], None]) -> Conti
     base_alone = LoadedVariant(plain, renderer_of(base, RenderSettings()), Prompt())
     return ContinuousEngine(
         base,
-        chain((source.put_on(variant) for variant in variants), [base_alone]),
+        chain(_put_on(source, variants, options, tell), [base_alone]),
         num_slots=options.num_slots,
         tokens_per_step=options.tokens_per_step,
         source=source,
         limit_bytes=options.limit_bytes,
     )
+
+
+def _put_on(
+    source: ServedVariants,
+    variants: Sequence[Variant],
+    options: EngineOptions,
+    tell: Callable[[Notice], None],
+) -> Iterator[LoadedVariant]:
+    """Put variants on the base, one after another; where none was named, those that can be."""
+    for variant in variants:
+        try:
+            yield source.put_on(variant)
+        except KamertonError as error:
+            if options.names and options.restored is None:
+                raise
+            tell(_not_served(variant.name, error))
+
+
+def _not_served(name: str, error: KamertonError) -> Notice:
+    about = "" if error.message.startswith(name) else f"{name}: "
+    return Notice(f"not served: {about}{error.message}", "warning")
 
 
 def _restored(
@@ -86,7 +107,7 @@ def _restored(
         try:
             variants.append(find_version(Path(model.place), model.content_hash, folder))
         except VariantError as error:
-            tell(Notice(f"{model.name} is not served any more: {error.message}", "warning"))
+            tell(_not_served(model.name, error))
     return variants
 
 

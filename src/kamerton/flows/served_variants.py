@@ -86,15 +86,17 @@ class ServedVariants:
             number = self._add(variant, files, renderer)
             tensors = self._adapters[number].parameters().values()
             num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        folder = variant.folder.resolve()
         model = ServedModel(
-            variant.name,
+            # An earlier version that training kept has a folder of its own and the same manifest.
+            folder.name,
             manifest.method if files else "prompt only",
             manifest.content_hash,
             self._base.identity.id,
             num_bytes,
             int(datetime.fromisoformat(manifest.created).timestamp()),
             GenerationSettings.model_validate(manifest.generation).generation(),
-            str(variant.folder.absolute()),
+            str(folder),
         )
         return LoadedVariant(model, renderer, prompt_of(variant), number)
 
@@ -177,6 +179,11 @@ def _ensure_it_changes(variant: Variant, base: Base, renderer: Renderer, number:
     for adapter in (number, -1):
         layout = Layout((Segment(0, len(ids), adapter=adapter),))
         logits.append(base.head_of(adapter).logits(base.hidden(ids, layout)))
+    if not logits[0].isfinite().all():
+        raise AdapterError(
+            f"{variant.name} does not compute numbers: some of its logits are NaN or infinite",
+            hint="train it again with a smaller train.learning_rate",
+        )
     if largest_change(logits[0], logits[1]) == 0:
         raise AdapterError(
             f"{variant.name} answers exactly like its base: the adapter does nothing",

@@ -112,7 +112,7 @@ class ContinuousEngine:
             An error where it cannot be answered, else nothing.
         """
         try:
-            variant = self.variants.find(request)
+            variant = self.variants.find(request.model, request.artefact)
             ids = prompt_ids(request, variant.renderer, variant.prompt, self._base)
             room = self._room(len(ids), request.generation.max_tokens)
             rules = self._rules(request, ids, variant.renderer)
@@ -150,7 +150,7 @@ class ContinuousEngine:
         """
         asked = question.asked
         try:
-            variant = self.variants.find(asked)
+            variant = self.variants.find(asked.model, asked.artefact)
             return reply_of(question, variant.renderer, variant.prompt, self._base)
         except KamertonError as error:
             return TokenizerReply(asked.id, error=error.message)

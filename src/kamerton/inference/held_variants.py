@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kamerton.core.errors import AdapterError, ModelError, VariantError
-from kamerton.core.requests import AnswerRequest, HeldVariant, ServedModel
+from kamerton.core.requests import HeldVariant, ServedModel
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.prompting.prompt import Prompt
 
@@ -76,8 +76,11 @@ class HeldVariants:
 
     @property
     def models(self) -> list[ServedModel]:
-        """What can be asked for, under the names of their folders."""
-        return list(self._named.values())
+        """What can be asked for, under the names of their folders; every version is listed."""
+        named = list(self._named.values())
+        known = {model.content_hash for model in named}
+        held = [*(variant.model for variant in self._resident.values()), *self._on_disk.values()]
+        return named + [model for model in held if model.content_hash not in known]
 
     @property
     def num_bytes(self) -> int:
@@ -85,11 +88,12 @@ class HeldVariants:
         resident = [*self._resident.values(), *self._leaving]
         return sum(variant.model.num_bytes for variant in resident)
 
-    def find(self, request: AnswerRequest) -> LoadedVariant:
+    def find(self, name: str, artefact: str = "") -> LoadedVariant:
         """Give the variant that is to answer a request; read it from disk if it is only there.
 
         Args:
-            request: The request.
+            name: What the client calls it.
+            artefact: The content hash that the name meant then; empty for what it means here.
 
         Returns:
             The variant.
@@ -98,12 +102,12 @@ class HeldVariants:
             ModelError: If it is not held.
             KamertonError: If it cannot be read from disk any more.
         """
-        named = self._named.get(request.model)
-        key = request.artefact or (named.content_hash if named else "")
+        named = self._named.get(name)
+        key = artefact or (named.content_hash if named else "")
         if key in self._on_disk:
             self.load(self._on_disk[key].place, key)
         if key not in self._resident:
-            raise ModelError(f"the model '{request.model}' is not served")
+            raise ModelError(f"the model '{name}' is not served")
         # To the end: it was used last.
         variant = self._resident[key] = self._resident.pop(key)
         return variant

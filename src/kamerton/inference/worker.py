@@ -1,5 +1,6 @@
 """The process that computes: reads requests from a connection, steps the engine, sends updates."""
 
+import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
@@ -41,10 +42,14 @@ def work(connection: Connection, open_engine: Callable[[], ContinuousEngine]) ->
                     updates += engine.step()
                 except KamertonError as error:
                     updates += engine.fail(error.message)
+                except Exception as error:
+                    # The requests of this step are lost; those to come need not be.
+                    traceback.print_exc()
+                    updates += engine.fail(f"the engine failed: {error}")
             if updates:
                 connection.send(updates)
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        # The gateway is gone: nobody waits for an answer.
+        # The gateway is gone or wants an end: nobody waits for an answer.
         return
 
 
@@ -53,6 +58,8 @@ def _read(connection: Connection, engine: ContinuousEngine) -> list[_Message]:
     updates: list[_Message] = []
     while connection.poll(None if engine.is_idle and not updates else 0):
         message = connection.recv()
+        if message is None:
+            raise EOFError
         if isinstance(message, AnswerRequest):
             updates += engine.add(message)
         elif isinstance(message, TokenizerRequest):

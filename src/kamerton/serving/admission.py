@@ -1,8 +1,9 @@
 """How many answers may be waited for at once: more are turned away, not kept in memory."""
 
+from kamerton.serving.engine import ServingEngine
 from kamerton.serving.errors import ApiError
 
-__all__ = ["Admission"]
+__all__ = ["Admission", "ensure_ready"]
 
 
 class Admission:
@@ -24,10 +25,12 @@ class Admission:
             num: How many.
 
         Raises:
-            ApiError: If there would be too many, or the server is stopping.
+            ApiError: If these alone are too many, if there would be too many, or the server stops.
         """
         if self.is_draining:
             raise ApiError(503, "the server is stopping", headers={"Retry-After": "5"})
+        if num > self._limit:
+            raise ApiError(400, f"a request may ask for {self._limit} answers at most, got {num}")
         if self.num_open + num > self._limit:
             raise ApiError(
                 429,
@@ -43,3 +46,18 @@ class Admission:
             num: How many.
         """
         self.num_open -= num
+
+
+def ensure_ready(engine: ServingEngine) -> None:
+    """Refuse a request that no engine would answer now.
+
+    Args:
+        engine: The engine.
+
+    Raises:
+        ApiError: If it loads, has crashed, or is given up.
+    """
+    if engine.problem:
+        raise ApiError(503, f"the engine is down: {engine.problem}", headers={"Retry-After": "60"})
+    if not engine.is_ready:
+        raise ApiError(503, "the engine is not ready", headers={"Retry-After": "2"})

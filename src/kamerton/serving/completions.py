@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from kamerton.core.protocols import Generation
 from kamerton.core.requests import AnswerRequest, AnswerUpdate, ServedModel, TokenLogprob
-from kamerton.serving.admission import Admission
+from kamerton.serving.admission import Admission, ensure_ready
 from kamerton.serving.engine import ServingEngine
 from kamerton.serving.errors import ApiError
 from kamerton.serving.merged_answers import merged_answers
@@ -140,6 +140,7 @@ async def answer_chat(request: Request) -> Response:
             num_top_logprobs=body.top_logprobs if body.logprobs else None,
             reweighting=body.reweighting,
             grammar=body.grammar,
+            artefact=model.content_hash,
         )
         for index in range(body.n)
     )
@@ -176,6 +177,7 @@ async def answer_completion(request: Request) -> Response:
             echo=body.echo,
             reweighting=body.reweighting,
             grammar=body.grammar,
+            artefact=model.content_hash,
         )
         for index, prompt in enumerate(each for each in prompts for _ in range(body.n))
     )
@@ -251,8 +253,7 @@ async def _respond(request: Request, job: _Job, *, stream: bool) -> Response:
     record = record_of(request)
     record.operation = "chat" if job.is_chat else "text_completion"
     record.model, record.num_prompts = job.model.name, job.num_prompts
-    if not engine.is_ready:
-        raise ApiError(503, "the engine is not ready", headers={"Retry-After": "2"})
+    ensure_ready(engine)
     admission.enter(len(job.requests))
     record.answers = tuple(AnswerTimes() for _ in job.requests)
     state = request.app.state

@@ -8,10 +8,9 @@ from starlette.responses import JSONResponse, Response
 
 from kamerton.core.protocols import Generation
 from kamerton.core.requests import AnswerRequest, AnswerUpdate
-from kamerton.serving.admission import Admission
+from kamerton.serving.admission import Admission, ensure_ready
 from kamerton.serving.completions import model_of, read_body
 from kamerton.serving.engine import ServingEngine
-from kamerton.serving.errors import ApiError
 from kamerton.serving.merged_answers import raise_error
 from kamerton.wire.tokenizing import EmbeddingsBody, embeddings_answer
 
@@ -37,8 +36,7 @@ async def answer_embeddings(request: Request) -> Response:
     model = model_of(request, body.model)
     admission: Admission = request.app.state.admission
     engine: ServingEngine = request.app.state.engine
-    if not engine.is_ready:
-        raise ApiError(503, "the engine is not ready", headers={"Retry-After": "2"})
+    ensure_ready(engine)
     name = f"embd-{secrets.token_hex(12)}"
     places = asyncio.Semaphore(_AT_ONCE)
 

@@ -23,6 +23,11 @@ class ServingEngine(Protocol):
         ...
 
     @property
+    def problem(self) -> str:
+        """Why no request will be answered any more; empty while there is hope."""
+        ...
+
+    @property
     def num_restarts(self) -> int:
         """How often it was started again after a crash."""
         ...

@@ -1,21 +1,34 @@
 """An engine in a process of its own, as the gateway sees it.
 
 The engine computes without pause and never blocks the gateway; when it crashes, the requests it
-had get an error and a new one is started.
+had get an error and a new one is started, which holds the versions that the crashed one held.
 """
 
 import asyncio
 import multiprocessing
+import secrets
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
+from queue import SimpleQueue
 from typing import Any
 
 from kamerton.core.errors import KamertonError, ModelError
 from kamerton.core.events import Notice, Sink
-from kamerton.core.requests import AnswerRequest, AnswerUpdate, ServedModel
+from kamerton.core.requests import (
+    AnswerRequest,
+    AnswerUpdate,
+    EngineReply,
+    HeldVariant,
+    ListVariants,
+    LoadVariant,
+    ReleaseVariant,
+    ServedModel,
+)
 from kamerton.core.tokenizing import TokenizerReply, TokenizerRequest
+from kamerton.serving.names import Names
 
 __all__ = ["EngineProcess", "Work"]
 
@@ -23,10 +36,17 @@ Work = Callable[[Connection, Any], None]
 """Main function of the process: a connection, and what it is to open; importable by name.
 
 It sends `Notice`s while it loads, then a list of `ServedModel`, or a `KamertonError` that says why
-it cannot start. Then it receives `AnswerRequest`s, the ids of those to cancel and
-`TokenizerRequest`s, and sends lists of `AnswerUpdate` and `TokenizerReply`. It ends when the
+it cannot start. Then it receives `AnswerRequest`s and the ids of those to cancel, and sends lists
+of `AnswerUpdate`. To each `TokenizerRequest` it sends a `TokenizerReply` in such a list, to each
+`LoadVariant`, `ReleaseVariant` and `ListVariants` an `EngineReply`. It ends at None, or when the
 connection does.
 """
+
+Restored = Callable[[Any, Sequence[ServedModel]], Any]
+"""Makes the options that open the versions that a crashed engine held."""
+
+_Question = LoadVariant | ReleaseVariant | ListVariants | TokenizerRequest
+_Reply = EngineReply | TokenizerReply
 
 _MOST_RESTARTS, _WITHIN_S = 3, 60.0
 
@@ -37,24 +57,34 @@ class EngineProcess:
     Args:
         work: What the process runs.
         options: What it opens; pickled.
+        restored: Makes other options after a crash, from these and all versions of all names.
+
+    Attributes:
+        names: What clients may ask for.
+        is_ready: Whether requests are answered now.
+        problem: Why no request will be answered any more; empty while there is hope.
     """
 
-    def __init__(self, work: Work, options: Any) -> None:
-        self._work, self._options = work, options
-        self._models: dict[str, ServedModel] = {}
+    def __init__(
+        self, work: Work, options: Any, restored: Restored = lambda options, models: options
+    ) -> None:
+        self._work, self._options, self._restored = work, options, restored
+        self.names = Names()
+        self._asked: dict[str, asyncio.Future[Any]] = {}
         self._waiting: dict[str, asyncio.Queue[AnswerUpdate]] = {}
-        self._asked: dict[str, asyncio.Future[TokenizerReply]] = {}
+        self._outgoing: SimpleQueue[tuple[Connection, Any] | None] = SimpleQueue()
         self._started: list[float] = []
         self._connection: Connection | None = None
         self._process: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._sink: Sink = lambda event: None
         self._stopping = False
-        self.is_ready = False
+        self.is_ready, self.problem = False, ""
 
     @property
     def models(self) -> Mapping[str, ServedModel]:
         """What can be asked for, by name; those of before while a crashed engine comes back."""
-        return self._models
+        return self.names.models
 
     @property
     def num_restarts(self) -> int:
@@ -70,44 +100,57 @@ class EngineProcess:
         """Start the process and wait until it is ready.
 
         Args:
-            sink: Receives notices while it loads.
+            sink: Receives notices while it loads, and later of crashes.
 
         Raises:
             KamertonError: If it cannot open what it is to serve.
         """
+        self._sink = sink
+        for model in self._open(self._options):
+            self.names.point(model)
+        self.is_ready = True
+
+    def _open(self, options: Any) -> list[ServedModel]:
+        """Start a process; give what it has opened."""
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
-            target=self._work, args=(theirs, self._options), name="kamerton-engine", daemon=True
+            target=self._work, args=(theirs, options), name="kamerton-engine", daemon=True
         )
         self._started.append(time.monotonic())
         self._process.start()
         theirs.close()
         try:
             while isinstance(first := self._connection.recv(), Notice):
-                sink(first)
+                self._sink(first)
         except EOFError:
             raise ModelError("the engine process ended before it was ready") from None
         if isinstance(first, KamertonError):
             raise first
-        self._models = {model.name: model for model in first}
-        self.is_ready = True
+        models: list[ServedModel] = first
+        return models
 
     def watch(self) -> None:
-        """Read updates from now on; call it inside the event loop that answers requests."""
+        """Exchange messages from now on; call it inside the event loop that answers requests."""
         self._loop = asyncio.get_running_loop()
         threading.Thread(target=self._read, name="engine-updates", daemon=True).start()
+        threading.Thread(target=self._write, name="engine-requests", daemon=True).start()
 
     def stop(self) -> None:
         """Stop the process; answers that were not finished are lost."""
         self._stopping, self.is_ready = True, False
+        self._outgoing.put(None)
         if self._connection is not None:
-            self._connection.close()
+            # A thread that reads keeps the connection open: the engine is told to end.
+            with suppress(OSError):
+                self._connection.send(None)
         if self._process is not None:
             self._process.join(timeout=5)
             if self._process.is_alive():
                 self._process.kill()
                 self._process.join()
+        if self._connection is not None:
+            self._connection.close()
 
     def fail_open(self, error: str = "the server stopped while it answered") -> None:
         """End the answers that are waited for; call it in the event loop.
@@ -115,8 +158,9 @@ class EngineProcess:
         Args:
             error: What their clients are told.
         """
-        for name in list(self._asked):
-            self._tell(TokenizerReply(name, error=error))
+        for future in self._asked.values():
+            if not future.done():
+                future.set_exception(ModelError(error))
         for name, queue in self._waiting.items():
             queue.put_nowait(AnswerUpdate(name, error=error))
 
@@ -154,22 +198,81 @@ class EngineProcess:
         Returns:
             The reply, with an error where the engine stopped.
         """
-        future: asyncio.Future[TokenizerReply] = asyncio.get_running_loop().create_future()
+        try:
+            reply = await self._ask(question)
+        except ModelError as error:
+            return TokenizerReply(question.id, error=error.message)
+        assert isinstance(reply, TokenizerReply), "an engine answers what it was asked"
+        return reply
+
+    async def load(self, place: str, content_hash: str = "") -> ServedModel:
+        """Hold one more variant.
+
+        Args:
+            place: Its folder.
+            content_hash: What must be there; empty for whatever is there.
+
+        Returns:
+            What it is, under the name that it has there.
+
+        Raises:
+            KamertonError: If it cannot be served, or the engine stops meanwhile.
+        """
+        reply = await self._change(LoadVariant(secrets.token_hex(8), place, content_hash))
+        assert reply.model is not None, "whoever has no error has a model"
+        return reply.model
+
+    async def release(self, content_hash: str) -> None:
+        """Let a variant go when its last request has ended.
+
+        Args:
+            content_hash: Which; an unknown one does no harm.
+        """
+        # An engine that has stopped holds nothing, and is not asked to hold this when it is back.
+        with suppress(ModelError):
+            await self._change(ReleaseVariant(secrets.token_hex(8), content_hash))
+
+    async def held(self) -> tuple[HeldVariant, ...]:
+        """Say what is held.
+
+        Returns:
+            Every variant.
+
+        Raises:
+            ModelError: If the engine is not running.
+        """
+        return (await self._change(ListVariants(secrets.token_hex(8)))).held
+
+    async def _change(self, question: LoadVariant | ReleaseVariant | ListVariants) -> EngineReply:
+        reply = await self._ask(question)
+        assert isinstance(reply, EngineReply), "an engine answers what it was asked"
+        if reply.error is not None:
+            raise reply.error
+        return reply
+
+    async def _ask(self, question: _Question) -> _Reply:
+        future: asyncio.Future[_Reply] = asyncio.get_running_loop().create_future()
         self._asked[question.id] = future
         try:
             if not self._send(question):
-                return TokenizerReply(question.id, error="the engine is not running")
+                raise ModelError("the engine is not running")
             return await future
         finally:
             self._asked.pop(question.id, None)
 
-    def _send(self, message: AnswerRequest | TokenizerRequest | str) -> bool:
-        try:
-            assert self._connection is not None, "start comes first"
-            self._connection.send(message)
-        except OSError:
+    def _send(self, message: AnswerRequest | _Question | str) -> bool:
+        """Let a message be sent, which may take long where the engine is busy."""
+        if not self.is_ready or self._connection is None:
             return False
+        self._outgoing.put((self._connection, message))
         return True
+
+    def _write(self) -> None:
+        while (item := self._outgoing.get()) is not None:
+            connection, message = item
+            # A broken connection is seen by the thread that reads.
+            with suppress(OSError):
+                connection.send(message)
 
     def _read(self) -> None:
         assert self._loop is not None, "watch sets the loop"
@@ -183,13 +286,14 @@ class EngineProcess:
                 continue
             self._loop.call_soon_threadsafe(self._hand_out, updates)
 
-    def _hand_out(self, updates: list[AnswerUpdate | TokenizerReply]) -> None:
+    def _hand_out(self, updates: list[AnswerUpdate | _Reply]) -> None:
         for update in updates:
             # A cancelled request has no reader any more.
-            if isinstance(update, TokenizerReply):
-                self._tell(update)
-            elif (queue := self._waiting.get(update.id)) is not None:
-                queue.put_nowait(update)
+            if isinstance(update, AnswerUpdate):
+                if (queue := self._waiting.get(update.id)) is not None:
+                    queue.put_nowait(update)
+            elif (future := self._asked.get(update.id)) is not None and not future.done():
+                future.set_result(update)
 
     def _restart(self) -> bool:
         """Fail what was asked for, then start again unless it crashes over and over."""
@@ -198,16 +302,24 @@ class EngineProcess:
         self._loop.call_soon_threadsafe(self.fail_open, "the engine stopped while it answered")
         # Without it, a zombie stays for every crash.
         self._process.join()
+        ended = f"the engine process ended (exit status {self._process.exitcode})"
         recent = [at for at in self._started if time.monotonic() - at < _WITHIN_S]
         if len(recent) > _MOST_RESTARTS:
-            return False
+            return self._give_up(f"{ended}, {len(recent)} times within a minute")
+        self._sink(Notice(f"{ended}: it is started again", "warning"))
         try:
-            self.start()
-        except KamertonError:
-            return False
+            models = self._open(self._restored(self._options, self.names.all_versions))
+        except Exception as error:
+            return self._give_up(f"{ended} and cannot be started again: {error}")
+        self._loop.call_soon_threadsafe(self._come_back, models)
         return True
 
-    def _tell(self, reply: TokenizerReply) -> None:
-        future = self._asked.get(reply.id)
-        if future is not None and not future.done():
-            future.set_result(reply)
+    def _give_up(self, problem: str) -> bool:
+        self.problem = f"{problem}; the server must be started again"
+        self._sink(Notice(self.problem, "warning"))
+        return False
+
+    def _come_back(self, models: Sequence[ServedModel]) -> None:
+        self.names.keep_only({model.content_hash for model in models})
+        self.is_ready = True
+        self._sink(Notice("the engine is back"))

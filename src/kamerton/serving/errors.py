@@ -18,6 +18,7 @@ _KINDS = {
     404: "NotFoundError",
     405: "BadRequestError",
     408: "TimeoutError",
+    409: "ConflictError",
     413: "BadRequestError",
     429: "RateLimitError",
     500: "InternalServerError",
@@ -38,6 +39,7 @@ class ApiError(Exception):
         message: What must hold and what was found.
         param: The field at fault.
         headers: Further headers, such as Retry-After.
+        kind: Class of the error; None for the usual one of the status.
     """
 
     def __init__(
@@ -46,10 +48,11 @@ class ApiError(Exception):
         message: str,
         param: str | None = None,
         headers: dict[str, str] | None = None,
+        kind: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status, self.message, self.param = status, message, param
-        self.headers = headers or {}
+        self.headers, self._kind = headers or {}, kind
 
     @classmethod
     def of_validation(cls, error: ValidationError) -> "ApiError":
@@ -68,7 +71,7 @@ class ApiError(Exception):
     @property
     def body(self) -> dict[str, Any]:
         """The JSON body."""
-        kind = _KINDS.get(self.status, "InternalServerError")
+        kind = self._kind or _KINDS.get(self.status, "InternalServerError")
         return error_body(self.message, kind, self.param, self.status)
 
 

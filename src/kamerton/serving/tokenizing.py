@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 from kamerton.core.protocols import Generation
 from kamerton.core.requests import AnswerRequest, ServedModel
 from kamerton.core.tokenizing import TokenizerReply, TokenizerRequest
+from kamerton.serving.admission import ensure_ready
 from kamerton.serving.completions import model_of, read_body
 from kamerton.serving.engine import ServingEngine
 from kamerton.serving.errors import ApiError
@@ -90,8 +91,7 @@ def _named(request: Request, name: str) -> ServedModel:
 
 async def _ask(request: Request, question: TokenizerRequest) -> TokenizerReply:
     engine: ServingEngine = request.app.state.engine
-    if not engine.is_ready:
-        raise ApiError(503, "the engine is not ready", headers={"Retry-After": "2"})
+    ensure_ready(engine)
     reply = await engine.tokenize(question)
     if reply.error:
         raise ApiError(400, reply.error)

@@ -37,6 +37,13 @@ def trained(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def whole(trained: Path) -> Path:
+    """A variant with all weights of its own."""
+    train_in(trained, ("name=whole", "adapter.kind=full", "train.epochs=1"))
+    return trained / "variants" / "whole"
+
+
 @pytest.fixture
 def project(trained: Path, tmp_path: Path) -> Path:
     shutil.copytree(trained / "variants", tmp_path / "variants")
@@ -130,6 +137,7 @@ def test_what_cannot_be_served_leaves_everything_as_it_was(engine, project):
     before = state(engine)
     good = read_variant(folder / "anna")
     rewrite(good, folder / "nothing", lambda ts: {n: torch.zeros_like(t) for n, t in ts.items()})
+    rewrite(good, folder / "burst", lambda ts: {n: t * torch.nan for n, t in ts.items()})
     rewrite(good, folder / "narrow", lambda ts: {n: t[:1].contiguous() for n, t in ts.items()})
     rewrite(good, folder / "partial", lambda ts: dict(list(ts.items())[1:]))
     rewrite(good, folder / "extra", lambda ts: {**ts, "strange.weight": torch.ones(1)})
@@ -145,6 +153,7 @@ def test_what_cannot_be_served_leaves_everything_as_it_was(engine, project):
     write_variant(folder / "stranger", manifest, read_variant(folder / "clara").files())
     for name, kind, said in (
         ("nothing", AdapterError, "does nothing"),
+        ("burst", AdapterError, "NaN or infinite"),
         ("narrow", AdapterError, "narrow: "),
         ("partial", AdapterError, "partial: "),
         ("extra", AdapterError, "extra: "),
@@ -158,11 +167,10 @@ def test_what_cannot_be_served_leaves_everything_as_it_was(engine, project):
     assert len(engine.models) == 1
 
 
-def test_all_weights_are_refused_and_the_base_stays(engine, project, trained):
-    train_in(trained, ("name=whole", "adapter.kind=full", "train.epochs=1"))
+def test_all_weights_are_refused_and_the_base_stays(engine, whole):
     before = state(engine)
     with pytest.raises(KamertonError, match="whole: "):
-        engine.variants.load(str(trained / "variants" / "whole"))
+        engine.variants.load(str(whole))
     assert is_bare(engine, before)
 
 
@@ -201,7 +209,7 @@ def test_the_memory_of_an_adapter_is_given_back_at_once(engine, project):
     for name in ("anna", "clara"):
         model = engine.variants.load(str(project / "variants" / name))
         assert answer(engine, name) == name
-        adapter = engine.variants.find(AnswerRequest("x", name, GREEDY)).adapter
+        adapter = engine.variants.find(name).adapter
         tensors = engine.variants._source._adapters[adapter].parameters().values()
         kept = [weakref.ref(tensor) for tensor in tensors]
         assert sum(t.numel() * t.element_size() for t in tensors) == model.num_bytes
@@ -214,6 +222,48 @@ def test_the_memory_of_an_adapter_is_given_back_at_once(engine, project):
             gc.enable()
 
 
+def test_both_versions_of_a_name_come_back_after_a_crash(engine, project):
+    folder = project / "variants"
+    old = engine.variants.load(str(folder / "anna"))
+    # Training under the same name keeps the earlier version in a folder beside it.
+    (folder / "anna").rename(folder / "anna.1")
+    shutil.copytree(folder / "boris", folder / "anna")
+    new = engine.variants.load(str(folder / "anna"))
+    assert old.name == new.name == "anna"
+    options = EngineOptions(
+        ("builtin:nano",), project, dtype="float32", restored=tuple(engine.models)
+    )
+    back = open_engine(options, lambda notice: None)
+    for model, text in ((old, "anna"), (new, "boris")):
+        assert model.content_hash in {one.content_hash for one in back.models}
+        begin(back, text, "anna", model.content_hash)
+    assert finish(back) == {"anna": "anna", "boris": "boris"}
+    damaged = folder / "anna.1" / "adapter_config.json"
+    damaged.write_bytes(b"{}")
+    told = []
+    back = open_engine(options, told.append)
+    assert [model.name for model in back.models] == ["anna", "builtin:nano"]
+    assert told[0].message.startswith("not served: anna: ")
+
+
+def test_without_names_all_that_can_be_served_are_and_the_others_are_said(project, whole):
+    folder = project / "variants"
+    shutil.copytree(whole, folder / "whole", dirs_exist_ok=True)
+    # A version that training kept beside the new one has the same name in its manifest.
+    shutil.copytree(folder / "boris", folder / "boris.1")
+    shutil.copytree(folder / "boris", folder / "anna.1")
+    told = []
+    engine = open_engine(EngineOptions((), project), told.append)
+    assert [notice.message for notice in told if notice.message.startswith("not served: whole: ")]
+    names = [model.name for model in engine.models]
+    assert names == ["anna", "anna.1", "boris", "boris.1", "clara", "shots", "builtin:nano"]
+    assert answer(engine, "anna") == "anna"
+    assert answer(engine, "anna.1") == answer(engine, "boris.1") == "boris"
+    assert engine.variants.num_bytes == sum(
+        model.num_bytes for model in engine.models if model.name in ("anna", "boris", "clara")
+    )
+
+
 @pytest.mark.parametrize("num_cycles", [12, pytest.param(1000, marks=pytest.mark.slow)])
 def test_memory_is_flat_over_many_loads_and_unloads(engine, project, num_cycles):
     import psutil
@@ -223,8 +273,9 @@ def test_memory_is_flat_over_many_loads_and_unloads(engine, project, num_cycles)
     warm = num_cycles // 2
     for number in range(num_cycles):
         model = engine.variants.load(str(project / "variants" / names[number % len(names)]))
-        begin(engine, "one", "builtin:nano" if number % 2 else model.name)
-        engine.step()
+        if number % 10 < 2:
+            begin(engine, "one", "builtin:nano" if number % 2 else model.name)
+            engine.step()
         engine.variants.release(model.content_hash)
         engine.cancel("one")
         assert engine.variants.num_bytes == 0

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from kamerton.core.errors import AdapterError, ModelError, VariantError
-from kamerton.core.protocols import Generation
-from kamerton.core.requests import AnswerRequest, ServedModel
+from kamerton.core.requests import ServedModel
 from kamerton.inference.held_variants import HeldVariants, LoadedVariant
 
 
@@ -48,10 +47,6 @@ def base() -> LoadedVariant:
     return LoadedVariant(ServedModel("nano", "base", "base", "nano"), renderer(), prompt())
 
 
-def asked(model: str, artefact: str = "") -> AnswerRequest:
-    return AnswerRequest("a", model, Generation(), artefact=artefact)
-
-
 def make(limit_bytes: int | None = None) -> tuple[HeldVariants, Source, list[LoadedVariant]]:
     source, users = Source(), list[LoadedVariant]()
     return HeldVariants([base()], lambda: users, source, limit_bytes), source, users
@@ -61,27 +56,27 @@ def test_a_loaded_variant_is_asked_for_by_name_or_by_hash():
     held, _, _ = make()
     model = held.load("shop")
     assert (model.name, model.content_hash) == ("shop", "v1")
-    assert held.find(asked("shop")) is held.find(asked("any", "v1"))
-    assert held.find(asked("nano")).adapter == -1
+    assert held.find("shop") is held.find("any", "v1")
+    assert held.find("nano").adapter == -1
     assert [model.name for model in held.models] == ["nano", "shop"]
 
 
 def test_an_unknown_name_is_never_the_base():
     held, _, _ = make()
-    for request in (asked("shop"), asked("nano", "v1"), asked("")):
+    for asked in (("shop",), ("nano", "v1"), ("",)):
         with pytest.raises(ModelError, match="is not served"):
-            held.find(request)
+            held.find(*asked)
 
 
 def test_a_released_variant_leaves_with_its_last_request():
     held, source, users = make()
     held.load("shop")
-    users += [held.find(asked("shop"))] * 2
+    users += [held.find("shop")] * 2
     held.release("v1")
     assert source.hashes == ["v1"]
     assert held.num_bytes == 10
     with pytest.raises(ModelError):
-        held.find(asked("shop", "v1"))
+        held.find("shop", "v1")
     (_, leaving) = held.describe()
     assert (leaving.num_requests, leaving.is_leaving) == (2, True)
     users.pop()
@@ -96,12 +91,12 @@ def test_a_released_variant_leaves_with_its_last_request():
 def test_new_bytes_under_a_name_are_another_variant():
     held, source, users = make()
     held.load("shop")
-    old = held.find(asked("shop"))
+    old = held.find("shop")
     users.append(old)
     source.folders["shop"] = "v2"
     held.load("shop")
-    assert held.find(asked("shop")) is not old
-    assert held.find(asked("shop", "v1")) is old
+    assert held.find("shop") is not old
+    assert held.find("shop", "v1") is old
     held.release("v1")
     assert source.hashes == ["v1", "v2"]
     users.clear()
@@ -112,29 +107,29 @@ def test_new_bytes_under_a_name_are_another_variant():
 def test_the_same_content_is_held_once():
     held, source, users = make()
     held.load("shop")
-    users.append(held.find(asked("shop")))
+    users.append(held.find("shop"))
     held.load("shop")
     assert source.hashes == ["v1"]
     # It comes back while its last requests are answered.
     held.release("v1")
     held.load("shop")
     assert source.hashes == ["v1"]
-    assert held.find(asked("shop")) is users[0]
+    assert held.find("shop") is users[0]
 
 
 def test_the_longest_unused_leaves_for_disk_and_comes_back_when_asked_for():
     held, source, users = make(limit_bytes=20)
     held.load("shop")
     held.load("law")
-    held.find(asked("shop"))
+    held.find("shop")
     held.load("desk")
     assert source.hashes == ["v1", "d1"]
     assert [one.content_hash for one in held.describe() if not one.is_resident] == ["l1"]
-    assert held.find(asked("law")).model.content_hash == "l1"
+    assert held.find("law").model.content_hash == "l1"
     assert sorted(source.hashes) == ["d1", "l1"]
     # What is used stays, even above the limit.
-    users += [held.find(asked("desk")), held.find(asked("law"))]
-    users.append(held.find(asked("shop")))
+    users += [held.find("desk"), held.find("law")]
+    users.append(held.find("shop"))
     assert held.num_bytes == 30
     del users[:2]
     held.settle()
@@ -147,10 +142,10 @@ def test_other_bytes_do_not_come_back_for_what_left():
     held.load("law")
     source.folders["shop"] = "v2"
     with pytest.raises(VariantError):
-        held.find(asked("shop", "v1"))
+        held.find("shop", "v1")
     held.release("v1")
     with pytest.raises(ModelError):
-        held.find(asked("shop", "v1"))
+        held.find("shop", "v1")
 
 
 def test_what_is_larger_than_the_limit_is_refused():

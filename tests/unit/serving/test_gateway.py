@@ -24,7 +24,7 @@ class Echo:
 
     def __init__(self) -> None:
         self.models = MODELS
-        self.is_ready = True
+        self.is_ready, self.problem = True, ""
         self.num_restarts = 0
         self.asked: list[AnswerRequest] = []
         self.cancelled: list[str] = []

@@ -1,0 +1,124 @@
+"""The engine's process as the gateway sees it, with a toy in the place of the engine."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from kamerton.core.errors import ModelError, VariantError
+from kamerton.core.protocols import Generation
+from kamerton.core.requests import (
+    AnswerRequest,
+    AnswerUpdate,
+    EngineReply,
+    HeldVariant,
+    LoadVariant,
+    ReleaseVariant,
+    ServedModel,
+)
+from kamerton.serving.engine_process import EngineProcess
+
+FIRST = ServedModel("shop", "lora", "hash of shop", "nano", place="shop")
+
+
+def toy(connection, options) -> None:
+    """Hold what the options say; a folder's hash is "hash of" its name."""
+    held = {model.content_hash: model for model in options}
+    connection.send(list(held.values()))
+    while True:
+        try:
+            message = connection.recv()
+        except EOFError:
+            return
+        if isinstance(message, LoadVariant):
+            if message.place == "die":
+                os._exit(1)
+            if message.place == "bad":
+                error = VariantError("it is damaged", hint="make it again")
+                connection.send([EngineReply(message.id, error=error)])
+                continue
+            model = replace(FIRST, name=message.place, content_hash=f"hash of {message.place}")
+            held[model.content_hash] = model
+            connection.send([EngineReply(message.id, model)])
+        elif isinstance(message, ReleaseVariant):
+            held.pop(message.content_hash, None)
+            connection.send([EngineReply(message.id)])
+        elif isinstance(message, AnswerRequest):
+            text = "yes" if message.artefact in held else "no"
+            connection.send([AnswerUpdate(message.id, text, finish_reason="stop")])
+        elif not isinstance(message, str):
+            found = tuple(HeldVariant(key, 0, True, 0, False) for key in held)
+            connection.send([EngineReply(message.id, held=found)])
+
+
+def restored(options, models):
+    # One of them is nowhere any more.
+    return [model for model in models if model.content_hash != "hash of lost"]
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[EngineProcess]:
+    engine = EngineProcess(toy, [FIRST], restored)
+    engine.start(lambda event: None)
+    engine.watch()
+    try:
+        yield engine
+    finally:
+        engine.stop()
+
+
+async def holds(engine: EngineProcess, artefact: str) -> str:
+    request = AnswerRequest(f"r {artefact}", "any", Generation(), artefact=artefact)
+    return "".join([update.text async for update in engine.answer(request)])
+
+
+async def until_ready(engine: EngineProcess) -> None:
+    for _ in range(400):
+        await asyncio.sleep(0.05)
+        if engine.is_ready:
+            return
+    raise AssertionError("it never came back")
+
+
+def test_variants_come_and_go_and_a_killed_engine_holds_them_again():
+    async def run():
+        async with running() as engine:
+            for place in ("law", "lost"):
+                engine.names.point(await engine.load(place))
+            assert await holds(engine, "hash of law") == "yes"
+            with pytest.raises(VariantError, match="damaged") as error:
+                await engine.load("bad")
+            assert error.value.hint == "make it again"
+            await engine.release("hash of shop")
+            engine.names.drop("shop")
+            assert [one.content_hash for one in await engine.held()] == [
+                "hash of law", "hash of lost",
+            ]  # fmt: skip
+            before = engine.pid
+            os.kill(before, signal.SIGKILL)
+            while engine.is_ready:
+                await asyncio.sleep(0.01)
+            with pytest.raises(ModelError, match="not running"):
+                await engine.load("law")
+            await until_ready(engine)
+            assert engine.pid != before
+            assert list(engine.models) == ["law"]
+            assert [one.content_hash for one in await engine.held()] == ["hash of law"]
+            assert await holds(engine, "hash of law") == "yes"
+
+    asyncio.run(run())
+
+
+def test_whoever_waits_for_a_load_is_told_when_the_engine_ends():
+    async def run():
+        async with running() as engine:
+            with pytest.raises(ModelError, match="the engine stopped"):
+                await engine.load("die")
+            await until_ready(engine)
+            assert list(engine.models) == ["shop"]
+
+    asyncio.run(run())

@@ -18,7 +18,15 @@ from kamerton.serving.keys import ApiKey, Keys
 from kamerton.serving.switching import Switching
 from kamerton.wire.admin import LoadAdapter, PutModel, UnloadAdapter
 
-__all__ = ["make_admin_app"]
+__all__ = [
+    "delete_model",
+    "list_versions",
+    "load_adapter",
+    "make_admin_app",
+    "put_model",
+    "roll_back",
+    "unload_adapter",
+]
 
 _Body = TypeVar("_Body", bound=BaseModel)
 

@@ -12,6 +12,7 @@ from kamerton.serving.admission import Admission, ensure_ready
 from kamerton.serving.completions import model_of, read_body
 from kamerton.serving.engine import ServingEngine
 from kamerton.serving.merged_answers import raise_error
+from kamerton.serving.record import AnswerTimes, record_of
 from kamerton.wire.tokenizing import EmbeddingsBody, embeddings_answer
 
 __all__ = ["answer_embeddings"]
@@ -34,6 +35,8 @@ async def answer_embeddings(request: Request) -> Response:
     """
     body = await read_body(request, EmbeddingsBody)
     model = model_of(request, body.model)
+    record = record_of(request)
+    record.operation, record.model = "embeddings", model.name
     admission: Admission = request.app.state.admission
     engine: ServingEngine = request.app.state.engine
     ensure_ready(engine)
@@ -61,6 +64,7 @@ async def answer_embeddings(request: Request) -> Response:
     for end in ends:
         raise_error(end)
     num_tokens = sum(end.num_prompt_tokens for end in ends)
+    record.answers, record.is_whole = (AnswerTimes(num_prompt_tokens=num_tokens),), True
     vectors = [end.embedding for end in ends]
     return JSONResponse(
         embeddings_answer(model.name, vectors, num_tokens, body.encoding_format),

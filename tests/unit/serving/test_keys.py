@@ -100,6 +100,13 @@ def test_a_wrong_file_of_keys_is_an_error(text, said, tmp_path):
         read_keys(place)
 
 
+def test_a_key_without_scopes_only_reads_what_every_key_may():
+    keys = Keys([ApiKey(name="prometheus", sha256=hash_key("numbers"), scopes=())])
+    assert keys.check("Bearer numbers", None) == "prometheus"
+    with pytest.raises(ApiError, match="scope 'use'"):
+        keys.check("Bearer numbers", "use")
+
+
 def test_keys_of_the_command_line_are_only_for_use():
     (key,) = plain_keys(["secret", "secret"])
     assert key.scopes == ("use",)

@@ -7,6 +7,7 @@ import pytest
 
 from kamerton.serving.metrics import Histogram, Metrics
 from kamerton.serving.record import RequestRecord
+from tests.unit.serving.test_fields import Reading
 from tests.unit.serving.test_gateway import HELLO, Echo, plain_client
 
 CHAT = "/v1/chat/completions"
@@ -88,6 +89,20 @@ def test_an_error_in_the_middle_of_a_stream_counts_as_an_error():
         return await numbers(client)
 
     assert asyncio.run(ask())[f'kamerton_requests_total{{{SHOP},status="503"}}'] == 1
+
+
+def test_embeddings_count_what_they_read():
+    async def ask():
+        client = plain_client(Reading())
+        answer = await client.post("/v1/embeddings", json={"model": "shop", "input": ["abc", "d"]})
+        assert answer.status_code == 200
+        return await numbers(client)
+
+    found = asyncio.run(ask())
+    labels = 'gen_ai_operation_name="embeddings",gen_ai_response_model="shop"'
+    assert found[f'kamerton_requests_total{{{labels},status="200"}}'] == 1
+    assert found[f'kamerton_tokens_total{{{labels},gen_ai_token_type="input"}}'] == 4
+    assert found[f"gen_ai_server_request_duration_seconds_count{{{labels}}}"] == 1
 
 
 def test_a_value_on_a_bound_is_inside_and_buckets_add_up():

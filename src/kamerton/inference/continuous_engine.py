@@ -161,13 +161,8 @@ class ContinuousEngine:
                 self._cache.seed(source.compute(), self._base.dtype, [state.slot])
         chunks = self._scheduler.schedule()
         updates: list[AnswerUpdate] = []
-        # Many single tokens are computed faster without prompts among them.
-        for part in (
-            [chunk for chunk in chunks if chunk.num_tokens == 1],
-            [chunk for chunk in chunks if chunk.num_tokens > 1],
-        ):
-            for answers, logits in self._compute(part) if part else ():
-                updates += self._emit(answers, logits)
+        for answers, logits in self._compute(chunks) if chunks else ():
+            updates += self._emit(answers, logits)
         self._remove({update.id for update in updates if update.is_last})
         return updates
 

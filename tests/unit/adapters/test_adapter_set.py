@@ -30,7 +30,7 @@ KINDS: dict[str, Any] = {
     "dora": LoraSettings(rank=2, dora=True),
     "tokens": LoraSettings(rank=2, new_tokens=("w7",)),
     "ia3": Ia3Settings(),
-    "prefix": PrefixSettings(num_tokens=3, init="random"),
+    "prefix": PrefixSettings(num_virtual_tokens=3, init="random"),
     "bottleneck": BottleneckSettings(reduction=8),
 }
 IDS = torch.tensor([5, 9, 7, 80, 3, 44])

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from kamerton.models.attention.cached_row import CachedRow
 from kamerton.models.attention.prefix import Prefix
-from kamerton.models.attention.segment import Segment
 
 __all__ = ["KVCache"]
 
@@ -31,25 +31,22 @@ class KVCache:
     keys: dict[int, Tensor] = field(default_factory=dict)
     values: dict[int, Tensor] = field(default_factory=dict)
 
-    def write(self, layer: int, key: Tensor, value: Tensor, segments: tuple[Segment, ...]) -> None:
+    def write(self, layer: int, key: Tensor, value: Tensor, row: CachedRow) -> None:
         """Append a row's keys and values to its segments' slots.
 
         Args:
             layer: Layer index.
             key: [1, K, T, D].
             value: [1, K, T, D].
-            segments: Each with a slot.
+            row: The segments' slots.
         """
-        need = max(segment.past + segment.length for segment in segments)
-        self._reserve(layer, need, key, value)
+        self._reserve(layer, row.num_tokens, key, value)
         keys, values = self.keys[layer], self.values[layer]
-        if all(segment.length == 1 for segment in segments):
-            slots = torch.tensor([s.slot for s in segments], device=key.device)
-            at = torch.tensor([s.past for s in segments], device=key.device)
-            keys[slots, :, at] = key[0].transpose(0, 1)
-            values[slots, :, at] = value[0].transpose(0, 1)
-            return
-        for s in segments:
+        if row.singles is not None:
+            ones = row.singles
+            for held, new in ((keys, key[0].transpose(0, 1)), (values, value[0].transpose(0, 1))):
+                held[ones.slots, :, ones.past] = new if ones.tokens is None else new[ones.tokens]
+        for s in row.longer:
             keys[s.slot, :, s.past : s.past + s.length] = key[0, :, s.start : s.stop]
             values[s.slot, :, s.past : s.past + s.length] = value[0, :, s.start : s.stop]
 

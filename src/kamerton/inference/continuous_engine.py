@@ -14,10 +14,12 @@ from kamerton.core.requests import AnswerRequest, AnswerUpdate, ServedModel, Tok
 from kamerton.data.rendering.answers import Written, overlap
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.tokens import Decoder, unwrapped
+from kamerton.inference.beginnings import Beginnings
 from kamerton.inference.detokenise import TextStream
 from kamerton.inference.request_state import RequestState
 from kamerton.inference.sampling import choose_tokens, random_stream
 from kamerton.inference.scheduler import Chunk, Scheduler
+from kamerton.models.attention.cache import KVCache
 from kamerton.models.attention.layout import Layout, Segment
 from kamerton.models.base import Base
 from kamerton.models.context import room_of
@@ -61,6 +63,7 @@ class ContinuousEngine:
         variants: What can be asked for.
         num_slots: Most answers that are computed at once; more wait.
         tokens_per_step: Most tokens in a step: a longer prompt is read in chunks.
+        beginnings_mib: Memory for beginnings of prompts that later ones may share; 0 keeps none.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class ContinuousEngine:
         *,
         num_slots: int = 16,
         tokens_per_step: int = 512,
+        beginnings_mib: int = 256,
     ) -> None:
         if not base.ragged:
             raise ModelError(
@@ -80,6 +84,7 @@ class ContinuousEngine:
         self._variants = {variant.model.name: variant for variant in variants}
         self._cache = base.new_cache(num_slots)
         self._scheduler = Scheduler(num_slots, tokens_per_step)
+        self._beginnings = Beginnings(beginnings_mib << 20)
         self._answers: dict[str, _Answer] = {}
 
     @property
@@ -159,12 +164,27 @@ class ContinuousEngine:
             source = self._base.prefix_of(self._answers[state.request.id].variant.adapter)
             if source is not None:
                 self._cache.seed(source.compute(), self._base.dtype, [state.slot])
+            # The last token of a prompt is always computed: the answer begins with what it gives.
+            beginning = self._place(state, state.ids[:-1])
+            state.num_computed = state.num_reused = self._beginnings.load(*beginning)
         chunks = self._scheduler.schedule()
         updates: list[AnswerUpdate] = []
         for answers, logits in self._compute(chunks) if chunks else ():
             updates += self._emit(answers, logits)
+        for update in updates:
+            state = self._answers[update.id].state
+            if update.is_last or state.num_written == 1:
+                # Others may begin with this prompt, or go on with this chat.
+                self._beginnings.keep(*self._place(state, state.ids[: state.num_computed]))
         self._remove({update.id for update in updates if update.is_last})
         return updates
+
+    def _place(
+        self, state: RequestState, ids: list[int]
+    ) -> tuple[int, list[int], KVCache, int, int]:
+        """Say which adapter reads tokens, and where their keys and values stand."""
+        adapter = self._answers[state.request.id].variant.adapter
+        return adapter, ids, self._cache, state.slot, state.num_before
 
     def _compute(self, chunks: Sequence[Chunk]) -> list[tuple[list[_Answer], Tensor]]:
         """Compute a row.

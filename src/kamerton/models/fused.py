@@ -219,7 +219,8 @@ class _RmsNorm(_Fused):
             norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
             inverse = norm.square_().div_(x.shape[-1]).add_(self.eps).rsqrt_()
             factor = self.weight.float() + self.offset if self.offset else self.weight.float()
-            return (wide * inverse).mul_(factor).to(x.dtype)
+            normed: Tensor = (wide * inverse).mul_(factor).to(x.dtype)
+            return normed
         y: Tensor = _RmsNormFunction.apply(x, self.weight, self.eps, self.offset)  # type: ignore[no-untyped-call]
         return y
 

@@ -3,7 +3,7 @@
 Shapes: K key/value heads, C capacity in tokens, D head size, T tokens in the row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -63,6 +63,37 @@ class KVCache:
             self._reserve(layer, prefix.num_tokens, keys[None].to(dtype), values[None].to(dtype))
             self.keys[layer][at, :, : prefix.num_tokens] = keys.to(dtype)
             self.values[layer][at, :, : prefix.num_tokens] = values.to(dtype)
+
+    def read(self, slot: int, start: int, stop: int) -> dict[int, tuple[Tensor, Tensor]]:
+        """Copy what a slot holds at some positions.
+
+        Args:
+            slot: Which.
+            start: First position.
+            stop: One past the last.
+
+        Returns:
+            Keys and values by layer, [K, stop - start, D] each.
+        """
+        part = (slot, slice(None), slice(start, stop))
+        return {
+            layer: (keys[part].clone(), self.values[layer][part].clone())
+            for layer, keys in self.keys.items()
+        }
+
+    def put(self, slot: int, start: int, layers: Mapping[int, tuple[Tensor, Tensor]]) -> None:
+        """Write at some positions of a slot what `read` gave.
+
+        Args:
+            slot: Which.
+            start: First position.
+            layers: Keys and values by layer, [K, n, D] each.
+        """
+        for layer, (key, value) in layers.items():
+            stop = start + key.shape[1]
+            self._reserve(layer, stop, key[None], value[None])
+            self.keys[layer][slot, :, start:stop] = key
+            self.values[layer][slot, :, start:stop] = value
 
     def copy_slot(self, source: int, targets: list[int], num_tokens: int) -> None:
         """Give several slots the first tokens of another.

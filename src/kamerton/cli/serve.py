@@ -42,6 +42,15 @@ __all__ = ["serve"]
     help="Most answers computed at once; more wait.",
 )
 @click.option(
+    "--cache-mib",
+    default=2048,
+    show_default=True,
+    type=click.IntRange(min=1),
+    metavar="MIB",
+    help="Memory for what answers that are being computed have read; where it would not be "
+    "enough for one more, that one waits.",
+)
+@click.option(
     "--limit",
     default=256,
     show_default=True,
@@ -58,6 +67,7 @@ def serve(
     port: int,
     keys: tuple[str, ...],
     slots: int,
+    cache_mib: int,
     limit: int,
     base: str,
     device: str,
@@ -74,7 +84,14 @@ def serve(
     from kamerton.flows.serve import serve as run_server
 
     options = EngineOptions(
-        variants, project, base, device, dtype or "", slots, tokens_per_step=max(512, slots)
+        variants,
+        project,
+        base,
+        device,
+        dtype or "",
+        slots,
+        tokens_per_step=max(512, slots),
+        cache_mib=cache_mib,
     )
     messages.print("loading the engine", style="dim")
     run_server(

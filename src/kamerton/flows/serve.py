@@ -28,6 +28,7 @@ class EngineOptions:
         dtype: Of weights and computation; empty for what the variants say.
         num_slots: Most answers computed at once.
         tokens_per_step: Most tokens computed in a step.
+        cache_mib: Memory for keys and values of what is computed at once.
     """
 
     names: tuple[str, ...]
@@ -37,6 +38,7 @@ class EngineOptions:
     dtype: str = ""
     num_slots: int = 16
     tokens_per_step: int = 512
+    cache_mib: int = 2048
 
 
 @dataclass(frozen=True, slots=True)

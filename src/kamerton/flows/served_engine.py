@@ -70,7 +70,11 @@ def open_engine(options: EngineOptions, tell: Callable[[Notice], None]) -> Conti
     loaded = [_loaded(variant, base, adapters, name, tell) for variant in variants]
     loaded.append(LoadedVariant(plain, renderer_of(base, RenderSettings()), Prompt()))
     return ContinuousEngine(
-        base, loaded, num_slots=options.num_slots, tokens_per_step=options.tokens_per_step
+        base,
+        loaded,
+        num_slots=options.num_slots,
+        tokens_per_step=options.tokens_per_step,
+        cache_mib=options.cache_mib,
     )
 
 

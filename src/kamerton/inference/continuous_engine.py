@@ -63,6 +63,8 @@ class ContinuousEngine:
         variants: What can be asked for.
         num_slots: Most answers that are computed at once; more wait.
         tokens_per_step: Most tokens in a step: a longer prompt is read in chunks.
+        cache_mib: Memory for keys and values of what is computed at once; requests wait where it
+            would not be enough.
         beginnings_mib: Memory for beginnings of prompts that later ones may share; 0 keeps none.
     """
 
@@ -73,6 +75,7 @@ class ContinuousEngine:
         *,
         num_slots: int = 16,
         tokens_per_step: int = 512,
+        cache_mib: int = 2048,
         beginnings_mib: int = 256,
     ) -> None:
         if not base.ragged:
@@ -84,6 +87,9 @@ class ContinuousEngine:
         self._variants = {variant.model.name: variant for variant in variants}
         self._cache = base.new_cache(num_slots)
         self._scheduler = Scheduler(num_slots, tokens_per_step)
+        self._cache_bytes = cache_mib << 20
+        # Until a token is computed nobody knows what one takes.
+        self._scheduler.limit_tokens = 0
         self._beginnings = Beginnings(beginnings_mib << 20)
         self._answers: dict[str, _Answer] = {}
 
@@ -160,7 +166,7 @@ class ContinuousEngine:
         Returns:
             Updates of the requests that have a new token.
         """
-        for state in self._scheduler.admit():
+        for state in self._admit():
             source = self._base.prefix_of(self._answers[state.request.id].variant.adapter)
             if source is not None:
                 self._cache.seed(source.compute(), self._base.dtype, [state.slot])
@@ -178,6 +184,17 @@ class ContinuousEngine:
                 self._beginnings.keep(*self._place(state, state.ids[: state.num_computed]))
         self._remove({update.id for update in updates if update.is_last})
         return updates
+
+    def _admit(self) -> list[RequestState]:
+        """Give slots to those who wait, as far as there is memory."""
+        if not self._cache.limit_tokens and (size := self._cache.bytes_per_token):
+            limit = max(1, self._cache_bytes // size)
+            self._scheduler.limit_tokens = self._cache.limit_tokens = limit
+        running = [state.past for state in self._scheduler.running]
+        admitted = self._scheduler.admit()
+        if admitted and self._cache.limit_tokens:
+            self._cache.trim(running, len(running) + len(admitted))
+        return admitted
 
     def _place(
         self, state: RequestState, ids: list[int]

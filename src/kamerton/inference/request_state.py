@@ -42,6 +42,11 @@ class RequestState:
         return len(self.ids) - self.num_prompt
 
     @property
+    def num_longest(self) -> int:
+        """Most positions that its slot may come to hold."""
+        return self.num_before + self.num_most
+
+    @property
     def past(self) -> int:
         """Positions that its slot holds."""
         return self.num_before + self.num_computed

@@ -53,11 +53,13 @@ class CachedRow:
     Attributes:
         singles: The segments of one token; None without any.
         longer: The others.
+        num_slots: One past the last slot of the row.
         num_tokens: Most tokens that a slot holds afterwards.
     """
 
     singles: Singles | None
     longer: tuple[Segment, ...]
+    num_slots: int
     num_tokens: int
 
     @classmethod
@@ -86,7 +88,8 @@ class CachedRow:
                 slice(slots[0], slots[0] + len(slots)) if neighbours else where,
                 max(segment.past for segment in single) + 1,
             )
-        return cls(singles, longer, max(s.past + s.length for s in segments))
+        num_tokens = max(segment.past + segment.length for segment in segments)
+        return cls(singles, longer, max(s.slot for s in segments) + 1, num_tokens)
 
 
 def visible_before(ends: Tensor, num_keys: int, window: int | None) -> Tensor:

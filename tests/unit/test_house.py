@@ -116,7 +116,16 @@ OPTIONS = {
     "check": {"--set", "--show", "--base", "--redact", "--strict", "--json"},
     "train": {"--set", "--project", "--fresh", "--json"},
     "evaluate": {"--data", "--report", "--set", "--project", "--json", *OPENING},
-    "serve": {"--host", "--port", "--api-key", "--slots", "--limit", "--project", *OPENING},
+    "serve": {
+        "--host",
+        "--port",
+        "--api-key",
+        "--slots",
+        "--cache-mib",
+        "--limit",
+        "--project",
+        *OPENING,
+    },
     "chat": {
         "--message",
         "-m",

@@ -19,7 +19,7 @@ from torch import Tensor
 from kamerton.models.attention.layout import Layout
 from kamerton.models.segment_adapters import tokens_by_adapter
 
-__all__ = ["FixedUpdate", "Stacks"]
+__all__ = ["FixedUpdate", "RowStack", "Stacks"]
 
 _CLASSES = (16, 64)
 """Ranks up to the first share a stack, then ranks up to the second; larger ones stay apart, so

@@ -201,12 +201,15 @@ class Stacks:
             if stack.held[place] == adapter:
                 continue
             stack.held[place] = adapter
-            stack.a[place].zero_()
-            stack.b[place].zero_()
+            own = 0
             if place in updates:
                 a, b, factor = updates[place]
-                stack.a[place, : len(a)] = a
-                stack.b[place, : len(a)] = (b * factor).t()
+                own = len(a)
+                stack.a[place, :own] = a
+                stack.b[place, :own] = b.t() * factor
+            # Padding, and all of it where the adapter leaves this layer alone.
+            stack.a[place, own:] = 0
+            stack.b[place, own:] = 0
         return stack
 
 

@@ -108,7 +108,8 @@ class Ours:
                 model = ServedModel(f"{side} {index}", "", "", base.identity.id)
                 variants.append(LoadedVariant(model, renderer, Prompt(), adapter))
                 self.names.setdefault(side, []).append(model.name)
-        self.engine = ContinuousEngine(base, variants, num_slots=max(requests))
+        # The prompts come again in every repeat: no side may remember them.
+        self.engine = ContinuousEngine(base, variants, num_slots=max(requests), beginnings_mib=0)
 
     def measure(self, side: str, prompts: list[tuple[int, ...]], num_tokens: int) -> Measured:
         names, how = self.names[side], Generation(max_tokens=num_tokens)

@@ -130,6 +130,7 @@ OPTIONS = {
         "--memory-mib",
         "--admin-port",
         "--admin-key",
+        "--cache-mib",
         "--project",
         *OPENING,
     },

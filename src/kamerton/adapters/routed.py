@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from kamerton.adapters.parts import LinearPart, OutputPart
-from kamerton.adapters.stacked import Stacks
+from kamerton.adapters.stacked import RowStack, Stacks
 from kamerton.core.errors import AdapterError
-from kamerton.models.segment_adapters import ComputedRow
+from kamerton.models.attention.layout import Layout
+from kamerton.models.segment_adapters import ComputedRow, tokens_by_adapter
 
 __all__ = ["RoutedEmbedding", "RoutedLinear", "RoutedOutput"]
 
@@ -43,6 +44,7 @@ class RoutedLinear(nn.Module):
         super().__init__()
         self.layer = layer
         self._parts = dict(parts)
+        self._adapters = frozenset(parts)
         self._row = row
         self._path, self._stacks = path, stacks
 
@@ -70,21 +72,36 @@ class RoutedLinear(nn.Module):
         if layout is None or not layout.adapters:
             y = self.layer(x)
             return y
-        stacks = self._stacks.rows(layout, x.device)
-        stacked = [one for one in stacks if not one.adapters.isdisjoint(self._parts)]
-        apart = frozenset[int]().union(*(one.adapters for one in stacked))
-        present = self._row.present(self._parts, x.device, apart)
-        if not present and not stacked:
+        stacked, apart = self._plan(layout, x.device)
+        if not apart:
             y = self.layer(x)
-            return y
-        _check_order(x, self._row)
-        own = [(part, at, _rows(x, at)) for part, at in present]
-        inputs = [(at, read) for part, at, rows in own if (read := part.before(rows)) is not rows]
-        y = self.layer(_replaced(x, inputs))
-        y = _replaced(y, [(at, part.after(rows, _rows(y, at))) for part, at, rows in own])
+        else:
+            _check_order(x, self._row)
+            own = [(part, at, _rows(x, at)) for part, at in apart]
+            reads = [(at, new) for part, at, rows in own if (new := part.before(rows)) is not rows]
+            y = self.layer(_replaced(x, reads))
+            y = _replaced(y, [(at, part.after(rows, _rows(y, at))) for part, at, rows in own])
+        if stacked:
+            _check_order(x, self._row)
         for one in stacked:
             y = self._stacks.apply(self._path, self._parts, one, x, y)
         return y
+
+    def _plan(
+        self, layout: Layout, device: torch.device
+    ) -> tuple[list[RowStack], list[tuple[LinearPart, Tensor]]]:
+        """Choose the stacks that change the layer, and the adapters that do so one by one."""
+        # Layers with the same adapters ask for the same.
+        key = ("routed", device, self._adapters)
+        if key not in layout.memo:
+            rows = self._stacks.rows(layout, device)
+            stacked = [row for row in rows if not row.adapters.isdisjoint(self._adapters)]
+            together = frozenset[int]().union(*(row.adapters for row in stacked))
+            tokens = tokens_by_adapter(layout, device)
+            apart = [(n, at) for n, at in tokens.items() if n in self._adapters - together]
+            layout.memo[key] = stacked, apart
+        stacked, apart = layout.memo[key]
+        return stacked, [(self._parts[adapter], at) for adapter, at in apart]
 
 
 class RoutedEmbedding(nn.Module):

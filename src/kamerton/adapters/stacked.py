@@ -24,7 +24,7 @@ __all__ = ["FixedUpdate", "RowStack", "Stacks"]
 _CLASSES = (16, 64)
 """Ranks up to the first share a stack, then ranks up to the second; larger ones stay apart, so
 that one large adapter does not make the others as large by padding."""
-_MOST_TOKENS = 4
+_MOST_TOKENS = 8
 """An adapter with more tokens in a row has a product of its own."""
 
 
@@ -159,7 +159,7 @@ class Stacks:
             parts: By adapter, what changes the layer.
             row: How the tokens meet the stack.
             x: [..., T, in], what the layer was given.
-            y: [..., T, out], what it gave.
+            y: [..., T, out], what it gave; is overwritten.
 
         Returns:
             [..., T, out].
@@ -173,7 +173,7 @@ class Stacks:
         after = torch.baddbmm(before, torch.bmm(read, a.transpose(1, 2)), b).flatten(0, 1)
         if row.chosen is not None:
             after = after.index_select(0, row.chosen)
-        return flat_y.index_copy(0, row.tokens, after).view(y.shape)
+        return flat_y.index_copy_(0, row.tokens, after).view(y.shape)
 
     def _filled(
         self,
@@ -201,12 +201,15 @@ class Stacks:
             if stack.held[place] == adapter:
                 continue
             stack.held[place] = adapter
-            stack.a[place].zero_()
-            stack.b[place].zero_()
+            own = 0
             if place in updates:
                 a, b, factor = updates[place]
-                stack.a[place, : len(a)] = a
-                stack.b[place, : len(a)] = (b * factor).t()
+                own = len(a)
+                stack.a[place, :own] = a
+                stack.b[place, :own] = b.t() * factor
+            # Padding, and all of it where the adapter leaves this layer alone.
+            stack.a[place, own:] = 0
+            stack.b[place, own:] = 0
         return stack
 
 

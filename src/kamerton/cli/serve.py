@@ -65,6 +65,15 @@ def _print_hash(context: click.Context, _option: click.Parameter, is_asked: bool
     help="Most answers computed at once; more wait.",
 )
 @click.option(
+    "--cache-mib",
+    default=2048,
+    show_default=True,
+    type=click.IntRange(min=1),
+    metavar="MIB",
+    help="Memory for what answers that are being computed have read; where it would not be "
+    "enough for one more, that one waits.",
+)
+@click.option(
     "--limit",
     default=256,
     show_default=True,
@@ -127,6 +136,7 @@ def serve(
     keys: tuple[str, ...],
     keys_file: Path | None,
     slots: int,
+    cache_mib: int,
     limit: int,
     timeout_s: float,
     drain_s: float,
@@ -151,6 +161,7 @@ def serve(
     options = EngineOptions(
         variants, project, base, device, dtype or "", slots, tokens_per_step=max(512, slots),
         limit_bytes=None if memory_mib is None else int(memory_mib * 2**20),
+        cache_mib=cache_mib,
     )  # fmt: skip
     messages.print("loading the engine", style="dim")
     run_server(

@@ -32,6 +32,7 @@ class EngineOptions:
         dtype: Of weights and computation; empty for what the variants say.
         num_slots: Most answers computed at once.
         tokens_per_step: Most tokens computed in a step.
+        cache_mib: Memory for keys and values of what is computed at once.
         limit_bytes: Most memory of adapters; None sets no limit.
         restored: What an engine held that has crashed; None for what `names` say.
     """
@@ -43,6 +44,7 @@ class EngineOptions:
     dtype: str = ""
     num_slots: int = 16
     tokens_per_step: int = 512
+    cache_mib: int = 2048
     limit_bytes: int | None = None
     restored: tuple[ServedModel, ...] | None = None
 

@@ -72,6 +72,7 @@ def open_engine(options: EngineOptions, tell: Callable[[Notice], None]) -> Conti
         tokens_per_step=options.tokens_per_step,
         source=source,
         limit_bytes=options.limit_bytes,
+        cache_mib=options.cache_mib,
     )
 
 

@@ -18,6 +18,7 @@ from kamerton.data.rendering.answers import Written, overlap
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.tokens import Decoder, unwrapped
 from kamerton.data.rendering.tool_calls import CallForm
+from kamerton.inference.beginnings import Beginnings
 from kamerton.inference.calls import CallReader, call_form_of
 from kamerton.inference.detokenise import TextStream
 from kamerton.inference.grammar import GrammarCompiler, GrammarState
@@ -28,6 +29,7 @@ from kamerton.inference.reweighting import Reweighter
 from kamerton.inference.sampling import choose_tokens, random_stream
 from kamerton.inference.scheduler import Chunk, Scheduler
 from kamerton.inference.tokenizing import prompt_ids, reply_of
+from kamerton.models.attention.cache import KVCache
 from kamerton.models.attention.layout import Layout, Segment
 from kamerton.models.base import Base
 from kamerton.models.context import room_of
@@ -57,6 +59,9 @@ class ContinuousEngine:
         variants: What can be asked for.
         num_slots: Most answers that are computed at once; more wait.
         tokens_per_step: Most tokens in a step: a longer prompt is read in chunks.
+        cache_mib: Memory for keys and values of what is computed at once; requests wait where it
+            would not be enough.
+        beginnings_mib: Memory for beginnings of prompts that later ones may share; 0 keeps none.
         source: Opens and closes variants while requests are answered; None where none come or go.
         limit_bytes: Most memory of adapters; None sets no limit.
 
@@ -71,6 +76,8 @@ class ContinuousEngine:
         *,
         num_slots: int = 16,
         tokens_per_step: int = 512,
+        cache_mib: int = 2048,
+        beginnings_mib: int = 256,
         source: VariantSource | None = None,
         limit_bytes: int | None = None,
     ) -> None:
@@ -82,6 +89,10 @@ class ContinuousEngine:
         self._base = base
         self._cache = base.new_cache(num_slots)
         self._scheduler = Scheduler(num_slots, tokens_per_step)
+        self._cache_bytes = cache_mib << 20
+        # Until a token is computed nobody knows what one takes.
+        self._scheduler.limit_tokens = 0
+        self._beginnings = Beginnings(beginnings_mib << 20)
         self._answers: dict[str, _Answer] = {}
         self._grammars = GrammarCompiler(base.identity.vocab_size)
         self._call_forms: WeakKeyDictionary[Renderer, CallForm] = WeakKeyDictionary()
@@ -186,21 +197,44 @@ class ContinuousEngine:
         Returns:
             Updates of the requests that have a new token.
         """
-        for state in self._scheduler.admit():
+        for state in self._admit():
             source = self._base.prefix_of(self._answers[state.request.id].variant.adapter)
             if source is not None:
                 self._cache.seed(source.compute(), self._base.dtype, [state.slot])
+            if state.request.reads_prompt:
+                continue
+            # The last token of a prompt is always computed: the answer begins with what it gives.
+            beginning = self._place(state, state.ids[:-1])
+            state.num_computed = state.num_reused = self._beginnings.load(*beginning)
         chunks = self._scheduler.schedule()
         updates: list[AnswerUpdate] = []
-        # Many single tokens are computed faster without prompts among them.
-        for part in (
-            [chunk for chunk in chunks if chunk.num_tokens == 1],
-            [chunk for chunk in chunks if chunk.num_tokens > 1],
-        ):
-            for answers, logits in self._compute(part) if part else ():
-                updates += self._emit(answers, logits)
+        for answers, logits in self._compute(chunks) if chunks else ():
+            updates += self._emit(answers, logits)
+        for update in updates:
+            state = self._answers[update.id].state
+            if update.is_last or state.num_written == 1:
+                # Others may begin with this prompt, or go on with this chat.
+                self._beginnings.keep(*self._place(state, state.ids[: state.num_computed]))
         self._remove({update.id for update in updates if update.is_last})
         return updates
+
+    def _admit(self) -> list[RequestState]:
+        """Give slots to those who wait, as far as there is memory."""
+        if not self._cache.limit_tokens and (size := self._cache.bytes_per_token):
+            limit = max(1, self._cache_bytes // size)
+            self._scheduler.limit_tokens = self._cache.limit_tokens = limit
+        running = [state.past for state in self._scheduler.running]
+        admitted = self._scheduler.admit()
+        if admitted and self._cache.limit_tokens:
+            self._cache.trim(running, len(running) + len(admitted))
+        return admitted
+
+    def _place(
+        self, state: RequestState, ids: list[int]
+    ) -> tuple[int, list[int], KVCache, int, int]:
+        """Say which adapter reads tokens, and where their keys and values stand."""
+        adapter = self._answers[state.request.id].variant.adapter
+        return adapter, ids, self._cache, state.slot, state.num_before
 
     def _compute(self, chunks: Sequence[Chunk]) -> list[tuple[list[_Answer], Tensor]]:
         """Compute a row.

@@ -19,6 +19,7 @@ class RequestState:
         num_before: Positions that stand before `ids`: those of the variant's prefix.
         slot: Row of the cache; -1 while it waits.
         num_computed: Tokens of `ids` whose keys and values the slot holds.
+        num_reused: How many of them were computed for another request.
     """
 
     request: AnswerRequest
@@ -28,6 +29,7 @@ class RequestState:
     num_before: int = 0
     slot: int = -1
     num_computed: int = field(default=0)
+    num_reused: int = 0
 
     @property
     def num_left(self) -> int:
@@ -43,6 +45,11 @@ class RequestState:
     def num_free(self) -> int:
         """Tokens that may still be written; 0 from the start where only the prompt is read."""
         return self.num_most - len(self.ids)
+
+    @property
+    def num_longest(self) -> int:
+        """Most positions that its slot may come to hold."""
+        return self.num_before + self.num_most
 
     @property
     def past(self) -> int:

@@ -58,7 +58,13 @@ class Scheduler:
     Args:
         num_slots: Most requests that run at once.
         tokens_per_step: Most tokens that are computed in a step.
+
+    Attributes:
+        limit_tokens: Most tokens that all slots hold together, each as long as the longest may
+            become; None for no limit. A request that is alone runs whatever its length.
     """
+
+    limit_tokens: int | None = None
 
     def __init__(self, num_slots: int, tokens_per_step: int) -> None:
         assert 0 < num_slots <= tokens_per_step, "every running request has a token in each step"
@@ -82,11 +88,18 @@ class Scheduler:
     def admit(self) -> list[RequestState]:
         """Give free slots to those who wait longest.
 
+        Nobody overtakes: a long request that waits for memory is not put off by short ones.
+
         Returns:
             The requests that have a slot now and had none.
         """
         admitted = []
+        longest = max((state.num_longest for state in self.running), default=0)
         while self.waiting and len(self.running) < self._num_slots:
+            longest = max(longest, self.waiting[0].num_longest)
+            needed = (len(self.running) + 1) * longest
+            if self.running and self.limit_tokens is not None and needed > self.limit_tokens:
+                break
             state = self.waiting.popleft()
             state.slot = len(self.running)
             self.running.append(state)

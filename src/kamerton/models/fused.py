@@ -212,6 +212,15 @@ class _RmsNorm(_Fused):
             wide = x.float()
             wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
             return (wide * (self.weight.float() + self.offset)).to(x.dtype)
+        if x.numel() <= _BLOCK and not torch.is_grad_enabled():
+            # One block, and nothing to keep: the same operations without the scaffolding, which
+            # takes longer than the numbers of a single token.
+            wide = x.float()
+            norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+            inverse = norm.square_().div_(x.shape[-1]).add_(self.eps).rsqrt_()
+            factor = self.weight.float() + self.offset if self.offset else self.weight.float()
+            normed: Tensor = (wide * inverse).mul_(factor).to(x.dtype)
+            return normed
         y: Tensor = _RmsNormFunction.apply(x, self.weight, self.eps, self.offset)  # type: ignore[no-untyped-call]
         return y
 
@@ -268,6 +277,8 @@ class _GatedMlp(_Fused):
         gate, up = self.gate_proj(x), self.up_proj(x)
         if torch.compiler.is_compiling():
             inner = nn.functional.silu(gate) * up
+        elif gate.numel() <= _BLOCK and not torch.is_grad_enabled():
+            inner = nn.functional.silu(gate.float()).mul_(up).to(gate.dtype)
         else:
             inner = _GateFunction.apply(gate, up)  # type: ignore[no-untyped-call]
         y: Tensor = self.down_proj(inner)

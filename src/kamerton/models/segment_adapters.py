@@ -4,7 +4,7 @@ The modules of such adapters stand in the model; this is what they bring besides
 in the row.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -60,14 +60,13 @@ class ComputedRow:
             self.layout = before
 
     def present(
-        self, parts: Mapping[int, _Part], device: torch.device, without: Collection[int] = ()
+        self, parts: Mapping[int, _Part], device: torch.device
     ) -> list[tuple[_Part, Tensor]]:
         """Choose the parts of adapters that segments of the row name.
 
         Args:
             parts: The parts by adapter.
             device: The row's device.
-            without: Adapters that are left out.
 
         Returns:
             Each with its tokens; nothing between rows.
@@ -75,11 +74,7 @@ class ComputedRow:
         if self.layout is None or not self.layout.adapters:
             return []
         tokens = tokens_by_adapter(self.layout, device)
-        return [
-            (parts[adapter], at)
-            for adapter, at in tokens.items()
-            if adapter in parts and adapter not in without
-        ]
+        return [(parts[adapter], at) for adapter, at in tokens.items() if adapter in parts]
 
 
 def tokens_by_adapter(layout: Layout, device: torch.device) -> dict[int, Tensor]:

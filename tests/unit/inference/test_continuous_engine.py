@@ -142,3 +142,20 @@ def test_a_request_that_cannot_be_answered_is_refused(base, variant, request_, s
     assert update.is_client_error
     assert said in update.error
     assert engine.is_idle
+
+
+def test_requests_wait_where_memory_would_not_be_enough(base, variant):
+    generation = Generation(max_tokens=12)
+    engine = ContinuousEngine(base, [variant], num_slots=8, cache_mib=1, beginnings_mib=0)
+    for number, text in enumerate(QUESTIONS):
+        engine.add(AnswerRequest(str(number), "nano", generation, chat(text)))
+    updates, most, reserved = [], 0, 0
+    while not engine.is_idle:
+        updates += engine.step()
+        most = max(most, len(engine._scheduler.running))
+        reserved = max(reserved, engine._cache.num_reserved * engine._cache.bytes_per_token)
+    found = texts(updates)
+    for number, text in enumerate(QUESTIONS):
+        assert found[str(number)] == alone(base, variant, text, generation), text
+    assert 1 < most < len(QUESTIONS)
+    assert reserved <= 1 << 20

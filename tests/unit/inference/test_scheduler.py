@@ -90,9 +90,25 @@ def test_slots_stay_together_and_hold_what_their_requests_computed(events, num_s
                     state.ids.append(7)
         else:
             for move in scheduler.remove({str(each) for each in value}):
-                slots[move.target] = slots[move.source][: move.num_tokens]
+                slots[move.target] = slots.get(move.source, [])[: move.num_tokens]
         running = scheduler.running
         assert [state.slot for state in running] == list(range(len(running)))
         for state in running:
             mine = [(state.request.id, i) for i in state.ids[: state.num_computed]]
             assert slots.get(state.slot, [])[: state.num_computed] == mine
+
+
+def test_requests_wait_for_memory_and_nobody_overtakes():
+    scheduler = Scheduler(num_slots=8, tokens_per_step=64)
+    scheduler.limit_tokens = 100
+    for name, num_most in (("a", 30), ("b", 30), ("long", 60), ("c", 10)):
+        scheduler.add(asked(name, 4, num_most))
+    assert [state.request.id for state in scheduler.admit()] == ["a", "b"]
+    scheduler.remove({"a", "b"})
+    # 60 for it alone, 120 for two as long as it.
+    assert [state.request.id for state in scheduler.admit()] == ["long"]
+    scheduler.remove({"long"})
+    assert [state.request.id for state in scheduler.admit()] == ["c"]
+    scheduler.remove({"c"})
+    scheduler.add(asked("huge", 4, 500))
+    assert [state.request.id for state in scheduler.admit()] == ["huge"]

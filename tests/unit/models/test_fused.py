@@ -140,3 +140,17 @@ def test_a_replaced_module_can_compute_as_before_with_what_stands_in_it_now(name
         assert torch.equal(block.part(x), original(x))
     use_original_modules(block)
     assert torch.equal(block.part(x), original(x))
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_without_gradients_a_small_input_gives_the_same_bits(name, dtype) -> None:
+    torch.manual_seed(0)
+    block = Block(CASES[name]().to(dtype))
+    fuse_blocks(block)
+    x = torch.randn(1, 5, 24, dtype=dtype)
+    wanted = block.part(x)
+    with torch.no_grad():
+        found = block.part(x)
+    assert found.dtype == wanted.dtype
+    assert torch.equal(found, wanted)

@@ -7,6 +7,7 @@ S keys.
 import torch
 from torch import Tensor
 
+from kamerton.models.attention.cached_row import CachedRow, visible_before
 from kamerton.models.attention.layout import Layout
 from kamerton.models.attention.masked import AttentionOptions, attend
 
@@ -37,36 +38,40 @@ def cached_attention(
     cache = layout.cache
     assert cache is not None
     layer = int(module.layer_idx)  # type: ignore[arg-type]
-    segments = layout.segments
-    cache.write(layer, key, value, segments)
+    row = _row(layout, query.device)
+    cache.write(layer, key, value, row)
     keys, values = cache.keys[layer], cache.values[layer]
-    if all(segment.length == 1 for segment in segments):
-        slots = torch.tensor([s.slot for s in segments], device=query.device)
-        ends = torch.tensor([s.past + 1 for s in segments], device=query.device)
-        longest = max(segment.past + 1 for segment in segments)
-        first, num = segments[0].slot, len(segments)
-        # Neighbouring slots are seen without a copy.
-        are_neighbours = [s.slot for s in segments] == list(range(first, first + num))
-        seen = slice(first, first + num) if are_neighbours else slots
-        seen_k, seen_v = keys[:, :, :longest][seen], values[:, :, :longest][seen]
-        rows = query[0].transpose(0, 1).unsqueeze(2)  # [n, H, 1, D]
-        visible = _before(ends[:, None], longest, rule.window)
-        output = attend(rows, seen_k, seen_v, visible, rule)
-        return output.transpose(1, 2).flatten(0, 1).unsqueeze(0)
+    single = None
+    if row.singles is not None:
+        ones = row.singles
+        rows = query[0].transpose(0, 1)
+        rows = rows if ones.tokens is None else rows[ones.tokens]
+        held = keys[:, :, : ones.longest][ones.seen], values[:, :, : ones.longest][ones.seen]
+        single = attend(rows.unsqueeze(2), *held, ones.before(rule.window), rule).squeeze(2)
+        if ones.tokens is None:
+            return single.unsqueeze(0)
     parts = []
-    for s in segments:
+    for s in row.longer:
         end = s.past + s.length
-        rows = query[:, :, s.start : s.stop]
         ends = torch.arange(s.past + 1, end + 1, device=query.device)[None, :]
-        visible = _before(ends, end, rule.window)
-        held = keys[s.slot, None, :, :end], values[s.slot, None, :, :end]
-        part = attend(rows, *held, visible, rule)
-        parts.append(part.transpose(1, 2))
-    return torch.cat(parts, dim=1)
+        visible = visible_before(ends, end, rule.window)
+        seen = keys[s.slot, None, :, :end], values[s.slot, None, :, :end]
+        part = attend(query[:, :, s.start : s.stop], *seen, visible, rule)
+        parts.append((s, part.transpose(1, 2)))
+    if single is None:
+        return torch.cat([part for _, part in parts], dim=1)
+    assert row.singles is not None
+    output = single.new_empty(1, layout.num_tokens, *single.shape[1:])
+    output[0, row.singles.tokens] = single
+    for s, part in parts:
+        output[:, s.start : s.stop] = part
+    return output
 
 
-def _before(ends: Tensor, num_keys: int, window: int | None) -> Tensor:
-    """Which of the keys lie before each query's end and inside its window: bool [n, L, S]."""
-    at = torch.arange(num_keys, device=ends.device)[None, None, :]
-    visible = at < ends[:, :, None]
-    return visible if window is None else visible & (at >= ends[:, :, None] - window)
+def _row(layout: Layout, device: torch.device) -> CachedRow:
+    """Tell single tokens from longer segments, once for all layers."""
+    key = ("cached row", device)
+    if key not in layout.memo:
+        layout.memo[key] = CachedRow.of(layout.segments, device)
+    row: CachedRow = layout.memo[key]
+    return row

@@ -186,7 +186,7 @@ def _say(listening: "Listening", *, has_keys: bool) -> None:
     for column in ("model", "kind", "MiB", "artefact"):
         table.add_column(column, justify="right" if column == "MiB" else "left")
     for model in listening.models:
-        size = f"{model.num_bytes / 2**20:,.1f}"
+        size = f"{model.num_bytes / 2**20:,.1f}" if model.num_bytes else "-"
         table.add_row(harmless(model.name), model.kind, size, model.content_hash[:12])
     messages.print(table)
     key = " -H 'Authorization: Bearer '$KAMERTON_API_KEY" if has_keys else ""

@@ -170,7 +170,7 @@ class ServedModel:
         kind: Method of the adapter; "prompt only" without one; "base" for the plain base.
         content_hash: Of the variant; of the base's weights for the plain base.
         base: Name of the base.
-        num_bytes: Memory of its tensors; of the plain base, those of the base.
+        num_bytes: Memory that its adapter takes beside the base; 0 without one.
         created: Unix time at which it was made; 0 when unknown.
         defaults: How it answers where a request says nothing.
         place: Folder that it was read from; empty for the base.

@@ -58,12 +58,9 @@ def open_engine(options: EngineOptions, tell: Callable[[Notice], None]) -> Conti
     base = _base(options, bases, [] if is_alone else variants, tell)
     source = ServedVariants(base, folder, tell)
     name = base.identity.id
-    tensors = (*base.model.parameters(), *base.model.buffers())
-    num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     plain = ServedModel(
-        name, "base", base.identity.weight_hash, name, num_bytes,
-        defaults=Generation(max_tokens=_MOST_OF_BASE),
-    )  # fmt: skip
+        name, "base", base.identity.weight_hash, name, defaults=Generation(max_tokens=_MOST_OF_BASE)
+    )
     base_alone = LoadedVariant(plain, renderer_of(base, RenderSettings()), Prompt())
     return ContinuousEngine(
         base,

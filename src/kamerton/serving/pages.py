@@ -83,13 +83,17 @@ async def show_page(request: Request) -> Response:
     engine: ServingEngine = request.app.state.engine
     rows = "".join(
         f"<tr><td><code>{escape(model.name)}</code></td><td>{escape(model.kind)}</td>"
-        f"<td>{model.num_bytes / 2**20:,.1f} MiB</td>"
+        f"<td>{_size(model)}</td>"
         f"<td><code>{escape(model.content_hash[:12])}</code></td></tr>"
         for model in engine.models.values()
     )
     address = escape(str(request.base_url).rstrip("/"))
     first = escape(next(iter(engine.models), "NAME"))
     return HTMLResponse(_PAGE.format(rows=rows, address=address, name=first))
+
+
+def _size(model: ServedModel) -> str:
+    return f"{model.num_bytes / 2**20:,.1f} MiB" if model.num_bytes else "–"
 
 
 def _card(model: ServedModel) -> dict[str, object]:
@@ -122,7 +126,7 @@ pre {{ background: #f4f4f4; padding: .8rem; overflow-x: auto }}
   th, td {{ border-color: #444 }} }}
 </style>
 <h1>Kamerton serves one base and its variants</h1>
-<table><tr><th>model</th><th>kind</th><th>memory</th><th>artefact</th></tr>{rows}</table>
+<table><tr><th>model</th><th>kind</th><th>adapter</th><th>artefact</th></tr>{rows}</table>
 <h2>Call it</h2>
 <pre>curl {address}/v1/chat/completions -H 'Content-Type: application/json' \\
   -d '{{"model": "{name}", "messages": [{{"role": "user", "content": "Hello"}}]}}'</pre>

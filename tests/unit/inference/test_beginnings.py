@@ -45,7 +45,7 @@ def variants() -> tuple[Base, list[LoadedVariant]]:
     numbers = {"base": -1} | {kind: adapters.add(partial(make, base, kind)) for kind in KINDS}
     renderer = make_renderer(base.tokenizer, RenderSettings(), ends=base.ends)
     return base, [
-        LoadedVariant(ServedModel(name, "", "", ""), renderer, Prompt(), number)
+        LoadedVariant(ServedModel(name, "", f"hash of {name}", ""), renderer, Prompt(), number)
         for name, number in numbers.items()
     ]
 

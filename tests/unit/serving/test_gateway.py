@@ -300,15 +300,36 @@ async def _names(client: openai.AsyncOpenAI) -> list[str]:
 
 
 def test_too_many_answers_at_once_are_turned_away_and_places_come_back(engine):
+    engine.pause_s = 0.02
+
     async def ask():
         client = client_of(engine, limit_open=2)
+        both = client.chat.completions.create(model="shop", messages=HELLO, n=2)
+        first = asyncio.ensure_future(both)
+        await asyncio.sleep(0.03)
         with pytest.raises(openai.RateLimitError) as caught:
-            await client.chat.completions.create(model="shop", messages=HELLO, n=3)
+            await client.chat.completions.create(model="shop", messages=HELLO)
+        await first
         for _ in range(3):
             await client.chat.completions.create(model="shop", messages=HELLO, n=2)
         return caught.value
 
     assert asyncio.run(ask()).response.headers["retry-after"] == "1"
+
+
+def test_more_answers_than_could_ever_be_given_are_no_reason_to_come_again(engine):
+    asked = client_of(engine, limit_open=2).chat.completions.create(
+        model="shop", messages=HELLO, n=3
+    )
+    with pytest.raises(openai.BadRequestError, match="2 answers at most, got 3"):
+        asyncio.run(asked)
+
+
+def test_an_engine_that_is_given_up_says_why(engine):
+    engine.is_ready, engine.problem = False, "it crashed 4 times"
+    asked = client_of(engine).chat.completions.create(model="shop", messages=HELLO)
+    with pytest.raises(openai.InternalServerError, match="it crashed 4 times"):
+        asyncio.run(asked)
 
 
 @pytest.mark.parametrize("with_length", [True, False])

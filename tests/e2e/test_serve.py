@@ -29,10 +29,17 @@ class Server:
 
     def __init__(self, process: "subprocess.Popen[str]", address: str) -> None:
         self.process, self.address = process, address
+        self._clients: list[openai.OpenAI] = []
 
     def client(self, **options: object) -> openai.OpenAI:
         options = {"api_key": "none", "max_retries": 0, "timeout": 60, **options}
-        return openai.OpenAI(base_url=f"{self.address}/v1", **options)
+        self._clients.append(openai.OpenAI(base_url=f"{self.address}/v1", **options))
+        return self._clients[-1]
+
+    def close_clients(self) -> None:
+        """Close sockets before the garbage collector warns of them, in whatever test that is."""
+        for client in self._clients:
+            client.close()
 
     def engine(self) -> psutil.Process:
         """The process that computes."""
@@ -69,9 +76,11 @@ def serving(folder: Path, *arguments: str) -> Iterator[Server]:
     assert address, "".join(lines)
     drain = threading.Thread(target=lambda: lines.extend(process.stderr or ()), daemon=True)
     drain.start()
+    server = Server(process, address)
     try:
-        yield Server(process, address)
+        yield server
     finally:
+        server.close_clients()
         process.terminate()
         process.wait(60)
         drain.join(10)

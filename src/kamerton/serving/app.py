@@ -23,6 +23,7 @@ from kamerton.serving.errors import (
 from kamerton.serving.guard import Guard
 from kamerton.serving.keys import ApiKey, Keys
 from kamerton.serving.metrics import Metrics, show_metrics
+from kamerton.serving.openapi import show_openapi
 from kamerton.serving.pages import list_models, say_live, say_ready, show_model, show_page
 from kamerton.serving.record import Recorder, RequestRecord
 from kamerton.serving.tokenizing import detokenize, show_tokenizer, tokenize
@@ -71,6 +72,7 @@ def make_app(
             Route("/live", say_live),
             Route("/ready", say_ready),
             Route("/metrics", show_metrics),
+            Route("/openapi.json", show_openapi),
             Route("/v1/models", list_models),
             Route("/v1/models/{name:path}", show_model),
             Route("/v1/chat/completions", answer_chat, methods=["POST"]),

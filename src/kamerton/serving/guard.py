@@ -14,7 +14,7 @@ __all__ = ["Guard"]
 _OPEN = ("/", "/health", "/ready", "/live")
 """Paths that need no key."""
 
-_UNCOUNTED = ("/metrics", "/v1/models")
+_UNCOUNTED = ("/metrics", "/openapi.json", "/v1/models")
 """Paths that every key may read, whatever it is for, and as often as it likes."""
 
 

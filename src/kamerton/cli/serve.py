@@ -189,7 +189,7 @@ def _say(listening: "Listening", *, has_keys: bool) -> None:
         size = f"{model.num_bytes / 2**20:,.1f}" if model.num_bytes else "-"
         table.add_row(harmless(model.name), model.kind, size, model.content_hash[:12])
     messages.print(table)
-    key = " -H 'Authorization: Bearer '$KAMERTON_API_KEY" if has_keys else ""
+    key = " -H 'Authorization: Bearer KEY'" if has_keys else ""
     name = listening.models[0].name
     if listening.admin:
         messages.print(f"\nvariants are loaded and unloaded on {listening.admin}")

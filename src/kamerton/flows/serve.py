@@ -98,7 +98,7 @@ def serve(
         options: What the engine opens.
         host: Address to listen on.
         port: Port; 0 takes a free one.
-        keys: Keys that are let in; everybody is where there are none.
+        keys: Keys that are let in; without any, everybody is let in.
         keys_file: Further keys, with names, scopes and limits.
         limit_open: Most answers that may be waited for at once.
         timeout_s: Seconds after which an answer ends, finished or not.

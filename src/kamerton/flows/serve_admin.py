@@ -34,7 +34,7 @@ async def serve_admin(
         engine: Holds the variants.
         folder: The project's variants.
         listener: Where to listen; None serves nothing.
-        keys: Keys that are let in; everybody is where there are none.
+        keys: Keys that are let in; without any, everybody is let in.
 
     Yields:
         Its address; empty without a listener.

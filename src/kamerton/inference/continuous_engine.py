@@ -37,6 +37,10 @@ from kamerton.models.context import room_of
 __all__ = ["ContinuousEngine", "LoadedVariant"]
 
 
+_MOST_CHARACTERS = 64
+"""Characters of a token that a prompt may have on average; white space has the longest."""
+
+
 @dataclass(eq=False)
 class _Answer:
     """What the engine keeps of a request besides its state."""
@@ -124,6 +128,7 @@ class ContinuousEngine:
         """
         try:
             variant = self.variants.find(request.model, request.artefact)
+            self._ensure_short(request)
             ids = prompt_ids(request, variant.renderer, variant.prompt, self._base)
             room = self._room(len(ids), request.generation.max_tokens)
             rules = self._rules(request, ids, variant.renderer)
@@ -395,6 +400,16 @@ class ContinuousEngine:
             # The last one: no bias brings back what the grammar forbids.
             rules.append(self._grammars.compile(request.grammar, renderer))
         return tuple(rules)
+
+    def _ensure_short(self, request: AnswerRequest) -> None:
+        """Refuse what cannot fit before it is cut into tokens, which nobody else can wait for."""
+        room = room_of(self._base)
+        size = len(request.prompt) if request.chat is None else len(str(request.chat))
+        if room is not None and size > room * _MOST_CHARACTERS:
+            raise ModelError(
+                f"this model's maximum context length is {room} tokens, and a prompt of {size:,} "
+                "characters cannot fit"
+            )
 
     def _room(self, num_prompt: int, max_tokens: int) -> int | None:
         """Tokens that may be written after a prompt; None where the base knows no bound."""

@@ -38,7 +38,7 @@ def make_admin_app(
 
     Args:
         switching: Loads and unloads.
-        keys: The keys that are let in; everybody is where there are none.
+        keys: The keys that are let in; without any, everybody is let in.
         limit_bytes: Largest body of a request.
 
     Returns:

@@ -47,7 +47,7 @@ def make_app(
 
     Args:
         engine: Answers the requests.
-        keys: Those that are let in; everybody is where there are none.
+        keys: Those that are let in; without any, everybody is let in.
         limit_open: Most answers that may be waited for at once.
         limit_bytes: Largest body of a request.
         timeout_s: Seconds after which an answer ends, finished or not.
@@ -94,7 +94,7 @@ def make_app(
         },
         lifespan=lifespan,
     )
-    app.state.engine = engine
+    app.state.engine, app.state.has_keys = engine, bool(keys)
     app.state.timeout_s, app.state.ping_s = timeout_s, ping_s
     app.state.metrics = metrics
     app.state.admission = Admission(limit_open)

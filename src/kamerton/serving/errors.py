@@ -1,5 +1,6 @@
 """Errors of the gateway, in the form that OpenAI's clients read."""
 
+import re
 from typing import Any
 
 from pydantic import ValidationError
@@ -29,6 +30,10 @@ _KINDS = {
 
 CLIENT_LEFT = 499
 """Status of a request whose client left before its answer was whole, as nginx has it."""
+
+
+_TYPES = ("str", "int", "float", "list", "dict")
+_MOST_SHOWN = 80
 
 
 class ApiError(Exception):
@@ -64,15 +69,27 @@ class ApiError(Exception):
         Returns:
             Status 400.
         """
-        found = [(".".join(map(str, each["loc"])), each["msg"]) for each in error.errors()]
-        message = "; ".join(f"{place}: {what}" if place else what for place, what in found)
-        return cls(400, message, found[0][0] or None)
+        found: dict[str, str] = {}
+        for each in error.errors():
+            # What follows a field of several types names the type that was tried.
+            field = ".".join(_of_client(each["loc"]))
+            said = each["msg"].removeprefix("Value error, ").removesuffix(" after validation")
+            given = each["input"]
+            shown = f", got {given!r}" if isinstance(given, (str, int, float)) else ""
+            found.setdefault(field, f"{said}{shown[:_MOST_SHOWN]}")
+        message = "; ".join(f"{field}: {said}" if field else said for field, said in found.items())
+        return cls(400, message, next(iter(found)) or None)
 
     @property
     def body(self) -> dict[str, Any]:
         """The JSON body."""
         kind = self._kind or _KINDS.get(self.status, "InternalServerError")
         return error_body(self.message, kind, self.param, self.status)
+
+
+def _of_client(loc: tuple[int | str, ...]) -> list[str]:
+    """Keep the keys and numbers that a client wrote: no spelling of a type is one."""
+    return [str(part) for part in loc if re.fullmatch(r"\w+", str(part)) and part not in _TYPES]
 
 
 async def answer_error(_request: Request, error: Exception) -> Response:

@@ -95,7 +95,7 @@ class Keys:
     """Checks keys and counts their requests.
 
     Args:
-        keys: Those that are let in; everybody is where there are none.
+        keys: Those that are let in; without any, everybody is let in.
         clock: Seconds that only go forward.
     """
 

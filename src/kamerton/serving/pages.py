@@ -78,18 +78,22 @@ async def show_page(request: Request) -> Response:
         request: The HTTP request.
 
     Returns:
-        A page.
+        A page; where keys are needed it names no model, as it needs none itself.
     """
     engine: ServingEngine = request.app.state.engine
+    has_keys: bool = request.app.state.has_keys
+    models = () if has_keys else engine.models.values()
     rows = "".join(
         f"<tr><td><code>{escape(model.name)}</code></td><td>{escape(model.kind)}</td>"
         f"<td>{_size(model)}</td>"
         f"<td><code>{escape(model.content_hash[:12])}</code></td></tr>"
-        for model in engine.models.values()
+        for model in models
     )
     address = escape(str(request.base_url).rstrip("/"))
-    first = escape(next(iter(engine.models), "NAME"))
-    return HTMLResponse(_PAGE.format(rows=rows, address=address, name=first))
+    first = "NAME" if has_keys else escape(next(iter(engine.models), "NAME"))
+    key = " -H 'Authorization: Bearer KEY'" if has_keys else ""
+    table = _TABLE.format(rows=rows) if rows else _HIDDEN
+    return HTMLResponse(_PAGE.format(table=table, address=address, name=first, key=key))
 
 
 def _size(model: ServedModel) -> str:
@@ -111,6 +115,10 @@ def _card(model: ServedModel) -> dict[str, object]:
     }
 
 
+_TABLE = (
+    "<table><tr><th>model</th><th>kind</th><th>adapter</th><th>artefact</th></tr>{rows}</table>"
+)
+_HIDDEN = "<p>A key is needed: <code>/v1/models</code> lists what is served.</p>"
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Kamerton</title>
@@ -126,9 +134,9 @@ pre {{ background: #f4f4f4; padding: .8rem; overflow-x: auto }}
   th, td {{ border-color: #444 }} }}
 </style>
 <h1>Kamerton serves one base and its variants</h1>
-<table><tr><th>model</th><th>kind</th><th>adapter</th><th>artefact</th></tr>{rows}</table>
+{table}
 <h2>Call it</h2>
-<pre>curl {address}/v1/chat/completions -H 'Content-Type: application/json' \\
+<pre>curl {address}/v1/chat/completions{key} -H 'Content-Type: application/json' \\
   -d '{{"model": "{name}", "messages": [{{"role": "user", "content": "Hello"}}]}}'</pre>
 <pre>from openai import OpenAI
 client = OpenAI(base_url="{address}/v1", api_key="none")

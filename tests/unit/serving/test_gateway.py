@@ -405,3 +405,24 @@ def test_the_page_says_what_is_served_and_escapes_names(engine):
     assert "&lt;b&gt;" in page
     assert "<b>" not in page
     assert "1.0 MiB" in page
+
+
+def test_the_page_names_no_model_where_keys_are_needed(engine):
+    keyed = plain_client(engine, keys=plain_keys(["secret"]))
+    page = asyncio.run(keyed.get("/")).text
+    assert "shop" not in page
+    assert "Bearer KEY" in page
+
+
+def test_a_wrong_field_is_named_as_the_client_wrote_it(engine):
+    for body, param, said in (
+        ({"stop": 5}, "stop", "got 5"),
+        ({"messages": []}, "messages", "at least 1 item"),
+        ({"temperature": -1}, "temperature", "got -1"),
+    ):
+        asked = {"model": "shop", "messages": HELLO, **body}
+        answer = asyncio.run(plain_client(engine).post("/v1/chat/completions", json=asked))
+        error = answer.json()["error"]
+        assert (error["param"], answer.status_code) == (param, 400)
+        assert said in error["message"]
+        assert "Value error" not in error["message"]

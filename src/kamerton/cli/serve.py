@@ -78,7 +78,7 @@ def _print_hash(context: click.Context, _option: click.Parameter, is_asked: bool
     default=256,
     show_default=True,
     type=click.IntRange(min=1),
-    help="Most answers that may be waited for; further requests get status 429.",
+    help="Most answers that may be open, waiting ones included; further requests get status 429.",
 )
 @click.option(
     "--timeout-s",

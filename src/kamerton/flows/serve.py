@@ -100,7 +100,7 @@ def serve(
         port: Port; 0 takes a free one.
         keys: Keys that are let in; without any, everybody is let in.
         keys_file: Further keys, with names, scopes and limits.
-        limit_open: Most answers that may be waited for at once.
+        limit_open: Most answers that may be open at once, waiting ones included.
         timeout_s: Seconds after which an answer ends, finished or not.
         drain_s: Seconds that open answers have when the server is told to stop.
         access: File that gets a line for each request; "-" is standard error.

@@ -14,13 +14,12 @@ from kamerton.core.errors import KamertonError, MissingExtraError, ModelError
 from kamerton.core.protocols import Generation
 from kamerton.core.requests import AnswerRequest, AnswerUpdate, ServedModel, TokenLogprob
 from kamerton.core.tokenizing import TokenizerReply, TokenizerRequest
-from kamerton.data.rendering.answers import Written, overlap
+from kamerton.data.rendering.answers import Written
 from kamerton.data.rendering.renderer import Renderer
-from kamerton.data.rendering.tokens import Decoder, unwrapped
 from kamerton.data.rendering.tool_calls import CallForm
 from kamerton.inference.beginnings import Beginnings
 from kamerton.inference.calls import CallReader, call_form_of
-from kamerton.inference.detokenise import TextStream
+from kamerton.inference.detokenise import PlainStream, TextStream
 from kamerton.inference.grammar import GrammarCompiler, GrammarState
 from kamerton.inference.held_variants import HeldVariants, LoadedVariant, VariantSource
 from kamerton.inference.logprobs import prompt_logprobs, token_logprobs
@@ -48,7 +47,7 @@ class _Answer:
     state: RequestState
     variant: LoadedVariant
     random: torch.Generator
-    text: "TextStream | _PlainStream"
+    text: TextStream | PlainStream
     rules: tuple[Reweighter | GrammarState, ...] = ()
     calls: CallReader | None = None
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
@@ -146,7 +145,7 @@ class ContinuousEngine:
         state = RequestState(request, ids, len(ids), len(ids) + longest, before)
         stop = request.generation.stop
         text = (
-            _PlainStream(variant.renderer, stop)
+            PlainStream(variant.renderer, stop)
             if request.chat is None or request.grammar is not None
             else TextStream(variant.renderer, stop)
         )
@@ -424,38 +423,6 @@ class ContinuousEngine:
                 f"{num_prompt}"
             )
         return room - num_prompt
-
-
-class _PlainStream:
-    """The text of a continuation, as it is; stop texts end it.
-
-    Args:
-        renderer: Has the tokenizer.
-        stop: Texts that end it and are not part of it.
-    """
-
-    def __init__(self, renderer: Renderer, stop: tuple[str, ...]) -> None:
-        self._decoder: Decoder = renderer.decoder()
-        self._stop, self._held = stop, ""
-        self.stopped = False
-
-    def add(self, token: int) -> Written:
-        """Take one more token."""
-        return self._release(self._decoder.add(token), last=False)
-
-    def finish(self, *, ended: bool = True) -> Written:
-        """Give what was held back; how it ended makes no difference."""
-        return self._release(self._decoder.finish(), last=True)
-
-    def _release(self, text: str, *, last: bool) -> Written:
-        text = self._held + unwrapped(text, ())
-        found = [at for at in (text.find(stop) for stop in self._stop) if at >= 0]
-        if found:
-            self.stopped, self._held = True, ""
-            return Written(text[: min(found)])
-        held = 0 if last else max((overlap(text, stop) for stop in self._stop), default=0)
-        self._held = text[len(text) - held :]
-        return Written(text[: len(text) - held])
 
 
 def _reweighted(answers: Sequence[_Answer], logits: Tensor) -> Tensor:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from kamerton.data.rendering.answers import Written, overlap
 from kamerton.data.rendering.renderer import Renderer
+from kamerton.data.rendering.tokens import unwrapped
 
-__all__ = ["TextStream", "read_answer"]
+__all__ = ["PlainStream", "TextStream", "read_answer"]
 
 
 class TextStream:
@@ -78,3 +79,35 @@ def read_answer(renderer: Renderer, ids: Sequence[int]) -> str:
     stream = TextStream(renderer)
     pieces = [stream.add(token).text for token in ids if token not in renderer.stop_ids]
     return "".join([*pieces, stream.finish().text])
+
+
+class PlainStream:
+    """The text of a continuation, as it is; stop texts end it.
+
+    Args:
+        renderer: Has the tokenizer.
+        stop: Texts that end it and are not part of it.
+    """
+
+    def __init__(self, renderer: Renderer, stop: tuple[str, ...]) -> None:
+        self._decoder = renderer.decoder()
+        self._stop, self._held = stop, ""
+        self.stopped = False
+
+    def add(self, token: int) -> Written:
+        """Take one more token."""
+        return self._release(self._decoder.add(token), last=False)
+
+    def finish(self, *, ended: bool = True) -> Written:
+        """Give what was held back; how it ended makes no difference."""
+        return self._release(self._decoder.finish(), last=True)
+
+    def _release(self, text: str, *, last: bool) -> Written:
+        text = self._held + unwrapped(text, ())
+        found = [at for at in (text.find(stop) for stop in self._stop) if at >= 0]
+        if found:
+            self.stopped, self._held = True, ""
+            return Written(text[: min(found)])
+        held = 0 if last else max((overlap(text, stop) for stop in self._stop), default=0)
+        self._held = text[len(text) - held :]
+        return Written(text[: len(text) - held])

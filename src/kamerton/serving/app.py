@@ -48,7 +48,7 @@ def make_app(
     Args:
         engine: Answers the requests.
         keys: Those that are let in; without any, everybody is let in.
-        limit_open: Most answers that may be waited for at once.
+        limit_open: Most answers that may be open at once, waiting ones included.
         limit_bytes: Largest body of a request.
         timeout_s: Seconds after which an answer ends, finished or not.
         stall_s: Seconds that a client may take nothing of its answer, or send a body.

@@ -20,9 +20,7 @@ from kamerton.serving.engine import ServingEngine
 from kamerton.serving.errors import ApiError
 from kamerton.serving.merged_answers import merged_answers
 from kamerton.serving.record import AnswerTimes, RequestRecord, record_of
-from kamerton.wire.openai import (
-    ChatRequest,
-    CompletionRequest,
+from kamerton.wire.answers import (
     chat_answer,
     chat_chunk,
     text_answer,
@@ -30,6 +28,7 @@ from kamerton.wire.openai import (
     usage_chunk,
     usage_of,
 )
+from kamerton.wire.bodies import ChatRequest, CompletionRequest
 
 __all__ = ["answer_chat", "answer_completion", "model_of", "read_body"]
 

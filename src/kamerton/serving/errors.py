@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from kamerton.wire.openai import error_body
+from kamerton.wire.answers import error_body
 
 __all__ = ["ApiError", "answer_error", "answer_fault", "answer_http_error", "answer_nobody"]
 

@@ -8,7 +8,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from kamerton.wire.openai import ChatRequest, CompletionRequest
+from kamerton.wire.bodies import ChatRequest, CompletionRequest
 from kamerton.wire.tokenizing import DetokenizeBody, EmbeddingsBody, TokenizeBody
 
 __all__ = ["openapi_document", "show_openapi"]

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from kamerton.wire.openai import ChatMessage
+from kamerton.wire.bodies import ChatMessage
 
 __all__ = ["DetokenizeBody", "EmbeddingsBody", "TokenizeBody", "embeddings_answer"]
 

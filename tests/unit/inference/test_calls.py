@@ -13,7 +13,7 @@ from kamerton.inference.calls import CallReader, call_form_of
 from kamerton.inference.continuous_engine import ContinuousEngine, LoadedVariant
 from kamerton.models.load import load_base
 from kamerton.prompting.prompt import Prompt
-from kamerton.wire.openai import ChatRequest
+from kamerton.wire.bodies import ChatRequest
 
 PARIS = ToolCall("weather", '{"city": "Paris"}')
 ROME = ToolCall("weather", '{"city": "Rome"}')

@@ -11,7 +11,7 @@ from kamerton.inference.continuous_engine import ContinuousEngine, LoadedVariant
 from kamerton.models.attention.layout import Layout
 from kamerton.models.base import Base
 from kamerton.prompting.prompt import Prompt
-from kamerton.wire.openai import text_answer
+from kamerton.wire.answers import text_answer
 from tests.shapes import tiny_base, tiny_renderer
 
 PROMPTS = [tuple(range(5, 25)), (40, 2, 41), (50,), (60, 61) * 10]

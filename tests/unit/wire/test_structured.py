@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from kamerton.core.requests import Grammar
-from kamerton.wire.openai import ChatRequest
+from kamerton.wire.bodies import ChatRequest
 
 ASKED = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}

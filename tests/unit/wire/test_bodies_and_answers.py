@@ -4,13 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from kamerton.core.requests import AnswerUpdate, Reweighting, TokenLogprob
-from kamerton.wire.openai import (
-    ChatRequest,
-    CompletionRequest,
-    chat_chunk,
-    text_answer,
-    usage_of,
-)
+from kamerton.wire.answers import chat_chunk, text_answer, usage_of
+from kamerton.wire.bodies import ChatRequest, CompletionRequest
 
 ASKED = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
 

@@ -30,6 +30,7 @@ from kamerton.inference.scheduler import Chunk, Scheduler
 from kamerton.inference.tokenizing import prompt_ids, reply_of
 from kamerton.models.attention.cache import KVCache
 from kamerton.models.attention.layout import Layout, Segment
+from kamerton.models.attention.prefix import Prefix, PrefixSource
 from kamerton.models.base import Base
 from kamerton.models.context import room_of
 
@@ -99,6 +100,7 @@ class ContinuousEngine:
         self._answers: dict[str, _Answer] = {}
         self._grammars = GrammarCompiler(base.identity.vocab_size)
         self._call_forms: WeakKeyDictionary[Renderer, CallForm] = WeakKeyDictionary()
+        self._prefixes: WeakKeyDictionary[PrefixSource, Prefix] = WeakKeyDictionary()
         self.variants = HeldVariants(
             variants,
             lambda: (answer.variant for answer in self._answers.values()),
@@ -202,9 +204,7 @@ class ContinuousEngine:
             Updates of the requests that have a new token.
         """
         for state in self._admit():
-            source = self._base.prefix_of(self._answers[state.request.id].variant.adapter)
-            if source is not None:
-                self._cache.seed(source.compute(), self._base.dtype, [state.slot])
+            self._seed(state)
             if state.request.reads_prompt:
                 continue
             # The last token of a prompt is always computed: the answer begins with what it gives.
@@ -232,6 +232,15 @@ class ContinuousEngine:
         if admitted and self._cache.limit_tokens:
             self._cache.trim(running, len(running) + len(admitted))
         return admitted
+
+    def _seed(self, state: RequestState) -> None:
+        """Let a slot begin with the prefix of its variant, which is computed once: none learns."""
+        source = self._base.prefix_of(self._answers[state.request.id].variant.adapter)
+        if source is None:
+            return
+        if source not in self._prefixes:
+            self._prefixes[source] = source.compute()
+        self._cache.seed(self._prefixes[source], self._base.dtype, [state.slot])
 
     def _place(
         self, state: RequestState, ids: list[int]

@@ -128,8 +128,7 @@ def chat_chunk(
         "logprobs": _chat_logprobs(update.logprobs) if update and logprobs else None,
         "finish_reason": update.finish_reason if update else None,
     }
-    body = _body(completion_id, "chat.completion.chunk", model, [choice])
-    return {**body, "usage": None} if with_usage else body
+    return _chunk(completion_id, "chat.completion.chunk", model, choice, with_usage)
 
 
 def text_answer(
@@ -186,8 +185,7 @@ def text_chunk(
         "logprobs": _text_logprobs(update.logprobs) if logprobs else None,
         "finish_reason": update.finish_reason,
     }
-    body = _body(completion_id, "text_completion", model, [choice])
-    return {**body, "usage": None} if with_usage else body
+    return _chunk(completion_id, "text_completion", model, choice, with_usage)
 
 
 def usage_chunk(
@@ -205,6 +203,13 @@ def usage_chunk(
         The chunk.
     """
     return _body(completion_id, kind, model, [], usage)
+
+
+def _chunk(
+    completion_id: str, kind: str, model: str, choice: Mapping[str, Any], with_usage: bool
+) -> dict[str, Any]:
+    body = _body(completion_id, kind, model, [choice])
+    return {**body, "usage": None} if with_usage else body
 
 
 def _body(

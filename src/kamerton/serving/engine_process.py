@@ -284,7 +284,11 @@ class EngineProcess:
                 if self._stopping or not self._restart():
                     return
                 continue
-            self._loop.call_soon_threadsafe(self._hand_out, updates)
+            if isinstance(updates, Notice):
+                # Of a variant that was loaded while others answer.
+                self._sink(updates)
+            else:
+                self._loop.call_soon_threadsafe(self._hand_out, updates)
 
     def _hand_out(self, updates: list[AnswerUpdate | _Reply]) -> None:
         for update in updates:

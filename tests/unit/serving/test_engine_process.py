@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from kamerton.core.errors import ModelError, VariantError
+from kamerton.core.events import Event, Notice, Sink
 from kamerton.core.protocols import Generation
 from kamerton.core.requests import (
     AnswerRequest,
@@ -34,7 +35,11 @@ def toy(connection, options) -> None:
             message = connection.recv()
         except EOFError:
             return
+        if message is None:
+            return
         if isinstance(message, LoadVariant):
+            if message.place == "strange":
+                connection.send(Notice("it has another chat template", "warning"))
             if message.place == "die":
                 os._exit(1)
             if message.place == "bad":
@@ -61,9 +66,9 @@ def restored(options, models):
 
 
 @asynccontextmanager
-async def running() -> AsyncIterator[EngineProcess]:
+async def running(sink: Sink = lambda event: None) -> AsyncIterator[EngineProcess]:
     engine = EngineProcess(toy, [FIRST], restored)
-    engine.start(lambda event: None)
+    engine.start(sink)
     engine.watch()
     try:
         yield engine
@@ -122,3 +127,16 @@ def test_whoever_waits_for_a_load_is_told_when_the_engine_ends():
             assert list(engine.models) == ["shop"]
 
     asyncio.run(run())
+
+
+def test_a_notice_about_a_variant_that_is_loaded_reaches_people() -> None:
+    told: list[Event] = []
+
+    async def load() -> str:
+        async with running(told.append) as engine:
+            model = await engine.load("strange")
+            assert await holds(engine, model.content_hash) == "yes"
+            return model.name
+
+    assert asyncio.run(load()) == "strange"
+    assert told == [Notice("it has another chat template", "warning")]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kamerton.core.errors import MissingExtraError, SettingsError
-from kamerton.core.events import Sink
+from kamerton.core.events import Event, Notice, Sink
 from kamerton.core.requests import ServedModel
 from kamerton.flows.workspace import Workspace
 
@@ -217,4 +217,9 @@ def _work(connection: Connection, options: EngineOptions) -> None:
     from kamerton.flows.served_engine import open_engine
     from kamerton.inference.worker import work
 
-    work(connection, partial(open_engine, options, connection.send))
+    def tell(event: Event) -> None:
+        # The gateway waits for notices and for what is served, and for nothing else.
+        if isinstance(event, Notice):
+            connection.send(event)
+
+    work(connection, partial(open_engine, options, tell))

@@ -1,12 +1,12 @@
 """What the engine process of `kamerton serve` opens: one base with all variants over it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import get_args
 
 from kamerton.core.errors import KamertonError, VariantError
-from kamerton.core.events import Notice
+from kamerton.core.events import Notice, Sink
 from kamerton.core.protocols import Generation
 from kamerton.core.requests import ServedModel
 from kamerton.data.rendering.tokenized import RenderSettings
@@ -31,7 +31,7 @@ _MOST_OF_BASE = 512
 """Tokens of an answer of the plain base, which has no settings of its own."""
 
 
-def open_engine(options: EngineOptions, tell: Callable[[Notice], None]) -> ContinuousEngine:
+def open_engine(options: EngineOptions, tell: Sink) -> ContinuousEngine:
     """Load the base once and every variant over it.
 
     Args:
@@ -77,7 +77,7 @@ def _put_on(
     source: ServedVariants,
     variants: Sequence[Variant],
     options: EngineOptions,
-    tell: Callable[[Notice], None],
+    tell: Sink,
 ) -> Iterator[LoadedVariant]:
     """Put variants on the base, one after another; where none was named, those that can be."""
     for variant in variants:
@@ -94,9 +94,7 @@ def _not_served(name: str, error: KamertonError) -> Notice:
     return Notice(f"not served: {about}{error.message}", "warning")
 
 
-def _restored(
-    models: Sequence[ServedModel], folder: Path, tell: Callable[[Notice], None]
-) -> list[Variant]:
+def _restored(models: Sequence[ServedModel], folder: Path, tell: Sink) -> list[Variant]:
     """Find what an engine held that has crashed: the same versions, whatever is there now."""
     variants = []
     for model in models:
@@ -109,9 +107,7 @@ def _restored(
     return variants
 
 
-def _variants(
-    options: EngineOptions, folder: Path, *, with_all: bool, tell: Callable[[Notice], None]
-) -> list[Variant]:
+def _variants(options: EngineOptions, folder: Path, *, with_all: bool, tell: Sink) -> list[Variant]:
     if with_all:
         found, damaged = list_variants(folder)
         for problem in damaged:
@@ -148,7 +144,7 @@ def _base(
     options: EngineOptions,
     bases: Sequence[str],
     variants: Sequence[Variant],
-    tell: Callable[[Notice], None],
+    tell: Sink,
 ) -> Base:
     if len(bases) > 1:
         raise VariantError(
@@ -158,12 +154,8 @@ def _base(
     dtype: DType | None = next((one for one in get_args(DType) if one == options.dtype), None)
     place = options.base or (bases[0] if bases else "")
 
-    def sink(event: object) -> None:
-        if isinstance(event, Notice):
-            tell(event)
-
-    opening = Opening(place, options.device, dtype, sink)
+    opening = Opening(place, options.device, dtype, tell)
     if variants:
         return load_base_for(variants[0], opening)
-    say_unpacking(place, sink)
+    say_unpacking(place, tell)
     return load_base(place, dtype=dtype or "auto", device=options.device or "auto")

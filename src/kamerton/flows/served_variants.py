@@ -1,7 +1,7 @@
 """Variants of a project as `kamerton serve` puts them on its base and takes them off again."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ import torch
 from kamerton.adapters.adapter_set import AdapterSet
 from kamerton.adapters.catalogue import load
 from kamerton.core.errors import AdapterError, VariantError
-from kamerton.core.events import Notice
+from kamerton.core.events import Sink
 from kamerton.core.files import hash_bytes
 from kamerton.core.generation import GenerationSettings
 from kamerton.core.requests import ServedModel
@@ -36,7 +36,7 @@ class ServedVariants:
         tell: Receives notices.
     """
 
-    def __init__(self, base: Base, folder: Path, tell: Callable[[Notice], None]) -> None:
+    def __init__(self, base: Base, folder: Path, tell: Sink) -> None:
         self._base, self._folder, self._tell = base, folder, tell
         self._adapters = AdapterSet(base, fixed=True)
 
@@ -73,12 +73,7 @@ class ServedVariants:
         """
         ensure_writes(variant, "served")
         ensure_same_base(variant, self._base)
-
-        def sink(event: object) -> None:
-            if isinstance(event, Notice):
-                self._tell(event)
-
-        say_other_template(variant, self._base, sink)
+        say_other_template(variant, self._base, self._tell)
         renderer = renderer_for(variant, with_template_of(variant, self._base))
         manifest, files = variant.manifest, _whole_files(variant)
         number, num_bytes = -1, 0

@@ -9,6 +9,7 @@ from kamerton.serving.admission import Admission
 from kamerton.serving.engine import ServingEngine
 from kamerton.serving.errors import ApiError
 from kamerton.serving.record import RequestRecord
+from kamerton.serving.waiting import Deadline
 
 __all__ = ["Piece", "Pieces", "merged_answers", "raise_error"]
 
@@ -48,8 +49,7 @@ async def merged_answers(
         ApiError: If the time is over, the client is too far behind, or an answer has an error.
     """
     queue: asyncio.Queue[tuple[int, AnswerUpdate]] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout_s
+    deadline = Deadline(timeout_s)
 
     async def read(index: int, request: AnswerRequest) -> None:
         error = ""
@@ -71,9 +71,7 @@ async def merged_answers(
     going = len(tasks)
     try:
         while going:
-            if loop.time() >= deadline:
-                raise _too_late(timeout_s)
-            piece = await _next(queue, min(ping_s, deadline - loop.time()))
+            piece = await _next(queue, min(ping_s, deadline.left_s()))
             if piece is not None:
                 raise_error(piece[1])
                 going -= piece[1].is_last
@@ -106,9 +104,3 @@ def raise_error(update: AnswerUpdate) -> None:
         raise ApiError(400, update.error)
     if update.error:
         raise ApiError(503, update.error, headers={"Retry-After": "2"})
-
-
-def _too_late(timeout_s: float) -> ApiError:
-    # Who tries again would wait as long again, and hold back the others.
-    headers = {"x-should-retry": "false"}
-    return ApiError(504, f"the answer was not whole after {timeout_s:g} s", headers=headers)

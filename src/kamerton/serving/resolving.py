@@ -3,6 +3,7 @@
 from starlette.requests import Request
 
 from kamerton.core.requests import ServedModel
+from kamerton.serving.admission import ensure_ready
 from kamerton.serving.engine import ServingEngine
 from kamerton.serving.errors import ApiError
 from kamerton.serving.record import record_of
@@ -21,11 +22,13 @@ def resolve_model(request: Request, name: str) -> ServedModel:
         The model.
 
     Raises:
-        ApiError: If there is none of that name.
+        ApiError: If there is none of that name, or nothing can be asked yet.
     """
     engine: ServingEngine = request.app.state.engine
     found = engine.models.get(name)
     if found is None:
+        # While the engine loads, no name is known yet.
+        ensure_ready(engine)
         served = ", ".join(engine.models)
         raise ApiError(404, f"the model '{name}' does not exist; served are: {served}", "model")
     record_of(request).model = found.name

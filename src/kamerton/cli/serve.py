@@ -1,18 +1,24 @@
 """`kamerton serve [VARIANT...]`."""
 
+import json
+import shlex
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
 
-from kamerton.cli.console import harmless, messages, say_notice
+from kamerton.cli.console import harmless, messages, progress_sink
 from kamerton.cli.options import base_option, device_option, dtype_option, project_option
 
 if TYPE_CHECKING:
     from kamerton.flows.serve import Listening
 
 __all__ = ["serve"]
+
+_LINE_AFTER_S = 10.0
+"""Whoever starts a server wants to know sooner than whoever trains that it is alive."""
 
 
 def _print_hash(context: click.Context, _option: click.Parameter, is_asked: bool) -> None:
@@ -163,24 +169,30 @@ def serve(
         limit_bytes=None if memory_mib is None else int(memory_mib * 2**20),
         cache_mib=cache_mib,
     )  # fmt: skip
-    messages.print("loading the engine", style="dim")
-    run_server(
-        options,
-        host=host,
-        port=port,
-        keys=keys,
-        keys_file=keys_file,
-        limit_open=limit,
-        timeout_s=timeout_s,
-        drain_s=drain_s,
-        access=access,
-        admin=AdminOptions(admin_port, admin_keys),
-        sink=say_notice,
-        say=lambda listening: _say(listening, has_keys=bool(keys or keys_file)),
-    )
+    with ExitStack() as loading:
+        sink = loading.enter_context(progress_sink(line_after_s=_LINE_AFTER_S))
+
+        def say(listening: "Listening") -> None:
+            loading.close()
+            _say(listening)
+
+        run_server(
+            options,
+            host=host,
+            port=port,
+            keys=keys,
+            keys_file=keys_file,
+            limit_open=limit,
+            timeout_s=timeout_s,
+            drain_s=drain_s,
+            access=access,
+            admin=AdminOptions(admin_port, admin_keys),
+            sink=sink,
+            say=say,
+        )
 
 
-def _say(listening: "Listening", *, has_keys: bool) -> None:
+def _say(listening: "Listening") -> None:
     """Print what is served and a command that works as pasted."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("model", "kind", "MiB", "artefact"):
@@ -189,13 +201,20 @@ def _say(listening: "Listening", *, has_keys: bool) -> None:
         size = f"{model.num_bytes / 2**20:,.1f}" if model.num_bytes else "-"
         table.add_row(harmless(model.name), model.kind, size, model.content_hash[:12])
     messages.print(table)
-    key = " -H 'Authorization: Bearer KEY'" if has_keys else ""
-    name = listening.models[0].name
     if listening.admin:
         messages.print(f"\nvariants are loaded and unloaded on {listening.admin}")
-    messages.print(f"\nserving on {listening.address}  (Ctrl-C stops)", style="bold")
+    if listening.num_keys:
+        key = ' -H "Authorization: Bearer $KAMERTON_API_KEY"'
+        let_in = f"keys: {listening.num_keys}, and KAMERTON_API_KEY must hold one"
+    else:
+        key, let_in = "", "no key needed"
+    body = {
+        "model": listening.models[0].name,
+        "messages": [{"role": "user", "content": "Hello"}],
+    }
+    messages.print(f"\nserving on {listening.address}  (Ctrl-C stops); {let_in}", style="bold")
     messages.print(
         f"curl {listening.address}/v1/chat/completions{key} -H 'Content-Type: application/json' "
-        f'-d \'{{"model": "{name}", "messages": [{{"role": "user", "content": "Hello"}}]}}\'',
-        soft_wrap=True, highlight=False, markup=False,
-    )  # fmt: skip
+        f"-d {shlex.quote(json.dumps(body, ensure_ascii=False))}",
+        soft_wrap=True,
+    )

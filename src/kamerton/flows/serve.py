@@ -1,8 +1,9 @@
 """`kamerton serve`: the gateway in this process, the engine in another. Torch stays out of here."""
 
+import asyncio
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kamerton.core.errors import MissingExtraError, SettingsError
-from kamerton.core.events import Event, Notice, Sink
+from kamerton.core.events import Event, Notice, Progress, Sink
 from kamerton.core.requests import ServedModel
 from kamerton.flows.workspace import Workspace
 
@@ -64,17 +65,19 @@ class AdminOptions:
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """A server that is about to answer.
+    """A server that answers.
 
     Attributes:
         address: Its URL.
         models: What can be asked for.
         admin: URL of the admin API; empty without it.
+        num_keys: Keys that are let in; without any, everybody is.
     """
 
     address: str
     models: Sequence[ServedModel]
     admin: str = ""
+    num_keys: int = 0
 
 
 def serve(
@@ -94,6 +97,8 @@ def serve(
 ) -> None:
     """Serve until the process is told to stop; then finish what was begun.
 
+    The port answers while the base loads: that it is not ready.
+
     Args:
         options: What the engine opens.
         host: Address to listen on.
@@ -105,7 +110,7 @@ def serve(
         drain_s: Seconds that open answers have when the server is told to stop.
         access: File that gets a line for each request; "-" is standard error.
         admin: Where variants are loaded and unloaded; nowhere when None.
-        sink: Receives notices while the engine loads.
+        sink: Receives how far the loading is, and notices as long as the server runs.
         say: Called once, when requests are answered.
 
     Raises:
@@ -138,19 +143,36 @@ def serve(
         if admin_listener is not None:
             stack.enter_context(admin_listener)
         stack.callback(engine.stop)
-        engine.start(sink)
-        address = f"http://{host}:{listener.getsockname()[1]}"
+        shown = f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{listener.getsockname()[1]}"
+        failures: list[BaseException] = []
+
+        async def load(beside: AsyncExitStack) -> None:
+            folder = Workspace(options.project).variants
+            try:
+                await engine.open(sink)
+                admin_address = await beside.enter_async_context(
+                    serve_admin(engine, folder, admin_listener, admin.keys)
+                )
+                models = list(engine.models.values())
+                say(Listening(address, models, admin_address, num_keys=len(known)))
+            except Exception as error:
+                failures.append(error)
+                _stop(server, False)
 
         @asynccontextmanager
         async def lifespan(_app: Any) -> Any:
-            engine.watch()
             drain_on_signals(
                 app.state.admission, drain_s, cut=engine.fail_open, stop=partial(_stop, server)
             )
-            folder = Workspace(options.project).variants
-            async with serve_admin(engine, folder, admin_listener, admin.keys) as admin_address:
-                say(Listening(address, list(engine.models.values()), admin_address))
-                yield
+            async with AsyncExitStack() as beside:
+                loading = asyncio.create_task(load(beside))
+                try:
+                    yield
+                finally:
+                    loading.cancel()
+                    # A thread waits for an engine that still loads, and the loop for the thread.
+                    engine.stop()
 
         app = make_app(
             engine,
@@ -166,6 +188,8 @@ def serve(
             )
         )
         server.run(sockets=[listener])
+        if failures:
+            raise failures[0]
 
 
 def _stop(server: Any, at_once: bool) -> None:
@@ -214,12 +238,16 @@ def _work(connection: Connection, options: EngineOptions) -> None:
 
     # Ctrl-C reaches both processes: the gateway decides when the engine ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    imports = "loading PyTorch"
+    connection.send(Progress(imports, 0, None))
     from kamerton.flows.served_engine import open_engine
     from kamerton.inference.worker import work
 
+    connection.send(Progress(imports, 1, 1))
+
     def tell(event: Event) -> None:
-        # The gateway waits for notices and for what is served, and for nothing else.
-        if isinstance(event, Notice):
+        # What is said of a run does not concern the gateway.
+        if isinstance(event, Notice | Progress):
             connection.send(event)
 
     work(connection, partial(open_engine, options, tell))

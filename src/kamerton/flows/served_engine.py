@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 from kamerton.core.errors import KamertonError, VariantError
-from kamerton.core.events import Notice, Sink
+from kamerton.core.events import Notice, Progress, Sink
 from kamerton.core.protocols import Generation
 from kamerton.core.requests import ServedModel
 from kamerton.data.rendering.tokenized import RenderSettings
@@ -36,7 +36,7 @@ def open_engine(options: EngineOptions, tell: Sink) -> ContinuousEngine:
 
     Args:
         options: What is to be served and how.
-        tell: Receives notices.
+        tell: Receives notices, and how far the loading is.
 
     Returns:
         The engine.
@@ -80,13 +80,16 @@ def _put_on(
     tell: Sink,
 ) -> Iterator[LoadedVariant]:
     """Put variants on the base, one after another; where none was named, those that can be."""
-    for variant in variants:
+    for number, variant in enumerate(variants):
+        tell(Progress("loading variants", number, len(variants)))
         try:
             yield source.put_on(variant)
         except KamertonError as error:
             if options.names and options.restored is None:
                 raise
             tell(_not_served(variant.name, error))
+    if variants:
+        tell(Progress("loading variants", len(variants), len(variants)))
 
 
 def _not_served(name: str, error: KamertonError) -> Notice:
@@ -158,4 +161,4 @@ def _base(
     if variants:
         return load_base_for(variants[0], opening)
     say_unpacking(place, tell)
-    return load_base(place, dtype=dtype or "auto", device=options.device or "auto")
+    return load_base(place, dtype=dtype or "auto", device=options.device or "auto", sink=tell)

@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from kamerton.core.requests import ServedModel
+from kamerton.serving.admission import ensure_ready
 from kamerton.serving.engine import ServingEngine
 from kamerton.serving.errors import ApiError
 
@@ -20,8 +21,14 @@ async def list_models(request: Request) -> Response:
 
     Returns:
         OpenAI's list, with `root` and `parent` as vLLM has them.
+
+    Raises:
+        ApiError: If the engine still loads.
     """
     engine: ServingEngine = request.app.state.engine
+    if not engine.models:
+        # An empty list would say that nothing is served, and clients keep it.
+        ensure_ready(engine)
     cards = [_card(model) for model in engine.models.values()]
     return JSONResponse({"object": "list", "data": cards})
 
@@ -36,11 +43,12 @@ async def show_model(request: Request) -> Response:
         Its card.
 
     Raises:
-        ApiError: If it is unknown.
+        ApiError: If it is unknown, or the engine still loads.
     """
     engine: ServingEngine = request.app.state.engine
     name = request.path_params["name"]
     if name not in engine.models:
+        ensure_ready(engine)
         raise ApiError(404, f"the model '{name}' does not exist", "model")
     return JSONResponse(_card(engine.models[name]))
 
@@ -67,8 +75,10 @@ async def say_ready(request: Request) -> Response:
         Status 200, or 503 while the engine loads, has crashed, or the server stops.
     """
     state = request.app.state
-    is_ready = state.engine.is_ready and not state.admission.is_draining
-    return JSONResponse({"status": "ok" if is_ready else "not ready"}, 200 if is_ready else 503)
+    if state.engine.is_ready and not state.admission.is_draining:
+        return JSONResponse({"status": "ok"})
+    is_loading = not state.engine.models and not state.engine.problem
+    return JSONResponse({"status": "loading" if is_loading else "not ready"}, 503)
 
 
 async def show_page(request: Request) -> Response:

@@ -61,11 +61,11 @@ def takes_part(share: float, salt: str, unit: str) -> bool:
 def assign(weights: Mapping[str, float], salt: str, unit: str) -> Assignment:
     """Give a unit an arm, with probabilities in proportion to weights.
 
-    Each arm draws a time from an exponential distribution whose rate is its weight; the first arm
-    wins (weighted rendezvous hashing, Thaler and Ravishankar 1998, with the logarithm of Schindler
-    and Wattenhofer). When weights change, units move only to arms whose weight has grown in
-    proportion, and no more of them than must. Places on one line, cut into intervals, would move
-    units between arms that were not touched.
+    Each arm draws a time from an exponential distribution whose rate is its weight, and the first
+    arm wins (weighted rendezvous hashing: Thaler and Ravishankar 1998, the logarithm of
+    Schindelhauer and Schomaker 2005). When weights change, units move only to arms whose weight
+    has grown in proportion, and no more of them than must. Places on one line, cut into intervals,
+    would move units between arms that were not touched.
 
     Args:
         weights: Weight of each arm, 0 or more, one of them above 0.

@@ -9,10 +9,11 @@ from starlette.responses import JSONResponse, Response
 from kamerton.core.protocols import Generation
 from kamerton.core.requests import AnswerRequest, AnswerUpdate
 from kamerton.serving.admission import Admission, ensure_ready
-from kamerton.serving.completions import model_of, read_body
 from kamerton.serving.engine import ServingEngine
 from kamerton.serving.merged_answers import raise_error
 from kamerton.serving.record import AnswerTimes, record_of
+from kamerton.serving.request_body import read_body
+from kamerton.serving.resolving import resolve_model, variant_headers
 from kamerton.wire.tokenizing import EmbeddingsBody, embeddings_answer
 
 __all__ = ["answer_embeddings"]
@@ -34,9 +35,9 @@ async def answer_embeddings(request: Request) -> Response:
         ApiError: If the body is wrong, the model unknown or the server full.
     """
     body = await read_body(request, EmbeddingsBody)
-    model = model_of(request, body.model)
+    model = resolve_model(request, body.model)
     record = record_of(request)
-    record.operation, record.model = "embeddings", model.name
+    record.operation = "embeddings"
     admission: Admission = request.app.state.admission
     engine: ServingEngine = request.app.state.engine
     ensure_ready(engine)
@@ -68,5 +69,5 @@ async def answer_embeddings(request: Request) -> Response:
     vectors = [end.embedding for end in ends]
     return JSONResponse(
         embeddings_answer(model.name, vectors, num_tokens, body.encoding_format),
-        headers={"x-kamerton-variant": model.name, "x-kamerton-artefact": model.content_hash},
+        headers=variant_headers(model),
     )

@@ -10,7 +10,13 @@ from kamerton.serving.engine import ServingEngine
 from kamerton.serving.errors import ApiError
 from kamerton.serving.record import RequestRecord
 
-__all__ = ["merged_answers", "raise_error"]
+__all__ = ["Piece", "Pieces", "merged_answers", "raise_error"]
+
+Piece = tuple[int, AnswerUpdate] | None
+"""Which answer, and more of it; None where nothing has come for a while."""
+
+Pieces = AsyncGenerator[Piece, None]
+"""Pieces of all answers of a request, as they come."""
 
 _MOST_BEHIND = 4096
 """Pieces that wait for a client which reads more slowly than the engine writes."""
@@ -24,7 +30,7 @@ async def merged_answers(
     *,
     timeout_s: float,
     ping_s: float,
-) -> AsyncGenerator[tuple[int, AnswerUpdate] | None, None]:
+) -> AsyncGenerator[Piece, None]:
     """Merge answers as they come; closing the iterator cancels all that are not finished.
 
     Args:
@@ -79,9 +85,7 @@ async def merged_answers(
             task.cancel()
 
 
-async def _next(
-    queue: asyncio.Queue[tuple[int, AnswerUpdate]], wait_s: float
-) -> tuple[int, AnswerUpdate] | None:
+async def _next(queue: asyncio.Queue[tuple[int, AnswerUpdate]], wait_s: float) -> Piece:
     try:
         async with asyncio.timeout(wait_s):
             return await queue.get()

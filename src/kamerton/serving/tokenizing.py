@@ -10,9 +10,10 @@ from kamerton.core.protocols import Generation
 from kamerton.core.requests import AnswerRequest, ServedModel
 from kamerton.core.tokenizing import TokenizerReply, TokenizerRequest
 from kamerton.serving.admission import ensure_ready
-from kamerton.serving.completions import model_of, read_body
 from kamerton.serving.engine import ServingEngine
 from kamerton.serving.errors import ApiError
+from kamerton.serving.request_body import read_body
+from kamerton.serving.resolving import resolve_model
 from kamerton.wire.tokenizing import DetokenizeBody, TokenizeBody
 
 __all__ = ["detokenize", "show_tokenizer", "tokenize"]
@@ -86,7 +87,7 @@ def _named(request: Request, name: str) -> ServedModel:
     """Take the base where no model is named, as clients of these routes name none."""
     engine: ServingEngine = request.app.state.engine
     bases = [model.name for model in engine.models.values() if model.kind == "base"]
-    return model_of(request, name or next(iter([*bases, *engine.models]), ""))
+    return resolve_model(request, name or next(iter([*bases, *engine.models]), ""))
 
 
 async def _ask(request: Request, question: TokenizerRequest) -> TokenizerReply:

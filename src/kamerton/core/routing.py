@@ -6,8 +6,9 @@ from typing import Literal
 
 __all__ = ["Caller", "Decision", "Reason"]
 
-Reason = Literal["named", "rule", "split", "experiment"]
-"""Why a variant answers: it was asked for by name, a rule chose it, weights did, an experiment."""
+Reason = Literal["named", "rule", "default", "split", "canary", "experiment"]
+"""Why a variant answers: it was asked for by name, a rule names it, nothing chose another, weights
+chose it, the unit is in a canary's ramp, an experiment assigned it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ __all__ = [
     "unit_of",
 ]
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 """Of a route, an experiment or an arm: it stands in headers, so it has no spaces or line ends."""
 
 UnitKind = Literal["unit", "conversation", "tenant", "key"]

@@ -88,6 +88,7 @@ def serve(
     timeout_s: float = 600.0,
     drain_s: float = 30.0,
     access: Path = Path("-"),
+    routes: Path | None = None,
     admin: AdminOptions | None = None,
     sink: Sink,
     say: Callable[[Listening], None],
@@ -104,13 +105,14 @@ def serve(
         timeout_s: Seconds after which an answer ends, finished or not.
         drain_s: Seconds that open answers have when the server is told to stop.
         access: File that gets a line for each request; "-" is standard error.
+        routes: File of routes: names that clients ask for and that rules map to variants.
         admin: Where variants are loaded and unloaded; nowhere when None.
         sink: Receives notices while the engine loads.
         say: Called once, when requests are answered.
 
     Raises:
-        SettingsError: If the port is taken, the access log cannot be written, or other machines
-            could reach a server without keys.
+        SettingsError: If the port is taken, the access log cannot be written, a route is wrong, or
+            other machines could reach a server without keys.
         MissingExtraError: If the extra "serve" is not installed.
         KamertonError: If base or variants cannot be opened.
     """
@@ -123,6 +125,8 @@ def serve(
         from kamerton.serving.draining import drain_on_signals
         from kamerton.serving.engine_process import EngineProcess
         from kamerton.serving.keys import plain_keys, read_keys
+        from kamerton.serving.routes import Rules, check_rules, read_rules
+        from kamerton.serving.routing import Router
     except ImportError as error:
         raise MissingExtraError(error.name or "starlette", "serve", "kamerton serve") from None
     known = (*plain_keys(keys), *(read_keys(keys_file) if keys_file else ()))
@@ -132,6 +136,7 @@ def serve(
             hint="set KAMERTON_API_KEY, --api-key or --keys; or listen on 127.0.0.1",
         )
     admin = admin or AdminOptions()
+    rules = read_rules(routes) if routes else Rules()
     engine = EngineProcess(_work, options, _restored)
     with access_log(access) as write_access, _listen(host, port) as listener, ExitStack() as stack:
         admin_listener = _listen_for_admin(admin, host, keys)
@@ -139,6 +144,7 @@ def serve(
             stack.enter_context(admin_listener)
         stack.callback(engine.stop)
         engine.start(sink)
+        check_rules(rules, engine.models)
         address = f"http://{host}:{listener.getsockname()[1]}"
 
         @asynccontextmanager
@@ -157,6 +163,7 @@ def serve(
             keys=known,
             limit_open=limit_open,
             timeout_s=timeout_s,
+            router=Router(rules),
             write_access=write_access,
             lifespan=lifespan,
         )

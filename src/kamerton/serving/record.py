@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kamerton.core.requests import AnswerUpdate
+from kamerton.core.routing import Caller, Decision
 from kamerton.serving.errors import CLIENT_LEFT
 
 __all__ = ["AnswerTimes", "Recorder", "RequestRecord", "record_of"]
@@ -65,6 +66,8 @@ class RequestRecord:
         operation: "chat" or "text_completion"; empty for what asks for no answer.
         model: The served model that answers; empty where there is none of the name asked for.
         key: Name of the client's key.
+        caller: What it says of who asks; None where no model was asked for.
+        decision: Which variant answers and why; None where no model was found.
         answers: One per answer that was asked for; answers to one prompt stand together.
         num_prompts: Different prompts among them.
         is_whole: Whether an answer was written to its end.
@@ -80,10 +83,28 @@ class RequestRecord:
     operation: str = ""
     model: str = ""
     key: str = ""
+    caller: Caller | None = None
+    decision: Decision | None = None
     answers: tuple[AnswerTimes, ...] = ()
     num_prompts: int = 1
     is_whole: bool = False
     duration_s: float = 0.0
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the response says of the request and of how its variant was chosen.
+
+        Names of routes, experiments and arms are plain ASCII by their settings.
+        """
+        found = {"x-request-id": self.id}
+        if self.decision:
+            chosen = {
+                "x-kamerton-route": self.decision.route,
+                "x-kamerton-experiment": self.decision.experiment,
+                "x-kamerton-arm": self.decision.arm,
+            }
+            found |= {name: value for name, value in chosen.items() if value}
+        return found
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -171,8 +192,8 @@ class Recorder:
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = record.status or message["status"]
-                headers = [*message.get("headers", ()), (b"x-request-id", record.id.encode())]
-                message = {**message, "headers": headers}
+                own = [(name.encode(), value.encode()) for name, value in record.headers.items()]
+                message = {**message, "headers": [*message.get("headers", ()), *own]}
             try:
                 # The server waits here while what was sent before has not been taken.
                 async with asyncio.timeout(self._stall_s):

@@ -3,32 +3,46 @@
 from starlette.requests import Request
 
 from kamerton.core.requests import ServedModel
+from kamerton.core.routing import Decision
+from kamerton.serving.callers import caller_of
 from kamerton.serving.engine import ServingEngine
 from kamerton.serving.errors import ApiError
 from kamerton.serving.record import record_of
+from kamerton.serving.routing import Router
 
 __all__ = ["resolve_model", "variant_headers"]
 
 
 def resolve_model(request: Request, name: str) -> ServedModel:
-    """Find the model that answers a request, and note it in the request's record.
+    """Find the model that answers a request, and note in the request's record how it was chosen.
 
     Args:
         request: The HTTP request.
-        name: What the client wrote.
+        name: What the client wrote: a route, a variant or the base.
 
     Returns:
         The model.
 
     Raises:
-        ApiError: If there is none of that name.
+        ApiError: If there is none of that name, or a route leads to one that is gone.
     """
     engine: ServingEngine = request.app.state.engine
-    found = engine.models.get(name)
+    router: Router = request.app.state.router
+    record = record_of(request)
+    record.caller = caller_of(request, record.key)
+    decision = router.decide(name, record.caller) or Decision(name)
+    found = engine.models.get(decision.variant)
+    if found is None and decision.route:
+        raise ApiError(
+            503,
+            f"the route '{name}' leads to '{decision.variant}', which is not served now",
+            "model",
+            headers={"Retry-After": "10"},
+        )
     if found is None:
-        served = ", ".join(engine.models)
+        served = ", ".join([*router.rules.routes, *engine.models])
         raise ApiError(404, f"the model '{name}' does not exist; served are: {served}", "model")
-    record_of(request).model = found.name
+    record.decision, record.model = decision, found.name
     return found
 
 

@@ -26,6 +26,7 @@ from kamerton.serving.metrics import Metrics, show_metrics
 from kamerton.serving.openapi import show_openapi
 from kamerton.serving.pages import list_models, say_live, say_ready, show_model, show_page
 from kamerton.serving.record import Recorder, RequestRecord
+from kamerton.serving.resolving import decision_headers
 from kamerton.serving.routes import Rules
 from kamerton.serving.routing import Router
 from kamerton.serving.tokenizing import detokenize, show_tokenizer, tokenize
@@ -87,7 +88,13 @@ def make_app(
             Route("/tokenizer_info", show_tokenizer),
         ],
         middleware=[
-            Middleware(Recorder, begin=metrics.begin, end=end, stall_s=stall_s),
+            Middleware(
+                Recorder,
+                begin=metrics.begin,
+                end=end,
+                stall_s=stall_s,
+                headers_of=decision_headers,
+            ),
             Middleware(Guard, keys=Keys(keys), limit_bytes=limit_bytes, stall_s=stall_s),
         ],
         exception_handlers={

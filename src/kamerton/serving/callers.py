@@ -1,49 +1,37 @@
-"""Who asks, as the headers of a request and OpenAI's field `user` say it."""
+"""Who asks, as the headers of a request say it."""
 
 import hashlib
 import re
-from collections.abc import Mapping
-
-from starlette.requests import Request
+from collections.abc import Iterable, Mapping
 
 from kamerton.core.routing import Caller
 
 __all__ = ["caller_of", "language_of", "plain_id"]
 
 _MOST_LETTERS = 256
-_NEVER_KEPT = ("authorization", "proxy-authorization", "cookie")
+_SECRET = ("authorization", "cookie", "proxy-authorization", "x-kamerton-feedback-token")
 
 
-def caller_of(request: Request, key: str = "") -> Caller:
-    """Read who asks.
+def caller_of(raw_headers: Iterable[tuple[bytes, bytes]]) -> Caller:
+    """Read headers.
 
     Args:
-        request: The HTTP request; `state.user` is the field `user` of its body, if it was read.
-        key: Name of its API key.
+        raw_headers: As ASGI gives them, names in lower case.
 
     Returns:
-        The caller.
+        Who asks; the key's name and the `user` of a body are not known here.
     """
-    # Clients write UTF-8 into headers, and Starlette reads Latin-1.
-    headers = {
-        name.decode("latin-1"): value.decode("utf-8", "replace")
-        for name, value in request.headers.raw
-        if name.decode("latin-1") not in _NEVER_KEPT
+    # Clients write UTF-8 into headers, although HTTP means Latin-1.
+    plain = {
+        name.decode("latin-1"): value.decode("utf-8", "replace") for name, value in raw_headers
     }
+    headers = {name: value for name, value in plain.items() if name not in _SECRET}
     said = {
         name: plain_id(headers.get(f"x-kamerton-{name}", ""))
         for name in ("unit", "conversation", "segment", "tenant", "language")
     }
-    user = getattr(request.state, "user", None)
-    return Caller(
-        key,
-        said["unit"] or plain_id(user if isinstance(user, str) else ""),
-        said["conversation"],
-        said["segment"],
-        said["tenant"],
-        _code(said["language"]) or language_of(headers),
-        headers,
-    )
+    language = _code(said.pop("language")) or language_of(headers)
+    return Caller(**said, language=language, headers=headers)
 
 
 def plain_id(given: str) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
@@ -11,9 +11,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kamerton.core.requests import AnswerUpdate
 from kamerton.core.routing import Caller, Decision
+from kamerton.serving.callers import caller_of
 from kamerton.serving.errors import CLIENT_LEFT
 
-__all__ = ["AnswerTimes", "Recorder", "RequestRecord", "record_of"]
+__all__ = ["AnswerTimes", "Headers", "Recorder", "RequestRecord", "record_of"]
 
 
 @dataclass
@@ -66,8 +67,8 @@ class RequestRecord:
         operation: "chat" or "text_completion"; empty for what asks for no answer.
         model: The served model that answers; empty where there is none of the name asked for.
         key: Name of the client's key.
-        caller: What it says of who asks; None where no model was asked for.
-        decision: Which variant answers and why; None where no model was found.
+        caller: Who asks.
+        decision: Which variant answers, and why; None where no model was found.
         answers: One per answer that was asked for; answers to one prompt stand together.
         num_prompts: Different prompts among them.
         is_whole: Whether an answer was written to its end.
@@ -83,28 +84,12 @@ class RequestRecord:
     operation: str = ""
     model: str = ""
     key: str = ""
-    caller: Caller | None = None
+    caller: Caller = field(default_factory=Caller, repr=False)
     decision: Decision | None = None
     answers: tuple[AnswerTimes, ...] = ()
     num_prompts: int = 1
     is_whole: bool = False
     duration_s: float = 0.0
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """What the response says of the request and of how its variant was chosen.
-
-        Names of routes, experiments and arms are plain ASCII by their settings.
-        """
-        found = {"x-request-id": self.id}
-        if self.decision:
-            chosen = {
-                "x-kamerton-route": self.decision.route,
-                "x-kamerton-experiment": self.decision.experiment,
-                "x-kamerton-arm": self.decision.arm,
-            }
-            found |= {name: value for name, value in chosen.items() if value}
-        return found
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -158,6 +143,10 @@ def record_of(request: Request) -> RequestRecord:
     return record
 
 
+Headers = Sequence[tuple[bytes, bytes]]
+"""Names in lower case, and values."""
+
+
 class _ReaderStalled(Exception):
     pass
 
@@ -170,6 +159,7 @@ class Recorder:
         begin: Called with each record when its request comes.
         end: Called with it when the request is over, however it ended.
         stall_s: A client that takes nothing of its answer for so many seconds is cut off.
+        headers_of: Further headers of a response.
     """
 
     def __init__(
@@ -178,8 +168,10 @@ class Recorder:
         begin: Callable[[RequestRecord], None],
         end: Callable[[RequestRecord], None],
         stall_s: float,
+        headers_of: Callable[[RequestRecord], Headers] = lambda record: (),
     ) -> None:
         self._app, self._begin, self._end, self._stall_s = app, begin, end, stall_s
+        self._headers_of = headers_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
@@ -187,13 +179,15 @@ class Recorder:
             await self._app(scope, receive, send)
             return
         record = RequestRecord(f"req-{secrets.token_hex(12)}", scope["method"], scope["path"])
+        record.caller = caller_of(scope["headers"])
         scope.setdefault("state", {})["record"] = record
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = record.status or message["status"]
-                own = [(name.encode(), value.encode()) for name, value in record.headers.items()]
-                message = {**message, "headers": [*message.get("headers", ()), *own]}
+                own = (b"x-request-id", record.id.encode())
+                headers = [*message.get("headers", ()), own, *self._headers_of(record)]
+                message = {**message, "headers": headers}
             try:
                 # The server waits here while what was sent before has not been taken.
                 async with asyncio.timeout(self._stall_s):

@@ -1,16 +1,18 @@
 """The one place where the name that a request gives becomes the model that answers it."""
 
+from dataclasses import replace
+
 from starlette.requests import Request
 
 from kamerton.core.requests import ServedModel
 from kamerton.core.routing import Decision
-from kamerton.serving.callers import caller_of
+from kamerton.serving.callers import plain_id
 from kamerton.serving.engine import ServingEngine
 from kamerton.serving.errors import ApiError
-from kamerton.serving.record import record_of
+from kamerton.serving.record import Headers, RequestRecord, record_of
 from kamerton.serving.routing import Router
 
-__all__ = ["resolve_model", "variant_headers"]
+__all__ = ["decision_headers", "resolve_model", "variant_headers"]
 
 
 def resolve_model(request: Request, name: str) -> ServedModel:
@@ -29,7 +31,9 @@ def resolve_model(request: Request, name: str) -> ServedModel:
     engine: ServingEngine = request.app.state.engine
     router: Router = request.app.state.router
     record = record_of(request)
-    record.caller = caller_of(request, record.key)
+    user = getattr(request.state, "user", None)
+    unit = record.caller.unit or plain_id(user if isinstance(user, str) else "")
+    record.caller = replace(record.caller, key=record.key, unit=unit)
     decision = router.decide(name, record.caller) or Decision(name)
     found = engine.models.get(decision.variant)
     if found is None and decision.route:
@@ -56,3 +60,22 @@ def variant_headers(model: ServedModel) -> dict[str, str]:
         Headers.
     """
     return {"x-kamerton-variant": model.name, "x-kamerton-artefact": model.content_hash}
+
+
+def decision_headers(record: RequestRecord) -> Headers:
+    """Write the headers of a response that say how its variant was chosen.
+
+    Args:
+        record: Of the request.
+
+    Returns:
+        Headers; their values are plain ASCII, as the settings of routes and experiments require.
+    """
+    if record.decision is None:
+        return ()
+    found = {
+        b"x-kamerton-route": record.decision.route,
+        b"x-kamerton-experiment": record.decision.experiment,
+        b"x-kamerton-arm": record.decision.arm,
+    }
+    return [(name, value.encode()) for name, value in found.items() if value]

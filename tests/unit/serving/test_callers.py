@@ -3,34 +3,25 @@
 import hashlib
 
 import pytest
-from starlette.requests import Request
 
 from kamerton.serving.callers import caller_of, language_of, plain_id
 
 
-def request(*headers: tuple[str, str], user: object = None) -> Request:
-    raw = [(name.encode(), value.encode()) for name, value in headers]
-    return Request({"type": "http", "headers": raw, "state": {"user": user}})
-
-
-def test_headers_and_the_field_user_say_who_asks():
-    found = caller_of(
-        request(
-            ("x-kamerton-unit", "shop-7"),
-            ("x-kamerton-segment", "опт"),
-            ("x-kamerton-language", "RU-ru"),
-            ("accept-language", "en"),
-            ("authorization", "Bearer secret"),
-            ("cookie", "session=secret"),
-            user="user-1",
-        ),
-        "web shop",
-    )
-    assert (found.key, found.unit, found.segment) == ("web shop", "shop-7", "опт")
+def test_headers_say_who_asks():
+    said = {
+        "x-kamerton-unit": "shop-7",
+        "x-kamerton-segment": "опт",
+        "x-kamerton-language": "RU-ru",
+        "accept-language": "en",
+        "authorization": "Bearer secret",
+        "cookie": "session=secret",
+        "x-kamerton-feedback-token": "secret",
+    }
+    found = caller_of((name.encode(), value.encode()) for name, value in said.items())
+    assert (found.unit, found.segment) == ("shop-7", "опт")
     assert (found.language, found.tenant, found.conversation) == ("ru", "", "")
     assert "secret" not in str(found)
-    assert caller_of(request(user="user-1")).unit == "user-1"
-    assert caller_of(request(user=7)).unit == ""
+    assert caller_of([(b"x-kamerton-segment", b"\xff")]).segment == "\ufffd"
 
 
 def test_an_id_is_plain_or_its_hash():

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from kamerton.core.errors import SettingsError
-from kamerton.core.files import hash_json
+from kamerton.core.files import hash_bytes, hash_json
 from kamerton.core.routing import Caller
 from kamerton.core.settings import Settings, read_toml
 
@@ -170,6 +170,11 @@ class ExperimentSettings(Settings):
     def weights(self) -> Mapping[str, float]:
         """Weight of each arm."""
         return {name: arm.weight for name, arm in self.arms.items()}
+
+    @property
+    def phase(self) -> str:
+        """Tells the assignments of one salt from those of the next; it does not show the salt."""
+        return hash_bytes(self.key.encode())[:12]
 
     @property
     def registration(self) -> str:

@@ -119,14 +119,14 @@ def serve(
     try:
         import uvicorn
 
+        from kamerton.flows.routing import open_routes, reload_on_signal
         from kamerton.flows.serve_admin import serve_admin
         from kamerton.serving.access_log import access_log
         from kamerton.serving.app import make_app
         from kamerton.serving.draining import drain_on_signals
         from kamerton.serving.engine_process import EngineProcess
         from kamerton.serving.keys import plain_keys, read_keys
-        from kamerton.serving.routes import Rules, check_rules, read_rules
-        from kamerton.serving.routing import Router
+        from kamerton.serving.routes import read_rules
     except ImportError as error:
         raise MissingExtraError(error.name or "starlette", "serve", "kamerton serve") from None
     known = (*plain_keys(keys), *(read_keys(keys_file) if keys_file else ()))
@@ -136,7 +136,9 @@ def serve(
             hint="set KAMERTON_API_KEY, --api-key or --keys; or listen on 127.0.0.1",
         )
     admin = admin or AdminOptions()
-    rules = read_rules(routes) if routes else Rules()
+    if routes:
+        # Loading the base takes a while: what is wrong with the file is told before.
+        read_rules(routes)
     engine = EngineProcess(_work, options, _restored)
     with access_log(access) as write_access, _listen(host, port) as listener, ExitStack() as stack:
         admin_listener = _listen_for_admin(admin, host, keys)
@@ -144,7 +146,7 @@ def serve(
             stack.enter_context(admin_listener)
         stack.callback(engine.stop)
         engine.start(sink)
-        check_rules(rules, engine.models)
+        source = open_routes(routes, options.project, engine) if routes else None
         address = f"http://{host}:{listener.getsockname()[1]}"
 
         @asynccontextmanager
@@ -154,7 +156,11 @@ def serve(
                 app.state.admission, drain_s, cut=engine.fail_open, stop=partial(_stop, server)
             )
             folder = Workspace(options.project).variants
-            async with serve_admin(engine, folder, admin_listener, admin.keys) as admin_address:
+            if source:
+                reload_on_signal(source, sink)
+            async with serve_admin(
+                engine, folder, admin_listener, admin.keys, source
+            ) as admin_address:
                 say(Listening(address, list(engine.models.values()), admin_address))
                 yield
 
@@ -163,7 +169,7 @@ def serve(
             keys=known,
             limit_open=limit_open,
             timeout_s=timeout_s,
-            router=Router(rules),
+            router=source.router if source else None,
             write_access=write_access,
             lifespan=lifespan,
         )

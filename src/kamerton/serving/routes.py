@@ -206,6 +206,21 @@ class Rules:
     experiments: Mapping[str, ExperimentSettings] = field(default_factory=dict)
     version: str = ""
 
+    def leading_to(self, variant: str) -> list[str]:
+        """List the routes that may choose a variant.
+
+        Args:
+            variant: Its name.
+
+        Returns:
+            Their names.
+        """
+        return [
+            route
+            for route in self.routes
+            if any(name == variant for _, name in self.variants(route))
+        ]
+
     def variants(self, route: str) -> Iterator[tuple[str, str]]:
         """List what a route may choose.
 

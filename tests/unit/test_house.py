@@ -128,6 +128,7 @@ OPTIONS = {
         "--drain-s",
         "--access-log",
         "--memory-mib",
+        "--routes",
         "--admin-port",
         "--admin-key",
         "--cache-mib",

@@ -110,6 +110,12 @@ def _print_hash(context: click.Context, _option: click.Parameter, is_asked: bool
     help="Gets a line of JSON for each request, never with a text or a key; - is standard error.",
 )
 @click.option(
+    "--routes",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="A TOML file with a table [route.NAME] for each name that rules map to variants.",
+)
+@click.option(
     "--memory-mib",
     type=click.FloatRange(min=0, min_open=True),
     help="Most memory of all adapters together, in MiB. Above it, those that were not used for the "
@@ -147,6 +153,7 @@ def serve(
     timeout_s: float,
     drain_s: float,
     access: Path,
+    routes: Path | None,
     memory_mib: float | None,
     admin_port: int | None,
     admin_keys: tuple[str, ...],
@@ -186,6 +193,7 @@ def serve(
             timeout_s=timeout_s,
             drain_s=drain_s,
             access=access,
+            routes=routes,
             admin=AdminOptions(admin_port, admin_keys),
             sink=sink,
             say=say,

@@ -91,6 +91,7 @@ def serve(
     timeout_s: float = 600.0,
     drain_s: float = 30.0,
     access: Path = Path("-"),
+    routes: Path | None = None,
     admin: AdminOptions | None = None,
     sink: Sink,
     say: Callable[[Listening], None],
@@ -109,25 +110,28 @@ def serve(
         timeout_s: Seconds after which an answer ends, finished or not.
         drain_s: Seconds that open answers have when the server is told to stop.
         access: File that gets a line for each request; "-" is standard error.
+        routes: File of routes: names that clients ask for and that rules map to variants.
         admin: Where variants are loaded and unloaded; nowhere when None.
         sink: Receives how far the loading is, and notices as long as the server runs.
         say: Called once, when requests are answered.
 
     Raises:
-        SettingsError: If the port is taken, the access log cannot be written, or other machines
-            could reach a server without keys.
+        SettingsError: If the port is taken, the access log cannot be written, a route is wrong, or
+            other machines could reach a server without keys.
         MissingExtraError: If the extra "serve" is not installed.
         KamertonError: If base or variants cannot be opened.
     """
     try:
         import uvicorn
 
+        from kamerton.flows.routing import open_routes, reload_on_signal
         from kamerton.flows.serve_admin import serve_admin
         from kamerton.serving.access_log import access_log
         from kamerton.serving.app import make_app
         from kamerton.serving.draining import drain_on_signals
         from kamerton.serving.engine_process import EngineProcess
         from kamerton.serving.keys import plain_keys, read_keys
+        from kamerton.serving.routes import read_rules
     except ImportError as error:
         raise MissingExtraError(error.name or "starlette", "serve", "kamerton serve") from None
     known = (*plain_keys(keys), *(read_keys(keys_file) if keys_file else ()))
@@ -137,6 +141,9 @@ def serve(
             hint="set KAMERTON_API_KEY, --api-key or --keys; or listen on 127.0.0.1",
         )
     admin = admin or AdminOptions()
+    if routes:
+        # Loading the base takes a while: what is wrong with the file is told before.
+        read_rules(routes)
     engine = EngineProcess(_work, options, _restored)
     with access_log(access) as write_access, _listen(host, port) as listener, ExitStack() as stack:
         admin_listener = _listen_for_admin(admin, host, keys)
@@ -151,8 +158,13 @@ def serve(
             folder = Workspace(options.project).variants
             try:
                 await engine.open(sink)
+                source = None
+                if routes:
+                    source = open_routes(routes, options.project, engine)
+                    app.state.router = source.router
+                    reload_on_signal(source, sink)
                 admin_address = await beside.enter_async_context(
-                    serve_admin(engine, folder, admin_listener, admin.keys)
+                    serve_admin(engine, folder, admin_listener, admin.keys, source)
                 )
                 models = list(engine.models.values())
                 say(Listening(address, models, admin_address, num_keys=len(known)))

@@ -10,6 +10,7 @@ import uvicorn
 
 from kamerton.serving.admin import make_admin_app
 from kamerton.serving.keys import plain_keys
+from kamerton.serving.route_source import RouteSource
 from kamerton.serving.switching import Switching, SwitchingEngine
 
 __all__ = ["serve_admin"]
@@ -26,7 +27,11 @@ class _ServerBeside(uvicorn.Server):
 
 @asynccontextmanager
 async def serve_admin(
-    engine: SwitchingEngine, folder: Path, listener: socket.socket | None, keys: Sequence[str]
+    engine: SwitchingEngine,
+    folder: Path,
+    listener: socket.socket | None,
+    keys: Sequence[str],
+    routes: RouteSource | None = None,
 ) -> AsyncIterator[str]:
     """Serve the admin API for a while.
 
@@ -35,6 +40,7 @@ async def serve_admin(
         folder: The project's variants.
         listener: Where to listen; None serves nothing.
         keys: Keys that are let in; without any, everybody is let in.
+        routes: Reads routes again; None where there are none.
 
     Yields:
         Its address; empty without a listener.
@@ -42,7 +48,8 @@ async def serve_admin(
     if listener is None:
         yield ""
         return
-    app = make_admin_app(Switching(engine, folder), keys=plain_keys(keys, "admin"))
+    switching = Switching(engine, folder, routes.router if routes else None)
+    app = make_admin_app(switching, routes=routes, keys=plain_keys(keys, "admin"))
     config = uvicorn.Config(
         app, log_level="warning", timeout_graceful_shutdown=5, server_header=False, lifespan="off"
     )

@@ -32,6 +32,11 @@ class Workspace:
         return self.root / "cache" / "references"
 
     @property
+    def routing_log(self) -> Path:
+        """Every change of how requests are routed, a JSON object in each line."""
+        return self.root / "routing.jsonl"
+
+    @property
     def store(self) -> Path:
         """The SQLite file."""
         return self.root / "kamerton.db"

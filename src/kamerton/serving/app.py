@@ -26,6 +26,9 @@ from kamerton.serving.metrics import Metrics, show_metrics
 from kamerton.serving.openapi import show_openapi
 from kamerton.serving.pages import list_models, say_live, say_ready, show_model, show_page
 from kamerton.serving.record import Recorder, RequestRecord
+from kamerton.serving.resolving import decision_headers
+from kamerton.serving.routes import Rules
+from kamerton.serving.routing import Router
 from kamerton.serving.tokenizing import detokenize, show_tokenizer, tokenize
 
 __all__ = ["make_app"]
@@ -40,6 +43,7 @@ def make_app(
     timeout_s: float = 600.0,
     stall_s: float = 30.0,
     ping_s: float = 15.0,
+    router: Router | None = None,
     write_access: Callable[[RequestRecord], None] = lambda record: None,
     lifespan: Lifespan[Starlette] | None = None,
 ) -> Starlette:
@@ -53,6 +57,7 @@ def make_app(
         timeout_s: Seconds after which an answer ends, finished or not.
         stall_s: Seconds that a client may take nothing of its answer, or send a body.
         ping_s: Seconds of silence after which a streamed answer sends a comment.
+        router: Chooses variants for names that are routes; None where there is none.
         write_access: Called with what is known of each request that is over.
         lifespan: What happens when the server starts and stops.
 
@@ -83,7 +88,13 @@ def make_app(
             Route("/tokenizer_info", show_tokenizer),
         ],
         middleware=[
-            Middleware(Recorder, begin=metrics.begin, end=end, stall_s=stall_s),
+            Middleware(
+                Recorder,
+                begin=metrics.begin,
+                end=end,
+                stall_s=stall_s,
+                headers_of=decision_headers,
+            ),
             Middleware(Guard, keys=Keys(keys), limit_bytes=limit_bytes, stall_s=stall_s),
         ],
         exception_handlers={
@@ -97,5 +108,6 @@ def make_app(
     app.state.engine, app.state.has_keys = engine, bool(keys)
     app.state.timeout_s, app.state.ping_s = timeout_s, ping_s
     app.state.metrics = metrics
+    app.state.router = router or Router(Rules())
     app.state.admission = Admission(limit_open)
     return app

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as AsgiScope
@@ -9,7 +10,7 @@ from starlette.types import Scope as AsgiScope
 from kamerton.serving.errors import ApiError
 from kamerton.serving.keys import Keys, Scope
 
-__all__ = ["Guard"]
+__all__ = ["Guard", "refuse_pages"]
 
 _OPEN = ("/", "/health", "/ready", "/live")
 """Paths that need no key."""
@@ -68,6 +69,7 @@ class Guard:
                 given = headers.get(b"authorization", b"").decode("latin-1")
                 needed = None if scope["path"] in _UNCOUNTED else self._needed
                 name = self._keys.check(given, needed)
+                scope.setdefault("state", {})["key"] = name
                 if (record := scope.get("state", {}).get("record")) is not None:
                     record.key = name
             length = headers.get(b"content-length", b"0")
@@ -85,3 +87,16 @@ class Guard:
     def _too_slow(self) -> ApiError:
         message = f"the body did not arrive within {self._stall_s:g} s"
         return ApiError(408, message, headers={"Connection": "close"})
+
+
+def refuse_pages(request: Request) -> None:
+    """Refuse what a page in a browser sends, which any page on this machine could do.
+
+    Args:
+        request: The HTTP request.
+
+    Raises:
+        ApiError: If a browser says which page sends it.
+    """
+    if "origin" in request.headers:
+        raise ApiError(403, "pages in browsers may not load or unload models")

@@ -9,6 +9,7 @@ from kamerton.core.requests import ServedModel
 from kamerton.serving.admission import ensure_ready
 from kamerton.serving.engine import ServingEngine
 from kamerton.serving.errors import ApiError
+from kamerton.serving.routing import Router
 
 __all__ = ["list_models", "say_live", "say_ready", "show_model", "show_page"]
 
@@ -29,7 +30,9 @@ async def list_models(request: Request) -> Response:
     if not engine.models:
         # An empty list would say that nothing is served, and clients keep it.
         ensure_ready(engine)
+    router: Router = request.app.state.router
     cards = [_card(model) for model in engine.models.values()]
+    cards += [_route_card(name, router) for name in router.rules.routes]
     return JSONResponse({"object": "list", "data": cards})
 
 
@@ -46,7 +49,10 @@ async def show_model(request: Request) -> Response:
         ApiError: If it is unknown, or the engine still loads.
     """
     engine: ServingEngine = request.app.state.engine
+    router: Router = request.app.state.router
     name = request.path_params["name"]
+    if name in router.rules.routes:
+        return JSONResponse(_route_card(name, router))
     if name not in engine.models:
         ensure_ready(engine)
         raise ApiError(404, f"the model '{name}' does not exist", "model")
@@ -122,6 +128,20 @@ def _card(model: ServedModel) -> dict[str, object]:
         "kind": model.kind,
         "artefact": model.content_hash,
         "bytes": model.num_bytes,
+    }
+
+
+def _route_card(name: str, router: Router) -> dict[str, object]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "kamerton",
+        "root": name,
+        "parent": None,
+        "kind": "route",
+        "artefact": router.rules.version,
+        "bytes": 0,
     }
 
 

@@ -3,16 +3,18 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kamerton.core.requests import AnswerUpdate
+from kamerton.core.routing import Caller, Decision
+from kamerton.serving.callers import caller_of
 from kamerton.serving.errors import CLIENT_LEFT
 
-__all__ = ["AnswerTimes", "Recorder", "RequestRecord", "record_of"]
+__all__ = ["AnswerTimes", "Headers", "Recorder", "RequestRecord", "record_of"]
 
 
 @dataclass
@@ -65,6 +67,8 @@ class RequestRecord:
         operation: "chat" or "text_completion"; empty for what asks for no answer.
         model: The served model that answers; empty where there is none of the name asked for.
         key: Name of the client's key.
+        caller: Who asks.
+        decision: Which variant answers, and why; None where no model was found.
         answers: One per answer that was asked for; answers to one prompt stand together.
         num_prompts: Different prompts among them.
         is_whole: Whether an answer was written to its end.
@@ -80,6 +84,8 @@ class RequestRecord:
     operation: str = ""
     model: str = ""
     key: str = ""
+    caller: Caller = field(default_factory=Caller, repr=False)
+    decision: Decision | None = None
     answers: tuple[AnswerTimes, ...] = ()
     num_prompts: int = 1
     is_whole: bool = False
@@ -137,6 +143,10 @@ def record_of(request: Request) -> RequestRecord:
     return record
 
 
+Headers = Sequence[tuple[bytes, bytes]]
+"""Names in lower case, and values."""
+
+
 class _ReaderStalled(Exception):
     pass
 
@@ -149,6 +159,7 @@ class Recorder:
         begin: Called with each record when its request comes.
         end: Called with it when the request is over, however it ended.
         stall_s: A client that takes nothing of its answer for so many seconds is cut off.
+        headers_of: Further headers of a response.
     """
 
     def __init__(
@@ -157,8 +168,10 @@ class Recorder:
         begin: Callable[[RequestRecord], None],
         end: Callable[[RequestRecord], None],
         stall_s: float,
+        headers_of: Callable[[RequestRecord], Headers] = lambda record: (),
     ) -> None:
         self._app, self._begin, self._end, self._stall_s = app, begin, end, stall_s
+        self._headers_of = headers_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
@@ -166,12 +179,14 @@ class Recorder:
             await self._app(scope, receive, send)
             return
         record = RequestRecord(f"req-{secrets.token_hex(12)}", scope["method"], scope["path"])
+        record.caller = caller_of(scope["headers"])
         scope.setdefault("state", {})["record"] = record
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = record.status or message["status"]
-                headers = [*message.get("headers", ()), (b"x-request-id", record.id.encode())]
+                own = (b"x-request-id", record.id.encode())
+                headers = [*message.get("headers", ()), own, *self._headers_of(record)]
                 message = {**message, "headers": headers}
             try:
                 # The server waits here while what was sent before has not been taken.

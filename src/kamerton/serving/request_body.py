@@ -27,6 +27,9 @@ async def read_body(request: Request, kind: type[_Body]) -> _Body:
     """
     raw = await request.body()
     try:
-        return kind.model_validate_json(raw)
+        body = kind.model_validate_json(raw)
     except ValidationError as error:
         raise ApiError.of_validation(error) from None
+    # Whoever chooses a variant reads it there.
+    request.state.user = getattr(body, "user", None)
+    return body

@@ -74,7 +74,7 @@ class _Request(BaseModel):
     stream_options: StreamOptions | None = None
     """Options of a streamed answer."""
     user: str | None = None
-    """Who asks; not used yet."""
+    """Who asks: the unit that splits and experiments assign."""
 
     @model_validator(mode="before")
     @classmethod

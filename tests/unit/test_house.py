@@ -131,9 +131,11 @@ OPTIONS = {
         "--admin-port",
         "--admin-key",
         "--cache-mib",
+        "--record",
         "--project",
         *OPENING,
     },
+    "metrics": {"--by", "--every", "--days", "--store", "--project", "--json"},
     "chat": {
         "--message",
         "-m",

@@ -125,6 +125,14 @@ def _print_hash(context: click.Context, _option: click.Parameter, is_asked: bool
     "one it listens on this machine alone. May be repeated; spaces divide keys in the environment "
     "variable KAMERTON_ADMIN_KEY.",
 )
+@click.option(
+    "--record",
+    is_flag=False,
+    flag_value="",
+    metavar="[URL]",
+    help="Records each answered request, and takes feedback: in the project's store, or in the "
+    "database URL. Without a URL it stands after VARIANTS.",
+)
 @base_option
 @device_option
 @dtype_option
@@ -144,6 +152,7 @@ def serve(
     memory_mib: float | None,
     admin_port: int | None,
     admin_keys: tuple[str, ...],
+    record: str | None,
     base: str,
     device: str,
     dtype: Any,
@@ -155,7 +164,7 @@ def serve(
     served without any variant. The base itself always answers too, under its own name. Ctrl-C
     finishes the answers that were begun and stops; a second one stops at once.
     """
-    from kamerton.flows.serve import AdminOptions, EngineOptions
+    from kamerton.flows.serve import AdminOptions, EngineOptions, RecordOptions
     from kamerton.flows.serve import serve as run_server
 
     options = EngineOptions(
@@ -175,6 +184,7 @@ def serve(
         drain_s=drain_s,
         access=access,
         admin=AdminOptions(admin_port, admin_keys),
+        record=None if record is None else RecordOptions(record),
         sink=say_notice,
         say=lambda listening: _say(listening, has_keys=bool(keys or keys_file)),
     )

@@ -12,9 +12,10 @@ from typing import Any
 from kamerton.core.errors import MissingExtraError, SettingsError
 from kamerton.core.events import Event, Notice, Sink
 from kamerton.core.requests import ServedModel
+from kamerton.flows.recording import RecordOptions, open_recording
 from kamerton.flows.workspace import Workspace
 
-__all__ = ["AdminOptions", "EngineOptions", "Listening", "serve"]
+__all__ = ["AdminOptions", "EngineOptions", "Listening", "RecordOptions", "serve"]
 
 _FLUSH_S = 5
 """Seconds in which the last bytes of finished answers must leave."""
@@ -89,6 +90,7 @@ def serve(
     drain_s: float = 30.0,
     access: Path = Path("-"),
     admin: AdminOptions | None = None,
+    record: RecordOptions | None = None,
     sink: Sink,
     say: Callable[[Listening], None],
 ) -> None:
@@ -105,6 +107,7 @@ def serve(
         drain_s: Seconds that open answers have when the server is told to stop.
         access: File that gets a line for each request; "-" is standard error.
         admin: Where variants are loaded and unloaded; nowhere when None.
+        record: Where requests and feedback are recorded; nowhere when None.
         sink: Receives notices while the engine loads.
         say: Called once, when requests are answered.
 
@@ -138,6 +141,9 @@ def serve(
         if admin_listener is not None:
             stack.enter_context(admin_listener)
         stack.callback(engine.stop)
+        recording, feedback = (
+            stack.enter_context(open_recording(record, options.project)) if record else (None, None)
+        )
         engine.start(sink)
         address = f"http://{host}:{listener.getsockname()[1]}"
 
@@ -158,6 +164,8 @@ def serve(
             limit_open=limit_open,
             timeout_s=timeout_s,
             write_access=write_access,
+            recording=recording,
+            feedback=feedback,
             lifespan=lifespan,
         )
         server = uvicorn.Server(

@@ -35,3 +35,8 @@ class Workspace:
     def store(self) -> Path:
         """The SQLite file."""
         return self.root / "kamerton.db"
+
+    @property
+    def metrics(self) -> Path:
+        """The file that declares metrics of live traffic; it may be absent."""
+        return self.root / "metrics.toml"

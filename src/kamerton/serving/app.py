@@ -1,6 +1,7 @@
 """The gateway as an ASGI application: routes, middleware and error handlers in one place."""
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,6 +21,7 @@ from kamerton.serving.errors import (
     answer_http_error,
     answer_nobody,
 )
+from kamerton.serving.feedback import FeedbackIntake, take_feedback
 from kamerton.serving.guard import Guard
 from kamerton.serving.keys import ApiKey, Keys
 from kamerton.serving.metrics import Metrics, show_metrics
@@ -27,6 +29,9 @@ from kamerton.serving.openapi import show_openapi
 from kamerton.serving.pages import list_models, say_live, say_ready, show_model, show_page
 from kamerton.serving.record import Recorder, RequestRecord
 from kamerton.serving.tokenizing import detokenize, show_tokenizer, tokenize
+
+if TYPE_CHECKING:
+    from kamerton.serving.recording import Recording
 
 __all__ = ["make_app"]
 
@@ -41,6 +46,8 @@ def make_app(
     stall_s: float = 30.0,
     ping_s: float = 15.0,
     write_access: Callable[[RequestRecord], None] = lambda record: None,
+    recording: "Recording | None" = None,
+    feedback: FeedbackIntake | None = None,
     lifespan: Lifespan[Starlette] | None = None,
 ) -> Starlette:
     """Make the application.
@@ -54,6 +61,8 @@ def make_app(
         stall_s: Seconds that a client may take nothing of its answer, or send a body.
         ping_s: Seconds of silence after which a streamed answer sends a comment.
         write_access: Called with what is known of each request that is over.
+        recording: Takes the row of each answered request; None records nothing.
+        feedback: Takes judgements of answers; None takes none.
         lifespan: What happens when the server starts and stops.
 
     Returns:
@@ -64,6 +73,8 @@ def make_app(
     def end(record: RequestRecord) -> None:
         metrics.end(record)
         write_access(record)
+        if recording is not None:
+            recording.ended(record)
 
     app = Starlette(
         routes=[
@@ -77,13 +88,20 @@ def make_app(
             Route("/v1/models/{name:path}", show_model),
             Route("/v1/chat/completions", answer_chat, methods=["POST"]),
             Route("/v1/completions", answer_completion, methods=["POST"]),
+            Route("/v1/feedback", take_feedback, methods=["POST"]),
             Route("/v1/embeddings", answer_embeddings, methods=["POST"]),
             Route("/tokenize", tokenize, methods=["POST"]),
             Route("/detokenize", detokenize, methods=["POST"]),
             Route("/tokenizer_info", show_tokenizer),
         ],
         middleware=[
-            Middleware(Recorder, begin=metrics.begin, end=end, stall_s=stall_s),
+            Middleware(
+                Recorder,
+                begin=metrics.begin,
+                end=end,
+                stall_s=stall_s,
+                answered=None if recording is None else recording.answered,
+            ),
             Middleware(Guard, keys=Keys(keys), limit_bytes=limit_bytes, stall_s=stall_s),
         ],
         exception_handlers={
@@ -96,6 +114,6 @@ def make_app(
     )
     app.state.engine, app.state.has_keys = engine, bool(keys)
     app.state.timeout_s, app.state.ping_s = timeout_s, ping_s
-    app.state.metrics = metrics
+    app.state.metrics, app.state.recording, app.state.feedback = metrics, recording, feedback
     app.state.admission = Admission(limit_open)
     return app

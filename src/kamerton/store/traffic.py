@@ -1,11 +1,11 @@
 """Recorded requests and exposures: plain rows, written in groups, read in order of time."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, delete, select, update
+from sqlalchemy import Connection, Select, Table, case, delete, false, select, update
 
 from kamerton.store import tables
 
@@ -23,6 +23,7 @@ __all__ = [
     "set_checks",
 ]
 
+_TEXTS = ("prompt", "answer")
 _MOST_PARAMETERS = 30_000
 """SQLite takes 32,766 in a statement, PostgreSQL 65,535."""
 
@@ -161,6 +162,8 @@ def requests_between(
     connection: Connection,
     since: datetime | None = None,
     until: datetime | None = None,
+    *,
+    with_text: Collection[str] | None = None,
     **equal: str,
 ) -> Iterator[RequestRow]:
     """Read rows in the order in which the requests came; shadows are left out.
@@ -169,13 +172,15 @@ def requests_between(
         connection: Of `Store.begin`.
         since: The first moment, UTC; None takes all.
         until: The first moment after the last, UTC; None takes all.
+        with_text: Ids of the rows whose prompt and answer are read; None reads them all.
         **equal: Columns with the value that they must have.
 
     Yields:
         The rows.
     """
     columns = tables.requests.c
-    wanted = _requests().where(columns.shadow_of.is_(None)).order_by(columns.created, columns.id)
+    wanted = _requests(with_text)
+    wanted = wanted.where(columns.shadow_of.is_(None)).order_by(columns.created, columns.id)
     if since is not None:
         wanted = wanted.where(columns.created >= since)
     if until is not None:
@@ -263,8 +268,17 @@ def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str,
     return num_new
 
 
-def _requests() -> Select[Any]:
-    return select(*(tables.requests.c[each.name] for each in fields(RequestRow)))
+def _requests(with_text: Collection[str] | None = None) -> Select[Any]:
+    table = tables.requests
+    columns: list[Any] = [table.c[each.name] for each in fields(RequestRow)]
+    if with_text is not None:
+        # A few texts of many rows: the others are not even read from the disk.
+        is_wanted = table.c.id.in_(list(with_text)) if with_text else false()
+        columns = [
+            case((is_wanted, column)).label(column.name) if column.name in _TEXTS else column
+            for column in columns
+        ]
+    return select(*columns)
 
 
 def _fitting(row: RequestRow) -> dict[str, Any]:

@@ -17,14 +17,15 @@ from kamerton.store.experiments import (
     update_experiment,
 )
 from kamerton.store.feedback import Feedback, add_feedback, feedback_history, latest_feedback
+from kamerton.store.retention import forget_texts
 from kamerton.store.traffic import (
+    AnswerChecks,
     Exposure,
     RequestRow,
     add_exposures,
     add_requests,
     exposures_of,
     find_request,
-    forget_requests,
     now,
     requests_between,
     set_checks,
@@ -49,7 +50,7 @@ def test_a_request_comes_back_as_it_was(store):
         add_requests(connection, [row])
         assert find_request(connection, "chatcmpl-1") == row
         assert find_request(connection, "chatcmpl-2") is None
-        set_checks(connection, "chatcmpl-1", {"exact": 0.0})
+        set_checks(connection, [AnswerChecks("chatcmpl-1", {"exact": 0.0})])
         assert find_request(connection, "chatcmpl-1") == replace(row, checks={"exact": 0.0})
 
 
@@ -103,18 +104,20 @@ def test_feedback_is_stored_once_per_key_and_the_last_word_counts(store):
         assert feedback_history(connection, "c") == [first, one, last]
 
 
-def test_text_or_rows_are_forgotten_when_their_time_is_over(store):
-    old = now() - timedelta(days=10)
+def test_texts_are_forgotten_when_their_time_is_over(store):
+    old, limit = now() - timedelta(days=10), now() - timedelta(days=7)
     with store.begin() as connection:
         add_requests(
             connection,
             [RequestRow("old", "v", created=old, answer="x"), RequestRow("new", "v", answer="y")],
         )
-        assert forget_requests(connection, 7, only_text=True) == 1
-        assert forget_requests(connection, 7, only_text=True) == 0
+        add_feedback(connection, Feedback("old", "rating", 5.0, comment="x", created=old))
+        add_feedback(connection, Feedback("new", "rating", 4.0, correction="y"))
+        assert forget_texts(connection, limit) == 2
+        assert forget_texts(connection, limit) == 0
         assert [row.answer for row in requests_between(connection)] == [None, "y"]
-        assert forget_requests(connection, 7, only_text=False) == 1
-        assert [row.id for row in requests_between(connection)] == ["new"]
+        told = [(one.value, one.comment, one.correction) for one in latest_feedback(connection)]
+    assert told == [(5.0, None, None), (4.0, None, "y")]
 
 
 def test_experiments_and_their_audit(store):

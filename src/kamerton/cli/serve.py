@@ -8,8 +8,10 @@ from rich.table import Table
 
 from kamerton.cli.console import harmless, messages, say_notice
 from kamerton.cli.options import base_option, device_option, dtype_option, project_option
+from kamerton.core.errors import SettingsError
 
 if TYPE_CHECKING:
+    from kamerton.flows.recording import RecordOptions
     from kamerton.flows.serve import Listening
 
 __all__ = ["serve"]
@@ -133,6 +135,25 @@ def _print_hash(context: click.Context, _option: click.Parameter, is_asked: bool
     help="Records each answered request, and takes feedback: in the project's store, or in the "
     "database URL. Without a URL it stands after VARIANTS.",
 )
+@click.option(
+    "--record-text",
+    type=click.Choice(["none", "redacted", "full"]),
+    default="none",
+    show_default=True,
+    help="What is recorded of prompts and answers: nothing, a copy without personal data, or all. "
+    "Comments and corrections are recorded always, without personal data unless this is full.",
+)
+@click.option(
+    "--record-days",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Days after which recorded texts are deleted; numbers stay.",
+)
+@click.option(
+    "--hash-units",
+    is_flag=True,
+    help="Records ids of units, conversations and raters only as hashes, keyed with the project's "
+    "secret.",
+)
 @base_option
 @device_option
 @dtype_option
@@ -153,6 +174,9 @@ def serve(
     admin_port: int | None,
     admin_keys: tuple[str, ...],
     record: str | None,
+    record_text: Any,
+    record_days: float | None,
+    hash_units: bool,
     base: str,
     device: str,
     dtype: Any,
@@ -164,7 +188,7 @@ def serve(
     served without any variant. The base itself always answers too, under its own name. Ctrl-C
     finishes the answers that were begun and stops; a second one stops at once.
     """
-    from kamerton.flows.serve import AdminOptions, EngineOptions, RecordOptions
+    from kamerton.flows.serve import AdminOptions, EngineOptions
     from kamerton.flows.serve import serve as run_server
 
     options = EngineOptions(
@@ -184,10 +208,24 @@ def serve(
         drain_s=drain_s,
         access=access,
         admin=AdminOptions(admin_port, admin_keys),
-        record=None if record is None else RecordOptions(record),
+        record=_record_options(record, record_text, record_days, hash_units),
         sink=say_notice,
         say=lambda listening: _say(listening, has_keys=bool(keys or keys_file)),
     )
+
+
+def _record_options(
+    address: str | None, text: Any, days: float | None, hashes_units: bool
+) -> "RecordOptions | None":
+    if address is not None:
+        from kamerton.flows.recording import RecordOptions
+
+        return RecordOptions(address, text, days, hashes_units)
+    if text != "none" or days is not None or hashes_units:
+        raise SettingsError(
+            "--record-text, --record-days and --hash-units need --record: nothing is recorded",
+        )
+    return None
 
 
 def _say(listening: "Listening", *, has_keys: bool) -> None:

@@ -10,7 +10,7 @@ from kamerton.core.errors import SettingsError
 from kamerton.core.settings import Settings, read_toml
 from kamerton.evaluation.settings import Check, JsonCheck, RefusalCheck, RulesCheck
 
-__all__ = ["BUILT_IN", "LiveMetric", "MetricsFile", "metric_problem", "read_metrics"]
+__all__ = ["BUILT_IN", "LiveMetric", "MetricsFile", "Price", "metric_problem", "read_metrics"]
 
 Better = Literal["up", "down", "neither"]
 
@@ -63,22 +63,47 @@ class LiveMetric(Settings):
         return self
 
 
+class Price(Settings):
+    """What the answers of a variant cost, in your currency."""
+
+    variant: str = ""
+    """Name of the served model; empty fits all."""
+    per_million_prompt_tokens: float = Field(default=0.0, ge=0)
+    """Price of what is read."""
+    per_million_answer_tokens: float = Field(default=0.0, ge=0)
+    """Price of what is written."""
+
+
 class MetricsFile(Settings):
     """A file that declares metrics."""
 
     metric: tuple[LiveMetric, ...] = ()
     """One table `[[metric]]` for each."""
-    price_per_1000_prompt_tokens: float | None = Field(default=None, ge=0)
-    """Price of what is read, in your currency; without any price there is no cost."""
-    price_per_1000_answer_tokens: float | None = Field(default=None, ge=0)
-    """Price of what is written."""
-    price_per_hour: float | None = Field(default=None, ge=0)
-    """Price of an hour of the machine, shared by what is answered at once; added to the others."""
+    price: tuple[Price, ...] = ()
+    """What answers cost, one table `[[price]]` for each variant or for all; the first that fits
+    counts, and without any there is no cost."""
 
     @property
     def metrics(self) -> dict[str, LiveMetric]:
         """Built-in and declared ones by name."""
         return {**BUILT_IN, **{metric.name: metric for metric in self.metric}}
+
+    def cost(self, variant: str, prompt_tokens: int, answer_tokens: int) -> float | None:
+        """Price an answer.
+
+        Args:
+            variant: Who answered.
+            prompt_tokens: What it read.
+            answer_tokens: What it wrote.
+
+        Returns:
+            In your currency; None where no price is known.
+        """
+        for price in self.price:
+            if price.variant in ("", variant):
+                read = prompt_tokens * price.per_million_prompt_tokens
+                return (read + answer_tokens * price.per_million_answer_tokens) / 1e6
+        return None
 
 
 def _built_in(

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from kamerton.core.errors import SettingsError
 from kamerton.evaluation.live_metrics import MetricsFile, read_metrics
+from kamerton.flows.secret import derived_secret
 from kamerton.flows.workspace import Workspace
 
 if TYPE_CHECKING:
     from kamerton.serving.feedback import FeedbackIntake
+    from kamerton.serving.record_policy import TextPolicy
     from kamerton.serving.recording import Recording
 
 __all__ = ["RecordOptions", "open_recording", "project_metrics", "store_address"]
@@ -23,9 +25,15 @@ class RecordOptions:
 
     Attributes:
         address: URL of a database, or a SQLite file; empty for the project's store.
+        text: Whether prompts and answers are stored, and whether personal data is masked first.
+        days: Days after which texts are deleted; None keeps them.
+        hashes_units: Whether ids of units, conversations and raters are hashed.
     """
 
     address: str = ""
+    text: "TextPolicy" = "none"
+    days: float | None = None
+    hashes_units: bool = False
 
 
 @contextmanager
@@ -46,15 +54,27 @@ def open_recording(
         StoreError: If the store cannot be opened.
     """
     from kamerton.serving.feedback import FeedbackIntake
+    from kamerton.serving.record_policy import RecordPolicy
     from kamerton.serving.recording import Recording
     from kamerton.store.database import open_store
 
     with open_store(store_address(options.address, project)) as store:
-        metrics = project_metrics(project).metrics
-        recording = Recording(store)
+        declared = project_metrics(project)
+        secret = derived_secret(project, "units") if options.hashes_units else b""
+        policy = RecordPolicy(options.text, secret)
+        recording = Recording(
+            store,
+            policy,
+            days=options.days,
+            cost=lambda row: declared.cost(row.variant, row.prompt_tokens, row.answer_tokens),
+            metrics=declared.metrics,
+        )
         recording.start()
         try:
-            yield recording, FeedbackIntake(store, metrics)
+            intake = FeedbackIntake(
+                store, declared.metrics, policy, count=recording.counts.add_feedback
+            )
+            yield recording, intake
         finally:
             recording.stop()
 

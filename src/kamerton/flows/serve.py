@@ -15,7 +15,7 @@ from kamerton.core.requests import ServedModel
 from kamerton.flows.recording import RecordOptions, open_recording
 from kamerton.flows.workspace import Workspace
 
-__all__ = ["AdminOptions", "EngineOptions", "Listening", "RecordOptions", "serve"]
+__all__ = ["AdminOptions", "EngineOptions", "Listening", "serve"]
 
 _FLUSH_S = 5
 """Seconds in which the last bytes of finished answers must leave."""

@@ -1,7 +1,7 @@
 """`POST /v1/feedback`: judgements find the answer by its completion id."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.requests import Request
@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from kamerton.evaluation.live_metrics import BUILT_IN, LiveMetric, metric_problem
 from kamerton.serving.completions import read_body
 from kamerton.serving.errors import ApiError
+from kamerton.serving.record_policy import RecordPolicy
 from kamerton.store.database import Store
 from kamerton.store.feedback import Feedback, add_feedback
 from kamerton.store.traffic import RequestRow, find_request
@@ -27,10 +28,19 @@ class FeedbackIntake:
     Args:
         store: An open store.
         metrics: Those that are known.
+        policy: What is kept.
+        count: Called with each judgement that was stored and the name of the variant, or "".
     """
 
-    def __init__(self, store: Store, metrics: Mapping[str, LiveMetric] = BUILT_IN) -> None:
-        self._store, self.metrics = store, metrics
+    def __init__(
+        self,
+        store: Store,
+        metrics: Mapping[str, LiveMetric] = BUILT_IN,
+        policy: RecordPolicy | None = None,
+        count: Callable[[Feedback, str], None] = lambda feedback, variant: None,
+    ) -> None:
+        self.store, self.metrics, self._count = store, metrics, count
+        self._policy = policy or RecordPolicy()
 
     def take(self, body: FeedbackBody) -> dict[str, Any]:
         """Check a judgement, and store it unless it is a dry run. It waits for the database.
@@ -44,11 +54,13 @@ class FeedbackIntake:
         Raises:
             ApiError: If the metric is unknown or the value of another type.
         """
-        feedback = self._checked(body)
-        with self._store.begin() as connection:
+        feedback = self._policy.kept_feedback(self._checked(body))
+        with self.store.begin() as connection:
             row = find_request(connection, body.id)
             if not body.dry_run:
                 feedback = add_feedback(connection, feedback)
+        if not body.dry_run:
+            self._count(feedback, row.variant if row else "")
         return _told(feedback, row)
 
     def _checked(self, body: FeedbackBody) -> Feedback:

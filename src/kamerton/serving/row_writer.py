@@ -11,7 +11,14 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from kamerton.store.database import Store
-from kamerton.store.traffic import Exposure, RequestRow, add_exposures, add_requests
+from kamerton.store.traffic import (
+    AnswerChecks,
+    Exposure,
+    RequestRow,
+    add_exposures,
+    add_requests,
+    set_checks,
+)
 
 __all__ = ["RowWriter"]
 
@@ -20,7 +27,7 @@ _log = logging.getLogger("kamerton.recording")
 _MOST_IN_GROUP = 500
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 5.0
 
-Row = RequestRow | Exposure
+Row = RequestRow | Exposure | AnswerChecks
 _Waiting = tuple[Row, int, "Future[bool]"]
 
 
@@ -157,6 +164,7 @@ class RowWriter:
         with self._store.begin() as connection:
             add_requests(connection, [row for row in rows if isinstance(row, RequestRow)])
             add_exposures(connection, [row for row in rows if isinstance(row, Exposure)])
+            set_checks(connection, [row for row in rows if isinstance(row, AnswerChecks)])
 
     def _finish(self, group: Sequence[_Waiting], written: Sequence[bool]) -> None:
         with self._changed:
@@ -175,6 +183,6 @@ def _may_work_later(error: Exception) -> bool:
 
 
 def _size(row: Row) -> int:
-    if isinstance(row, Exposure):
-        return 0
-    return len(row.prompt or "") + len(row.answer or "")
+    if isinstance(row, RequestRow):
+        return len(row.prompt or "") + len(row.answer or "")
+    return 0

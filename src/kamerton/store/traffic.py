@@ -2,21 +2,21 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, case, delete, false, select, update
+from sqlalchemy import Connection, Select, Table, case, false, select, update
 
 from kamerton.store import tables
 
 __all__ = [
+    "AnswerChecks",
     "Exposure",
     "RequestRow",
     "add_exposures",
     "add_requests",
     "exposures_of",
     "find_request",
-    "forget_requests",
     "insert_new",
     "now",
     "requests_between",
@@ -123,6 +123,19 @@ class Exposure:
     created: datetime = field(default_factory=now)
 
 
+@dataclass(frozen=True, slots=True)
+class AnswerChecks:
+    """What checks say of an answer that has a row.
+
+    Attributes:
+        id: The completion's id.
+        checks: 0 or 1 by name.
+    """
+
+    id: str
+    checks: Mapping[str, float]
+
+
 def add_requests(connection: Connection, rows: Sequence[RequestRow]) -> None:
     """Write rows; one that is there already stays as it is.
 
@@ -206,36 +219,17 @@ def exposures_of(connection: Connection, experiment: str) -> list[Exposure]:
     return [Exposure(**row._mapping) for row in connection.execute(wanted)]
 
 
-def set_checks(connection: Connection, completion_id: str, checks: Mapping[str, float]) -> None:
-    """Note what checks say of an answer.
+def set_checks(connection: Connection, told: Sequence[AnswerChecks]) -> None:
+    """Note what checks say of answers.
 
     Args:
         connection: Of `Store.begin`.
-        completion_id: The completion's id.
-        checks: 0 or 1 by name.
+        told: Of any number of answers; those without a row are passed over.
     """
     table = tables.requests
-    connection.execute(update(table).where(table.c.id == completion_id).values(checks=dict(checks)))
-
-
-def forget_requests(connection: Connection, days: float, *, only_text: bool) -> int:
-    """Delete what is older than its time.
-
-    Args:
-        connection: Of `Store.begin`.
-        days: How long it is kept.
-        only_text: Whether only prompts and answers go, and the rows stay.
-
-    Returns:
-        Number of rows that lost something.
-    """
-    table = tables.requests
-    is_old = table.c.created < now() - timedelta(days=days)
-    if not only_text:
-        return connection.execute(delete(table).where(is_old)).rowcount
-    has_text = table.c.prompt.is_not(None) | table.c.answer.is_not(None)
-    cleared = update(table).where(is_old, has_text).values(prompt=None, answer=None)
-    return connection.execute(cleared).rowcount
+    for each in told:
+        changed = update(table).where(table.c.id == each.id)
+        connection.execute(changed.values(checks=dict(each.checks)))
 
 
 def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> int:

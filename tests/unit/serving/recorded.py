@@ -7,7 +7,8 @@ from pathlib import Path
 import httpx
 
 from kamerton.serving.feedback import FeedbackIntake
-from kamerton.serving.recording import Recording, RecordPolicy
+from kamerton.serving.record_policy import RecordPolicy
+from kamerton.serving.recording import Recording
 from kamerton.store.database import Store, open_store
 from kamerton.store.traffic import RequestRow, requests_between
 from tests.unit.serving.test_gateway import Echo, plain_client

@@ -6,15 +6,22 @@ import hmac
 import json
 import logging
 import threading
+import time
 from concurrent.futures import Future
+from datetime import timedelta
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from kamerton.serving.recording import Recording, RecordPolicy
+from kamerton.evaluation.live_metrics import MetricsFile
+from kamerton.serving.feedback import FeedbackIntake
+from kamerton.serving.record_policy import RecordPolicy
+from kamerton.serving.recording import Recording
 from kamerton.serving.row_writer import RowWriter
 from kamerton.store.database import open_store
-from kamerton.store.traffic import Exposure, RequestRow, exposures_of
+from kamerton.store.feedback import feedback_history
+from kamerton.store.traffic import Exposure, RequestRow, add_requests, exposures_of, now
+from kamerton.wire.feedback import FeedbackBody
 from tests.unit.serving.recorded import ask, recording_client, rows_of
 from tests.unit.serving.test_gateway import Echo, plain_client
 
@@ -205,7 +212,7 @@ def test_a_store_that_is_down_holds_up_no_answer_for_long_and_loses_no_row(tmp_p
         flaky.is_down = False
         recording.stop()
         assert len(rows_of(store)) == 5
-        assert recording.num_lost == 0
+        assert recording.writer.num_lost == 0
 
 
 def test_memory_is_bounded_and_what_is_lost_is_counted(tmp_path):
@@ -253,3 +260,99 @@ def test_rows_that_come_together_are_committed_together(tmp_path):
         writer.stop()
         assert len(rows_of(store)) == 1200
     assert commits == ["row writer"] * 3
+
+
+CHECKED = MetricsFile.parse(
+    {
+        "metric": [
+            {
+                "name": "greets", "type": "boolean", "from": "check",
+                "check": {"kind": "rules", "rules": [{"name": "hello", "pattern": "hello"}]},
+            },
+            {"name": "json", "type": "boolean", "from": "check", "check": {"kind": "json"}},
+        ],
+        "price": [
+            {"variant": "other", "per_million_prompt_tokens": 1},
+            {"per_million_prompt_tokens": 1e6, "per_million_answer_tokens": 1e5},
+        ],
+    }
+)  # fmt: skip
+
+
+def test_checks_run_on_answers_whose_text_is_not_kept(tmp_path):
+    with open_store(tmp_path / "k.db") as store:
+        recording = Recording(store, metrics=CHECKED.metrics)
+        recording.start()
+        client = plain_client(Echo(), recording=recording)
+        asyncio.run(ask(client, "hello"))
+        asyncio.run(ask(client, "bye"))
+        recording.stop()
+        rows = rows_of(store)
+    assert [row.checks for row in rows] == [
+        {"greets": 1.0, "json": 0.0},
+        {"greets": 0.0, "json": 0.0},
+    ]
+    assert [row.answer for row in rows] == [None, None]
+
+
+def test_answers_cost_what_the_prices_say(tmp_path):
+    with open_store(tmp_path / "k.db") as store:
+        recording = Recording(
+            store, cost=lambda row: CHECKED.cost(row.variant, row.prompt_tokens, row.answer_tokens)
+        )
+        recording.start()
+        asyncio.run(ask(plain_client(Echo(), recording=recording)))
+        (row,) = rows_of(store)
+        recording.stop()
+    assert row.cost == pytest.approx(7 * 1 + 3 * 0.1)
+    assert MetricsFile().cost("shop", 1, 1) is None
+
+
+def test_old_texts_go_when_the_server_starts_and_numbers_stay(tmp_path):
+    with open_store(tmp_path / "k.db") as store:
+        with store.begin() as connection:
+            old = now() - timedelta(days=3)
+            add_requests(connection, [RequestRow("a", "v", created=old, answer="x", cost=1.0)])
+        recording = Recording(store, days=2)
+        recording.start()
+        for _ in range(500):
+            if rows_of(store)[0].answer is None:
+                break
+            time.sleep(0.01)
+        recording.stop()
+        (row,) = rows_of(store)
+    assert (row.answer, row.cost) == (None, 1.0)
+
+
+def test_prometheus_has_counts_by_variant(tmp_path):
+    async def run(client):
+        await ask(client, "I cannot help with that.")
+        completion = (await ask(client)).json()["id"]
+        await client.post("/v1/feedback", json={"id": completion, "name": "rating", "value": 4})
+        return (await client.get("/metrics")).text
+
+    with open_store(tmp_path / "k.db") as store:
+        recording = Recording(store)
+        recording.start()
+        intake = FeedbackIntake(store, count=recording.counts.add_feedback)
+        text = asyncio.run(run(plain_client(Echo(), recording=recording, feedback=intake)))
+        recording.stop()
+    shop = 'gen_ai_response_model="shop"'
+    assert f"kamerton_refusals_total{{{shop}}} 1.0" in text
+    assert f"kamerton_invalid_formats_total{{{shop}}} 0.0" in text
+    assert f'kamerton_feedback_total{{{shop},name="rating"}} 1.0' in text
+    assert f'kamerton_feedback_value_total{{{shop},name="rating"}} 4.0' in text
+    assert "kamerton_rows_total 2" in text
+    assert "kamerton_rows_lost_total 0" in text
+
+
+def test_comments_and_corrections_are_masked_and_raters_hidden(tmp_path):
+    policy = RecordPolicy(unit_secret=b"secret")
+    with open_store(tmp_path / "k.db") as store:
+        body = FeedbackBody(id="c", correction=PERSONAL, comment=PERSONAL, rater="ann.lee")
+        FeedbackIntake(store, policy=policy).take(body)
+        with store.begin() as connection:
+            (found,) = feedback_history(connection, "c")
+    masked = "write to [EMAIL_1] or call [PHONE_1]"
+    assert (found.correction, found.comment) == (masked, masked)
+    assert found.rater == policy.hidden("ann.lee") != "ann.lee"

@@ -11,8 +11,10 @@ from rich.table import Table
 
 from kamerton.cli.console import harmless, messages, progress_sink
 from kamerton.cli.options import base_option, device_option, dtype_option, project_option
+from kamerton.core.errors import SettingsError
 
 if TYPE_CHECKING:
+    from kamerton.flows.recording import RecordOptions
     from kamerton.flows.serve import Listening
 
 __all__ = ["serve"]
@@ -137,6 +139,33 @@ def _print_hash(context: click.Context, _option: click.Parameter, is_asked: bool
     "one it listens on this machine alone. May be repeated; spaces divide keys in the environment "
     "variable KAMERTON_ADMIN_KEY.",
 )
+@click.option(
+    "--record",
+    is_flag=False,
+    flag_value="",
+    metavar="[URL]",
+    help="Records each answered request, and takes feedback: in the project's store, or in the "
+    "database URL. Without a URL it stands after VARIANTS.",
+)
+@click.option(
+    "--record-text",
+    type=click.Choice(["none", "redacted", "full"]),
+    default="none",
+    show_default=True,
+    help="What is recorded of prompts and answers: nothing, a copy without personal data, or all. "
+    "Comments and corrections are recorded always, without personal data unless this is full.",
+)
+@click.option(
+    "--record-days",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Days after which recorded texts are deleted; numbers stay.",
+)
+@click.option(
+    "--hash-units",
+    is_flag=True,
+    help="Records ids of units, conversations and raters only as hashes, keyed with the project's "
+    "secret.",
+)
 @base_option
 @device_option
 @dtype_option
@@ -157,6 +186,10 @@ def serve(
     memory_mib: float | None,
     admin_port: int | None,
     admin_keys: tuple[str, ...],
+    record: str | None,
+    record_text: Any,
+    record_days: float | None,
+    hash_units: bool,
     base: str,
     device: str,
     dtype: Any,
@@ -195,9 +228,24 @@ def serve(
             access=access,
             routes=routes,
             admin=AdminOptions(admin_port, admin_keys),
+            record=_record_options(record, record_text, record_days, hash_units),
             sink=sink,
             say=say,
         )
+
+
+def _record_options(
+    address: str | None, text: Any, days: float | None, hashes_units: bool
+) -> "RecordOptions | None":
+    if address is not None:
+        from kamerton.flows.recording import RecordOptions
+
+        return RecordOptions(address, text, days, hashes_units)
+    if text != "none" or days is not None or hashes_units:
+        raise SettingsError(
+            "--record-text, --record-days and --hash-units need --record: nothing is recorded",
+        )
+    return None
 
 
 def _say(listening: "Listening") -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from kamerton.core.errors import MissingExtraError, SettingsError
 from kamerton.core.events import Event, Notice, Progress, Sink
 from kamerton.core.requests import ServedModel
+from kamerton.flows.recording import RecordOptions, open_recording
 from kamerton.flows.workspace import Workspace
 
 __all__ = ["AdminOptions", "EngineOptions", "Listening", "serve"]
@@ -93,6 +94,7 @@ def serve(
     access: Path = Path("-"),
     routes: Path | None = None,
     admin: AdminOptions | None = None,
+    record: RecordOptions | None = None,
     sink: Sink,
     say: Callable[[Listening], None],
 ) -> None:
@@ -112,6 +114,7 @@ def serve(
         access: File that gets a line for each request; "-" is standard error.
         routes: File of routes: names that clients ask for and that rules map to variants.
         admin: Where variants are loaded and unloaded; nowhere when None.
+        record: Where requests and feedback are recorded; nowhere when None.
         sink: Receives how far the loading is, and notices as long as the server runs.
         say: Called once, when requests are answered.
 
@@ -150,6 +153,9 @@ def serve(
         if admin_listener is not None:
             stack.enter_context(admin_listener)
         stack.callback(engine.stop)
+        recording, feedback = (
+            stack.enter_context(open_recording(record, options.project)) if record else (None, None)
+        )
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listener.getsockname()[1]}"
         failures: list[BaseException] = []
@@ -192,6 +198,8 @@ def serve(
             limit_open=limit_open,
             timeout_s=timeout_s,
             write_access=write_access,
+            recording=recording,
+            feedback=feedback,
             lifespan=lifespan,
         )
         server = uvicorn.Server(

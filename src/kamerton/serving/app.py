@@ -1,6 +1,7 @@
 """The gateway as an ASGI application: routes, middleware and error handlers in one place."""
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,6 +21,7 @@ from kamerton.serving.errors import (
     answer_http_error,
     answer_nobody,
 )
+from kamerton.serving.feedback import FeedbackIntake, take_feedback
 from kamerton.serving.guard import Guard
 from kamerton.serving.keys import ApiKey, Keys
 from kamerton.serving.metrics import Metrics, show_metrics
@@ -30,6 +32,9 @@ from kamerton.serving.resolving import decision_headers
 from kamerton.serving.routes import Rules
 from kamerton.serving.routing import Router
 from kamerton.serving.tokenizing import detokenize, show_tokenizer, tokenize
+
+if TYPE_CHECKING:
+    from kamerton.serving.recording import Recording
 
 __all__ = ["make_app"]
 
@@ -45,6 +50,8 @@ def make_app(
     ping_s: float = 15.0,
     router: Router | None = None,
     write_access: Callable[[RequestRecord], None] = lambda record: None,
+    recording: "Recording | None" = None,
+    feedback: FeedbackIntake | None = None,
     lifespan: Lifespan[Starlette] | None = None,
 ) -> Starlette:
     """Make the application.
@@ -59,6 +66,8 @@ def make_app(
         ping_s: Seconds of silence after which a streamed answer sends a comment.
         router: Chooses variants for names that are routes; None where there is none.
         write_access: Called with what is known of each request that is over.
+        recording: Takes the row of each answered request; None records nothing.
+        feedback: Takes judgements of answers; None takes none.
         lifespan: What happens when the server starts and stops.
 
     Returns:
@@ -69,6 +78,8 @@ def make_app(
     def end(record: RequestRecord) -> None:
         metrics.end(record)
         write_access(record)
+        if recording is not None:
+            recording.ended(record)
 
     app = Starlette(
         routes=[
@@ -82,6 +93,7 @@ def make_app(
             Route("/v1/models/{name:path}", show_model),
             Route("/v1/chat/completions", answer_chat, methods=["POST"]),
             Route("/v1/completions", answer_completion, methods=["POST"]),
+            Route("/v1/feedback", take_feedback, methods=["POST"]),
             Route("/v1/embeddings", answer_embeddings, methods=["POST"]),
             Route("/tokenize", tokenize, methods=["POST"]),
             Route("/detokenize", detokenize, methods=["POST"]),
@@ -93,6 +105,7 @@ def make_app(
                 begin=metrics.begin,
                 end=end,
                 stall_s=stall_s,
+                answered=None if recording is None else recording.answered,
                 headers_of=decision_headers,
             ),
             Middleware(Guard, keys=Keys(keys), limit_bytes=limit_bytes, stall_s=stall_s),
@@ -107,7 +120,7 @@ def make_app(
     )
     app.state.engine, app.state.has_keys = engine, bool(keys)
     app.state.timeout_s, app.state.ping_s = timeout_s, ping_s
-    app.state.metrics = metrics
     app.state.router = router or Router(Rules())
+    app.state.metrics, app.state.recording, app.state.feedback = metrics, recording, feedback
     app.state.admission = Admission(limit_open)
     return app

@@ -59,6 +59,7 @@ async def _respond(request: Request, body: ChatRequest | CompletionRequest) -> R
     record = record_of(request)
     record.operation = "chat" if job.is_chat else "text_completion"
     record.num_prompts = job.num_prompts
+    record.completion_id, record.requests = job.id, job.requests
     ensure_ready(engine)
     admission.enter(len(job.requests))
     record.answers = tuple(AnswerTimes() for _ in job.requests)

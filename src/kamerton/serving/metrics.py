@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from kamerton.serving.record import RequestRecord
 
-__all__ = ["Histogram", "Metrics", "show_metrics"]
+__all__ = ["Family", "Histogram", "Labels", "Metrics", "show_metrics"]
 
 _FIRST_S = (
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
@@ -27,6 +27,8 @@ _WHOLE_S = (
 _OPERATION, _MODEL = "gen_ai_operation_name", "gen_ai_response_model"
 
 Labels = tuple[tuple[str, str], ...]
+Family = tuple[str, str, str, Iterable[tuple[str, Labels, float]]]
+"""Name, type, help, and suffix, labels and value of each sample."""
 
 
 class Histogram:
@@ -106,19 +108,27 @@ class Metrics:
             if (each := answer.time_per_output_token_s) is not None:
                 self._each.add(labels, each)
 
-    def text(self, *, num_open: int, num_restarts: int, is_ready: bool) -> str:
+    def text(
+        self,
+        *,
+        num_open: int,
+        num_restarts: int,
+        is_ready: bool,
+        more: Sequence[Family] = (),
+    ) -> str:
         """Write all in Prometheus' text format, version 0.0.4.
 
         Args:
             num_open: Answers that clients wait for.
             num_restarts: How often the engine was started again.
             is_ready: Whether requests are answered now.
+            more: Further families.
 
         Returns:
             The text.
         """
         waiting = sum(record.num_waiting for record in self._open)
-        families: list[tuple[str, str, str, Iterable[tuple[str, Labels, float]]]] = [
+        families: list[Family] = [
             ("kamerton_requests_total", "counter", "Requests that are over.",
              (("", labels, count) for labels, count in self._requests.items())),
             ("kamerton_tokens_total", "counter", "Tokens of prompts and of answers.",
@@ -137,6 +147,7 @@ class Metrics:
              "Mean time of an answer from a token to the next.", self._each.samples()),
             ("gen_ai_server_request_duration_seconds", "histogram",
              "From a request's arrival to its end.", self._whole.samples()),
+            *more,
         ]  # fmt: skip
         lines = []
         for name, kind, help_text, samples in families:
@@ -159,6 +170,7 @@ async def show_metrics(request: Request) -> Response:
         num_open=state.admission.num_open,
         num_restarts=state.engine.num_restarts,
         is_ready=state.engine.is_ready and not state.admission.is_draining,
+        more=() if state.recording is None else state.recording.families(),
     )
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 

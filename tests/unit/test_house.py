@@ -130,6 +130,8 @@ OPTIONS = {
         "--memory-mib",
         "--admin-port",
         "--admin-key",
+        "--engine",
+        "--engine-key",
         "--cache-mib",
         "--project",
         *OPENING,

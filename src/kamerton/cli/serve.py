@@ -8,11 +8,15 @@ from rich.table import Table
 
 from kamerton.cli.console import harmless, messages, say_notice
 from kamerton.cli.options import base_option, device_option, dtype_option, project_option
+from kamerton.core.errors import SettingsError
 
 if TYPE_CHECKING:
     from kamerton.flows.serve import Listening
 
 __all__ = ["serve"]
+
+_OF_OWN_ENGINE = ("slots", "cache_mib", "memory_mib", "device", "dtype", "admin_port")
+"""Options that say how to compute here."""
 
 
 def _print_hash(context: click.Context, _option: click.Parameter, is_asked: bool) -> None:
@@ -125,6 +129,23 @@ def _print_hash(context: click.Context, _option: click.Parameter, is_asked: bool
     "one it listens on this machine alone. May be repeated; spaces divide keys in the environment "
     "variable KAMERTON_ADMIN_KEY.",
 )
+@click.option(
+    "--engine",
+    "engines",
+    multiple=True,
+    metavar="URL",
+    help="Asks another engine that speaks OpenAI's API, such as vLLM or llama.cpp's server, "
+    "instead of computing here; --base then names the base among its models. May be repeated.",
+)
+@click.option(
+    "--engine-key",
+    "engine_keys",
+    multiple=True,
+    envvar="KAMERTON_ENGINE_KEY",
+    metavar="KEY",
+    help="Key that the engines ask for: one for all, or one for each in their order; spaces divide "
+    "keys in the environment variable KAMERTON_ENGINE_KEY.",
+)
 @base_option
 @device_option
 @dtype_option
@@ -144,6 +165,8 @@ def serve(
     memory_mib: float | None,
     admin_port: int | None,
     admin_keys: tuple[str, ...],
+    engines: tuple[str, ...],
+    engine_keys: tuple[str, ...],
     base: str,
     device: str,
     dtype: Any,
@@ -161,9 +184,10 @@ def serve(
     options = EngineOptions(
         variants, project, base, device, dtype or "", slots, tokens_per_step=max(512, slots),
         limit_bytes=None if memory_mib is None else int(memory_mib * 2**20),
-        cache_mib=cache_mib,
+        cache_mib=cache_mib, engines=engines, engine_keys=engine_keys,
     )  # fmt: skip
-    messages.print("loading the engine", style="dim")
+    _ensure_used(has_engines=bool(engines))
+    messages.print("asking the engine" if engines else "loading the engine", style="dim")
     run_server(
         options,
         host=host,
@@ -180,6 +204,21 @@ def serve(
     )
 
 
+def _ensure_used(*, has_engines: bool) -> None:
+    """Refuse options that would have no effect."""
+    context = click.get_current_context()
+    given = click.core.ParameterSource.COMMANDLINE
+    names = _OF_OWN_ENGINE if has_engines else ("engine_keys",)
+    unused = [name for name in names if context.get_parameter_source(name) is given]
+    if not unused:
+        return
+    options = " and ".join(
+        next(one.opts[0] for one in context.command.params if one.name == name) for name in unused
+    )
+    why = "with --engine: the engine has its own settings" if has_engines else "without --engine"
+    raise SettingsError(f"{options} would have no effect {why}")
+
+
 def _say(listening: "Listening", *, has_keys: bool) -> None:
     """Print what is served and a command that works as pasted."""
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -187,10 +226,12 @@ def _say(listening: "Listening", *, has_keys: bool) -> None:
         table.add_column(column, justify="right" if column == "MiB" else "left")
     for model in listening.models:
         size = f"{model.num_bytes / 2**20:,.1f}" if model.num_bytes else "-"
-        table.add_row(harmless(model.name), model.kind, size, model.content_hash[:12])
+        table.add_row(harmless(model.name), model.kind, size, model.content_hash[:12] or "-")
     messages.print(table)
     key = " -H 'Authorization: Bearer KEY'" if has_keys else ""
     name = listening.models[0].name
+    if listening.engines:
+        messages.print(f"\nanswered by {', '.join(listening.engines)}")
     if listening.admin:
         messages.print(f"\nvariants are loaded and unloaded on {listening.admin}")
     messages.print(f"\nserving on {listening.address}  (Ctrl-C stops)", style="bold")

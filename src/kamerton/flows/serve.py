@@ -3,16 +3,19 @@
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kamerton.core.errors import MissingExtraError, SettingsError
 from kamerton.core.events import Event, Notice, Sink
 from kamerton.core.requests import ServedModel
 from kamerton.flows.workspace import Workspace
+
+if TYPE_CHECKING:
+    from kamerton.serving.upstream_engine import UpstreamEngine
 
 __all__ = ["AdminOptions", "EngineOptions", "Listening", "serve"]
 
@@ -35,6 +38,8 @@ class EngineOptions:
         cache_mib: Memory for keys and values of what is computed at once.
         limit_bytes: Most memory of adapters; None sets no limit.
         restored: What an engine held that has crashed; None for what `names` say.
+        engines: Addresses of other engines that compute instead of one here.
+        engine_keys: What these ask for: none, one for all, or one for each.
     """
 
     names: tuple[str, ...]
@@ -47,6 +52,8 @@ class EngineOptions:
     cache_mib: int = 2048
     limit_bytes: int | None = None
     restored: tuple[ServedModel, ...] | None = None
+    engines: tuple[str, ...] = ()
+    engine_keys: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +77,13 @@ class Listening:
         address: Its URL.
         models: What can be asked for.
         admin: URL of the admin API; empty without it.
+        engines: Addresses of the engines that compute; empty where that is done here.
     """
 
     address: str
     models: Sequence[ServedModel]
     admin: str = ""
+    engines: Sequence[str] = ()
 
 
 def serve(
@@ -132,7 +141,11 @@ def serve(
             hint="set KAMERTON_API_KEY, --api-key or --keys; or listen on 127.0.0.1",
         )
     admin = admin or AdminOptions()
-    engine = EngineProcess(_work, options, _restored)
+    engine = (
+        _open_upstream(options, admin, timeout_s, sink)
+        if options.engines
+        else EngineProcess(_work, options, _restored)
+    )
     with access_log(access) as write_access, _listen(host, port) as listener, ExitStack() as stack:
         admin_listener = _listen_for_admin(admin, host, keys)
         if admin_listener is not None:
@@ -148,8 +161,10 @@ def serve(
                 app.state.admission, drain_s, cut=engine.fail_open, stop=partial(_stop, server)
             )
             folder = Workspace(options.project).variants
-            async with serve_admin(engine, folder, admin_listener, admin.keys) as admin_address:
-                say(Listening(address, list(engine.models.values()), admin_address))
+            switching = engine if isinstance(engine, EngineProcess) else None
+            async with serve_admin(switching, folder, admin_listener, admin.keys) as admin_address:
+                models = list(engine.models.values())
+                say(Listening(address, models, admin_address, options.engines))
                 yield
 
         app = make_app(
@@ -166,6 +181,23 @@ def serve(
             )
         )
         server.run(sockets=[listener])
+
+
+def _open_upstream(
+    options: EngineOptions, admin: AdminOptions, timeout_s: float, sink: Sink
+) -> "UpstreamEngine":
+    try:
+        from kamerton.flows.served_upstream import Offering, open_upstream
+    except ImportError as error:
+        name = error.name or "httpx"
+        raise MissingExtraError(name, "serve", "kamerton serve --engine") from None
+    if admin.port is not None:
+        raise SettingsError(
+            "--admin-port has no effect with --engine",
+            hint="load variants in the engine itself, or start the gateway again",
+        )
+    offering = Offering(Workspace(options.project).variants, options.names, options.base, sink)
+    return open_upstream(options.engines, options.engine_keys, offering, timeout_s=timeout_s)
 
 
 def _stop(server: Any, at_once: bool) -> None:

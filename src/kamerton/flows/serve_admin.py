@@ -26,12 +26,15 @@ class _ServerBeside(uvicorn.Server):
 
 @asynccontextmanager
 async def serve_admin(
-    engine: SwitchingEngine, folder: Path, listener: socket.socket | None, keys: Sequence[str]
+    engine: SwitchingEngine | None,
+    folder: Path,
+    listener: socket.socket | None,
+    keys: Sequence[str],
 ) -> AsyncIterator[str]:
     """Serve the admin API for a while.
 
     Args:
-        engine: Holds the variants.
+        engine: Holds the variants; None where they are not held here.
         folder: The project's variants.
         listener: Where to listen; None serves nothing.
         keys: Keys that are let in; without any, everybody is let in.
@@ -39,7 +42,7 @@ async def serve_admin(
     Yields:
         Its address; empty without a listener.
     """
-    if listener is None:
+    if listener is None or engine is None:
         yield ""
         return
     app = make_admin_app(Switching(engine, folder), keys=plain_keys(keys, "admin"))

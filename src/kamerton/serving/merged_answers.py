@@ -41,7 +41,7 @@ async def merged_answers(
     Raises:
         ApiError: If the time is over, the client is too far behind, or an answer has an error.
     """
-    queue: asyncio.Queue[tuple[int, AnswerUpdate]] = asyncio.Queue()
+    queue: asyncio.Queue[tuple[int, AnswerUpdate] | ApiError] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
 
@@ -55,6 +55,8 @@ async def merged_answers(
                     if queue.qsize() >= _MOST_BEHIND:
                         error = "the client reads more slowly than the answer comes"
                         break
+        except ApiError as refusal:
+            queue.put_nowait(refusal)
         except Exception as fault:
             # Whoever waits is told, whatever it was.
             error = f"the engine failed: {fault}"
@@ -68,6 +70,8 @@ async def merged_answers(
             if loop.time() >= deadline:
                 raise _too_late(timeout_s)
             piece = await _next(queue, min(ping_s, deadline - loop.time()))
+            if isinstance(piece, ApiError):
+                raise piece
             if piece is not None:
                 raise_error(piece[1])
                 going -= piece[1].is_last
@@ -80,8 +84,8 @@ async def merged_answers(
 
 
 async def _next(
-    queue: asyncio.Queue[tuple[int, AnswerUpdate]], wait_s: float
-) -> tuple[int, AnswerUpdate] | None:
+    queue: asyncio.Queue[tuple[int, AnswerUpdate] | ApiError], wait_s: float
+) -> tuple[int, AnswerUpdate] | ApiError | None:
     try:
         async with asyncio.timeout(wait_s):
             return await queue.get()

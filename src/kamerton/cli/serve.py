@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["serve"]
 
-_OF_OWN_ENGINE = ("slots", "cache_mib", "memory_mib", "device", "dtype", "admin_port")
+_OF_OWN_ENGINE = ("cache_mib", "memory_mib", "device", "dtype", "admin_port")
 """Options that say how to compute here."""
 
 
@@ -66,7 +66,8 @@ def _print_hash(context: click.Context, _option: click.Parameter, is_asked: bool
     default=16,
     show_default=True,
     type=click.IntRange(1, 512),
-    help="Most answers computed at once; more wait.",
+    help="Most answers computed at once; more wait. With --engine, most that each engine is asked "
+    "for at once, which has no limit unless it is given.",
 )
 @click.option(
     "--cache-mib",
@@ -185,6 +186,7 @@ def serve(
         variants, project, base, device, dtype or "", slots, tokens_per_step=max(512, slots),
         limit_bytes=None if memory_mib is None else int(memory_mib * 2**20),
         cache_mib=cache_mib, engines=engines, engine_keys=engine_keys,
+        engine_slots=slots if _is_given("slots") else None,
     )  # fmt: skip
     _ensure_used(has_engines=bool(engines))
     messages.print("asking the engine" if engines else "loading the engine", style="dim")
@@ -206,17 +208,19 @@ def serve(
 
 def _ensure_used(*, has_engines: bool) -> None:
     """Refuse options that would have no effect."""
-    context = click.get_current_context()
-    given = click.core.ParameterSource.COMMANDLINE
     names = _OF_OWN_ENGINE if has_engines else ("engine_keys",)
-    unused = [name for name in names if context.get_parameter_source(name) is given]
+    unused = [name for name in names if _is_given(name)]
     if not unused:
         return
-    options = " and ".join(
-        next(one.opts[0] for one in context.command.params if one.name == name) for name in unused
-    )
+    params = click.get_current_context().command.params
+    options = " and ".join(one.opts[0] for one in params if one.name in unused)
     why = "with --engine: the engine has its own settings" if has_engines else "without --engine"
     raise SettingsError(f"{options} would have no effect {why}")
+
+
+def _is_given(name: str) -> bool:
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE
 
 
 def _say(listening: "Listening", *, has_keys: bool) -> None:

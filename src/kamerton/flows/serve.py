@@ -40,6 +40,7 @@ class EngineOptions:
         restored: What an engine held that has crashed; None for what `names` say.
         engines: Addresses of other engines that compute instead of one here.
         engine_keys: What these ask for: none, one for all, or one for each.
+        engine_slots: Most answers that each of these has at once; None sets no limit.
     """
 
     names: tuple[str, ...]
@@ -54,6 +55,7 @@ class EngineOptions:
     restored: tuple[ServedModel, ...] | None = None
     engines: tuple[str, ...] = ()
     engine_keys: tuple[str, ...] = field(default=(), repr=False)
+    engine_slots: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +199,13 @@ def _open_upstream(
             hint="load variants in the engine itself, or start the gateway again",
         )
     offering = Offering(Workspace(options.project).variants, options.names, options.base, sink)
-    return open_upstream(options.engines, options.engine_keys, offering, timeout_s=timeout_s)
+    return open_upstream(
+        options.engines,
+        options.engine_keys,
+        offering,
+        timeout_s=timeout_s,
+        limit_open=options.engine_slots,
+    )
 
 
 def _stop(server: Any, at_once: bool) -> None:

@@ -30,7 +30,12 @@ _HASH_SHOWN = 12
 
 
 def open_upstream(
-    urls: Sequence[str], keys: Sequence[str], offering: "Offering", *, timeout_s: float
+    urls: Sequence[str],
+    keys: Sequence[str],
+    offering: "Offering",
+    *,
+    timeout_s: float,
+    limit_open: int | None = None,
 ) -> UpstreamEngine:
     """Make the engine of a gateway that stands before other engines.
 
@@ -39,6 +44,7 @@ def open_upstream(
         keys: None, one for all, or one for each.
         offering: Decides what is served.
         timeout_s: Seconds in which nothing may come from an engine before it is given up.
+        limit_open: Most requests that each engine has at once; None sets no limit.
 
     Returns:
         The engine; nothing has been asked yet.
@@ -58,7 +64,7 @@ def open_upstream(
     ]
     if len({upstream.url for upstream in upstreams}) < len(upstreams):
         raise SettingsError("--engine names the same address twice")
-    return UpstreamEngine(upstreams, offering.offer)
+    return UpstreamEngine(upstreams, offering.offer, limit_open=limit_open)
 
 
 def address_of(url: str) -> str:

@@ -17,7 +17,8 @@ _OUT_S, _MOST_OUT_S = 1.0, 30.0
 """Seconds for which an engine that failed gets nothing: doubled with each failure in a row."""
 _BUSY_S = 2.0
 """Seconds for which one that is full gets nothing where it does not say how many."""
-_VLLM = ("vllm", "kamerton")
+_DIALECTS: dict[str, Dialect] = {"vllm": "vllm", "kamerton": "vllm", "me": "llama-cpp-python"}
+"""By what engines write as the owner of their models."""
 
 
 class Replica:
@@ -53,16 +54,9 @@ class Replica:
         """
         known = list(cards)
         self.models = {card.name for card in known}
-        self.dialect = "vllm" if any(card.owner in _VLLM for card in known) else "other"
-
-    @contextmanager
-    def asked(self) -> Iterator[None]:
-        """Count a request while it is open."""
-        self.num_open += 1
-        try:
-            yield
-        finally:
-            self.num_open -= 1
+        self.dialect = next(
+            (_DIALECTS[card.owner] for card in known if card.owner in _DIALECTS), "other"
+        )
 
     def hear(self, now: float) -> None:
         """Note that it answers.
@@ -96,6 +90,7 @@ class Replicas:
     Args:
         replicas: All of them.
         sink: Receives notices of those that go and come back.
+        limit_open: Most requests that each answers at once, while others wait; None sets none.
         clock: Gives the time in seconds.
 
     Attributes:
@@ -103,42 +98,66 @@ class Replicas:
     """
 
     def __init__(
-        self, replicas: Sequence[Replica], sink: Sink, clock: Callable[[], float] | None = None
+        self,
+        replicas: Sequence[Replica],
+        sink: Sink,
+        limit_open: int | None = None,
+        clock: Callable[[], float] | None = None,
     ) -> None:
-        self.replicas, self._sink = replicas, sink
+        self.replicas, self._sink, self._limit_open = replicas, sink, limit_open
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
+        self._waiting: list[asyncio.Future[None]] = []
         self._turn = 0
 
-    def attempts(self, model: str) -> Iterator[Replica]:
-        """Give engines for a request, each once: the least loaded first.
+    async def choose(self, model: str, tried: Collection[Replica] = ()) -> Replica | None:
+        """Choose the engine for a request: the least loaded, and one that fails only as the last.
 
         Args:
-            model: Name of the model in them.
+            model: Name of the model in the engines.
+            tried: Those that did not answer it.
 
-        Yields:
-            The next to be asked, as things are then.
+        Returns:
+            The engine; enter `asked` before anything else runs. None where none is left.
         """
-        tried: list[Replica] = []
-        while (found := self._choose(model, tried)) is not None:
-            tried.append(found)
-            yield found
-
-    def _choose(self, model: str, tried: Sequence[Replica]) -> Replica | None:
-        now = self._clock()
-        able = [
-            one
-            for one in self.replicas
-            if one not in tried and model in one.models and one.busy_until <= now
-        ]
-        if not able:
+        while True:
+            now = self._clock()
+            able = [
+                one
+                for one in self.replicas
+                if one not in tried and model in one.models and one.busy_until <= now
+            ]
+            free = [one for one in able if one.num_open < (self._limit_open or math.inf)]
+            if free or not able:
+                break
+            waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiting)
+            await waiting
+        if not free:
             return None
         # Those with equal load take turns.
         self._turn += 1
-        turned = [able[(at + self._turn) % len(able)] for at in range(len(able))]
+        turned = [free[(at + self._turn) % len(free)] for at in range(len(free))]
         return min(
-            turned,
-            key=lambda one: (not one.is_reachable, one.out_until > now, one.num_open),
+            turned, key=lambda one: (not one.is_reachable, one.out_until > now, one.num_open)
         )
+
+    @contextmanager
+    def asked(self, replica: Replica) -> Iterator[None]:
+        """Count a request while it is open.
+
+        Args:
+            replica: The engine that answers it.
+        """
+        replica.num_open += 1
+        try:
+            yield
+        finally:
+            replica.num_open -= 1
+            # Whoever waited longest looks first.
+            waiting, self._waiting = self._waiting, []
+            for future in waiting:
+                if not future.done():
+                    future.set_result(None)
 
     def hear(self, replica: Replica) -> None:
         """Note that an engine answers.
@@ -194,7 +213,7 @@ def _of_client(error: UpstreamError) -> ApiError:
     if error.status == 0:
         return ApiError(503, error.message, headers={"Retry-After": "2"})
     if error.status in (405, 501):
-        return ApiError(501, "the engine cannot do this", headers=no_retry)
+        return ApiError(501, error.message, headers=no_retry)
     if error.is_of_request:
         return ApiError(400, error.message)
     if error.status == 404:

@@ -70,6 +70,7 @@ class UpstreamEngine:
     Args:
         upstreams: At least one.
         offer: Decides what is served.
+        limit_open: Most requests that each engine answers at once; None sets no limit.
         health_s: Seconds from one look at the engines to the next.
 
     Attributes:
@@ -79,11 +80,16 @@ class UpstreamEngine:
     """
 
     def __init__(
-        self, upstreams: Sequence[Upstream], offer: Offer, *, health_s: float = 5.0
+        self,
+        upstreams: Sequence[Upstream],
+        offer: Offer,
+        *,
+        limit_open: int | None = None,
+        health_s: float = 5.0,
     ) -> None:
         self._offer, self._health_s = offer, health_s
         self._sink: Sink = lambda event: None
-        self._replicas = Replicas([Replica(one) for one in upstreams], self._tell)
+        self._replicas = Replicas([Replica(one) for one in upstreams], self._tell, limit_open)
         self._models: dict[str, UpstreamModel] = {}
         self._open: set[asyncio.Timeout] = set()
         self._ended = ""
@@ -205,10 +211,12 @@ class UpstreamEngine:
         """
         model = self._models[question.asked.model]
         chat = None if question.asked.chat is None else model.prompt.apply(question.asked.chat)
+        tried: list[Replica] = []
         last: UpstreamError | None = None
-        for replica in self._replicas.attempts(model.name):
+        while (replica := await self._replicas.choose(model.name, tried)) is not None:
+            tried.append(replica)
             try:
-                with replica.asked():
+                with self._replicas.asked(replica):
                     if question.kind == "info":
                         info = await replica.upstream.get("/tokenizer_info")
                         reply = TokenizerReply(question.id, info=dict(info))
@@ -227,11 +235,13 @@ class UpstreamEngine:
         self, request: AnswerRequest, model: UpstreamModel
     ) -> AsyncGenerator[AnswerUpdate, None]:
         """Ask one engine after another, until one has sent something."""
+        tried: list[Replica] = []
         last: UpstreamError | None = None
-        for replica in self._replicas.attempts(model.name):
+        while (replica := await self._replicas.choose(model.name, tried)) is not None:
+            tried.append(replica)
             has_begun = False
             try:
-                with replica.asked():
+                with self._replicas.asked(replica):
                     async with aclosing(_ask(replica, request, model)) as updates:
                         async for update in updates:
                             has_begun = True
@@ -345,6 +355,8 @@ async def _ask(
                 raise UpstreamError(502, "the engine does not answer as OpenAI's does") from None
             if reader.error:
                 raise UpstreamError(reader.error_code or 502, reader.error)
+            if reader.lacks_logprobs:
+                raise UpstreamError(501, "the engine leaves out log-probabilities of tokens")
             if update is not None:
                 yield update
     if not reader.finish_reason:
@@ -357,7 +369,7 @@ def _of_route(error: Exception) -> UpstreamError:
     if not isinstance(error, UpstreamError):
         return UpstreamError(502, str(error))
     if error.status in (404, 405):
-        return UpstreamError(501, error.message)
+        return UpstreamError(501, "the engine cannot do this")
     return error
 
 

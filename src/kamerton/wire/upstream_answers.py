@@ -83,6 +83,7 @@ class AnswerReader:
     error: str = ""
     error_code: int = 0
     _num_tokens: int = 0
+    _num_logprobs: int = 0
     _usage: Mapping[str, Any] = field(default_factory=dict)
     _calls: dict[int, list[str]] = field(default_factory=dict)
 
@@ -119,6 +120,7 @@ class AnswerReader:
             self._add_call(place, call)
         if not (text or reasoning or logprobs or calls):
             return None
+        self._num_logprobs += len(logprobs)
         # The engine counts at the end; a client that leaves before it is counted by this.
         self._num_tokens += len(logprobs) or 1
         return AnswerUpdate(
@@ -147,6 +149,15 @@ class AnswerReader:
             ),
             tool_calls=tuple(calls),
         )
+
+    @property
+    def lacks_logprobs(self) -> bool:
+        """Whether the engine left out some of the prompt and answer that were asked for.
+
+        llama-cpp-python does: whoever counts from the end would take another token's.
+        """
+        total = _number(self._usage, "total_tokens")
+        return self.request.wants_prompt_logprobs and self._num_logprobs < total
 
     def _add_call(self, place: int, call: Any) -> None:
         if not isinstance(call, Mapping):
@@ -225,7 +236,11 @@ def error_text(body: Any) -> str:
     for key in ("error", "message", "detail"):
         if isinstance(found, Mapping) and found.get(key):
             found = found[key]
-    return "" if isinstance(found, Mapping) or found is None else str(found)[:_MOST_SHOWN]
+    if isinstance(found, Mapping) or found is None:
+        return ""
+    # FastAPI tells where in its program a field is checked.
+    said = str(found).partition('\n\n  File "')[0]
+    return " ".join(said.split())[:_MOST_SHOWN]
 
 
 def _logprobs(found: Any) -> Iterator[TokenLogprob]:

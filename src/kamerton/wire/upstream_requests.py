@@ -20,7 +20,7 @@ __all__ = [
     "tokenizer_request",
 ]
 
-Dialect = Literal["vllm", "other"]
+Dialect = Literal["vllm", "llama-cpp-python", "other"]
 """Whose words an engine understands beyond OpenAI's: vLLM and Kamerton take vLLM's."""
 
 LEFT_TO_ENGINE = Generation(max_tokens=-1, temperature=-1.0, top_p=-1.0, top_k=-1)
@@ -70,8 +70,11 @@ def text_request(request: AnswerRequest, model: str, dialect: Dialect) -> dict[s
         The body; an answer that repeats its prompt is asked for as a whole, others as a stream.
 
     Raises:
-        ValueError: If the engine cannot be told what the answer must follow.
+        ValueError: If the engine cannot be told what the answer must follow, or to write nothing.
     """
+    if request.generation.max_tokens == 0 and dialect != "vllm":
+        # llama.cpp takes 0 for no limit.
+        raise ValueError("max_tokens must be at least 1: this engine cannot only read a prompt")
     prompt = request.prompt if isinstance(request.prompt, str) else list(request.prompt)
     body = {**_common(request, model, dialect), "prompt": prompt}
     if request.num_top_logprobs is not None:
@@ -147,7 +150,7 @@ def _common(request: AnswerRequest, model: str, dialect: Dialect) -> dict[str, A
         body["frequency_penalty"] = change.frequency_penalty
     if change.repetition_penalty != 1:
         body["repetition_penalty"] = change.repetition_penalty
-        if dialect == "other":
+        if dialect != "vllm":
             body["repeat_penalty"] = change.repetition_penalty
     if change.logit_bias:
         body["logit_bias"] = {str(token): bias for token, bias in change.logit_bias}
@@ -162,9 +165,11 @@ def _followed(grammar: Grammar | None, dialect: Dialect) -> dict[str, Any]:
         schema = json.loads(grammar.text)
         if schema == {"type": "object"}:
             return {"response_format": {"type": "json_object"}}
+        if dialect == "llama-cpp-python":
+            return {"response_format": {"type": "json_object", "schema": schema}}
         named = {"name": "answer", "schema": schema, "strict": True}
         return {"response_format": {"type": "json_schema", "json_schema": named}}
-    if dialect == "other":
+    if dialect != "vllm":
         # An engine that does not know the field would answer without it.
         raise ValueError(f"the engine follows JSON schemas, and no {grammar.kind}")
     value = json.loads(grammar.text) if grammar.kind == "choice" else grammar.text

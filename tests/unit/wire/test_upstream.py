@@ -102,6 +102,29 @@ def test_the_choice_of_tools_is_passed_on_as_the_client_made_it(choice, parallel
     assert "response_format" not in fields
 
 
+def test_llama_cpp_python_has_a_form_of_its_own_for_schemas():
+    schema = Grammar("json_schema", '{"type": "number"}')
+    body = asked("llama-cpp-python", grammar=schema)
+    assert body["response_format"] == {"type": "json_object", "schema": {"type": "number"}}
+
+
+def test_an_engine_that_takes_0_tokens_for_no_limit_is_not_asked_for_them():
+    request = AnswerRequest("r", "shop", Generation(0), prompt="a", echo=True)
+    with pytest.raises(ValueError, match="max_tokens must be at least 1"):
+        text_request(request, "m", "other")
+
+
+def test_log_probabilities_that_are_left_out_are_missed():
+    chunk = {
+        "choices": [{"text": "a b", "logprobs": {"tokens": ["a"], "token_logprobs": [None]}}],
+        "usage": {"total_tokens": 2},
+    }
+    for fields, lacks in ({"echo": True, "num_top_logprobs": 0}, True), ({}, False):
+        reader = AnswerReader(AnswerRequest("r", "shop", Generation(), **fields))
+        reader.read(chunk)
+        assert reader.lacks_logprobs is lacks
+
+
 def test_a_prompt_that_is_repeated_is_asked_for_as_a_whole():
     request = AnswerRequest(
         "r", "shop", Generation(0), prompt=(1, 2), echo=True, num_top_logprobs=1
@@ -180,6 +203,7 @@ def test_an_error_in_the_stream_is_kept_with_its_code():
         ({"error": "m"}, "m"),
         ({"object": "error", "message": "m"}, "m"),
         ({"detail": "m"}, "m"),
+        ({"detail": '1 error:\n  x\n\n  File "/srv/app.py", line 1'}, "1 error: x"),
         ({}, ""),
         (None, ""),
     ],

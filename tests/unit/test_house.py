@@ -131,6 +131,8 @@ OPTIONS = {
         "--routes",
         "--admin-port",
         "--admin-key",
+        "--engine",
+        "--engine-key",
         "--cache-mib",
         "--record",
         "--record-text",

@@ -22,6 +22,9 @@ __all__ = ["serve"]
 _LINE_AFTER_S = 10.0
 """Whoever starts a server wants to know sooner than whoever trains that it is alive."""
 
+_OF_OWN_ENGINE = ("cache_mib", "memory_mib", "device", "dtype", "admin_port")
+"""Options that say how to compute here."""
+
 
 def _print_hash(context: click.Context, _option: click.Parameter, is_asked: bool) -> None:
     if is_asked:
@@ -70,7 +73,8 @@ def _print_hash(context: click.Context, _option: click.Parameter, is_asked: bool
     default=16,
     show_default=True,
     type=click.IntRange(1, 512),
-    help="Most answers computed at once; more wait.",
+    help="Most answers computed at once; more wait. With --engine, most that each engine is asked "
+    "for at once, which has no limit unless it is given.",
 )
 @click.option(
     "--cache-mib",
@@ -166,6 +170,23 @@ def _print_hash(context: click.Context, _option: click.Parameter, is_asked: bool
     help="Records ids of units, conversations and raters only as hashes, keyed with the project's "
     "secret.",
 )
+@click.option(
+    "--engine",
+    "engines",
+    multiple=True,
+    metavar="URL",
+    help="Asks another engine that speaks OpenAI's API, such as vLLM or llama.cpp's server, "
+    "instead of computing here; --base then names the base among its models. May be repeated.",
+)
+@click.option(
+    "--engine-key",
+    "engine_keys",
+    multiple=True,
+    envvar="KAMERTON_ENGINE_KEY",
+    metavar="KEY",
+    help="Key that the engines ask for: one for all, or one for each in their order; spaces divide "
+    "keys in the environment variable KAMERTON_ENGINE_KEY.",
+)
 @base_option
 @device_option
 @dtype_option
@@ -190,6 +211,8 @@ def serve(
     record_text: Any,
     record_days: float | None,
     hash_units: bool,
+    engines: tuple[str, ...],
+    engine_keys: tuple[str, ...],
     base: str,
     device: str,
     dtype: Any,
@@ -207,8 +230,10 @@ def serve(
     options = EngineOptions(
         variants, project, base, device, dtype or "", slots, tokens_per_step=max(512, slots),
         limit_bytes=None if memory_mib is None else int(memory_mib * 2**20),
-        cache_mib=cache_mib,
+        cache_mib=cache_mib, engines=engines, engine_keys=engine_keys,
+        engine_slots=slots if _is_given("slots") else None,
     )  # fmt: skip
+    _ensure_used(has_engines=bool(engines))
     with ExitStack() as loading:
         sink = loading.enter_context(progress_sink(line_after_s=_LINE_AFTER_S))
 
@@ -248,6 +273,23 @@ def _record_options(
     return None
 
 
+def _ensure_used(*, has_engines: bool) -> None:
+    """Refuse options that would have no effect."""
+    names = _OF_OWN_ENGINE if has_engines else ("engine_keys",)
+    unused = [name for name in names if _is_given(name)]
+    if not unused:
+        return
+    params = click.get_current_context().command.params
+    options = " and ".join(one.opts[0] for one in params if one.name in unused)
+    why = "with --engine: the engine has its own settings" if has_engines else "without --engine"
+    raise SettingsError(f"{options} would have no effect {why}")
+
+
+def _is_given(name: str) -> bool:
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
 def _say(listening: "Listening") -> None:
     """Print what is served and a command that works as pasted."""
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -255,8 +297,10 @@ def _say(listening: "Listening") -> None:
         table.add_column(column, justify="right" if column == "MiB" else "left")
     for model in listening.models:
         size = f"{model.num_bytes / 2**20:,.1f}" if model.num_bytes else "-"
-        table.add_row(harmless(model.name), model.kind, size, model.content_hash[:12])
+        table.add_row(harmless(model.name), model.kind, size, model.content_hash[:12] or "-")
     messages.print(table)
+    if listening.engines:
+        messages.print(f"\nanswered by {', '.join(listening.engines)}")
     if listening.admin:
         messages.print(f"\nvariants are loaded and unloaded on {listening.admin}")
     if listening.num_keys:

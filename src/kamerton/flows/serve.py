@@ -4,17 +4,20 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kamerton.core.errors import MissingExtraError, SettingsError
 from kamerton.core.events import Event, Notice, Progress, Sink
 from kamerton.core.requests import ServedModel
 from kamerton.flows.recording import RecordOptions, open_recording
 from kamerton.flows.workspace import Workspace
+
+if TYPE_CHECKING:
+    from kamerton.serving.upstream_engine import UpstreamEngine
 
 __all__ = ["AdminOptions", "EngineOptions", "Listening", "serve"]
 
@@ -37,6 +40,9 @@ class EngineOptions:
         cache_mib: Memory for keys and values of what is computed at once.
         limit_bytes: Most memory of adapters; None sets no limit.
         restored: What an engine held that has crashed; None for what `names` say.
+        engines: Addresses of other engines that compute instead of one here.
+        engine_keys: What these ask for: none, one for all, or one for each.
+        engine_slots: Most answers that each of these has at once; None sets no limit.
     """
 
     names: tuple[str, ...]
@@ -49,6 +55,9 @@ class EngineOptions:
     cache_mib: int = 2048
     limit_bytes: int | None = None
     restored: tuple[ServedModel, ...] | None = None
+    engines: tuple[str, ...] = ()
+    engine_keys: tuple[str, ...] = field(default=(), repr=False)
+    engine_slots: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +82,14 @@ class Listening:
         models: What can be asked for.
         admin: URL of the admin API; empty without it.
         num_keys: Keys that are let in; without any, everybody is.
+        engines: Addresses of the engines that compute; empty where that is done here.
     """
 
     address: str
     models: Sequence[ServedModel]
     admin: str = ""
     num_keys: int = 0
+    engines: Sequence[str] = ()
 
 
 def serve(
@@ -147,7 +158,11 @@ def serve(
     if routes:
         # Loading the base takes a while: what is wrong with the file is told before.
         read_rules(routes)
-    engine = EngineProcess(_work, options, _restored)
+    engine = (
+        _open_upstream(options, admin, timeout_s, sink)
+        if options.engines
+        else EngineProcess(_work, options, _restored)
+    )
     with access_log(access) as write_access, _listen(host, port) as listener, ExitStack() as stack:
         admin_listener = _listen_for_admin(admin, host, keys)
         if admin_listener is not None:
@@ -169,11 +184,12 @@ def serve(
                     source = open_routes(routes, options.project, engine)
                     app.state.router = source.router
                     reload_on_signal(source, sink)
+                switching = engine if isinstance(engine, EngineProcess) else None
                 admin_address = await beside.enter_async_context(
-                    serve_admin(engine, folder, admin_listener, admin.keys, source)
+                    serve_admin(switching, folder, admin_listener, admin.keys, source)
                 )
                 models = list(engine.models.values())
-                say(Listening(address, models, admin_address, num_keys=len(known)))
+                say(Listening(address, models, admin_address, len(known), options.engines))
             except Exception as error:
                 failures.append(error)
                 _stop(server, False)
@@ -210,6 +226,29 @@ def serve(
         server.run(sockets=[listener])
         if failures:
             raise failures[0]
+
+
+def _open_upstream(
+    options: EngineOptions, admin: AdminOptions, timeout_s: float, sink: Sink
+) -> "UpstreamEngine":
+    try:
+        from kamerton.flows.served_upstream import Offering, open_upstream
+    except ImportError as error:
+        name = error.name or "httpx"
+        raise MissingExtraError(name, "serve", "kamerton serve --engine") from None
+    if admin.port is not None:
+        raise SettingsError(
+            "--admin-port has no effect with --engine",
+            hint="load variants in the engine itself, or start the gateway again",
+        )
+    offering = Offering(Workspace(options.project).variants, options.names, options.base, sink)
+    return open_upstream(
+        options.engines,
+        options.engine_keys,
+        offering,
+        timeout_s=timeout_s,
+        limit_open=options.engine_slots,
+    )
 
 
 def _stop(server: Any, at_once: bool) -> None:

@@ -48,7 +48,7 @@ async def merged_answers(
     Raises:
         ApiError: If the time is over, the client is too far behind, or an answer has an error.
     """
-    queue: asyncio.Queue[tuple[int, AnswerUpdate]] = asyncio.Queue()
+    queue: asyncio.Queue[tuple[int, AnswerUpdate] | ApiError] = asyncio.Queue()
     deadline = Deadline(timeout_s)
 
     async def read(index: int, request: AnswerRequest) -> None:
@@ -61,6 +61,8 @@ async def merged_answers(
                     if queue.qsize() >= _MOST_BEHIND:
                         error = "the client reads more slowly than the answer comes"
                         break
+        except ApiError as refusal:
+            queue.put_nowait(refusal)
         except Exception as fault:
             # Whoever waits is told, whatever it was.
             error = f"the engine failed: {fault}"
@@ -72,6 +74,8 @@ async def merged_answers(
     try:
         while going:
             piece = await _next(queue, min(ping_s, deadline.left_s()))
+            if isinstance(piece, ApiError):
+                raise piece
             if piece is not None:
                 raise_error(piece[1])
                 going -= piece[1].is_last
@@ -83,7 +87,9 @@ async def merged_answers(
             task.cancel()
 
 
-async def _next(queue: asyncio.Queue[tuple[int, AnswerUpdate]], wait_s: float) -> Piece:
+async def _next(
+    queue: asyncio.Queue[tuple[int, AnswerUpdate] | ApiError], wait_s: float
+) -> tuple[int, AnswerUpdate] | ApiError | None:
     try:
         async with asyncio.timeout(wait_s):
             return await queue.get()

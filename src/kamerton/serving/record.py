@@ -87,8 +87,6 @@ class RequestRecord:
         duration_s: How long it took; 0 while it is open.
         completion_id: Id of the completion, as the client sees it; empty without one.
         requests: The answers that were asked for.
-        caller: Who asks.
-        decision: Which variant answers, and why; None where the client named it.
         is_recorded: Whether its row is on its way to the store.
     """
 

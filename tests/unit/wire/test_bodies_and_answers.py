@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from kamerton.core.requests import AnswerUpdate, Reweighting, TokenLogprob
 from kamerton.wire.answers import chat_chunk, text_answer, usage_of
 from kamerton.wire.bodies import ChatRequest, CompletionRequest
+from kamerton.wire.tokenizing import DetokenizeBody, EmbeddingsBody
 
 ASKED = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
 
@@ -33,6 +34,16 @@ def test_stop_is_a_text_or_several(stop: object, stops: tuple[str, ...]) -> None
 )
 def test_prompts_are_texts_or_tokens(prompt: object, prompts: list[object]) -> None:
     assert CompletionRequest(model="m", prompt=prompt).prompts == prompts  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("token", [True, "7", 7.0, None])
+def test_what_is_no_whole_number_is_no_token(token: object) -> None:
+    for body, field in (
+        (CompletionRequest, "prompt"), (EmbeddingsBody, "input"), (DetokenizeBody, "tokens")
+    ):  # fmt: skip
+        given = [token] if body is DetokenizeBody else [[5, token]]
+        with pytest.raises(ValidationError, match=field):
+            body(model="m", **{field: given})
 
 
 def test_a_tool_call_needs_no_content() -> None:

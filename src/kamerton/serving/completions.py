@@ -21,6 +21,7 @@ from kamerton.serving.errors import ApiError
 from kamerton.serving.merged_answers import merged_answers
 from kamerton.serving.record import AnswerTimes, RequestRecord, record_of
 from kamerton.wire.answers import (
+    calls_before_end,
     chat_answer,
     chat_chunk,
     text_answer,
@@ -319,7 +320,8 @@ async def _events(
                     continue
                 index, update = piece
                 if update.text or update.reasoning or update.is_last or update.logprobs:
-                    yield _event(job.chunk(index, update))
+                    for part in calls_before_end(update):
+                        yield _event(job.chunk(index, part))
                 last[index] = update
         except ApiError as error:
             record.fail(error.status)

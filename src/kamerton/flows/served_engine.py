@@ -19,6 +19,7 @@ from kamerton.inference.held_variants import LoadedVariant
 from kamerton.models.base import Base
 from kamerton.models.dtype import DType
 from kamerton.models.load import load_base
+from kamerton.models.packed import pack_linears
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.variants import Variant, find_variant, list_variants
 from kamerton.variants.load import Opening, load_base_for, say_unpacking
@@ -56,6 +57,7 @@ def open_engine(options: EngineOptions, tell: Sink) -> ContinuousEngine:
     # A base that was named alone is opened by its own settings, whatever was loaded later.
     is_alone = bool(options.names) and all(map(is_base_name, options.names))
     base = _base(options, bases, [] if is_alone else variants, tell)
+    pack_linears(base)
     source = ServedVariants(base, folder, tell)
     name = base.identity.id
     plain = ServedModel(

@@ -13,6 +13,7 @@ from kamerton.core.requests import AnswerUpdate
 from kamerton.inference.answer import Answer
 from kamerton.inference.beginnings import Beginnings
 from kamerton.inference.choosing import choose_each, report_each
+from kamerton.inference.following import follow
 from kamerton.inference.request_state import RequestState
 from kamerton.inference.scheduler import Chunk, Scheduler
 from kamerton.models.attention.cache import KVCache
@@ -75,6 +76,7 @@ class Batch:
         Args:
             ids: Of their requests; unknown ones do no harm.
         """
+        self._catch_up(ids)
         for move in self.scheduler.remove(ids):
             self.cache.copy_slot(move.source, [move.target], move.num_tokens)
         for name in ids:
@@ -89,6 +91,7 @@ class Batch:
         """
         for state in self._admit():
             self._begin(state)
+        self._catch_up()
         chunks = self.scheduler.schedule()
         updates: list[AnswerUpdate] = []
         for answers, logits in self._compute(chunks) if chunks else ():
@@ -125,6 +128,23 @@ class Batch:
         # The last token of a prompt is always computed: the answer begins with what it gives.
         beginning = self._place(state, state.ids[:-1])
         state.num_computed = state.num_reused = self.beginnings.load(*beginning)
+        adapter, earlier = self._adapter(state), self.scheduler.running[: state.slot]
+        follow(state, (other for other in earlier if self._adapter(other) == adapter))
+
+    def _catch_up(self, leaving: Collection[str] = ()) -> None:
+        """Copy beginnings that are read by now; of who leaves, what it has read."""
+        for state in self.scheduler.running:
+            leader = state.leader
+            if leader is None or state.request.id in leaving:
+                continue
+            if leader.num_computed < state.num_shared and leader.request.id not in leaving:
+                continue
+            known = min(leader.num_computed, state.num_shared)
+            if known > state.num_computed:
+                num_tokens = state.num_before + known
+                self.cache.copy_slot(leader.slot, [state.slot], num_tokens)
+                state.num_computed = state.num_reused = known
+            state.leader = None
 
     def _adapter(self, state: RequestState) -> int:
         return self.answers[state.request.id].variant.adapter

@@ -12,7 +12,7 @@ from torch import Tensor
 from kamerton.core.requests import AnswerUpdate
 from kamerton.inference.answer import Answer
 from kamerton.inference.beginnings import Beginnings
-from kamerton.inference.choosing import choose_each, report_each
+from kamerton.inference.choosing import choose_each, note_each, report_each
 from kamerton.inference.following import follow
 from kamerton.inference.request_state import RequestState
 from kamerton.inference.scheduler import Chunk, Scheduler
@@ -23,16 +23,19 @@ from kamerton.models.base import Base
 
 __all__ = ["Batch"]
 
+_EVERYTHING = 1 << 32
+"""Tokens of a step where texts cannot be computed piece by piece."""
+
 
 class Batch:
     """Computes answers over one base.
 
     Args:
-        base: The base; packed rows must work on it.
+        base: The base. Where packed rows do not work on it, every step computes whole texts.
         num_slots: Most answers that are computed at once; more wait.
         tokens_per_step: Most tokens in a step: a longer prompt is read in chunks.
         cache_bytes: Memory for keys and values of what is computed at once; answers wait where it
-            would not be enough.
+            would not be enough. None sets no limit.
         beginnings_bytes: Memory for beginnings of prompts that later ones may share; 0 keeps none.
 
     Attributes:
@@ -48,16 +51,16 @@ class Batch:
         num_slots: int,
         tokens_per_step: int,
         *,
-        cache_bytes: int,
+        cache_bytes: int | None = None,
         beginnings_bytes: int = 0,
     ) -> None:
         self._base = base
         self._cache_bytes = cache_bytes
         self._prefixes: WeakKeyDictionary[PrefixSource, Prefix] = WeakKeyDictionary()
         self.answers: dict[str, Answer] = {}
-        self.scheduler = Scheduler(num_slots, tokens_per_step)
+        self.scheduler = Scheduler(num_slots, tokens_per_step if base.ragged else _EVERYTHING)
         # Until a token is computed nobody knows what one takes.
-        self.scheduler.limit_tokens = 0
+        self.scheduler.limit_tokens = None if cache_bytes is None else 0
         self.cache = KVCache(num_slots)
         self.beginnings = Beginnings(beginnings_bytes)
 
@@ -106,8 +109,9 @@ class Batch:
 
     def _admit(self) -> list[RequestState]:
         """Give slots to those who wait, as far as there is memory."""
-        if not self.cache.limit_tokens and (size := self.cache.bytes_per_token):
-            limit = max(1, self._cache_bytes // size)
+        size, limit = self.cache.bytes_per_token, self._cache_bytes
+        if limit is not None and not self.cache.limit_tokens and size:
+            limit = max(1, limit // size)
             self.scheduler.limit_tokens = self.cache.limit_tokens = limit
         running = [state.past for state in self.scheduler.running]
         admitted = self.scheduler.admit()
@@ -117,6 +121,8 @@ class Batch:
 
     def _begin(self, state: RequestState) -> None:
         """Put into a slot what is known already of what stands in it."""
+        if not self._base.ragged:
+            return
         source = self._base.prefix_of(self._adapter(state))
         if source is not None:
             # It is computed once: nothing learns while a batch answers.
@@ -169,13 +175,14 @@ class Batch:
         for chunk in chunks:
             state, start = chunk.state, len(ids)
             ids += chunk.ids
+            adapter = self._adapter(state)
             segments.append(
-                Segment(
-                    start, len(ids), slot=state.slot, past=state.past, adapter=self._adapter(state)
-                )
+                Segment(start, len(ids), slot=state.slot, past=state.past, adapter=adapter)
             )
-        layout = Layout(tuple(segments), self.cache)
-        hidden = self._base.hidden(torch.tensor(ids, device=self._base.device), layout)
+        # Padded rows have no cache: every step computes the texts from their beginning.
+        cache = self.cache if self._base.ragged else None
+        row = torch.tensor(ids, device=self._base.device)
+        hidden = self._base.hidden(row, Layout(tuple(segments), cache))
         whole: list[tuple[int, Answer]] = []
         for segment, chunk in zip(segments, chunks, strict=True):
             answer = self.answers[chunk.state.request.id]
@@ -184,7 +191,8 @@ class Batch:
                 answer.read_prompt(hidden[segment.start : segment.stop], head)
             if chunk.is_whole:
                 whole.append((segment.stop - 1, answer))
-            chunk.state.num_computed += chunk.num_tokens
+            if cache is not None:
+                chunk.state.num_computed += chunk.num_tokens
         groups = []
         for head, rows in self._base.heads_of([answer.variant.adapter for _, answer in whole]):
             ends = torch.tensor([whole[row][0] for row in rows], device=hidden.device)
@@ -195,6 +203,7 @@ class Batch:
 def _emit(answers: Sequence[Answer], logits: Tensor) -> list[AnswerUpdate]:
     """Choose the next tokens of answers by their [n, V] logits."""
     tokens = choose_each(answers, logits)
+    note_each(answers, logits, tokens)
     reported = report_each(answers, logits, tokens)
     chosen = zip(answers, tokens, reported, strict=True)
     return [answer.add(token, logprobs) for answer, token, logprobs in chosen]

@@ -15,7 +15,7 @@ from kamerton.inference.answer import Answer
 from kamerton.inference.logprobs import token_logprobs
 from kamerton.inference.sampling import choose_tokens
 
-__all__ = ["choose_each", "report_each"]
+__all__ = ["choose_each", "note_each", "report_each"]
 
 
 def choose_each(answers: Sequence[Answer], logits: Tensor) -> list[int | ModelError]:
@@ -41,6 +41,30 @@ def choose_each(answers: Sequence[Answer], logits: Tensor) -> list[int | ModelEr
         for row, token in zip(rows, _chosen(own, how, streams, min_p), strict=True):
             tokens[row] = token
     return tokens
+
+
+def note_each(
+    answers: Sequence[Answer], logits: Tensor, tokens: Sequence[int | ModelError]
+) -> None:
+    """Note log-probabilities as training computes them, with answers that keep them.
+
+    Args:
+        answers: n.
+        logits: [n, V] in fp32, as the model gave them: neither temperature nor cuts change them.
+        tokens: n that were chosen.
+    """
+    told = [
+        (row, token, answer.logprobs)
+        for row, (answer, token) in enumerate(zip(answers, tokens, strict=True))
+        if answer.logprobs is not None and not isinstance(token, ModelError)
+    ]
+    if not told:
+        return
+    own = logits if len(told) == len(answers) else logits[[row for row, _, _ in told]]
+    chosen = torch.tensor([token for _, token, _ in told], device=logits.device)
+    found = own.gather(-1, chosen[:, None]).squeeze(-1) - own.logsumexp(-1)
+    for (_, _, kept), logprob in zip(told, found.tolist(), strict=True):
+        kept.append(logprob)
 
 
 def report_each(

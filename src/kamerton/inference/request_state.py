@@ -41,6 +41,11 @@ class RequestState:
         return len(self.ids) - self.num_computed
 
     @property
+    def written(self) -> list[int]:
+        """Tokens of the answer so far, with the one that ended it."""
+        return self.ids[self.num_prompt :]
+
+    @property
     def num_written(self) -> int:
         """Tokens of the answer so far."""
         return len(self.ids) - self.num_prompt

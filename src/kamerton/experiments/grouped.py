@@ -20,6 +20,7 @@ Letters: g nodes of the grid.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.optimize import brentq
@@ -28,7 +29,7 @@ from scipy.special import ndtr, ndtri
 from kamerton.experiments.outcomes import Floats
 from kamerton.experiments.sequential import FEWEST_UNITS
 
-__all__ = ["GroupSequential", "critical_values", "spent"]
+__all__ = ["GroupSequential", "critical_values", "crossing_probability", "spent"]
 
 _FARTHEST = 8.0
 """No look stops beyond this many standard errors: its share of alpha is below 1e-15."""
@@ -112,6 +113,27 @@ def critical_values(shares: Sequence[float], alpha: float, *, ended: bool = Fals
     return found
 
 
+def crossing_probability(
+    shares: Sequence[float], limits: Sequence[float], drift: float = 0.0
+) -> float:
+    """Say how probable it is that any look crosses its boundary: the power of a plan.
+
+    Args:
+        shares: Share of the declared units at each look, growing, in (0, 1].
+        limits: The boundary of each look in standard errors, both sides the same.
+        drift: The true difference in standard errors at a share of 1.
+
+    Returns:
+        The probability; alpha where the drift is 0 and the boundaries come of `critical_values`.
+    """
+    nodes, weighted, last = np.zeros(1), np.ones(1), 0.0
+    for share, limit in zip(shares, limits, strict=True):
+        reach = min(limit, _FARTHEST + abs(drift)) * math.sqrt(share)
+        nodes, weighted = _advance(nodes, weighted, math.sqrt(share - last), reach, drift)
+        last = share
+    return 1 - float(weighted.sum())
+
+
 def _boundary(nodes: Floats, weighted: Floats, step: float, root: float, to_spend: float) -> float:
     def beyond(limit: float) -> float:
         return 2 * float(weighted @ ndtr((nodes - limit * root) / step)) - to_spend
@@ -121,11 +143,20 @@ def _boundary(nodes: Floats, weighted: Floats, step: float, root: float, to_spen
     return float(brentq(beyond, 0.0, _FARTHEST, xtol=1e-10))
 
 
-def _advance(nodes: Floats, weighted: Floats, step: float, limit: float) -> tuple[Floats, Floats]:
+def _advance(
+    nodes: Floats, weighted: Floats, step: float, limit: float, drift: float = 0.0
+) -> tuple[Floats, Floats]:
     """Give the density of the sum of scores that has not crossed, times the weights, [g]."""
     num = int(np.clip(_NODES_PER_STEP * 2 * limit / step, _FEWEST_NODES, _MOST_NODES))
-    points, weights = np.polynomial.legendre.leggauss(num)
+    points, weights = _grid(math.ceil(num / 20) * 20)
     places = points * limit
-    distances = (places[:, None] - nodes) / step
+    distances = (places[:, None] - nodes - drift * step**2) / step
     density = np.exp(-(distances**2) / 2) @ weighted / (step * math.sqrt(2 * math.pi))
     return places, density * weights * limit
+
+
+@lru_cache(maxsize=64)
+def _grid(num: int) -> tuple[Floats, Floats]:
+    """Points and weights of Gauss and Legendre, which cost more than a look."""
+    points, weights = np.polynomial.legendre.leggauss(num)
+    return points, weights

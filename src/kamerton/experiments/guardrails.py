@@ -48,12 +48,12 @@ class Guardrail:
 
     metric: str
     margin: float
-    better: Literal["higher", "lower"] = "lower"
+    better: Literal["up", "down"] = "down"
     relative: bool = False
 
     def __post_init__(self) -> None:
         assert self.margin > 0
-        assert not (self.relative and self.better == "higher" and self.margin >= 1)
+        assert not (self.relative and self.better == "up" and self.margin >= 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ def _harm(guardrail: Guardrail, effect: Effect | None) -> Effect | None:
         if relative is None or error is None:
             return None
         effect = replace(effect, difference=math.log1p(relative), standard_error=error)
-    return effect if guardrail.better == "lower" else _turned(effect)
+    return effect if guardrail.better == "down" else _turned(effect)
 
 
 def _turned(effect: Effect) -> Effect:
@@ -184,11 +184,11 @@ def _turned(effect: Effect) -> Effect:
 def _limit(guardrail: Guardrail) -> float:
     if not guardrail.relative:
         return guardrail.margin
-    sign = 1 if guardrail.better == "lower" else -1
+    sign = 1 if guardrail.better == "down" else -1
     return sign * math.log1p(sign * guardrail.margin)
 
 
 def _shown(guardrail: Guardrail, harm: float) -> float:
     if not guardrail.relative:
         return harm
-    return math.expm1(harm) if guardrail.better == "lower" else -math.expm1(-harm)
+    return math.expm1(harm) if guardrail.better == "down" else -math.expm1(-harm)

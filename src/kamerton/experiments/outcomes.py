@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["ArmOutcomes", "Floats", "Outcomes", "first_arms", "sum_by_unit"]
+__all__ = ["ArmOutcomes", "Floats", "Outcomes", "first_arms", "in_one_arm", "sum_by_unit"]
 
 Floats = NDArray[np.float64]
 
@@ -153,6 +153,24 @@ def first_arms(
     _, first = np.unique(np.asarray(units)[order], return_index=True)
     rows = order[np.sort(first)]
     return when[rows], np.asarray(arms)[rows]
+
+
+def in_one_arm(
+    units: Sequence[str] | NDArray[Any], arms: Sequence[str] | NDArray[Any]
+) -> NDArray[np.bool_]:
+    """Tell which requests come of units that were only seen in one arm.
+
+    Args:
+        units: The unit of each request, [r].
+        arms: The arm that answered it, [r].
+
+    Returns:
+        True for those, [r].
+    """
+    codes, index = np.unique(np.asarray(units), return_inverse=True)
+    names = [str(name) for name in np.unique(np.asarray(arms))]
+    once: NDArray[np.bool_] = _arms_of_units(index, len(codes), arms, names).sum(axis=1) == 1
+    return once[index]
 
 
 def _arms_of_units(

@@ -54,7 +54,18 @@ class ConfidenceSequence:
         """
         if min(effect.units) < self.fewest_units:
             return math.inf
-        grown = sum(effect.units) * self._rho_squared(self.alpha)
+        return self.multiplier_at(sum(effect.units))
+
+    def multiplier_at(self, units: int) -> float:
+        """Say how many standard errors half the interval is wide at a number of units.
+
+        Args:
+            units: Of both arms, however few.
+
+        Returns:
+            The number.
+        """
+        grown = units * self._rho_squared(self.alpha)
         root = math.sqrt(grown + 1)
         return math.sqrt(2 * (grown + 1) / grown * math.log(root / self.alpha))
 

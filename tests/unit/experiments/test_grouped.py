@@ -5,7 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from kamerton.experiments.grouped import GroupSequential, critical_values, spent
+from kamerton.experiments.grouped import (
+    GroupSequential,
+    critical_values,
+    crossing_probability,
+    spent,
+)
 
 
 @pytest.mark.parametrize(
@@ -61,3 +66,17 @@ def test_unequal_looks_keep_the_error() -> None:
     sums = (rng.normal(0, 1, (num, len(shares))) * np.sqrt(steps)).cumsum(axis=1)
     wrong = (np.abs(sums) / np.sqrt(shares) > limits).any(axis=1).mean()
     assert wrong == pytest.approx(0.05, abs=3 * math.sqrt(0.05 * 0.95 / num))
+
+
+def test_the_power_of_looks_is_that_of_simulated_ones() -> None:
+    shares = [0.25, 0.5, 0.75, 1.0]
+    limits = critical_values(shares, 0.05)
+    assert crossing_probability(shares, limits) == pytest.approx(0.05, abs=1e-6)
+    # A plain test at the end has 80 % power at a drift of 1.96 + 0.84; looks cost a little.
+    assert crossing_probability([1.0], [1.959964], 2.801585) == pytest.approx(0.8, abs=1e-4)
+    power = crossing_probability(shares, limits, 2.801585)
+    assert 0.78 < power < 0.8
+    rng, num = np.random.default_rng(4), 40_000
+    sums = (rng.normal(0, 0.5, (num, 4)) + 2.801585 / 4).cumsum(axis=1)
+    crossed = (np.abs(sums) / np.sqrt(shares) > limits).any(axis=1).mean()
+    assert crossed == pytest.approx(power, abs=3 * math.sqrt(0.16 / num))

@@ -41,13 +41,13 @@ def test_harm_is_judged_against_the_margin() -> None:
 
 
 def test_higher_may_be_better_and_margins_relative() -> None:
-    rating = Guardrail("rating", 0.1, better="higher")
+    rating = Guardrail("rating", 0.1, better="up")
     assert verdicts(rating, effect(0.8, 0.5, 0.03), effect(0.8, 0.85, 0.03)) == ["harmed", "fine"]
     cost = Guardrail("cost", 0.1, relative=True)
     cheap, dear = effect(2.0, 1.2, 0.1), effect(2.0, 3.1, 0.1)
     assert verdicts(cost, cheap, dear) == ["fine", "harmed"]
     assert judge_guardrails([cost], {"cost": dear}, SEQUENCE)[0].harm == pytest.approx(0.55)
-    solved = Guardrail("solved", 0.1, better="higher", relative=True)
+    solved = Guardrail("solved", 0.1, better="up", relative=True)
     reading = judge_guardrails([solved], {"solved": effect(2.0, 1.2, 0.1)}, SEQUENCE)[0]
     assert (reading.verdict, reading.harm) == ("harmed", pytest.approx(0.4))
     # No ratio without two values above 0, and nothing without an effect.

@@ -170,6 +170,8 @@ def serve(
             limit_open=limit_open,
             timeout_s=timeout_s,
             router=source.router if source else None,
+            # Half of the slots stay free for clients who come meanwhile.
+            most_open_beside_shadows=options.num_slots // 2,
             write_access=write_access,
             lifespan=lifespan,
         )

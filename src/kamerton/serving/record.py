@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kamerton.core.requests import AnswerUpdate
+from kamerton.core.requests import AnswerRequest, AnswerUpdate
 from kamerton.core.routing import Caller, Decision
 from kamerton.serving.callers import caller_of
 from kamerton.serving.errors import CLIENT_LEFT
@@ -54,7 +54,7 @@ class AnswerTimes:
 
 @dataclass(eq=False)
 class RequestRecord:
-    """An HTTP request from its arrival to its end; it never holds a text of prompt or answer.
+    """An HTTP request from its arrival to its end; its `repr` never has a text of a prompt.
 
     Attributes:
         id: Sent to the client as `x-request-id`.
@@ -73,6 +73,8 @@ class RequestRecord:
         num_prompts: Different prompts among them.
         is_whole: Whether an answer was written to its end.
         duration_s: How long it took; 0 while it is open.
+        completion_id: Id of the completion, as the client sees it; empty without one.
+        requests: The answers that were asked for.
     """
 
     id: str
@@ -90,6 +92,8 @@ class RequestRecord:
     num_prompts: int = 1
     is_whole: bool = False
     duration_s: float = 0.0
+    completion_id: str = ""
+    requests: tuple[AnswerRequest, ...] = field(default=(), repr=False)
 
     @property
     def num_prompt_tokens(self) -> int:

@@ -12,7 +12,7 @@ from kamerton.serving.errors import ApiError
 from kamerton.serving.record import Headers, RequestRecord, record_of
 from kamerton.serving.routing import Router
 
-__all__ = ["decision_headers", "models_for", "resolve_model", "variant_headers"]
+__all__ = ["decision_headers", "models_for", "resolve_model", "shadow_models", "variant_headers"]
 
 
 def resolve_model(request: Request, name: str) -> ServedModel:
@@ -64,6 +64,20 @@ def models_for(engine: ServingEngine, caller: Caller) -> dict[str, ServedModel]:
         Models by name.
     """
     return {name: one for name, one in engine.models.items() if one.audience.admits(caller)}
+
+
+def shadow_models(request: Request) -> list[ServedModel]:
+    """Give the models that get a copy of a request.
+
+    Args:
+        request: The HTTP request, whose model was resolved.
+
+    Returns:
+        Those of its route that its caller may use.
+    """
+    engine: ServingEngine = request.app.state.engine
+    decision = record_of(request).decision
+    return [engine.models[name] for name in decision.shadows] if decision else []
 
 
 def variant_headers(model: ServedModel) -> dict[str, str]:

@@ -96,8 +96,8 @@ class RoutingEvent:
     """A change of how requests are routed, for the audit.
 
     Attributes:
-        what: "rules loaded", "rules refused", "arm stopped", "arm resumed", "canary stopped" or
-            "canary resumed".
+        what: "rules loaded", "rules refused", "arm stopped", "arm resumed", "canary stopped",
+            "canary resumed" or "shadow silent".
         by_whom: Name of a key, a signal or a guardrail.
         experiment: Name of the experiment; empty where it is about none.
         detail: Plain values that JSON can hold.

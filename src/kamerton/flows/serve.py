@@ -138,13 +138,14 @@ def serve(
     try:
         import uvicorn
 
-        from kamerton.flows.routing import open_routes, reload_on_signal
+        from kamerton.flows.routing import new_router, reload_on_signal
         from kamerton.flows.serve_admin import serve_admin
         from kamerton.serving.access_log import access_log
         from kamerton.serving.app import make_app
         from kamerton.serving.draining import drain_on_signals
         from kamerton.serving.engine_process import EngineProcess
         from kamerton.serving.keys import plain_keys, read_keys
+        from kamerton.serving.route_source import RouteSource
         from kamerton.serving.routes import read_rules
     except ImportError as error:
         raise MissingExtraError(error.name or "starlette", "serve", "kamerton serve") from None
@@ -181,8 +182,8 @@ def serve(
                 await engine.open(sink)
                 source = None
                 if routes:
-                    source = open_routes(routes, options.project, engine)
-                    app.state.router = source.router
+                    source = RouteSource(routes, router, lambda: engine.models)
+                    source.reload("start")
                     reload_on_signal(source, sink)
                 switching = engine if isinstance(engine, EngineProcess) else None
                 admin_address = await beside.enter_async_context(
@@ -208,11 +209,15 @@ def serve(
                     # A thread waits for an engine that still loads, and the loop for the thread.
                     engine.stop()
 
+        router = new_router(options.project)
         app = make_app(
             engine,
             keys=known,
             limit_open=limit_open,
             timeout_s=timeout_s,
+            router=router,
+            # Half of the slots stay free for clients who come meanwhile.
+            most_open_beside_shadows=options.num_slots // 2,
             write_access=write_access,
             recording=recording,
             feedback=feedback,

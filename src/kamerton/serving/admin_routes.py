@@ -151,4 +151,7 @@ def _plain(router: Router) -> dict[str, Any]:
             {"name": one.name, "arm": one.arm, "phase": one.phase, "canary": one.is_canary}
             for one in stopped
         ],
+        "requests": [{**one._asdict(), "count": n} for one, n in router.counts.choices.items()],
+        "shadows": [{**one._asdict(), "count": n} for one, n in router.counts.shadows.items()],
+        "silent": [[route, shadow] for route, shadow, is_one in router.counts.silent if is_one],
     }

@@ -31,6 +31,7 @@ from kamerton.serving.record import Recorder, RequestRecord
 from kamerton.serving.resolving import decision_headers
 from kamerton.serving.routes import Rules
 from kamerton.serving.routing import Router
+from kamerton.serving.shadows import Shadows
 from kamerton.serving.tokenizing import detokenize, show_tokenizer, tokenize
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def make_app(
     stall_s: float = 30.0,
     ping_s: float = 15.0,
     router: Router | None = None,
+    most_open_beside_shadows: int = 8,
+    record_shadow: Callable[[RequestRecord, str], None] = lambda record, shadow_of: None,
     write_access: Callable[[RequestRecord], None] = lambda record: None,
     recording: "Recording | None" = None,
     feedback: FeedbackIntake | None = None,
@@ -65,6 +68,9 @@ def make_app(
         stall_s: Seconds that a client may take nothing of its answer, or send a body.
         ping_s: Seconds of silence after which a streamed answer sends a comment.
         router: Chooses variants for names that are routes; None where there is none.
+        most_open_beside_shadows: Clients' answers that may be open while shadows are computed.
+        record_shadow: Called with the record of each shadow's answer, and the id of the
+            completion that the client got.
         write_access: Called with what is known of each request that is over.
         recording: Takes the row of each answered request; None records nothing.
         feedback: Takes judgements of answers; None takes none.
@@ -73,10 +79,22 @@ def make_app(
     Returns:
         An ASGI application.
     """
-    metrics = Metrics()
+    metrics, admission = Metrics(), Admission(limit_open)
+    router = router or Router(Rules())
+    shadows = Shadows(
+        engine,
+        admission,
+        router.counts,
+        most_open=most_open_beside_shadows,
+        timeout_s=timeout_s,
+        record=record_shadow,
+    )
 
     def end(record: RequestRecord) -> None:
         metrics.end(record)
+        if record.decision is not None and record.answers:
+            router.count(record.decision)
+        shadows.release(record)
         write_access(record)
         if recording is not None:
             recording.ended(record)
@@ -120,7 +138,7 @@ def make_app(
     )
     app.state.engine, app.state.has_keys = engine, bool(keys)
     app.state.timeout_s, app.state.ping_s = timeout_s, ping_s
-    app.state.router = router or Router(Rules())
     app.state.metrics, app.state.recording, app.state.feedback = metrics, recording, feedback
-    app.state.admission = Admission(limit_open)
+    app.state.router, app.state.shadows = router, shadows
+    app.state.admission = admission
     return app

@@ -14,7 +14,8 @@ from kamerton.serving.event_stream import EventStream, write_events
 from kamerton.serving.merged_answers import Pieces, merged_answers
 from kamerton.serving.record import AnswerTimes, record_of
 from kamerton.serving.request_body import read_body
-from kamerton.serving.resolving import resolve_model, variant_headers
+from kamerton.serving.resolving import resolve_model, shadow_models, variant_headers
+from kamerton.serving.shadows import Shadows
 from kamerton.serving.waiting import unless_left
 from kamerton.wire.bodies import ChatRequest, CompletionRequest
 
@@ -63,6 +64,8 @@ async def _respond(request: Request, body: ChatRequest | CompletionRequest) -> R
     ensure_ready(engine)
     admission.enter(len(job.requests))
     record.answers = tuple(AnswerTimes() for _ in job.requests)
+    shadows: Shadows = state.shadows
+    shadows.hold(record, [make_job(body, one) for one in shadow_models(request)])
     pieces = merged_answers(
         engine, job.requests, admission, record, timeout_s=state.timeout_s, ping_s=state.ping_s
     )

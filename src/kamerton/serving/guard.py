@@ -77,6 +77,7 @@ class Guard:
                 scope.setdefault("state", {})["key"] = name
                 if (record := scope.get("state", {}).get("record")) is not None:
                     record.key = name
+                    record.caller = self._keys.named(record.caller, name)
             length = headers.get(b"content-length", b"0")
             if length.isdigit() and int(length) > self._limit_bytes:
                 raise self._too_large()

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kamerton.serving.record import RequestRecord
+from kamerton.serving.routing_counts import SILENT_AFTER, RoutingCounts
 
 __all__ = ["Family", "Histogram", "Labels", "Metrics", "show_metrics"]
 
@@ -109,12 +110,7 @@ class Metrics:
                 self._each.add(labels, each)
 
     def text(
-        self,
-        *,
-        num_open: int,
-        num_restarts: int,
-        is_ready: bool,
-        more: Sequence[Family] = (),
+        self, *, num_open: int, num_restarts: int, is_ready: bool, more: Iterable[Family] = ()
     ) -> str:
         """Write all in Prometheus' text format, version 0.0.4.
 
@@ -170,9 +166,32 @@ async def show_metrics(request: Request) -> Response:
         num_open=state.admission.num_open,
         num_restarts=state.engine.num_restarts,
         is_ready=state.engine.is_ready and not state.admission.is_draining,
-        more=() if state.recording is None else state.recording.families(),
+        more=[
+            *_routing(state.router.counts),
+            *([] if state.recording is None else state.recording.families()),
+        ],
     )
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _routing(counts: RoutingCounts) -> Iterator[Family]:
+    """Give what the router has decided, and what came of its shadows."""
+    if counts.choices:
+        yield (
+            "kamerton_routed_requests_total", "counter", "Requests of routes that are over.",
+            (("", tuple(one._asdict().items()), n) for one, n in counts.choices.items()),
+        )  # fmt: skip
+    if counts.shadows:
+        yield (
+            "kamerton_shadow_requests_total", "counter", "Copies of requests, by outcome.",
+            (("", tuple(one._asdict().items()), n) for one, n in counts.shadows.items()),
+        )  # fmt: skip
+    if silent := list(counts.silent):
+        yield (
+            "kamerton_shadow_silent", "gauge",
+            f"Whether the last {SILENT_AFTER} requests of a route had no answer of its shadow.",
+            [("", (("route", route), ("variant", v)), int(is_one)) for route, v, is_one in silent],
+        )  # fmt: skip
 
 
 def _label_text(labels: Labels) -> str:

@@ -9,6 +9,8 @@ from kamerton.core.requests import ServedModel
 from kamerton.serving.admission import ensure_ready
 from kamerton.serving.engine import ServingEngine
 from kamerton.serving.errors import ApiError
+from kamerton.serving.record import record_of
+from kamerton.serving.resolving import models_for
 from kamerton.serving.routing import Router
 
 __all__ = ["list_models", "say_live", "say_ready", "show_model", "show_page"]
@@ -31,7 +33,8 @@ async def list_models(request: Request) -> Response:
         # An empty list would say that nothing is served, and clients keep it.
         ensure_ready(engine)
     router: Router = request.app.state.router
-    cards = [_card(model) for model in engine.models.values()]
+    usable = models_for(engine, record_of(request).caller)
+    cards = [_card(model) for model in usable.values()]
     cards += [_route_card(name, router) for name in router.rules.routes]
     return JSONResponse({"object": "list", "data": cards})
 
@@ -53,10 +56,11 @@ async def show_model(request: Request) -> Response:
     name = request.path_params["name"]
     if name in router.rules.routes:
         return JSONResponse(_route_card(name, router))
-    if name not in engine.models:
+    usable = models_for(engine, record_of(request).caller)
+    if name not in usable:
         ensure_ready(engine)
         raise ApiError(404, f"the model '{name}' does not exist", "model")
-    return JSONResponse(_card(engine.models[name]))
+    return JSONResponse(_card(usable[name]))
 
 
 async def say_live(_request: Request) -> Response:
@@ -98,15 +102,15 @@ async def show_page(request: Request) -> Response:
     """
     engine: ServingEngine = request.app.state.engine
     has_keys: bool = request.app.state.has_keys
-    models = () if has_keys else engine.models.values()
+    usable = {} if has_keys else models_for(engine, record_of(request).caller)
     rows = "".join(
         f"<tr><td><code>{escape(model.name)}</code></td><td>{escape(model.kind)}</td>"
         f"<td>{_size(model)}</td>"
         f"<td><code>{escape(model.content_hash[:12])}</code></td></tr>"
-        for model in models
+        for model in usable.values()
     )
     address = escape(str(request.base_url).rstrip("/"))
-    first = "NAME" if has_keys else escape(next(iter(engine.models), "NAME"))
+    first = "NAME" if has_keys else escape(next(iter(usable), "NAME"))
     key = " -H 'Authorization: Bearer KEY'" if has_keys else ""
     table = _TABLE.format(rows=rows) if rows else _HIDDEN
     return HTMLResponse(_PAGE.format(table=table, address=address, name=first, key=key))

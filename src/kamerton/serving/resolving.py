@@ -5,7 +5,7 @@ from dataclasses import replace
 from starlette.requests import Request
 
 from kamerton.core.requests import ServedModel
-from kamerton.core.routing import Decision
+from kamerton.core.routing import Caller, Decision
 from kamerton.serving.admission import ensure_ready
 from kamerton.serving.callers import plain_id
 from kamerton.serving.engine import ServingEngine
@@ -13,7 +13,7 @@ from kamerton.serving.errors import ApiError
 from kamerton.serving.record import Headers, RequestRecord, record_of
 from kamerton.serving.routing import Router
 
-__all__ = ["decision_headers", "resolve_model", "variant_headers"]
+__all__ = ["decision_headers", "models_for", "resolve_model", "shadow_models", "variant_headers"]
 
 
 def resolve_model(request: Request, name: str) -> ServedModel:
@@ -35,10 +35,12 @@ def resolve_model(request: Request, name: str) -> ServedModel:
     record = record_of(request)
     user = getattr(request.state, "user", None)
     unit = record.caller.unit or plain_id(user if isinstance(user, str) else "")
-    record.caller = replace(record.caller, key=record.key, unit=unit)
+    record.caller = replace(record.caller, unit=unit)
     decision = router.decide(name, record.caller) or Decision(name)
-    found = engine.models.get(decision.variant)
-    if found is None and decision.route:
+    # For whom a variant is not, it is not there.
+    usable = models_for(engine, record.caller)
+    found = usable.get(decision.variant)
+    if found is None and decision.route and decision.variant not in engine.models:
         raise ApiError(
             503,
             f"the route '{name}' leads to '{decision.variant}', which is not served now",
@@ -48,10 +50,38 @@ def resolve_model(request: Request, name: str) -> ServedModel:
     if found is None:
         # While the engine loads, no name is known yet.
         ensure_ready(engine)
-        served = ", ".join([*router.rules.routes, *engine.models])
+        served = ", ".join([*router.rules.routes, *usable])
         raise ApiError(404, f"the model '{name}' does not exist; served are: {served}", "model")
-    record.decision, record.model = decision, found.name
+    shadows = tuple(one for one in decision.shadows if one in usable)
+    record.decision, record.model = replace(decision, shadows=shadows), found.name
     return found
+
+
+def models_for(engine: ServingEngine, caller: Caller) -> dict[str, ServedModel]:
+    """Give what a caller may use.
+
+    Args:
+        engine: Says what is served.
+        caller: Who asks.
+
+    Returns:
+        Models by name.
+    """
+    return {name: one for name, one in engine.models.items() if one.audience.admits(caller)}
+
+
+def shadow_models(request: Request) -> list[ServedModel]:
+    """Give the models that get a copy of a request.
+
+    Args:
+        request: The HTTP request, whose model was resolved.
+
+    Returns:
+        Those of its route that its caller may use.
+    """
+    engine: ServingEngine = request.app.state.engine
+    decision = record_of(request).decision
+    return [engine.models[name] for name in decision.shadows] if decision else []
 
 
 def variant_headers(model: ServedModel) -> dict[str, str]:

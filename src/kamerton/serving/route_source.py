@@ -1,9 +1,10 @@
 """Where a router's rules come from: a file that is read again while requests are answered."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from kamerton.core.errors import SettingsError
+from kamerton.core.requests import ServedModel
 from kamerton.serving.routes import Rules, check_rules, read_rules
 from kamerton.serving.routing import Router
 
@@ -16,10 +17,12 @@ class RouteSource:
     Args:
         place: The file of routes.
         router: Decides by its rules.
-        served: Gives the names of what is served now.
+        served: Gives what is served now, by name.
     """
 
-    def __init__(self, place: Path, router: Router, served: Callable[[], Collection[str]]) -> None:
+    def __init__(
+        self, place: Path, router: Router, served: Callable[[], Mapping[str, ServedModel]]
+    ) -> None:
         self.router = router
         self._place, self._served = place, served
 

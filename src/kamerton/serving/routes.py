@@ -1,7 +1,7 @@
 """Rules of routing as a project writes them: `routes.toml`, and the experiments that it names."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field, field_validator, mod
 
 from kamerton.core.errors import SettingsError
 from kamerton.core.files import hash_json
+from kamerton.core.requests import ServedModel
 from kamerton.core.routing import Caller
 from kamerton.core.settings import Settings, read_toml, suggestion
 from kamerton.experiments.settings import ExperimentSettings, Name, UnitKind, read_experiment
@@ -138,6 +139,11 @@ class RuleSettings(_Choice):
             raise ValueError("needs variant, split, canary or experiment")
         return self
 
+    @property
+    def whom(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Customers and keys whom it is for; empty where it names none."""
+        return self.tenant, self.key
+
     def mismatch(self, caller: Caller) -> str:
         """Say what a caller does not have.
 
@@ -176,6 +182,11 @@ class RouteSettings(_Choice):
         if twice := sorted({one for one in names if names.count(one) > 1}):
             raise ValueError(f"names of rules must differ, found twice: {', '.join(twice)}")
         return rules
+
+    @property
+    def whom(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Customers and keys whom it is for: it is for everybody."""
+        return (), ()
 
     @property
     def choices(self) -> Iterator[tuple[str, RuleSettings | Self]]:
@@ -222,29 +233,41 @@ class Rules:
         ]
 
     def variants(self, route: str) -> Iterator[tuple[str, str]]:
-        """List what a route may choose.
+        """List what a route may choose, its shadows included.
 
         Args:
             route: Its name.
 
         Yields:
-            Where it is named, and the variant.
+            The rule that names it, and the variant.
         """
         found = self.routes[route]
-        yield "default", found.default
-        for number, name in enumerate(found.shadow):
-            yield f"shadow.{number}", name
+        for name in found.shadow:
+            yield "shadow", name
         for label, choice in found.choices:
-            place = "" if label == "default" else f"{label}: "
-            if isinstance(choice, RuleSettings) and choice.variant:
-                yield f"{place}variant", choice.variant
-            for name in choice.split:
-                yield f"{place}split", name
-            if choice.canary:
-                yield f"{place}canary.variant", choice.canary.variant
-            if choice.experiment:
-                for arm, one in self.experiments[choice.experiment].arms.items():
-                    yield f"{place}experiment {choice.experiment}, arm {arm}", one.variant
+            for name in self.chosen(found, choice):
+                yield label, name
+
+    def chosen(self, route: RouteSettings, choice: RuleSettings | RouteSettings) -> Iterator[str]:
+        """List what one choice of a route may lead to.
+
+        Args:
+            route: The route.
+            choice: One of its rules, or the route itself.
+
+        Yields:
+            Names of variants.
+        """
+        own = choice.variant if isinstance(choice, RuleSettings) else ""
+        if not choice.experiment:
+            yield own or route.default
+        elif choice is route:
+            yield route.default
+        yield from choice.split
+        if choice.canary:
+            yield choice.canary.variant
+        if choice.experiment:
+            yield from (arm.variant for arm in self.experiments[choice.experiment].arms.values())
 
 
 def read_rules(place: Path) -> Rules:
@@ -278,27 +301,37 @@ def read_rules(place: Path) -> Rules:
     return Rules(routes, experiments, hash_json(plain)[:_VERSION_LETTERS])
 
 
-def check_rules(rules: Rules, served: Collection[str]) -> None:
+def check_rules(rules: Rules, served: Mapping[str, ServedModel]) -> None:
     """Make sure that rules name what is there.
 
     Args:
         rules: The rules.
-        served: Names of what is served.
+        served: What is served, by name.
 
     Raises:
-        SettingsError: If a rule names an unknown variant, or a route has the name of one; it
-            lists every problem.
+        SettingsError: If a rule names an unknown variant or one that is not for all whom the rule
+            is for, or if a route has the name of a variant; it lists every problem.
     """
     problems = [
-        f"route.{route}: {place}: '{variant}' is not served{suggestion(variant, served, 5)}"
+        f"route.{route}: {label}: '{variant}' is not served{suggestion(variant, served, 5)}"
         for route in rules.routes
-        for place, variant in rules.variants(route)
+        for label, variant in rules.variants(route)
         if variant not in served
     ]
     problems += [
         f"route.{route}: a variant that is served has this name; a route needs one of its own"
         for route in rules.routes
         if route in served
+    ]
+    problems += [
+        f"route.{route}: {label}: '{variant}' is not for everybody: the rule must name customers "
+        f"or keys of its audience ({', '.join([*audience.tenants, *audience.keys])})"
+        for route, found in rules.routes.items()
+        for label, choice in found.choices
+        for variant in rules.chosen(found, choice)
+        if variant in served
+        for audience in [served[variant].audience]
+        if not audience.covers(*choice.whom)
     ]
     if problems:
         raise SettingsError(problems)

@@ -10,6 +10,7 @@ from kamerton.core.settings import suggestion
 from kamerton.experiments.assignment import assign, takes_part
 from kamerton.experiments.settings import unit_of
 from kamerton.serving.routes import CanarySettings, RouteSettings, Rules, RuleSettings
+from kamerton.serving.routing_counts import SILENT_AFTER, RoutingCounts
 
 __all__ = ["Explanation", "Router", "Stop"]
 
@@ -58,6 +59,7 @@ class Router:
     Attributes:
         rules: The rules that decide now.
         stopped: What is stopped.
+        counts: What has become of requests.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Router:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.rules, self.stopped = rules, set(stopped)
+        self.counts = RoutingCounts(self._tell_silent)
         self._audit, self._clock = audit, clock
 
     def decide(self, name: str, caller: Caller) -> Decision | None:
@@ -114,6 +117,16 @@ class Router:
         )
         return Explanation(decision, (*steps, f"{label}: {why}"))
 
+    def count(self, decision: Decision) -> None:
+        """Count a request that is over.
+
+        Args:
+            decision: Which variant answered it.
+        """
+        route = self.rules.routes.get(decision.route)
+        shadows = () if route is None else route.shadow
+        self.counts.add(decision, [one for one in shadows if one != decision.variant])
+
     def load(self, rules: Rules, by_whom: str) -> None:
         """Decide by other rules from now on.
 
@@ -122,6 +135,9 @@ class Router:
             by_whom: Who replaces them.
         """
         before, self.rules = self.rules.version, rules
+        self.counts.keep_only(
+            {(name, shadow) for name, route in rules.routes.items() for shadow in route.shadow}
+        )
         detail = {"version": rules.version, "before": before, "routes": sorted(rules.routes)}
         self._audit(RoutingEvent("rules loaded", by_whom, detail=detail))
 
@@ -190,6 +206,10 @@ class Router:
         """
         for one in self._canaries(route):
             self._change(one, by_whom, why, stops=False)
+
+    def _tell_silent(self, route: str, shadow: str) -> None:
+        detail = {"route": route, "shadow": shadow, "requests": SILENT_AFTER}
+        self._audit(RoutingEvent("shadow silent", "router", detail=detail))
 
     def _change(self, what: Stop, by_whom: str, why: str, *, stops: bool) -> None:
         if stops == (what in self.stopped):

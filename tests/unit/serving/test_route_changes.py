@@ -16,13 +16,13 @@ from kamerton.serving.routes import Rules, read_rules
 from kamerton.serving.routing import Router, Stop
 from kamerton.serving.switching import Switching
 from tests.unit.experiments.test_settings import LORA_AGAINST_PREFIX
-from tests.unit.serving.test_routing import ROUTES, UNITS, VARIANTS, routing_engine, written
+from tests.unit.serving.test_routing import ROUTES, SERVED, UNITS, routing_engine, written
 
 
 class Log(list):
     """Changes as they come."""
 
-    def whats(self) -> list[tuple[str, str]]:
+    def changes(self) -> list[tuple[str, str]]:
         return [(event.what, event.by_whom) for event in self]
 
 
@@ -34,7 +34,7 @@ def log() -> Log:
 @pytest.fixture
 def source(tmp_path: Path, log: Log) -> RouteSource:
     router = Router(Rules(), audit=log.append)
-    found = RouteSource(written(tmp_path), router, lambda: VARIANTS)
+    found = RouteSource(written(tmp_path), router, lambda: SERVED)
     found.reload("start")
     return found
 
@@ -53,13 +53,13 @@ def test_a_wrong_file_changes_nothing_and_says_why(tmp_path, source, log):
     with pytest.raises(SettingsError, match="'support-fr' is not served"):
         source.reload("SIGHUP")
     assert source.router.rules is before
-    written(tmp_path, ROUTES.replace("default =", "defualt ="))
+    written(tmp_path, ROUTES.replace("default =", "dfault ="))
     with pytest.raises(SettingsError):
         source.reload("SIGHUP")
     written(tmp_path, ROUTES.replace('"prefix-wholesale"', '"support-lora"'))
     source.reload("SIGHUP")
     assert source.router.decide("support", Caller(segment="wholesale")).variant == "support-lora"
-    assert log.whats() == [
+    assert log.changes() == [
         ("rules loaded", "start"),
         ("rules refused", "SIGHUP"),
         ("rules refused", "SIGHUP"),
@@ -83,7 +83,7 @@ def test_units_of_a_stopped_arm_get_the_control_and_are_not_counted(source, log)
             assert now == was
     router.resume_arm("lora-against-prefix", "lora", by_whom="anna")
     assert {unit: router.decide("support", Caller(unit=unit)) for unit in UNITS} == before
-    assert log.whats()[1:] == [("arm stopped", "guardrail refused"), ("arm resumed", "anna")]
+    assert log.changes()[1:] == [("arm stopped", "guardrail refused"), ("arm resumed", "anna")]
     stopped: RoutingEvent = log[1]
     assert stopped.experiment == "lora-against-prefix"
     assert (stopped.detail["arm"], stopped.detail["why"]) == ("lora", "5 % worse")
@@ -116,7 +116,7 @@ def test_a_canary_is_stopped(tmp_path, source, log):
     source.reload("SIGHUP")
     source.router.resume_canary("new", by_whom="anna")
     assert source.router.decide("new", caller).variant == "support-lora"
-    assert [what for what, _ in log.whats() if "canary" in what] == [
+    assert [what for what, _ in log.changes() if "canary" in what] == [
         "canary stopped", "canary resumed",
     ]  # fmt: skip
 
@@ -179,7 +179,7 @@ def test_the_admin_api_reads_routes_again_and_stops_arms(tmp_path, source, log):
         assert page.status_code == 403
 
     asyncio.run(go())
-    assert log.whats()[1:] == [
+    assert log.changes()[1:] == [
         ("rules refused", "admin key 1"),
         ("rules loaded", "admin key 1"),
         ("arm stopped", "admin key 1"),

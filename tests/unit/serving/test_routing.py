@@ -39,6 +39,7 @@ steps = [
 VARIANTS = [
     "support-prompt", "support-lora", "support-prefix", "support-ru", "prefix-wholesale",
 ]  # fmt: skip
+SERVED = {name: ServedModel(name, "lora", f"hash of {name}", "builtin:nano") for name in VARIANTS}
 UNITS = [f"user-{number}" for number in range(2000)]
 
 
@@ -53,15 +54,13 @@ def written(folder, routes=ROUTES, experiment=LORA_AGAINST_PREFIX):
 @pytest.fixture
 def rules(tmp_path):
     found = read_rules(written(tmp_path))
-    check_rules(found, VARIANTS)
+    check_rules(found, SERVED)
     return found
 
 
 def routing_engine() -> Echo:
     engine = Echo()
-    engine.models = {
-        name: ServedModel(name, "lora", f"hash of {name}", "builtin:nano") for name in VARIANTS
-    }
+    engine.models = dict(SERVED)
     return engine
 
 
@@ -154,13 +153,13 @@ def test_a_shadow_is_never_who_answers(rules):
 @pytest.mark.parametrize(
     ("old", "new", "problems"),
     [
-        ('"support-ru"', '"suport-ru"',
-         ["russian: variant: 'suport-ru' is not served; did you mean 'support-ru'?"]),
+        ('"support-ru"', '"supp0rt-ru"',
+         ["russian: 'supp0rt-ru' is not served; did you mean 'support-ru'?"]),
         ("[route.new]", "[route.support-lora]",
          ["route.support-lora: a variant that is served has this name"]),
         ('default = "support-prompt"', 'default = "none"', ["route.support: default: 'none'"]),
-        ('shadow = ["support-prefix"]', 'shadow = ["gone"]', ["route.new: shadow.0: 'gone'"]),
-        ('split = { support-lora = 3', 'split = { loar = 3', ["rule 3: split: 'loar'"]),
+        ('shadow = ["support-prefix"]', 'shadow = ["gone"]', ["route.new: shadow: 'gone'"]),
+        ('split = { support-lora = 3', 'split = { loar = 3', ["rule 3: 'loar'"]),
     ],
 )  # fmt: skip
 def test_a_rule_must_name_what_is_served(tmp_path, old, new, problems):
@@ -169,7 +168,7 @@ def test_a_rule_must_name_what_is_served(tmp_path, old, new, problems):
         "[route.new.canary]", "[route.support-lora.canary]" if "-lora]" in new else
         "[route.new.canary]")))  # fmt: skip
     with pytest.raises(SettingsError) as caught:
-        check_rules(rules, VARIANTS)
+        check_rules(rules, SERVED)
     for problem in problems:
         assert problem in str(caught.value)
 

@@ -8,18 +8,33 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from kamerton.evaluation.live_metrics import BUILT_IN, LiveMetric, metric_problem
+from kamerton.evaluation.settings import JsonCheck
 from kamerton.serving.completions import read_body
 from kamerton.serving.errors import ApiError
+from kamerton.serving.feedback_tokens import TOKEN_HEADER, FeedbackTokens
+from kamerton.serving.record import RequestRecord
 from kamerton.serving.record_policy import RecordPolicy
 from kamerton.store.database import Store
-from kamerton.store.feedback import Feedback, add_feedback
+from kamerton.store.feedback import Feedback, add_feedback, num_feedback
 from kamerton.store.traffic import RequestRow, find_request
 from kamerton.wire.feedback import FeedbackBody
 
-__all__ = ["CORRECTION", "FeedbackIntake", "take_feedback"]
+__all__ = ["CORRECTION", "PAGE", "FeedbackIntake", "intake_of", "take_feedback"]
 
 CORRECTION, COMMENT = "correction", "comment"
 """Names under which a correction or a comment alone is stored."""
+
+PAGE = "page"
+"""Rater and source of what a browser sends with a token."""
+
+_MOST_OF_PAGE = 50
+_CROSS_ORIGIN = {
+    # Pages of any origin may send: a token is in a header of its own, and no cookie counts.
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "POST",
+    "Access-Control-Allow-Headers": f"content-type, {TOKEN_HEADER}",
+    "Access-Control-Max-Age": "86400",
+}
 
 
 class FeedbackIntake:
@@ -30,6 +45,7 @@ class FeedbackIntake:
         metrics: Those that are known.
         policy: What is kept.
         count: Called with each judgement that was stored and the name of the variant, or "".
+        tokens: Checks the tokens of browsers; None takes none.
     """
 
     def __init__(
@@ -38,9 +54,41 @@ class FeedbackIntake:
         metrics: Mapping[str, LiveMetric] = BUILT_IN,
         policy: RecordPolicy | None = None,
         count: Callable[[Feedback, str], None] = lambda feedback, variant: None,
+        tokens: FeedbackTokens | None = None,
     ) -> None:
         self.store, self.metrics, self._count = store, metrics, count
-        self._policy = policy or RecordPolicy()
+        self._policy, self._tokens = policy or RecordPolicy(), tokens
+
+    def headers_of(self, record: RequestRecord) -> list[tuple[bytes, bytes]]:
+        """Give the header of an answer that lets its page judge it.
+
+        Args:
+            record: Of the request.
+
+        Returns:
+            The token; nothing where there is no answer.
+        """
+        if self._tokens is None or not record.completion_id:
+            return []
+        return [(TOKEN_HEADER.encode(), self._tokens.make(record.completion_id).encode())]
+
+    def admit(self, body: FeedbackBody, token: str) -> FeedbackBody:
+        """Let a browser's judgement in.
+
+        Args:
+            body: What it sent.
+            token: Its token.
+
+        Returns:
+            The same judgement by the one rater that a page has: it cannot vote as many.
+
+        Raises:
+            ApiError: If the token is wrong.
+        """
+        if self._tokens is None:
+            raise ApiError(401, "this server takes no feedback tokens")
+        self._tokens.check(token, body.id)
+        return body.model_copy(update={"rater": PAGE, "source": PAGE})
 
     def take(self, body: FeedbackBody) -> dict[str, Any]:
         """Check a judgement, and store it unless it is a dry run. It waits for the database.
@@ -52,16 +100,35 @@ class FeedbackIntake:
             What was stored, and what it is about where that is known already.
 
         Raises:
-            ApiError: If the metric is unknown or the value of another type.
+            ApiError: If the metric is unknown, the value of another type, the correction not in
+                the format that is declared, or a page sends too much.
         """
         feedback = self._policy.kept_feedback(self._checked(body))
         with self.store.begin() as connection:
             row = find_request(connection, body.id)
+            self._check_correction(body, row)
+            if body.source == PAGE and num_feedback(connection, body.id) >= _MOST_OF_PAGE:
+                raise ApiError(429, "this answer was judged too often")
             if not body.dry_run:
                 feedback = add_feedback(connection, feedback)
         if not body.dry_run:
             self._count(feedback, row.variant if row else "")
         return _told(feedback, row)
+
+    def _check_correction(self, body: FeedbackBody, row: RequestRow | None) -> None:
+        if body.correction is None:
+            return
+        for metric in self.metrics.values():
+            check, variants = metric.check, metric.variants
+            if not isinstance(check, JsonCheck):
+                continue
+            if variants and (row is None or row.variant not in variants):
+                continue
+            from kamerton.evaluation.checks import worth_of_text
+
+            if not worth_of_text(check, body.correction):
+                said = f"correction: must be JSON that passes the check '{metric.name}'"
+                raise ApiError(400, said, "correction")
 
     def _checked(self, body: FeedbackBody) -> Feedback:
         name = body.name
@@ -87,8 +154,26 @@ class FeedbackIntake:
         )
 
 
+def intake_of(request: Request) -> FeedbackIntake:
+    """Give what takes judgements.
+
+    Args:
+        request: The HTTP request.
+
+    Returns:
+        The intake.
+
+    Raises:
+        ApiError: If the server does not record.
+    """
+    intake: FeedbackIntake | None = request.app.state.feedback
+    if intake is None:
+        raise ApiError(404, "this server records nothing: it was started without --record")
+    return intake
+
+
 async def take_feedback(request: Request) -> Response:
-    """Take a judgement: `POST /v1/feedback`.
+    """Take a judgement: `POST /v1/feedback`, with a key or with an answer's token.
 
     Args:
         request: The HTTP request.
@@ -99,11 +184,24 @@ async def take_feedback(request: Request) -> Response:
     Raises:
         ApiError: If the server does not record, or the judgement is wrong.
     """
-    intake: FeedbackIntake | None = request.app.state.feedback
-    if intake is None:
-        raise ApiError(404, "this server records nothing: it was started without --record")
-    body = await read_body(request, FeedbackBody)
-    return JSONResponse(await asyncio.to_thread(intake.take, body))
+    if request.method == "OPTIONS":
+        return Response(status_code=204, headers=_CROSS_ORIGIN)
+    try:
+        intake = intake_of(request)
+        body = await read_body(request, FeedbackBody)
+        # Whoever sends a token came past no key: it counts, whatever else is sent.
+        if (token := request.headers.get(TOKEN_HEADER)) is not None:
+            body = intake.admit(body, token)
+        elif body.source == PAGE:
+            raise ApiError(400, f"source: '{PAGE}' is for pages that send a token", "source")
+        told = await asyncio.to_thread(intake.take, body)
+        if token is not None:
+            # Whoever judges must not know which arm it is.
+            told = {name: told[name] for name in ("object", "id", "name")}
+    except ApiError as error:
+        error.headers.update(_CROSS_ORIGIN)
+        raise
+    return JSONResponse(told, headers=_CROSS_ORIGIN)
 
 
 def _told(feedback: Feedback, row: RequestRow | None) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from kamerton.evaluation.live_metrics import BUILT_IN, LiveMetric, metric_problem
-from kamerton.evaluation.settings import JsonCheck
+from kamerton.evaluation.judgements import correction_problem, judgement_of
+from kamerton.evaluation.live_metrics import BUILT_IN, LiveMetric
 from kamerton.serving.completions import read_body
 from kamerton.serving.errors import ApiError
 from kamerton.serving.feedback_tokens import TOKEN_HEADER, FeedbackTokens
@@ -19,10 +19,7 @@ from kamerton.store.feedback import Feedback, add_feedback, num_feedback
 from kamerton.store.traffic import RequestRow, find_request
 from kamerton.wire.feedback import FeedbackBody
 
-__all__ = ["CORRECTION", "PAGE", "FeedbackIntake", "intake_of", "take_feedback"]
-
-CORRECTION, COMMENT = "correction", "comment"
-"""Names under which a correction or a comment alone is stored."""
+__all__ = ["PAGE", "FeedbackIntake", "intake_of", "take_feedback"]
 
 PAGE = "page"
 """Rater and source of what a browser sends with a token."""
@@ -103,55 +100,22 @@ class FeedbackIntake:
             ApiError: If the metric is unknown, the value of another type, the correction not in
                 the format that is declared, or a page sends too much.
         """
-        feedback = self._policy.kept_feedback(self._checked(body))
+        checked = judgement_of(body, self.metrics)
+        if isinstance(checked, str):
+            raise _refused(checked)
+        feedback = self._policy.kept_feedback(checked)
         with self.store.begin() as connection:
             row = find_request(connection, body.id)
-            self._check_correction(body, row)
+            variant = None if row is None else row.variant
+            if problem := correction_problem(body.correction, variant, self.metrics):
+                raise _refused(problem)
             if body.source == PAGE and num_feedback(connection, body.id) >= _MOST_OF_PAGE:
                 raise ApiError(429, "this answer was judged too often")
             if not body.dry_run:
                 feedback = add_feedback(connection, feedback)
         if not body.dry_run:
-            self._count(feedback, row.variant if row else "")
+            self._count(feedback, variant or "")
         return _told(feedback, row)
-
-    def _check_correction(self, body: FeedbackBody, row: RequestRow | None) -> None:
-        if body.correction is None:
-            return
-        for metric in self.metrics.values():
-            check, variants = metric.check, metric.variants
-            if not isinstance(check, JsonCheck):
-                continue
-            if variants and (row is None or row.variant not in variants):
-                continue
-            from kamerton.evaluation.checks import worth_of_text
-
-            if not worth_of_text(check, body.correction):
-                said = f"correction: must be JSON that passes the check '{metric.name}'"
-                raise ApiError(400, said, "correction")
-
-    def _checked(self, body: FeedbackBody) -> Feedback:
-        name = body.name
-        if not name and body.value is None and body.label is None:
-            name = CORRECTION if body.correction is not None else COMMENT
-        if name in (CORRECTION, COMMENT):
-            if body.value is not None or body.label is not None:
-                raise ApiError(400, f"value: '{name}' takes no value and no label", "value")
-            if getattr(body, name) is None:
-                raise ApiError(400, f"{name}: must be given, or the name of a metric", name)
-        elif problem := metric_problem(self.metrics, name, body.value, body.label):
-            raise ApiError(400, problem, problem.partition(":")[0])
-        return Feedback(
-            completion_id=body.id,
-            name=name,
-            value=None if body.value is None else float(body.value),
-            label=_stored(body.label),
-            rater=_stored(body.rater) or "",
-            comment=_stored(body.comment),
-            correction=_stored(body.correction),
-            source=body.source,
-            idempotency_key=_stored(body.idempotency_key),
-        )
 
 
 def intake_of(request: Request) -> FeedbackIntake:
@@ -204,6 +168,10 @@ async def take_feedback(request: Request) -> Response:
     return JSONResponse(told, headers=_CROSS_ORIGIN)
 
 
+def _refused(problem: str) -> ApiError:
+    return ApiError(400, problem, problem.partition(":")[0])
+
+
 def _told(feedback: Feedback, row: RequestRow | None) -> dict[str, Any]:
     told: dict[str, Any] = {
         "object": "feedback",
@@ -216,8 +184,3 @@ def _told(feedback: Feedback, row: RequestRow | None) -> dict[str, Any]:
     if row is not None:
         told |= {"variant": row.variant, "arm": row.arm or None}
     return told
-
-
-def _stored(text: str | None) -> str | None:
-    # PostgreSQL takes no zero byte.
-    return None if text is None else text.replace("\x00", "")

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, select
 from kamerton.store import tables
 from kamerton.store.traffic import insert_new, now
 
-__all__ = ["Feedback", "add_feedback", "feedback_history", "latest_feedback"]
+__all__ = ["Feedback", "add_feedback", "feedback_history", "latest_feedback", "num_feedback"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +101,18 @@ def feedback_history(connection: Connection, completion_id: str) -> list[Feedbac
     wanted = select(*(table.c[each.name] for each in fields(Feedback)))
     wanted = wanted.where(table.c.completion_id == completion_id).order_by(table.c.id)
     return [Feedback(**row._mapping) for row in connection.execute(wanted)]
+
+
+def num_feedback(connection: Connection, completion_id: str) -> int:
+    """Count all that was ever said of an answer.
+
+    Args:
+        connection: Of `Store.begin`.
+        completion_id: The completion's id.
+
+    Returns:
+        Number of judgements.
+    """
+    table = tables.feedback
+    wanted = select(func.count()).where(table.c.completion_id == completion_id)
+    return int(connection.execute(wanted).scalar_one())

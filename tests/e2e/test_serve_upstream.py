@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import openai
+import psutil
 import pytest
 
 from kamerton.models.gguf.file import write_gguf_model
@@ -75,6 +76,15 @@ def test_a_variant_answers_before_another_engine_as_it_does_in_ours(
         base = answer(gateway, "builtin:nano")
         assert base.usage.prompt_tokens < here.usage.prompt_tokens
         assert base.choices[0].message == answer(engine, "builtin:nano").choices[0].message
+        judged = {"model": "builtin:nano", "prompt": "Box 3 is", "echo": True, "logprobs": 1}
+        scores = [
+            server.client().completions.create(**judged, max_tokens=1, temperature=0).choices[0]
+            for server in (engine, gateway)
+        ]
+        assert scores[0].logprobs == scores[1].logprobs
+        assert scores[0].text == scores[1].text
+        libraries = psutil.Process(gateway.process.pid).memory_maps()
+        assert not [each for each in libraries if "libtorch" in each.path]
         gateway.process.send_signal(signal.SIGTERM)
         assert gateway.process.wait(20) == 0
 

@@ -18,7 +18,8 @@ from kamerton.core.requests import ServedModel
 from kamerton.core.settings import suggestion
 from kamerton.prompting.prompt import Prompt
 from kamerton.serving.upstream import Upstream
-from kamerton.serving.upstream_engine import UpstreamEngine, UpstreamModel
+from kamerton.serving.upstream_engine import UpstreamEngine
+from kamerton.serving.upstream_models import UpstreamModel
 from kamerton.store.variants import Variant, find_variant, list_variants
 from kamerton.wire.upstream_answers import ModelCard
 from kamerton.wire.upstream_requests import LEFT_TO_ENGINE
@@ -191,6 +192,7 @@ class Offering:
             Prompt.model_validate(manifest.prompt),
             base.name if manifest.files else "",
             served.place if manifest.files else "",
+            manifest.base.templates.get("default", ""),
             _template_arguments(manifest.render),
             is_required=bool(self.names),
         )

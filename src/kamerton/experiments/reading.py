@@ -162,7 +162,8 @@ class _Look:
         both = np.cumsum(self.daily[:, 0] + self.daily[:, place]).astype(int)
         units = [int(both[min(day, len(both)) - 1]) for day in self.looks]
         group = GroupSequential(design.planned_units, sequence.alpha, design.fewest_units)
-        wide = group.multiplier(units, ended=self.ended)
+        # Whoever stops before the declared end has not earned what is left of alpha.
+        wide = group.multiplier(units, ended=self.looks[-1:] == [design.days])
         return lambda effect: wide if min(effect.units) >= design.fewest_units else math.inf
 
 
@@ -193,7 +194,7 @@ def _guard(look: _Look, place: int) -> list[GuardrailReading]:
     for measure in look.design.measures:
         arms = look.outcomes(measure, look.rows).arms if measure.name in guarded else ()
         if arms and min(arms[0].num_units, arms[place].num_units) > 1:
-            effects[measure.name] = compare(arms[0], arms[place], bounds=measure.bounds)
+            effects[measure.name] = compare(arms[0], arms[place], bounds=measure.value_bounds)
     return judge_guardrails(look.design.guardrails, effects, look.design.guardrail_sequence())
 
 

@@ -1,6 +1,6 @@
 """The router: maps the name that a client asks for, and who it is, to the variant that answers."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -8,6 +8,7 @@ from kamerton.core.errors import SettingsError
 from kamerton.core.routing import Caller, Decision, RoutingEvent
 from kamerton.core.settings import suggestion
 from kamerton.experiments.assignment import assign, takes_part
+from kamerton.experiments.registered import RegisteredExperiment
 from kamerton.experiments.settings import unit_of
 from kamerton.serving.routes import CanarySettings, RouteSettings, Rules, RuleSettings
 from kamerton.serving.routing_counts import SILENT_AFTER, RoutingCounts
@@ -291,8 +292,18 @@ class Router:
 
     def _assign(self, rules: Rules, name: str, caller: Caller) -> tuple[Decision, str]:
         experiment = rules.experiments[name]
-        unit = unit_of(caller, experiment.unit)
         control = Decision(experiment.arms[experiment.control].variant, "default")
+        if self.registered is not None:
+            state = self.registered.get(name)
+            if state is None:
+                return control, f"{control.variant}, as the experiment {name} was not started"
+            if not state.is_running:
+                why = f"{state.answering}, as the experiment {name} was stopped"
+                return Decision(state.answering, "default"), why
+            # What was registered holds, whatever the file says now.
+            experiment = state.settings
+            control = Decision(state.answering, "default")
+        unit = unit_of(caller, experiment.unit)
         start = f"experiment {name}: {control.variant}, the control, uncounted, as"
         if not unit:
             return control, f"{start} the request does not say its {experiment.unit}"

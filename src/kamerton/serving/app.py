@@ -23,6 +23,7 @@ from kamerton.serving.errors import (
 from kamerton.serving.guard import Guard
 from kamerton.serving.keys import ApiKey, Keys
 from kamerton.serving.metrics import Metrics, show_metrics
+from kamerton.serving.ofrep import LogExposure, evaluate_flag, evaluate_flags
 from kamerton.serving.openapi import show_openapi
 from kamerton.serving.pages import list_models, say_live, say_ready, show_model, show_page
 from kamerton.serving.record import Recorder, RequestRecord
@@ -45,6 +46,7 @@ def make_app(
     stall_s: float = 30.0,
     ping_s: float = 15.0,
     router: Router | None = None,
+    log_exposure: LogExposure = lambda exposure: None,
     most_open_beside_shadows: int = 8,
     record_shadow: Callable[[RequestRecord, str], None] = lambda record, shadow_of: None,
     write_access: Callable[[RequestRecord], None] = lambda record: None,
@@ -61,6 +63,7 @@ def make_app(
         stall_s: Seconds that a client may take nothing of its answer, or send a body.
         ping_s: Seconds of silence after which a streamed answer sends a comment.
         router: Chooses variants for names that are routes; None where there is none.
+        log_exposure: Called when a client asks which arm a unit gets.
         most_open_beside_shadows: Clients' answers that may be open while shadows are computed.
         record_shadow: Called with the record of each shadow's answer, and the id of the
             completion that the client got.
@@ -104,6 +107,8 @@ def make_app(
             Route("/tokenize", tokenize, methods=["POST"]),
             Route("/detokenize", detokenize, methods=["POST"]),
             Route("/tokenizer_info", show_tokenizer),
+            Route("/ofrep/v1/evaluate/flags", evaluate_flags, methods=["POST"]),
+            Route("/ofrep/v1/evaluate/flags/{key}", evaluate_flag, methods=["POST"]),
         ],
         middleware=[
             Middleware(
@@ -125,7 +130,7 @@ def make_app(
     )
     app.state.engine, app.state.has_keys = engine, bool(keys)
     app.state.timeout_s, app.state.ping_s = timeout_s, ping_s
-    app.state.metrics = metrics
+    app.state.metrics, app.state.log_exposure = metrics, log_exposure
     app.state.router, app.state.shadows = router, shadows
     app.state.admission = admission
     return app

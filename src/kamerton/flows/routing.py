@@ -13,12 +13,11 @@ from kamerton.core.errors import SettingsError
 from kamerton.core.events import Notice, Sink
 from kamerton.core.routing import RoutingEvent
 from kamerton.flows.workspace import Workspace
-from kamerton.serving.engine import ServingEngine
 from kamerton.serving.route_source import RouteSource
 from kamerton.serving.routes import Rules
 from kamerton.serving.routing import Router, Stop
 
-__all__ = ["RoutingLog", "open_routes", "reload_on_signal"]
+__all__ = ["RoutingLog", "new_router", "reload_on_signal"]
 
 
 class RoutingLog:
@@ -88,25 +87,20 @@ def _ends_whole(place: Path) -> bool:
         return file.read(1) == b"\n"
 
 
-def open_routes(place: Path, project: Path, engine: ServingEngine) -> RouteSource:
-    """Make a router.
+def new_router(project: Path) -> Router:
+    """Make a router that has no rules yet, and remembers what was stopped.
 
     Args:
-        place: The file of routes.
         project: Folder of the project; `routing.jsonl` in it has every change.
-        engine: Says what is served.
 
     Returns:
-        The router, with its file.
+        The router.
 
     Raises:
-        SettingsError: If anything in the file is wrong.
+        SettingsError: If the changes cannot be read.
     """
     log = RoutingLog(Workspace(project).routing_log)
-    router = Router(Rules(), stopped=log.stopped(), audit=log.write)
-    source = RouteSource(place, router, lambda: engine.models)
-    source.reload("start")
-    return source
+    return Router(Rules(), stopped=log.stopped(), audit=log.write)
 
 
 def reload_on_signal(source: RouteSource, tell: Sink) -> None:

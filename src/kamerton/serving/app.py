@@ -1,6 +1,7 @@
 """The gateway as an ASGI application: routes, middleware and error handlers in one place."""
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,6 +21,7 @@ from kamerton.serving.errors import (
     answer_http_error,
     answer_nobody,
 )
+from kamerton.serving.feedback import FeedbackIntake, take_feedback
 from kamerton.serving.guard import Guard
 from kamerton.serving.keys import ApiKey, Keys
 from kamerton.serving.metrics import Metrics, show_metrics
@@ -32,6 +34,9 @@ from kamerton.serving.routes import Rules
 from kamerton.serving.routing import Router
 from kamerton.serving.shadows import Shadows
 from kamerton.serving.tokenizing import detokenize, show_tokenizer, tokenize
+
+if TYPE_CHECKING:
+    from kamerton.serving.recording import Recording
 
 __all__ = ["make_app"]
 
@@ -50,6 +55,8 @@ def make_app(
     most_open_beside_shadows: int = 8,
     record_shadow: Callable[[RequestRecord, str], None] = lambda record, shadow_of: None,
     write_access: Callable[[RequestRecord], None] = lambda record: None,
+    recording: "Recording | None" = None,
+    feedback: FeedbackIntake | None = None,
     lifespan: Lifespan[Starlette] | None = None,
 ) -> Starlette:
     """Make the application.
@@ -68,6 +75,8 @@ def make_app(
         record_shadow: Called with the record of each shadow's answer, and the id of the
             completion that the client got.
         write_access: Called with what is known of each request that is over.
+        recording: Takes the row of each answered request; None records nothing.
+        feedback: Takes judgements of answers; None takes none.
         lifespan: What happens when the server starts and stops.
 
     Returns:
@@ -90,6 +99,8 @@ def make_app(
             router.count(record.decision)
         shadows.release(record)
         write_access(record)
+        if recording is not None:
+            recording.ended(record)
 
     app = Starlette(
         routes=[
@@ -103,6 +114,7 @@ def make_app(
             Route("/v1/models/{name:path}", show_model),
             Route("/v1/chat/completions", answer_chat, methods=["POST"]),
             Route("/v1/completions", answer_completion, methods=["POST"]),
+            Route("/v1/feedback", take_feedback, methods=["POST"]),
             Route("/v1/embeddings", answer_embeddings, methods=["POST"]),
             Route("/tokenize", tokenize, methods=["POST"]),
             Route("/detokenize", detokenize, methods=["POST"]),
@@ -116,6 +128,7 @@ def make_app(
                 begin=metrics.begin,
                 end=end,
                 stall_s=stall_s,
+                answered=None if recording is None else recording.answered,
                 headers_of=decision_headers,
             ),
             Middleware(Guard, keys=Keys(keys), limit_bytes=limit_bytes, stall_s=stall_s),
@@ -130,7 +143,8 @@ def make_app(
     )
     app.state.engine, app.state.has_keys = engine, bool(keys)
     app.state.timeout_s, app.state.ping_s = timeout_s, ping_s
-    app.state.metrics, app.state.log_exposure = metrics, log_exposure
+    app.state.metrics, app.state.recording, app.state.feedback = metrics, recording, feedback
+    app.state.log_exposure = log_exposure
     app.state.router, app.state.shadows = router, shadows
     app.state.admission = admission
     return app

@@ -13,6 +13,7 @@ from kamerton.serving.completion_job import CompletionJob
 from kamerton.serving.errors import ApiError
 from kamerton.serving.merged_answers import Piece, Pieces
 from kamerton.serving.record import RequestRecord
+from kamerton.wire.answers import calls_before_end
 
 __all__ = ["EventStream", "write_events"]
 
@@ -63,7 +64,8 @@ async def write_events(
                     continue
                 index, update = piece
                 if update.text or update.reasoning or update.is_last or update.logprobs:
-                    yield _event(job.chunk(index, update))
+                    for part in calls_before_end(update):
+                        yield _event(job.chunk(index, part))
                 last[index] = update
         except ApiError as error:
             record.fail(error.status)

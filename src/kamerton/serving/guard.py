@@ -1,6 +1,7 @@
 """What every request passes before a route sees it: key and size of the body."""
 
 import asyncio
+from collections.abc import Mapping
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -17,6 +18,9 @@ _OPEN = ("/", "/health", "/ready", "/live")
 
 _UNCOUNTED = ("/metrics", "/openapi.json", "/v1/models")
 """Paths that every key may read, whatever it is for, and as often as it likes."""
+
+_RATED: Mapping[str, Scope] = {"/v1/feedback": "rate"}
+"""Paths with a scope of their own."""
 
 
 class Guard:
@@ -68,6 +72,7 @@ class Guard:
             if scope["path"] not in _OPEN:
                 given = headers.get(b"authorization", b"").decode("latin-1")
                 needed = None if scope["path"] in _UNCOUNTED else self._needed
+                needed = _RATED.get(scope["path"], needed)
                 name = self._keys.check(given, needed)
                 scope.setdefault("state", {})["key"] = name
                 if (record := scope.get("state", {}).get("record")) is not None:

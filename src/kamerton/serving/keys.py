@@ -88,10 +88,11 @@ def plain_keys(keys: Sequence[str], scope: Scope = "use") -> tuple[ApiKey, ...]:
         scope: What they are for.
 
     Returns:
-        Keys with a number for a name and no limit.
+        Keys with a number for a name and no limit; whoever may ask may judge the answers too.
     """
+    scopes: tuple[Scope, ...] = ("use", "rate") if scope == "use" else (scope,)
     return tuple(
-        ApiKey(name=f"key {number}", sha256=hash_key(key), scopes=(scope,))
+        ApiKey(name=f"key {number}", sha256=hash_key(key), scopes=scopes)
         for number, key in enumerate(dict.fromkeys(keys), 1)
     )
 

@@ -9,6 +9,7 @@ from kamerton.serving.admission import Admission
 from kamerton.serving.engine import ServingEngine
 from kamerton.serving.errors import ApiError
 from kamerton.serving.record import RequestRecord
+from kamerton.serving.waiting import Deadline
 
 __all__ = ["Piece", "Pieces", "merged_answers", "raise_error"]
 
@@ -47,9 +48,8 @@ async def merged_answers(
     Raises:
         ApiError: If the time is over, the client is too far behind, or an answer has an error.
     """
-    queue: asyncio.Queue[tuple[int, AnswerUpdate]] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout_s
+    queue: asyncio.Queue[tuple[int, AnswerUpdate] | ApiError] = asyncio.Queue()
+    deadline = Deadline(timeout_s)
 
     async def read(index: int, request: AnswerRequest) -> None:
         error = ""
@@ -61,6 +61,8 @@ async def merged_answers(
                     if queue.qsize() >= _MOST_BEHIND:
                         error = "the client reads more slowly than the answer comes"
                         break
+        except ApiError as refusal:
+            queue.put_nowait(refusal)
         except Exception as fault:
             # Whoever waits is told, whatever it was.
             error = f"the engine failed: {fault}"
@@ -71,9 +73,9 @@ async def merged_answers(
     going = len(tasks)
     try:
         while going:
-            if loop.time() >= deadline:
-                raise _too_late(timeout_s)
-            piece = await _next(queue, min(ping_s, deadline - loop.time()))
+            piece = await _next(queue, min(ping_s, deadline.left_s()))
+            if isinstance(piece, ApiError):
+                raise piece
             if piece is not None:
                 raise_error(piece[1])
                 going -= piece[1].is_last
@@ -85,7 +87,9 @@ async def merged_answers(
             task.cancel()
 
 
-async def _next(queue: asyncio.Queue[tuple[int, AnswerUpdate]], wait_s: float) -> Piece:
+async def _next(
+    queue: asyncio.Queue[tuple[int, AnswerUpdate] | ApiError], wait_s: float
+) -> tuple[int, AnswerUpdate] | ApiError | None:
     try:
         async with asyncio.timeout(wait_s):
             return await queue.get()
@@ -106,9 +110,3 @@ def raise_error(update: AnswerUpdate) -> None:
         raise ApiError(400, update.error)
     if update.error:
         raise ApiError(503, update.error, headers={"Retry-After": "2"})
-
-
-def _too_late(timeout_s: float) -> ApiError:
-    # Who tries again would wait as long again, and hold back the others.
-    headers = {"x-should-retry": "false"}
-    return ApiError(504, f"the answer was not whole after {timeout_s:g} s", headers=headers)

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from kamerton.serving.record import RequestRecord
 from kamerton.serving.routing_counts import SILENT_AFTER, RoutingCounts
 
-__all__ = ["Family", "Histogram", "Metrics", "show_metrics"]
+__all__ = ["Family", "Histogram", "Labels", "Metrics", "show_metrics"]
 
 _FIRST_S = (
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
@@ -29,7 +29,7 @@ _OPERATION, _MODEL = "gen_ai_operation_name", "gen_ai_response_model"
 
 Labels = tuple[tuple[str, str], ...]
 Family = tuple[str, str, str, Iterable[tuple[str, Labels, float]]]
-"""Name, kind, help, and values: suffix of the name, labels, value."""
+"""Name, type, help, and suffix, labels and value of each sample."""
 
 
 class Histogram:
@@ -118,7 +118,7 @@ class Metrics:
             num_open: Answers that clients wait for.
             num_restarts: How often the engine was started again.
             is_ready: Whether requests are answered now.
-            more: What else is counted.
+            more: Further families.
 
         Returns:
             The text.
@@ -166,7 +166,10 @@ async def show_metrics(request: Request) -> Response:
         num_open=state.admission.num_open,
         num_restarts=state.engine.num_restarts,
         is_ready=state.engine.is_ready and not state.admission.is_draining,
-        more=_routing(state.router.counts),
+        more=[
+            *_routing(state.router.counts),
+            *([] if state.recording is None else state.recording.families()),
+        ],
     )
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 

@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from kamerton.core.requests import ServedModel
+from kamerton.serving.admission import ensure_ready
 from kamerton.serving.engine import ServingEngine
 from kamerton.serving.errors import ApiError
 from kamerton.serving.record import record_of
@@ -23,8 +24,14 @@ async def list_models(request: Request) -> Response:
 
     Returns:
         OpenAI's list, with `root` and `parent` as vLLM has them.
+
+    Raises:
+        ApiError: If the engine still loads.
     """
     engine: ServingEngine = request.app.state.engine
+    if not engine.models:
+        # An empty list would say that nothing is served, and clients keep it.
+        ensure_ready(engine)
     router: Router = request.app.state.router
     usable = models_for(engine, record_of(request).caller)
     cards = [_card(model) for model in usable.values()]
@@ -42,7 +49,7 @@ async def show_model(request: Request) -> Response:
         Its card.
 
     Raises:
-        ApiError: If it is unknown.
+        ApiError: If it is unknown, or the engine still loads.
     """
     engine: ServingEngine = request.app.state.engine
     router: Router = request.app.state.router
@@ -51,6 +58,7 @@ async def show_model(request: Request) -> Response:
         return JSONResponse(_route_card(name, router))
     usable = models_for(engine, record_of(request).caller)
     if name not in usable:
+        ensure_ready(engine)
         raise ApiError(404, f"the model '{name}' does not exist", "model")
     return JSONResponse(_card(usable[name]))
 
@@ -77,8 +85,10 @@ async def say_ready(request: Request) -> Response:
         Status 200, or 503 while the engine loads, has crashed, or the server stops.
     """
     state = request.app.state
-    is_ready = state.engine.is_ready and not state.admission.is_draining
-    return JSONResponse({"status": "ok" if is_ready else "not ready"}, 200 if is_ready else 503)
+    if state.engine.is_ready and not state.admission.is_draining:
+        return JSONResponse({"status": "ok"})
+    is_loading = not state.engine.models and not state.engine.problem
+    return JSONResponse({"status": "loading" if is_loading else "not ready"}, 503)
 
 
 async def show_page(request: Request) -> Response:

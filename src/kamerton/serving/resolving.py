@@ -6,6 +6,7 @@ from starlette.requests import Request
 
 from kamerton.core.requests import ServedModel
 from kamerton.core.routing import Caller, Decision
+from kamerton.serving.admission import ensure_ready
 from kamerton.serving.callers import plain_id
 from kamerton.serving.engine import ServingEngine
 from kamerton.serving.errors import ApiError
@@ -26,7 +27,8 @@ def resolve_model(request: Request, name: str) -> ServedModel:
         The model.
 
     Raises:
-        ApiError: If there is none of that name, or a route leads to one that is gone.
+        ApiError: If there is none of that name, a route leads to one that is gone, or nothing can
+            be asked yet.
     """
     engine: ServingEngine = request.app.state.engine
     router: Router = request.app.state.router
@@ -46,6 +48,8 @@ def resolve_model(request: Request, name: str) -> ServedModel:
             headers={"Retry-After": "10"},
         )
     if found is None:
+        # While the engine loads, no name is known yet.
+        ensure_ready(engine)
         served = ", ".join([*router.rules.routes, *usable])
         raise ApiError(404, f"the model '{name}' does not exist; served are: {served}", "model")
     shadows = tuple(one for one in decision.shadows if one in usable)

@@ -14,6 +14,7 @@ from kamerton.serving.engine import ServingEngine
 from kamerton.serving.errors import ApiError
 from kamerton.serving.request_body import read_body
 from kamerton.serving.resolving import resolve_model
+from kamerton.serving.waiting import Deadline, unless_left
 from kamerton.wire.tokenizing import DetokenizeBody, TokenizeBody
 
 __all__ = ["detokenize", "show_tokenizer", "tokenize"]
@@ -29,7 +30,7 @@ async def tokenize(request: Request) -> Response:
         `tokens`, `token_strs`, `count` and `max_model_len`.
 
     Raises:
-        ApiError: If the body is wrong or the model unknown.
+        ApiError: If the body is wrong, the model unknown or the time over.
     """
     body = await read_body(request, TokenizeBody)
     chat = None if body.messages is None else [message.plain() for message in body.messages]
@@ -57,7 +58,7 @@ async def detokenize(request: Request) -> Response:
         The text as `prompt`, special tokens spelt out.
 
     Raises:
-        ApiError: If the body is wrong or the model unknown.
+        ApiError: If the body is wrong, the model unknown or the time over.
     """
     body = await read_body(request, DetokenizeBody)
     asked = _about(_named(request, body.model), prompt=tuple(body.tokens))
@@ -75,7 +76,7 @@ async def show_tokenizer(request: Request) -> Response:
         `bos_token`, `eos_token`, `pad_token`, `chat_template` and more.
 
     Raises:
-        ApiError: If the model is unknown.
+        ApiError: If the model is unknown or the time over.
     """
     model = _named(request, request.query_params.get("model", ""))
     asked = _about(model)
@@ -93,7 +94,8 @@ def _named(request: Request, name: str) -> ServedModel:
 async def _ask(request: Request, question: TokenizerRequest) -> TokenizerReply:
     engine: ServingEngine = request.app.state.engine
     ensure_ready(engine)
-    reply = await engine.tokenize(question)
+    deadline = Deadline(request.app.state.timeout_s)
+    reply = await unless_left(request, engine.tokenize(question), deadline)
     if reply.error:
         raise ApiError(400, reply.error)
     return reply

@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from kamerton.core.requests import AnswerUpdate, TokenLogprob
 from kamerton.wire.tools import written_calls
 
 __all__ = [
+    "calls_before_end",
     "chat_answer",
     "chat_chunk",
     "error_body",
@@ -88,6 +90,24 @@ def chat_answer(
             }
         )
     return _body(completion_id, "chat.completion", model, choices, usage)
+
+
+def calls_before_end(update: AnswerUpdate) -> tuple[AnswerUpdate, ...]:
+    """Part the calls of an answer from its end, as OpenAI streams them.
+
+    Its SDK for Python tells that the arguments of a call are whole when a later chunk brings the
+    reason of the end; in one chunk with it, they never are.
+
+    Args:
+        update: A piece of a streamed answer.
+
+    Returns:
+        The piece, in two where it has calls.
+    """
+    if not update.tool_calls:
+        return (update,)
+    end = replace(update, text="", reasoning="", logprobs=(), tool_calls=())
+    return replace(update, finish_reason=None), end
 
 
 def chat_chunk(

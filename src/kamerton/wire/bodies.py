@@ -6,7 +6,7 @@ Fields that are not known are accepted and have no effect, as clients of other s
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, model_validator
 
 from kamerton.core.requests import Grammar, Reweighting
 from kamerton.wire.structured import ResponseFormat, StructuredOutputs
@@ -236,7 +236,7 @@ class ChatRequest(_Request):
 class CompletionRequest(_Request):
     """Body of `POST /v1/completions`."""
 
-    prompt: str | list[str] | list[int] | list[list[int]]
+    prompt: str | list[str] | list[StrictInt] | list[list[StrictInt]]
     """A text, token ids, or several of either."""
     max_tokens: int = Field(default=16, ge=0)
     """Most tokens of each answer; 0 only reads the prompt."""

@@ -5,7 +5,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, model_validator
 
 from kamerton.wire.bodies import ChatMessage
 
@@ -44,7 +44,7 @@ class DetokenizeBody(BaseModel):
 
     model: str = ""
     """Whose tokenizer; the base's where it is not given."""
-    tokens: list[int]
+    tokens: list[StrictInt]
     """Token ids."""
 
 
@@ -55,7 +55,7 @@ class EmbeddingsBody(BaseModel):
 
     model: str
     """Name of a variant, or of the base: each has its own numbers."""
-    input: str | list[str] | list[int] | list[list[int]] = Field(max_length=1 << 22)
+    input: str | list[str] | list[StrictInt] | list[list[StrictInt]] = Field(max_length=1 << 22)
     """A text, token ids, or several of either."""
     encoding_format: Literal["float", "base64"] = "float"
     """Numbers as JSON, or as the bytes of 32-bit floats."""

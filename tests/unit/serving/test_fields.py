@@ -177,7 +177,7 @@ def test_calls_reach_the_client(stream):
     if stream:
         assert "".join(chunk.choices[0].delta.content or "" for chunk in answer) == "I look. "
         last = answer[-1].choices[0]
-        calls = last.delta.tool_calls
+        calls = answer[-2].choices[0].delta.tool_calls
         assert [call.index for call in calls] == [0, 1]
     else:
         last = answer.choices[0]

@@ -3,9 +3,11 @@
 import pytest
 from pydantic import ValidationError
 
+from kamerton.core.protocols import ToolCall
 from kamerton.core.requests import AnswerUpdate, Reweighting, TokenLogprob
-from kamerton.wire.answers import chat_chunk, text_answer, usage_of
+from kamerton.wire.answers import calls_before_end, chat_chunk, text_answer, usage_of
 from kamerton.wire.bodies import ChatRequest, CompletionRequest
+from kamerton.wire.tokenizing import DetokenizeBody, EmbeddingsBody
 
 ASKED = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
 
@@ -35,6 +37,16 @@ def test_prompts_are_texts_or_tokens(prompt: object, prompts: list[object]) -> N
     assert CompletionRequest(model="m", prompt=prompt).prompts == prompts  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("token", [True, "7", 7.0, None])
+def test_what_is_no_whole_number_is_no_token(token: object) -> None:
+    for body, field in (
+        (CompletionRequest, "prompt"), (EmbeddingsBody, "input"), (DetokenizeBody, "tokens")
+    ):  # fmt: skip
+        given = [token] if body is DetokenizeBody else [[5, token]]
+        with pytest.raises(ValidationError, match=field):
+            body(model="m", **{field: given})
+
+
 def test_a_tool_call_needs_no_content() -> None:
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     message = {"role": "assistant", "content": None, "tool_calls": [call]}
@@ -59,6 +71,18 @@ def test_answers_to_one_prompt_count_its_tokens_once() -> None:
         "completion_tokens": 6,
         "total_tokens": 17,
     }
+
+
+def test_calls_come_before_the_chunk_that_ends_a_stream() -> None:
+    call = ToolCall("weather", '{"city": "Paris"}')
+    update = AnswerUpdate("id", "I look.", finish_reason="tool_calls", tool_calls=(call,))
+    parts = [chat_chunk("id", "m", 0, part)["choices"][0] for part in calls_before_end(update)]
+    assert [part["finish_reason"] for part in parts] == [None, "tool_calls"]
+    assert parts[0]["delta"]["content"] == "I look."
+    assert parts[0]["delta"]["tool_calls"][0]["function"]["name"] == "weather"
+    assert parts[1]["delta"] == {}
+    plain = AnswerUpdate("id", "yes", finish_reason="stop")
+    assert calls_before_end(plain) == (plain,)
 
 
 def test_reasoning_stands_apart_from_the_answer() -> None:

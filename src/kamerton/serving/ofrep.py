@@ -4,7 +4,7 @@ A flag is a route or an experiment, its value the name of a variant. So a shop c
 that fits the arm its assistant is in. Whoever asks is exposed: the first assignment is logged.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,17 +14,14 @@ from starlette.responses import JSONResponse, Response
 from kamerton.core.files import hash_json
 from kamerton.core.requests import ServedModel
 from kamerton.core.routing import Caller, Exposure
-from kamerton.experiments.settings import unit_of
 from kamerton.serving.callers import language_code, plain_id
+from kamerton.serving.exposures import Exposures, exposure_of
 from kamerton.serving.record import record_of
 from kamerton.serving.resolving import models_for
 from kamerton.serving.routing import Explanation, Router
 from kamerton.wire.ofrep import FlagError, FlagReason, flag_answer, read_context
 
-__all__ = ["LogExposure", "evaluate_flag", "evaluate_flags"]
-
-LogExposure = Callable[[Exposure], None]
-"""Takes a unit's assignment at the moment when it is decided."""
+__all__ = ["evaluate_flag", "evaluate_flags"]
 
 
 async def evaluate_flag(request: Request) -> Response:
@@ -42,7 +39,7 @@ async def evaluate_flag(request: Request) -> Response:
         answer, exposure = _evaluate(request, key, caller)
     except FlagError as error:
         return JSONResponse(error.body(key), error.status)
-    _log(request, exposure)
+    _note(request, exposure)
     return JSONResponse(answer)
 
 
@@ -76,7 +73,7 @@ async def evaluate_flags(request: Request) -> Response:
     if tag in [one.strip().removeprefix("W/") for one in known]:
         return Response(status_code=304, headers={"ETag": tag})
     for exposure in exposures:
-        _log(request, exposure)
+        _note(request, exposure)
     metadata = {"version": router.rules.version}
     return JSONResponse({"flags": flags, "metadata": metadata}, headers={"ETag": tag})
 
@@ -98,10 +95,7 @@ def _evaluate(request: Request, key: str, caller: Caller) -> tuple[dict[str, Any
         _reason(found),
         _metadata(found, usable[decision.variant]),
     )
-    if not decision.experiment:
-        return answer, None
-    unit = unit_of(caller, router.rules.experiments[decision.experiment].unit)
-    return answer, Exposure(decision.experiment, unit, decision.arm, decision.propensity)
+    return answer, exposure_of(router.rules, decision, caller)
 
 
 def _reason(found: Explanation) -> FlagReason:
@@ -141,7 +135,6 @@ async def _caller(request: Request) -> Caller:
     return replace(caller, unit=unit, language=language, headers=headers, **said)
 
 
-def _log(request: Request, exposure: Exposure | None) -> None:
-    if exposure is not None:
-        log: LogExposure = request.app.state.log_exposure
-        log(exposure)
+def _note(request: Request, exposure: Exposure | None) -> None:
+    exposures: Exposures = request.app.state.exposures
+    exposures.note(exposure)

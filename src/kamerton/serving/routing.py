@@ -66,6 +66,7 @@ class Router:
         rules: The rules that decide now.
         stopped: What is stopped.
         counts: What has become of requests.
+        registered: The experiments that were started, by name; None where all that rules name run.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Router:
     ) -> None:
         self.rules, self.stopped = rules, set(stopped)
         self.counts = RoutingCounts(self._tell_silent)
+        self.registered: Mapping[str, RegisteredExperiment] | None = None
         self._audit, self._clock = audit, clock
 
     def decide(self, name: str, caller: Caller) -> Decision | None:
@@ -251,6 +253,8 @@ class Router:
 
     def _arm(self, name: str, arm: str) -> Stop:
         found = self.rules.experiments.get(name)
+        if found and self.registered and (state := self.registered.get(name)):
+            found = state.settings
         if found is None:
             known = suggestion(name, self.rules.experiments)
             raise SettingsError(f"no route has an experiment '{name}'{known}")
@@ -321,10 +325,11 @@ class Router:
         if self.registered is not None:
             state = self.registered.get(name)
             if state is None:
-                return control, f"{control.variant}, as the experiment {name} was not started"
+                why = f"{control.variant}, as the experiment {name} was not started"
+                return Explanation(control, (why,))
             if not state.is_running:
                 why = f"{state.answering}, as the experiment {name} was stopped"
-                return Decision(state.answering, "default"), why
+                return Explanation(Decision(state.answering, "default"), (why,), is_stopped=True)
             # What was registered holds, whatever the file says now.
             experiment = state.settings
             control = Decision(state.answering, "default")

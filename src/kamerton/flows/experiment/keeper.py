@@ -75,8 +75,9 @@ class ExperimentKeeper:
 
     async def look(self) -> None:
         """Look once; what takes time is done in a thread."""
-        self.router.registered = await asyncio.to_thread(self._registered)
-        running = [one for one in self.router.registered.values() if one.is_running]
+        registered = await asyncio.to_thread(self._registered)
+        self.router.registered = registered
+        running = [one for one in registered.values() if one.is_running]
         named = set(self.router.rules.experiments)
         for experiment in running:
             if experiment.settings.name in named and experiment.settings.guardrails:

@@ -30,8 +30,8 @@ class Baseline:
     Attributes:
         variant: The control's variant.
         num_days: Days of recorded traffic that it comes from; 0 where it is a guess.
-        num_requests: Its requests in these days.
-        num_units: Its units in these days.
+        num_requests: Requests of all arms' variants in these days that said their unit.
+        num_units: Their units.
         units_per_day: New units a day, of all arms together.
         requests_per_unit: Requests with an outcome, on average.
         value: The primary metric.
@@ -120,17 +120,21 @@ def measure_baseline(
     """
     variant = settings.arms[settings.control].variant
     with store.begin() as connection:
-        traffic = recorded_traffic(
-            connection, [metric], now() - timedelta(days=days), variant=variant
-        )
-    named = [(unit_of_row(row, settings.unit), row.created) for row in traffic.rows]
+        traffic = recorded_traffic(connection, [metric], now() - timedelta(days=days))
+    # Units of all arms will take part; the control's alone say what it does today.
+    variants = {arm.variant for arm in settings.arms.values()}
+    named = [
+        (unit_of_row(row, settings.unit), row.created) if row.variant in variants else ("", None)
+        for row in traffic.rows
+    ]
+    seen = [moment for unit, moment in named if unit and moment]
+    span = max((seen[-1] - seen[0]) / timedelta(days=1), 1.0) if seen else 0.0
+    num_units = len({unit for unit, _ in named if unit})
+    rate = units_per_day if units_per_day is not None else num_units / span if span else None
     units = np.array([unit for unit, _ in named], str)
     outcomes = traffic.outcomes[metric.name]
-    kept = (units != "") & ~np.isnan(outcomes)
-    seen = [moment for unit, moment in named if unit]
-    span = max((seen[-1] - seen[0]) / timedelta(days=1), 1.0) if seen else 0.0
-    num_units = len(set(units[units != ""].tolist()))
-    rate = units_per_day if units_per_day is not None else num_units / span if span else None
+    is_control = np.array([row.variant == variant for row in traffic.rows], bool)
+    kept = is_control & (units != "") & ~np.isnan(outcomes)
     (arm,) = sum_by_unit(units[kept], np.full(int(kept.sum()), "-"), outcomes[kept], ("-",)).arms
     if value is not None:
         if metric.type != "boolean":
@@ -147,9 +151,7 @@ def measure_baseline(
             "--baseline for a share",
         )
     per_unit = arm.num_requests / arm.num_units if arm.num_units else 1.0
-    return Baseline(
-        variant, span, len(traffic.rows), num_units, rate, per_unit, value, variance, icc
-    )
+    return Baseline(variant, span, len(seen), num_units, rate, per_unit, value, variance, icc)
 
 
 def plan_experiment(

@@ -168,6 +168,18 @@ OPTIONS = {
         "--project",
     },
     "variant export": {"--format", "--dtype", "--to", "--base", "--device", "--project"},
+    "route explain": {
+        "--routes",
+        "--unit",
+        "--key",
+        "--tenant",
+        "--segment",
+        "--language",
+        "--header",
+        "--at",
+        "--project",
+        "--json",
+    },
     "demo": {"--to", "--base"},
 }
 

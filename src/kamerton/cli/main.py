@@ -21,6 +21,8 @@ VERBS = {
     "train": "make a variant from a recipe; goes on after a crash",
     "evaluate": "compare variants with prompting, with intervals and p-values",
     "serve": "answer OpenAI's clients: one base, all its variants",
+    "route": "try the rules that map names to variants",
+    "experiment": "compare variants on live traffic: plan, start, report, stop",
     "metrics": "tell how the variants do on live traffic",
     "chat": "talk to a variant, or to two side by side",
     "variant": "list, show, verify, combine, merge and export variants",

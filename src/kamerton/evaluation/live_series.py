@@ -20,7 +20,7 @@ from kamerton.evaluation.live_metrics import LiveMetric
 from kamerton.store.feedback import Feedback
 from kamerton.store.traffic import RequestRow
 
-__all__ = ["Every", "Group", "Measured", "measure", "share_interval"]
+__all__ = ["Every", "Group", "Measured", "measure", "request_values", "share_interval"]
 
 Group = Literal["variant", "segment", "version", "language", "tenant", "arm"]
 Every = Literal["hour", "day", "week"]
@@ -103,6 +103,28 @@ def measure(
             if values:
                 found.append(_measured(metric, group, since, len(members), values))
     return found
+
+
+def request_values(
+    rows: Sequence[RequestRow], feedback: Iterable[Feedback], metric: LiveMetric
+) -> list[float]:
+    """Give a metric's value of each request.
+
+    Args:
+        rows: In the order in which the requests came, without shadows.
+        feedback: The judgements that count.
+        metric: What is measured; no labels.
+
+    Returns:
+        One number per row; NaN where there is none.
+    """
+    assert metric.type != "label", "words are no numbers"
+    judged: dict[str, list[Feedback]] = defaultdict(list)
+    for each in feedback:
+        judged[each.completion_id].append(each)
+    again = _asked_again(rows) if metric.name == "asked_again" else {}
+    values = (_values(metric, row, judged.get(row.id, ()), again) for row in rows)
+    return [float(found[0]) if found else math.nan for found in values]
 
 
 def share_interval(

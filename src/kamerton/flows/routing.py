@@ -4,20 +4,24 @@ import asyncio
 import json
 import os
 import signal
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from kamerton.core.errors import SettingsError
 from kamerton.core.events import Notice, Sink
 from kamerton.core.routing import RoutingEvent
+from kamerton.core.settings import suggestion
 from kamerton.flows.workspace import Workspace
+from kamerton.serving.callers import caller_of
 from kamerton.serving.route_source import RouteSource
-from kamerton.serving.routes import Rules
-from kamerton.serving.routing import Router, Stop
+from kamerton.serving.routes import Rules, read_rules
+from kamerton.serving.routing import Explanation, Router, Stop
 
-__all__ = ["RoutingLog", "new_router", "reload_on_signal"]
+__all__ = ["RoutingLog", "explain_route", "new_router", "reload_on_signal"]
 
 
 class RoutingLog:
@@ -101,6 +105,45 @@ def new_router(project: Path) -> Router:
     """
     log = RoutingLog(Workspace(project).routing_log)
     return Router(Rules(), stopped=log.stopped(), audit=log.write)
+
+
+def explain_route(
+    place: Path,
+    project: Path,
+    name: str,
+    *,
+    headers: Iterable[tuple[str, str]] = (),
+    key: str = "",
+    now: datetime | None = None,
+) -> Explanation:
+    """Decide as a server would, and say why.
+
+    Args:
+        place: The file of routes.
+        project: Folder of the project; what was stopped there is stopped here.
+        name: What a client asks for.
+        headers: Of its request.
+        key: Name of its API key.
+        now: The moment, with its zone; None for now.
+
+    Returns:
+        The decision with its reasons.
+
+    Raises:
+        SettingsError: If a file is wrong, or no route has this name.
+    """
+    rules = read_rules(place)
+    log = RoutingLog(Workspace(project).routing_log)
+    moment = now or datetime.now(UTC)
+    router = Router(rules, stopped=log.stopped(), clock=lambda: moment)
+    caller = caller_of((one.lower().encode(), value.encode()) for one, value in headers)
+    found = router.explain(name, replace(caller, key=key))
+    if found is None:
+        raise SettingsError(
+            f"{place} has no route '{name}'{suggestion(name, rules.routes)}",
+            hint="a name of a variant is asked for as it is: no rule touches it",
+        )
+    return found
 
 
 def reload_on_signal(source: RouteSource, tell: Sink) -> None:

@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import Lifespan
 
+from kamerton.core.routing import Exposure
 from kamerton.serving.admission import Admission
 from kamerton.serving.completions import answer_chat, answer_completion
 from kamerton.serving.embeddings import answer_embeddings
@@ -22,11 +23,13 @@ from kamerton.serving.errors import (
     answer_http_error,
     answer_nobody,
 )
+from kamerton.serving.exposures import Exposures
 from kamerton.serving.feedback import FeedbackIntake, take_feedback
 from kamerton.serving.guard import Guard
 from kamerton.serving.keys import ApiKey, Keys
 from kamerton.serving.live_pages import show_feedback_script, show_live_metrics
 from kamerton.serving.metrics import Metrics, show_metrics
+from kamerton.serving.ofrep import evaluate_flag, evaluate_flags
 from kamerton.serving.openapi import show_openapi
 from kamerton.serving.pages import list_models, say_live, say_ready, show_model, show_page
 from kamerton.serving.record import Headers, Recorder, RequestRecord
@@ -52,8 +55,9 @@ def make_app(
     stall_s: float = 30.0,
     ping_s: float = 15.0,
     router: Router | None = None,
+    log_exposure: Callable[[Exposure], None] | None = None,
     most_open_beside_shadows: int = 8,
-    record_shadow: Callable[[RequestRecord, str], None] = lambda record, shadow_of: None,
+    record_shadow: Callable[[RequestRecord, str], None] | None = None,
     write_access: Callable[[RequestRecord], None] = lambda record: None,
     recording: "Recording | None" = None,
     feedback: FeedbackIntake | None = None,
@@ -70,9 +74,10 @@ def make_app(
         stall_s: Seconds that a client may take nothing of its answer, or send a body.
         ping_s: Seconds of silence after which a streamed answer sends a comment.
         router: Chooses variants for names that are routes; None where there is none.
+        log_exposure: Called when a unit's arm is decided; `recording` takes it where this is None.
         most_open_beside_shadows: Clients' answers that may be open while shadows are computed.
         record_shadow: Called with the record of each shadow's answer, and the id of the
-            completion that the client got.
+            completion that the client got; `recording` takes it where this is None.
         write_access: Called with what is known of each request that is over.
         recording: Takes the row of each answered request; None records nothing.
         feedback: Takes judgements of answers; None takes none.
@@ -89,7 +94,7 @@ def make_app(
         router.counts,
         most_open=most_open_beside_shadows,
         timeout_s=timeout_s,
-        record=record_shadow,
+        record=record_shadow or (recording.add_shadow if recording else _take_nothing),
     )
 
     def end(record: RequestRecord) -> None:
@@ -124,6 +129,8 @@ def make_app(
             Route("/tokenize", tokenize, methods=["POST"]),
             Route("/detokenize", detokenize, methods=["POST"]),
             Route("/tokenizer_info", show_tokenizer),
+            Route("/ofrep/v1/evaluate/flags", evaluate_flags, methods=["POST"]),
+            Route("/ofrep/v1/evaluate/flags/{key}", evaluate_flag, methods=["POST"]),
         ],
         middleware=[
             Middleware(
@@ -147,6 +154,13 @@ def make_app(
     app.state.engine, app.state.has_keys = engine, bool(keys)
     app.state.timeout_s, app.state.ping_s = timeout_s, ping_s
     app.state.metrics, app.state.recording, app.state.feedback = metrics, recording, feedback
+    app.state.exposures = Exposures(
+        log_exposure or (recording.expose if recording else _take_nothing)
+    )
     app.state.router, app.state.shadows = router, shadows
     app.state.admission, app.state.measuring = admission, asyncio.Lock()
     return app
+
+
+def _take_nothing(*_what: object) -> None:
+    pass

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from kamerton.core.routing import Caller
 
-__all__ = ["caller_of", "language_of", "plain_id"]
+__all__ = ["caller_of", "language_code", "language_of", "plain_id"]
 
 _MOST_LETTERS = 256
 _SECRET = ("authorization", "cookie", "proxy-authorization", "x-kamerton-feedback-token")
@@ -30,7 +30,7 @@ def caller_of(raw_headers: Iterable[tuple[bytes, bytes]]) -> Caller:
         name: plain_id(headers.get(f"x-kamerton-{name}", ""))
         for name in ("unit", "conversation", "segment", "tenant", "language")
     }
-    language = _code(said.pop("language")) or language_of(headers)
+    language = language_code(said.pop("language")) or language_of(headers)
     return Caller(**said, language=language, headers=headers)
 
 
@@ -64,11 +64,19 @@ def language_of(headers: Mapping[str, str]) -> str:
         name, _, quality = part.partition(";")
         found = re.fullmatch(r"\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*", quality)
         this = float(found[1]) if found else 1.0 if not quality.strip() else 0.0
-        if this > weight and (code := _code(name)):
+        if this > weight and (code := language_code(name)):
             best, weight = code, this
     return best
 
 
-def _code(language: str) -> str:
+def language_code(language: str) -> str:
+    """Take the code out of a language tag.
+
+    Args:
+        language: Such as "ru-RU".
+
+    Returns:
+        Such as "ru"; empty where it is no tag.
+    """
     code = re.split("[-_]", language.strip().lower())[0]
     return code if re.fullmatch("[a-z]{2,3}", code) else ""

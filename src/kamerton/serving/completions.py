@@ -11,6 +11,7 @@ from kamerton.serving.admission import Admission, ensure_ready
 from kamerton.serving.completion_job import CompletionJob, make_job
 from kamerton.serving.engine import ServingEngine
 from kamerton.serving.event_stream import EventStream, write_events
+from kamerton.serving.exposures import Exposures, exposure_of
 from kamerton.serving.merged_answers import Pieces, merged_answers
 from kamerton.serving.record import AnswerTimes, record_of
 from kamerton.serving.request_body import read_body
@@ -59,6 +60,9 @@ async def _respond(request: Request, body: ChatRequest | CompletionRequest) -> R
     job = make_job(body, resolve_model(request, body.model))
     record = record_of(request)
     record.operation = "chat" if job.is_chat else "text_completion"
+    if record.decision is not None:
+        exposures: Exposures = state.exposures
+        exposures.note(exposure_of(state.router.rules, record.decision, record.caller))
     record.num_prompts = job.num_prompts
     record.completion_id, record.requests = job.id, job.requests
     ensure_ready(engine)

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from kamerton.wire.bodies import ChatRequest, CompletionRequest
 from kamerton.wire.feedback import FeedbackBody
+from kamerton.wire.ofrep import EvaluateBody
 from kamerton.wire.tokenizing import DetokenizeBody, EmbeddingsBody, TokenizeBody
 
 __all__ = ["openapi_document", "show_openapi"]
@@ -32,6 +33,8 @@ _BODIES: dict[str, tuple[str, type[BaseModel]]] = {
     "/v1/completions": ("Go on from texts or tokens", CompletionRequest),
     "/v1/embeddings": ("Turn texts into vectors", EmbeddingsBody),
     "/v1/feedback": ("Judge an answer", FeedbackBody),
+    "/ofrep/v1/evaluate/flags": ("Which variants a unit gets, for OpenFeature", EvaluateBody),
+    "/ofrep/v1/evaluate/flags/{key}": ("Which variant a unit gets, for OpenFeature", EvaluateBody),
     "/tokenize": ("Turn a text into tokens", TokenizeBody),
     "/detokenize": ("Turn tokens into a text", DetokenizeBody),
 }

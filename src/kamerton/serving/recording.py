@@ -113,6 +113,15 @@ class Recording:
         self.writer.put(self.policy.kept(replace(row, cost=self._cost(row))))
         self._checker.put(row)
 
+    def add_shadow(self, record: RequestRecord, shadow_of: str) -> None:
+        """Record the answer of a shadow.
+
+        Args:
+            record: Of the copy, which is over.
+            shadow_of: Id of the completion that the client got.
+        """
+        self.add(row_of(record, record.duration_s, shadow_of=shadow_of))
+
     def expose(self, exposure: Exposure) -> None:
         """Note a unit's assignment when it is decided.
 

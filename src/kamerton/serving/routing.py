@@ -1,6 +1,6 @@
 """The router: maps the name that a client asks for, and who it is, to the variant that answers."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -8,6 +8,7 @@ from kamerton.core.errors import SettingsError
 from kamerton.core.routing import Caller, Decision, RoutingEvent
 from kamerton.core.settings import suggestion
 from kamerton.experiments.assignment import assign, takes_part
+from kamerton.experiments.registered import RegisteredExperiment
 from kamerton.experiments.settings import unit_of
 from kamerton.serving.routes import CanarySettings, RouteSettings, Rules, RuleSettings
 from kamerton.serving.routing_counts import SILENT_AFTER, RoutingCounts
@@ -41,10 +42,15 @@ class Explanation:
     Attributes:
         decision: The decision.
         steps: The rules that were tried, with why each matched or did not, and what was drawn.
+        lacks: What the request does not say and a draw would need: "unit" or another kind of
+            unit; empty where nothing is missing.
+        is_stopped: Whether the unit's arm or its canary was stopped.
     """
 
     decision: Decision
     steps: tuple[str, ...]
+    lacks: str = ""
+    is_stopped: bool = False
 
 
 class Router:
@@ -60,6 +66,7 @@ class Router:
         rules: The rules that decide now.
         stopped: What is stopped.
         counts: What has become of requests.
+        registered: The experiments that were started, by name; None where all that rules name run.
     """
 
     def __init__(
@@ -72,6 +79,7 @@ class Router:
     ) -> None:
         self.rules, self.stopped = rules, set(stopped)
         self.counts = RoutingCounts(self._tell_silent)
+        self.registered: Mapping[str, RegisteredExperiment] | None = None
         self._audit, self._clock = audit, clock
 
     def decide(self, name: str, caller: Caller) -> Decision | None:
@@ -107,15 +115,32 @@ class Router:
             if not mismatch:
                 break
             steps.append(f"{label}: no, {mismatch}")
-        found, why = self._choose(rules, route, choice, name, caller)
+        found = self._choose(rules, route, choice, name, caller)
         decision = replace(
-            found,
+            found.decision,
             route=name,
             rule=label,
-            shadows=tuple(one for one in route.shadow if one != found.variant),
+            shadows=tuple(one for one in route.shadow if one != found.decision.variant),
             version=rules.version,
         )
-        return Explanation(decision, (*steps, f"{label}: {why}"))
+        (why,) = found.steps
+        return replace(found, decision=decision, steps=(*steps, f"{label}: {why}"))
+
+    def explain_experiment(self, name: str, caller: Caller) -> Explanation | None:
+        """Assign a unit in an experiment, whatever route it comes by, and say why.
+
+        Args:
+            name: Of the experiment.
+            caller: Who asks.
+
+        Returns:
+            The decision with its reasons; None where no route has this experiment.
+        """
+        rules = self.rules
+        if name not in rules.experiments:
+            return None
+        found = self._assign(rules, name, caller)
+        return replace(found, decision=replace(found.decision, version=rules.version))
 
     def count(self, decision: Decision) -> None:
         """Count a request that is over.
@@ -228,6 +253,8 @@ class Router:
 
     def _arm(self, name: str, arm: str) -> Stop:
         found = self.rules.experiments.get(name)
+        if found and self.registered and (state := self.registered.get(name)):
+            found = state.settings
         if found is None:
             known = suggestion(name, self.rules.experiments)
             raise SettingsError(f"no route has an experiment '{name}'{known}")
@@ -257,53 +284,67 @@ class Router:
         choice: RuleSettings | RouteSettings,
         name: str,
         caller: Caller,
-    ) -> tuple[Decision, str]:
+    ) -> Explanation:
         if choice.experiment:
             return self._assign(rules, choice.experiment, caller)
         own = choice.variant if isinstance(choice, RuleSettings) else ""
         otherwise = Decision(own or route.default, "rule" if own else "default")
         if not (choice.split or choice.canary):
-            return otherwise, f"yes, {otherwise.variant}"
+            return Explanation(otherwise, (f"yes, {otherwise.variant}",))
         unit = unit_of(caller, route.unit)
         if not unit:
             # Without a stable id a unit would get another variant with each request.
-            return otherwise, f"{otherwise.variant}, as the request does not say its {route.unit}"
+            why = f"{otherwise.variant}, as the request does not say its {route.unit}"
+            return Explanation(otherwise, (why,), lacks=route.unit)
         if choice.split:
             found = assign(choice.split, f"route {name}", unit)
             drawn = Decision(found.arm, "split", propensity=found.propensity)
-            return drawn, f"split gives the {route.unit} {drawn.variant} ({found.propensity:.1%})"
+            why = f"split gives the {route.unit} {drawn.variant} ({found.propensity:.1%})"
+            return Explanation(drawn, (why,))
         assert choice.canary
         return self._ramp(choice.canary, name, unit, otherwise)
 
     def _ramp(
         self, canary: CanarySettings, name: str, unit: str, otherwise: Decision
-    ) -> tuple[Decision, str]:
+    ) -> Explanation:
         variant = canary.variant
         if Stop(name, variant, _CANARY, is_canary=True) in self.stopped:
-            return otherwise, f"{otherwise.variant}, as the canary {variant} is stopped"
+            why = f"{otherwise.variant}, as the canary {variant} is stopped"
+            return Explanation(otherwise, (why,), is_stopped=True)
         share = canary.share(self._clock())
         # The variant is part of the key: the next canary begins with other units.
         if takes_part(share, f"route {name} canary {variant}", unit):
             drawn = Decision(variant, "canary", arm=_CANARY, propensity=share)
-            return drawn, f"the canary {variant}, among {share:.1%} of units"
+            return Explanation(drawn, (f"the canary {variant}, among {share:.1%} of units",))
         why = f"{otherwise.variant}, not among the canary's {share:.1%} of units"
-        return replace(otherwise, propensity=1 - share), why
+        return Explanation(replace(otherwise, propensity=1 - share), (why,))
 
-    def _assign(self, rules: Rules, name: str, caller: Caller) -> tuple[Decision, str]:
+    def _assign(self, rules: Rules, name: str, caller: Caller) -> Explanation:
         experiment = rules.experiments[name]
-        unit = unit_of(caller, experiment.unit)
         control = Decision(experiment.arms[experiment.control].variant, "default")
+        if self.registered is not None:
+            state = self.registered.get(name)
+            if state is None:
+                why = f"{control.variant}, as the experiment {name} was not started"
+                return Explanation(control, (why,))
+            if not state.is_running:
+                why = f"{state.answering}, as the experiment {name} was stopped"
+                return Explanation(Decision(state.answering, "default"), (why,), is_stopped=True)
+            # What was registered holds, whatever the file says now.
+            experiment = state.settings
+            control = Decision(state.answering, "default")
+        unit = unit_of(caller, experiment.unit)
         start = f"experiment {name}: {control.variant}, the control, uncounted, as"
         if not unit:
-            return control, f"{start} the request does not say its {experiment.unit}"
+            why = f"{start} the request does not say its {experiment.unit}"
+            return Explanation(control, (why,), lacks=experiment.unit)
         if not takes_part(experiment.share, experiment.key, unit):
-            return (
-                control,
-                f"{start} the unit is not among the {experiment.share:.1%} that take part",
-            )
+            why = f"{start} the unit is not among the {experiment.share:.1%} that take part"
+            return Explanation(control, (why,))
         found = assign(experiment.weights, experiment.key, unit)
         if Stop(name, experiment.phase, found.arm) in self.stopped:
-            return control, f"{start} the unit's arm '{found.arm}' is stopped"
+            why = f"{start} the unit's arm '{found.arm}' is stopped"
+            return Explanation(control, (why,), is_stopped=True)
         drawn = Decision(
             experiment.arms[found.arm].variant,
             "experiment",
@@ -311,7 +352,5 @@ class Router:
             arm=found.arm,
             propensity=found.propensity,
         )
-        return (
-            drawn,
-            f"experiment {name}: arm {found.arm} ({found.propensity:.1%}), {drawn.variant}",
-        )
+        why = f"experiment {name}: arm {found.arm} ({found.propensity:.1%}), {drawn.variant}"
+        return Explanation(drawn, (why,))

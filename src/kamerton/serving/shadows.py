@@ -85,10 +85,11 @@ class Shadows:
         decision = record.decision
         if decision is None or not jobs:
             return
+        # An arm's numbers are those of its own variant.
+        outside = replace(decision, shadows=(), experiment="", arm="", propensity=1.0)
         self._held[record] = [
-            _Copy(job, record, replace(decision, variant=job.model.name, shadows=()))
-            for job in jobs
-        ]  # fmt: skip
+            _Copy(job, record, replace(outside, variant=job.model.name)) for job in jobs
+        ]
 
     def release(self, record: RequestRecord) -> None:
         """Let the copies of a request wait for their turn; start what can be started.

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Table, case, false, select, update
 
+from kamerton.core.routing import Exposure
 from kamerton.store import tables
 
 __all__ = [
@@ -102,25 +103,6 @@ class RequestRow:
     answer: str | None = None
     checks: Mapping[str, float] | None = None
     shadow_of: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Exposure:
-    """A unit's first assignment in an experiment.
-
-    Attributes:
-        experiment: Name of the experiment.
-        unit: The unit.
-        arm: The arm that it got.
-        propensity: Probability with which the arm was drawn.
-        created: When, UTC.
-    """
-
-    experiment: str
-    unit: str
-    arm: str
-    propensity: float = 1.0
-    created: datetime = field(default_factory=now)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ import pytest
 
 from kamerton.core.errors import SettingsError
 from kamerton.core.requests import ServedModel
-from kamerton.core.routing import Caller, Decision
+from kamerton.core.routing import Caller, Decision, Exposure
+from kamerton.serving.exposures import Exposures
 from kamerton.serving.routes import check_rules, read_rules
 from kamerton.serving.routing import Router
 from tests.unit.experiments.test_settings import LORA_AGAINST_PREFIX
@@ -262,3 +263,32 @@ def test_unknown_names_are_404_and_a_variant_that_went_away_is_503(rules):
     answer = asyncio.run(ask("support"))
     assert answer.status_code == 503
     assert "leads to 'support-prefix'" in answer.json()["error"]["message"]
+
+
+def test_a_unit_is_exposed_once_when_its_arm_is_decided(rules):
+    exposures = []
+
+    async def ask():
+        engine = routing_engine()
+        client = plain_client(engine, router=Router(rules), log_exposure=exposures.append)
+        for user in ("user-2", "user-2", None, "user-3"):
+            body = {"model": "support", "messages": HELLO, "user": user}
+            await client.post("/v1/chat/completions", json=body)
+        # What is no answer exposes nobody.
+        await client.post("/v1/embeddings", json={"model": "support", "input": "x", "user": "u9"})
+        await client.post("/v1/chat/completions", json={"model": "new", "messages": HELLO})
+
+    asyncio.run(ask())
+    assert [(one.experiment, one.unit, one.arm, one.propensity) for one in exposures] == [
+        ("lora-against-prefix", "user-2", "lora", 0.75),
+        ("lora-against-prefix", "user-3", "prefix", 0.25),
+    ]
+
+
+def test_exposures_are_remembered_up_to_a_limit():
+    exposures = []
+    log = Exposures(exposures.append, most_remembered=2)
+    for unit in ("a", "b", "a", "c", "a"):
+        log.note(Exposure("test", unit, "arm"))
+    log.note(None)
+    assert [one.unit for one in exposures] == ["a", "b", "c", "a"]

@@ -3,16 +3,28 @@
 import asyncio
 
 import pytest
+from sqlalchemy import select
 
 from kamerton.core.routing import Caller
 from kamerton.serving.admission import Admission
-from kamerton.serving.routes import RoutesFile, Rules
+from kamerton.serving.recording import Recording
+from kamerton.serving.routes import RoutesFile, Rules, read_rules
 from kamerton.serving.routing import Router
 from kamerton.serving.routing_counts import SILENT_AFTER, ShadowOutcome
 from kamerton.serving.shadows import Shadows
+from kamerton.store import tables
+from kamerton.store.database import open_store
+from kamerton.store.traffic import exposures_of
+from tests.unit.experiments.test_settings import LORA_AGAINST_PREFIX
 from tests.unit.serving.test_gateway import HELLO, plain_client
-from tests.unit.serving.test_routing import routing_engine
+from tests.unit.serving.test_routing import routing_engine, written
 
+TESTED = """
+[route.tested]
+default = "support-prompt"
+shadow = ["support-ru"]
+experiment = "lora-against-prefix"
+"""
 ROUTE = {"default": "support-prompt", "shadow": ["support-lora"]}
 
 
@@ -174,3 +186,35 @@ def test_a_shadow_without_answers_raises_the_alarm_once():
     assert list(router.counts.silent) == [("new", "support-lora", False)]
     router.load(Rules(), "anna")
     assert list(router.counts.silent) == []
+
+
+def test_shadows_and_exposures_are_rows_of_the_store(tmp_path, engine):
+    experiment = LORA_AGAINST_PREFIX.replace("weight = 3", "weight = 1e6")
+    place = written(tmp_path, TESTED, experiment)
+    router = Router(read_rules(place))
+
+    async def go():
+        with open_store(tmp_path / "k.db") as store:
+            recording = Recording(store)
+            recording.start()
+            client = plain_client(engine, router=router, recording=recording)
+            client.app = client._transport.app
+            body = {**BODY, "model": "tested", "user": "user-1"}
+            answer = (await client.post("/v1/chat/completions", json=body)).json()
+            await settled(client, engine, 2)
+            recording.stop()
+            with store.begin() as connection:
+                exposures = exposures_of(connection, "lora-against-prefix")
+                table = tables.requests
+                rows = connection.execute(select(table).order_by(table.c.shadow_of)).all()
+                return answer, exposures, rows
+
+    answer, exposures, (own, shadow) = asyncio.run(go())
+    assert [(one.unit, one.arm) for one in exposures] == [("user-1", "lora")]
+    assert (own.variant, own.arm, own.route, own.shadow_of) == (
+        "support-lora", "lora", "tested", None,
+    )  # fmt: skip
+    assert own.routing_version == router.rules.version
+    assert (shadow.variant, shadow.shadow_of) == ("support-ru", answer["id"])
+    # A shadow's answer is not one of the arm's.
+    assert (shadow.route, shadow.experiment, shadow.arm) == ("tested", "", "")

@@ -70,12 +70,13 @@ adapterhub: $(STAMP) ## compare bottlenecks with AdapterHub's library, in .venv-
 	KAMERTON_INTEROP=build/adapterhub $(PYTEST) -q tests/parity/test_adapterhub.py
 	.venv-adapterhub/bin/python scripts/peers/adapterhub.py compare build/adapterhub
 
-llamacpp: $(STAMP) ## compare GGUF files with llama.cpp, in .venv-llamacpp (compiles it)
+llamacpp: $(STAMP) ## compare GGUF files with llama.cpp and serve before it, in .venv-llamacpp (compiles it)
 	@test -x .venv-llamacpp/bin/python || $(PYTHON) -m venv .venv-llamacpp
-	@.venv-llamacpp/bin/python -m pip install --quiet --disable-pip-version-check llama-cpp-python==0.3.36 safetensors numpy
+	@.venv-llamacpp/bin/python -m pip install --quiet --disable-pip-version-check 'llama-cpp-python[server]==0.3.36' safetensors numpy
 	@rm -rf build/llamacpp && mkdir -p build
 	KAMERTON_INTEROP=build/llamacpp $(PYTEST) -q tests/parity/test_llamacpp.py
 	.venv-llamacpp/bin/python scripts/peers/llamacpp.py build/llamacpp
+	KAMERTON_LLAMA_PYTHON=.venv-llamacpp/bin/python $(PYTEST) -q -m slow tests/e2e/test_serve_upstream.py
 
 docs: $(STAMP) ## regenerate the reference pages and the file trees
 	$(BIN)/python scripts/house/tree.py

@@ -105,7 +105,9 @@ class Ours:
         variants, self.names = [], dict[str, list[str]]()
         for side, adapters in sides.items():
             for index, adapter in enumerate(adapters):
-                model = ServedModel(f"{side} {index}", "", "", base.identity.id)
+                name = f"{side} {index}"
+                # The engine takes variants of one content hash for one variant.
+                model = ServedModel(name, "", name, base.identity.id)
                 variants.append(LoadedVariant(model, renderer, Prompt(), adapter))
                 self.names.setdefault(side, []).append(model.name)
         # The prompts come again in every repeat: no side may remember them.

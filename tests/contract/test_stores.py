@@ -1,21 +1,18 @@
 """One suite that every kind of store passes: a SQLite file by path, and a database by URL."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from kamerton.store.database import Store, open_store
-
-PLACES: dict[str, Callable[[Path], Path | str]] = {
-    "sqlite-file": lambda folder: folder / "deep" / "kamerton.db",
-    "sqlite-url": lambda folder: f"sqlite:///{folder / 'kamerton.db'}",
-}
+from tests.contract.stores import PLACES
 
 
 @pytest.fixture(params=PLACES)
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
-    return PLACES[request.param](tmp_path)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path | str]:
+    with PLACES[request.param](tmp_path) as found:
+        yield found
 
 
 def run_of(store: Store, name: str):

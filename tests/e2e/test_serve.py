@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -27,8 +29,11 @@ LONG = [{"role": "user", "content": "Tell me a long story."}]
 class Server:
     """A running `kamerton serve`."""
 
-    def __init__(self, process: "subprocess.Popen[str]", address: str) -> None:
-        self.process, self.address = process, address
+    def __init__(self, process: "subprocess.Popen[str]", said: list[str]) -> None:
+        self.process, self.said = process, said
+        found = re.search(r"serving on (http://[^\s;]+)", "".join(said))
+        assert found, "".join(said)
+        self.address = found.group(1)
         self._clients: list[openai.OpenAI] = []
 
     def client(self, **options: object) -> openai.OpenAI:
@@ -59,24 +64,20 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, *arguments: str) -> Iterator[Server]:
+def serving(folder: Path, *arguments: str, port: str = "0") -> Iterator[Server]:
     process = subprocess.Popen(
-        command("serve", *arguments, "--port", "0"),
+        command("serve", *arguments, "--port", port),
         cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     lines: list[str] = []
-    address = ""
     assert process.stderr is not None
     for line in process.stderr:
         lines.append(line)
-        if found := re.search(r"serving on (http://\S+)", line):
-            address = found.group(1)
         if line.startswith("curl"):
             break
-    assert address, "".join(lines)
+    server = Server(process, lines[:])
     drain = threading.Thread(target=lambda: lines.extend(process.stderr or ()), daemon=True)
     drain.start()
-    server = Server(process, address)
     try:
         yield server
     finally:
@@ -115,6 +116,54 @@ def test_two_variants_and_the_base_answer_streamed_and_not(server: Server) -> No
         assert whole.choices[0].message.content == text
         assert whole.model == name == chunks[0].model
         assert chunks[-1].choices[0].finish_reason == whole.choices[0].finish_reason
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+def test_stages_are_named_and_the_printed_command_works_as_pasted(server: Server) -> None:
+    said = "".join(server.said)
+    stages = ("loading PyTorch\n", "reading weights\n", "loading variants\n", "serving on")
+    places = [said.index(stage) for stage in stages]
+    assert places == sorted(places)
+    done = subprocess.run(
+        server.said[-1], shell=True, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert json.loads(done.stdout)["model"] == "one"
+
+
+@pytest.mark.slow
+def test_the_port_answers_while_the_base_loads_and_sigterm_ends_that(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        command("serve", "builtin:nano", "--port", str(port)),
+        cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            try:
+                ready = httpx.get(f"{address}/ready", timeout=5)
+                break
+            except httpx.TransportError:
+                time.sleep(0.02)
+        assert (ready.status_code, ready.json()) == (503, {"status": "loading"})
+        assert httpx.get(f"{address}/live").status_code == 200
+        asked = {"model": "builtin:nano", "messages": QUESTION}
+        refused = httpx.post(f"{address}/v1/chat/completions", json=asked)
+        assert refused.status_code == 503
+        assert refused.json()["error"]["message"] == "the engine is loading"
+        assert refused.headers["retry-after"]
+        engines = psutil.Process(process.pid).children()
+        assert engines
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert "Traceback" not in said
+        assert psutil.wait_procs(engines, timeout=10)[1] == []
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.slow

@@ -4,11 +4,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kamerton.core.many_tests import holm
 from kamerton.evaluation.metrics import mean, mean_features
 from kamerton.evaluation.statistics import (
     bootstrap,
     bootstrap_interval,
-    holm,
     mcnemar,
     paired_interval,
     permutation_p,

@@ -123,13 +123,16 @@ def busy(doing: str) -> Iterator[None]:
 
 
 @contextmanager
-def progress_sink() -> Iterator[Sink]:
+def progress_sink(*, line_after_s: float = 30.0) -> Iterator[Sink]:
     """Show progress bars and notices for the events of a flow.
 
     Something moves all the time: where no event names a task, a bar without an end does.
 
+    Args:
+        line_after_s: Where there is no terminal, a long task gets a line after so many seconds.
+
     Yields:
-        The sink.
+        The sink; when the bars are gone it prints lines only.
     """
     columns = (
         SpinnerColumn(),
@@ -144,7 +147,7 @@ def progress_sink() -> Iterator[Sink]:
     # then say how far they are.
     live = messages.is_terminal
     with Progress(*columns, console=messages, transient=True, disable=not live) as bars:
-        yield _Bars(bars, announce=not live)
+        yield _Bars(bars, announce=not live, line_after_s=line_after_s)
 
 
 _FORECAST_FROM_S = 10.0
@@ -167,11 +170,17 @@ class _Bars:
     """Turns events into bars and lines."""
 
     def __init__(
-        self, bars: Progress, *, announce: bool, clock: Callable[[], float] = time.monotonic
+        self,
+        bars: Progress,
+        *,
+        announce: bool,
+        clock: Callable[[], float] = time.monotonic,
+        line_after_s: float = 30.0,
     ) -> None:
         self._bars = bars
         self._announce = announce
         self._clock = clock
+        self._line_after_s = line_after_s
         self._pulses: dict[str, ProgressLines] = {}
         self._announced: set[str] = set()
         self._tasks: dict[str, TaskID] = {}
@@ -238,7 +247,7 @@ class _Bars:
                 self._bars.console.print(name, style="dim")
             self._tasks[name] = self._bars.add_task(name, total=total, note="", count="")
             self._bars.update(self._idle, visible=False)
-        count = f"{int(done):,}" if total is None else f"{int(done):,}/{int(total):,}"
+        count, note = _count(done, total, note)
         if self._announce:
             self._beat(name, done, total, f"{count}{', ' if ' ' in note else ' '}{note}".rstrip())
         self._bars.update(
@@ -251,7 +260,7 @@ class _Bars:
         """Print a line about a task now and then."""
         now = self._clock()
         pulse = self._pulses.setdefault(
-            name, ProgressLines(began=now, first=done, said=now, told=done)
+            name, ProgressLines(now, done, said=now, told=done, line_after_s=self._line_after_s)
         )
         left = pulse.line(now, done, total)
         if left is not None:
@@ -262,3 +271,12 @@ class _Bars:
         if name in self._tasks:
             self._bars.remove_task(self._tasks.pop(name))
         self._bars.update(self._idle, visible=not self._tasks)
+
+
+def _count(done: float, total: float | None, unit: str) -> tuple[str, str]:
+    """Write how much is done, and the unit; bytes become MiB."""
+    if total is None:
+        return f"{int(done):,}" if done else "", unit
+    if unit == "bytes":
+        return f"{done / 2**20:,.0f}/{total / 2**20:,.0f}", "MiB"
+    return f"{int(done):,}/{int(total):,}", unit

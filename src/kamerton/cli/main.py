@@ -21,6 +21,7 @@ VERBS = {
     "train": "make a variant from a recipe; goes on after a crash",
     "evaluate": "compare variants with prompting, with intervals and p-values",
     "serve": "answer OpenAI's clients: one base, all its variants",
+    "metrics": "tell how the variants do on live traffic",
     "chat": "talk to a variant, or to two side by side",
     "variant": "list, show, verify, combine, merge and export variants",
     "demo": "the whole way on bundled data, offline, in minutes",

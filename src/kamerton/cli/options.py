@@ -18,6 +18,7 @@ __all__ = [
     "in_project",
     "project_option",
     "set_option",
+    "store_option",
 ]
 
 DTYPES = click.Choice(["auto", "float32", "bfloat16", "float16"])
@@ -42,6 +43,25 @@ def project_option(command: _Command) -> _Command:
         show_default="here",
         callback=_existing,
         help="Folder with variants, runs and the store.",
+    )(command)
+
+
+def store_option(command: _Command) -> _Command:
+    """Add `--store`, whose value is called `address`.
+
+    Args:
+        command: The verb.
+
+    Returns:
+        The verb with the option.
+    """
+    return click.option(
+        "--store",
+        "address",
+        default="",
+        show_default="that of the project",
+        metavar="URL",
+        help="Database URL or SQLite file that traffic is recorded in.",
     )(command)
 
 

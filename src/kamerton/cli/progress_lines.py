@@ -6,7 +6,7 @@ from kamerton.core.durations import duration_text
 
 __all__ = ["ProgressLines"]
 
-_TENTH_AFTER_S, _LINE_AFTER_S = 5.0, 30.0
+_TENTH_AFTER_S = 5.0
 
 
 @dataclass
@@ -18,18 +18,20 @@ class ProgressLines:
         first: What was done then.
         said: Time of the last line.
         told: What was done then; at first nothing new.
+        line_after_s: Seconds after which a line is due at the earliest, but for tenths.
     """
 
     began: float
     first: float
     said: float
     told: float
+    line_after_s: float = 30.0
 
     def line(self, now: float, done: float, total: float | None) -> str | None:
         """Give the end of the line that is due, if one is.
 
         A line is due after each tenth of the task, but not within seconds of the last one; else
-        after a tenth of the time so far, at least half a minute. A task that has not moved, as it
+        after a tenth of the time so far, at least `line_after_s`. A task that has not moved, as it
         waits for its turn, gets none.
 
         Args:
@@ -45,7 +47,7 @@ class ProgressLines:
         since = now - self.said
         new = total and int(10 * done / total) > int(10 * self.told / total)
         tenth = new and since >= _TENTH_AFTER_S
-        if not tenth and since < max(_LINE_AFTER_S, 0.1 * (now - self.began)):
+        if not tenth and since < max(self.line_after_s, 0.1 * (now - self.began)):
             return None
         self.said, self.told = now, done
         if not total or done <= self.first:

@@ -1,18 +1,29 @@
 """`kamerton serve [VARIANT...]`."""
 
+import json
+import shlex
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
 
-from kamerton.cli.console import harmless, messages, say_notice
+from kamerton.cli.console import harmless, messages, progress_sink
 from kamerton.cli.options import base_option, device_option, dtype_option, project_option
+from kamerton.core.errors import SettingsError
 
 if TYPE_CHECKING:
+    from kamerton.flows.recording import RecordOptions
     from kamerton.flows.serve import Listening
 
 __all__ = ["serve"]
+
+_LINE_AFTER_S = 10.0
+"""Whoever starts a server wants to know sooner than whoever trains that it is alive."""
+
+_OF_OWN_ENGINE = ("cache_mib", "memory_mib", "device", "dtype", "admin_port")
+"""Options that say how to compute here."""
 
 
 def _print_hash(context: click.Context, _option: click.Parameter, is_asked: bool) -> None:
@@ -62,7 +73,8 @@ def _print_hash(context: click.Context, _option: click.Parameter, is_asked: bool
     default=16,
     show_default=True,
     type=click.IntRange(1, 512),
-    help="Most answers computed at once; more wait.",
+    help="Most answers computed at once; more wait. With --engine, most that each engine is asked "
+    "for at once, which has no limit unless it is given.",
 )
 @click.option(
     "--cache-mib",
@@ -104,6 +116,12 @@ def _print_hash(context: click.Context, _option: click.Parameter, is_asked: bool
     help="Gets a line of JSON for each request, never with a text or a key; - is standard error.",
 )
 @click.option(
+    "--routes",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="A TOML file with a table [route.NAME] for each name that rules map to variants.",
+)
+@click.option(
     "--memory-mib",
     type=click.FloatRange(min=0, min_open=True),
     help="Most memory of all adapters together, in MiB. Above it, those that were not used for the "
@@ -125,6 +143,50 @@ def _print_hash(context: click.Context, _option: click.Parameter, is_asked: bool
     "one it listens on this machine alone. May be repeated; spaces divide keys in the environment "
     "variable KAMERTON_ADMIN_KEY.",
 )
+@click.option(
+    "--record",
+    is_flag=False,
+    flag_value="",
+    metavar="[URL]",
+    help="Records each answered request, and takes feedback: in the project's store, or in the "
+    "database URL. Without a URL it stands after VARIANTS.",
+)
+@click.option(
+    "--record-text",
+    type=click.Choice(["none", "redacted", "full"]),
+    default="none",
+    show_default=True,
+    help="What is recorded of prompts and answers: nothing, a copy without personal data, or all. "
+    "Comments and corrections are recorded always, without personal data unless this is full.",
+)
+@click.option(
+    "--record-days",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Days after which recorded texts are deleted; numbers stay.",
+)
+@click.option(
+    "--hash-units",
+    is_flag=True,
+    help="Records ids of units, conversations and raters only as hashes, keyed with the project's "
+    "secret.",
+)
+@click.option(
+    "--engine",
+    "engines",
+    multiple=True,
+    metavar="URL",
+    help="Asks another engine that speaks OpenAI's API, such as vLLM or llama.cpp's server, "
+    "instead of computing here; --base then names the base among its models. May be repeated.",
+)
+@click.option(
+    "--engine-key",
+    "engine_keys",
+    multiple=True,
+    envvar="KAMERTON_ENGINE_KEY",
+    metavar="KEY",
+    help="Key that the engines ask for: one for all, or one for each in their order; spaces divide "
+    "keys in the environment variable KAMERTON_ENGINE_KEY.",
+)
 @base_option
 @device_option
 @dtype_option
@@ -141,9 +203,16 @@ def serve(
     timeout_s: float,
     drain_s: float,
     access: Path,
+    routes: Path | None,
     memory_mib: float | None,
     admin_port: int | None,
     admin_keys: tuple[str, ...],
+    record: str | None,
+    record_text: Any,
+    record_days: float | None,
+    hash_units: bool,
+    engines: tuple[str, ...],
+    engine_keys: tuple[str, ...],
     base: str,
     device: str,
     dtype: Any,
@@ -161,41 +230,91 @@ def serve(
     options = EngineOptions(
         variants, project, base, device, dtype or "", slots, tokens_per_step=max(512, slots),
         limit_bytes=None if memory_mib is None else int(memory_mib * 2**20),
-        cache_mib=cache_mib,
+        cache_mib=cache_mib, engines=engines, engine_keys=engine_keys,
+        engine_slots=slots if _is_given("slots") else None,
     )  # fmt: skip
-    messages.print("loading the engine", style="dim")
-    run_server(
-        options,
-        host=host,
-        port=port,
-        keys=keys,
-        keys_file=keys_file,
-        limit_open=limit,
-        timeout_s=timeout_s,
-        drain_s=drain_s,
-        access=access,
-        admin=AdminOptions(admin_port, admin_keys),
-        sink=say_notice,
-        say=lambda listening: _say(listening, has_keys=bool(keys or keys_file)),
-    )
+    _ensure_used(has_engines=bool(engines))
+    with ExitStack() as loading:
+        sink = loading.enter_context(progress_sink(line_after_s=_LINE_AFTER_S))
+
+        def say(listening: "Listening") -> None:
+            loading.close()
+            _say(listening)
+
+        run_server(
+            options,
+            host=host,
+            port=port,
+            keys=keys,
+            keys_file=keys_file,
+            limit_open=limit,
+            timeout_s=timeout_s,
+            drain_s=drain_s,
+            access=access,
+            routes=routes,
+            admin=AdminOptions(admin_port, admin_keys),
+            record=_record_options(record, record_text, record_days, hash_units),
+            sink=sink,
+            say=say,
+        )
 
 
-def _say(listening: "Listening", *, has_keys: bool) -> None:
+def _record_options(
+    address: str | None, text: Any, days: float | None, hashes_units: bool
+) -> "RecordOptions | None":
+    if address is not None:
+        from kamerton.flows.recording import RecordOptions
+
+        return RecordOptions(address, text, days, hashes_units)
+    if text != "none" or days is not None or hashes_units:
+        raise SettingsError(
+            "--record-text, --record-days and --hash-units need --record: nothing is recorded",
+        )
+    return None
+
+
+def _ensure_used(*, has_engines: bool) -> None:
+    """Refuse options that would have no effect."""
+    names = _OF_OWN_ENGINE if has_engines else ("engine_keys",)
+    unused = [name for name in names if _is_given(name)]
+    if not unused:
+        return
+    params = click.get_current_context().command.params
+    options = " and ".join(one.opts[0] for one in params if one.name in unused)
+    why = "with --engine: the engine has its own settings" if has_engines else "without --engine"
+    raise SettingsError(f"{options} would have no effect {why}")
+
+
+def _is_given(name: str) -> bool:
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
+def _say(listening: "Listening") -> None:
     """Print what is served and a command that works as pasted."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("model", "kind", "MiB", "artefact"):
         table.add_column(column, justify="right" if column == "MiB" else "left")
     for model in listening.models:
         size = f"{model.num_bytes / 2**20:,.1f}" if model.num_bytes else "-"
-        table.add_row(harmless(model.name), model.kind, size, model.content_hash[:12])
+        table.add_row(harmless(model.name), model.kind, size, model.content_hash[:12] or "-")
     messages.print(table)
-    key = " -H 'Authorization: Bearer KEY'" if has_keys else ""
-    name = listening.models[0].name
+    if listening.engines:
+        messages.print(f"\nanswered by {', '.join(listening.engines)}")
     if listening.admin:
         messages.print(f"\nvariants are loaded and unloaded on {listening.admin}")
-    messages.print(f"\nserving on {listening.address}  (Ctrl-C stops)", style="bold")
+    if listening.num_keys:
+        key = ' -H "Authorization: Bearer $KAMERTON_API_KEY"'
+        let_in = f"keys: {listening.num_keys}, and KAMERTON_API_KEY must hold one"
+    else:
+        key, let_in = "", "no key needed"
+    body = {
+        "model": listening.models[0].name,
+        "messages": [{"role": "user", "content": "Hello"}],
+    }
+    messages.print(f"\nserving on {listening.address}  (Ctrl-C stops); {let_in}", style="bold")
     messages.print(
         f"curl {listening.address}/v1/chat/completions{key} -H 'Content-Type: application/json' "
-        f'-d \'{{"model": "{name}", "messages": [{{"role": "user", "content": "Hello"}}]}}\'',
-        soft_wrap=True, highlight=False, markup=False,
-    )  # fmt: skip
+        f"-d {shlex.quote(json.dumps(body, ensure_ascii=False))}",
+        soft_wrap=True,
+    )

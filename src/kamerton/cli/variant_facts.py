@@ -57,6 +57,9 @@ def _facts(manifest: VariantManifest, names: Mapping[str, str]) -> Iterator[tupl
     yield "parents", ", ".join(names.get(one, one[:12]) for one in manifest.parents)
     combined = {k: v for k, v in manifest.combination.items() if k not in ("of", "notes")}
     yield "combined", _listed(combined)
+    audience = manifest.audience
+    yield "for customers", ", ".join(audience.tenants)
+    yield "for keys", ", ".join(audience.keys)
     yield "licence", manifest.licence
     yield (
         "made",

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -145,11 +145,12 @@ def hash_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def hash_file(path: Path) -> str:
+def hash_file(path: Path, read: Callable[[int], None] = lambda num_bytes: None) -> str:
     """Hash a file without reading it whole.
 
     Args:
         path: The file.
+        read: Is told how many bytes more were read.
 
     Returns:
         SHA-256 in hex, 64 characters.
@@ -158,26 +159,28 @@ def hash_file(path: Path) -> str:
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
+            read(len(chunk))
     return digest.hexdigest()
 
 
-def hash_large_file(path: Path) -> str:
+def hash_large_file(path: Path, read: Callable[[int], None] = lambda num_bytes: None) -> str:
     """Hash a file that hardly changes, remembering it by path, size and modification time.
 
     Args:
         path: The file.
+        read: Is told how many bytes more were read; a file that is remembered is not read.
 
     Returns:
         SHA-256 in hex, 64 characters.
     """
     stat = path.stat()
     if stat.st_size < _LARGE_BYTES:
-        return hash_file(path)
+        return hash_file(path, read)
     key = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
     known = cache_folder("hashes") / hash_bytes(key.encode())
     if known.is_file():
         return known.read_text()
-    digest = hash_file(path)
+    digest = hash_file(path, read)
     # A cache that cannot be written to costs a reading each time, no more.
     with suppress(OSError):
         write_atomically(known, digest)

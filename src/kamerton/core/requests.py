@@ -6,6 +6,7 @@ They are plain values: the gateway and the engine are two processes.
 from dataclasses import dataclass, field
 from typing import Literal
 
+from kamerton.core.audience import AudienceSettings
 from kamerton.core.errors import KamertonError
 from kamerton.core.protocols import Chat, Generation, ToolCall, ToolSchemas
 
@@ -174,6 +175,7 @@ class ServedModel:
         created: Unix time at which it was made; 0 when unknown.
         defaults: How it answers where a request says nothing.
         place: Folder that it was read from; empty for the base.
+        audience: Who may use it.
     """
 
     name: str
@@ -184,6 +186,7 @@ class ServedModel:
     created: int = 0
     defaults: Generation = field(default_factory=Generation)
     place: str = ""
+    audience: AudienceSettings = field(default_factory=AudienceSettings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,23 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from datetime import UTC, datetime
+from typing import Any, Literal
 
-__all__ = ["Caller", "Decision", "Reason"]
+__all__ = ["Caller", "Decision", "Exposure", "Reason", "RoutingEvent", "now_utc"]
 
-Reason = Literal["named", "rule", "split", "experiment"]
-"""Why a variant answers: it was asked for by name, a rule chose it, weights did, an experiment."""
+Reason = Literal["named", "rule", "default", "split", "canary", "experiment"]
+"""Why a variant answers: it was asked for by name, a rule names it, nothing chose another, weights
+chose it, the unit is in a canary's ramp, an experiment assigned it."""
+
+
+def now_utc() -> datetime:
+    """Give the time as the store keeps it.
+
+    Returns:
+        UTC without a zone.
+    """
+    return datetime.now(UTC).replace(tzinfo=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +70,42 @@ class Decision:
     propensity: float = 1.0
     shadows: tuple[str, ...] = ()
     version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """A unit's assignment in an experiment, at the moment when it was decided.
+
+    Attributes:
+        experiment: Name of the experiment.
+        unit: The unit.
+        arm: The arm that it got.
+        propensity: Probability with which the arm was drawn.
+        created: When, UTC without a zone.
+    """
+
+    experiment: str
+    unit: str
+    arm: str
+    propensity: float = 1.0
+    created: datetime = field(default_factory=now_utc)
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingEvent:
+    """A change of how requests are routed, for the audit.
+
+    Attributes:
+        what: "rules loaded", "rules refused", "arm stopped", "arm resumed", "canary stopped",
+            "canary resumed" or "shadow silent".
+        by_whom: Name of a key, a signal or a guardrail.
+        experiment: Name of the experiment; empty where it is about none.
+        detail: Plain values that JSON can hold.
+        created: When, UTC without a zone.
+    """
+
+    what: str
+    by_whom: str
+    experiment: str = ""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    created: datetime = field(default_factory=now_utc)

@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self, get_args
+from typing import Any, ClassVar, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -255,6 +255,7 @@ def _follow(
     """
     path: list[str] = []
     owners, inside = [model], [model]
+    is_name = False
     for part in loc:
         tagged = [one for one in inside if part in _tags(one)]
         # Where one member is left, a part that looks like its tag is a field of that name.
@@ -262,10 +263,13 @@ def _follow(
             inside = tagged
             continue
         path.append(part)
-        if part.isdigit():
+        if part.isdigit() or is_name:
+            is_name = False
             continue
         owners = inside
         fields = [one.model_fields[part] for one in inside if part in one.model_fields]
+        # A table of tables: the next part is the name of one, which the user chose.
+        is_name = any(get_origin(field.annotation) is dict for field in fields)
         inside = [found for field in fields for found in _models_in(field.annotation)]
     return path, owners, inside
 

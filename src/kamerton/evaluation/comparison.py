@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from kamerton.core.errors import EvaluationError
+from kamerton.core.many_tests import holm
 from kamerton.core.seeds import derive_seed
 from kamerton.evaluation.checks import Checked, check_all
 from kamerton.evaluation.items import Answers, Item
@@ -23,7 +24,6 @@ from kamerton.evaluation.statistics import (
     Interval,
     bootstrap,
     bootstrap_interval,
-    holm,
     mcnemar,
     paired_interval,
     permutation_p,

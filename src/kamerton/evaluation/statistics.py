@@ -25,7 +25,6 @@ __all__ = [
     "McNemar",
     "bootstrap",
     "bootstrap_interval",
-    "holm",
     "mcnemar",
     "paired_interval",
     "permutation_p",
@@ -231,24 +230,6 @@ def permutation_p(a: Floats, b: Floats, finish: Finish, resamples: int, seed: in
         differences = np.abs(finish(total_a + swaps) - finish(total_b - swaps))
         as_large += int(np.sum(differences >= observed - 1e-12))
     return as_large / (resamples + 1)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values for their number, so that one false alarm in the family stays rare.
-
-    Args:
-        p_values: p-values of all tests that are looked at together.
-
-    Returns:
-        Holm's adjusted p-values, in the same order, each at least as large as the given one.
-    """
-    order = sorted(range(len(p_values)), key=lambda position: p_values[position])
-    corrected = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, position in enumerate(order):
-        largest = max(largest, min((len(order) - rank) * p_values[position], 1.0))
-        corrected[position] = largest
-    return corrected
 
 
 def _quantile(confidence_level: float) -> float:

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from kamerton.adapters.catalogue import AnyAdapterSettings
 from kamerton.adapters.lora.lora import LoraSettings
+from kamerton.core.audience import AudienceSettings
 from kamerton.core.generation import GenerationSettings
 from kamerton.core.settings import Settings, apply_overrides, read_toml
 from kamerton.data.rendering.renderer import RenderSettings
@@ -56,6 +57,8 @@ class Recipe(Settings):
     """Name of the variant: letters, digits, "-", "_" and ".", at most 100."""
     purpose: str = ""
     """What the variant is for, in a sentence or two; stands in its card."""
+    audience: AudienceSettings = AudienceSettings()
+    """Who may use the variant where it is served. Parents' audiences narrow it."""
     base: BaseSettings = BaseSettings()
     """The frozen pretrained model."""
     data: DataSettings

@@ -1,18 +1,23 @@
 """`kamerton serve`: the gateway in this process, the engine in another. Torch stays out of here."""
 
+import asyncio
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kamerton.core.errors import MissingExtraError, SettingsError
-from kamerton.core.events import Event, Notice, Sink
+from kamerton.core.events import Event, Notice, Progress, Sink
 from kamerton.core.requests import ServedModel
+from kamerton.flows.recording import RecordOptions, open_recording
 from kamerton.flows.workspace import Workspace
+
+if TYPE_CHECKING:
+    from kamerton.serving.upstream_engine import UpstreamEngine
 
 __all__ = ["AdminOptions", "EngineOptions", "Listening", "serve"]
 
@@ -35,6 +40,9 @@ class EngineOptions:
         cache_mib: Memory for keys and values of what is computed at once.
         limit_bytes: Most memory of adapters; None sets no limit.
         restored: What an engine held that has crashed; None for what `names` say.
+        engines: Addresses of other engines that compute instead of one here.
+        engine_keys: What these ask for: none, one for all, or one for each.
+        engine_slots: Most answers that each of these has at once; None sets no limit.
     """
 
     names: tuple[str, ...]
@@ -47,6 +55,9 @@ class EngineOptions:
     cache_mib: int = 2048
     limit_bytes: int | None = None
     restored: tuple[ServedModel, ...] | None = None
+    engines: tuple[str, ...] = ()
+    engine_keys: tuple[str, ...] = field(default=(), repr=False)
+    engine_slots: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +75,21 @@ class AdminOptions:
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """A server that is about to answer.
+    """A server that answers.
 
     Attributes:
         address: Its URL.
         models: What can be asked for.
         admin: URL of the admin API; empty without it.
+        num_keys: Keys that are let in; without any, everybody is.
+        engines: Addresses of the engines that compute; empty where that is done here.
     """
 
     address: str
     models: Sequence[ServedModel]
     admin: str = ""
+    num_keys: int = 0
+    engines: Sequence[str] = ()
 
 
 def serve(
@@ -88,11 +103,15 @@ def serve(
     timeout_s: float = 600.0,
     drain_s: float = 30.0,
     access: Path = Path("-"),
+    routes: Path | None = None,
     admin: AdminOptions | None = None,
+    record: RecordOptions | None = None,
     sink: Sink,
     say: Callable[[Listening], None],
 ) -> None:
     """Serve until the process is told to stop; then finish what was begun.
+
+    The port answers while the base loads: that it is not ready.
 
     Args:
         options: What the engine opens.
@@ -104,25 +123,30 @@ def serve(
         timeout_s: Seconds after which an answer ends, finished or not.
         drain_s: Seconds that open answers have when the server is told to stop.
         access: File that gets a line for each request; "-" is standard error.
+        routes: File of routes: names that clients ask for and that rules map to variants.
         admin: Where variants are loaded and unloaded; nowhere when None.
-        sink: Receives notices while the engine loads.
+        record: Where requests and feedback are recorded; nowhere when None.
+        sink: Receives how far the loading is, and notices as long as the server runs.
         say: Called once, when requests are answered.
 
     Raises:
-        SettingsError: If the port is taken, the access log cannot be written, or other machines
-            could reach a server without keys.
+        SettingsError: If the port is taken, the access log cannot be written, a route is wrong, or
+            other machines could reach a server without keys.
         MissingExtraError: If the extra "serve" is not installed.
         KamertonError: If base or variants cannot be opened.
     """
     try:
         import uvicorn
 
+        from kamerton.flows.routing import new_router, reload_on_signal
         from kamerton.flows.serve_admin import serve_admin
         from kamerton.serving.access_log import access_log
         from kamerton.serving.app import make_app
         from kamerton.serving.draining import drain_on_signals
         from kamerton.serving.engine_process import EngineProcess
         from kamerton.serving.keys import plain_keys, read_keys
+        from kamerton.serving.route_source import RouteSource
+        from kamerton.serving.routes import read_rules
     except ImportError as error:
         raise MissingExtraError(error.name or "starlette", "serve", "kamerton serve") from None
     known = (*plain_keys(keys), *(read_keys(keys_file) if keys_file else ()))
@@ -132,32 +156,71 @@ def serve(
             hint="set KAMERTON_API_KEY, --api-key or --keys; or listen on 127.0.0.1",
         )
     admin = admin or AdminOptions()
-    engine = EngineProcess(_work, options, _restored)
+    if routes:
+        # Loading the base takes a while: what is wrong with the file is told before.
+        read_rules(routes)
+    engine = (
+        _open_upstream(options, admin, timeout_s, sink)
+        if options.engines
+        else EngineProcess(_work, options, _restored)
+    )
     with access_log(access) as write_access, _listen(host, port) as listener, ExitStack() as stack:
         admin_listener = _listen_for_admin(admin, host, keys)
         if admin_listener is not None:
             stack.enter_context(admin_listener)
         stack.callback(engine.stop)
-        engine.start(sink)
-        address = f"http://{host}:{listener.getsockname()[1]}"
+        recording, feedback = (
+            stack.enter_context(open_recording(record, options.project)) if record else (None, None)
+        )
+        shown = f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{listener.getsockname()[1]}"
+        failures: list[BaseException] = []
+
+        async def load(beside: AsyncExitStack) -> None:
+            folder = Workspace(options.project).variants
+            try:
+                await engine.open(sink)
+                source = None
+                if routes:
+                    source = RouteSource(routes, router, lambda: engine.models)
+                    source.reload("start")
+                    reload_on_signal(source, sink)
+                switching = engine if isinstance(engine, EngineProcess) else None
+                admin_address = await beside.enter_async_context(
+                    serve_admin(switching, folder, admin_listener, admin.keys, source)
+                )
+                models = list(engine.models.values())
+                say(Listening(address, models, admin_address, len(known), options.engines))
+            except Exception as error:
+                failures.append(error)
+                _stop(server, False)
 
         @asynccontextmanager
         async def lifespan(_app: Any) -> Any:
-            engine.watch()
             drain_on_signals(
                 app.state.admission, drain_s, cut=engine.fail_open, stop=partial(_stop, server)
             )
-            folder = Workspace(options.project).variants
-            async with serve_admin(engine, folder, admin_listener, admin.keys) as admin_address:
-                say(Listening(address, list(engine.models.values()), admin_address))
-                yield
+            async with AsyncExitStack() as beside:
+                loading = asyncio.create_task(load(beside))
+                try:
+                    yield
+                finally:
+                    loading.cancel()
+                    # A thread waits for an engine that still loads, and the loop for the thread.
+                    engine.stop()
 
+        router = new_router(options.project)
         app = make_app(
             engine,
             keys=known,
             limit_open=limit_open,
             timeout_s=timeout_s,
+            router=router,
+            # Half of the slots stay free for clients who come meanwhile.
+            most_open_beside_shadows=options.num_slots // 2,
             write_access=write_access,
+            recording=recording,
+            feedback=feedback,
             lifespan=lifespan,
         )
         server = uvicorn.Server(
@@ -166,6 +229,31 @@ def serve(
             )
         )
         server.run(sockets=[listener])
+        if failures:
+            raise failures[0]
+
+
+def _open_upstream(
+    options: EngineOptions, admin: AdminOptions, timeout_s: float, sink: Sink
+) -> "UpstreamEngine":
+    try:
+        from kamerton.flows.served_upstream import Offering, open_upstream
+    except ImportError as error:
+        name = error.name or "httpx"
+        raise MissingExtraError(name, "serve", "kamerton serve --engine") from None
+    if admin.port is not None:
+        raise SettingsError(
+            "--admin-port has no effect with --engine",
+            hint="load variants in the engine itself, or start the gateway again",
+        )
+    offering = Offering(Workspace(options.project).variants, options.names, options.base, sink)
+    return open_upstream(
+        options.engines,
+        options.engine_keys,
+        offering,
+        timeout_s=timeout_s,
+        limit_open=options.engine_slots,
+    )
 
 
 def _stop(server: Any, at_once: bool) -> None:
@@ -214,12 +302,16 @@ def _work(connection: Connection, options: EngineOptions) -> None:
 
     # Ctrl-C reaches both processes: the gateway decides when the engine ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    imports = "loading PyTorch"
+    connection.send(Progress(imports, 0, None))
     from kamerton.flows.served_engine import open_engine
     from kamerton.inference.worker import work
 
+    connection.send(Progress(imports, 1, 1))
+
     def tell(event: Event) -> None:
-        # The gateway waits for notices and for what is served, and for nothing else.
-        if isinstance(event, Notice):
+        # What is said of a run does not concern the gateway.
+        if isinstance(event, Notice | Progress):
             connection.send(event)
 
     work(connection, partial(open_engine, options, tell))

@@ -10,6 +10,7 @@ import uvicorn
 
 from kamerton.serving.admin import make_admin_app
 from kamerton.serving.keys import plain_keys
+from kamerton.serving.route_source import RouteSource
 from kamerton.serving.switching import Switching, SwitchingEngine
 
 __all__ = ["serve_admin"]
@@ -26,23 +27,29 @@ class _ServerBeside(uvicorn.Server):
 
 @asynccontextmanager
 async def serve_admin(
-    engine: SwitchingEngine, folder: Path, listener: socket.socket | None, keys: Sequence[str]
+    engine: SwitchingEngine | None,
+    folder: Path,
+    listener: socket.socket | None,
+    keys: Sequence[str],
+    routes: RouteSource | None = None,
 ) -> AsyncIterator[str]:
     """Serve the admin API for a while.
 
     Args:
-        engine: Holds the variants.
+        engine: Holds the variants; None where they are not held here.
         folder: The project's variants.
         listener: Where to listen; None serves nothing.
         keys: Keys that are let in; without any, everybody is let in.
+        routes: Reads routes again; None where there are none.
 
     Yields:
         Its address; empty without a listener.
     """
-    if listener is None:
+    if listener is None or engine is None:
         yield ""
         return
-    app = make_admin_app(Switching(engine, folder), keys=plain_keys(keys, "admin"))
+    switching = Switching(engine, folder, routes.router if routes else None)
+    app = make_admin_app(switching, routes=routes, keys=plain_keys(keys, "admin"))
     config = uvicorn.Config(
         app, log_level="warning", timeout_graceful_shutdown=5, server_header=False, lifespan="off"
     )

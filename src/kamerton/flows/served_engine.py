@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 from kamerton.core.errors import KamertonError, VariantError
-from kamerton.core.events import Notice, Sink
+from kamerton.core.events import Notice, Progress, Sink
 from kamerton.core.protocols import Generation
 from kamerton.core.requests import ServedModel
 from kamerton.data.rendering.tokenized import RenderSettings
@@ -19,6 +19,7 @@ from kamerton.inference.held_variants import LoadedVariant
 from kamerton.models.base import Base
 from kamerton.models.dtype import DType
 from kamerton.models.load import load_base
+from kamerton.models.packed import pack_linears
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.variants import Variant, find_variant, list_variants
 from kamerton.variants.load import Opening, load_base_for, say_unpacking
@@ -36,7 +37,7 @@ def open_engine(options: EngineOptions, tell: Sink) -> ContinuousEngine:
 
     Args:
         options: What is to be served and how.
-        tell: Receives notices.
+        tell: Receives notices, and how far the loading is.
 
     Returns:
         The engine.
@@ -56,6 +57,7 @@ def open_engine(options: EngineOptions, tell: Sink) -> ContinuousEngine:
     # A base that was named alone is opened by its own settings, whatever was loaded later.
     is_alone = bool(options.names) and all(map(is_base_name, options.names))
     base = _base(options, bases, [] if is_alone else variants, tell)
+    pack_linears(base)
     source = ServedVariants(base, folder, tell)
     name = base.identity.id
     plain = ServedModel(
@@ -80,13 +82,16 @@ def _put_on(
     tell: Sink,
 ) -> Iterator[LoadedVariant]:
     """Put variants on the base, one after another; where none was named, those that can be."""
-    for variant in variants:
+    for number, variant in enumerate(variants):
+        tell(Progress("loading variants", number, len(variants)))
         try:
             yield source.put_on(variant)
         except KamertonError as error:
             if options.names and options.restored is None:
                 raise
             tell(_not_served(variant.name, error))
+    if variants:
+        tell(Progress("loading variants", len(variants), len(variants)))
 
 
 def _not_served(name: str, error: KamertonError) -> Notice:
@@ -158,4 +163,4 @@ def _base(
     if variants:
         return load_base_for(variants[0], opening)
     say_unpacking(place, tell)
-    return load_base(place, dtype=dtype or "auto", device=options.device or "auto")
+    return load_base(place, dtype=dtype or "auto", device=options.device or "auto", sink=tell)

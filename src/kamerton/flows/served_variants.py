@@ -92,6 +92,7 @@ class ServedVariants:
             int(datetime.fromisoformat(manifest.created).timestamp()),
             GenerationSettings.model_validate(manifest.generation).generation(),
             str(folder),
+            manifest.audience,
         )
         return LoadedVariant(model, renderer, prompt_of(variant), number)
 

@@ -237,7 +237,17 @@ def _identity(
 ) -> str:
     """List everything that must be the same for a checkpoint to lead to the same weights."""
     made_of = recipe.model_dump(
-        mode="json", exclude={"name", "purpose", "generation", "evaluate", "log", "data", "base"}
+        mode="json",
+        exclude={
+            "name",
+            "purpose",
+            "audience",
+            "generation",
+            "evaluate",
+            "log",
+            "data",
+            "base",
+        },
     )
     # When to save is no part of what is computed; how rows are packed is, by its rounding.
     del made_of["train"]["checkpoint_every_s"]

@@ -14,6 +14,7 @@ from torch import Tensor
 from kamerton import __version__
 from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.catalogue import NoAdapterSettings
+from kamerton.core.audience import AudienceSettings, shared_audience
 from kamerton.core.errors import AdapterError, InterruptedRun, SettingsError, TrainingError
 from kamerton.core.events import Notice, Progress, Sink, fan_out
 from kamerton.data.prepared import Prepared
@@ -117,6 +118,8 @@ def _make_alone(
     members = read_members(recipe, workspace) if start is None else []
     reward_variants = read_reward_variants(recipe.objective, workspace.variants)
     others = TaskVariants(start, members, reward_variants, folder)
+    # Refused before anything is computed, where nobody may use all that it is made from.
+    _audience(recipe, others.parents)
     stamps = stamps_of_data(recipe, folder)
     say_unpacking(recipe.base.id, sink)
     key = key_of_run(recipe, folder, others.parents, stamps)
@@ -274,6 +277,10 @@ def _no_effect(what: str) -> AdapterError:
     )
 
 
+def _audience(recipe: Recipe, parents: Sequence[Variant]) -> AudienceSettings:
+    return shared_audience([recipe.audience, *(parent.manifest.audience for parent in parents)])
+
+
 def _manifest(
     recipe: Recipe,
     folder: Path,
@@ -286,6 +293,7 @@ def _manifest(
     identity = base.identity
     return VariantManifest(
         name=recipe.name,
+        audience=_audience(recipe, parents),
         base=BaseRecord(
             id=identity.id,
             architecture=identity.architecture,

@@ -32,6 +32,21 @@ class Workspace:
         return self.root / "cache" / "references"
 
     @property
+    def routing_log(self) -> Path:
+        """Every change of how requests are routed, a JSON object in each line."""
+        return self.root / "routing.jsonl"
+
+    @property
     def store(self) -> Path:
         """The SQLite file."""
         return self.root / "kamerton.db"
+
+    @property
+    def metrics(self) -> Path:
+        """The file that declares metrics of live traffic; it may be absent."""
+        return self.root / "metrics.toml"
+
+    @property
+    def secret(self) -> Path:
+        """The file with the project's secret: it signs feedback tokens and hashes ids."""
+        return self.root / "kamerton.secret"

@@ -68,6 +68,8 @@ class Beginnings:
             slot: Where.
             start: Positions that stand before the text in the slot.
         """
+        if not self._limit:
+            return
         keys = self._known(adapter, ids)
         number = self._blocks[keys[-1]][0] if keys else adapter
         for at in range(len(keys) * BLOCK_TOKENS, len(ids) - BLOCK_TOKENS + 1, BLOCK_TOKENS):

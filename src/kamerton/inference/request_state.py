@@ -20,6 +20,8 @@ class RequestState:
         slot: Row of the cache; -1 while it waits.
         num_computed: Tokens of `ids` whose keys and values the slot holds.
         num_reused: How many of them were computed for another request.
+        leader: The request that reads the beginning of the prompt; this one waits for it.
+        num_shared: Tokens of that beginning.
     """
 
     request: AnswerRequest
@@ -30,11 +32,18 @@ class RequestState:
     slot: int = -1
     num_computed: int = field(default=0)
     num_reused: int = 0
+    leader: "RequestState | None" = None
+    num_shared: int = 0
 
     @property
     def num_left(self) -> int:
         """Tokens to be read before the next can be chosen."""
         return len(self.ids) - self.num_computed
+
+    @property
+    def written(self) -> list[int]:
+        """Tokens of the answer so far, with the one that ended it."""
+        return self.ids[self.num_prompt :]
 
     @property
     def num_written(self) -> int:

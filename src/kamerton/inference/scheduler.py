@@ -52,8 +52,9 @@ class Scheduler:
     """Gives waiting requests a slot in the order they came, and every running one its turn.
 
     Answers that are being written get a token each in every step. What is left of the budget goes
-    to prompts, so that a long one is read in chunks and does not stall the others. Slots 0 to
-    n - 1 are taken by n requests: attention then needs no copy of the cache.
+    to prompts, so that a long one is read in chunks and does not stall the others; a prompt whose
+    beginning another request reads has none until that is done. Slots 0 to n - 1 are taken by n
+    requests: attention then needs no copy of the cache.
 
     Args:
         num_slots: Most requests that run at once.
@@ -118,7 +119,7 @@ class Scheduler:
         for state in self.running:
             if state.num_left == 1:
                 chunks.append(Chunk(state, 1))
-            elif left > 0:
+            elif left > 0 and state.leader is None:
                 chunks.append(Chunk(state, min(state.num_left, left)))
                 left -= chunks[-1].num_tokens
         return chunks

@@ -71,6 +71,7 @@ class Base:
         segment_adapters: Adapters that segments may name, by their number.
         computed: Tells the modules of these which row the backbone computes now.
         head_form: The form in which the model turns hidden states into logits.
+        packed_head: The head's weight and a faster product with it, see `models.packed`, or None.
     """
 
     model: Any
@@ -84,6 +85,7 @@ class Base:
     segment_adapters: dict[int, SegmentAdapter] = field(default_factory=dict)
     computed: ComputedRow = field(default_factory=ComputedRow)
     head_form: HeadForm = field(init=False)
+    packed_head: tuple[Tensor, Callable[[Tensor], Tensor]] | None = None
 
     def __post_init__(self) -> None:
         # Before any adapter changes the head.
@@ -136,7 +138,10 @@ class Base:
         if isinstance(layer, UpdatedHead):
             update, rows, layer = layer.low_rank(), layer.own_rows(), layer.layer
         bias = getattr(layer, "bias", None)
-        return Head(layer.weight, bias, form.scale, form.softcap, update, rows)
+        product = None
+        if self.packed_head is not None and layer.weight is self.packed_head[0]:
+            product = self.packed_head[1]
+        return Head(layer.weight, bias, form.scale, form.softcap, update, rows, product=product)
 
     def heads_of(self, adapters: Sequence[int]) -> list[tuple[Head, list[int]]]:
         """Choose the heads for positions of several adapters.

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["fuse_blocks", "original_modules", "use_original_modules"]
+__all__ = ["forget_replaced", "fuse_blocks", "original_modules", "use_original_modules"]
 
 # Numbers of fp32 in a block: a quarter of a megabyte each, and there are a few of them.
 _BLOCK = 1 << 16
@@ -70,6 +70,17 @@ def use_original_modules(model: nn.Module, wanted: bool = True) -> None:
     for module in model.modules():
         if isinstance(module, _Fused):
             module.as_before = wanted
+
+
+def forget_replaced(model: nn.Module) -> None:
+    """Let go of layers that others have taken the places of, and of their weights.
+
+    Args:
+        model: Any; replaced modules remember the layers that they were made with.
+    """
+    for module in model.modules():
+        if isinstance(module, _Fused):
+            module._original[0]._modules.update(module._modules)
 
 
 @contextmanager

@@ -52,6 +52,7 @@ class Head:
         rows: Ids [n] and rows [n, E] that stand in place of the weight's, or after them; or None.
         own: The model's own way from [N, E] to [N, V], where it is not the formula above; whatever
             an adapter changes is part of it.
+        product: A faster way from hidden to hidden @ weight.T where nothing learns, or None.
     """
 
     weight: Tensor
@@ -61,6 +62,7 @@ class Head:
     update: tuple[Tensor, Tensor, float] | None = None
     rows: tuple[Tensor, Tensor] | None = None
     own: Callable[[Tensor], Tensor] | None = None
+    product: Callable[[Tensor], Tensor] | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -78,7 +80,10 @@ class Head:
         """
         if self.own is not None:
             return self.own(hidden).float()
-        raw = linear(hidden, self.weight).float()
+        if self.product is None or torch.is_grad_enabled():
+            raw = linear(hidden, self.weight).float()
+        else:
+            raw = self.product(hidden).float()
         if self.update is not None:
             a, b, factor = self.update
             raw = raw + linear(linear(hidden, a.to(hidden.dtype)), b.to(hidden.dtype)) * factor

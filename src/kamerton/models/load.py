@@ -1,7 +1,7 @@
 """Loading a base: a local folder, a Hub id or `builtin:nano`, checked and hashed."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 
 from kamerton.core.errors import ModelError
+from kamerton.core.events import Sink
 from kamerton.core.files import hash_json, hash_large_file
 from kamerton.core.wording import first_line
 from kamerton.data.rendering.templates import template_hash, tokenizer_hash
@@ -24,6 +25,7 @@ from kamerton.models.quantised.layer import count_parameters, quantise_model
 from kamerton.models.quantised.lazy import load_quantised
 from kamerton.models.quantised.stored_nf4 import stored_method
 from kamerton.models.quiet import quieten_transformers
+from kamerton.models.reading import ReadingProgress, weight_files
 from kamerton.models.smollm2 import SMOLLM2, find_smollm2
 
 __all__ = [
@@ -151,6 +153,7 @@ def load_base(
     quantise: Quantisation = "none",
     weights: bool = True,
     commit: str = "",
+    sink: Sink = lambda event: None,
 ) -> Base:
     """Load a base, frozen and in evaluation mode.
 
@@ -163,6 +166,7 @@ def load_base(
             are.
         weights: False leaves the weights on the meta device, to count without reading them.
         commit: The commit of the Hub; empty for the newest.
+        sink: Is told how far the reading is.
 
     Returns:
         The base.
@@ -179,7 +183,7 @@ def load_base(
     try:
         model: Any
         if weights:
-            model = _load_model(folder, kind, where, quantise)
+            model = _load_model(folder, kind, where, quantise, sink)
         else:
             with torch.device("meta"):
                 config = AutoConfig.from_pretrained(folder)
@@ -189,14 +193,20 @@ def load_base(
         OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError
     ) as error:  # fmt: skip
         raise _unloadable(f"base: {name}", error) from error
-    return wrap_model(model, tokenizer, name=name, folder=folder, quantise=quantise)
+    return wrap_model(model, tokenizer, name=name, folder=folder, quantise=quantise, sink=sink)
 
 
 def _load_model(
-    folder: Path, dtype: torch.dtype, device: torch.device, quantise: Quantisation
+    folder: Path,
+    dtype: torch.dtype,
+    device: torch.device,
+    quantise: Quantisation,
+    sink: Sink = lambda event: None,
 ) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    reading = ReadingProgress("reading weights", weight_files(folder), sink)
+    reading.tell()
     config = AutoConfig.from_pretrained(folder)
     method = stored_method(config)
     if method is not None and (method, quantise) != ("nf4", "nf4"):
@@ -208,14 +218,19 @@ def _load_model(
         # It is read here, not by Transformers, and the model in memory is no such checkpoint.
         del config.quantization_config
     if quantise != "none":
-        packed = load_quantised(folder, config, dtype=dtype, device=device, kind=quantise)
+        packed = load_quantised(
+            folder, config, dtype=dtype, device=device, kind=quantise, read=reading.add
+        )
         if packed is not None:
+            reading.finish()
             return packed
     if method is not None:
         raise ModelError(
             f"base: the checkpoint's {method} weights are not all of the layers of the model"
         )
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    with reading.of_transformers():
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    reading.finish()
     if quantise != "none":
         quantise_model(model, quantise)
     return model.to(device)
@@ -255,7 +270,13 @@ def _unloadable(what: str, error: Exception) -> ModelError:
 
 
 def wrap_model(
-    model: Any, tokenizer: Any, *, name: str, folder: Path, quantise: Quantisation = "none"
+    model: Any,
+    tokenizer: Any,
+    *,
+    name: str,
+    folder: Path,
+    quantise: Quantisation = "none",
+    sink: Sink = lambda event: None,
 ) -> Base:
     """Freeze a loaded model, give it ragged attention if it can have it, and check what it says.
 
@@ -265,6 +286,7 @@ def wrap_model(
         name: The base's name in the recipe.
         folder: The folder of its files, for its hashes.
         quantise: The form of its linear layers.
+        sink: Is told how far the reading of the files for their hashes is.
 
     Returns:
         The base; it says what the model said before it was touched.
@@ -278,7 +300,7 @@ def wrap_model(
     identity = BaseIdentity(
         id=name,
         folder=folder,
-        weight_hash=_weight_hash(folder),
+        weight_hash=_weight_hash(folder, sink),
         tokenizer_hash=tokenizer_hash(tokenizer),
         template_hash=template_hash(tokenizer),
         architecture=type(model).__name__,
@@ -357,14 +379,19 @@ def all_files_hash(folder: Path) -> str:
     return _hash_of_files(folder.glob("*.safetensors"))
 
 
-def _weight_hash(folder: Path) -> str:
+def _weight_hash(folder: Path, sink: Sink) -> str:
     source = folder / SOURCE_FILE
     if source.is_file():
         # An unpacked folder counts as the file it was unpacked from, whoever unpacked it.
         return hash_json(json.loads(source.read_text(encoding="utf-8"))["sha256"])
-    # The makers' own format holds a second copy of the same weights, which is not read.
-    return _hash_of_files(set(folder.glob("*.safetensors")) - set(folder.glob("consolidated*")))
+    files = weight_files(folder)
+    reading = ReadingProgress("checking weights", files, sink)
+    found = _hash_of_files(files, reading.add)
+    reading.finish()
+    return found
 
 
-def _hash_of_files(files: Iterable[Path]) -> str:
-    return hash_json([[file.name, hash_large_file(file)] for file in sorted(files)])
+def _hash_of_files(
+    files: Iterable[Path], read: Callable[[int], None] = lambda num_bytes: None
+) -> str:
+    return hash_json([[file.name, hash_large_file(file, read)] for file in sorted(files)])

@@ -12,9 +12,11 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from kamerton.core.requests import HeldVariant, ServedModel
+from kamerton.serving.admin_routes import ROUTES
 from kamerton.serving.errors import ApiError, answer_error, answer_http_error
-from kamerton.serving.guard import Guard
+from kamerton.serving.guard import Guard, refuse_pages
 from kamerton.serving.keys import ApiKey, Keys
+from kamerton.serving.route_source import RouteSource
 from kamerton.serving.switching import Switching
 from kamerton.wire.admin import LoadAdapter, PutModel, UnloadAdapter
 
@@ -32,12 +34,17 @@ _Body = TypeVar("_Body", bound=BaseModel)
 
 
 def make_admin_app(
-    switching: Switching, *, keys: Sequence[ApiKey] = (), limit_bytes: int = 1 << 16
+    switching: Switching,
+    *,
+    routes: RouteSource | None = None,
+    keys: Sequence[ApiKey] = (),
+    limit_bytes: int = 1 << 16,
 ) -> Starlette:
     """Make the application.
 
     Args:
         switching: Loads and unloads.
+        routes: Reads routes again; None where there are none.
         keys: The keys that are let in; without any, everybody is let in.
         limit_bytes: Largest body of a request.
 
@@ -52,11 +59,12 @@ def make_admin_app(
             Route("/admin/models/{name}", put_model, methods=["PUT"]),
             Route("/admin/models/{name}", delete_model, methods=["DELETE"]),
             Route("/admin/models/{name}/rollback", roll_back, methods=["POST"]),
+            *ROUTES,
         ],
         middleware=[Middleware(Guard, keys=Keys(keys), limit_bytes=limit_bytes, scope="admin")],
         exception_handlers={ApiError: answer_error, HTTPException: answer_http_error},
     )
-    app.state.switching = switching
+    app.state.switching, app.state.route_source = switching, routes
     return app
 
 
@@ -175,9 +183,7 @@ async def delete_model(request: Request) -> Response:
 
 
 def _switching(request: Request) -> Switching:
-    # Any page in a browser on this machine could send requests here; browsers then say whose.
-    if "origin" in request.headers:
-        raise ApiError(403, "pages in browsers may not load or unload models")
+    refuse_pages(request)
     switching: Switching = request.app.state.switching
     return switching
 

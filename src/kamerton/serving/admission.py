@@ -60,4 +60,5 @@ def ensure_ready(engine: ServingEngine) -> None:
     if engine.problem:
         raise ApiError(503, f"the engine is down: {engine.problem}", headers={"Retry-After": "60"})
     if not engine.is_ready:
-        raise ApiError(503, "the engine is not ready", headers={"Retry-After": "2"})
+        doing = "the engine is not ready" if engine.models else "the engine is loading"
+        raise ApiError(503, doing, headers={"Retry-After": "2"})

@@ -1,6 +1,8 @@
 """The gateway as an ASGI application: routes, middleware and error handlers in one place."""
 
+import asyncio
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,13 +22,22 @@ from kamerton.serving.errors import (
     answer_http_error,
     answer_nobody,
 )
+from kamerton.serving.feedback import FeedbackIntake, take_feedback
 from kamerton.serving.guard import Guard
 from kamerton.serving.keys import ApiKey, Keys
+from kamerton.serving.live_pages import show_feedback_script, show_live_metrics
 from kamerton.serving.metrics import Metrics, show_metrics
 from kamerton.serving.openapi import show_openapi
 from kamerton.serving.pages import list_models, say_live, say_ready, show_model, show_page
-from kamerton.serving.record import Recorder, RequestRecord
+from kamerton.serving.record import Headers, Recorder, RequestRecord
+from kamerton.serving.resolving import decision_headers
+from kamerton.serving.routes import Rules
+from kamerton.serving.routing import Router
+from kamerton.serving.shadows import Shadows
 from kamerton.serving.tokenizing import detokenize, show_tokenizer, tokenize
+
+if TYPE_CHECKING:
+    from kamerton.serving.recording import Recording
 
 __all__ = ["make_app"]
 
@@ -40,7 +51,12 @@ def make_app(
     timeout_s: float = 600.0,
     stall_s: float = 30.0,
     ping_s: float = 15.0,
+    router: Router | None = None,
+    most_open_beside_shadows: int = 8,
+    record_shadow: Callable[[RequestRecord, str], None] = lambda record, shadow_of: None,
     write_access: Callable[[RequestRecord], None] = lambda record: None,
+    recording: "Recording | None" = None,
+    feedback: FeedbackIntake | None = None,
     lifespan: Lifespan[Starlette] | None = None,
 ) -> Starlette:
     """Make the application.
@@ -53,17 +69,41 @@ def make_app(
         timeout_s: Seconds after which an answer ends, finished or not.
         stall_s: Seconds that a client may take nothing of its answer, or send a body.
         ping_s: Seconds of silence after which a streamed answer sends a comment.
+        router: Chooses variants for names that are routes; None where there is none.
+        most_open_beside_shadows: Clients' answers that may be open while shadows are computed.
+        record_shadow: Called with the record of each shadow's answer, and the id of the
+            completion that the client got.
         write_access: Called with what is known of each request that is over.
+        recording: Takes the row of each answered request; None records nothing.
+        feedback: Takes judgements of answers; None takes none.
         lifespan: What happens when the server starts and stops.
 
     Returns:
         An ASGI application.
     """
-    metrics = Metrics()
+    metrics, admission = Metrics(), Admission(limit_open)
+    router = router or Router(Rules())
+    shadows = Shadows(
+        engine,
+        admission,
+        router.counts,
+        most_open=most_open_beside_shadows,
+        timeout_s=timeout_s,
+        record=record_shadow,
+    )
 
     def end(record: RequestRecord) -> None:
         metrics.end(record)
+        if record.decision is not None and record.answers:
+            router.count(record.decision)
+        shadows.release(record)
         write_access(record)
+        if recording is not None:
+            recording.ended(record)
+
+    def headers_of(record: RequestRecord) -> Headers:
+        tokens = () if feedback is None else feedback.headers_of(record)
+        return (*decision_headers(record), *tokens)
 
     app = Starlette(
         routes=[
@@ -77,13 +117,23 @@ def make_app(
             Route("/v1/models/{name:path}", show_model),
             Route("/v1/chat/completions", answer_chat, methods=["POST"]),
             Route("/v1/completions", answer_completion, methods=["POST"]),
+            Route("/v1/feedback", take_feedback, methods=["POST", "OPTIONS"]),
+            Route("/v1/metrics", show_live_metrics),
+            Route("/feedback.js", show_feedback_script),
             Route("/v1/embeddings", answer_embeddings, methods=["POST"]),
             Route("/tokenize", tokenize, methods=["POST"]),
             Route("/detokenize", detokenize, methods=["POST"]),
             Route("/tokenizer_info", show_tokenizer),
         ],
         middleware=[
-            Middleware(Recorder, begin=metrics.begin, end=end, stall_s=stall_s),
+            Middleware(
+                Recorder,
+                begin=metrics.begin,
+                end=end,
+                stall_s=stall_s,
+                answered=None if recording is None else recording.answered,
+                headers_of=headers_of,
+            ),
             Middleware(Guard, keys=Keys(keys), limit_bytes=limit_bytes, stall_s=stall_s),
         ],
         exception_handlers={
@@ -96,6 +146,7 @@ def make_app(
     )
     app.state.engine, app.state.has_keys = engine, bool(keys)
     app.state.timeout_s, app.state.ping_s = timeout_s, ping_s
-    app.state.metrics = metrics
-    app.state.admission = Admission(limit_open)
+    app.state.metrics, app.state.recording, app.state.feedback = metrics, recording, feedback
+    app.state.router, app.state.shadows = router, shadows
+    app.state.admission, app.state.measuring = admission, asyncio.Lock()
     return app

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from contextlib import aclosing
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -9,10 +10,12 @@ from starlette.responses import JSONResponse, Response
 from kamerton.core.protocols import Generation
 from kamerton.core.requests import AnswerRequest, AnswerUpdate
 from kamerton.serving.admission import Admission, ensure_ready
-from kamerton.serving.completions import model_of, read_body
 from kamerton.serving.engine import ServingEngine
 from kamerton.serving.merged_answers import raise_error
 from kamerton.serving.record import AnswerTimes, record_of
+from kamerton.serving.request_body import read_body
+from kamerton.serving.resolving import resolve_model, variant_headers
+from kamerton.serving.waiting import Deadline, unless_left
 from kamerton.wire.tokenizing import EmbeddingsBody, embeddings_answer
 
 __all__ = ["answer_embeddings"]
@@ -31,12 +34,12 @@ async def answer_embeddings(request: Request) -> Response:
         A vector of length one per input.
 
     Raises:
-        ApiError: If the body is wrong, the model unknown or the server full.
+        ApiError: If the body is wrong, the model unknown, the server full or the time over.
     """
     body = await read_body(request, EmbeddingsBody)
-    model = model_of(request, body.model)
+    model = resolve_model(request, body.model)
     record = record_of(request)
-    record.operation, record.model = "embeddings", model.name
+    record.operation = "embeddings"
     admission: Admission = request.app.state.admission
     engine: ServingEngine = request.app.state.engine
     ensure_ready(engine)
@@ -52,21 +55,25 @@ async def answer_embeddings(request: Request) -> Response:
             embeds=True,
             artefact=model.content_hash,
         )
-        async with places:
-            found = [update async for update in engine.answer(asked)]
-        return found[-1]
+        async with places, aclosing(engine.answer(asked)) as updates:  # type: ignore[type-var]
+            end = [update async for update in updates][-1]
+        raise_error(end)
+        return end
 
+    deadline = Deadline(request.app.state.timeout_s)
     admission.enter(1)
+    tasks = [asyncio.ensure_future(embed(*each)) for each in enumerate(body.inputs)]
     try:
-        ends = await asyncio.gather(*(embed(*each) for each in enumerate(body.inputs)))
+        ends = await unless_left(request, asyncio.gather(*tasks), deadline)
     finally:
         admission.leave(1)
-    for end in ends:
-        raise_error(end)
+        for task in tasks:
+            # One that failed leaves the others at work.
+            task.cancel()
     num_tokens = sum(end.num_prompt_tokens for end in ends)
     record.answers, record.is_whole = (AnswerTimes(num_prompt_tokens=num_tokens),), True
     vectors = [end.embedding for end in ends]
     return JSONResponse(
         embeddings_answer(model.name, vectors, num_tokens, body.encoding_format),
-        headers={"x-kamerton-variant": model.name, "x-kamerton-artefact": model.content_hash},
+        headers=variant_headers(model),
     )

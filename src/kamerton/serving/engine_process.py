@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from kamerton.core.errors import KamertonError, ModelError
-from kamerton.core.events import Notice, Sink
+from kamerton.core.events import Event, Notice, Sink
 from kamerton.core.requests import (
     AnswerRequest,
     AnswerUpdate,
@@ -35,7 +35,7 @@ __all__ = ["EngineProcess", "Work"]
 Work = Callable[[Connection, Any], None]
 """Main function of the process: a connection, and what it is to open; importable by name.
 
-It sends `Notice`s while it loads, then a list of `ServedModel`, or a `KamertonError` that says why
+It sends `Event`s while it loads, then a list of `ServedModel`, or a `KamertonError` that says why
 it cannot start. Then it receives `AnswerRequest`s and the ids of those to cancel, and sends lists
 of `AnswerUpdate`. To each `TokenizerRequest` it sends a `TokenizerReply` in such a list, to each
 `LoadVariant`, `ReleaseVariant` and `ListVariants` an `EngineReply`. It ends at None, or when the
@@ -100,13 +100,30 @@ class EngineProcess:
         """Start the process and wait until it is ready.
 
         Args:
-            sink: Receives notices while it loads, and later of crashes.
+            sink: Receives how far the loading is, and later notices of crashes.
 
         Raises:
             KamertonError: If it cannot open what it is to serve.
         """
         self._sink = sink
-        for model in self._open(self._options):
+        self._begin(self._open(self._options))
+
+    async def open(self, sink: Sink = lambda event: None) -> None:
+        """Start the process, and watch it when it is ready; other tasks go on meanwhile.
+
+        Args:
+            sink: Receives how far the loading is, from another thread, and later notices of
+                crashes.
+
+        Raises:
+            KamertonError: If it cannot open what it is to serve.
+        """
+        self._sink = sink
+        self._begin(await asyncio.to_thread(self._open, self._options))
+        self.watch()
+
+    def _begin(self, models: Sequence[ServedModel]) -> None:
+        for model in models:
             self.names.point(model)
         self.is_ready = True
 
@@ -114,16 +131,20 @@ class EngineProcess:
         """Start a process; give what it has opened."""
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(
+        process = context.Process(
             target=self._work, args=(theirs, options), name="kamerton-engine", daemon=True
         )
         self._started.append(time.monotonic())
-        self._process.start()
+        process.start()
+        self._process = process
+        if self._stopping:
+            # It was stopped from another thread, which saw no process yet.
+            process.kill()
         theirs.close()
         try:
-            while isinstance(first := self._connection.recv(), Notice):
+            while isinstance(first := self._connection.recv(), Event):
                 self._sink(first)
-        except EOFError:
+        except (EOFError, OSError):
             raise ModelError("the engine process ended before it was ready") from None
         if isinstance(first, KamertonError):
             raise first
@@ -138,14 +159,15 @@ class EngineProcess:
 
     def stop(self) -> None:
         """Stop the process; answers that were not finished are lost."""
-        self._stopping, self.is_ready = True, False
+        was_ready, self._stopping, self.is_ready = self.is_ready, True, False
         self._outgoing.put(None)
         if self._connection is not None:
             # A thread that reads keeps the connection open: the engine is told to end.
             with suppress(OSError):
                 self._connection.send(None)
         if self._process is not None:
-            self._process.join(timeout=5)
+            # One that loads listens to nobody.
+            self._process.join(timeout=5 if was_ready else 0)
             if self._process.is_alive():
                 self._process.kill()
                 self._process.join()
@@ -284,7 +306,7 @@ class EngineProcess:
                 if self._stopping or not self._restart():
                     return
                 continue
-            if isinstance(updates, Notice):
+            if isinstance(updates, Event):
                 # Of a variant that was loaded while others answer.
                 self._sink(updates)
             else:

@@ -1,7 +1,9 @@
 """What every request passes before a route sees it: key and size of the body."""
 
 import asyncio
+from collections.abc import Mapping
 
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as AsgiScope
@@ -9,13 +11,24 @@ from starlette.types import Scope as AsgiScope
 from kamerton.serving.errors import ApiError
 from kamerton.serving.keys import Keys, Scope
 
-__all__ = ["Guard"]
+__all__ = ["Guard", "refuse_pages"]
 
-_OPEN = ("/", "/health", "/ready", "/live")
+_OPEN = ("/", "/health", "/ready", "/live", "/feedback.js")
 """Paths that need no key."""
 
 _UNCOUNTED = ("/metrics", "/openapi.json", "/v1/models")
 """Paths that every key may read, whatever it is for, and as often as it likes."""
+
+_RATED: Mapping[str, Scope] = {"/v1/feedback": "rate"}
+"""Paths with a scope of their own."""
+
+
+_TOKEN = b"x-kamerton-feedback-token"
+
+
+def _has_token(scope: AsgiScope, headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a browser sends feedback, or asks whether it may: the route checks the token."""
+    return scope["path"] in _RATED and (scope["method"] == "OPTIONS" or _TOKEN in headers)
 
 
 class Guard:
@@ -64,12 +77,15 @@ class Guard:
             return message
 
         try:
-            if scope["path"] not in _OPEN:
+            if scope["path"] not in _OPEN and not _has_token(scope, headers):
                 given = headers.get(b"authorization", b"").decode("latin-1")
                 needed = None if scope["path"] in _UNCOUNTED else self._needed
+                needed = _RATED.get(scope["path"], needed)
                 name = self._keys.check(given, needed)
+                scope.setdefault("state", {})["key"] = name
                 if (record := scope.get("state", {}).get("record")) is not None:
                     record.key = name
+                    record.caller = self._keys.named(record.caller, name)
             length = headers.get(b"content-length", b"0")
             if length.isdigit() and int(length) > self._limit_bytes:
                 raise self._too_large()
@@ -85,3 +101,16 @@ class Guard:
     def _too_slow(self) -> ApiError:
         message = f"the body did not arrive within {self._stall_s:g} s"
         return ApiError(408, message, headers={"Connection": "close"})
+
+
+def refuse_pages(request: Request) -> None:
+    """Refuse what a page in a browser sends, which any page on this machine could do.
+
+    Args:
+        request: The HTTP request.
+
+    Raises:
+        ApiError: If a browser says which page sends it.
+    """
+    if "origin" in request.headers:
+        raise ApiError(403, "pages in browsers may not load or unload models")

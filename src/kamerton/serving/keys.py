@@ -8,12 +8,14 @@ import hmac
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from kamerton.core.errors import SettingsError
+from kamerton.core.routing import Caller
 from kamerton.core.settings import Settings, read_toml
 from kamerton.serving.errors import ApiError
 
@@ -31,6 +33,9 @@ class ApiKey(Settings):
     """Hash of the key, as `kamerton serve --hash-key` prints it."""
     scopes: tuple[Scope, ...] = ("use",)
     """What it is for: "use" asks for answers, "rate" judges them, "admin" loads and unloads."""
+    tenant: str = Field(default="", max_length=100)
+    """The customer whose key it is. Requests with it cannot say another one; without it they may
+    say any, by the header `x-kamerton-tenant`."""
     per_minute: int | None = Field(default=None, ge=1)
     """Most requests per minute; any number where it is not given."""
 
@@ -83,10 +88,11 @@ def plain_keys(keys: Sequence[str], scope: Scope = "use") -> tuple[ApiKey, ...]:
         scope: What they are for.
 
     Returns:
-        Keys with a number for a name and no limit.
+        Keys with a number for a name and no limit; whoever may ask may judge the answers too.
     """
+    scopes: tuple[Scope, ...] = ("use", "rate") if scope == "use" else (scope,)
     return tuple(
-        ApiKey(name=f"key {number}", sha256=hash_key(key), scopes=(scope,))
+        ApiKey(name=f"key {number}", sha256=hash_key(key), scopes=scopes)
         for number, key in enumerate(dict.fromkeys(keys), 1)
     )
 
@@ -139,6 +145,24 @@ class Keys:
             if key.per_minute is not None:
                 self._count(key.name, key.per_minute)
         return key.name
+
+    def named(self, caller: Caller, name: str) -> Caller:
+        """Add to a caller what its key says.
+
+        Args:
+            caller: What the headers say.
+            name: Name of the key, as `check` gave it.
+
+        Returns:
+            The caller with the key and its customer.
+
+        Raises:
+            ApiError: If the headers name another customer than the key.
+        """
+        tenant = next((key.tenant for key in self._keys if key.name == name), "")
+        if tenant and caller.tenant not in ("", tenant):
+            raise ApiError(403, "this key is another customer's than x-kamerton-tenant says")
+        return replace(caller, key=name, tenant=tenant or caller.tenant)
 
     def _count(self, name: str, per_minute: int) -> None:
         now = self._clock()

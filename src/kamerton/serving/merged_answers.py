@@ -9,8 +9,15 @@ from kamerton.serving.admission import Admission
 from kamerton.serving.engine import ServingEngine
 from kamerton.serving.errors import ApiError
 from kamerton.serving.record import RequestRecord
+from kamerton.serving.waiting import Deadline
 
-__all__ = ["merged_answers", "raise_error"]
+__all__ = ["Piece", "Pieces", "merged_answers", "raise_error"]
+
+Piece = tuple[int, AnswerUpdate] | None
+"""Which answer, and more of it; None where nothing has come for a while."""
+
+Pieces = AsyncGenerator[Piece, None]
+"""Pieces of all answers of a request, as they come."""
 
 _MOST_BEHIND = 4096
 """Pieces that wait for a client which reads more slowly than the engine writes."""
@@ -24,7 +31,7 @@ async def merged_answers(
     *,
     timeout_s: float,
     ping_s: float,
-) -> AsyncGenerator[tuple[int, AnswerUpdate] | None, None]:
+) -> AsyncGenerator[Piece, None]:
     """Merge answers as they come; closing the iterator cancels all that are not finished.
 
     Args:
@@ -41,9 +48,8 @@ async def merged_answers(
     Raises:
         ApiError: If the time is over, the client is too far behind, or an answer has an error.
     """
-    queue: asyncio.Queue[tuple[int, AnswerUpdate]] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout_s
+    queue: asyncio.Queue[tuple[int, AnswerUpdate] | ApiError] = asyncio.Queue()
+    deadline = Deadline(timeout_s)
 
     async def read(index: int, request: AnswerRequest) -> None:
         error = ""
@@ -55,6 +61,8 @@ async def merged_answers(
                     if queue.qsize() >= _MOST_BEHIND:
                         error = "the client reads more slowly than the answer comes"
                         break
+        except ApiError as refusal:
+            queue.put_nowait(refusal)
         except Exception as fault:
             # Whoever waits is told, whatever it was.
             error = f"the engine failed: {fault}"
@@ -65,9 +73,9 @@ async def merged_answers(
     going = len(tasks)
     try:
         while going:
-            if loop.time() >= deadline:
-                raise _too_late(timeout_s)
-            piece = await _next(queue, min(ping_s, deadline - loop.time()))
+            piece = await _next(queue, min(ping_s, deadline.left_s()))
+            if isinstance(piece, ApiError):
+                raise piece
             if piece is not None:
                 raise_error(piece[1])
                 going -= piece[1].is_last
@@ -80,8 +88,8 @@ async def merged_answers(
 
 
 async def _next(
-    queue: asyncio.Queue[tuple[int, AnswerUpdate]], wait_s: float
-) -> tuple[int, AnswerUpdate] | None:
+    queue: asyncio.Queue[tuple[int, AnswerUpdate] | ApiError], wait_s: float
+) -> tuple[int, AnswerUpdate] | ApiError | None:
     try:
         async with asyncio.timeout(wait_s):
             return await queue.get()
@@ -102,9 +110,3 @@ def raise_error(update: AnswerUpdate) -> None:
         raise ApiError(400, update.error)
     if update.error:
         raise ApiError(503, update.error, headers={"Retry-After": "2"})
-
-
-def _too_late(timeout_s: float) -> ApiError:
-    # Who tries again would wait as long again, and hold back the others.
-    headers = {"x-should-retry": "false"}
-    return ApiError(504, f"the answer was not whole after {timeout_s:g} s", headers=headers)

@@ -14,8 +14,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kamerton.serving.record import RequestRecord
+from kamerton.serving.routing_counts import SILENT_AFTER, RoutingCounts
 
-__all__ = ["Histogram", "Metrics", "show_metrics"]
+__all__ = ["Family", "Histogram", "Labels", "Metrics", "show_metrics"]
 
 _FIRST_S = (
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
@@ -27,6 +28,8 @@ _WHOLE_S = (
 _OPERATION, _MODEL = "gen_ai_operation_name", "gen_ai_response_model"
 
 Labels = tuple[tuple[str, str], ...]
+Family = tuple[str, str, str, Iterable[tuple[str, Labels, float]]]
+"""Name, type, help, and suffix, labels and value of each sample."""
 
 
 class Histogram:
@@ -106,19 +109,22 @@ class Metrics:
             if (each := answer.time_per_output_token_s) is not None:
                 self._each.add(labels, each)
 
-    def text(self, *, num_open: int, num_restarts: int, is_ready: bool) -> str:
+    def text(
+        self, *, num_open: int, num_restarts: int, is_ready: bool, more: Iterable[Family] = ()
+    ) -> str:
         """Write all in Prometheus' text format, version 0.0.4.
 
         Args:
             num_open: Answers that clients wait for.
             num_restarts: How often the engine was started again.
             is_ready: Whether requests are answered now.
+            more: Further families.
 
         Returns:
             The text.
         """
         waiting = sum(record.num_waiting for record in self._open)
-        families: list[tuple[str, str, str, Iterable[tuple[str, Labels, float]]]] = [
+        families: list[Family] = [
             ("kamerton_requests_total", "counter", "Requests that are over.",
              (("", labels, count) for labels, count in self._requests.items())),
             ("kamerton_tokens_total", "counter", "Tokens of prompts and of answers.",
@@ -137,6 +143,7 @@ class Metrics:
              "Mean time of an answer from a token to the next.", self._each.samples()),
             ("gen_ai_server_request_duration_seconds", "histogram",
              "From a request's arrival to its end.", self._whole.samples()),
+            *more,
         ]  # fmt: skip
         lines = []
         for name, kind, help_text, samples in families:
@@ -159,8 +166,32 @@ async def show_metrics(request: Request) -> Response:
         num_open=state.admission.num_open,
         num_restarts=state.engine.num_restarts,
         is_ready=state.engine.is_ready and not state.admission.is_draining,
+        more=[
+            *_routing(state.router.counts),
+            *([] if state.recording is None else state.recording.families()),
+        ],
     )
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _routing(counts: RoutingCounts) -> Iterator[Family]:
+    """Give what the router has decided, and what came of its shadows."""
+    if counts.choices:
+        yield (
+            "kamerton_routed_requests_total", "counter", "Requests of routes that are over.",
+            (("", tuple(one._asdict().items()), n) for one, n in counts.choices.items()),
+        )  # fmt: skip
+    if counts.shadows:
+        yield (
+            "kamerton_shadow_requests_total", "counter", "Copies of requests, by outcome.",
+            (("", tuple(one._asdict().items()), n) for one, n in counts.shadows.items()),
+        )  # fmt: skip
+    if silent := list(counts.silent):
+        yield (
+            "kamerton_shadow_silent", "gauge",
+            f"Whether the last {SILENT_AFTER} requests of a route had no answer of its shadow.",
+            [("", (("route", route), ("variant", v)), int(is_one)) for route, v, is_one in silent],
+        )  # fmt: skip
 
 
 def _label_text(labels: Labels) -> str:

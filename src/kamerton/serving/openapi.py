@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from kamerton.wire.bodies import ChatRequest, CompletionRequest
+from kamerton.wire.feedback import FeedbackBody
 from kamerton.wire.tokenizing import DetokenizeBody, EmbeddingsBody, TokenizeBody
 
 __all__ = ["openapi_document", "show_openapi"]
@@ -19,6 +20,8 @@ _READS: dict[str, tuple[str, str]] = {
     "/live": ("Whether the gateway runs", "application/json"),
     "/ready": ("Whether requests are answered", "application/json"),
     "/metrics": ("Numbers for Prometheus", "text/plain"),
+    "/v1/metrics": ("How the variants do on recorded traffic", "application/json"),
+    "/feedback.js": ("Script that asks for feedback under an answer", "text/javascript"),
     "/openapi.json": ("This document", "application/json"),
     "/v1/models": ("What can be asked for", "application/json"),
     "/v1/models/{name}": ("One of the models", "application/json"),
@@ -28,6 +31,7 @@ _BODIES: dict[str, tuple[str, type[BaseModel]]] = {
     "/v1/chat/completions": ("Answer a chat", ChatRequest),
     "/v1/completions": ("Go on from texts or tokens", CompletionRequest),
     "/v1/embeddings": ("Turn texts into vectors", EmbeddingsBody),
+    "/v1/feedback": ("Judge an answer", FeedbackBody),
     "/tokenize": ("Turn a text into tokens", TokenizeBody),
     "/detokenize": ("Turn tokens into a text", DetokenizeBody),
 }

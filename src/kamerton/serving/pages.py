@@ -6,8 +6,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from kamerton.core.requests import ServedModel
+from kamerton.serving.admission import ensure_ready
 from kamerton.serving.engine import ServingEngine
 from kamerton.serving.errors import ApiError
+from kamerton.serving.record import record_of
+from kamerton.serving.resolving import models_for
+from kamerton.serving.routing import Router
 
 __all__ = ["list_models", "say_live", "say_ready", "show_model", "show_page"]
 
@@ -20,9 +24,18 @@ async def list_models(request: Request) -> Response:
 
     Returns:
         OpenAI's list, with `root` and `parent` as vLLM has them.
+
+    Raises:
+        ApiError: If the engine still loads.
     """
     engine: ServingEngine = request.app.state.engine
-    cards = [_card(model) for model in engine.models.values()]
+    if not engine.models:
+        # An empty list would say that nothing is served, and clients keep it.
+        ensure_ready(engine)
+    router: Router = request.app.state.router
+    usable = models_for(engine, record_of(request).caller)
+    cards = [_card(model) for model in usable.values()]
+    cards += [_route_card(name, router) for name in router.rules.routes]
     return JSONResponse({"object": "list", "data": cards})
 
 
@@ -36,13 +49,18 @@ async def show_model(request: Request) -> Response:
         Its card.
 
     Raises:
-        ApiError: If it is unknown.
+        ApiError: If it is unknown, or the engine still loads.
     """
     engine: ServingEngine = request.app.state.engine
+    router: Router = request.app.state.router
     name = request.path_params["name"]
-    if name not in engine.models:
+    if name in router.rules.routes:
+        return JSONResponse(_route_card(name, router))
+    usable = models_for(engine, record_of(request).caller)
+    if name not in usable:
+        ensure_ready(engine)
         raise ApiError(404, f"the model '{name}' does not exist", "model")
-    return JSONResponse(_card(engine.models[name]))
+    return JSONResponse(_card(usable[name]))
 
 
 async def say_live(_request: Request) -> Response:
@@ -67,8 +85,10 @@ async def say_ready(request: Request) -> Response:
         Status 200, or 503 while the engine loads, has crashed, or the server stops.
     """
     state = request.app.state
-    is_ready = state.engine.is_ready and not state.admission.is_draining
-    return JSONResponse({"status": "ok" if is_ready else "not ready"}, 200 if is_ready else 503)
+    if state.engine.is_ready and not state.admission.is_draining:
+        return JSONResponse({"status": "ok"})
+    is_loading = not state.engine.models and not state.engine.problem
+    return JSONResponse({"status": "loading" if is_loading else "not ready"}, 503)
 
 
 async def show_page(request: Request) -> Response:
@@ -82,15 +102,15 @@ async def show_page(request: Request) -> Response:
     """
     engine: ServingEngine = request.app.state.engine
     has_keys: bool = request.app.state.has_keys
-    models = () if has_keys else engine.models.values()
+    usable = {} if has_keys else models_for(engine, record_of(request).caller)
     rows = "".join(
         f"<tr><td><code>{escape(model.name)}</code></td><td>{escape(model.kind)}</td>"
         f"<td>{_size(model)}</td>"
         f"<td><code>{escape(model.content_hash[:12])}</code></td></tr>"
-        for model in models
+        for model in usable.values()
     )
     address = escape(str(request.base_url).rstrip("/"))
-    first = "NAME" if has_keys else escape(next(iter(engine.models), "NAME"))
+    first = "NAME" if has_keys else escape(next(iter(usable), "NAME"))
     key = " -H 'Authorization: Bearer KEY'" if has_keys else ""
     table = _TABLE.format(rows=rows) if rows else _HIDDEN
     return HTMLResponse(_PAGE.format(table=table, address=address, name=first, key=key))
@@ -112,6 +132,20 @@ def _card(model: ServedModel) -> dict[str, object]:
         "kind": model.kind,
         "artefact": model.content_hash,
         "bytes": model.num_bytes,
+    }
+
+
+def _route_card(name: str, router: Router) -> dict[str, object]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "kamerton",
+        "root": name,
+        "parent": None,
+        "kind": "route",
+        "artefact": router.rules.version,
+        "bytes": 0,
     }
 
 

@@ -3,16 +3,19 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kamerton.core.requests import AnswerUpdate
+from kamerton.core.protocols import ToolCall
+from kamerton.core.requests import AnswerRequest, AnswerUpdate
+from kamerton.core.routing import Caller, Decision
+from kamerton.serving.callers import caller_of
 from kamerton.serving.errors import CLIENT_LEFT
 
-__all__ = ["AnswerTimes", "Recorder", "RequestRecord", "record_of"]
+__all__ = ["AnswerTimes", "Headers", "Recorder", "RequestRecord", "record_of"]
 
 
 @dataclass
@@ -24,12 +27,18 @@ class AnswerTimes:
         last_at: When its newest token came.
         num_prompt_tokens: Tokens of its prompt.
         num_tokens: Tokens written so far.
+        pieces: Its text so far, for what is told of a whole answer: whether it refuses.
+        finish_reason: Why it ended; empty before.
+        tool_calls: Functions that it calls.
     """
 
     first_at: float | None = None
     last_at: float = 0.0
     num_prompt_tokens: int = 0
     num_tokens: int = 0
+    pieces: list[str] = field(default_factory=list, repr=False)
+    finish_reason: str = ""
+    tool_calls: tuple[ToolCall, ...] = field(default=(), repr=False)
 
     def add(self, update: AnswerUpdate) -> None:
         """Note a piece.
@@ -38,6 +47,9 @@ class AnswerTimes:
             update: The piece.
         """
         self.num_prompt_tokens = max(self.num_prompt_tokens, update.num_prompt_tokens)
+        self.pieces.append(update.text)
+        self.finish_reason = update.finish_reason or self.finish_reason
+        self.tool_calls = update.tool_calls or self.tool_calls
         if update.num_tokens > self.num_tokens:
             self.num_tokens, self.last_at = update.num_tokens, time.perf_counter()
             self.first_at = self.first_at or self.last_at
@@ -52,7 +64,9 @@ class AnswerTimes:
 
 @dataclass(eq=False)
 class RequestRecord:
-    """An HTTP request from its arrival to its end; it never holds a text of prompt or answer.
+    """An HTTP request from its arrival to its end.
+
+    It holds texts of prompts and answers as long as the request is open: never in its `repr`.
 
     Attributes:
         id: Sent to the client as `x-request-id`.
@@ -65,10 +79,15 @@ class RequestRecord:
         operation: "chat" or "text_completion"; empty for what asks for no answer.
         model: The served model that answers; empty where there is none of the name asked for.
         key: Name of the client's key.
+        caller: Who asks.
+        decision: Which variant answers, and why; None where no model was found.
         answers: One per answer that was asked for; answers to one prompt stand together.
         num_prompts: Different prompts among them.
         is_whole: Whether an answer was written to its end.
         duration_s: How long it took; 0 while it is open.
+        completion_id: Id of the completion, as the client sees it; empty without one.
+        requests: The answers that were asked for.
+        is_recorded: Whether its row is on its way to the store.
     """
 
     id: str
@@ -80,10 +99,15 @@ class RequestRecord:
     operation: str = ""
     model: str = ""
     key: str = ""
+    caller: Caller = field(default_factory=Caller, repr=False)
+    decision: Decision | None = None
     answers: tuple[AnswerTimes, ...] = ()
     num_prompts: int = 1
     is_whole: bool = False
     duration_s: float = 0.0
+    completion_id: str = ""
+    requests: tuple[AnswerRequest, ...] = field(default=(), repr=False)
+    is_recorded: bool = False
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -137,6 +161,10 @@ def record_of(request: Request) -> RequestRecord:
     return record
 
 
+Headers = Sequence[tuple[bytes, bytes]]
+"""Names in lower case, and values."""
+
+
 class _ReaderStalled(Exception):
     pass
 
@@ -149,6 +177,8 @@ class Recorder:
         begin: Called with each record when its request comes.
         end: Called with it when the request is over, however it ended.
         stall_s: A client that takes nothing of its answer for so many seconds is cut off.
+        answered: Awaited before the last bytes of a whole answer leave.
+        headers_of: Further headers of a response.
     """
 
     def __init__(
@@ -157,8 +187,11 @@ class Recorder:
         begin: Callable[[RequestRecord], None],
         end: Callable[[RequestRecord], None],
         stall_s: float,
+        answered: Callable[[RequestRecord], Awaitable[None]] | None = None,
+        headers_of: Callable[[RequestRecord], Headers] = lambda record: (),
     ) -> None:
         self._app, self._begin, self._end, self._stall_s = app, begin, end, stall_s
+        self._answered, self._headers_of = answered, headers_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
@@ -166,13 +199,21 @@ class Recorder:
             await self._app(scope, receive, send)
             return
         record = RequestRecord(f"req-{secrets.token_hex(12)}", scope["method"], scope["path"])
+        record.caller = caller_of(scope["headers"])
         scope.setdefault("state", {})["record"] = record
+        is_held = False
 
         async def send_with_id(message: Message) -> None:
+            nonlocal is_held
             if message["type"] == "http.response.start":
                 record.status = record.status or message["status"]
-                headers = [*message.get("headers", ()), (b"x-request-id", record.id.encode())]
+                own = (b"x-request-id", record.id.encode())
+                headers = [*message.get("headers", ()), own, *self._headers_of(record)]
                 message = {**message, "headers": headers}
+            elif record.is_whole and self._answered is not None and not is_held:
+                # What follows tells the client that the answer is whole: the row comes first.
+                is_held = True
+                await self._answered(record)
             try:
                 # The server waits here while what was sent before has not been taken.
                 async with asyncio.timeout(self._stall_s):

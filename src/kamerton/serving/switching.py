@@ -15,6 +15,8 @@ from kamerton.core.errors import KamertonError
 from kamerton.core.requests import HeldVariant, ServedModel
 from kamerton.serving.errors import ApiError
 from kamerton.serving.names import Names
+from kamerton.serving.routes import Rules
+from kamerton.serving.routing import Router
 from kamerton.store.variants import MANIFEST_FILE, is_variant_name
 
 __all__ = ["Switching", "SwitchingEngine"]
@@ -47,10 +49,12 @@ class Switching:
     Args:
         engine: Holds the variants.
         folder: The project's variants; nothing outside is read.
+        router: Its routes keep their names, and the variants that they lead to.
     """
 
-    def __init__(self, engine: SwitchingEngine, folder: Path) -> None:
+    def __init__(self, engine: SwitchingEngine, folder: Path, router: Router | None = None) -> None:
         self._engine, self._names, self._folder = engine, engine.names, folder.resolve()
+        self._router = router or Router(Rules())
         self._lock = asyncio.Lock()
 
     async def load(self, name: str, path: str, *, may_replace: bool) -> ServedModel:
@@ -129,11 +133,13 @@ class Switching:
             name: The name.
 
         Raises:
-            ApiError: If it is unknown, or the base.
+            ApiError: If it is unknown, the base, or what a route leads to.
         """
         async with self._lock:
             if self._versions(name)[-1].kind == "base":
                 raise ApiError(400, f"'{name}' is the base, which cannot be unloaded")
+            if routes := self._router.rules.leading_to(name):
+                raise ApiError(409, f"routes lead to '{name}': {', '.join(routes)}", "lora_name")
             await self._release(self._names.drop(name))
 
     @property
@@ -185,6 +191,8 @@ class Switching:
         found = self._names.models.get(name)
         if found is not None and found.kind == "base":
             raise ApiError(400, f"'{name}' is the base", "lora_name")
+        if name in self._router.rules.routes:
+            raise ApiError(400, f"'{name}' is a route", "lora_name")
 
     def _inside(self, path: str) -> Path:
         """The folder that a path names, which must be a variant of the project."""

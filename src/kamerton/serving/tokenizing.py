@@ -10,9 +10,11 @@ from kamerton.core.protocols import Generation
 from kamerton.core.requests import AnswerRequest, ServedModel
 from kamerton.core.tokenizing import TokenizerReply, TokenizerRequest
 from kamerton.serving.admission import ensure_ready
-from kamerton.serving.completions import model_of, read_body
 from kamerton.serving.engine import ServingEngine
 from kamerton.serving.errors import ApiError
+from kamerton.serving.request_body import read_body
+from kamerton.serving.resolving import resolve_model
+from kamerton.serving.waiting import Deadline, unless_left
 from kamerton.wire.tokenizing import DetokenizeBody, TokenizeBody
 
 __all__ = ["detokenize", "show_tokenizer", "tokenize"]
@@ -28,7 +30,7 @@ async def tokenize(request: Request) -> Response:
         `tokens`, `token_strs`, `count` and `max_model_len`.
 
     Raises:
-        ApiError: If the body is wrong or the model unknown.
+        ApiError: If the body is wrong, the model unknown or the time over.
     """
     body = await read_body(request, TokenizeBody)
     chat = None if body.messages is None else [message.plain() for message in body.messages]
@@ -56,7 +58,7 @@ async def detokenize(request: Request) -> Response:
         The text as `prompt`, special tokens spelt out.
 
     Raises:
-        ApiError: If the body is wrong or the model unknown.
+        ApiError: If the body is wrong, the model unknown or the time over.
     """
     body = await read_body(request, DetokenizeBody)
     asked = _about(_named(request, body.model), prompt=tuple(body.tokens))
@@ -74,7 +76,7 @@ async def show_tokenizer(request: Request) -> Response:
         `bos_token`, `eos_token`, `pad_token`, `chat_template` and more.
 
     Raises:
-        ApiError: If the model is unknown.
+        ApiError: If the model is unknown or the time over.
     """
     model = _named(request, request.query_params.get("model", ""))
     asked = _about(model)
@@ -86,13 +88,14 @@ def _named(request: Request, name: str) -> ServedModel:
     """Take the base where no model is named, as clients of these routes name none."""
     engine: ServingEngine = request.app.state.engine
     bases = [model.name for model in engine.models.values() if model.kind == "base"]
-    return model_of(request, name or next(iter([*bases, *engine.models]), ""))
+    return resolve_model(request, name or next(iter([*bases, *engine.models]), ""))
 
 
 async def _ask(request: Request, question: TokenizerRequest) -> TokenizerReply:
     engine: ServingEngine = request.app.state.engine
     ensure_ready(engine)
-    reply = await engine.tokenize(question)
+    deadline = Deadline(request.app.state.timeout_s)
+    reply = await unless_left(request, engine.tokenize(question), deadline)
     if reply.error:
         raise ApiError(400, reply.error)
     return reply

@@ -27,7 +27,7 @@ from kamerton.store import tables
 
 __all__ = ["RunRecord", "Store", "open_store"]
 
-_HEAD = "0001"
+_HEAD = "0002"
 _BUSY_MS = 30_000
 
 
@@ -65,6 +65,16 @@ class Store:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """Open a transaction, for the functions of `traffic`, `feedback` and `experiments`.
+
+        Yields:
+            A connection; what is done over it is committed at the end, all or nothing.
+        """
+        with self._engine.begin() as connection:
+            yield connection
 
     def begin_run(
         self,

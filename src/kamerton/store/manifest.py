@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from kamerton.core.audience import AudienceSettings
 from kamerton.core.files import hash_json
 from kamerton.core.generation import GenerationSettings
 from kamerton.core.settings import Settings
@@ -116,6 +117,8 @@ class VariantManifest(Settings):
     """Content hashes of variants it started from."""
     combination: dict[str, Any] = Field(default_factory=dict)
     """The way its parents were combined, with notes on what may break; empty if it was trained."""
+    audience: AudienceSettings = AudienceSettings()
+    """Who may use it where it is served; no part of the content hash."""
     licence: str = ""
     """Licence of the variant, if stated."""
     kamerton_version: str

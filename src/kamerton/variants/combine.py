@@ -9,6 +9,7 @@ import torch
 from kamerton import __version__
 from kamerton.adapters.catalogue import combine, load, ways_to_combine
 from kamerton.adapters.combine import CombineSettings
+from kamerton.core.audience import shared_audience
 from kamerton.core.errors import VariantError
 from kamerton.core.files import hash_json
 from kamerton.store.manifest import DataRecord, VariantManifest
@@ -47,6 +48,7 @@ def combined(
     Raises:
         VariantError: If they are not of one method and the same base, held alike.
         AdapterError: If their adapters cannot be combined so.
+        SettingsError: If nobody may use all of them.
     """
     _check(variants)
     files = [variant.files() for variant in variants]
@@ -139,6 +141,7 @@ def _manifest(
         "files": {},
         "recipe": {**first.recipe, "name": name},
         "data": data,
+        "audience": shared_audience([one.audience for one in manifests]),
         "metrics": {},
         "comparison": "",
         "parents": [one.content_hash for one in manifests],

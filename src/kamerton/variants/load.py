@@ -32,7 +32,7 @@ class Opening:
         base: The folder or Hub id of the base now; empty for the manifest's.
         device: The device that it computes on; empty for the manifest's.
         dtype: The dtype of weights and computation; None for the manifest's.
-        sink: Receives warnings.
+        sink: Receives warnings, and how far the reading of the weights is.
     """
 
     base: str = ""
@@ -95,6 +95,7 @@ def load_base_for(
             device=record.device,
             quantise=quantise or cast(Quantisation, record.quantise),
             commit=record.commit,
+            sink=opening.sink,
         )
     except ModelError as error:
         if opening.base or place.startswith("builtin:") or Path(place).expanduser().exists():

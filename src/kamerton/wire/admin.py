@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["LoadAdapter", "PutModel", "UnloadAdapter"]
+__all__ = ["LoadAdapter", "PutModel", "ReloadRoutes", "StopArm", "UnloadAdapter"]
 
 
 class LoadAdapter(BaseModel):
@@ -44,3 +44,21 @@ class PutModel(BaseModel):
         if (self.path is None) == (self.artefact is None):
             raise ValueError("either path or artefact must be given")
         return self
+
+
+class ReloadRoutes(BaseModel):
+    """`POST /admin/routes/reload`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dry_run: bool = False
+    """Whether the file is only checked."""
+
+
+class StopArm(BaseModel):
+    """Stops or resumes an arm of an experiment, or a canary."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    why: str = Field(default="", max_length=1000)
+    """The reason, for the audit."""

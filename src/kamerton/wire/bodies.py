@@ -74,7 +74,7 @@ class _Request(BaseModel):
     stream_options: StreamOptions | None = None
     """Options of a streamed answer."""
     user: str | None = None
-    """Who asks; not used yet."""
+    """Who asks: the unit that splits and experiments assign."""
 
     @model_validator(mode="before")
     @classmethod
@@ -200,6 +200,16 @@ class ChatRequest(_Request):
         return self
 
     @property
+    def limit_tokens(self) -> int | None:
+        """Most tokens of an answer; None where the request says nothing."""
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def num_top_logprobs(self) -> int | None:
+        """Alternatives per token; None reports no log-probabilities."""
+        return self.top_logprobs if self.logprobs else None
+
+    @property
     def _must_call(self) -> bool:
         return self.tool_choice not in ("none", "auto")
 
@@ -246,6 +256,16 @@ class CompletionRequest(_Request):
         if self.best_of not in (None, self.n):
             raise ValueError(f"best_of must be n ({self.n}), got {self.best_of}")
         return self
+
+    @property
+    def limit_tokens(self) -> int:
+        """Most tokens of each answer."""
+        return self.max_tokens
+
+    @property
+    def num_top_logprobs(self) -> int | None:
+        """Alternatives per token; None reports no log-probabilities."""
+        return self.logprobs
 
     @property
     def prompts(self) -> list[str | tuple[int, ...]]:

@@ -105,6 +105,25 @@ def test_a_short_task_in_a_log_says_every_tenth() -> None:
     ]
 
 
+def test_bytes_are_shown_as_mib_and_what_has_no_end_without_a_number() -> None:
+    file = io.StringIO()
+    now = [0.0]
+    bars = Progress(console=Console(file=file, width=200), disable=True)
+    sink = console._Bars(bars, announce=True, clock=lambda: now[0], line_after_s=10.0)
+    sink(ProgressEvent("loading PyTorch", 0, None))
+    assert [task.fields["count"] for task in bars.tasks if task.visible] == [""]
+    sink(ProgressEvent("loading PyTorch", 1, 1))
+    for share in range(9):
+        now[0] = 10.0 * share
+        sink(ProgressEvent("reading weights", share * 1e7, 1e9, "bytes"))
+    assert file.getvalue().splitlines()[:3] == [
+        "loading PyTorch",
+        "reading weights",
+        "reading weights: 10/954 MiB, about 16 min left",
+    ]
+    assert len(file.getvalue().splitlines()) == 10
+
+
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [(4.4, "4 s"), (100, "2 min"), (3600, "60 min"), (7300, "2 h 2 min"), (7200, "2 h")],

@@ -9,10 +9,11 @@ import pytest
 
 from kamerton.core.errors import EvaluationError
 from kamerton.core.files import canonical_json
+from kamerton.core.many_tests import holm
 from kamerton.evaluation.comparison import compare
 from kamerton.evaluation.items import Item
 from kamerton.evaluation.settings import EvaluationSettings
-from kamerton.evaluation.statistics import holm, mcnemar, wilson
+from kamerton.evaluation.statistics import mcnemar, wilson
 from kamerton.evaluation.table import markdown_table
 from kamerton.evaluation.verdicts import in_short
 from tests.unit.evaluation.compared import (

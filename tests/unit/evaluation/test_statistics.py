@@ -10,7 +10,6 @@ from kamerton.evaluation.metrics import class_features, f1, macro_f1, mean, mean
 from kamerton.evaluation.statistics import (
     bootstrap,
     bootstrap_interval,
-    holm,
     mcnemar,
     paired_interval,
     permutation_p,
@@ -54,11 +53,6 @@ def test_permutation_counts_all_sign_flips() -> None:
     assert permutation_p(mean_features(a), mean_features(b), mean, 40_000, 1) == pytest.approx(
         exact, abs=0.01
     )
-
-
-def test_holm_by_hand() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([]) == []
 
 
 def test_bootstrap_spreads_like_the_mean() -> None:

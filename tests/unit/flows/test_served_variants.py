@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load, save
 
 from kamerton.core.errors import AdapterError, KamertonError, VariantError
+from kamerton.core.events import Event, Notice
 from kamerton.core.files import hash_bytes
 from kamerton.core.protocols import Generation
 from kamerton.core.requests import AnswerRequest
@@ -28,6 +29,10 @@ KINDS = {
 }
 QUESTION = [{"role": "user", "content": "Which colour has box 3?"}]
 GREEDY = Generation(max_tokens=10)
+
+
+def notices(told: list[Event]) -> list[str]:
+    return [event.message for event in told if isinstance(event, Notice)]
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +207,7 @@ def test_an_engine_that_comes_back_holds_the_versions_it_had(engine, project):
         engine.models[0].content_hash,
     ]
     assert answer(back, "boris") == "boris"
-    assert first.content_hash[:12] in told[0].message
+    assert first.content_hash[:12] in notices(told)[0]
 
 
 def test_the_memory_of_an_adapter_is_given_back_at_once(engine, project):
@@ -243,7 +248,7 @@ def test_both_versions_of_a_name_come_back_after_a_crash(engine, project):
     told = []
     back = open_engine(options, told.append)
     assert [model.name for model in back.models] == ["anna", "builtin:nano"]
-    assert told[0].message.startswith("not served: anna: ")
+    assert notices(told)[0].startswith("not served: anna: ")
 
 
 def test_without_names_all_that_can_be_served_are_and_the_others_are_said(project, whole):
@@ -254,7 +259,7 @@ def test_without_names_all_that_can_be_served_are_and_the_others_are_said(projec
     shutil.copytree(folder / "boris", folder / "anna.1")
     told = []
     engine = open_engine(EngineOptions((), project), told.append)
-    assert [notice.message for notice in told if notice.message.startswith("not served: whole: ")]
+    assert [said for said in notices(told) if said.startswith("not served: whole: ")]
     names = [model.name for model in engine.models]
     assert names == ["anna", "anna.1", "boris", "boris.1", "clara", "shots", "builtin:nano"]
     assert answer(engine, "anna") == "anna"

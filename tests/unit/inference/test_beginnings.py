@@ -66,7 +66,7 @@ def ask(engine: ContinuousEngine, asked: list[tuple[str, tuple[int, ...]]]) -> l
 def reused(engine: ContinuousEngine, name: str, prompt: tuple[int, ...]) -> int:
     """Tokens of a prompt that need not be computed."""
     engine.add(AnswerRequest("probe", name, Generation(max_tokens=1), prompt=prompt))
-    answer = engine._answers["probe"]
+    answer = engine.batch.answers["probe"]
     while not engine.is_idle:
         engine.step()
     return answer.state.num_reused
@@ -82,7 +82,7 @@ def test_answers_are_those_of_prompts_that_are_read_whole(variants):
     plain = ContinuousEngine(base, loaded, beginnings_mib=0)
     sharing = ContinuousEngine(base, loaded, num_slots=3, tokens_per_step=24)
     expected = ask(plain, asked)
-    assert plain._beginnings.num_bytes == 0
+    assert plain.batch.beginnings.num_bytes == 0
     assert len({expected[0], expected[3], expected[6], expected[9]}) == 4
     assert ask(sharing, asked) == expected
     assert ask(sharing, asked[::-1]) == expected[::-1]
@@ -107,7 +107,7 @@ def test_a_chat_goes_on_from_its_answer(variants):
     engine = ContinuousEngine(*variants)
     prompt = SYSTEM[: 3 * BLOCK_TOKENS - 2]
     engine.add(AnswerRequest("a", "base", Generation(max_tokens=40), prompt=prompt))
-    state = engine._answers["a"].state
+    state = engine.batch.answers["a"].state
     while not engine.is_idle:
         engine.step()
     whole = (len(state.ids) - 1) // BLOCK_TOKENS * BLOCK_TOKENS

@@ -152,8 +152,10 @@ def test_requests_wait_where_memory_would_not_be_enough(base, variant):
     updates, most, reserved = [], 0, 0
     while not engine.is_idle:
         updates += engine.step()
-        most = max(most, len(engine._scheduler.running))
-        reserved = max(reserved, engine._cache.num_reserved * engine._cache.bytes_per_token)
+        most = max(most, len(engine.batch.scheduler.running))
+        reserved = max(
+            reserved, engine.batch.cache.num_reserved * engine.batch.cache.bytes_per_token
+        )
     found = texts(updates)
     for number, text in enumerate(QUESTIONS):
         assert found[str(number)] == alone(base, variant, text, generation), text

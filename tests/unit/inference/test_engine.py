@@ -153,10 +153,10 @@ def test_checks_rewards_and_chats_get_the_answer_that_was_trained(
     row = renderer.render(example)
     wanted = row.ids[row.loss_mask].tolist()
 
-    def forced(logits: torch.Tensor, *_: object) -> torch.Tensor:
+    def forced(logits: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
         return torch.tensor([next(said) for _ in logits])
 
-    monkeypatch.setattr("kamerton.inference.engine.choose_tokens", forced)
+    monkeypatch.setattr("kamerton.inference.choosing.choose_tokens", forced)
     engine = EmbeddedEngine(base, renderer)
     said = iter(wanted)
     items = make_items([example])

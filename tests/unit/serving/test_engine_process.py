@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -10,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from kamerton.core.errors import ModelError, VariantError
-from kamerton.core.events import Event, Notice, Sink
+from kamerton.core.events import Event, Notice, Progress, Sink
 from kamerton.core.protocols import Generation
 from kamerton.core.requests import (
     AnswerRequest,
@@ -58,6 +59,16 @@ def toy(connection, options) -> None:
         elif not isinstance(message, str):
             found = tuple(HeldVariant(key, 0, True, 0, False) for key in held)
             connection.send([EngineReply(message.id, held=found)])
+
+
+def loading_for_ever(connection, options) -> None:
+    """Say how far it is, and never be ready."""
+    connection.send(Progress("reading weights", 1, 2))
+    time.sleep(options)
+
+
+def damaged(connection, options) -> None:
+    connection.send(ModelError(options))
 
 
 def restored(options, models):
@@ -140,3 +151,36 @@ def test_a_notice_about_a_variant_that_is_loaded_reaches_people() -> None:
 
     assert asyncio.run(load()) == "strange"
     assert told == [Notice("it has another chat template", "warning")]
+
+
+def test_other_tasks_go_on_while_an_engine_loads_and_it_can_be_stopped() -> None:
+    told: list[Event] = []
+
+    async def run() -> EngineProcess:
+        engine = EngineProcess(loading_for_ever, 600.0)
+        opening = asyncio.create_task(engine.open(told.append))
+        while not told:
+            await asyncio.sleep(0.01)
+        assert not engine.is_ready
+        assert not engine.models
+        engine.stop()
+        with pytest.raises(ModelError, match="ended before it was ready"):
+            await opening
+        return engine
+
+    engine = asyncio.run(run())
+    assert told == [Progress("reading weights", 1, 2)]
+    assert engine.num_restarts == 0
+
+
+def test_what_an_engine_cannot_open_is_told_to_whoever_opens_it() -> None:
+    async def run() -> None:
+        engine = EngineProcess(damaged, "it is damaged")
+        try:
+            with pytest.raises(ModelError, match="it is damaged"):
+                await engine.open()
+            assert not engine.is_ready
+        finally:
+            engine.stop()
+
+    asyncio.run(run())

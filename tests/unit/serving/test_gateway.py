@@ -391,6 +391,22 @@ def test_an_engine_that_is_not_ready_is_said_to_be(engine):
     assert asyncio.run(plain_client(engine).get("/live")).status_code == 200
 
 
+def test_while_the_base_loads_nothing_is_unknown_and_nothing_is_listed(engine):
+    engine.models, engine.is_ready = {}, False
+    ready = asyncio.run(plain_client(engine).get("/ready"))
+    assert (ready.status_code, ready.json()) == (503, {"status": "loading"})
+    body = {"model": "shop", "messages": HELLO, "input": "a", "prompt": "a"}
+    posted = {"/v1/chat/completions": body, "/v1/completions": body, "/v1/embeddings": body}
+    posted["/tokenize"] = {"prompt": "a"}
+    answers = [
+        *(asyncio.run(plain_client(engine).post(path, json=posted[path])) for path in posted),
+        *(asyncio.run(plain_client(engine).get(f"/v1/models{end}")) for end in ("", "/shop")),
+    ]
+    for answer in answers:
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+        assert answer.json()["error"]["message"] == "the engine is loading"
+
+
 def test_an_unknown_path_and_a_wrong_method_are_errors_in_openais_form(engine):
     missing = asyncio.run(plain_client(engine).get("/v1/nothing"))
     assert (missing.status_code, missing.json()["error"]["type"]) == (404, "NotFoundError")

@@ -107,9 +107,9 @@ def test_a_key_without_scopes_only_reads_what_every_key_may():
         keys.check("Bearer numbers", "use")
 
 
-def test_keys_of_the_command_line_are_only_for_use():
+def test_keys_of_the_command_line_ask_and_judge_and_load_nothing():
     (key,) = plain_keys(["secret", "secret"])
-    assert key.scopes == ("use",)
+    assert key.scopes == ("use", "rate")
     assert key.sha256 == hash_key("secret")
 
 

@@ -11,6 +11,7 @@ import pytest
 import uvicorn
 
 from kamerton.core.requests import AnswerRequest, AnswerUpdate
+from kamerton.core.tokenizing import TokenizerReply, TokenizerRequest
 from kamerton.serving.app import make_app
 from tests.unit.serving.test_gateway import HELLO, LONG, Echo, client_of, plain_client
 
@@ -33,12 +34,37 @@ class Flood(Echo):
             self.cancelled.append(request.id)
 
 
+class Busy(Echo):
+    """Has no time for tokens or vectors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pause_s = 60.0
+        self.questions: list[str] = []
+        self.given_up: list[str] = []
+
+    async def tokenize(self, question: TokenizerRequest) -> TokenizerReply:
+        self.questions.append(question.id)
+        try:
+            await asyncio.sleep(self.pause_s)
+        except asyncio.CancelledError:
+            self.given_up.append(question.id)
+            raise
+        raise AssertionError("nobody waits so long")
+
+
 async def call(
-    app, body: bytes, receive_more=None, *, is_whole: bool = False, stall_after: int = 10**9
+    app,
+    body: bytes,
+    receive_more=None,
+    *,
+    path: str = CHAT,
+    is_whole: bool = False,
+    stall_after: int = 10**9,
 ) -> list[dict]:
     """Call the application as a server does; it never takes more than `stall_after` messages."""
     scope = {
-        "type": "http", "method": "POST", "path": CHAT, "headers": [], "query_string": b"",
+        "type": "http", "method": "POST", "path": path, "headers": [], "query_string": b"",
         "http_version": "1.1", "asgi": {"version": "3.0"}, "scheme": "http",
         "server": ("served", 80), "client": ("here", 1), "root_path": "",
     }  # fmt: skip
@@ -110,6 +136,70 @@ def test_who_leaves_before_the_first_token_stops_the_answer(stream):
 
     assert asyncio.run(asyncio.wait_for(ask(), 10)) == 0
     assert len(engine.cancelled) == 1
+
+
+ASKED_OF_BUSY = {
+    "/v1/embeddings": {"model": "shop", "input": ["a", "b"]},
+    "/tokenize": {"model": "shop", "prompt": "a"},
+    "/detokenize": {"model": "shop", "tokens": [1]},
+}
+
+
+@pytest.mark.parametrize("path", ASKED_OF_BUSY)
+def test_vectors_and_tokens_that_take_too_long_are_504(path):
+    engine = Busy()
+
+    async def ask():
+        client = plain_client(engine, timeout_s=0.1)
+        answer = await client.post(path, json=ASKED_OF_BUSY[path])
+        # A task that is cancelled ends when the loop turns.
+        await asyncio.sleep(0)
+        return answer
+
+    answer = asyncio.run(asyncio.wait_for(ask(), 10))
+    assert answer.status_code == 504
+    assert answer.headers["x-should-retry"] == "false"
+    assert "not whole after 0.1 s" in answer.json()["error"]["message"]
+    asked = [request.id for request in engine.asked] + engine.questions
+    assert asked
+    assert engine.cancelled + engine.given_up == asked
+
+
+@pytest.mark.parametrize("path", ASKED_OF_BUSY)
+def test_who_leaves_before_vectors_or_tokens_come_stops_the_work(path):
+    engine = Busy()
+
+    async def leave():
+        while not engine.asked and not engine.questions:
+            await asyncio.sleep(0)
+        return {"type": "http.disconnect"}
+
+    async def ask():
+        app = make_app(engine)
+        body = json.dumps(ASKED_OF_BUSY[path]).encode()
+        sent = await call(app, body, leave, path=path, is_whole=True)
+        await asyncio.sleep(0)
+        return sent[0]["status"], app.state.admission.num_open
+
+    assert asyncio.run(asyncio.wait_for(ask(), 10)) == (499, 0)
+    asked = [request.id for request in engine.asked] + engine.questions
+    assert engine.cancelled + engine.given_up == asked
+
+
+def test_an_input_that_cannot_be_embedded_stops_the_others():
+    engine = Echo()
+    engine.pause_s = 0.01
+
+    async def ask():
+        # Each "hello" takes a hundred times as long as the error.
+        body = {"model": "shop", "input": ["toolong", "hello " * 100]}
+        answer = await plain_client(engine).post("/v1/embeddings", json=body)
+        await asyncio.sleep(0)
+        return answer
+
+    answer = asyncio.run(ask())
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, "too long")
+    assert engine.cancelled == [engine.asked[1].id]
 
 
 def test_a_silent_stream_sends_comments_that_clients_pass_over():

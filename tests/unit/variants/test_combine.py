@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load
 
 from kamerton.adapters.combine import CombineSettings
-from kamerton.core.errors import AdapterError, VariantError
+from kamerton.core.errors import AdapterError, SettingsError, VariantError
 from kamerton.flows.chat import Conversation
 from kamerton.flows.combine import combine_variants
 from kamerton.flows.evaluate import evaluate_variants
@@ -101,6 +101,19 @@ def test_what_cannot_be_combined(project: Project, parents: list[Variant]) -> No
     refused([parents[0], project.make("ia3-1", *IA3)], "of one method")
     refused([parents[0], project.make("q", "base.quantise=nf4")], "another base than a")
     refused(parents, "another variant", name="a")
+
+
+def test_who_may_use_all_parts_may_use_the_whole(project: Project, parents: list[Variant]) -> None:
+    acme = project.make("acme", "train.seed=2", 'audience.tenants=["acme", "globex"]')
+    assert acme.manifest.audience.tenants == ("acme", "globex")
+    assert parents[0].manifest.audience.is_open
+    made = combine_variants([parents[0], acme], "both", project.workspace, CombineSettings())
+    assert made.manifest.audience == acme.manifest.audience
+    with pytest.raises(SettingsError, match="nobody may use both"):
+        project.make("never", "start_from=acme", 'audience.tenants=["initech"]')
+    # Other users do not make another variant.
+    again = acme.manifest.model_copy(update={"audience": parents[0].manifest.audience})
+    assert again.identity() == acme.manifest.content_hash
 
 
 def test_prefixes_stand_one_after_the_other(project: Project) -> None:

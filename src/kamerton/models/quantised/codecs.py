@@ -12,6 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from kamerton.models.quantised.few_rows import int8_product
+
 __all__ = [
     "CODECS",
     "NF4_BLOCK",
@@ -48,10 +50,13 @@ class Codec:
     Attributes:
         pack: Makes tensors by name of [out, in] in any float dtype.
         unpack: Makes [out, in] of those, the shape and a dtype.
+        product: Multiplies [..., in] by the transpose without making it; gives None where it
+            cannot, or where that is slower. None where there is no such way.
     """
 
     pack: Callable[[Tensor], dict[str, Tensor]]
     unpack: Callable[[Mapping[str, Tensor], tuple[int, int], torch.dtype], Tensor]
+    product: Callable[[Tensor, Mapping[str, Tensor]], Tensor | None] | None = None
 
 
 def pack_nf4(weight: Tensor) -> dict[str, Tensor]:
@@ -134,22 +139,29 @@ def _cells(device: torch.device) -> tuple[Tensor, Tensor]:
 def pack_int8(weight: Tensor) -> dict[str, Tensor]:
     """Round every weight to one of 255 steps of its row's largest size.
 
+    A step is rounded up to a number of bf16, so that products in bf16 have the very same weights.
+
     Args:
         weight: [out, in].
 
     Returns:
-        `codes` int8 [out, in] and `scales` fp32 [out].
+        `codes` int8 [out, in] and `scales` bf16 [out].
     """
     codes = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
-    scales = torch.empty(len(weight), device=weight.device)
+    scales = torch.empty(len(weight), dtype=torch.bfloat16, device=weight.device)
     rows = max(1, _PART // weight.shape[1])
     for start in range(0, len(weight), rows):
         part = weight[start : start + rows].float()
-        scale = part.abs().amax(1) / 127
+        scale = _up_to_bf16(part.abs().amax(1) / 127)
         scales[start : start + rows] = scale
         tiny = torch.finfo(torch.float32).tiny
         codes[start : start + rows] = (part / scale.clamp(min=tiny)[:, None]).round_()
     return {"codes": codes, "scales": scales}
+
+
+def _up_to_bf16(values: Tensor) -> Tensor:
+    """Round positive fp32 numbers up to such as have the upper 16 bits only."""
+    return ((values.view(torch.int32) + 0xFFFF) & ~0xFFFF).view(torch.float32)
 
 
 def unpack_int8(
@@ -235,5 +247,5 @@ def _pairs(device: torch.device) -> Tensor:
 
 CODECS: Mapping[str, Codec] = {
     "nf4": Codec(pack_nf4, unpack_nf4),
-    "int8": Codec(pack_int8, unpack_int8),
+    "int8": Codec(pack_int8, unpack_int8, int8_product),
 }

@@ -5,7 +5,7 @@ is read by itself, quantised if it belongs to a linear layer, and let go.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,13 @@ class _WeightsOnMeta(TorchFunctionMode):
 
 
 def load_quantised(
-    folder: Path, config: Any, *, dtype: torch.dtype, device: torch.device, kind: str
+    folder: Path,
+    config: Any,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    kind: str,
+    read: Callable[[int], None] = lambda num_bytes: None,
 ) -> Any | None:
     """Load a model, quantising its linear layers one by one.
 
@@ -49,6 +55,7 @@ def load_quantised(
         dtype: The dtype of weights that are not quantised.
         device: The model's device.
         kind: `nf4` or `int8`.
+        read: Is told how many bytes more were read.
 
     Returns:
         The model; None if the checkpoint's names are not the model's, as when Transformers has to
@@ -67,6 +74,7 @@ def load_quantised(
     known = model.state_dict().keys()
     stored = NestedParts()
     for name, tensor in _tensors(folder):
+        read(tensor.nbytes)
         layer = stored.take(name, tensor)
         if layer is not None:
             path = layer if layer in linears else f"{model.base_model_prefix}.{layer}"

@@ -1,0 +1,125 @@
+"""Routes of `kamerton serve`: the file, what was stopped, and a log of every change."""
+
+import asyncio
+import json
+import os
+import signal
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from kamerton.core.errors import SettingsError
+from kamerton.core.events import Notice, Sink
+from kamerton.core.routing import RoutingEvent
+from kamerton.flows.workspace import Workspace
+from kamerton.serving.route_source import RouteSource
+from kamerton.serving.routes import Rules
+from kamerton.serving.routing import Router, Stop
+
+__all__ = ["RoutingLog", "new_router", "reload_on_signal"]
+
+
+class RoutingLog:
+    """A file to which every change of routing is appended: who, when and what.
+
+    Args:
+        place: The file, a JSON object in each line; it is made with the first change.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+
+    def write(self, event: RoutingEvent) -> None:
+        """Append a change; it is on disk when this returns, so that a stop outlives a crash.
+
+        Args:
+            event: The change.
+        """
+        plain = {**asdict(event), "created": f"{event.created.isoformat()}Z"}
+        line = json.dumps(plain, ensure_ascii=False)
+        with self._place.open("ab+") as file:
+            # A crash may have left a part of a line.
+            if file.tell() and not _ends_whole(self._place):
+                line = f"\n{line}"
+            file.write(f"{line}\n".encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def stopped(self) -> set[Stop]:
+        """Say what was stopped and not resumed.
+
+        Returns:
+            Arms and canaries.
+
+        Raises:
+            SettingsError: If the file cannot be read.
+        """
+        found: set[Stop] = set()
+        for event in self._events():
+            kind, _, what = str(event.get("what", "")).partition(" ")
+            if kind not in ("arm", "canary") or what not in ("stopped", "resumed"):
+                continue
+            said = event["detail"]
+            stop = Stop(said["name"], said["phase"], said["arm"], is_canary=kind == "canary")
+            (found.add if what == "stopped" else found.discard)(stop)
+        return found
+
+    def _events(self) -> list[dict[str, Any]]:
+        try:
+            lines = self._place.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise SettingsError(
+                f"{self._place}: cannot be read: {error.strerror or error}"
+            ) from None
+        events = []
+        for line in lines:
+            with suppress(ValueError):
+                events.append(json.loads(line))
+        return [event for event in events if isinstance(event, dict)]
+
+
+def _ends_whole(place: Path) -> bool:
+    with place.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def new_router(project: Path) -> Router:
+    """Make a router that has no rules yet, and remembers what was stopped.
+
+    Args:
+        project: Folder of the project; `routing.jsonl` in it has every change.
+
+    Returns:
+        The router.
+
+    Raises:
+        SettingsError: If the changes cannot be read.
+    """
+    log = RoutingLog(Workspace(project).routing_log)
+    return Router(Rules(), stopped=log.stopped(), audit=log.write)
+
+
+def reload_on_signal(source: RouteSource, tell: Sink) -> None:
+    """Read routes again at SIGHUP; call it in the server's event loop.
+
+    Args:
+        source: The router, with its file.
+        tell: Receives what came of it.
+    """
+
+    def reload() -> None:
+        try:
+            rules = source.reload("SIGHUP")
+        except SettingsError as error:
+            kept = source.router.rules.version
+            tell(Notice(f"routes are as before, version {kept}: {error.message}", "warning"))
+        else:
+            tell(Notice(f"routes are read again, version {rules.version}"))
+
+    # Windows has no such signal; the admin API reads routes again there.
+    with suppress(NotImplementedError, AttributeError):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)

@@ -1,0 +1,115 @@
+"""The row that a request leaves, made of its record."""
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from kamerton.core.requests import AnswerRequest, Grammar
+from kamerton.core.routing import Decision
+from kamerton.evaluation.checks import is_json
+from kamerton.evaluation.refusals import is_refusal
+from kamerton.serving.record import AnswerTimes, RequestRecord
+from kamerton.store.traffic import RequestRow
+
+__all__ = ["row_of"]
+
+
+def row_of(
+    record: RequestRecord,
+    latency_s: float,
+    *,
+    hide: Callable[[str], str] = str,
+    shadow_of: str | None = None,
+) -> RequestRow:
+    """Make a row.
+
+    Args:
+        record: Of a request that asks for answers.
+        latency_s: How long it took.
+        hide: Gives what is stored for the id of a unit or a conversation.
+        shadow_of: The completion that the client got, where this is a mirrored one.
+
+    Returns:
+        The row, with texts of prompt and answer.
+    """
+    decision = record.decision or Decision(record.model)
+    caller, answers = record.caller, record.answers
+    texts = ["".join(answer.pieces) for answer in answers]
+    # Whoever got a part of an answer, or calls of functions, was not refused.
+    whole = [text for text, answer in zip(texts, answers, strict=True) if answer.finish_reason]
+    return RequestRow(
+        id=record.completion_id or record.id,
+        variant=record.model or decision.variant,
+        content_hash=record.requests[0].artefact if record.requests else "",
+        created=datetime.fromtimestamp(record.came_at, UTC).replace(tzinfo=None),
+        route=decision.route,
+        rule=decision.rule,
+        experiment=decision.experiment,
+        arm=decision.arm,
+        propensity=decision.propensity,
+        routing_version=decision.version,
+        unit=hide(caller.unit),
+        conversation=hide(caller.conversation),
+        segment=caller.segment,
+        tenant=caller.tenant,
+        language=caller.language,
+        key_name=record.key,
+        latency_s=latency_s,
+        first_token_s=record.time_to_first_token_s,
+        prompt_tokens=record.num_prompt_tokens,
+        answer_tokens=record.num_tokens,
+        finish_reason=answers[0].finish_reason if answers else "",
+        status=record.status,
+        refusal=all(map(is_refusal, whole)) if whole else None,
+        format_valid=_is_valid(record.requests, answers, texts),
+        prompt=_prompt_text(record.requests, record.num_prompts),
+        answer=_answer_text(answers, texts),
+        shadow_of=shadow_of,
+    )
+
+
+def _is_valid(
+    requests: Sequence[AnswerRequest], answers: Sequence[AnswerTimes], texts: Sequence[str]
+) -> bool | None:
+    """Whether all answers follow what was asked for; None where nothing was, or none is whole."""
+    told = [
+        _follows(request.grammar, text, answer.finish_reason)
+        for request, answer, text in zip(requests, answers, texts, strict=False)
+        # Cut by the limit of tokens, it is no valid JSON, which is what the metric is to show.
+        if request.grammar is not None and answer.finish_reason
+    ]
+    return all(told) if told else None
+
+
+def _follows(grammar: Grammar, text: str, finish_reason: str) -> bool:
+    """The engine keeps to the grammar: what can go wrong is that the answer was cut."""
+    if grammar.kind == "choice":
+        return text.strip() in json.loads(grammar.text)
+    if grammar.kind == "regex":
+        return finish_reason == "stop"
+    return is_json(text)
+
+
+def _prompt_text(requests: Sequence[AnswerRequest], num_prompts: int) -> str | None:
+    if not requests:
+        return None
+    each = max(len(requests) // max(num_prompts, 1), 1)
+    prompts = [request.prompt if request.chat is None else request.chat for request in requests]
+    different = prompts[::each]
+    if len(different) == 1 and isinstance(different[0], str):
+        return different[0]
+    return json.dumps(different[0] if len(different) == 1 else different, ensure_ascii=False)
+
+
+def _answer_text(answers: Sequence[AnswerTimes], texts: Sequence[str]) -> str | None:
+    if not answers or not any(answer.finish_reason or answer.pieces for answer in answers):
+        return None
+    whole = [
+        {"content": text, "tool_calls": [json.loads(str(call)) for call in answer.tool_calls]}
+        if answer.tool_calls
+        else text
+        for answer, text in zip(answers, texts, strict=True)
+    ]
+    if len(whole) == 1 and isinstance(whole[0], str):
+        return whole[0]
+    return json.dumps(whole[0] if len(whole) == 1 else whole, ensure_ascii=False)

@@ -1,0 +1,160 @@
+"""Metrics of recorded traffic: values, groups, spans, intervals by unit."""
+
+from datetime import datetime, timedelta
+
+import numpy as np
+import pytest
+
+from kamerton.evaluation.edits import edit_distance, edit_share
+from kamerton.evaluation.live_metrics import BUILT_IN, LiveMetric
+from kamerton.evaluation.live_series import measure
+from kamerton.evaluation.statistics import wilson
+from kamerton.store.feedback import Feedback
+from kamerton.store.traffic import RequestRow
+
+START = datetime(2026, 11, 2, 12)  # a Monday
+
+
+def row(number, variant="v", minutes=0.0, **values):
+    created = START + timedelta(minutes=minutes)
+    return RequestRow(f"r{number}", variant, created=created, **values)
+
+
+def told(rows, feedback=(), metrics=BUILT_IN, **options):
+    found = measure(rows, feedback, metrics, **options)
+    return {(*one.group.values(), one.metric): one for one in found}
+
+
+def test_shares_of_independent_requests_have_wilsons_interval():
+    found = told([row(n, refusal=n < 3) for n in range(30)])["v", "refusal"]
+    expected = wilson(3, 30)
+    assert (found.value, found.num_values, found.num_units) == (0.1, 30, 30)
+    # The variance is the sample's, n - 1: a little wider.
+    assert found.low == pytest.approx(expected.low, abs=2e-3)
+    assert found.high == pytest.approx(expected.high, abs=4e-3)
+
+
+def test_requests_of_one_unit_are_not_taken_for_independent():
+    rows = [row(n, refusal=n // 10 % 2 == 0, unit=f"u{n // 10}") for n in range(200)]
+    found = told(rows)["v", "refusal"]
+    assert (found.num_values, found.num_units) == (200, 20)
+    by_unit = wilson(10, 20)
+    assert found.low == pytest.approx(by_unit.low, abs=0.01)
+    assert found.high == pytest.approx(by_unit.high, abs=0.01)
+    assert found.high - found.low > 2 * (wilson(100, 200).high - wilson(100, 200).low)
+
+
+def test_without_any_refusal_the_units_bound_the_share():
+    found = told([row(n, refusal=False, unit=f"u{n // 10}") for n in range(200)])["v", "refusal"]
+    assert found.low == 0
+    assert found.high == pytest.approx(wilson(0, 20).high)
+
+
+def test_intervals_by_unit_cover_what_they_say():
+    random = np.random.default_rng(0)
+    covered = 0
+    for _ in range(300):
+        effects = np.repeat(random.normal(0, 1, 30), 8)
+        values = 5 + effects + random.normal(0, 1, 240)
+        rows = [row(n, latency_s=value, unit=f"u{n // 8}") for n, value in enumerate(values)]
+        found = told(rows, metrics={"latency": BUILT_IN["latency"]})["v", "latency"]
+        covered += found.low <= 5 <= found.high
+    # 95 % with normal quantiles over 30 units; requests counted as independent cover about half.
+    assert 0.90 <= covered / 300 <= 0.98
+
+
+def test_ratings_are_those_that_count_and_are_found_by_completion():
+    feedback = [
+        Feedback("r0", "rating", 5.0, rater="ann"),
+        Feedback("r0", "rating", 2.0, rater="bob"),
+        Feedback("r1", "rating", 3.0),
+        Feedback("gone", "rating", 1.0),
+    ]
+    found = told([row(0), row(1), row(2, "w")], feedback)
+    assert (found["v", "rating"].value, found["v", "rating"].num_values) == (3.25, 2)
+    assert ("w", "rating") not in found
+
+
+def test_an_escalation_counts_once_for_its_conversation():
+    rows = [row(n, conversation=f"talk{n // 3}") for n in range(6)]
+    feedback = [Feedback(f"r{n}", "escalation", float(n == 4), rater=f"{n}") for n in range(6)]
+    found = told(rows, feedback)["v", "escalation"]
+    assert (found.value, found.num_values) == (0.5, 2)
+
+
+def test_asked_again_is_within_two_minutes_of_the_answer_in_the_same_conversation():
+    rows = [
+        row(0, conversation="a", unit="u", latency_s=30.0),
+        row(1, minutes=1, conversation="b", unit="u"),
+        row(2, minutes=2.4, conversation="a", unit="u"),
+        row(3, minutes=5, conversation="a", unit="u"),
+        row(4, minutes=6),
+    ]
+    found = told(rows)["v", "asked_again"]
+    assert (found.value, found.num_values) == (0.25, 4)
+
+
+def test_edits_are_measured_where_the_answer_is_kept():
+    rows = [row(0, answer="good day"), row(1, answer=None)]
+    feedback = [
+        Feedback("r0", "correction", correction="good dog"),
+        Feedback("r1", "correction", correction="x"),
+    ]
+    assert told(rows, feedback)["v", "edited"].value == 0.25
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "distance"),
+    [("", "", 0), ("", "abc", 3), ("kitten", "sitting", 3), ("дом", "дым", 1), ("ab", "ba", 2)],
+)
+def test_edit_distances(one, other, distance):
+    assert edit_distance(one, other) == edit_distance(other, one) == distance
+    assert edit_share(one, other) == (distance / max(len(one), len(other)) if distance else 0)
+
+
+def test_accuracy_is_whether_all_checks_pass_and_each_check_is_a_metric():
+    polite = LiveMetric.parse(
+        {
+            "name": "polite", "type": "boolean", "from": "check",
+            "check": {"kind": "rules", "rules": [{"name": "please", "pattern": "please"}]},
+        }
+    )  # fmt: skip
+    rows = [
+        row(0, checks={"polite": 1.0, "json": 1.0}),
+        row(1, checks={"polite": 1.0, "json": 0.0}),
+        row(2),
+    ]
+    found = told(rows, metrics={**BUILT_IN, "polite": polite})
+    assert (found["v", "accuracy"].value, found["v", "polite"].value) == (0.5, 1.0)
+
+
+def test_labels_are_counted():
+    topic = LiveMetric.parse({"name": "topic", "type": "label", "labels": ["bill", "lost"]})
+    feedback = [Feedback(f"r{n}", "topic", label="bill" if n else "lost") for n in range(3)]
+    found = told([row(n) for n in range(3)], feedback, {"topic": topic})["v", "topic"]
+    assert (found.counts, found.value) == ({"bill": 2, "lost": 1}, None)
+
+
+def test_groups_and_spans():
+    rows = [
+        row(0, segment="vip", refusal=True),
+        row(1, minutes=13 * 60, segment="vip", refusal=False),
+        row(2, "w", minutes=8 * 24 * 60, refusal=True),
+    ]
+    metrics = {"refusal": BUILT_IN["refusal"]}
+    found = measure(rows, [], metrics, by=("variant", "segment"), every="day")
+    assert [(one.since.day, dict(one.group), one.value) for one in found] == [
+        (2, {"variant": "v", "segment": "vip"}, 1.0),
+        (3, {"variant": "v", "segment": "vip"}, 0.0),
+        (10, {"variant": "w", "segment": ""}, 1.0),
+    ]
+    weeks = measure(rows, [], metrics, every="week")
+    assert [(one.since.day, one.num_requests) for one in weeks] == [(2, 2), (9, 1)]
+
+
+def test_times_are_quantiles_of_what_was_answered():
+    rows = [row(n, latency_s=n / 100, status=200) for n in range(101)]
+    found = told([*rows, row(200, latency_s=99.0, status=503)])
+    assert found["v", "latency"].p50 == pytest.approx(0.5)
+    assert found["v", "latency"].p95 == pytest.approx(0.95)
+    assert found["v", "error"].value == pytest.approx(1 / 102)

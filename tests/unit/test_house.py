@@ -112,6 +112,8 @@ def verbs(group: click.Group, prefix: str = "") -> dict[str, click.Command]:
 
 
 OPENING = {"--base", "--device", "--dtype"}
+EXPERIMENT = {"--store", "--project"}
+GUESS = {"--units-per-day", "--baseline"}
 OPTIONS = {
     "check": {"--set", "--show", "--base", "--redact", "--strict", "--json"},
     "train": {"--set", "--project", "--fresh", "--json"},
@@ -180,6 +182,12 @@ OPTIONS = {
         "--project",
         "--json",
     },
+    "experiment plan": {"--days", "--json", *EXPERIMENT, *GUESS},
+    "experiment start": {*EXPERIMENT, *GUESS},
+    "experiment status": {"--json", *EXPERIMENT},
+    "experiment report": {"--by", "--language", "--json", *EXPERIMENT},
+    "experiment stop": {"--promote", "--why", "--anyway", *EXPERIMENT},
+    "experiment simulate": {"--runs", "--days", *EXPERIMENT, *GUESS},
     "demo": {"--to", "--base"},
 }
 

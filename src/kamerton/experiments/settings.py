@@ -177,6 +177,12 @@ class ExperimentSettings(Settings):
         return hash_bytes(self.key.encode())[:12]
 
     @property
+    def assignment(self) -> str:
+        """Hash of what decides a unit's arm within a phase, the share that takes part left out."""
+        arms = {name: arm.model_dump(mode="json") for name, arm in self.arms.items()}
+        return hash_json({"unit": self.unit, "control": self.control, "arms": arms})[:12]
+
+    @property
     def registration(self) -> str:
         """Hash of everything that was declared, SHA-256 in hex."""
         return hash_json(self.model_dump(mode="json"))

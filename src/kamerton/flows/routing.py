@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -13,15 +13,16 @@ from typing import Any
 
 from kamerton.core.errors import SettingsError
 from kamerton.core.events import Notice, Sink
+from kamerton.core.requests import ServedModel
 from kamerton.core.routing import RoutingEvent
 from kamerton.core.settings import suggestion
 from kamerton.flows.workspace import Workspace
 from kamerton.serving.callers import caller_of
-from kamerton.serving.route_source import RouteSource
+from kamerton.serving.route_source import Phase, RouteSource
 from kamerton.serving.routes import Rules, read_rules
 from kamerton.serving.routing import Explanation, Router, Stop
 
-__all__ = ["RoutingLog", "explain_route", "new_router", "reload_on_signal"]
+__all__ = ["RoutingLog", "explain_route", "new_router", "reload_on_signal", "route_source"]
 
 
 class RoutingLog:
@@ -69,6 +70,22 @@ class RoutingLog:
             (found.add if what == "stopped" else found.discard)(stop)
         return found
 
+    def phases(self) -> dict[tuple[str, str], Phase]:
+        """Say how experiments assigned units, so that no restart hides a change of their arms.
+
+        Returns:
+            The latest of each experiment and phase.
+
+        Raises:
+            SettingsError: If the file cannot be read.
+        """
+        found: dict[tuple[str, str], Phase] = {}
+        for event in self._events():
+            if event.get("what") == "rules loaded":
+                for name, one in event["detail"].get("experiments", {}).items():
+                    found[name, one["phase"]] = Phase(one["assignment"], one["share"])
+        return found
+
     def _events(self) -> list[dict[str, Any]]:
         try:
             lines = self._place.read_text(encoding="utf-8").splitlines()
@@ -89,6 +106,27 @@ def _ends_whole(place: Path) -> bool:
     with place.open("rb") as file:
         file.seek(-1, os.SEEK_END)
         return file.read(1) == b"\n"
+
+
+def route_source(
+    place: Path, router: Router, project: Path, served: Callable[[], Mapping[str, ServedModel]]
+) -> RouteSource:
+    """Join a router to its file, which is not read yet.
+
+    Args:
+        place: The file of routes.
+        router: As `new_router` made it.
+        project: Folder of the project.
+        served: Gives what is served now, by name.
+
+    Returns:
+        The source; `reload` reads the file.
+
+    Raises:
+        SettingsError: If what experiments were before cannot be read.
+    """
+    phases = RoutingLog(Workspace(project).routing_log).phases()
+    return RouteSource(place, router, served, phases)
 
 
 def new_router(project: Path) -> Router:

@@ -140,14 +140,13 @@ def serve(
     try:
         import uvicorn
 
-        from kamerton.flows.routing import new_router, reload_on_signal
+        from kamerton.flows.routing import new_router, reload_on_signal, route_source
         from kamerton.flows.serve_admin import serve_admin
         from kamerton.serving.access_log import access_log
         from kamerton.serving.app import make_app
         from kamerton.serving.draining import drain_on_signals
         from kamerton.serving.engine_process import EngineProcess
         from kamerton.serving.keys import plain_keys, read_keys
-        from kamerton.serving.route_source import RouteSource
         from kamerton.serving.routes import read_rules
     except ImportError as error:
         raise MissingExtraError(error.name or "starlette", "serve", "kamerton serve") from None
@@ -184,7 +183,7 @@ def serve(
                 await engine.open(sink)
                 source = None
                 if routes:
-                    source = RouteSource(routes, router, lambda: engine.models)
+                    source = route_source(routes, router, options.project, lambda: engine.models)
                     source.reload("start")
                     reload_on_signal(source, sink)
                 if recording is not None:

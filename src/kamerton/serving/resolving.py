@@ -37,9 +37,7 @@ def resolve_model(request: Request, name: str) -> ServedModel:
     unit = record.caller.unit or plain_id(user if isinstance(user, str) else "")
     record.caller = replace(record.caller, unit=unit)
     decision = router.decide(name, record.caller) or Decision(name)
-    # For whom a variant is not, it is not there.
-    usable = models_for(engine, record.caller)
-    found = usable.get(decision.variant)
+    found = _usable(engine, decision.variant, record.caller)
     if found is None and decision.route and decision.variant not in engine.models:
         raise ApiError(
             503,
@@ -50,11 +48,19 @@ def resolve_model(request: Request, name: str) -> ServedModel:
     if found is None:
         # While the engine loads, no name is known yet.
         ensure_ready(engine)
-        served = ", ".join([*router.rules.routes, *usable])
+        served = ", ".join([*router.rules.routes, *models_for(engine, record.caller)])
         raise ApiError(404, f"the model '{name}' does not exist; served are: {served}", "model")
-    shadows = tuple(one for one in decision.shadows if one in usable)
-    record.decision, record.model = replace(decision, shadows=shadows), found.name
+    shadows = tuple(one for one in decision.shadows if _usable(engine, one, record.caller))
+    if shadows != decision.shadows:
+        decision = replace(decision, shadows=shadows)
+    record.decision, record.model = decision, found.name
     return found
+
+
+def _usable(engine: ServingEngine, name: str, caller: Caller) -> ServedModel | None:
+    """Give a model; for whom it is not, it is not there."""
+    found = engine.models.get(name)
+    return found if found is not None and found.audience.admits(caller) else None
 
 
 def models_for(engine: ServingEngine, caller: Caller) -> dict[str, ServedModel]:

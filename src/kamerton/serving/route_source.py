@@ -1,6 +1,7 @@
 """Where a router's rules come from: a file that is read again while requests are answered."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from kamerton.core.errors import SettingsError
@@ -8,7 +9,20 @@ from kamerton.core.requests import ServedModel
 from kamerton.serving.routes import Rules, check_rules, read_rules
 from kamerton.serving.routing import Router
 
-__all__ = ["RouteSource"]
+__all__ = ["Phase", "RouteSource"]
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """How an experiment assigned units when it was last read.
+
+    Attributes:
+        assignment: Hash of its arms, weights, control and unit.
+        share: Share of units that took part.
+    """
+
+    assignment: str
+    share: float
 
 
 class RouteSource:
@@ -18,13 +32,19 @@ class RouteSource:
         place: The file of routes.
         router: Decides by its rules.
         served: Gives what is served now, by name.
+        phases: What experiments were before the server was started, by name and phase.
     """
 
     def __init__(
-        self, place: Path, router: Router, served: Callable[[], Mapping[str, ServedModel]]
+        self,
+        place: Path,
+        router: Router,
+        served: Callable[[], Mapping[str, ServedModel]],
+        phases: Mapping[tuple[str, str], Phase] | None = None,
     ) -> None:
         self.router = router
         self._place, self._served = place, served
+        self._phases = dict(phases or {})
 
     def check(self) -> Rules:
         """Read the file and see whether its rules could decide.
@@ -37,6 +57,7 @@ class RouteSource:
         """
         rules = read_rules(self._place)
         check_rules(rules, self._served())
+        self._check_phases(rules)
         return rules
 
     def reload(self, by_whom: str) -> Rules:
@@ -57,4 +78,27 @@ class RouteSource:
             self.router.refuse(error.problems, by_whom)
             raise
         self.router.load(rules, by_whom)
+        for name, one in rules.experiments.items():
+            self._phases[name, one.phase] = Phase(one.assignment, one.share)
         return rules
+
+    def _check_phases(self, rules: Rules) -> None:
+        problems = []
+        for name, one in rules.experiments.items():
+            before = self._phases.get((name, one.phase))
+            if before is not None and before.assignment != one.assignment:
+                problems.append(
+                    f"experiment {name}: arms, weights, control and unit must stay as they were "
+                    "when it began"
+                )
+            elif before is not None and one.share < before.share:
+                problems.append(
+                    f"experiment {name}: share may only grow, found {one.share:g} after "
+                    f"{before.share:g}"
+                )
+        if problems:
+            raise SettingsError(
+                problems,
+                hint="units would change arms in the middle; a new salt begins a new phase, in "
+                "which all units get arms anew",
+            )

@@ -163,7 +163,15 @@ class Router:
         self.counts.keep_only(
             {(name, shadow) for name, route in rules.routes.items() for shadow in route.shadow}
         )
-        detail = {"version": rules.version, "before": before, "routes": sorted(rules.routes)}
+        detail = {
+            "version": rules.version,
+            "before": before,
+            "routes": sorted(rules.routes),
+            "experiments": {
+                name: {"phase": one.phase, "assignment": one.assignment, "share": one.share}
+                for name, one in rules.experiments.items()
+            },
+        }
         self._audit(RoutingEvent("rules loaded", by_whom, detail=detail))
 
     def refuse(self, problems: Iterable[str], by_whom: str) -> None:

@@ -3,9 +3,14 @@
 import json
 from datetime import datetime
 
+import pytest
+
+from kamerton.core.errors import SettingsError
 from kamerton.core.routing import RoutingEvent
-from kamerton.flows.routing import RoutingLog
+from kamerton.flows.routing import RoutingLog, new_router, route_source
 from kamerton.serving.routing import Stop
+from tests.unit.experiments.test_settings import LORA_AGAINST_PREFIX
+from tests.unit.serving.test_routing import SERVED, written
 
 
 def change(what: str, name: str = "test-1", phase: str = "p1", arm: str = "lora") -> RoutingEvent:
@@ -46,3 +51,16 @@ def test_a_line_that_a_crash_cut_off_spoils_no_other(tmp_path):
     assert log.stopped() == {Stop("test-1", "p1", "lora")}
     log.write(change("arm resumed"))
     assert log.stopped() == set()
+
+
+def test_a_restart_hides_no_change_of_arms(tmp_path):
+    place = written(tmp_path)
+    source = route_source(place, new_router(tmp_path), tmp_path, lambda: SERVED)
+    source.reload("start")
+    source.router.stop_arm("lora-against-prefix", "lora", by_whom="anna")
+    again = route_source(place, new_router(tmp_path), tmp_path, lambda: SERVED)
+    again.reload("start")
+    assert again.router.stopped == source.router.stopped != set()
+    written(tmp_path, experiment=LORA_AGAINST_PREFIX.replace("weight = 3", "weight = 4"))
+    with pytest.raises(SettingsError, match="must stay as they were"):
+        route_source(place, new_router(tmp_path), tmp_path, lambda: SERVED).reload("start")

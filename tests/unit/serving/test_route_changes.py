@@ -206,3 +206,30 @@ def test_names_of_routes_and_what_they_lead_to_stay(tmp_path, source):
         assert "is a route" in put.json()["error"]["message"]
 
     asyncio.run(go())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("weight = 3", "weight = 2", "arms, weights, control and unit must stay"),
+        ('variant = "support-lora"', 'variant = "support-ru"', "arms, weights, control"),
+        ('control = "prefix"', 'control = "lora"', "arms, weights, control"),
+        ("min_units = 50", 'unit = "conversation"', "arms, weights, control"),
+        ("share = 0.5", "share = 0.4", "share may only grow, found 0.4 after 0.5"),
+    ],
+)
+def test_a_running_experiment_keeps_its_arms(tmp_path, log, old, new, problem):
+    experiment = LORA_AGAINST_PREFIX.replace("min_units = 50", "min_units = 50\nshare = 0.5")
+    assert old in experiment
+    place = written(tmp_path, experiment=experiment)
+    source = RouteSource(place, Router(Rules(), audit=log.append), lambda: SERVED)
+    source.reload("start")
+    changed = experiment.replace(old, new)
+    written(tmp_path, experiment=changed)
+    with pytest.raises(SettingsError, match=problem):
+        source.reload("SIGHUP")
+    # What does not touch the arms may change, and a new salt begins anew.
+    written(tmp_path, experiment=experiment.replace("0.05", "0.04").replace("0.5", "0.9"))
+    source.reload("SIGHUP")
+    written(tmp_path, experiment=changed.replace("hypothesis", 'salt = "two"\nhypothesis'))
+    source.reload("SIGHUP")

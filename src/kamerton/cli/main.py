@@ -22,6 +22,7 @@ VERBS = {
     "evaluate": "compare variants with prompting, with intervals and p-values",
     "serve": "answer OpenAI's clients: one base, all its variants",
     "metrics": "tell how the variants do on live traffic",
+    "feedback": "bring in judgements of answers, make training rows of them",
     "chat": "talk to a variant, or to two side by side",
     "variant": "list, show, verify, combine, merge and export variants",
     "demo": "the whole way on bundled data, offline, in minutes",

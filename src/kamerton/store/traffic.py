@@ -67,8 +67,8 @@ class RequestRow:
         refusal: Whether every answer refuses; None where there is none.
         format_valid: Whether every answer follows the format that was asked for; None without one.
         cost: In the currency of the settings; None where no price is known.
-        prompt: The prompt, JSON of the messages of a chat; None by the policy.
-        answer: The answer, a JSON list of several; None by the policy.
+        prompt: The first prompt, JSON of the messages of a chat; None by the policy.
+        answer: The first answer, JSON with `tool_calls` where it calls any; None by the policy.
         checks: What checks say of the answer, 0 or 1 by name.
         shadow_of: The completion that the client got, where this is a mirrored one.
     """

@@ -70,7 +70,7 @@ def test_what_is_wrong_is_refused_with_what_is_right(tmp_path):
         "'rating' must be a number, got true": {"name": "rating", "value": True},
         "'rating' takes a number as value and no label": {"name": "rating", "label": "good"},
         "'thumbs' must be true or false, got 0.5": {"name": "thumbs", "value": 0.5},
-        "value": {"name": "rating", "value": "4"},
+        "value: must be a number, or true or false, got '4'": {"name": "rating", "value": "4"},
         "id": {"id": "a b", "name": "rating", "value": 4},
         "comment: must be given": {},
     }

@@ -24,8 +24,6 @@ __all__ = [
 ]
 
 _TEXTS = ("prompt", "answer")
-_MOST_PARAMETERS = 30_000
-"""SQLite takes 32,766 in a statement, PostgreSQL 65,535."""
 
 
 def now() -> datetime:
@@ -253,13 +251,10 @@ def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str,
         from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
         statement = insert_sqlite(table)
-    step = max(_MOST_PARAMETERS // len(rows[0]), 1)
-    num_new = 0
-    for first in range(0, len(rows), step):
-        inserted = statement.values(rows[first : first + step]).on_conflict_do_nothing()
-        # psycopg's count of an insertion is dropped without the option.
-        num_new += connection.execute(inserted.execution_options(preserve_rowcount=True)).rowcount
-    return num_new
+    # One statement for many rows is compiled once and kept, whatever their number. psycopg's count
+    # of an insertion is dropped without the option.
+    inserted = statement.on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+    return connection.execute(inserted, rows).rowcount
 
 
 def _requests(with_text: Collection[str] | None = None) -> Select[Any]:
@@ -275,11 +270,15 @@ def _requests(with_text: Collection[str] | None = None) -> Select[Any]:
     return select(*columns)
 
 
+_LENGTHS = {column.name: getattr(column.type, "length", None) for column in tables.requests.c}
+
+
 def _fitting(row: RequestRow) -> dict[str, Any]:
     """Cut what a client may write as long as it likes; PostgreSQL takes no zero byte."""
-    values = asdict(row)
-    for column in tables.requests.c:
-        value, length = values[column.name], getattr(column.type, "length", None)
+    values = {}
+    for name, length in _LENGTHS.items():
+        value = getattr(row, name)
         if isinstance(value, str):
-            values[column.name] = value.replace("\x00", "")[:length]
+            value = value.replace("\x00", "")[:length]
+        values[name] = value
     return values

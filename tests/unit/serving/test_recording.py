@@ -293,6 +293,7 @@ def test_checks_run_on_answers_whose_text_is_not_kept(tmp_path):
         {"greets": 0.0, "json": 0.0},
     ]
     assert [row.answer for row in rows] == [None, None]
+    assert recording.writer.num_written == 2
 
 
 def test_answers_cost_what_the_prices_say(tmp_path):

@@ -241,7 +241,8 @@ def open_store(address: Path | str) -> Iterator[Store]:
 
 def _engine(address: Path | str) -> Engine:
     if isinstance(address, str) and "://" in address:
-        return create_engine(address)
+        # A connection that the database has closed meanwhile is opened again.
+        return create_engine(address, pool_pre_ping=True)
     path = Path(address)
     path.parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(f"sqlite:///{path}")

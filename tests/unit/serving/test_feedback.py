@@ -2,6 +2,9 @@
 
 import asyncio
 
+from sqlalchemy.exc import OperationalError
+
+from kamerton.serving.feedback import FeedbackIntake
 from kamerton.serving.keys import ApiKey, hash_key
 from kamerton.store.feedback import feedback_history, latest_feedback
 from tests.unit.serving.recorded import ask, recording_client
@@ -106,3 +109,15 @@ def test_feedback_needs_a_key_that_is_for_it(tmp_path):
         assert send(client, **body).status_code == 401
         assert send(client, **body, headers={"Authorization": "Bearer use"}).status_code == 403
         assert send(client, **body, headers={"Authorization": "Bearer rate"}).status_code == 200
+
+
+def test_a_store_that_is_down_is_a_503_that_clients_try_again(tmp_path):
+    class Down:
+        def begin(self):
+            raise OperationalError("select", {}, Exception("down"))
+
+    answer = send(
+        plain_client(Echo(), feedback=FeedbackIntake(Down())), id="c", name="rating", value=4
+    )
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "5"

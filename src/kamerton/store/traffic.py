@@ -18,6 +18,7 @@ __all__ = [
     "exposures_of",
     "find_request",
     "insert_new",
+    "new_only",
     "now",
     "requests_between",
     "set_checks",
@@ -243,18 +244,29 @@ def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str,
     """
     if not rows:
         return 0
+    # One statement for many rows is compiled once and kept, whatever their number. psycopg's count
+    # of an insertion is dropped without the option.
+    inserted = new_only(connection, table).execution_options(preserve_rowcount=True)
+    return connection.execute(inserted, rows).rowcount
+
+
+def new_only(connection: Connection, table: Table) -> Any:
+    """Make an insertion that passes over rows whose key is there already.
+
+    Args:
+        connection: Of `Store.begin`.
+        table: The table.
+
+    Returns:
+        The statement, without values; SQLAlchemy has one class for each kind of database.
+    """
     if connection.dialect.name == "postgresql":
         from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 
-        statement: Any = insert_postgresql(table)
-    else:
-        from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+        return insert_postgresql(table).on_conflict_do_nothing()
+    from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
-        statement = insert_sqlite(table)
-    # One statement for many rows is compiled once and kept, whatever their number. psycopg's count
-    # of an insertion is dropped without the option.
-    inserted = statement.on_conflict_do_nothing().execution_options(preserve_rowcount=True)
-    return connection.execute(inserted, rows).rowcount
+    return insert_sqlite(table).on_conflict_do_nothing()
 
 
 def _requests(with_text: Collection[str] | None = None) -> Select[Any]:

@@ -144,6 +144,9 @@ OPTIONS = {
         *OPENING,
     },
     "metrics": {"--by", "--every", "--days", "--store", "--project", "--json"},
+    "feedback import": {"--name", "--column", "--keep-personal", "--store", "--project"},
+    "feedback export": {"--to", "--per-rater", "--keep-personal", "--store", "--project"},
+    "feedback agreement": {"--store", "--project", "--json"},
     "chat": {
         "--message",
         "-m",

@@ -24,6 +24,7 @@ VERBS = {
     "route": "try the rules that map names to variants",
     "experiment": "compare variants on live traffic: plan, start, report, stop",
     "metrics": "tell how the variants do on live traffic",
+    "feedback": "bring in judgements of answers, make training rows of them",
     "chat": "talk to a variant, or to two side by side",
     "variant": "list, show, verify, combine, merge and export variants",
     "demo": "the whole way on bundled data, offline, in minutes",

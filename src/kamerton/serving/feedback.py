@@ -158,7 +158,7 @@ async def take_feedback(request: Request) -> Response:
             body = intake.admit(body, token)
         elif body.source == PAGE:
             raise ApiError(400, f"source: '{PAGE}' is for pages that send a token", "source")
-        told = await asyncio.to_thread(intake.take, body)
+        told = await _taken(intake, body)
         if token is not None:
             # Whoever judges must not know which arm it is.
             told = {name: told[name] for name in ("object", "id", "name")}
@@ -166,6 +166,16 @@ async def take_feedback(request: Request) -> Response:
         error.headers.update(_CROSS_ORIGIN)
         raise
     return JSONResponse(told, headers=_CROSS_ORIGIN)
+
+
+async def _taken(intake: FeedbackIntake, body: FeedbackBody) -> dict[str, Any]:
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        return await asyncio.to_thread(intake.take, body)
+    except DBAPIError:
+        message = "the store cannot be reached: nothing was stored, send it again"
+        raise ApiError(503, message, headers={"Retry-After": "5"}) from None
 
 
 def _refused(problem: str) -> ApiError:

@@ -251,7 +251,8 @@ def _without_password(address: Path | str) -> str:
 
 def _engine(address: Path | str) -> Engine:
     if isinstance(address, str) and "://" in address:
-        return create_engine(address)
+        # A connection that the database has closed meanwhile is opened again.
+        return create_engine(address, pool_pre_ping=True)
     path = Path(address)
     path.parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(f"sqlite:///{path}")

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from kamerton.core.errors import SettingsError
 from kamerton.core.settings import suggestion
 from kamerton.evaluation.live_metrics import LiveMetric
-from kamerton.evaluation.live_series import request_values
+from kamerton.evaluation.live_series import request_outcomes
 from kamerton.experiments.design import Design, Rows
 from kamerton.experiments.guardrails import Guardrail
 from kamerton.experiments.outcomes import sum_by_unit
@@ -198,10 +198,7 @@ def recorded_traffic(
             connection, since, until, with_text=corrected if wants_text else (), **equal
         )
     )
-    outcomes = {
-        metric.name: np.array(request_values(rows, feedback, metric), np.float64)
-        for metric in metrics
-    }
+    outcomes = request_outcomes(rows, feedback, {metric.name: metric for metric in metrics})
     return Traffic(rows, outcomes)
 
 

@@ -89,7 +89,7 @@ def read_experiment(
     """Read an experiment.
 
     Args:
-        rows: All requests up to now, at least one.
+        rows: All requests up to now, failed ones too, without outcomes.
         design: What was fixed before the start.
         elapsed_days: Whole days since the first row; by default the day of the last row is whole.
             A group-sequential test counts rows up to its last look only.
@@ -98,8 +98,8 @@ def read_experiment(
     Returns:
         The reading. Harmed guardrails are told even where the sample ratio's alarm went off.
     """
-    first = int(rows.days.min())
-    elapsed = int(rows.days.max()) - first + 1 if elapsed_days is None else elapsed_days
+    first, last = (int(rows.days.min()), int(rows.days.max())) if len(rows.days) else (0, -1)
+    elapsed = last - first + 1 if elapsed_days is None else elapsed_days
     ended = ended or (design.days is not None and elapsed >= design.days)
     daily = count_new_units(rows.units, rows.arms, rows.days.tolist(), design.arms)
     ratio = check_sample_ratio(

@@ -142,3 +142,13 @@ def test_sums_per_user_have_no_bounds() -> None:
         for one in (refusals, free)
     ]
     assert readings[0].arms[0].metrics[0].interval == readings[1].arms[0].metrics[0].interval
+
+
+@pytest.mark.parametrize("days", [None, 10])
+def test_an_experiment_that_has_just_begun_says_nothing(days: int | None) -> None:
+    nothing = draw().part(np.zeros(1800, bool))
+    found = read_experiment(nothing, replace(DESIGN, days=days))
+    (arm,) = found.arms
+    assert (arm.decision, found.num_units, found.ended) == ("go on", (0, 0), False)
+    assert {one.verdict for one in arm.metrics} == {"undecided"}
+    assert not found.sample_ratio.fired

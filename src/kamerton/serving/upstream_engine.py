@@ -212,6 +212,7 @@ class UpstreamEngine:
         """Ask one engine after another, until one has sent something."""
         tried: list[Replica] = []
         last: UpstreamError | None = None
+        has_loaded = False
         while (replica := await self._replicas.choose(model.name, tried)) is not None:
             tried.append(replica)
             has_begun = False
@@ -230,8 +231,13 @@ class UpstreamEngine:
                     return
                 last = self._note(replica, error)
                 if error.status == 404:
-                    # Looked for again when the engine is looked at, and loaded again if it is ours.
                     replica.models = {*replica.models} - {model.name}
+                if error.status == 404 and model.place and not has_loaded:
+                    # The engine was started again: it has forgotten the LoRA.
+                    has_loaded = True
+                    with suppress(ModelError):
+                        await load_lora(replica, model)
+                        tried.remove(replica)
         raise self._replicas.refusal(model.name, last)
 
     def _note(self, replica: Replica, error: UpstreamError) -> UpstreamError:
@@ -313,8 +319,8 @@ async def _ask(
         async for chunk in chunks:
             try:
                 update = reader.read(chunk)
-            except (TypeError, ValueError, KeyError, AttributeError):
-                raise UpstreamError(502, "the engine does not answer as OpenAI's does") from None
+            except ValueError as error:
+                raise UpstreamError(502, str(error)) from None
             if reader.error:
                 raise UpstreamError(reader.error_code or 502, reader.error)
             if reader.lacks_logprobs:

@@ -171,15 +171,20 @@ def test_a_lora_is_loaded_in_the_engine_and_asked_for_by_its_name_there(vllm, ur
 
 
 def test_a_lora_that_is_gone_is_loaded_again(vllm, url, lora_folder):
-    engine, _ = started(url, lora_offer(lora_folder), health_s=0.01)
+    engine, _ = started(url, lora_offer(lora_folder), health_s=60)
+    (replica,) = engine._replicas.replicas
 
     async def ask(client, http):
         vllm.adapters.clear()
+        at_once = await chat("shop")(client, http)
+        vllm.adapters.clear()
+        await engine._look_at(replica)
+        assert "shop-abc" in vllm.adapters
+        vllm.adapters.clear()
+        vllm.has_lora = False
         with pytest.raises(openai.InternalServerError, match="does not have the model now"):
             await chat("shop")(client, http)
-        while "shop-abc" not in vllm.adapters:
-            await asyncio.sleep(0.01)
-        return await chat("shop")(client, http)
+        return at_once
 
     assert through(engine, ask).choices[0].message.content == "shop-abc: hello there "
 

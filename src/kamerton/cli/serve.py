@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["serve"]
 
-_OF_OWN_ENGINE = ("cache_mib", "memory_mib", "device", "dtype", "admin_port")
+_OF_OWN_ENGINE = ("cache_mib", "memory_mib", "device", "dtype")
 """Options that say how to compute here."""
 
 

@@ -144,7 +144,7 @@ def serve(
         )
     admin = admin or AdminOptions()
     engine = (
-        _open_upstream(options, admin, timeout_s, sink)
+        _open_upstream(options, timeout_s, sink)
         if options.engines
         else EngineProcess(_work, options, _restored)
     )
@@ -163,8 +163,7 @@ def serve(
                 app.state.admission, drain_s, cut=engine.fail_open, stop=partial(_stop, server)
             )
             folder = Workspace(options.project).variants
-            switching = engine if isinstance(engine, EngineProcess) else None
-            async with serve_admin(switching, folder, admin_listener, admin.keys) as admin_address:
+            async with serve_admin(engine, folder, admin_listener, admin.keys) as admin_address:
                 models = list(engine.models.values())
                 say(Listening(address, models, admin_address, options.engines))
                 yield
@@ -185,19 +184,12 @@ def serve(
         server.run(sockets=[listener])
 
 
-def _open_upstream(
-    options: EngineOptions, admin: AdminOptions, timeout_s: float, sink: Sink
-) -> "UpstreamEngine":
+def _open_upstream(options: EngineOptions, timeout_s: float, sink: Sink) -> "UpstreamEngine":
     try:
         from kamerton.flows.served_upstream import Offering, open_upstream
     except ImportError as error:
         name = error.name or "httpx"
         raise MissingExtraError(name, "serve", "kamerton serve --engine") from None
-    if admin.port is not None:
-        raise SettingsError(
-            "--admin-port has no effect with --engine",
-            hint="load variants in the engine itself, or start the gateway again",
-        )
     offering = Offering(Workspace(options.project).variants, options.names, options.base, sink)
     return open_upstream(
         options.engines,

@@ -26,15 +26,12 @@ class _ServerBeside(uvicorn.Server):
 
 @asynccontextmanager
 async def serve_admin(
-    engine: SwitchingEngine | None,
-    folder: Path,
-    listener: socket.socket | None,
-    keys: Sequence[str],
+    engine: SwitchingEngine, folder: Path, listener: socket.socket | None, keys: Sequence[str]
 ) -> AsyncIterator[str]:
     """Serve the admin API for a while.
 
     Args:
-        engine: Holds the variants; None where they are not held here.
+        engine: Holds the variants.
         folder: The project's variants.
         listener: Where to listen; None serves nothing.
         keys: Keys that are let in; without any, everybody is let in.
@@ -42,7 +39,7 @@ async def serve_admin(
     Yields:
         Its address; empty without a listener.
     """
-    if listener is None or engine is None:
+    if listener is None:
         yield ""
         return
     app = make_admin_app(Switching(engine, folder), keys=plain_keys(keys, "admin"))

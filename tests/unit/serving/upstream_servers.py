@@ -59,6 +59,7 @@ class Vllm:
             routes=[
                 Route("/v1/models", self.models),
                 Route("/v1/load_lora_adapter", self.load, methods=["POST"]),
+                Route("/v1/unload_lora_adapter", self.unload, methods=["POST"]),
                 Route("/v1/chat/completions", self.chat, methods=["POST"]),
                 Route("/v1/embeddings", self.embed, methods=["POST"]),
                 Route("/tokenizer_info", self.tokenizer_info),
@@ -87,6 +88,10 @@ class Vllm:
             return JSONResponse({"error": {"message": "no adapter there", "code": 400}}, 400)
         self.adapters[body["lora_name"]] = body["lora_path"]
         return PlainTextResponse(f"Success: LoRA adapter '{body['lora_name']}' added.")
+
+    async def unload(self, request: Request) -> Response:
+        del self.adapters[(await request.json())["lora_name"]]
+        return PlainTextResponse("Success")
 
     async def embed(self, request: Request) -> Response:
         self.asked.append(await request.json())

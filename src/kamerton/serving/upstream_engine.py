@@ -14,13 +14,13 @@ from typing import Any
 
 from kamerton.core.errors import ModelError
 from kamerton.core.events import Notice, Sink
-from kamerton.core.protocols import Chat
 from kamerton.core.requests import AnswerRequest, AnswerUpdate, HeldVariant, ServedModel
 from kamerton.core.tokenizing import TokenizerReply, TokenizerRequest
 from kamerton.serving.errors import ApiError
 from kamerton.serving.names import Names
 from kamerton.serving.replicas import Replica, Replicas
 from kamerton.serving.upstream import Upstream, UpstreamError
+from kamerton.serving.upstream_asking import ask, ask_tokenizer
 from kamerton.serving.upstream_held import HeldUpstream
 from kamerton.serving.upstream_models import (
     UpstreamModel,
@@ -30,13 +30,7 @@ from kamerton.serving.upstream_models import (
     other_templates,
     unload_lora,
 )
-from kamerton.wire.upstream_answers import AnswerReader, ModelCard, embedding_update, read_info
-from kamerton.wire.upstream_requests import (
-    chat_request,
-    embedding_request,
-    text_request,
-    tokenizer_request,
-)
+from kamerton.wire.upstream_answers import ModelCard
 
 __all__ = ["Offer", "OpenVariant", "UpstreamEngine"]
 
@@ -217,22 +211,15 @@ class UpstreamEngine:
             ApiError: If no engine answers it.
         """
         model = self._find(question.asked)
-        chat = None if question.asked.chat is None else model.prompt.apply(question.asked.chat)
         tried: list[Replica] = []
         last: UpstreamError | None = None
         while (replica := await self._replicas.choose(model.name, tried)) is not None:
             tried.append(replica)
             try:
                 with self._replicas.asked(replica):
-                    if question.kind == "info":
-                        info = await replica.upstream.get("/tokenizer_info")
-                        reply = TokenizerReply(question.id, info=dict(info))
-                    else:
-                        body = tokenizer_request(question, chat, model.name)
-                        found = await replica.upstream.post(f"/{question.kind}", body)
-                        reply = read_info(question.id, found)
-            except (UpstreamError, ValueError, TypeError) as error:
-                last = self._note(replica, _of_route(error))
+                    reply = await ask_tokenizer(replica, question, model)
+            except UpstreamError as error:
+                last = self._note(replica, error)
                 continue
             self._replicas.hear(replica)
             return reply
@@ -294,7 +281,7 @@ class UpstreamEngine:
             has_begun = False
             try:
                 with self._replicas.asked(replica):
-                    async with aclosing(_ask(replica, request, model)) as updates:
+                    async with aclosing(ask(replica, request, model)) as updates:
                         async for update in updates:
                             has_begun = True
                             self._replicas.hear(replica)
@@ -384,53 +371,3 @@ class UpstreamEngine:
     def _tell(self, event: object) -> None:
         assert isinstance(event, Notice)
         self._sink(event)
-
-
-async def _ask(
-    replica: Replica, request: AnswerRequest, model: UpstreamModel
-) -> AsyncGenerator[AnswerUpdate, None]:
-    """Ask an engine and read what it sends."""
-    upstream = replica.upstream
-    try:
-        if request.embeds:
-            found = await upstream.post("/v1/embeddings", embedding_request(request, model.name))
-            yield embedding_update(request, found)
-            return
-        chat: Chat | None = None if request.chat is None else model.prompt.apply(request.chat)
-        path = "/v1/completions" if chat is None else "/v1/chat/completions"
-        body = (
-            text_request(request, model.name, replica.dialect)
-            if chat is None
-            else chat_request(request, chat, model.name, replica.dialect)
-        )
-        if chat is not None and model.template_arguments:
-            body["chat_template_kwargs"] = dict(model.template_arguments)
-    except ValueError as error:
-        raise UpstreamError(400, str(error)) from None
-    except UpstreamError as error:
-        raise _of_route(error) from None
-    reader = AnswerReader(request)
-    async with aclosing(upstream.events(path, body)) as chunks:
-        async for chunk in chunks:
-            try:
-                update = reader.read(chunk)
-            except ValueError as error:
-                raise UpstreamError(502, str(error)) from None
-            if reader.error:
-                raise UpstreamError(reader.error_code or 502, reader.error)
-            if reader.lacks_logprobs:
-                raise UpstreamError(501, "the engine leaves out log-probabilities of tokens")
-            if update is not None:
-                yield update
-    if not reader.finish_reason:
-        raise UpstreamError(502, "the engine ended its answer in the middle")
-    yield reader.end()
-
-
-def _of_route(error: Exception) -> UpstreamError:
-    """Tell an engine without a route from one without a model."""
-    if not isinstance(error, UpstreamError):
-        return UpstreamError(502, str(error))
-    if error.status in (404, 405):
-        return UpstreamError(501, "the engine cannot do this")
-    return error

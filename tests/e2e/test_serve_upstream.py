@@ -94,9 +94,12 @@ def test_an_engine_that_is_killed_and_started_again_is_used_again(elsewhere: Pat
     with serving(elsewhere, "builtin:nano") as first:
         port = first.address.rpartition(":")[2]
         with serving(elsewhere, "--engine", first.address) as gateway:
+            end = {"model": "here", "prompt": "<|end|>", "add_special_tokens": False}
+            (token,) = httpx.post(f"{gateway.address}/tokenize", json=end).json()["tokens"]
             stream = gateway.client().chat.completions.create(
-                model="here", messages=LONG, stream=True, max_tokens=400, temperature=1.5
-            )
+                model="here", messages=LONG, stream=True, max_tokens=900,
+                logit_bias={str(token): -100},
+            )  # fmt: skip
             next(iter(stream))
             next(iter(stream))
             first.engine().kill()

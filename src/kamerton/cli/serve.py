@@ -22,7 +22,7 @@ __all__ = ["serve"]
 _LINE_AFTER_S = 10.0
 """Whoever starts a server wants to know sooner than whoever trains that it is alive."""
 
-_OF_OWN_ENGINE = ("cache_mib", "memory_mib", "device", "dtype", "admin_port")
+_OF_OWN_ENGINE = ("cache_mib", "memory_mib", "device", "dtype")
 """Options that say how to compute here."""
 
 

@@ -161,7 +161,7 @@ def serve(
         # Loading the base takes a while: what is wrong with the file is told before.
         read_rules(routes)
     engine = (
-        _open_upstream(options, admin, timeout_s, sink)
+        _open_upstream(options, timeout_s, sink)
         if options.engines
         else EngineProcess(_work, options, _restored)
     )
@@ -191,9 +191,8 @@ def serve(
                 elif router.rules.experiments:
                     names = ", ".join(router.rules.experiments)
                     sink(Notice(f"without --record nobody learns what came of {names}", "warning"))
-                switching = engine if isinstance(engine, EngineProcess) else None
                 admin_address = await beside.enter_async_context(
-                    serve_admin(switching, folder, admin_listener, admin.keys, source)
+                    serve_admin(engine, folder, admin_listener, admin.keys, source)
                 )
                 models = list(engine.models.values())
                 say(Listening(address, models, admin_address, len(known), options.engines))
@@ -250,19 +249,12 @@ async def _keep_experiments(
     beside.callback(keeping.cancel)
 
 
-def _open_upstream(
-    options: EngineOptions, admin: AdminOptions, timeout_s: float, sink: Sink
-) -> "UpstreamEngine":
+def _open_upstream(options: EngineOptions, timeout_s: float, sink: Sink) -> "UpstreamEngine":
     try:
         from kamerton.flows.served_upstream import Offering, open_upstream
     except ImportError as error:
         name = error.name or "httpx"
         raise MissingExtraError(name, "serve", "kamerton serve --engine") from None
-    if admin.port is not None:
-        raise SettingsError(
-            "--admin-port has no effect with --engine",
-            hint="load variants in the engine itself, or start the gateway again",
-        )
     offering = Offering(Workspace(options.project).variants, options.names, options.base, sink)
     return open_upstream(
         options.engines,

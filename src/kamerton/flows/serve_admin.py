@@ -27,7 +27,7 @@ class _ServerBeside(uvicorn.Server):
 
 @asynccontextmanager
 async def serve_admin(
-    engine: SwitchingEngine | None,
+    engine: SwitchingEngine,
     folder: Path,
     listener: socket.socket | None,
     keys: Sequence[str],
@@ -36,7 +36,7 @@ async def serve_admin(
     """Serve the admin API for a while.
 
     Args:
-        engine: Holds the variants; None where they are not held here.
+        engine: Holds the variants.
         folder: The project's variants.
         listener: Where to listen; None serves nothing.
         keys: Keys that are let in; without any, everybody is let in.
@@ -45,7 +45,7 @@ async def serve_admin(
     Yields:
         Its address; empty without a listener.
     """
-    if listener is None or engine is None:
+    if listener is None:
         yield ""
         return
     switching = Switching(engine, folder, routes.router if routes else None)

@@ -20,7 +20,7 @@ from kamerton.prompting.prompt import Prompt
 from kamerton.serving.upstream import Upstream
 from kamerton.serving.upstream_engine import UpstreamEngine
 from kamerton.serving.upstream_models import UpstreamModel
-from kamerton.store.variants import Variant, find_variant, list_variants
+from kamerton.store.variants import Variant, find_variant, list_variants, read_variant
 from kamerton.wire.upstream_answers import ModelCard
 from kamerton.wire.upstream_requests import LEFT_TO_ENGINE
 
@@ -65,7 +65,9 @@ def open_upstream(
     ]
     if len({upstream.url for upstream in upstreams}) < len(upstreams):
         raise SettingsError("--engine names the same address twice")
-    return UpstreamEngine(upstreams, offering.offer, limit_open=limit_open)
+    return UpstreamEngine(
+        upstreams, offering.offer, open_variant=offering.open, limit_open=limit_open
+    )
 
 
 def address_of(url: str) -> str:
@@ -121,9 +123,7 @@ class Offering:
         Raises:
             VariantError: If a name is unknown, a variant cannot be served there, or nothing is.
         """
-        listed: dict[str, ModelCard] = {}
-        for card in cards:
-            listed.setdefault(card.name, card)
+        listed = _by_name(cards)
         if self.base and self.base not in listed:
             raise VariantError(
                 f"no engine has the base '{self.base}'; {_those_of(listed)}",
@@ -135,6 +135,25 @@ class Offering:
             raise VariantError("the engines list no model, so there is nothing to serve")
         return found
 
+    def open(self, place: str, content_hash: str, cards: Sequence[ModelCard]) -> UpstreamModel:
+        """Read a variant that is loaded while requests are answered.
+
+        Args:
+            place: Its folder.
+            content_hash: What must be there; empty for whatever is there.
+            cards: What the engines list.
+
+        Returns:
+            How it is asked for.
+
+        Raises:
+            VariantError: If it is damaged, another one, or cannot be served there.
+        """
+        variant = read_variant(Path(place))
+        if content_hash not in ("", variant.manifest.content_hash):
+            raise VariantError(f"{place} holds another version than {content_hash[:_HASH_SHOWN]}")
+        return self._model(variant, _by_name(cards))
+
     def _variants(self, listed: Mapping[str, ModelCard]) -> list[UpstreamModel]:
         if self.names:
             wanted = [name for name in dict.fromkeys(self.names) if name not in listed]
@@ -144,8 +163,10 @@ class Offering:
         for problem in damaged:
             self.tell(Notice(f"not served: {problem}", "warning"))
         for variant in found:
-            there = listed.get(variant.folder.name)
-            if there is not None and there.artefact == variant.manifest.content_hash:
+            if (there := listed.get(variant.folder.name)) is not None:
+                if there.artefact != variant.manifest.content_hash:
+                    said = f"not served: {variant.folder.name}: the engine has a model of this name"
+                    self.tell(Notice(f"{said}, which is served instead", "warning"))
                 continue
             try:
                 models.append(self._model(variant, listed))
@@ -166,10 +187,6 @@ class Offering:
     def _model(self, variant: Variant, listed: Mapping[str, ModelCard]) -> UpstreamModel:
         """Say how a variant is asked for, or why it cannot be."""
         manifest, name = variant.manifest, variant.folder.resolve().name
-        if name in listed:
-            raise VariantError(
-                f"{name}: the engine has a model of this name, which is served instead"
-            )
         _ensure_served_elsewhere(variant, name)
         base = self._base_of(variant, name, listed)
         if manifest.render.get("date"):
@@ -261,6 +278,13 @@ def _template_arguments(render: Mapping[str, Any]) -> Mapping[str, Any]:
     thinking = bool(render.get("thinking", False))
     given = render.get("template_arguments") or {}
     return {**given, "enable_thinking": thinking, "thinking": thinking}
+
+
+def _by_name(cards: Sequence[ModelCard]) -> dict[str, ModelCard]:
+    listed: dict[str, ModelCard] = {}
+    for card in cards:
+        listed.setdefault(card.name, card)
+    return listed
 
 
 def _own_model(card: ModelCard) -> UpstreamModel:

@@ -29,6 +29,7 @@ class Replica:
 
     Attributes:
         upstream: Asks it.
+        cards: What it lists.
         models: Names of the models that it has.
         dialect: Whose words it understands.
         num_open: Requests that it answers now.
@@ -40,6 +41,7 @@ class Replica:
 
     def __init__(self, upstream: Upstream) -> None:
         self.upstream = upstream
+        self.cards: Sequence[ModelCard] = ()
         self.models: Collection[str] = ()
         self.dialect: Dialect = "other"
         self.num_open, self.is_reachable = 0, False
@@ -52,7 +54,7 @@ class Replica:
         Args:
             cards: As it lists them.
         """
-        known = list(cards)
+        self.cards = known = list(cards)
         self.models = {card.name for card in known}
         self.dialect = next(
             (_DIALECTS[card.owner] for card in known if card.owner in _DIALECTS), "other"

@@ -1,33 +1,38 @@
 """The gateway before other engines: requests are answered by whichever of them can."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing, suppress
+from typing import Any
 
-from kamerton.core.errors import KamertonError, ModelError
+from kamerton.core.errors import ModelError
 from kamerton.core.events import Notice, Sink
-from kamerton.core.protocols import Chat
-from kamerton.core.requests import AnswerRequest, AnswerUpdate, ServedModel
+from kamerton.core.requests import AnswerRequest, AnswerUpdate, HeldVariant, ServedModel
 from kamerton.core.tokenizing import TokenizerReply, TokenizerRequest
 from kamerton.serving.errors import ApiError
+from kamerton.serving.names import Names
 from kamerton.serving.replicas import Replica, Replicas
 from kamerton.serving.upstream import Upstream, UpstreamError
+from kamerton.serving.upstream_asking import ask, ask_tokenizer
+from kamerton.serving.upstream_held import HeldUpstream
 from kamerton.serving.upstream_models import (
     UpstreamModel,
     cannot_list,
     list_models,
     load_lora,
     other_templates,
+    unload_lora,
 )
-from kamerton.wire.upstream_answers import AnswerReader, ModelCard, embedding_update, read_info
-from kamerton.wire.upstream_requests import (
-    chat_request,
-    embedding_request,
-    text_request,
-    tokenizer_request,
-)
+from kamerton.wire.upstream_answers import ModelCard
 
-__all__ = ["Offer", "UpstreamEngine"]
+__all__ = ["Offer", "OpenVariant", "UpstreamEngine"]
 
 _SILENT_S = 30.0
 """Seconds after which an engine that answers something, and sends nothing, is looked at."""
@@ -36,6 +41,14 @@ _SILENT_S = 30.0
 Offer = Callable[[Sequence[ModelCard]], Sequence[UpstreamModel]]
 """Decides what is served, from all models that the engines list; raises a `KamertonError`."""
 
+OpenVariant = Callable[[str, str, Sequence[ModelCard]], UpstreamModel]
+"""Reads the variant of a folder with a content hash, or any where that is empty, for engines that
+list these models; raises a `KamertonError`."""
+
+
+def _open_nothing(place: str, content_hash: str, cards: Sequence[ModelCard]) -> UpstreamModel:
+    raise ModelError("variants cannot be loaded here")
+
 
 class UpstreamEngine:
     """Answers requests by asking other engines.
@@ -43,11 +56,11 @@ class UpstreamEngine:
     Args:
         upstreams: At least one.
         offer: Decides what is served.
+        open_variant: Reads variants that are loaded while requests are answered.
         limit_open: Most requests that each engine answers at once; None sets no limit.
         health_s: Seconds from one look at the engines to the next.
 
     Attributes:
-        models: What can be asked for.
         problem: Always empty: an engine may come back at any time.
         num_restarts: Always 0: whoever runs the engines starts them again.
     """
@@ -57,18 +70,30 @@ class UpstreamEngine:
         upstreams: Sequence[Upstream],
         offer: Offer,
         *,
+        open_variant: OpenVariant = _open_nothing,
         limit_open: int | None = None,
         health_s: float = 5.0,
     ) -> None:
-        self._offer, self._health_s = offer, health_s
+        self._offer, self._open_variant, self._health_s = offer, open_variant, health_s
         self._sink: Sink = lambda event: None
         self._replicas = Replicas([Replica(one) for one in upstreams], self._tell, limit_open)
-        self._models: dict[str, UpstreamModel] = {}
+        self._held = HeldUpstream()
         self._open: set[asyncio.Timeout] = set()
         self._ended = ""
-        self._watching: asyncio.Task[None] | None = None
-        self.models: Mapping[str, ServedModel] = {}
+        self._said: set[str] = set()
+        # The loop holds tasks weakly.
+        self._tasks: set[asyncio.Task[None]] = set()
         self.problem, self.num_restarts = "", 0
+
+    @property
+    def names(self) -> Names:
+        """What clients may ask for."""
+        return self._held.names
+
+    @property
+    def models(self) -> Mapping[str, ServedModel]:
+        """What can be asked for, by name."""
+        return self.names.models
 
     @property
     def is_ready(self) -> bool:
@@ -124,13 +149,10 @@ class UpstreamEngine:
                 raise problems[0]
             for problem in problems:
                 self._sink(Notice(f"{problem.message}: it gets no requests for now", "warning"))
-            self._models = {model.served.name: model for model in self._offer(cards)}
-            for replica in replicas:
-                if replica.is_reachable:
-                    await self._load_missing(replica, at_start=True)
-            for notice in await other_templates(replicas, list(self._models.values())):
+            models = [one for one in self._offer(cards) if await self._is_loaded(one)]
+            for notice in await other_templates(replicas, models):
                 self._sink(notice)
-            self.models = {name: model.served for name, model in self._models.items()}
+            self._held.point(models)
         finally:
             # Connections belong to the event loop in which they were made, and this one ends.
             for replica in replicas:
@@ -140,7 +162,7 @@ class UpstreamEngine:
         """Look after the engines from now on; call it in the event loop that answers requests."""
         for replica in self._replicas.replicas:
             replica.upstream.open()
-        self._watching = asyncio.get_running_loop().create_task(self._look_after())
+        self._run(self._look_after())
 
     def stop(self) -> None:
         """End nothing: connections close when the event loop ends and cancels its tasks."""
@@ -169,24 +191,28 @@ class UpstreamEngine:
         Raises:
             ApiError: If no engine answers it.
         """
-        model = self._models.get(request.model)
-        if model is None:
-            raise ApiError(404, f"the model '{request.model}' does not exist", "model")
-        async with aclosing(self._first_that_answers(request, model)) as updates:
-            while True:
+        model = self._find(request)
+        updates = self._first_that_answers(request, model)
+        async with aclosing(updates):
+            with self._held.used(model, lambda left: self._run(self._unload(left))):
+                while (update := await self._next(request, updates)) is not None:
+                    yield update
+
+    async def _next(
+        self, request: AnswerRequest, updates: AsyncGenerator[AnswerUpdate, None]
+    ) -> AnswerUpdate | None:
+        """Wait for a piece, or until the server is told to end all answers; None at the end."""
+        try:
+            async with asyncio.timeout(None) as limit:
+                self._open.add(limit)
                 try:
-                    async with asyncio.timeout(None) as limit:
-                        self._open.add(limit)
-                        try:
-                            update = await anext(updates)
-                        finally:
-                            self._open.discard(limit)
-                except StopAsyncIteration:
-                    return
-                except TimeoutError:
-                    yield AnswerUpdate(request.id, error=self._ended)
-                    return
-                yield update
+                    return await anext(updates)
+                finally:
+                    self._open.discard(limit)
+        except StopAsyncIteration:
+            return None
+        except TimeoutError:
+            return AnswerUpdate(request.id, error=self._ended)
 
     async def tokenize(self, question: TokenizerRequest) -> TokenizerReply:
         """Ask about a tokenizer, in vLLM's words.
@@ -200,27 +226,64 @@ class UpstreamEngine:
         Raises:
             ApiError: If no engine answers it.
         """
-        model = self._models[question.asked.model]
-        chat = None if question.asked.chat is None else model.prompt.apply(question.asked.chat)
+        model = self._find(question.asked)
         tried: list[Replica] = []
         last: UpstreamError | None = None
         while (replica := await self._replicas.choose(model.name, tried)) is not None:
             tried.append(replica)
             try:
                 with self._replicas.asked(replica):
-                    if question.kind == "info":
-                        info = await replica.upstream.get("/tokenizer_info")
-                        reply = TokenizerReply(question.id, info=dict(info))
-                    else:
-                        body = tokenizer_request(question, chat, model.name)
-                        found = await replica.upstream.post(f"/{question.kind}", body)
-                        reply = read_info(question.id, found)
-            except (UpstreamError, ValueError, TypeError) as error:
-                last = self._note(replica, _of_route(error))
+                    reply = await ask_tokenizer(replica, question, model)
+            except UpstreamError as error:
+                last = self._note(replica, error)
                 continue
             self._replicas.hear(replica)
             return reply
         raise self._replicas.refusal(model.name, last)
+
+    async def load(self, place: str, content_hash: str = "") -> ServedModel:
+        """Hold one more variant.
+
+        Args:
+            place: Its folder.
+            content_hash: What must be there; empty for whatever is there.
+
+        Returns:
+            What it is, under the name of its folder.
+
+        Raises:
+            KamertonError: If it cannot be served by the engines.
+        """
+        cards = [card for replica in self._replicas.replicas for card in replica.cards]
+        model = await asyncio.to_thread(self._open_variant, place, content_hash, cards)
+        await self._load(model)
+        for notice in await other_templates(self._replicas.replicas, [model]):
+            self._sink(notice)
+        self._held.add(model)
+        return model.served
+
+    async def release(self, content_hash: str) -> None:
+        """Let a variant go when its last request has ended.
+
+        Args:
+            content_hash: Which; an unknown one does no harm.
+        """
+        if (model := self._held.leave(content_hash)) is not None:
+            await self._unload(model)
+
+    async def held(self) -> tuple[HeldVariant, ...]:
+        """Say what is held.
+
+        Returns:
+            Every variant.
+        """
+        return self._held.describe()
+
+    def _find(self, request: AnswerRequest) -> UpstreamModel:
+        found = self._held.find(request.model, request.artefact)
+        if found is None:
+            raise ApiError(404, f"the model '{request.model}' does not exist", "model")
+        return found
 
     async def _first_that_answers(
         self, request: AnswerRequest, model: UpstreamModel
@@ -228,12 +291,13 @@ class UpstreamEngine:
         """Ask one engine after another, until one has sent something."""
         tried: list[Replica] = []
         last: UpstreamError | None = None
+        has_loaded = False
         while (replica := await self._replicas.choose(model.name, tried)) is not None:
             tried.append(replica)
             has_begun = False
             try:
                 with self._replicas.asked(replica):
-                    async with aclosing(_ask(replica, request, model)) as updates:
+                    async with aclosing(ask(replica, request, model)) as updates:
                         async for update in updates:
                             has_begun = True
                             self._replicas.hear(replica)
@@ -246,8 +310,13 @@ class UpstreamEngine:
                     return
                 last = self._note(replica, error)
                 if error.status == 404:
-                    # Looked for again when the engine is looked at, and loaded again if it is ours.
                     replica.models = {*replica.models} - {model.name}
+                if error.status == 404 and model.place and not has_loaded:
+                    # The engine was started again: it has forgotten the LoRA.
+                    has_loaded = True
+                    with suppress(ModelError):
+                        await load_lora(replica, model)
+                        tried.remove(replica)
         raise self._replicas.refusal(model.name, last)
 
     def _note(self, replica: Replica, error: UpstreamError) -> UpstreamError:
@@ -258,16 +327,30 @@ class UpstreamEngine:
         self._replicas.fail(replica, error)
         return error
 
-    async def _load_missing(self, replica: Replica, *, at_start: bool = False) -> None:
-        """Load the LoRAs that an engine does not have, at first or after it was started again."""
-        for model in list(self._models.values()):
-            try:
+    async def _is_loaded(self, model: UpstreamModel) -> bool:
+        """Load a model at the start; say so where that fails and the server can do without."""
+        try:
+            await self._load(model)
+        except ModelError as problem:
+            if model.is_required:
+                raise
+            self._sink(Notice(f"not served: {problem.message}", "warning"))
+            return False
+        return True
+
+    async def _load(self, model: UpstreamModel) -> None:
+        for replica in self._replicas.replicas:
+            if replica.is_reachable:
                 await load_lora(replica, model)
-            except ModelError as problem:
-                if not at_start or model.is_required:
-                    raise
-                self._sink(Notice(f"not served: {problem.message}", "warning"))
-                del self._models[model.served.name]
+
+    async def _unload(self, model: UpstreamModel) -> None:
+        for replica in self._replicas.replicas:
+            await unload_lora(replica, model)
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _look_after(self) -> None:
         try:
@@ -288,64 +371,19 @@ class UpstreamEngine:
             return
         try:
             await list_models(replica)
-            await self._load_missing(replica)
         except UpstreamError as error:
             self._replicas.fail(replica, error)
-        except KamertonError as error:
-            self._sink(Notice(error.message, "warning"))
-        else:
-            self._replicas.hear(replica)
+            return
+        self._replicas.hear(replica)
+        for model in self._held.models:
+            try:
+                await load_lora(replica, model)
+            except ModelError as problem:
+                # Said once: it is tried again and again.
+                if problem.message not in self._said:
+                    self._said.add(problem.message)
+                    self._sink(Notice(problem.message, "warning"))
 
     def _tell(self, event: object) -> None:
         assert isinstance(event, Notice)
         self._sink(event)
-
-
-async def _ask(
-    replica: Replica, request: AnswerRequest, model: UpstreamModel
-) -> AsyncGenerator[AnswerUpdate, None]:
-    """Ask an engine and read what it sends."""
-    upstream = replica.upstream
-    try:
-        if request.embeds:
-            found = await upstream.post("/v1/embeddings", embedding_request(request, model.name))
-            yield embedding_update(request, found)
-            return
-        chat: Chat | None = None if request.chat is None else model.prompt.apply(request.chat)
-        path = "/v1/completions" if chat is None else "/v1/chat/completions"
-        body = (
-            text_request(request, model.name, replica.dialect)
-            if chat is None
-            else chat_request(request, chat, model.name, replica.dialect)
-        )
-        if chat is not None and model.template_arguments:
-            body["chat_template_kwargs"] = dict(model.template_arguments)
-    except ValueError as error:
-        raise UpstreamError(400, str(error)) from None
-    except UpstreamError as error:
-        raise _of_route(error) from None
-    reader = AnswerReader(request)
-    async with aclosing(upstream.events(path, body)) as chunks:
-        async for chunk in chunks:
-            try:
-                update = reader.read(chunk)
-            except (TypeError, ValueError, KeyError, AttributeError):
-                raise UpstreamError(502, "the engine does not answer as OpenAI's does") from None
-            if reader.error:
-                raise UpstreamError(reader.error_code or 502, reader.error)
-            if reader.lacks_logprobs:
-                raise UpstreamError(501, "the engine leaves out log-probabilities of tokens")
-            if update is not None:
-                yield update
-    if not reader.finish_reason:
-        raise UpstreamError(502, "the engine ended its answer in the middle")
-    yield reader.end()
-
-
-def _of_route(error: Exception) -> UpstreamError:
-    """Tell an engine without a route from one without a model."""
-    if not isinstance(error, UpstreamError):
-        return UpstreamError(502, str(error))
-    if error.status in (404, 405):
-        return UpstreamError(501, "the engine cannot do this")
-    return error

@@ -1,6 +1,7 @@
 """Models in other engines: what is there, what is loaded there, and how it is asked for."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -13,7 +14,14 @@ from kamerton.serving.replicas import Replica
 from kamerton.serving.upstream import UpstreamError
 from kamerton.wire.upstream_answers import ModelCard, read_cards
 
-__all__ = ["UpstreamModel", "cannot_list", "list_models", "load_lora", "other_templates"]
+__all__ = [
+    "UpstreamModel",
+    "cannot_list",
+    "list_models",
+    "load_lora",
+    "other_templates",
+    "unload_lora",
+]
 
 _LISTING_S = 5.0
 """Seconds in which an engine must say what it serves."""
@@ -83,6 +91,20 @@ async def load_lora(replica: Replica, model: UpstreamModel) -> None:
     except UpstreamError as error:
         raise _cannot_load(replica, model, error) from None
     replica.models = {*replica.models, model.name}
+
+
+async def unload_lora(replica: Replica, model: UpstreamModel) -> None:
+    """Give the memory of a LoRA back; where that fails, it stays and nobody asks for it.
+
+    Args:
+        replica: The engine.
+        model: Any; nothing happens where it has no LoRA.
+    """
+    if not model.place or model.name not in replica.models:
+        return
+    replica.models = {*replica.models} - {model.name}
+    with suppress(UpstreamError):
+        await replica.upstream.post("/v1/unload_lora_adapter", {"lora_name": model.name})
 
 
 async def other_templates(

@@ -95,6 +95,9 @@ class AnswerReader:
 
         Returns:
             More of the answer, never its end; None where there is nothing new.
+
+        Raises:
+            ValueError: If a piece is written in another form than OpenAI's.
         """
         if chunk.get("error"):
             self.error = error_text(chunk) or "the engine broke off"
@@ -250,14 +253,20 @@ def _logprobs(found: Any) -> Iterator[TokenLogprob]:
     content = found.get("content")
     if isinstance(content, list):
         for each in content:
-            top = tuple((one["token"], one["logprob"]) for one in each.get("top_logprobs") or ())
-            yield TokenLogprob(each["token"], each["logprob"], top)
+            top = each.get("top_logprobs") or ()
+            likely = tuple((str(one["token"]), float(one["logprob"])) for one in top)
+            yield TokenLogprob(str(each["token"]), _logprob(each["logprob"]), likely)
         return
-    tokens: Sequence[str] = found.get("tokens") or ()
+    tokens: Sequence[Any] = found.get("tokens") or ()
     logprobs = found.get("token_logprobs") or [None] * len(tokens)
     tops = found.get("top_logprobs") or [None] * len(tokens)
     for token, logprob, top in zip(tokens, logprobs, tops, strict=False):
-        yield TokenLogprob(token, logprob, tuple((top or {}).items()))
+        likely = tuple((str(text), float(value)) for text, value in (top or {}).items())
+        yield TokenLogprob(str(token), _logprob(logprob), likely)
+
+
+def _logprob(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def _text(found: Mapping[str, Any], key: str) -> str:
@@ -267,4 +276,4 @@ def _text(found: Mapping[str, Any], key: str) -> str:
 
 def _number(found: Mapping[str, Any], key: str) -> int:
     value = found.get(key)
-    return int(value) if isinstance(value, (int, float)) else 0
+    return int(value) if isinstance(value, (int, float)) and math.isfinite(value) else 0

@@ -99,6 +99,18 @@ def test_a_model_of_the_engine_keeps_its_name(folder):
     assert len(said) == 1
 
 
+def test_a_variant_is_opened_while_requests_are_answered(folder):
+    offering = Offering(folder)
+    place = str(folder / "tuned")
+    model = offering.open(place, "", [NANO])
+    assert (model.served.kind, model.base) == ("lora", "builtin:nano")
+    assert offering.open(place, model.served.content_hash, [NANO]) == model
+    with pytest.raises(VariantError, match="another version than abc"):
+        offering.open(place, "abc", [NANO])
+    with pytest.raises(VariantError, match="its adapter is a prefix"):
+        offering.open(str(folder / "short"), "", [NANO])
+
+
 def test_unknown_names_are_refused(folder):
     with pytest.raises(VariantError, match="'ship' is neither a model of the engine nor a variant"):
         Offering(folder, ("ship",)).offer([NANO])

@@ -171,17 +171,20 @@ def test_a_lora_is_loaded_in_the_engine_and_asked_for_by_its_name_there(vllm, ur
 
 
 def test_a_lora_that_is_gone_is_loaded_again(vllm, url, lora_folder):
-    engine, _ = started(url, lora_offer(lora_folder), health_s=0.01)
+    engine, _ = started(url, lora_offer(lora_folder), health_s=60)
+    (replica,) = engine._replicas.replicas
 
     async def ask(client, http):
         vllm.adapters.clear()
+        at_once = await chat("shop")(client, http)
+        vllm.adapters.clear()
+        await engine._look_at(replica)
+        assert "shop-abc" in vllm.adapters
+        vllm.adapters.clear()
+        vllm.has_lora = False
         with pytest.raises(openai.InternalServerError, match="does not have the model now"):
             await chat("shop")(client, http)
-        async with asyncio.timeout(30):
-            while True:
-                with suppress(openai.InternalServerError):
-                    return await chat("shop")(client, http)
-                await asyncio.sleep(0.01)
+        return at_once
 
     assert through(engine, ask).choices[0].message.content == "shop-abc: hello there "
 
@@ -220,13 +223,29 @@ def test_embeddings_are_passed_on_at_length_one(vllm, url):
 
 
 def test_a_tokenizer_answers_where_the_engine_has_one(vllm, url):
-    async def ask(client, http):
-        reply = await http.post("/tokenize", json={"model": "acme/base", "prompt": "hi"})
-        return reply.status_code, reply.json()
+    def offer(cards):
+        served = ServedModel("shop", "prompt only", "abc", "acme/base")
+        return [UpstreamModel(served, "acme/base", Prompt(system="You sell."))]
 
-    status, body = through(started(url)[0], ask)
-    assert status == 501
-    assert body["error"]["message"] == "the engine cannot do this"
+    async def ask(client, http):
+        replies = []
+        for body in ({"prompt": "hi"}, {"messages": HELLO}):
+            replies.append(await http.post("/tokenize", json={"model": "shop", **body}))
+        vllm.has_tokenizer = False
+        replies.append(await http.post("/tokenize", json={"model": "shop", "prompt": "hi"}))
+        return [(reply.status_code, reply.json()) for reply in replies]
+
+    text, chat, missing = through(started(url, offer)[0], ask)
+    found = {"count": 2, "max_model_len": 64, "tokens": [5, 6], "token_strs": ["a", "b"]}
+    assert text == chat == (200, found)
+    common = {"model": "acme/base", "return_token_strs": True}
+    system = {"role": "system", "content": "You sell."}
+    assert vllm.asked == [
+        {**common, "prompt": "hi", "add_special_tokens": True},
+        {**common, "messages": [system, *HELLO]},
+    ]
+    assert missing[0] == 501
+    assert missing[1]["error"]["message"] == "the engine cannot do this"
 
 
 @pytest.mark.parametrize(

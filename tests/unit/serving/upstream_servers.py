@@ -50,7 +50,7 @@ class Vllm:
         self.wait.set()
         self.num_closed = 0
         """Answers that were closed before their end."""
-        self.has_lora = True
+        self.has_lora = self.has_tokenizer = True
         self.chat_template = ""
 
     @property
@@ -59,9 +59,11 @@ class Vllm:
             routes=[
                 Route("/v1/models", self.models),
                 Route("/v1/load_lora_adapter", self.load, methods=["POST"]),
+                Route("/v1/unload_lora_adapter", self.unload, methods=["POST"]),
                 Route("/v1/chat/completions", self.chat, methods=["POST"]),
                 Route("/v1/embeddings", self.embed, methods=["POST"]),
                 Route("/tokenizer_info", self.tokenizer_info),
+                Route("/tokenize", self.tokenize, methods=["POST"]),
             ]
         )
 
@@ -79,6 +81,13 @@ class Vllm:
     async def tokenizer_info(self, request: Request) -> Response:
         return JSONResponse({"chat_template": self.chat_template})
 
+    async def tokenize(self, request: Request) -> Response:
+        if not self.has_tokenizer:
+            return JSONResponse({"detail": "Not Found"}, 404)
+        self.asked.append(await request.json())
+        found = {"count": 2, "max_model_len": 64, "tokens": [5, 6], "token_strs": ["a", "b"]}
+        return JSONResponse(found)
+
     async def load(self, request: Request) -> Response:
         body = await request.json()
         if not self.has_lora:
@@ -87,6 +96,10 @@ class Vllm:
             return JSONResponse({"error": {"message": "no adapter there", "code": 400}}, 400)
         self.adapters[body["lora_name"]] = body["lora_path"]
         return PlainTextResponse(f"Success: LoRA adapter '{body['lora_name']}' added.")
+
+    async def unload(self, request: Request) -> Response:
+        del self.adapters[(await request.json())["lora_name"]]
+        return PlainTextResponse("Success")
 
     async def embed(self, request: Request) -> Response:
         self.asked.append(await request.json())

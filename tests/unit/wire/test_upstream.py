@@ -3,9 +3,12 @@
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kamerton.core.protocols import Generation, ToolCall
 from kamerton.core.requests import AnswerRequest, Grammar, Reweighting, TokenLogprob
+from kamerton.wire.answers import chat_chunk
 from kamerton.wire.bodies import ChatRequest
 from kamerton.wire.upstream_answers import AnswerReader, error_text, read_cards
 from kamerton.wire.upstream_requests import LEFT_TO_ENGINE, chat_request, text_request
@@ -217,3 +220,37 @@ def test_a_list_of_models_is_read_or_refused():
     assert (card.name, card.parent, card.created) == ("m", "", 1)
     with pytest.raises(ValueError, match="no list of models"):
         read_cards("<html>")
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3)
+KEYS = st.sampled_from(
+    ["choices", "delta", "content", "logprobs", "top_logprobs", "tokens", "token_logprobs", "token",
+     "logprob", "tool_calls", "function", "name", "arguments", "index", "usage", "total_tokens",
+     "prompt_tokens", "completion_tokens", "finish_reason", "error", "code", "message", "text"]
+)  # fmt: skip
+ANYTHING = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.dictionaries(KEYS, ANYTHING, max_size=4), max_size=3))
+def test_whatever_an_engine_sends_is_read_or_refused(bodies):
+    # Most of what is drawn is nonsense; what stands in the right places is tried too.
+    for chunks in (bodies, [{"choices": [body], "usage": body} for body in bodies]):
+        reader = AnswerReader(AnswerRequest("r", "m", Generation(), num_top_logprobs=1))
+        try:
+            updates = [reader.read(chunk) for chunk in chunks]
+        except ValueError:
+            continue
+        for update in [*filter(None, updates), reader.end()]:
+            json.dumps(chat_chunk("c", "m", 0, update, logprobs=True))
+
+
+def test_an_engine_that_does_not_stream_is_read_too():
+    choice = {"message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 3, "completion_tokens": 1}
+    update, end = read_all([{"choices": [choice], "usage": usage}])
+    assert (update.text, end.num_tokens, end.num_prompt_tokens) == ("Hi", 1, 3)

@@ -98,6 +98,7 @@ def read_experiment(
     Returns:
         The reading. Harmed guardrails are told even where the sample ratio's alarm went off.
     """
+    rows = rows.numbered()
     first, last = (int(rows.days.min()), int(rows.days.max())) if len(rows.days) else (0, -1)
     elapsed = last - first + 1 if elapsed_days is None else elapsed_days
     ended = ended or (design.days is not None and elapsed >= design.days)

@@ -5,7 +5,7 @@ Letters: r rows of requests.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,20 @@ class Rows:
             self.covariates,
             None if self.segments is None else self.segments[chosen],
         )
+
+    def numbered(self) -> "Rows":
+        """Put numbers in the place of the units' names: sorting names again and again is slow.
+
+        Returns:
+            The same rows.
+        """
+        names, numbers = np.unique(self.units, return_inverse=True)
+        number_of = {str(name): str(number) for number, name in enumerate(names)}
+        covariates = {
+            metric: {number_of[unit]: x for unit, x in known.items() if unit in number_of}
+            for metric, known in self.covariates.items()
+        }
+        return replace(self, units=numbers, covariates=covariates)
 
 
 @dataclass(frozen=True, slots=True)

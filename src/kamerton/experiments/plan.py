@@ -97,7 +97,7 @@ class Plan:
 def plan(
     difference: float,
     variances: tuple[float, float],
-    arrivals: Arrivals,
+    arrivals: Arrivals | float,
     *,
     method: Method = "sequence",
     alpha: float = 0.05,
@@ -112,13 +112,14 @@ def plan(
         difference: The smallest difference worth seeing, above 0.
         variances: Variance of a unit's value in the control and in the arm; both that of the logs
             where nothing is known of the arm.
-        arrivals: How units come, of all arms together.
+        arrivals: How units come, of all arms together: logged traffic, or a number of new units a
+            day that stays the same.
         method: The analysis.
         alpha: Probability of a false difference. Divide it by the number of arms beside the
             control.
         power: Probability of seeing the difference.
         shares: Of the units, for the control and the arm; they sum to at most 1, the rest being in
-            other arms.
+            other arms or in no arm.
         days_limit: How many days one is willing to wait.
         disagreement: Share of prompts on which exactly one of the two variants is right; a guess
             for the replay. At least the difference.
@@ -126,6 +127,8 @@ def plan(
     Returns:
         The plan.
     """
+    if isinstance(arrivals, (int, float)):
+        arrivals = SteadyTraffic(arrivals)
     units = units_needed(difference, variances, method, alpha, power, shares)
     days = arrivals.days_until(units / sum(shares))
     in_time = arrivals.units_within(days_limit) * sum(shares)

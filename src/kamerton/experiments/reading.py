@@ -84,21 +84,29 @@ class ExperimentReading:
 
 
 def read_experiment(
-    rows: Rows, design: Design, *, elapsed_days: int | None = None, ended: bool = False
+    rows: Rows,
+    design: Design,
+    *,
+    start_day: int | None = None,
+    elapsed_days: int | None = None,
+    ended: bool = False,
 ) -> ExperimentReading:
     """Read an experiment.
 
     Args:
         rows: All requests up to now, failed ones too, without outcomes.
         design: What was fixed before the start.
-        elapsed_days: Whole days since the first row; by default the day of the last row is whole.
+        start_day: The first day, as rows count days; by default that of the first row.
+        elapsed_days: Whole days since then; by default the day of the last row is whole.
             A group-sequential test counts rows up to its last look only.
         ended: Whether the experiment was stopped. A group-sequential one ends by itself.
 
     Returns:
         The reading. Harmed guardrails are told even where the sample ratio's alarm went off.
     """
+    rows = rows.numbered()
     first, last = (int(rows.days.min()), int(rows.days.max())) if len(rows.days) else (0, -1)
+    first = first if start_day is None else start_day
     elapsed = last - first + 1 if elapsed_days is None else elapsed_days
     ended = ended or (design.days is not None and elapsed >= design.days)
     daily = count_new_units(rows.units, rows.arms, rows.days.tolist(), design.arms)

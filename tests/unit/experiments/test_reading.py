@@ -152,3 +152,30 @@ def test_an_experiment_that_has_just_begun_says_nothing(days: int | None) -> Non
     assert (arm.decision, found.num_units, found.ended) == ("go on", (0, 0), False)
     assert {one.verdict for one in arm.metrics} == {"undecided"}
     assert not found.sample_ratio.fired
+
+
+def test_names_of_units_and_their_history_change_nothing_but_the_error() -> None:
+    rows = draw()
+    named = replace(rows, units=np.array([f"user {unit:03}" for unit in rows.units]))
+    assert read_experiment(named, DESIGN) == read_experiment(rows, DESIGN)
+    cost = rows.outcomes["cost"]
+    before = {f"user {unit:03}": float(cost[rows.units == unit].mean()) for unit in range(599)}
+    known = replace(named, covariates={"cost": {**before, "somebody else": 3.0}})
+    plain, helped = (read_experiment(r, DESIGN).arms[0].metrics[1].effect for r in (rows, known))
+    assert plain is not None
+    assert helped is not None
+    assert helped.explained > 0.9
+    assert helped.standard_error < plain.standard_error
+
+
+def test_the_declared_days_begin_at_the_start() -> None:
+    """Nobody came on the first two of ten days: day 8 of the rows is the end."""
+    design, rows = replace(DESIGN, days=10, looks=2, planned_units=600), draw()
+    found = read_experiment(rows.part(rows.days < 20_008), design, start_day=19_998)
+    assert found.ended
+    assert not read_experiment(rows.part(rows.days < 20_008), design).ended
+    # A share of the declared time, not of the days with rows: two looks, 2.96 and 1.97 errors.
+    cost = found.arms[0].metrics[1]
+    assert cost.effect is not None
+    half = (cost.interval.high - cost.interval.low) / 2
+    assert half / cost.effect.standard_error == pytest.approx(1.97, abs=0.01)

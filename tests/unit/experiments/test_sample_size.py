@@ -100,6 +100,7 @@ def test_a_plan_that_traffic_can_decide() -> None:
     found = plan(0.1, spread(0.7, 0.8), SteadyTraffic(100), method="group")
     assert found.units == units_needed(0.1, spread(0.7, 0.8), "group")
     assert found.days == math.ceil(found.units / 100)
+    assert plan(0.1, spread(0.7, 0.8), 100, method="group") == found
     assert found.decidable
     assert found.difference_in_time < 0.1
 

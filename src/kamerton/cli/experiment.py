@@ -67,9 +67,10 @@ def plan(
     project: Path,
     as_json: bool,
 ) -> None:
-    """Say how long experiments/NAME.toml takes with the traffic that was recorded.
+    """Say how long an experiment takes with today's traffic.
 
-    Where the traffic cannot decide, it says what can be done instead.
+    NAME is that of a file in experiments/. Where the recorded traffic cannot decide, the plan says
+    what can be done instead.
     """
     found = _plan(name, units_per_day, baseline, days, address, project)
     if as_json:
@@ -88,7 +89,7 @@ def plan(
 def start(
     name: str, units_per_day: float | None, baseline: float | None, address: str, project: Path
 ) -> None:
-    """Register experiments/NAME.toml: from now on its units are assigned.
+    """Register an experiment; its units are assigned from now on.
 
     A server that records to the store and whose routes name the experiment notices within
     seconds. What is registered is never changed: another file needs another name.
@@ -115,7 +116,7 @@ def start(
 @project_option
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
 def status(address: str, project: Path, as_json: bool) -> None:
-    """List all experiments: how long they run, how many units they have, what is known."""
+    """List all experiments with what is known of each."""
     from kamerton.flows.experiment.reading import list_registered, read_registered
     from kamerton.flows.experiment.showing import days_of, plain_state, stopped_arms
     from kamerton.flows.recording import project_metrics, store_address
@@ -177,7 +178,10 @@ def report(
     project: Path,
     as_json: bool,
 ) -> None:
-    """Say what is known of each arm now. Look as often as you like: the intervals allow it."""
+    """Say what is known of each arm now.
+
+    Look as often as you like: the intervals allow it.
+    """
     from kamerton.experiments.reading import as_json as plain_reading
     from kamerton.flows.experiment.reading import find_registered, read_registered
     from kamerton.flows.experiment.showing import stopped_arms
@@ -213,9 +217,10 @@ def report(
 def stop(
     name: str, promote: str, why: str, anyway: bool, address: str, project: Path
 ) -> None:  # fmt: skip
-    """End an experiment: all units get the control, or the arm that is promoted.
+    """End an experiment and promote an arm, or none.
 
-    A server notices within seconds. The report stays.
+    All units get the control, or the promoted arm. A server notices within seconds. The report
+    stays.
     """
     from kamerton.flows.experiment.reading import find_registered, read_registered
     from kamerton.flows.experiment.registering import ensure_promotable, stop_experiment
@@ -253,7 +258,7 @@ def simulate(
     address: str,
     project: Path,
 ) -> None:
-    """Try the analysis of experiments/NAME.toml on made-up traffic like yours.
+    """Try the analysis on made-up traffic like yours.
 
     Shows how often a difference is seen where there is none (allowed is alpha), and how often the
     smallest effect is seen where it is there, with a look every day. The primary metric must be a

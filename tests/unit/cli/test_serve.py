@@ -44,7 +44,7 @@ def test_the_table_says_which_engines_answer_and_what_is_served(capfd):
         ServedModel("shop", "prompt only", "0123456789abcdef", "base"),
         ServedModel("base", "base", "", "base"),
     ]
-    _say(Listening("http://h:1", models, engines=("http://a:1", "http://b:2")), has_keys=False)
+    _say(Listening("http://h:1", models, engines=("http://a:1", "http://b:2")))
     lines = [line.split() for line in capfd.readouterr().err.splitlines()]
     assert ["shop", "prompt", "only", "-", "0123456789ab"] in lines
     assert ["base", "base", "-", "-"] in lines

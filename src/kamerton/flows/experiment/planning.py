@@ -4,23 +4,26 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 
 from kamerton.core.errors import SettingsError
 from kamerton.evaluation.live_metrics import LiveMetric
 from kamerton.experiments.guardrails import units_to_roll_back
-from kamerton.experiments.outcomes import sum_by_unit
-from kamerton.experiments.plan import Plan, plan
+from kamerton.experiments.logged import LoggedTraffic, measure_traffic
+from kamerton.experiments.plan import Arrivals, Plan, SteadyTraffic, plan
 from kamerton.experiments.sample_size import Method
 from kamerton.experiments.sequential import ConfidenceSequence
 from kamerton.experiments.settings import ExperimentSettings, GroupSequentialSettings
-from kamerton.experiments.variance import intraclass_correlation, observed_variance
 from kamerton.flows.experiment.reading import recorded_traffic, unit_of_row
 from kamerton.store.database import Store
 from kamerton.store.traffic import now
 
 __all__ = ["Baseline", "ExperimentPlan", "RollBack", "measure_baseline", "plan_experiment"]
+
+
+_DAYS = 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class Baseline:
         num_days: Days of recorded traffic that it comes from; 0 where it is a guess.
         num_requests: Requests of all arms' variants in these days that said their unit.
         num_units: Their units.
-        units_per_day: New units a day, of all arms together.
+        arrivals: How new units come, of all arms together.
         requests_per_unit: Requests with an outcome, on average.
         value: The primary metric.
         variance: Of a unit's value.
@@ -40,14 +43,19 @@ class Baseline:
     """
 
     variant: str
-    num_days: float
+    num_days: int
     num_requests: int
     num_units: int
-    units_per_day: float
+    arrivals: Arrivals
     requests_per_unit: float
     value: float
     variance: float
     icc: float
+
+    @property
+    def units_per_day(self) -> float:
+        """New units a day in the first four weeks, of all arms together."""
+        return self.arrivals.units_within(_DAYS) / _DAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +96,8 @@ class ExperimentPlan:
         """Units of the control and one arm at which the analysis is tightest."""
         analysis = self.settings.analysis
         if isinstance(analysis, GroupSequentialSettings):
-            rate = self.baseline.units_per_day * self.settings.share * _share_of_two(self.settings)
-            return max(round(rate * analysis.days), 2)
+            units = self.baseline.arrivals.units_within(analysis.days)
+            return max(round(units * self.settings.share * _share_of_two(self.settings)), 2)
         return analysis.units or self.plan.units
 
 
@@ -123,35 +131,48 @@ def measure_baseline(
         traffic = recorded_traffic(connection, [metric], now() - timedelta(days=days))
     # Units of all arms will take part; the control's alone say what it does today.
     variants = {arm.variant for arm in settings.arms.values()}
-    named = [
-        (unit_of_row(row, settings.unit), row.created) if row.variant in variants else ("", None)
-        for row in traffic.rows
-    ]
-    seen = [moment for unit, moment in named if unit and moment]
-    span = max((seen[-1] - seen[0]) / timedelta(days=1), 1.0) if seen else 0.0
-    num_units = len({unit for unit, _ in named if unit})
-    rate = units_per_day if units_per_day is not None else num_units / span if span else None
-    units = np.array([unit for unit, _ in named], str)
+    units = np.array([unit_of_row(row, settings.unit) for row in traffic.rows], str)
     outcomes = traffic.outcomes[metric.name]
-    is_control = np.array([row.variant == variant for row in traffic.rows], bool)
-    kept = is_control & (units != "") & ~np.isnan(outcomes)
-    (arm,) = sum_by_unit(units[kept], np.full(int(kept.sum()), "-"), outcomes[kept], ("-",)).arms
-    if value is not None:
-        if metric.type != "boolean":
-            raise SettingsError(f"--baseline is a share, and '{metric.name}' is a number")
-        variance, icc = value * (1 - value), 0.0
-    elif arm.num_units > 1:
-        value, variance = arm.value, observed_variance(arm)
-        icc = intraclass_correlation(units[kept], outcomes[kept])
-    if rate is None or value is None:
-        missing = "units" if rate is None else f"values of '{metric.name}'"
+    of_arms = (units != "") & np.array([row.variant in variants for row in traffic.rows], bool)
+    of_control = of_arms & np.array([row.variant == variant for row in traffic.rows], bool)
+    first = traffic.rows[0].created if traffic.rows else now()
+    when = np.array([(row.created - first).days for row in traffic.rows], np.int64)
+    seen = _measured(units, when, outcomes, of_arms)
+    today = _measured(units, when, outcomes, of_control)
+    if value is not None and metric.type != "boolean":
+        raise SettingsError(f"--baseline is a share, and '{metric.name}' is a number")
+    arrivals = seen if units_per_day is None else SteadyTraffic(units_per_day)
+    if arrivals is None or (value is None and today is None):
+        missing = "units" if arrivals is None else f"values of '{metric.name}'"
         raise SettingsError(
             f"'{variant}' has no recorded {missing} in the last {days:g} days",
             hint="kamerton serve --record records traffic; or guess: --units-per-day, and "
             "--baseline for a share",
         )
-    per_unit = arm.num_requests / arm.num_units if arm.num_units else 1.0
-    return Baseline(variant, span, len(seen), num_units, rate, per_unit, value, variance, icc)
+    guessed = value is not None
+    return Baseline(
+        variant,
+        len(seen.units_by_day) if seen else 0,
+        int(of_arms.sum()),
+        len(np.unique(units[of_arms])),
+        arrivals,
+        today.requests_per_unit if today else 1.0,
+        value if value is not None else today.value if today else 0.0,
+        value * (1 - value) if value is not None else today.variance if today else 0.0,
+        today.icc if today and not guessed else 0.0,
+    )
+
+
+def _measured(
+    units: np.ndarray[Any, Any],
+    days: np.ndarray[Any, np.dtype[np.int64]],
+    outcomes: np.ndarray[Any, np.dtype[np.float64]],
+    chosen: np.ndarray[Any, np.dtype[np.bool_]],
+) -> LoggedTraffic | None:
+    """Measure some of the requests; None where less than two units have an outcome."""
+    if len(np.unique(units[chosen & ~np.isnan(outcomes)])) < 2:
+        return None
+    return measure_traffic(units[chosen], days[chosen].tolist(), outcomes[chosen])
 
 
 def plan_experiment(
@@ -182,11 +203,11 @@ def plan_experiment(
     found = plan(
         settings.primary.smallest_effect,
         (baseline.variance, baseline.variance),
-        baseline.units_per_day * settings.share,
+        baseline.arrivals,
         method=method,
         alpha=alpha,
         power=settings.power,
-        shares=shares,
+        shares=(shares[0] * settings.share, shares[1] * settings.share),
         days_limit=analysis.days if isinstance(analysis, GroupSequentialSettings) else days_limit,
     )
     roll_backs = []

@@ -239,8 +239,7 @@ def read_registered(
         np.array([getattr(row, segments) or "-" for row in rows]) if segments else None,
     )
     elapsed = ((ended or now()) - started).days
-    first = int(seen.days.min())
-    return read_experiment(seen, design, elapsed_days=elapsed - first, ended=ended is not None)
+    return read_experiment(seen, design, start_day=0, elapsed_days=elapsed, ended=ended is not None)
 
 
 def unit_of_row(row: RequestRow, kind: UnitKind) -> str:

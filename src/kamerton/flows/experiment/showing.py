@@ -30,9 +30,7 @@ def plan_facts(found: ExperimentPlan) -> Iterator[tuple[str, str]]:
     """
     settings, today, plan = found.settings, found.baseline, found.plan
     primary = settings.primary
-    source = (
-        f"{today.num_requests:,} requests, {today.num_units:,} units in {today.num_days:.1f} days"
-    )
+    source = f"{today.num_requests:,} requests, {today.num_units:,} units in {today.num_days} days"
     yield f"{primary.metric} of {today.variant} today", f"{today.value:.3g}"
     yield "recorded", source if today.num_requests else "nothing: guessed"
     yield "new units a day", f"{today.units_per_day:,.1f}"
@@ -113,7 +111,12 @@ def plain_plan(found: ExperimentPlan) -> dict[str, Any]:
     """
     plain = {
         "experiment": found.settings.name,
-        "baseline": dataclasses.asdict(found.baseline),
+        "baseline": {
+            field.name: getattr(found.baseline, field.name)
+            for field in dataclasses.fields(found.baseline)
+            if field.name != "arrivals"
+        }
+        | {"units_per_day": found.baseline.units_per_day},
         "plan": dataclasses.asdict(found.plan),
         "planned_units": found.planned_units,
         "guardrails": [dataclasses.asdict(one) for one in found.roll_backs],

@@ -128,7 +128,10 @@ class Replicas:
                 for one in self.replicas
                 if one not in tried and model in one.models and one.busy_until <= now
             ]
-            free = [one for one in able if one.num_open < (self._limit_open or math.inf)]
+            # A place in one that works is worth waiting for.
+            healthy = [one for one in able if one.is_reachable and one.out_until <= now]
+            limit = self._limit_open or math.inf
+            free = [one for one in healthy or able if one.num_open < limit]
             if free or not able:
                 break
             waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()

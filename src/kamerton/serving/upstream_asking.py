@@ -95,6 +95,8 @@ async def ask_tokenizer(
             info = await replica.upstream.get("/tokenizer_info")
             return TokenizerReply(question.id, info=dict(info))
         body = tokenizer_request(question, chat, model.name)
+        if chat is not None and model.template_arguments:
+            body["chat_template_kwargs"] = dict(model.template_arguments)
         found = await replica.upstream.post(f"/{question.kind}", body)
         return read_info(question.id, found)
     except (UpstreamError, ValueError, TypeError) as error:

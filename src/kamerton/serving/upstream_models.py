@@ -89,8 +89,16 @@ async def load_lora(replica: Replica, model: UpstreamModel) -> None:
     try:
         await replica.upstream.post("/v1/load_lora_adapter", body)
     except UpstreamError as error:
-        raise _cannot_load(replica, model, error) from None
+        # Another gateway may have loaded it at the same time, which vLLM answers with 400.
+        if error.status != 400 or not await _has(replica, model.name):
+            raise _cannot_load(replica, model, error) from None
     replica.models = {*replica.models, model.name}
+
+
+async def _has(replica: Replica, name: str) -> bool:
+    with suppress(UpstreamError):
+        await list_models(replica)
+    return name in replica.models
 
 
 async def unload_lora(replica: Replica, model: UpstreamModel) -> None:

@@ -1,10 +1,12 @@
 """`kamerton serve`: what it says and which options it refuses together."""
 
+import sys
+
 import pytest
 from click.testing import CliRunner
 
 from kamerton.cli.serve import _say, serve
-from kamerton.core.errors import ModelError, SettingsError
+from kamerton.core.errors import MissingExtraError, ModelError, SettingsError
 from kamerton.core.requests import ServedModel
 from kamerton.flows.serve import Listening
 
@@ -37,6 +39,16 @@ def test_slots_may_be_given_with_an_engine_and_a_key_may_stand_in_the_environmen
     assert isinstance(result.exception, ModelError)
     assert "http://127.0.0.1:9: the engine cannot be reached" in result.exception.message
     assert "top-secret" not in result.output + str(result.exception)
+
+
+def test_what_is_not_installed_is_named_with_its_extra(tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if "upstream" in name]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    error = CliRunner().invoke(serve, [*ENGINE, "--project", str(tmp_path)]).exception
+    assert isinstance(error, MissingExtraError)
+    assert error.message == "httpx is needed for kamerton serve --engine but is not installed"
+    assert error.extra == "serve"
 
 
 def test_the_table_says_which_engines_answer_and_what_is_served(capfd):

@@ -106,6 +106,22 @@ def test_more_requests_than_an_engine_may_have_wait(clock):
     assert seen == [(0, 1), (2, 1), (3, 1)]
 
 
+def test_a_place_in_an_engine_that_works_is_waited_for(clock):
+    good, gone = (Replica(Upstream(f"http://h:{n}")) for n in (1, 2))
+    replicas = Replicas([good, gone], print, limit_open=1, clock=clock)
+    good.models = gone.models = {"m"}
+    good.is_reachable = True
+
+    async def ask():
+        with replicas.asked(good):
+            waiting = asyncio.ensure_future(replicas.choose("m"))
+            await asyncio.sleep(0)
+            assert not waiting.done()
+        return await waiting
+
+    assert asyncio.run(ask()) is good
+
+
 @pytest.fixture
 def two():
     """Two engines on sockets, with their addresses."""

@@ -189,6 +189,14 @@ def test_a_lora_that_is_gone_is_loaded_again(vllm, url, lora_folder):
     assert through(engine, ask).choices[0].message.content == "shop-abc: hello there "
 
 
+def test_a_lora_that_another_gateway_loads_meanwhile_is_taken(vllm, url, lora_folder):
+    vllm.loads_as_if_there = True
+    engine, _ = started(url, lora_offer(lora_folder))
+    assert list(engine.models) == ["shop", "acme/base"]
+    answer = through(engine, chat("shop"))
+    assert answer.choices[0].message.content == "shop-abc: hello there "
+
+
 def test_an_engine_that_loads_no_lora_stops_a_start_that_needs_one(vllm, url, lora_folder):
     vllm.has_lora = False
     with pytest.raises(ModelError, match="cannot load the LoRA of 'shop': Not Found") as caught:
@@ -225,7 +233,8 @@ def test_embeddings_are_passed_on_at_length_one(vllm, url):
 def test_a_tokenizer_answers_where_the_engine_has_one(vllm, url):
     def offer(cards):
         served = ServedModel("shop", "prompt only", "abc", "acme/base")
-        return [UpstreamModel(served, "acme/base", Prompt(system="You sell."))]
+        prompt = Prompt(system="You sell.")
+        return [UpstreamModel(served, "acme/base", prompt, template_arguments={"thinking": True})]
 
     async def ask(client, http):
         replies = []
@@ -242,7 +251,11 @@ def test_a_tokenizer_answers_where_the_engine_has_one(vllm, url):
     system = {"role": "system", "content": "You sell."}
     assert vllm.asked == [
         {**common, "prompt": "hi", "add_special_tokens": True},
-        {**common, "messages": [system, *HELLO]},
+        {
+            **common,
+            "messages": [system, *HELLO],
+            "chat_template_kwargs": {"thinking": True},
+        },
     ]
     assert missing[0] == 501
     assert missing[1]["error"]["message"] == "the engine cannot do this"

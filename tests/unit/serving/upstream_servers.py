@@ -50,6 +50,8 @@ class Vllm:
         self.wait.set()
         self.num_closed = 0
         """Answers that were closed before their end."""
+        self.loads_as_if_there = False
+        """Whether a LoRA turns out to be there when it is loaded."""
         self.has_lora = self.has_tokenizer = True
         self.chat_template = ""
 
@@ -95,6 +97,9 @@ class Vllm:
         if not (Path(body["lora_path"]) / "adapter_config.json").is_file():
             return JSONResponse({"error": {"message": "no adapter there", "code": 400}}, 400)
         self.adapters[body["lora_name"]] = body["lora_path"]
+        if self.loads_as_if_there:
+            said = f"The lora adapter '{body['lora_name']}' has already been loaded."
+            return JSONResponse({"error": {"message": said, "code": 400}}, 400)
         return PlainTextResponse(f"Success: LoRA adapter '{body['lora_name']}' added.")
 
     async def unload(self, request: Request) -> Response:

@@ -4,30 +4,40 @@ import asyncio
 import json
 import random
 import re
+import signal
+from collections import Counter
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
-from tests.e2e.project import make_project
+from tests.e2e.speakers import make_speakers
 from tests.e2e.test_serve import QUESTION, Server, serving
-from tests.e2e.training import train_in
 
-NUM_CLIENTS, EACH = 120, 3
+pytestmark = pytest.mark.slow
+NUM_CLIENTS, EACH = 200, 2
 CHAT = "/v1/chat/completions"
+SPEAKERS = {
+    "anna": ("adapter.rank=2", "train.learning_rate=0.01"),
+    "clara": ("adapter.kind=prefix", "adapter.num_virtual_tokens=4", "train.learning_rate=0.1"),
+}
+BASE = "builtin:nano"
 
 
-@pytest.mark.slow
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("torture")
+    make_speakers(folder, SPEAKERS)
+    return folder
+
+
 def test_among_clients_that_leave_none_is_lost_and_none_gets_anothers_answer(
-    tmp_path: Path,
+    project: Path, tmp_path: Path
 ) -> None:
-    make_project(tmp_path, num_rows=16)
-    train_in(tmp_path, ("name=one", "train.learning_rate=0.02"))
-    train_in(tmp_path, ("name=two", "adapter.kind=prefix", "train.learning_rate=0.05"))
     log = tmp_path / "access.log"
     options = ("--slots", "8", "--limit", "40", "--access-log", str(log))
-    with serving(tmp_path, *options) as server:
+    with serving(project, *options) as server:
         asyncio.run(asyncio.wait_for(_torture(server), 400))
         server.wait_until(200)
     lines = [json.loads(line) for line in log.read_text().splitlines()]
@@ -39,9 +49,7 @@ def test_among_clients_that_leave_none_is_lost_and_none_gets_anothers_answer(
 async def _torture(server: Server) -> None:
     limits = httpx.Limits(max_connections=NUM_CLIENTS, max_keepalive_connections=NUM_CLIENTS)
     async with httpx.AsyncClient(base_url=server.address, limits=limits, timeout=300) as client:
-        names = ("one", "two", "builtin:nano")
-        expected = {name: await _whole(client, name) for name in names}
-        assert len(set(expected.values())) == 3, expected
+        expected = await _expected(client)
         gateway = psutil.Process(server.process.pid)
         before = gateway.memory_info().rss
         happened = await asyncio.gather(
@@ -58,6 +66,115 @@ async def _torture(server: Server) -> None:
         assert numbers["kamerton_open_answers"] == numbers["kamerton_waiting_answers"] == "0"
         assert numbers["kamerton_engine_restarts_total"] == "0"
         assert gateway.memory_info().rss - before < 64 << 20
+
+
+async def _expected(client: httpx.AsyncClient) -> dict[str, str]:
+    """Give what each model says; a variant says its name."""
+    expected = {name: name for name in SPEAKERS}
+    for name in SPEAKERS:
+        assert await _whole(client, name) == name
+    return {**expected, BASE: await _whole(client, BASE)}
+
+
+def test_whoever_asks_while_the_engine_is_killed_is_told_and_may_ask_again(project: Path) -> None:
+    async def torture(server: Server) -> None:
+        async with _client_of(server) as client:
+            expected = await _expected(client)
+            told = Counter[str]()
+
+            async def keep_asking(seed: int) -> None:
+                choose = random.Random(seed)
+                for _ in range(4):
+                    name = choose.choice(list(expected))
+                    while (said := await _outcome(client, name, stream=choose.random() < 0.5)) in (
+                        "not ready", "broken off",
+                    ):  # fmt: skip
+                        told[said] += 1
+                        await asyncio.sleep(0.2)
+                    assert said == expected[name], name
+
+            asking = [asyncio.ensure_future(keep_asking(seed)) for seed in range(30)]
+            await _until_answers_are_open(client)
+            killed = server.engine()
+            killed.send_signal(signal.SIGKILL)
+            await asyncio.gather(*asking)
+            assert told["broken off"], told
+            assert server.engine().pid != killed.pid
+
+    with serving(project, "--slots", "8") as server:
+        asyncio.run(asyncio.wait_for(torture(server), 200))
+
+
+def test_whoever_was_taken_in_before_sigterm_gets_the_whole_answer(project: Path) -> None:
+    async def torture(server: Server) -> None:
+        async with _client_of(server) as client:
+            expected = await _expected(client)
+            told, signalled = Counter[str](), asyncio.Event()
+
+            async def keep_asking(seed: int) -> None:
+                choose = random.Random(seed)
+                while True:
+                    name = choose.choice(list(expected))
+                    came_late = signalled.is_set()
+                    try:
+                        said = await _outcome(client, name, stream=choose.random() < 0.5)
+                    except httpx.TransportError:
+                        # The last connections are closed while somebody may write to them.
+                        assert came_late
+                        said = "nobody listens"
+                    if said in ("not ready", "nobody listens"):
+                        told[said] += 1
+                        return
+                    assert said == expected[name], name
+                    told["whole"] += 1
+
+            asking = [asyncio.ensure_future(keep_asking(seed)) for seed in range(30)]
+            await _until_answers_are_open(client)
+            server.process.send_signal(signal.SIGTERM)
+            signalled.set()
+            await asyncio.gather(*asking)
+            assert told["whole"] >= 1
+            assert told["not ready"] + told["nobody listens"] == 30
+            assert server.process.wait(60) == 0
+
+    with serving(project, "--slots", "8") as server:
+        asyncio.run(asyncio.wait_for(torture(server), 200))
+
+
+async def _until_answers_are_open(client: httpx.AsyncClient) -> None:
+    for _ in range(600):
+        text = (await client.get("/metrics")).text
+        found = re.search(r"^kamerton_open_answers (\d+)$", text, re.MULTILINE)
+        assert found is not None
+        if int(found.group(1)) >= 8:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("there were never 8 open answers")
+
+
+async def _outcome(client: httpx.AsyncClient, name: str, *, stream: bool) -> str:
+    """Give the answer, or what became of it in words."""
+    async with client.stream("POST", CHAT, json=_body(name, stream=stream)) as answer:
+        text = (await answer.aread()).decode()
+    if answer.status_code != 200:
+        assert answer.status_code == 503, text
+        # What was taken in and then broke off is told apart from what was turned away.
+        broken = "stopped while it answered" in text
+        assert broken or answer.headers["retry-after"]
+        return "broken off" if broken else "not ready"
+    if not stream:
+        return str(json.loads(text)["choices"][0]["message"]["content"])
+    lines = [line.removeprefix("data: ") for line in text.splitlines() if line[:5] == "data:"]
+    if lines[-1] != "[DONE]":
+        assert "stopped while it answered" in json.loads(lines[-1])["error"]["message"]
+        return "broken off"
+    return "".join(
+        json.loads(line)["choices"][0]["delta"].get("content") or "" for line in lines[:-1]
+    )
+
+
+def _client_of(server: Server) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=server.address, timeout=120)
 
 
 def _body(name: str, *, stream: bool = False) -> dict[str, object]:

@@ -18,6 +18,7 @@ from kamerton.inference.continuous_engine import ContinuousEngine
 from kamerton.inference.held_variants import LoadedVariant
 from kamerton.models.base import Base
 from kamerton.models.dtype import DType
+from kamerton.models.llama_steps import llama_steps
 from kamerton.models.load import load_base
 from kamerton.models.packed import pack_linears
 from kamerton.prompting.prompt import Prompt
@@ -58,6 +59,7 @@ def open_engine(options: EngineOptions, tell: Sink) -> ContinuousEngine:
     is_alone = bool(options.names) and all(map(is_base_name, options.names))
     base = _base(options, bases, [] if is_alone else variants, tell)
     pack_linears(base)
+    base.steps = llama_steps(base.backbone)
     source = ServedVariants(base, folder, tell)
     name = base.identity.id
     plain = ServedModel(

@@ -51,7 +51,7 @@ from kamerton.models.packed import pack_linears
 from kamerton.serving.names import Names
 
 RESIDENT = (
-    "base beside 1,098 adapters", "1 LoRA", "8 LoRAs", "64 LoRAs", "64 prefixes", "1,024 prefixes",
+    "base beside 1,098 adapters", "1 LoRA", "8 LoRAs", "64 LoRAs", "64 prefixes", "1024 prefixes",
     "mixture",
 )  # fmt: skip
 
@@ -93,7 +93,7 @@ def ours(arguments: argparse.Namespace, costs: dict[str, str]) -> Iterator[tuple
         "8 LoRAs": loras[:8],
         "64 LoRAs": loras,
         "64 prefixes": prefixes[:64],
-        "1,024 prefixes": prefixes,
+        "1024 prefixes": prefixes,
         "mixture": [number for one in mixture for number in (one, -1)],
     }
     engine = Ours(base, many, arguments.requests)

@@ -131,6 +131,7 @@ OPTIONS = {
         "--admin-port",
         "--admin-key",
         "--cache-mib",
+        "--quantise",
         "--project",
         *OPENING,
     },

@@ -128,6 +128,14 @@ def _print_hash(context: click.Context, _option: click.Parameter, is_asked: bool
 @base_option
 @device_option
 @dtype_option
+@click.option(
+    "--quantise",
+    type=click.Choice(["none", "int8", "nf4"]),
+    default=None,
+    show_default="as the variants say",
+    help="Holds the linear layers of the base in few bits: less memory, and int8 answers faster in "
+    "bfloat16 on a CPU. Variants made over whole weights then answer a little otherwise.",
+)
 @project_option
 def serve(
     variants: tuple[str, ...],
@@ -147,6 +155,7 @@ def serve(
     base: str,
     device: str,
     dtype: Any,
+    quantise: str | None,
     project: Path,
 ) -> None:
     """Serve VARIANTS over their base, for OpenAI's clients and whatever speaks like them.
@@ -161,7 +170,7 @@ def serve(
     options = EngineOptions(
         variants, project, base, device, dtype or "", slots, tokens_per_step=max(512, slots),
         limit_bytes=None if memory_mib is None else int(memory_mib * 2**20),
-        cache_mib=cache_mib,
+        cache_mib=cache_mib, quantise=quantise or "",
     )  # fmt: skip
     messages.print("loading the engine", style="dim")
     run_server(

@@ -21,6 +21,7 @@ from kamerton.models.dtype import DType
 from kamerton.models.llama_steps import llama_steps
 from kamerton.models.load import load_base
 from kamerton.models.packed import pack_linears
+from kamerton.models.quantised.codecs import Quantisation
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.variants import Variant, find_variant, list_variants
 from kamerton.variants.load import Opening, load_base_for, say_unpacking
@@ -156,10 +157,31 @@ def _base(
             hint="start a server for each, with --port",
         )
     dtype: DType | None = next((one for one in get_args(DType) if one == options.dtype), None)
+    quantise: Quantisation | None = next(
+        (one for one in get_args(Quantisation) if one == options.quantise), None
+    )
     place = options.base or (bases[0] if bases else "")
 
     opening = Opening(place, options.device, dtype, tell)
     if variants:
-        return load_base_for(variants[0], opening)
+        _ensure_same_form(variants, options.quantise)
+        return load_base_for(variants[0], opening, quantise=quantise)
     say_unpacking(place, tell)
-    return load_base(place, dtype=dtype or "auto", device=options.device or "auto")
+    return load_base(
+        place,
+        dtype=dtype or "auto",
+        device=options.device or "auto",
+        quantise=quantise or "none",
+    )
+
+
+def _ensure_same_form(variants: Sequence[Variant], wanted: str) -> None:
+    """Refuse another form of the base's weights than a variant learned to make up for."""
+    for variant in variants:
+        own = variant.manifest.base.quantise
+        if wanted and own not in ("none", wanted):
+            raise VariantError(
+                f"'{variant.name}' was made over a base held in {own}, and --quantise says "
+                f"{wanted}",
+                hint=f"leave --quantise out, or say {own}",
+            )

@@ -45,12 +45,13 @@ from kamerton.adapters.virtual.prefix import PrefixSettings
 from kamerton.core.requests import ServedModel
 from kamerton.models.base import Base
 from kamerton.models.gguf.file import write_gguf_model
+from kamerton.models.llama_steps import llama_steps
 from kamerton.models.load import load_base
 from kamerton.models.packed import pack_linears
 from kamerton.serving.names import Names
 
 RESIDENT = (
-    "base beside 1,098 adapters", "1 LoRA", "8 LoRAs", "64 LoRAs", "64 prefixes", "1,024 prefixes",
+    "base beside 1,098 adapters", "1 LoRA", "8 LoRAs", "64 LoRAs", "64 prefixes", "1024 prefixes",
     "mixture",
 )  # fmt: skip
 
@@ -64,7 +65,9 @@ def ours(arguments: argparse.Namespace, costs: dict[str, str]) -> Iterator[tuple
         base = load_base(
             arguments.base, dtype=arguments.dtype, quantise=arguments.quantise, device="auto"
         )
+        # As `kamerton serve` does.
         pack_linears(base)
+        base.steps = llama_steps(base.backbone)
         return base
 
     before = resident_mib()
@@ -90,7 +93,7 @@ def ours(arguments: argparse.Namespace, costs: dict[str, str]) -> Iterator[tuple
         "8 LoRAs": loras[:8],
         "64 LoRAs": loras,
         "64 prefixes": prefixes[:64],
-        "1,024 prefixes": prefixes,
+        "1024 prefixes": prefixes,
         "mixture": [number for one in mixture for number in (one, -1)],
     }
     engine = Ours(base, many, arguments.requests)
@@ -166,7 +169,8 @@ def quantiles(seconds: list[float]) -> str:
     if not seconds:
         return "- | -"
     at = sorted(seconds)
-    return f"{1000 * statistics.median(at):.0f} | {1000 * at[min(len(at) - 1, int(0.95 * len(at)))]:.0f}"
+    high = at[min(len(at) - 1, int(0.95 * len(at)))]
+    return f"{1000 * statistics.median(at):.0f} | {1000 * high:.0f}"
 
 
 def main() -> None:

@@ -140,6 +140,7 @@ OPTIONS = {
         "--record-text",
         "--record-days",
         "--hash-units",
+        "--quantise",
         "--project",
         *OPENING,
     },

@@ -22,7 +22,7 @@ __all__ = ["serve"]
 _LINE_AFTER_S = 10.0
 """Whoever starts a server wants to know sooner than whoever trains that it is alive."""
 
-_OF_OWN_ENGINE = ("cache_mib", "memory_mib", "device", "dtype")
+_OF_OWN_ENGINE = ("cache_mib", "memory_mib", "device", "dtype", "quantise")
 """Options that say how to compute here."""
 
 
@@ -190,6 +190,14 @@ def _print_hash(context: click.Context, _option: click.Parameter, is_asked: bool
 @base_option
 @device_option
 @dtype_option
+@click.option(
+    "--quantise",
+    type=click.Choice(["none", "int8", "nf4"]),
+    default=None,
+    show_default="as the variants say",
+    help="Holds the linear layers of the base in few bits: less memory, and int8 answers faster in "
+    "bfloat16 on a CPU. Variants made over whole weights then answer a little otherwise.",
+)
 @project_option
 def serve(
     variants: tuple[str, ...],
@@ -216,6 +224,7 @@ def serve(
     base: str,
     device: str,
     dtype: Any,
+    quantise: str | None,
     project: Path,
 ) -> None:
     """Serve VARIANTS over their base, for OpenAI's clients and whatever speaks like them.
@@ -232,6 +241,7 @@ def serve(
         limit_bytes=None if memory_mib is None else int(memory_mib * 2**20),
         cache_mib=cache_mib, engines=engines, engine_keys=engine_keys,
         engine_slots=slots if _is_given("slots") else None,
+        quantise=quantise or "",
     )  # fmt: skip
     _ensure_used(has_engines=bool(engines))
     with ExitStack() as loading:

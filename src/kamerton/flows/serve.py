@@ -41,6 +41,7 @@ class EngineOptions:
         tokens_per_step: Most tokens computed in a step.
         cache_mib: Memory for keys and values of what is computed at once.
         limit_bytes: Most memory of adapters; None sets no limit.
+        quantise: The form of the base's linear layers; empty for what the variants say.
         restored: What an engine held that has crashed; None for what `names` say.
         engines: Addresses of other engines that compute instead of one here.
         engine_keys: What these ask for: none, one for all, or one for each.
@@ -56,6 +57,7 @@ class EngineOptions:
     tokens_per_step: int = 512
     cache_mib: int = 2048
     limit_bytes: int | None = None
+    quantise: str = ""
     restored: tuple[ServedModel, ...] | None = None
     engines: tuple[str, ...] = ()
     engine_keys: tuple[str, ...] = field(default=(), repr=False)

@@ -18,8 +18,10 @@ from kamerton.inference.continuous_engine import ContinuousEngine
 from kamerton.inference.held_variants import LoadedVariant
 from kamerton.models.base import Base
 from kamerton.models.dtype import DType
+from kamerton.models.llama_steps import llama_steps
 from kamerton.models.load import load_base
 from kamerton.models.packed import pack_linears
+from kamerton.models.quantised.codecs import Quantisation
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.variants import Variant, find_variant, list_variants
 from kamerton.variants.load import Opening, load_base_for, say_unpacking
@@ -58,6 +60,7 @@ def open_engine(options: EngineOptions, tell: Sink) -> ContinuousEngine:
     is_alone = bool(options.names) and all(map(is_base_name, options.names))
     base = _base(options, bases, [] if is_alone else variants, tell)
     pack_linears(base)
+    base.steps = llama_steps(base.backbone)
     source = ServedVariants(base, folder, tell)
     name = base.identity.id
     plain = ServedModel(
@@ -157,10 +160,32 @@ def _base(
             hint="start a server for each, with --port",
         )
     dtype: DType | None = next((one for one in get_args(DType) if one == options.dtype), None)
+    quantise: Quantisation | None = next(
+        (one for one in get_args(Quantisation) if one == options.quantise), None
+    )
     place = options.base or (bases[0] if bases else "")
 
     opening = Opening(place, options.device, dtype, tell)
     if variants:
-        return load_base_for(variants[0], opening)
+        _ensure_same_form(variants, options.quantise)
+        return load_base_for(variants[0], opening, quantise=quantise)
     say_unpacking(place, tell)
-    return load_base(place, dtype=dtype or "auto", device=options.device or "auto", sink=tell)
+    return load_base(
+        place,
+        dtype=dtype or "auto",
+        device=options.device or "auto",
+        quantise=quantise or "none",
+        sink=tell,
+    )
+
+
+def _ensure_same_form(variants: Sequence[Variant], wanted: str) -> None:
+    """Refuse another form of the base's weights than a variant learned to make up for."""
+    for variant in variants:
+        own = variant.manifest.base.quantise
+        if wanted and own not in ("none", wanted):
+            raise VariantError(
+                f"'{variant.name}' was made over a base held in {own}, and --quantise says "
+                f"{wanted}",
+                hint=f"leave --quantise out, or say {own}",
+            )

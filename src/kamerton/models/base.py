@@ -19,6 +19,7 @@ from kamerton.models.attention.prefix import PrefixSource, as_past
 from kamerton.models.fused import original_modules
 from kamerton.models.head_form import HeadForm, backbone_name, recognise_head
 from kamerton.models.heads import Head, UpdatedHead
+from kamerton.models.llama_steps import LlamaSteps
 from kamerton.models.score_head import ScoreHead
 from kamerton.models.segment_adapters import ComputedRow, SegmentAdapter
 
@@ -71,6 +72,7 @@ class Base:
         segment_adapters: Adapters that segments may name, by their number.
         computed: Tells the modules of these which row the backbone computes now.
         head_form: The form in which the model turns hidden states into logits.
+        steps: A faster way to compute rows of single tokens, or None.
         packed_head: The head's weight and a faster product with it, see `models.packed`, or None.
     """
 
@@ -85,6 +87,7 @@ class Base:
     segment_adapters: dict[int, SegmentAdapter] = field(default_factory=dict)
     computed: ComputedRow = field(default_factory=ComputedRow)
     head_form: HeadForm = field(init=False)
+    steps: LlamaSteps | None = None
     packed_head: tuple[Tensor, Callable[[Tensor], Tensor]] | None = None
 
     def __post_init__(self) -> None:
@@ -235,6 +238,9 @@ class Base:
         assert not unknown, f"segments name adapters that the base has not: {sorted(unknown)}"
         if not self.ragged:
             return self.plain_hidden(ids, layout)
+        if self.steps is not None and self.steps.takes(layout):
+            with self.computed.set(layout):
+                return self.steps.hidden(ids, layout)
         return self.run_backbone(self._with_prefixes(layout), input_ids=ids[None])
 
     def run_backbone(self, layout: Layout, **inputs: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from kamerton.core.requests import AnswerRequest
 from kamerton.flows.serve import EngineOptions
 from kamerton.flows.served_engine import open_engine
 from kamerton.inference.continuous_engine import ContinuousEngine
+from kamerton.models.quantised.layer import QuantisedLinear
 from kamerton.store.variants import find_variant
 from kamerton.variants.load import load_base_for
 from kamerton.variants.opening import make_ready
@@ -112,3 +113,20 @@ def test_all_weights_cannot_share_a_base(project):
     train_in(project, ("name=whole", "adapter.kind=full", "train.epochs=1"))
     with pytest.raises(AdapterError, match="whole: "):
         open_engine(EngineOptions(("whole",), project), lambda notice: None)
+
+
+def test_a_base_in_few_bits_carries_the_variants_that_were_made_over_it_whole(project):
+    options = EngineOptions(("small", "prefix"), project, quantise="int8")
+    engine = open_engine(options, lambda notice: None)
+    layers = [m for m in engine._base.model.modules() if isinstance(m, QuantisedLinear)]
+    assert layers
+    found = answer(engine, ["small", "prefix", "builtin:nano"])
+    assert found == answer(engine, ["small"]) | answer(engine, ["prefix", "builtin:nano"])
+    bare = EngineOptions(("builtin:nano",), project, quantise="nf4")
+    assert open_engine(bare, lambda notice: None)._base.identity.quantise == "nf4"
+
+
+def test_a_variant_made_over_few_bits_is_not_served_over_others(project):
+    train_in(project, ("name=packed", "train.max_steps=1", "base.quantise=int8"))
+    with pytest.raises(VariantError, match="held in int8, and --quantise says nf4"):
+        open_engine(EngineOptions(("packed",), project, quantise="nf4"), lambda notice: None)

@@ -18,9 +18,10 @@ from kamerton.core.routing import RoutingEvent
 from kamerton.core.settings import suggestion
 from kamerton.flows.workspace import Workspace
 from kamerton.serving.callers import caller_of
+from kamerton.serving.decisions import Explanation, Stop
 from kamerton.serving.route_source import Phase, RouteSource
 from kamerton.serving.routes import Rules, read_rules
-from kamerton.serving.routing import Explanation, Router, Stop
+from kamerton.serving.routing import Router
 
 __all__ = ["RoutingLog", "explain_route", "new_router", "reload_on_signal", "route_source"]
 

@@ -9,11 +9,12 @@ import pytest
 from kamerton.core.errors import SettingsError
 from kamerton.core.routing import Caller, RoutingEvent
 from kamerton.serving.admin import make_admin_app
+from kamerton.serving.decisions import Stop
 from kamerton.serving.keys import plain_keys
 from kamerton.serving.names import Names
 from kamerton.serving.route_source import RouteSource
 from kamerton.serving.routes import Rules, read_rules
-from kamerton.serving.routing import Router, Stop
+from kamerton.serving.routing import Router
 from kamerton.serving.switching import Switching
 from tests.unit.experiments.test_settings import LORA_AGAINST_PREFIX
 from tests.unit.serving.test_routing import ROUTES, SERVED, UNITS, routing_engine, written

@@ -1,10 +1,11 @@
 # The contract between people, CI and the project. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help venv base demo test test-all check adapterhub llamacpp docs bench tree clean
+.PHONY: help venv base demo test test-all clients check adapterhub llamacpp docs bench tree clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+CLIENTS := .clients
 DEMO := demo
 BASE := auto
 # The first interpreter that really starts: a pyenv shim is found on PATH without a Python behind it.
@@ -38,6 +39,20 @@ test: $(STAMP) ## the fast tests
 test-all: $(STAMP) ## the slow tests: the demo, real material, more kill -9
 	$(PYTEST) -m slow --durations=10
 
+# Each client has an environment of its own: what it needs never meets what Kamerton needs.
+clients: $(patsubst %,$(CLIENTS)/%/.installed,node langchain litellm lm-eval schemathesis) ## clients that slow tests of the server run, in .clients
+
+$(CLIENTS)/node/.installed: tests/clients/package.json tests/clients/package-lock.json
+	@mkdir -p $(@D) && cp $^ $(@D)
+	@cd $(@D) && npm ci --silent --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+$(CLIENTS)/%/.installed: tests/clients/requirements-%.txt
+	@echo "installing the client $*"
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
 check: $(STAMP) ## format, lint, types, floors, docstrings, spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -55,12 +70,13 @@ adapterhub: $(STAMP) ## compare bottlenecks with AdapterHub's library, in .venv-
 	KAMERTON_INTEROP=build/adapterhub $(PYTEST) -q tests/parity/test_adapterhub.py
 	.venv-adapterhub/bin/python scripts/peers/adapterhub.py compare build/adapterhub
 
-llamacpp: $(STAMP) ## compare GGUF files with llama.cpp, in .venv-llamacpp (compiles it)
+llamacpp: $(STAMP) ## compare GGUF files with llama.cpp and serve before it, in .venv-llamacpp (compiles it)
 	@test -x .venv-llamacpp/bin/python || $(PYTHON) -m venv .venv-llamacpp
-	@.venv-llamacpp/bin/python -m pip install --quiet --disable-pip-version-check llama-cpp-python==0.3.36 safetensors numpy
+	@.venv-llamacpp/bin/python -m pip install --quiet --disable-pip-version-check 'llama-cpp-python[server]==0.3.36' safetensors numpy
 	@rm -rf build/llamacpp && mkdir -p build
 	KAMERTON_INTEROP=build/llamacpp $(PYTEST) -q tests/parity/test_llamacpp.py
 	.venv-llamacpp/bin/python scripts/peers/llamacpp.py build/llamacpp
+	KAMERTON_LLAMA_PYTHON=.venv-llamacpp/bin/python $(PYTEST) -q -m slow tests/e2e/test_serve_upstream.py
 
 docs: $(STAMP) ## regenerate the reference pages and the file trees
 	$(BIN)/python scripts/house/tree.py

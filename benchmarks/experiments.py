@@ -52,15 +52,23 @@ def false_positives(runs: int, seed: int) -> str:
         "## False positives", "",
         f"{runs} A/A runs a row: 40 days, 50 new units a day, a share of 80 %, units come back "
         "over 3 days, a look every day (`group`: 4 looks). Share of runs in which some look saw a "
-        f"difference; allowed are 5 % (with {runs} runs up to {_most(0.05, runs):.1%} by chance).",
+        f"difference; allowed are 5 % (with {runs} runs up to {_most(0.05, runs):.1%} by chance). "
+        "In a closed circle all 300 users come in the first 5 days and go on asking to the end.",
         "", "| requests a unit | ICC | " + " | ".join(f"`{rule}`" for rule in RULES) + " |",
         "| --: | --: |" + " --: |" * len(RULES),
     ]  # fmt: skip
-    for requests, icc in ((1, 0.2), (5, 0.2), (10, 0.2), (10, 0.4)):
-        traffic = Traffic(requests_per_unit=requests, icc=icc)
-        found = simulate_rules(traffic, runs, planned_units=2000, seed=seed)
+    rows = [
+        (str(requests), Traffic(requests_per_unit=requests, icc=icc))
+        for requests, icc in ((1, 0.2), (5, 0.2), (10, 0.2), (10, 0.4))
+    ]
+    circle = Traffic(
+        requests_per_unit=20, icc=0.2, units_per_day=60, arrival_days=5.0, stay_days=40.0
+    )
+    for name, traffic in [*rows, ("20, closed circle", circle)]:
+        planned = 300 if traffic.arrival_days else 2000
+        found = simulate_rules(traffic, runs, planned_units=planned, seed=seed)
         cells = " | ".join(f"{found[rule].differs:.1%}" for rule in RULES)
-        lines.append(f"| {requests} | {icc} | {cells} |")
+        lines.append(f"| {name} | {traffic.icc} | {cells} |")
     lines += [
         "", "For an A/A run coverage is one less the false positives: the truth, 0, lies outside "
         "some interval exactly when a difference is seen.",

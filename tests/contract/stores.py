@@ -28,7 +28,10 @@ def _postgresql(_folder: Path) -> Iterator[str]:
     """A schema of its own in the database that the environment names."""
     address = os.environ.get("KAMERTON_TEST_POSTGRES")
     if not address:
-        pytest.skip("KAMERTON_TEST_POSTGRES names no database")
+        reason = "KAMERTON_TEST_POSTGRES names no database: scripts/ci/with_postgres.sh starts one"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
     schema = f"test_{uuid.uuid4().hex}"
     engine = create_engine(address)
     try:

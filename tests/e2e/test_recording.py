@@ -6,10 +6,12 @@ import threading
 from pathlib import Path
 
 import httpx
+import pytest
 
 from kamerton.store.database import open_store
 from kamerton.store.feedback import latest_feedback
 from kamerton.store.traffic import requests_between
+from tests.contract.stores import PLACES
 from tests.e2e.project import command, environment
 from tests.e2e.test_serve import serving
 
@@ -20,7 +22,17 @@ CHAT = {
 }
 
 
-def test_nothing_that_was_answered_is_lost_when_the_server_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "kind", ["sqlite-file", pytest.param("postgresql", marks=pytest.mark.slow)]
+)
+def test_nothing_that_was_answered_is_lost_when_the_server_is_killed(
+    tmp_path: Path, kind: str
+) -> None:
+    with PLACES[kind](tmp_path) as place:
+        _kill_and_look(tmp_path, str(place))
+
+
+def _kill_and_look(tmp_path: Path, place: str) -> None:
     answered: list[str] = []
     rated: list[str] = []
 
@@ -43,7 +55,7 @@ def test_nothing_that_was_answered_is_lost_when_the_server_is_killed(tmp_path: P
                 except (httpx.TransportError, AssertionError):
                     return
 
-    with serving(tmp_path, "builtin:nano", "--record") as server:
+    with serving(tmp_path, "builtin:nano", "--record", place) as server:
         askers = [
             threading.Thread(target=ask, args=(server.address, number % 2 == 0))
             for number in range(4)
@@ -58,7 +70,7 @@ def test_nothing_that_was_answered_is_lost_when_the_server_is_killed(tmp_path: P
             asker.join(60)
         engine.wait(30)
 
-    with open_store(tmp_path / "kamerton.db") as store, store.begin() as connection:
+    with open_store(place) as store, store.begin() as connection:
         rows = {row.id for row in requests_between(connection)}
         votes = {vote.completion_id for vote in latest_feedback(connection)}
     assert len(answered) >= 30
@@ -66,8 +78,8 @@ def test_nothing_that_was_answered_is_lost_when_the_server_is_killed(tmp_path: P
     assert set(rated) <= votes
 
     told = subprocess.run(
-        command("metrics", "--json"), cwd=tmp_path, env=environment(), capture_output=True,
-        text=True, check=True,
+        command("metrics", "--json", "--store", place), cwd=tmp_path, env=environment(),
+        capture_output=True, text=True, check=True,
     )  # fmt: skip
     found = {one["metric"]: one for one in json.loads(told.stdout)}
     assert found["rating"]["values"] == len(votes)

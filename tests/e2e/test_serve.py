@@ -64,9 +64,9 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, *arguments: str) -> Iterator[Server]:
+def serving(folder: Path, *arguments: str, port: str = "0") -> Iterator[Server]:
     process = subprocess.Popen(
-        command("serve", *arguments, "--port", "0"),
+        command("serve", *arguments, "--port", port),
         cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     lines: list[str] = []

@@ -90,7 +90,7 @@ def test_cache_slots_equal_whole_rows(shape: str) -> None:
                 expected = whole[slot][start:stop]
                 found = hidden[segment.start : segment.stop]
                 torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-5)
-        cache.keep([2, 1])  # as if the first answer had finished
+        cache.copy_slot(2, [0], 14)  # as if the first answer had finished
         for at in range(14, 17):
             part = torch.stack([rows[2][at], rows[1][at]])
             segments = [Segment(0, 1, slot=0, past=at), Segment(1, 2, slot=1, past=at)]

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from kamerton.experiments.effects import compare
-from kamerton.experiments.outcomes import Floats, sum_by_unit
+from kamerton.experiments.outcomes import ArmOutcomes, Floats, sum_by_unit
+from kamerton.experiments.sample_size import units_needed
+from kamerton.experiments.variance import observed_variance
 
 tea_tasting = pytest.importorskip("tea_tasting")
 pandas = pytest.importorskip("pandas")
@@ -63,3 +65,14 @@ def test_effects_are_tea_tastings(rows: dict[str, Floats], kind: str, with_histo
         ], rel=1e-6,
     )  # fmt: skip
     assert (effect.explained > 0.05) == with_history
+
+
+@pytest.mark.parametrize(("difference", "power"), [(0.05, 0.8), (0.02, 0.95)])
+def test_units_are_tea_tastings(rows: dict[str, Floats], difference: float, power: float) -> None:
+    metric = tea_tasting.RatioOfMeans(
+        "good", "requests", use_t=False, effect_size=difference, alpha=0.05, power=power
+    )
+    expected = metric.solve_power(pandas.DataFrame(rows), "n_obs")[0].n_obs
+    variance = observed_variance(ArmOutcomes("a", rows["good"], rows["requests"]))
+    found = units_needed(difference, (variance, variance), "once", 0.05, power)
+    assert found == pytest.approx(expected, abs=1)

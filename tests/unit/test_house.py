@@ -112,6 +112,8 @@ def verbs(group: click.Group, prefix: str = "") -> dict[str, click.Command]:
 
 
 OPENING = {"--base", "--device", "--dtype"}
+EXPERIMENT = {"--store", "--project"}
+GUESS = {"--units-per-day", "--baseline"}
 OPTIONS = {
     "check": {"--set", "--show", "--base", "--redact", "--strict", "--json"},
     "train": {"--set", "--project", "--fresh", "--json"},
@@ -142,6 +144,9 @@ OPTIONS = {
         *OPENING,
     },
     "metrics": {"--by", "--every", "--days", "--store", "--project", "--json"},
+    "feedback import": {"--name", "--column", "--keep-personal", "--store", "--project"},
+    "feedback export": {"--to", "--per-rater", "--keep-personal", "--store", "--project"},
+    "feedback agreement": {"--store", "--project", "--json"},
     "chat": {
         "--message",
         "-m",
@@ -180,6 +185,12 @@ OPTIONS = {
         "--project",
         "--json",
     },
+    "experiment plan": {"--days", "--json", *EXPERIMENT, *GUESS},
+    "experiment start": {*EXPERIMENT, *GUESS},
+    "experiment status": {"--json", *EXPERIMENT},
+    "experiment report": {"--by", "--language", "--json", *EXPERIMENT},
+    "experiment stop": {"--promote", "--why", "--anyway", *EXPERIMENT},
+    "experiment simulate": {"--runs", "--days", *EXPERIMENT, *GUESS},
     "demo": {"--to", "--base"},
 }
 

@@ -88,7 +88,7 @@ def _table(found: "Sequence[Measured]", by: Sequence[str], names: Sequence[str])
     for (since, *group), measured in lines.items():
         some = next(iter(measured.values()))
         table.add_row(
-            *([since[:16]] if has_spans else []),
+            *([since[:16].removesuffix(" 00:00")] if has_spans else []),
             *(harmless(value) or "-" for value in group),
             f"{some.num_requests:,}",
             *(_cell(measured.get(name)) for name in names),

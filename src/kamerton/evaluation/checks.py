@@ -35,6 +35,7 @@ __all__ = [
     "checks_for",
     "is_json",
     "worth_of",
+    "worth_of_text",
 ]
 
 _NO_JSON = object()
@@ -210,6 +211,19 @@ def worth_of(check: Check, items: Sequence[Item], texts: Sequence[str]) -> Float
     if not any(counted):
         return np.full(len(items), np.nan)
     return _checked(check, items, texts, counted).values
+
+
+def worth_of_text(check: JsonCheck | RulesCheck | RefusalCheck, text: str) -> bool:
+    """Say whether an answer passes a check that needs no right answer.
+
+    Args:
+        check: The check.
+        text: The answer.
+
+    Returns:
+        Whether it passes; of refusals without an expectation, whether it is one.
+    """
+    return _rule_of(check)(Item("", (), ""), text)
 
 
 def _checked(

@@ -38,10 +38,14 @@ class LiveMetric(Settings):
     """Words that are taken; any where none is given."""
     check: Check | None = None
     """The check, where values come from one: "json", "rules" or "refusal", which need no right
-    answer."""
+    answer. Corrections must pass a "json" check too."""
+    variants: tuple[str, ...] = ()
+    """Served models whose answers are checked; all where none is given."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        if self.variants and self.check is None:
+            raise ValueError("variants are for metrics with a check")
         if (self.from_ == "check") != (self.check is not None):
             raise ValueError('check must be given with from = "check" and only then')
         if self.check is not None and not isinstance(

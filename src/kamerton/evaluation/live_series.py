@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from kamerton.evaluation.edits import edit_share
@@ -20,7 +21,7 @@ from kamerton.evaluation.live_metrics import LiveMetric
 from kamerton.store.feedback import Feedback
 from kamerton.store.traffic import RequestRow
 
-__all__ = ["Every", "Group", "Measured", "measure", "share_interval"]
+__all__ = ["Every", "Group", "Measured", "measure", "request_outcomes", "share_interval"]
 
 Group = Literal["variant", "segment", "version", "language", "tenant", "arm"]
 Every = Literal["hour", "day", "week"]
@@ -105,6 +106,44 @@ def measure(
     return found
 
 
+def request_outcomes(
+    rows: Sequence[RequestRow],
+    feedback: Iterable[Feedback],
+    metrics: Mapping[str, LiveMetric],
+) -> dict[str, NDArray[np.float64]]:
+    """Give each request its outcomes, for experiments.
+
+    Args:
+        rows: In the order in which the requests came, without shadows.
+        feedback: The judgements that count.
+        metrics: What is measured; labels have no outcome.
+
+    Returns:
+        By metric, [r]: NaN where a request has no value. What counts once for a conversation or a
+        unit stands at its first request that has a value.
+    """
+    judged: dict[str, list[Feedback]] = defaultdict(list)
+    for each in feedback:
+        judged[each.completion_id].append(each)
+    again = _asked_again(rows)
+    found = {}
+    for metric in metrics.values():
+        if metric.type == "label":
+            continue
+        outcomes = np.full(len(rows), np.nan)
+        together: dict[str, list[int]] = defaultdict(list)
+        for position, row in enumerate(rows):
+            for value in _values(metric, row, judged.get(row.id, ()), again):
+                outcomes[position] = value
+                together[_counted_once(metric, row)].append(position)
+        for places in together.values():
+            first, *others = places
+            outcomes[first] = _combined(metric, [float(outcomes[place]) for place in places])
+            outcomes[others] = np.nan
+        found[metric.name] = outcomes
+    return found
+
+
 def share_interval(
     share: float, num_effective: float, confidence_level: float
 ) -> tuple[float, float]:
@@ -179,16 +218,26 @@ def _at_level(
     metric: LiveMetric, values: Sequence[tuple[RequestRow, float]]
 ) -> list[tuple[str, float]]:
     """Give each value with its unit; one per conversation or unit where the metric says so."""
-    if metric.level == "request":
-        return [(_unit(row), value) for row, value in values]
     together: dict[str, list[float]] = defaultdict(list)
     units: dict[str, str] = {}
     for row, value in values:
-        key = (row.conversation or row.id) if metric.level == "conversation" else _unit(row)
+        key = _counted_once(metric, row)
         together[key].append(value)
         units.setdefault(key, _unit(row))
-    combine: Callable[[list[float]], float] = max if metric.type == "boolean" else _mean
-    return [(units[key], combine(each)) for key, each in together.items()]
+    return [(units[key], _combined(metric, each)) for key, each in together.items()]
+
+
+def _counted_once(metric: LiveMetric, row: RequestRow) -> str:
+    if metric.level == "request":
+        return row.id
+    return (row.conversation or row.id) if metric.level == "conversation" else _unit(row)
+
+
+def _combined(metric: LiveMetric, values: Sequence[float]) -> float:
+    """Make one value of those of a conversation or a unit; one alone stays as it is."""
+    if metric.type == "boolean" and len(values) > 1:
+        return max(values)
+    return _mean(values)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,17 +1,19 @@
 """Group-sequential boundaries for an experiment with a declared end.
 
-Where the number of units at the end is declared beforehand, few looks cost almost nothing: the last
-one needs 2.0 standard errors instead of 1.96, against 3.0 of a confidence sequence. In exchange the
-experiment must end there. Lan and DeMets (1983) spend the allowed error alpha over the looks,
+Where the end is declared beforehand, few looks cost almost nothing: the last one needs 2.0 standard
+errors instead of 1.96, against 3.0 of a confidence sequence. In exchange the experiment must end
+there. Lan and DeMets (1983) spend the allowed error alpha over the time,
 
     spent(t) = 4 - 4 Phi(z / sqrt(t)),   z = the 1 - alpha / 4 quantile of the normal distribution,
 
-with t the share of the declared units seen so far: the two-sided form of O'Brien and Fleming's
-boundary, very strict at the beginning. Number and times of the looks need not be known beforehand.
+with t the share of the declared days gone by (calendar time: Lan and DeMets, 1989): the two-sided
+form of O'Brien and Fleming's boundary, very strict at the beginning. How alike the looks are is
+told by their information, 1 / SE^2, so it may grow as it likes: by new units, or by more requests
+of the same ones.
 
-`kamerton experiment report` calls `GroupSequential(planned_units, alpha).multiplier(looks, ended)`
-with the units of both arms at each look (say, at the end of each day), and hands the result to
-`Effect.interval` (a repeated confidence interval, Jennison and Turnbull, 1989).
+`kamerton experiment report` calls `GroupSequential(alpha).multiplier(effects, times)` with the
+effect at each look so far, and hands the result to `Effect.interval` (a repeated confidence
+interval, Jennison and Turnbull, 1989).
 
 The boundaries come of the recursion of Armitage, McPherson and Rowe (1969), integrated numerically.
 Letters: g nodes of the grid.
@@ -26,6 +28,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
+from kamerton.experiments.effects import Effect
 from kamerton.experiments.outcomes import Floats
 from kamerton.experiments.sequential import FEWEST_UNITS
 
@@ -33,6 +36,7 @@ __all__ = ["GroupSequential", "critical_values", "crossing_probability", "spent"
 
 _FARTHEST = 8.0
 """No look stops beyond this many standard errors: its share of alpha is below 1e-15."""
+_LEAST_GROWTH = 1.01
 _NODES_PER_STEP, _FEWEST_NODES, _MOST_NODES = 6, 60, 1500
 
 
@@ -41,44 +45,49 @@ class GroupSequential:
     """A way to bound the difference of two arms at each look up to a declared end.
 
     Attributes:
-        planned_units: Units of both arms at the declared end.
         alpha: How often the truth may be outside at any look, both sides together, in (0, 1).
-        fewest_units: Units per arm, on average over both, below which no look counts.
+        fewest_units: Units per arm below which a look is none.
     """
 
-    planned_units: int
     alpha: float = 0.05
     fewest_units: int = FEWEST_UNITS
 
-    def multiplier(self, looks: Sequence[int], *, ended: bool = False) -> float:
+    def multiplier(self, effects: Sequence[Effect | None], times: Sequence[float]) -> float:
         """Say how many standard errors half the interval is wide at the last look.
 
         Args:
-            looks: Units of both arms at every look so far, this one last. Looks without new units
-                and looks with too few of them are no looks.
-            ended: Whether this is the declared end, by date or by number of units; what is left of
-                alpha is then spent, also where fewer units came than planned.
+            effects: What was found at every look so far, the present one last; None where there
+                was nothing to compare.
+            times: Share of the declared days gone by at each look, growing; 1 at the end.
 
         Returns:
-            The number; infinite before there are enough units. After the end it stays as it was.
+            The number; infinite where an arm has too few units.
         """
-        counted: list[int] = []
-        for units in looks:
-            grown = not counted or units > counted[-1]
-            over = bool(counted) and counted[-1] >= self.planned_units
-            if grown and not over and units >= 2 * self.fewest_units:
-                counted.append(units)
-        if not counted:
+        if not effects or not self._counts(effects[-1]):
             return math.inf
-        shares = [min(units / self.planned_units, 1.0) for units in counted]
-        return critical_values(shares, self.alpha, ended=ended)[-1]
+        information: list[float] = []
+        counted: list[float] = []
+        for effect, time in zip(effects, times, strict=True):
+            if effect is not None and self._counts(effect):
+                # A look that brings nothing new is a look all the same.
+                least = information[-1] * _LEAST_GROWTH if information else 0.0
+                information.append(max(effect.standard_error**-2, least))
+                counted.append(time)
+        return critical_values(information, self.alpha, times=counted)[-1]
+
+    def _counts(self, effect: Effect | None) -> bool:
+        return (
+            effect is not None
+            and effect.standard_error > 0
+            and min(effect.units) >= self.fewest_units
+        )
 
 
 def spent(share: float, alpha: float) -> float:
     """Say how much of alpha may be spent by now.
 
     Args:
-        share: Of the declared units, in (0, 1].
+        share: Of the declared time, in (0, 1].
         alpha: Both sides together.
 
     Returns:
@@ -87,23 +96,29 @@ def spent(share: float, alpha: float) -> float:
     return float(4 * ndtr(-ndtri(1 - alpha / 4) / math.sqrt(share)))
 
 
-def critical_values(shares: Sequence[float], alpha: float, *, ended: bool = False) -> list[float]:
+def critical_values(
+    information: Sequence[float], alpha: float, *, times: Sequence[float] | None = None
+) -> list[float]:
     """Find the boundary of each look, both sides the same.
 
     Args:
-        shares: Share of the declared units at each look, growing, in (0, 1].
+        information: 1 / SE^2 at each look in any unit, growing.
         alpha: Both sides together.
-        ended: Whether the last look spends all that is left.
+        times: Share of the declared time gone by at each look, growing, in (0, 1]. By default the
+            information is that share.
 
     Returns:
         For each look the number of standard errors; infinite where it is above 8.
     """
-    assert all(a < b for a, b in zip([0.0, *shares], shares, strict=False))
+    assert all(a < b for a, b in zip([0.0, *information], information, strict=False))
+    spending = information if times is None else times
+    # The boundaries depend on the ratios of the information only.
+    shares = [value / information[-1] for value in information]
     found: list[float] = []
     # Before the first look the sum of scores is 0 with certainty.
     nodes, weighted, last, used = np.zeros(1), np.ones(1), 0.0, 0.0
-    for number, share in enumerate(shares, start=1):
-        target = alpha if ended and number == len(shares) else spent(share, alpha)
+    for share, time in zip(shares, spending, strict=True):
+        target = spent(min(time, 1.0), alpha)
         step, root = math.sqrt(share - last), math.sqrt(share)
         limit = _boundary(nodes, weighted, step, root, target - used)
         found.append(limit if limit < _FARTHEST else math.inf)

@@ -18,7 +18,7 @@ from kamerton.experiments.effects import Effect, compare
 from kamerton.experiments.grouped import GroupSequential
 from kamerton.experiments.guardrails import GuardrailReading, judge_guardrails
 from kamerton.experiments.missing import MissingRatings, read_missing
-from kamerton.experiments.outcomes import Floats, Outcomes, in_one_arm, sum_by_unit
+from kamerton.experiments.outcomes import Outcomes, in_one_arm, sum_by_unit
 from kamerton.experiments.sample_ratio import (
     SampleRatio,
     check_sample_ratio,
@@ -89,7 +89,7 @@ def read_experiment(
     """Read an experiment.
 
     Args:
-        rows: All requests up to now, at least one.
+        rows: All requests up to now, failed ones too, without outcomes.
         design: What was fixed before the start.
         elapsed_days: Whole days since the first row; by default the day of the last row is whole.
             A group-sequential test counts rows up to its last look only.
@@ -98,8 +98,8 @@ def read_experiment(
     Returns:
         The reading. Harmed guardrails are told even where the sample ratio's alarm went off.
     """
-    first = int(rows.days.min())
-    elapsed = int(rows.days.max()) - first + 1 if elapsed_days is None else elapsed_days
+    first, last = (int(rows.days.min()), int(rows.days.max())) if len(rows.days) else (0, -1)
+    elapsed = last - first + 1 if elapsed_days is None else elapsed_days
     ended = ended or (design.days is not None and elapsed >= design.days)
     daily = count_new_units(rows.units, rows.arms, rows.days.tolist(), design.arms)
     ratio = check_sample_ratio(
@@ -112,7 +112,7 @@ def read_experiment(
     if design.days is not None:
         looks = design.look_days(elapsed)
         seen = clean.part(clean.days < first + (looks[-1] if looks else 0))
-    whole = _Look(design, clean, seen, daily, looks, ended, not ratio.fired)
+    whole = _Look(design, clean, seen, first, looks, ended, not ratio.fired)
     arms = tuple(_read_arm(whole, place) for place in range(1, len(design.arms)))
     return ExperimentReading(
         design.arms[0], arms, ratio, ratio.counts, num_in_two_arms, design.planned_units, ended
@@ -139,7 +139,7 @@ class _Look:
     design: Design
     rows: Rows
     seen: Rows
-    daily: Floats
+    first_day: int
     looks: list[int] | None
     ended: bool
     comparable: bool
@@ -154,23 +154,31 @@ class _Look:
             covariates=rows.covariates.get(measure.name),
         )
 
-    def multiplier(self, place: int) -> Multiplier:
+    def multiplier(self, measure: Measure, rows: Rows, place: int) -> Multiplier:
         """Say how wide an arm's intervals are."""
         sequence, design = self.design.sequence(), self.design
-        if self.looks is None:
+        if self.looks is None or design.days is None:
             return sequence.multiplier
-        both = np.cumsum(self.daily[:, 0] + self.daily[:, place]).astype(int)
-        units = [int(both[min(day, len(both)) - 1]) for day in self.looks]
-        group = GroupSequential(design.planned_units, sequence.alpha, design.fewest_units)
-        wide = group.multiplier(units, ended=self.ended)
-        return lambda effect: wide if min(effect.units) >= design.fewest_units else math.inf
+        effects = [
+            self.effect(measure, rows.part(rows.days < self.first_day + day), place)
+            for day in self.looks
+        ]
+        times = [day / design.days for day in self.looks]
+        wide = GroupSequential(sequence.alpha, design.fewest_units).multiplier(effects, times)
+        return lambda _: wide
+
+    def effect(self, measure: Measure, rows: Rows, place: int) -> Effect | None:
+        """Compare an arm with the control; None where one has fewer than two units."""
+        arms = self.outcomes(measure, rows).arms
+        if min(arms[0].num_units, arms[place].num_units) < 2:
+            return None
+        return compare(arms[0], arms[place], bounds=measure.value_bounds)
 
 
 def _read_arm(look: _Look, place: int) -> ArmReading:
     design, name = look.design, look.design.arms[place]
-    multiplier = look.multiplier(place)
-    metrics = [_read(look, measure, look.seen, place, multiplier) for measure in design.measures]
-    guardrails, segments = _guard(look, place), _segments(look, place, multiplier)
+    metrics = [_read(look, measure, look.seen, place) for measure in design.measures]
+    guardrails, segments = _guard(look, place), _segments(look, place)
     if not look.comparable:
         metrics, segments = [hide(one) for one in metrics], [hide(one) for one in segments]
         guardrails = [dataclasses.replace(one, harm=None) for one in guardrails]
@@ -179,11 +187,9 @@ def _read_arm(look: _Look, place: int) -> ArmReading:
     return ArmReading(name, decision, tuple(metrics), tuple(guardrails), tuple(segments), missing)
 
 
-def _read(
-    look: _Look, measure: Measure, rows: Rows, place: int, multiplier: Multiplier
-) -> MetricReading:
+def _read(look: _Look, measure: Measure, rows: Rows, place: int) -> MetricReading:
     arms = look.outcomes(measure, rows).arms
-    return read_metric(measure, arms[0], arms[place], multiplier)
+    return read_metric(measure, arms[0], arms[place], look.multiplier(measure, rows, place))
 
 
 def _guard(look: _Look, place: int) -> list[GuardrailReading]:
@@ -191,19 +197,19 @@ def _guard(look: _Look, place: int) -> list[GuardrailReading]:
     effects: dict[str, Effect] = {}
     guarded = {guardrail.metric for guardrail in look.design.guardrails}
     for measure in look.design.measures:
-        arms = look.outcomes(measure, look.rows).arms if measure.name in guarded else ()
-        if arms and min(arms[0].num_units, arms[place].num_units) > 1:
-            effects[measure.name] = compare(arms[0], arms[place], bounds=measure.bounds)
+        found = look.effect(measure, look.rows, place) if measure.name in guarded else None
+        if found is not None:
+            effects[measure.name] = found
     return judge_guardrails(look.design.guardrails, effects, look.design.guardrail_sequence())
 
 
-def _segments(look: _Look, place: int, multiplier: Multiplier) -> list[MetricReading]:
+def _segments(look: _Look, place: int) -> list[MetricReading]:
     if look.seen.segments is None:
         return []
     readings = []
     for segment in np.unique(look.seen.segments):
         part = look.seen.part(look.seen.segments == segment)
-        reading = _read(look, look.design.primary, part, place, multiplier)
+        reading = _read(look, look.design.primary, part, place)
         readings.append(dataclasses.replace(reading, segment=str(segment)))
     sequence = look.design.sequence()
     return correct_segments(readings, sequence.p_value, sequence.alpha)

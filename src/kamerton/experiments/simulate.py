@@ -104,19 +104,21 @@ def simulate_rules(
     first = {rule: np.full(runs, np.inf) for rule in RULES}
     covered = {rule: np.ones(runs, bool) for rule in RULES}
     sequence = ConfidenceSequence(planned_units, alpha)
-    group = GroupSequential(planned_units, alpha)
+    group = GroupSequential(alpha)
     group_days = {math.ceil(look * traffic.days / looks) for look in range(1, looks + 1)}
     for run in range(runs):
         rng = np.random.default_rng(derive_seed(seed, "rules", run))
-        at_looks: list[int] = []
+        at_looks: list[Effect] = []
+        times: list[float] = []
         for day, effect, independent in _daily(draw_rows(traffic, rng), traffic.days):
             widths = dict.fromkeys(RULES, math.inf)
             widths["sequence"] = sequence.multiplier(effect)
             if min(effect.units) >= sequence.fewest_units:
                 widths[BY_UNIT], widths[BY_REQUEST] = _ONCE, _ONCE * independent
             if day in group_days:
-                at_looks.append(sum(effect.units))
-                widths["group"] = group.multiplier(at_looks, ended=day == traffic.days)
+                at_looks.append(effect)
+                times.append(day / traffic.days)
+                widths["group"] = group.multiplier(at_looks, times)
             ratio = math.log((1 + math.log(sum(effect.requests))) / alpha)
             widths[LIKELIHOOD] = math.sqrt(2 * ratio) * independent
             for rule, width in widths.items():

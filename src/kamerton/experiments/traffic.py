@@ -29,6 +29,8 @@ class Traffic:
         icc: Intra-class correlation of a unit's outcomes, from 0 to below 1.
         stay_days: Over how many days a unit's requests are spread.
         share: The other arm's share of the units.
+        arrival_days: Until when new units come; None for all the time. A company's regular users
+            all come in the first days, and then come back.
     """
 
     units_per_day: float = 50.0
@@ -39,6 +41,7 @@ class Traffic:
     icc: float = 0.2
     stay_days: float = 3.0
     share: float = 0.5
+    arrival_days: float | None = None
 
 
 def draw_rows(traffic: Traffic, rng: np.random.Generator) -> Rows:
@@ -51,8 +54,9 @@ def draw_rows(traffic: Traffic, rng: np.random.Generator) -> Rows:
     Returns:
         Its requests in the order of time, with one metric, `METRIC`.
     """
-    num = int(rng.poisson(traffic.units_per_day * traffic.days))
-    arrival = rng.random(num) * traffic.days
+    until = traffic.days if traffic.arrival_days is None else traffic.arrival_days
+    num = int(rng.poisson(traffic.units_per_day * until))
+    arrival = rng.random(num) * until
     treated = rng.random(num) < traffic.share
     rate = traffic.rate + traffic.difference * treated
     level = rate

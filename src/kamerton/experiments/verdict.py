@@ -54,6 +54,11 @@ class Measure:
     bounds: tuple[float, float] | None = None
     kind: Literal["ratio", "mean"] = "ratio"
 
+    @property
+    def value_bounds(self) -> tuple[float, float] | None:
+        """The lowest and highest possible value of an arm; None where a sum has no such."""
+        return self.bounds if self.kind == "ratio" else None
+
 
 @dataclass(frozen=True, slots=True)
 class MetricReading:
@@ -105,7 +110,7 @@ def read_metric(
     """
     if min(control.num_units, treated.num_units) < 2:
         return MetricReading(measure, treated.name, "undecided")
-    effect = compare(control, treated, bounds=measure.bounds)
+    effect = compare(control, treated, bounds=measure.value_bounds)
     wide = multiplier(effect)
     interval = effect.interval(wide)
     return MetricReading(

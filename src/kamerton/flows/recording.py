@@ -54,6 +54,7 @@ def open_recording(
         StoreError: If the store cannot be opened.
     """
     from kamerton.serving.feedback import FeedbackIntake
+    from kamerton.serving.feedback_tokens import FeedbackTokens
     from kamerton.serving.record_policy import RecordPolicy
     from kamerton.serving.recording import Recording
     from kamerton.store.database import open_store
@@ -72,7 +73,11 @@ def open_recording(
         recording.start()
         try:
             intake = FeedbackIntake(
-                store, declared.metrics, policy, count=recording.counts.add_feedback
+                store,
+                declared.metrics,
+                policy,
+                count=recording.counts.add_feedback,
+                tokens=FeedbackTokens(derived_secret(project, "feedback")),
             )
             yield recording, intake
         finally:

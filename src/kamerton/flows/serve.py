@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from kamerton.core.errors import MissingExtraError, SettingsError
 from kamerton.core.events import Event, Notice, Progress, Sink
 from kamerton.core.requests import ServedModel
-from kamerton.flows.recording import RecordOptions, open_recording
+from kamerton.flows.recording import RecordOptions, open_recording, project_metrics
 from kamerton.flows.workspace import Workspace
 
 if TYPE_CHECKING:
+    from kamerton.serving.recording import Recording
+    from kamerton.serving.routing import Router
     from kamerton.serving.upstream_engine import UpstreamEngine
 
 __all__ = ["AdminOptions", "EngineOptions", "Listening", "serve"]
@@ -180,10 +182,16 @@ def serve(
             try:
                 await engine.open(sink)
                 source = None
+                if recording is not None:
+                    # Before rules decide: an experiment that was not started assigns nobody.
+                    await _keep_experiments(recording, router, options.project, sink, beside)
                 if routes:
                     source = route_source(routes, router, options.project, lambda: engine.models)
                     source.reload("start")
                     reload_on_signal(source, sink)
+                if recording is None and router.rules.experiments:
+                    names = ", ".join(router.rules.experiments)
+                    sink(Notice(f"without --record nobody learns what came of {names}", "warning"))
                 switching = engine if isinstance(engine, EngineProcess) else None
                 admin_address = await beside.enter_async_context(
                     serve_admin(switching, folder, admin_listener, admin.keys, source)
@@ -230,6 +238,17 @@ def serve(
         server.run(sockets=[listener])
         if failures:
             raise failures[0]
+
+
+async def _keep_experiments(
+    recording: "Recording", router: "Router", project: Path, tell: Sink, beside: AsyncExitStack
+) -> None:
+    from kamerton.flows.experiment.keeper import ExperimentKeeper
+
+    keeper = ExperimentKeeper(recording.store, router, project_metrics(project).metrics, tell)
+    await keeper.look()
+    keeping = asyncio.create_task(keeper.keep())
+    beside.callback(keeping.cancel)
 
 
 def _open_upstream(

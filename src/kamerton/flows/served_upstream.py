@@ -18,7 +18,8 @@ from kamerton.core.requests import ServedModel
 from kamerton.core.settings import suggestion
 from kamerton.prompting.prompt import Prompt
 from kamerton.serving.upstream import Upstream
-from kamerton.serving.upstream_engine import UpstreamEngine, UpstreamModel
+from kamerton.serving.upstream_engine import UpstreamEngine
+from kamerton.serving.upstream_models import UpstreamModel
 from kamerton.store.variants import Variant, find_variant, list_variants
 from kamerton.wire.upstream_answers import ModelCard
 from kamerton.wire.upstream_requests import LEFT_TO_ENGINE
@@ -169,8 +170,8 @@ class Offering:
             raise VariantError(
                 f"{name}: the engine has a model of this name, which is served instead"
             )
-        _ensure_served_elsewhere(variant)
-        base = self._base_of(variant, listed)
+        _ensure_served_elsewhere(variant, name)
+        base = self._base_of(variant, name, listed)
         if manifest.render.get("date"):
             said = f"{name}: the engine writes today's date into chats, not render.date"
             self.tell(Notice(said, "warning"))
@@ -191,11 +192,12 @@ class Offering:
             Prompt.model_validate(manifest.prompt),
             base.name if manifest.files else "",
             served.place if manifest.files else "",
+            manifest.base.templates.get("default", ""),
             _template_arguments(manifest.render),
             is_required=bool(self.names),
         )
 
-    def _base_of(self, variant: Variant, listed: Mapping[str, ModelCard]) -> ModelCard:
+    def _base_of(self, variant: Variant, name: str, listed: Mapping[str, ModelCard]) -> ModelCard:
         """Find a variant's base among the engines' models."""
         record = variant.manifest.base
         bases = [card for card in listed.values() if not card.parent]
@@ -206,23 +208,23 @@ class Offering:
             found = found or [card for card in bases if _is_named_like(card, record.id)]
         if not found:
             raise VariantError(
-                f"{variant.name}: its base {record.id} is not among the engine's models; "
+                f"{name}: its base {record.id} is not among the engine's models; "
                 f"{_those_of(listed)}",
                 hint="--base NAME says which of these it is",
             )
         if found[0].artefact not in ("", record.weight_hash):
             raise VariantError(
-                f"{variant.name} was made for {record.id} with other weights than "
+                f"{name} was made for {record.id} with other weights than "
                 f"'{found[0].name}' has in the engine"
             )
         return found[0]
 
 
-def _ensure_served_elsewhere(variant: Variant) -> None:
+def _ensure_served_elsewhere(variant: Variant, name: str) -> None:
     """Refuse a variant that only Kamerton's own engine can compute."""
     manifest = variant.manifest
     if manifest.objective == "reward":
-        raise VariantError(f"{variant.name} is a reward model, which writes no answers")
+        raise VariantError(f"{name} is a reward model, which writes no answers")
     if not manifest.files:
         return
     reason = ""
@@ -238,7 +240,7 @@ def _ensure_served_elsewhere(variant: Variant) -> None:
             reason = "it has whole trained layers beside its LoRA"
     if reason:
         raise VariantError(
-            f"{variant.name} cannot be served by another engine: {reason}, "
+            f"{name} cannot be served by another engine: {reason}, "
             "and other engines load plain LoRAs only",
             hint="kamerton serve without --engine serves it",
         )

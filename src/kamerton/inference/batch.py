@@ -109,14 +109,13 @@ class Batch:
 
     def _admit(self) -> list[RequestState]:
         """Give slots to those who wait, as far as there is memory."""
-        size, limit = self.cache.bytes_per_token, self._cache_bytes
-        if limit is not None and not self.cache.limit_tokens and size:
-            limit = max(1, limit // size)
-            self.scheduler.limit_tokens = self.cache.limit_tokens = limit
+        cache, most = self.cache, self._cache_bytes
+        if most is not None and not cache.limit_tokens and (size := cache.bytes_per_token):
+            self.scheduler.limit_tokens = cache.limit_tokens = max(1, most // size)
         running = [state.past for state in self.scheduler.running]
         admitted = self.scheduler.admit()
-        if admitted and self.cache.limit_tokens:
-            self.cache.trim(running, len(running) + len(admitted))
+        if admitted and cache.limit_tokens:
+            cache.trim(running, len(running) + len(admitted))
         return admitted
 
     def _begin(self, state: RequestState) -> None:

@@ -3,8 +3,9 @@
 Every call has a batch of its own. Nothing of it is kept for the next call: between two calls an
 adapter may learn.
 
-An answer does not depend on who else is in its batch: exactly in float32, up to rounding in
-bfloat16, where matrices of another height add up in another order and a near tie may tip.
+An answer does not depend on who else is in its batch, up to rounding: matrices of another height
+add up in another order. In float32 a near tie hardly ever tips. In bfloat16 greedy answers differ
+now and then, and sampled ones over a large vocabulary soon do.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,15 +1,14 @@
 """Checks of live answers, in a thread of their own: nobody waits for them."""
 
 import logging
-import math
 import queue
 import threading
 from collections.abc import Callable, Mapping
 
-from kamerton.evaluation.checks import worth_of
-from kamerton.evaluation.items import Item
+from kamerton.evaluation.checks import worth_of_text
 from kamerton.evaluation.live_metrics import LiveMetric
-from kamerton.store.traffic import AnswerChecks
+from kamerton.evaluation.settings import JsonCheck, RefusalCheck, RulesCheck
+from kamerton.store.traffic import AnswerChecks, RequestRow
 
 __all__ = ["AnswerChecker"]
 
@@ -32,10 +31,12 @@ class AnswerChecker:
         limit: int = 1000,
     ) -> None:
         self._checks = {
-            name: metric.check for name, metric in metrics.items() if metric.check is not None
+            name: (metric.check, metric.variants)
+            for name, metric in metrics.items()
+            if isinstance(metric.check, JsonCheck | RulesCheck | RefusalCheck)
         }
         self._write = write
-        self._waiting: queue.Queue[tuple[str, str] | None] = queue.Queue(limit)
+        self._waiting: queue.Queue[tuple[str, str, str] | None] = queue.Queue(limit)
         self.num_left_out = 0
         self._thread = threading.Thread(target=self._run, name="answer checks", daemon=True)
 
@@ -44,17 +45,16 @@ class AnswerChecker:
         if self._checks:
             self._thread.start()
 
-    def put(self, completion_id: str, answer: str | None) -> None:
+    def put(self, row: RequestRow) -> None:
         """Take an answer whose row is on its way.
 
         Args:
-            completion_id: The completion's id.
-            answer: The whole text; None where there is none.
+            row: With the text of the answer; one without any is not checked.
         """
-        if not self._checks or answer is None:
+        if not self._checks or row.answer is None:
             return
         try:
-            self._waiting.put_nowait((completion_id, answer))
+            self._waiting.put_nowait((row.id, row.variant, row.answer))
         except queue.Full:
             self.num_left_out += 1
 
@@ -70,17 +70,14 @@ class AnswerChecker:
 
     def _run(self) -> None:
         while (waiting := self._waiting.get()) is not None:
-            completion_id, answer = waiting
+            completion_id, variant, answer = waiting
             try:
-                self._write(AnswerChecks(completion_id, self._told(answer)))
+                told = {
+                    name: float(worth_of_text(check, answer))
+                    for name, (check, variants) in self._checks.items()
+                    if not variants or variant in variants
+                }
+                self._write(AnswerChecks(completion_id, told))
             except Exception as error:
                 # A check that fails on one answer must not end those of the others.
                 _log.warning("an answer could not be checked: %s", type(error).__name__)
-
-    def _told(self, answer: str) -> dict[str, float]:
-        item = Item("", (), "")
-        told = {
-            name: float(worth_of(check, [item], [answer])[0])
-            for name, check in self._checks.items()
-        }
-        return {name: worth for name, worth in told.items() if not math.isnan(worth)}

@@ -1,5 +1,6 @@
 """The gateway as an ASGI application: routes, middleware and error handlers in one place."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -26,11 +27,12 @@ from kamerton.serving.exposures import Exposures
 from kamerton.serving.feedback import FeedbackIntake, take_feedback
 from kamerton.serving.guard import Guard
 from kamerton.serving.keys import ApiKey, Keys
+from kamerton.serving.live_pages import show_feedback_script, show_live_metrics
 from kamerton.serving.metrics import Metrics, show_metrics
 from kamerton.serving.ofrep import evaluate_flag, evaluate_flags
 from kamerton.serving.openapi import show_openapi
 from kamerton.serving.pages import list_models, say_live, say_ready, show_model, show_page
-from kamerton.serving.record import Recorder, RequestRecord
+from kamerton.serving.record import Headers, Recorder, RequestRecord
 from kamerton.serving.resolving import decision_headers
 from kamerton.serving.routes import Rules
 from kamerton.serving.routing import Router
@@ -104,6 +106,10 @@ def make_app(
         if recording is not None:
             recording.ended(record)
 
+    def headers_of(record: RequestRecord) -> Headers:
+        tokens = () if feedback is None else feedback.headers_of(record)
+        return (*decision_headers(record), *tokens)
+
     app = Starlette(
         routes=[
             Route("/", show_page),
@@ -116,7 +122,9 @@ def make_app(
             Route("/v1/models/{name:path}", show_model),
             Route("/v1/chat/completions", answer_chat, methods=["POST"]),
             Route("/v1/completions", answer_completion, methods=["POST"]),
-            Route("/v1/feedback", take_feedback, methods=["POST"]),
+            Route("/v1/feedback", take_feedback, methods=["POST", "OPTIONS"]),
+            Route("/v1/metrics", show_live_metrics),
+            Route("/feedback.js", show_feedback_script),
             Route("/v1/embeddings", answer_embeddings, methods=["POST"]),
             Route("/tokenize", tokenize, methods=["POST"]),
             Route("/detokenize", detokenize, methods=["POST"]),
@@ -131,7 +139,7 @@ def make_app(
                 end=end,
                 stall_s=stall_s,
                 answered=None if recording is None else recording.answered,
-                headers_of=decision_headers,
+                headers_of=headers_of,
             ),
             Middleware(Guard, keys=Keys(keys), limit_bytes=limit_bytes, stall_s=stall_s),
         ],
@@ -150,7 +158,7 @@ def make_app(
         log_exposure or (recording.expose if recording else _take_nothing)
     )
     app.state.router, app.state.shadows = router, shadows
-    app.state.admission = admission
+    app.state.admission, app.state.measuring = admission, asyncio.Lock()
     return app
 
 

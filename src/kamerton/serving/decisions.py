@@ -1,11 +1,12 @@
 """How rules choose a variant for a caller: pure functions of rules, stops and the moment."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from kamerton.core.routing import Caller, Decision
 from kamerton.experiments.assignment import assign, takes_part
+from kamerton.experiments.registered import RegisteredExperiment
 from kamerton.experiments.settings import unit_of
 from kamerton.serving.route_settings import CanarySettings, RouteSettings, RuleSettings
 from kamerton.serving.routes import Rules
@@ -59,11 +60,13 @@ class Standing:
         rules: The rules.
         stopped: Arms and canaries that get no units.
         moment: With its zone; ramps go by it.
+        registered: The experiments that were started, by name; None where all that rules name run.
     """
 
     rules: Rules
     stopped: Collection[Stop]
     moment: datetime
+    registered: Mapping[str, RegisteredExperiment] | None = None
 
 
 def decided(now: Standing, name: str, caller: Caller) -> Explanation | None:
@@ -110,8 +113,19 @@ def assigned(now: Standing, name: str, caller: Caller) -> Explanation:
         The decision, with one step.
     """
     experiment = now.rules.experiments[name]
-    unit = unit_of(caller, experiment.unit)
     control = Decision(experiment.arms[experiment.control].variant, "default")
+    if now.registered is not None:
+        state = now.registered.get(name)
+        if state is None:
+            why = f"{control.variant}, as the experiment {name} was not started"
+            return Explanation(control, (why,))
+        if not state.is_running:
+            why = f"{state.answering}, as the experiment {name} was stopped"
+            return Explanation(Decision(state.answering, "default"), (why,), is_stopped=True)
+        # What was registered holds, whatever the file says now.
+        experiment = state.settings
+        control = Decision(state.answering, "default")
+    unit = unit_of(caller, experiment.unit)
     start = f"experiment {name}: {control.variant}, the control, uncounted, as"
     if not unit:
         why = f"{start} the request does not say its {experiment.unit}"

@@ -13,7 +13,7 @@ from kamerton.serving.keys import Keys, Scope
 
 __all__ = ["Guard", "refuse_pages"]
 
-_OPEN = ("/", "/health", "/ready", "/live")
+_OPEN = ("/", "/health", "/ready", "/live", "/feedback.js")
 """Paths that need no key."""
 
 _UNCOUNTED = ("/metrics", "/openapi.json", "/v1/models")
@@ -21,6 +21,14 @@ _UNCOUNTED = ("/metrics", "/openapi.json", "/v1/models")
 
 _RATED: Mapping[str, Scope] = {"/v1/feedback": "rate"}
 """Paths with a scope of their own."""
+
+
+_TOKEN = b"x-kamerton-feedback-token"
+
+
+def _has_token(scope: AsgiScope, headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a browser sends feedback, or asks whether it may: the route checks the token."""
+    return scope["path"] in _RATED and (scope["method"] == "OPTIONS" or _TOKEN in headers)
 
 
 class Guard:
@@ -69,7 +77,7 @@ class Guard:
             return message
 
         try:
-            if scope["path"] not in _OPEN:
+            if scope["path"] not in _OPEN and not _has_token(scope, headers):
                 given = headers.get(b"authorization", b"").decode("latin-1")
                 needed = None if scope["path"] in _UNCOUNTED else self._needed
                 needed = _RATED.get(scope["path"], needed)

@@ -21,6 +21,8 @@ _READS: dict[str, tuple[str, str]] = {
     "/live": ("Whether the gateway runs", "application/json"),
     "/ready": ("Whether requests are answered", "application/json"),
     "/metrics": ("Numbers for Prometheus", "text/plain"),
+    "/v1/metrics": ("How the variants do on recorded traffic", "application/json"),
+    "/feedback.js": ("Script that asks for feedback under an answer", "text/javascript"),
     "/openapi.json": ("This document", "application/json"),
     "/v1/models": ("What can be asked for", "application/json"),
     "/v1/models/{name}": ("One of the models", "application/json"),

@@ -87,7 +87,7 @@ class Recording:
         # Where the store hangs or fails already, waiting would only hold up the answer.
         hangs = self.writer.is_failing or self.writer.busy_s > self._wait_s
         written = asyncio.wrap_future(self.writer.put(kept))
-        self._checker.put(row.id, row.answer)
+        self._checker.put(row)
         done, _ = await asyncio.wait([written], timeout=0 if hangs else self._wait_s)
         if not done or not written.result():
             self.num_late += 1
@@ -111,7 +111,7 @@ class Recording:
         hidden = self.policy.hidden
         row = replace(row, unit=hidden(row.unit), conversation=hidden(row.conversation))
         self.writer.put(self.policy.kept(replace(row, cost=self._cost(row))))
-        self._checker.put(row.id, row.answer)
+        self._checker.put(row)
 
     def add_shadow(self, record: RequestRecord, shadow_of: str) -> None:
         """Record the answer of a shadow.

@@ -62,7 +62,7 @@ def row_of(
         status=record.status,
         refusal=all(map(is_refusal, whole)) if whole else None,
         format_valid=_is_valid(record.requests, answers, texts),
-        prompt=_prompt_text(record.requests, record.num_prompts),
+        prompt=_prompt_text(record.requests),
         answer=_answer_text(answers, texts),
         shadow_of=shadow_of,
     )
@@ -90,26 +90,19 @@ def _follows(grammar: Grammar, text: str, finish_reason: str) -> bool:
     return is_json(text)
 
 
-def _prompt_text(requests: Sequence[AnswerRequest], num_prompts: int) -> str | None:
+def _prompt_text(requests: Sequence[AnswerRequest]) -> str | None:
     if not requests:
         return None
-    each = max(len(requests) // max(num_prompts, 1), 1)
-    prompts = [request.prompt if request.chat is None else request.chat for request in requests]
-    different = prompts[::each]
-    if len(different) == 1 and isinstance(different[0], str):
-        return different[0]
-    return json.dumps(different[0] if len(different) == 1 else different, ensure_ascii=False)
+    chat, prompt = requests[0].chat, requests[0].prompt
+    if chat is None and isinstance(prompt, str):
+        return prompt
+    return json.dumps(prompt if chat is None else chat, ensure_ascii=False)
 
 
 def _answer_text(answers: Sequence[AnswerTimes], texts: Sequence[str]) -> str | None:
-    if not answers or not any(answer.finish_reason or answer.pieces for answer in answers):
+    if not answers or not (answers[0].finish_reason or answers[0].pieces):
         return None
-    whole = [
-        {"content": text, "tool_calls": [json.loads(str(call)) for call in answer.tool_calls]}
-        if answer.tool_calls
-        else text
-        for answer, text in zip(answers, texts, strict=True)
-    ]
-    if len(whole) == 1 and isinstance(whole[0], str):
-        return whole[0]
-    return json.dumps(whole[0] if len(whole) == 1 else whole, ensure_ascii=False)
+    if not (calls := answers[0].tool_calls):
+        return texts[0]
+    made = [{"type": "function", "function": json.loads(str(call))} for call in calls]
+    return json.dumps({"content": texts[0], "tool_calls": made}, ensure_ascii=False)

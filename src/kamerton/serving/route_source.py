@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kamerton.core.errors import SettingsError
 from kamerton.core.requests import ServedModel
+from kamerton.experiments.settings import ExperimentSettings
 from kamerton.serving.routes import Rules, check_rules, read_rules
 from kamerton.serving.routing import Router
 
@@ -82,10 +83,20 @@ class RouteSource:
             self._phases[name, one.phase] = Phase(one.assignment, one.share)
         return rules
 
+    def _before(self, experiment: ExperimentSettings) -> Phase | None:
+        """Say how units of an experiment are assigned already; None where it assigns nobody."""
+        registered = self.router.registered
+        if registered is None:
+            return self._phases.get((experiment.name, experiment.phase))
+        found = registered.get(experiment.name)
+        if found is None or not found.is_running:
+            return None
+        return Phase(found.settings.assignment, found.settings.share)
+
     def _check_phases(self, rules: Rules) -> None:
         problems = []
         for name, one in rules.experiments.items():
-            before = self._phases.get((name, one.phase))
+            before = self._before(one)
             if before is not None and before.assignment != one.assignment:
                 problems.append(
                     f"experiment {name}: arms, weights, control and unit must stay as they were "
@@ -99,6 +110,6 @@ class RouteSource:
         if problems:
             raise SettingsError(
                 problems,
-                hint="units would change arms in the middle; a new salt begins a new phase, in "
-                "which all units get arms anew",
+                hint="units would change arms in the middle; an experiment of another name gives "
+                "all units arms anew",
             )

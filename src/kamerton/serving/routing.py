@@ -1,12 +1,13 @@
 """The router: maps the name that a client asks for, and who it is, to the variant that answers."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from kamerton.core.errors import SettingsError
 from kamerton.core.routing import Caller, Decision, RoutingEvent
 from kamerton.core.settings import suggestion
+from kamerton.experiments.registered import RegisteredExperiment
 from kamerton.serving.decisions import CANARY, Explanation, Standing, Stop, assigned, decided
 from kamerton.serving.routes import Rules
 from kamerton.serving.routing_counts import SILENT_AFTER, RoutingCounts
@@ -27,6 +28,7 @@ class Router:
         rules: The rules that decide now.
         stopped: What is stopped.
         counts: What has become of requests.
+        registered: The experiments that were started, by name; None where all that rules name run.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Router:
     ) -> None:
         self.rules, self.stopped = rules, set(stopped)
         self.counts = RoutingCounts(self._tell_silent)
+        self.registered: Mapping[str, RegisteredExperiment] | None = None
         self._audit, self._clock = audit, clock
 
     def decide(self, name: str, caller: Caller) -> Decision | None:
@@ -83,7 +86,7 @@ class Router:
 
     @property
     def _standing(self) -> Standing:
-        return Standing(self.rules, self.stopped, self._clock())
+        return Standing(self.rules, self.stopped, self._clock(), self.registered)
 
     def count(self, decision: Decision) -> None:
         """Count a request that is over.
@@ -204,6 +207,8 @@ class Router:
 
     def _arm(self, name: str, arm: str) -> Stop:
         found = self.rules.experiments.get(name)
+        if found and self.registered and (state := self.registered.get(name)):
+            found = state.settings
         if found is None:
             known = suggestion(name, self.rules.experiments)
             raise SettingsError(f"no route has an experiment '{name}'{known}")

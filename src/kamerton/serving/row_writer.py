@@ -99,7 +99,7 @@ class RowWriter:
                 self._num_bytes += size
                 self._changed.notify()
                 return done
-            self.num_lost += 1
+            self.num_lost += isinstance(row, RequestRow)
         done.set_result(False)
         return done
 
@@ -170,8 +170,11 @@ class RowWriter:
         with self._changed:
             for _ in group:
                 self._num_bytes -= self._waiting.popleft()[1]
-            self.num_written += sum(written)
-            self.num_lost += len(group) - sum(written)
+            for (row, _, _), is_written in zip(group, written, strict=True):
+                # Those are requests: what checks say of them is no row of its own.
+                if isinstance(row, RequestRow):
+                    self.num_written += is_written
+                    self.num_lost += not is_written
         for (_, _, done), is_written in zip(group, written, strict=True):
             if done.set_running_or_notify_cancel():
                 done.set_result(is_written)

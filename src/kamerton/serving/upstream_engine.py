@@ -3,25 +3,23 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
-from typing import Any
 
 from kamerton.core.errors import KamertonError, ModelError
 from kamerton.core.events import Notice, Sink
 from kamerton.core.protocols import Chat
 from kamerton.core.requests import AnswerRequest, AnswerUpdate, ServedModel
 from kamerton.core.tokenizing import TokenizerReply, TokenizerRequest
-from kamerton.prompting.prompt import Prompt
 from kamerton.serving.errors import ApiError
 from kamerton.serving.replicas import Replica, Replicas
 from kamerton.serving.upstream import Upstream, UpstreamError
-from kamerton.wire.upstream_answers import (
-    AnswerReader,
-    ModelCard,
-    embedding_update,
-    read_cards,
-    read_info,
+from kamerton.serving.upstream_models import (
+    UpstreamModel,
+    cannot_list,
+    list_models,
+    load_lora,
+    other_templates,
 )
+from kamerton.wire.upstream_answers import AnswerReader, ModelCard, embedding_update, read_info
 from kamerton.wire.upstream_requests import (
     chat_request,
     embedding_request,
@@ -29,35 +27,10 @@ from kamerton.wire.upstream_requests import (
     tokenizer_request,
 )
 
-__all__ = ["Offer", "UpstreamEngine", "UpstreamModel"]
+__all__ = ["Offer", "UpstreamEngine"]
 
-_LISTING_S = 5.0
-"""Seconds in which an engine must say what it serves."""
 _SILENT_S = 30.0
 """Seconds after which an engine that answers something, and sends nothing, is looked at."""
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamModel:
-    """A name that clients may ask for, and what is asked of the engines then.
-
-    Attributes:
-        served: What clients see.
-        name: Name of the model in the engines.
-        prompt: Put before every chat here.
-        base: Name of the base in the engines, where a LoRA is loaded over it there.
-        place: Folder of that LoRA; empty where nothing is loaded.
-        template_arguments: What the chat template there is given.
-        is_required: Whether the server may not start without it.
-    """
-
-    served: ServedModel
-    name: str
-    prompt: Prompt = field(default_factory=Prompt)
-    base: str = ""
-    place: str = ""
-    template_arguments: Mapping[str, Any] = field(default_factory=dict)
-    is_required: bool = True
 
 
 Offer = Callable[[Sequence[ModelCard]], Sequence[UpstreamModel]]
@@ -137,11 +110,11 @@ class UpstreamEngine:
             for replica in replicas:
                 replica.upstream.open()
             found = await asyncio.gather(
-                *(self._list(replica) for replica in replicas), return_exceptions=True
+                *(list_models(replica) for replica in replicas), return_exceptions=True
             )
             for replica, listed in zip(replicas, found, strict=True):
                 if isinstance(listed, UpstreamError):
-                    problems.append(_cannot_list(replica, listed))
+                    problems.append(cannot_list(replica, listed))
                 elif isinstance(listed, BaseException):
                     raise listed
                 else:
@@ -155,6 +128,8 @@ class UpstreamEngine:
             for replica in replicas:
                 if replica.is_reachable:
                     await self._load_missing(replica, at_start=True)
+            for notice in await other_templates(replicas, list(self._models.values())):
+                self._sink(notice)
             self.models = {name: model.served for name, model in self._models.items()}
         finally:
             # Connections belong to the event loop in which they were made, and this one ends.
@@ -283,36 +258,23 @@ class UpstreamEngine:
         self._replicas.fail(replica, error)
         return error
 
-    async def _list(self, replica: Replica) -> list[ModelCard]:
-        body = await replica.upstream.get("/v1/models", timeout_s=_LISTING_S)
-        try:
-            cards = read_cards(body)
-        except ValueError as error:
-            raise UpstreamError(502, str(error)) from None
-        replica.take(cards)
-        return cards
-
     async def _load_missing(self, replica: Replica, *, at_start: bool = False) -> None:
         """Load the LoRAs that an engine does not have, at first or after it was started again."""
         for model in list(self._models.values()):
-            if not model.place or model.base not in replica.models or model.name in replica.models:
-                continue
-            body = {"lora_name": model.name, "lora_path": model.place}
             try:
-                await replica.upstream.post("/v1/load_lora_adapter", body)
-            except UpstreamError as error:
-                problem = _cannot_load(replica, model, error)
+                await load_lora(replica, model)
+            except ModelError as problem:
                 if not at_start or model.is_required:
-                    raise problem from None
+                    raise
                 self._sink(Notice(f"not served: {problem.message}", "warning"))
                 del self._models[model.served.name]
-            else:
-                replica.models = {*replica.models, model.name}
 
     async def _look_after(self) -> None:
         try:
             while True:
-                await asyncio.sleep(self._health_s)
+                # One that is gone is waited for more eagerly.
+                is_whole = all(replica.is_reachable for replica in self._replicas.replicas)
+                await asyncio.sleep(self._health_s if is_whole else min(self._health_s, 1.0))
                 await asyncio.gather(*map(self._look_at, self._replicas.replicas))
         finally:
             for replica in self._replicas.replicas:
@@ -325,7 +287,7 @@ class UpstreamEngine:
             # What it sends shows that it lives; some servers break off answers to say this.
             return
         try:
-            await self._list(replica)
+            await list_models(replica)
             await self._load_missing(replica)
         except UpstreamError as error:
             self._replicas.fail(replica, error)
@@ -387,30 +349,3 @@ def _of_route(error: Exception) -> UpstreamError:
     if error.status in (404, 405):
         return UpstreamError(501, "the engine cannot do this")
     return error
-
-
-def _cannot_list(replica: Replica, error: UpstreamError) -> ModelError:
-    url = replica.upstream.url
-    if error.status in (401, 403):
-        return ModelError(
-            f"the engine at {url} refuses the key",
-            hint="set KAMERTON_ENGINE_KEY or --engine-key to a key of that engine",
-        )
-    if error.status == 0:
-        return ModelError(
-            f"{url}: {error.message}", hint="start the engine first, and look at the port"
-        )
-    return ModelError(
-        f"{url} is no engine that speaks OpenAI's API: {error.message}",
-        hint="give the address that stands before /v1, such as http://127.0.0.1:8000",
-    )
-
-
-def _cannot_load(replica: Replica, model: UpstreamModel, error: UpstreamError) -> ModelError:
-    hint = "the engine must be able to read the variant's folder"
-    if error.status in (404, 405):
-        hint = "vLLM needs --enable-lora and the variable VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
-    return ModelError(
-        f"{replica.upstream.url} cannot load the LoRA of '{model.served.name}': {error.message}",
-        hint=hint,
-    )

@@ -1,5 +1,6 @@
 """The store: runs, variants and evaluations in SQLite, or in PostgreSQL by URL."""
 
+import re
 import sqlite3
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
 
-from kamerton.core.errors import StoreError
+from kamerton.core.errors import MissingExtraError, StoreError
 from kamerton.store import tables
 
 __all__ = ["RunRecord", "Store", "open_store"]
@@ -221,11 +222,16 @@ def open_store(address: Path | str) -> Iterator[Store]:
 
     Raises:
         StoreError: If it cannot be opened, is no store, or was made by a newer version.
+        MissingExtraError: If it is in PostgreSQL and the driver is not installed.
     """
-    shown = str(address)
+    shown = _without_password(address)
     try:
         engine = _engine(address)
-    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+    except ImportError as error:
+        if error.name != "psycopg":
+            raise StoreError(f"{shown}: not a database that can be opened: {error}") from None
+        raise MissingExtraError("psycopg", "postgres", "a store in PostgreSQL") from None
+    except (ArgumentError, NoSuchModuleError) as error:
         raise StoreError(f"{shown}: not a database that can be opened: {error}") from None
     try:
         _migrate(engine, shown)
@@ -239,9 +245,14 @@ def open_store(address: Path | str) -> Iterator[Store]:
         engine.dispose()
 
 
+def _without_password(address: Path | str) -> str:
+    return re.sub(r"(//[^:/@]*):.*@", r"\1:***@", str(address))
+
+
 def _engine(address: Path | str) -> Engine:
     if isinstance(address, str) and "://" in address:
-        return create_engine(address)
+        # A connection that the database has closed meanwhile is opened again.
+        return create_engine(address, pool_pre_ping=True)
     path = Path(address)
     path.parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(f"sqlite:///{path}")

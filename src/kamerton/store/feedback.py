@@ -1,15 +1,15 @@
 """Feedback on answers: every judgement is kept, the last one of each rater counts."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 
 from sqlalchemy import Connection, func, select
 
 from kamerton.store import tables
-from kamerton.store.traffic import insert_new, now
+from kamerton.store.traffic import new_only, now
 
-__all__ = ["Feedback", "add_feedback", "feedback_history", "latest_feedback"]
+__all__ = ["Feedback", "add_feedback", "feedback_history", "latest_feedback", "num_feedback"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +56,15 @@ def add_feedback(connection: Connection, feedback: Feedback) -> Feedback:
     table = tables.feedback
     values = asdict(feedback)
     del values["id"]
-    is_new = insert_new(connection, table, [values])
+    inserted = new_only(connection, table).values(**values).returning(table.c.id)
+    if (found := connection.execute(inserted).scalar()) is not None:
+        return replace(feedback, id=found)
     wanted = select(*(table.c[each.name] for each in fields(Feedback)))
-    wanted = wanted.where(table.c.completion_id == feedback.completion_id)
-    if not is_new or feedback.idempotency_key is not None:
-        wanted = wanted.where(table.c.idempotency_key == feedback.idempotency_key)
-    row = connection.execute(wanted.order_by(table.c.id.desc()).limit(1)).one()
-    return Feedback(**row._mapping)
+    wanted = wanted.where(
+        table.c.completion_id == feedback.completion_id,
+        table.c.idempotency_key == feedback.idempotency_key,
+    )
+    return Feedback(**connection.execute(wanted).one()._mapping)
 
 
 def latest_feedback(
@@ -101,3 +103,18 @@ def feedback_history(connection: Connection, completion_id: str) -> list[Feedbac
     wanted = select(*(table.c[each.name] for each in fields(Feedback)))
     wanted = wanted.where(table.c.completion_id == completion_id).order_by(table.c.id)
     return [Feedback(**row._mapping) for row in connection.execute(wanted)]
+
+
+def num_feedback(connection: Connection, completion_id: str) -> int:
+    """Count all that was ever said of an answer.
+
+    Args:
+        connection: Of `Store.begin`.
+        completion_id: The completion's id.
+
+    Returns:
+        Number of judgements.
+    """
+    table = tables.feedback
+    wanted = select(func.count()).where(table.c.completion_id == completion_id)
+    return int(connection.execute(wanted).scalar_one())

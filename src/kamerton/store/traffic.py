@@ -19,14 +19,13 @@ __all__ = [
     "exposures_of",
     "find_request",
     "insert_new",
+    "new_only",
     "now",
     "requests_between",
     "set_checks",
 ]
 
 _TEXTS = ("prompt", "answer")
-_MOST_PARAMETERS = 30_000
-"""SQLite takes 32,766 in a statement, PostgreSQL 65,535."""
 
 
 def now() -> datetime:
@@ -68,8 +67,8 @@ class RequestRow:
         refusal: Whether every answer refuses; None where there is none.
         format_valid: Whether every answer follows the format that was asked for; None without one.
         cost: In the currency of the settings; None where no price is known.
-        prompt: The prompt, JSON of the messages of a chat; None by the policy.
-        answer: The answer, a JSON list of several; None by the policy.
+        prompt: The first prompt, JSON of the messages of a chat; None by the policy.
+        answer: The first answer, JSON with `tool_calls` where it calls any; None by the policy.
         checks: What checks say of the answer, 0 or 1 by name.
         shadow_of: The completion that the client got, where this is a mirrored one.
     """
@@ -227,21 +226,29 @@ def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str,
     """
     if not rows:
         return 0
+    # One statement for many rows is compiled once and kept, whatever their number. psycopg's count
+    # of an insertion is dropped without the option.
+    inserted = new_only(connection, table).execution_options(preserve_rowcount=True)
+    return connection.execute(inserted, rows).rowcount
+
+
+def new_only(connection: Connection, table: Table) -> Any:
+    """Make an insertion that passes over rows whose key is there already.
+
+    Args:
+        connection: Of `Store.begin`.
+        table: The table.
+
+    Returns:
+        The statement, without values; SQLAlchemy has one class for each kind of database.
+    """
     if connection.dialect.name == "postgresql":
         from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 
-        statement: Any = insert_postgresql(table)
-    else:
-        from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+        return insert_postgresql(table).on_conflict_do_nothing()
+    from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
-        statement = insert_sqlite(table)
-    step = max(_MOST_PARAMETERS // len(rows[0]), 1)
-    num_new = 0
-    for first in range(0, len(rows), step):
-        inserted = statement.values(rows[first : first + step]).on_conflict_do_nothing()
-        # psycopg's count of an insertion is dropped without the option.
-        num_new += connection.execute(inserted.execution_options(preserve_rowcount=True)).rowcount
-    return num_new
+    return insert_sqlite(table).on_conflict_do_nothing()
 
 
 def _requests(with_text: Collection[str] | None = None) -> Select[Any]:
@@ -257,11 +264,15 @@ def _requests(with_text: Collection[str] | None = None) -> Select[Any]:
     return select(*columns)
 
 
+_LENGTHS = {column.name: getattr(column.type, "length", None) for column in tables.requests.c}
+
+
 def _fitting(row: RequestRow) -> dict[str, Any]:
     """Cut what a client may write as long as it likes; PostgreSQL takes no zero byte."""
-    values = asdict(row)
-    for column in tables.requests.c:
-        value, length = values[column.name], getattr(column.type, "length", None)
+    values = {}
+    for name, length in _LENGTHS.items():
+        value = getattr(row, name)
         if isinstance(value, str):
-            values[column.name] = value.replace("\x00", "")[:length]
+            value = value.replace("\x00", "")[:length]
+        values[name] = value
     return values

@@ -1,12 +1,19 @@
 """Body and answer of `POST /v1/feedback`."""
 
-from typing import Annotated
+import math
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 __all__ = ["FeedbackBody"]
 
-_Number = Annotated[StrictFloat, Field(allow_inf_nan=False)]
+
+def _number_or_truth(value: Any) -> Any:
+    if value is not None and not isinstance(value, bool | int | float):
+        raise ValueError("must be a number, or true or false")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("must be a finite number")
+    return value
 
 
 class FeedbackBody(BaseModel):
@@ -18,7 +25,7 @@ class FeedbackBody(BaseModel):
     """Id of the completion."""
     name: str = Field(default="", max_length=64)
     """Name of the metric; may be left out where only a comment or a correction is sent."""
-    value: StrictBool | StrictInt | _Number | None = None
+    value: Annotated[bool | float | None, BeforeValidator(_number_or_truth)] = None
     """A number, or true or false."""
     label: str | None = Field(default=None, max_length=200)
     """A word, where the metric takes words."""

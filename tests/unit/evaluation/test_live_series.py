@@ -7,7 +7,7 @@ import pytest
 
 from kamerton.evaluation.edits import edit_distance, edit_share
 from kamerton.evaluation.live_metrics import BUILT_IN, LiveMetric
-from kamerton.evaluation.live_series import measure
+from kamerton.evaluation.live_series import measure, request_outcomes
 from kamerton.evaluation.statistics import wilson
 from kamerton.store.feedback import Feedback
 from kamerton.store.traffic import RequestRow
@@ -158,3 +158,19 @@ def test_times_are_quantiles_of_what_was_answered():
     assert found["v", "latency"].p50 == pytest.approx(0.5)
     assert found["v", "latency"].p95 == pytest.approx(0.95)
     assert found["v", "error"].value == pytest.approx(1 / 102)
+
+
+def test_experiments_get_an_outcome_per_request_and_one_per_conversation():
+    rows = [row(n, conversation=f"talk{n // 2}", refusal=n == 1) for n in range(4)]
+    feedback = [
+        Feedback("r1", "rating", 5.0),
+        Feedback("r0", "escalation", 0.0),
+        Feedback("r1", "escalation", 1.0),
+        Feedback("r3", "escalation", 0.0),
+    ]
+    found = request_outcomes(rows, feedback, BUILT_IN)
+    none = np.nan
+    np.testing.assert_array_equal(found["refusal"], [0, 1, 0, 0])
+    np.testing.assert_array_equal(found["rating"], [none, 5, none, none])
+    np.testing.assert_array_equal(found["escalation"], [1, none, none, 0])
+    assert "latency" in found

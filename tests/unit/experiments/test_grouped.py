@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from kamerton.experiments.effects import Effect
 from kamerton.experiments.grouped import (
     GroupSequential,
     critical_values,
@@ -41,20 +42,38 @@ def test_very_early_looks_stop_nothing() -> None:
     assert found[1] == pytest.approx(1.959964, abs=1e-6)
 
 
-def test_a_declared_end_spends_what_is_left() -> None:
-    """Fewer units came than planned: the last look still has all of alpha."""
-    assert critical_values([0.8], 0.05)[0] > 2.2
-    assert critical_values([0.8], 0.05, ended=True) == pytest.approx([1.959964], abs=1e-6)
-
-
-def test_looks_that_bring_nothing_are_no_looks() -> None:
-    test = GroupSequential(1000, 0.05)
-    assert test.multiplier([]) == test.multiplier([20, 98]) == math.inf
+def test_alpha_is_spent_by_the_calendar_and_alikeness_comes_of_information() -> None:
+    """Two looks at half and all of the time. All but the time may differ from the plan."""
     plain = critical_values([0.5, 1.0], 0.05)
-    assert test.multiplier([90, 500, 500]) == pytest.approx(plain[0])
-    # More units than planned: the end stays the end.
-    assert test.multiplier([500, 500, 1010]) == pytest.approx(plain[1])
-    assert test.multiplier([500, 1010, 1100, 1200]) == pytest.approx(plain[1])
+    # Any unit of information, and fewer units than planned.
+    assert critical_values([300.0, 600.0], 0.05, times=[0.5, 1.0]) == pytest.approx(plain)
+    # Nearly all information is there at the first look: the second is nearly the same look.
+    early = critical_values([0.99, 1.0], 0.05, times=[0.5, 1.0])
+    assert early[0] == pytest.approx(plain[0])
+    assert 1.959964 < early[1] < plain[1]
+    # Hardly any: two nearly independent looks.
+    late = critical_values([0.01, 1.0], 0.05, times=[0.5, 1.0])
+    assert late[1] == pytest.approx(1.9852, abs=2e-4)  # spends 0.04695 of 0.99695
+
+
+def effect(units: int, error: float) -> Effect:
+    return Effect("b", "a", 0.6, 0.5, 0.1, error, None, (units, units), (units, units))
+
+
+def test_looks_of_few_units_are_none_and_others_always_count() -> None:
+    test = GroupSequential(0.05, fewest_units=50)
+    assert test.multiplier([], []) == test.multiplier([effect(49, 1.0)], [1.0]) == math.inf
+    half, end = effect(100, 1.0), effect(200, math.sqrt(0.5))
+    plain = critical_values([0.5, 1.0], 0.05)
+    assert test.multiplier([None, effect(20, 2.0), half], [0.1, 0.2, 0.5]) == pytest.approx(
+        plain[0]
+    )
+    found = test.multiplier([None, effect(20, 2.0), half, end], [0.1, 0.2, 0.5, 1.0])
+    assert found == pytest.approx(plain[1])
+    # A look that brings nothing new, or takes something away, still counts.
+    for error in (1.0, 1.2):
+        assert 1.9599 < test.multiplier([half, effect(100, error)], [0.5, 1.0]) < plain[1]
+    assert test.multiplier([half, effect(40, 1.0)], [0.5, 1.0]) == math.inf
 
 
 def test_unequal_looks_keep_the_error() -> None:

@@ -101,6 +101,9 @@ def test_a_declared_end_is_read_at_its_looks_only() -> None:
     assert at_five.arms[0].metrics == at_eight.arms[0].metrics
     assert not at_eight.ended
     assert at_end.ended
+    # Whoever stops on day 8 gets no narrower interval for it.
+    stopped = read_experiment(rows.part(rows.days < 20_008), design, ended=True)
+    assert stopped.arms[0].metrics == at_five.arms[0].metrics
     before = read_experiment(rows, design, elapsed_days=4)
     assert before.arms[0].metrics[1].effect is None
     # Two looks at half and at the end: 2.96 and 1.97 standard errors.
@@ -128,3 +131,24 @@ def test_a_reading_is_plain_json() -> None:
     assert arm["metrics"][0]["verdict"] == "undecided"
     assert values["sample_ratio"]["counts"] == list(few.num_units)
     assert read_experiment(draw(units=60), DESIGN) == few
+
+
+def test_sums_per_user_have_no_bounds() -> None:
+    """A mean over users of sums is compared as it is, bounds of single requests or not."""
+    refusals = Measure("refusal", kind="mean", primary=True, better="down", bounds=(0, 1))
+    free = replace(refusals, bounds=None)
+    readings = [
+        read_experiment(draw(), replace(DESIGN, measures=(one,), guardrails=(), rated=()))
+        for one in (refusals, free)
+    ]
+    assert readings[0].arms[0].metrics[0].interval == readings[1].arms[0].metrics[0].interval
+
+
+@pytest.mark.parametrize("days", [None, 10])
+def test_an_experiment_that_has_just_begun_says_nothing(days: int | None) -> None:
+    nothing = draw().part(np.zeros(1800, bool))
+    found = read_experiment(nothing, replace(DESIGN, days=days))
+    (arm,) = found.arms
+    assert (arm.decision, found.num_units, found.ended) == ("go on", (0, 0), False)
+    assert {one.verdict for one in arm.metrics} == {"undecided"}
+    assert not found.sample_ratio.fired

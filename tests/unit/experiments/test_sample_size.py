@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from kamerton.experiments.outcomes import ArmOutcomes
-from kamerton.experiments.plan import plan
+from kamerton.experiments.plan import SteadyTraffic, plan
 from kamerton.experiments.sample_size import (
     drift_needed,
     replay_prompts,
@@ -97,7 +97,7 @@ def test_replay_needs_fewer_prompts_than_units() -> None:
 
 
 def test_a_plan_that_traffic_can_decide() -> None:
-    found = plan(0.1, spread(0.7, 0.8), 100, method="group")
+    found = plan(0.1, spread(0.7, 0.8), SteadyTraffic(100), method="group")
     assert found.units == units_needed(0.1, spread(0.7, 0.8), "group")
     assert found.days == math.ceil(found.units / 100)
     assert found.decidable
@@ -105,12 +105,12 @@ def test_a_plan_that_traffic_can_decide() -> None:
 
 
 def test_a_small_company_is_told_to_replay_first() -> None:
-    found = plan(0.05, spread(0.8, 0.85), 20, days_limit=28)
+    found = plan(0.05, spread(0.8, 0.85), SteadyTraffic(20), days_limit=28)
     assert (found.units, found.days, found.decidable) == (3142, 158, False)
     assert found.difference_in_time == pytest.approx(0.05 * math.sqrt(3142 / 560), rel=1e-3)
     assert found.replay_prompts < 700
     # 300 users are all there are: waiting does not help.
-    limited = plan(0.05, spread(0.8, 0.85), 20, units_in_all=300, days_limit=365)
+    limited = plan(0.05, spread(0.8, 0.85), SteadyTraffic(20, 300), days_limit=365)
     assert (limited.days, limited.decidable) == (math.inf, False)
     assert limited.difference_in_time > 0.15
-    assert plan(2.0, (9.0, 9.0), 0).days == math.inf
+    assert plan(2.0, (9.0, 9.0), SteadyTraffic(0)).days == math.inf

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from kamerton.experiments.effects import Effect
+from kamerton.experiments.effects import Effect, compare
+from kamerton.experiments.grouped import crossing_probability
+from kamerton.experiments.outcomes import ArmOutcomes
 from kamerton.experiments.sequential import ConfidenceSequence
 
 EFFECT = Effect("b", "a", 0.6, 0.5, 0.1, 0.03, 0.06, (500, 500), (500, 500))
@@ -73,3 +75,27 @@ def test_no_difference_is_seldom_called_one_at_any_of_many_looks() -> None:
     one_sided = np.array([sequence.one_sided_multiplier(found(int(n))) for n in counts])
     above = (sums / np.sqrt(counts) > one_sided).any(axis=1).mean()
     assert 0.005 < above < 0.05 + 2 * math.sqrt(0.05 * 0.95 / num)
+
+
+def test_it_holds_where_no_new_units_come() -> None:
+    """All users came on the first day; only their requests grow, 40-fold, and with them the
+    information. The width in standard errors stays as it is, and is enough at its narrowest."""
+    narrowest = min(ConfidenceSequence(1000).multiplier_at(units) for units in range(100, 9000, 50))
+    days = [day / 40 for day in range(1, 41)]
+    assert crossing_probability(days, [narrowest] * 40) < 0.05
+    assert crossing_probability(days, [1.96] * 40) > 0.3
+
+
+def test_costs_with_a_heavy_tail_keep_the_error() -> None:
+    """Log-normal costs, the dearest tenth of which makes half of the sum, from 50 units on."""
+    rng, num, wrong = np.random.default_rng(2), 120, 0
+    sequence = ConfidenceSequence(1000)
+    for _ in range(num):
+        costs = rng.lognormal(0, 1.3, (2, 600))
+        for units in range(50, 601, 50):
+            a, b = (ArmOutcomes("", row[:units], np.ones(units), None, units) for row in costs)
+            effect = compare(a, b)
+            if effect.interval(sequence.multiplier(effect)).excludes(0):
+                wrong += 1
+                break
+    assert wrong / num < 0.05 + 2 * math.sqrt(0.05 * 0.95 / num)

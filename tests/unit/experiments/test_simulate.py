@@ -68,6 +68,17 @@ def test_requests_are_not_independent(same: dict[str, Found]) -> None:
     assert same[LIKELIHOOD].differs > 0.2
 
 
+def test_a_closed_circle_of_users_who_come_back() -> None:
+    """All users come in the first 4 of 20 days and go on asking: still at most alpha."""
+    traffic = Traffic(
+        days=20, requests_per_unit=8, icc=0.1, stay_days=20.0, arrival_days=4.0, units_per_day=60
+    )
+    found = simulate_rules(traffic, 80, planned_units=240, seed=4)
+    for rule in ("sequence", "group"):
+        assert found[rule].differs <= most(0.05, 80)
+    assert found[BY_UNIT].differs > 0.05
+
+
 def test_power_is_as_planned() -> None:
     """A difference of 12 points at the units that were planned for it."""
     variances = tuple(

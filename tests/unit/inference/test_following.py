@@ -147,7 +147,7 @@ def test_one_follows_the_first_that_is_about_as_good():
 
 @pytest.mark.parametrize(
     ("first", "second", "shared"),
-    [("", "", 0), ("a", "b", 0), ("abc", "abd", 2), ("abc", "ab", 2), ("abcd", "abcd", 4)],
+    [("", "", 0), ("a", "b", 0), ("abc", "abx", 2), ("abc", "ab", 2), ("abcd", "abcd", 4)],
 )
 def test_the_shared_beginning_of_two_sequences(first: str, second: str, shared: int):
     assert shared_prefix(first, second) == shared_prefix(second, first) == shared

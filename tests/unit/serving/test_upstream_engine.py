@@ -15,7 +15,8 @@ from kamerton.core.requests import ServedModel
 from kamerton.prompting.prompt import Prompt
 from kamerton.serving.app import make_app
 from kamerton.serving.upstream import Upstream
-from kamerton.serving.upstream_engine import UpstreamEngine, UpstreamModel
+from kamerton.serving.upstream_engine import UpstreamEngine
+from kamerton.serving.upstream_models import UpstreamModel
 from kamerton.wire.upstream_requests import LEFT_TO_ENGINE
 from tests.unit.serving.test_gateway import Echo
 from tests.unit.serving.upstream_servers import Vllm, listening
@@ -193,6 +194,19 @@ def test_an_engine_that_loads_no_lora_stops_a_start_that_needs_one(vllm, url, lo
     engine, said = started(url, lora_offer(lora_folder, is_required=False))
     assert list(engine.models) == ["acme/base"]
     assert "not served" in said[0].message
+
+
+@pytest.mark.parametrize(("template", "num_notices"), [("theirs", 0), ("ours", 1), ("", 0)])
+def test_another_chat_template_than_the_engines_is_said(vllm, url, template, num_notices):
+    vllm.chat_template = "theirs"
+
+    def offer(cards):
+        served = ServedModel("shop", "prompt only", "abc", "acme/base")
+        return [UpstreamModel(served, "acme/base", chat_template=template)]
+
+    _, said = started(url, offer)
+    assert len(said) == num_notices
+    assert all("shop learned with another chat template" in one.message for one in said)
 
 
 def test_embeddings_are_passed_on_at_length_one(vllm, url):

@@ -1,5 +1,6 @@
 """Engines for the gateway to stand before, on sockets of this machine."""
 
+import asyncio
 import json
 import threading
 import time
@@ -50,6 +51,7 @@ class Vllm:
         self.num_closed = 0
         """Answers that were closed before their end."""
         self.has_lora = True
+        self.chat_template = ""
 
     @property
     def app(self) -> Starlette:
@@ -59,6 +61,7 @@ class Vllm:
                 Route("/v1/load_lora_adapter", self.load, methods=["POST"]),
                 Route("/v1/chat/completions", self.chat, methods=["POST"]),
                 Route("/v1/embeddings", self.embed, methods=["POST"]),
+                Route("/tokenizer_info", self.tokenizer_info),
             ]
         )
 
@@ -72,6 +75,9 @@ class Vllm:
             for name, path in self.adapters.items()
         ]
         return JSONResponse({"object": "list", "data": cards})
+
+    async def tokenizer_info(self, request: Request) -> Response:
+        return JSONResponse({"chat_template": self.chat_template})
 
     async def load(self, request: Request) -> Response:
         body = await request.json()
@@ -98,8 +104,6 @@ class Vllm:
         return StreamingResponse(self._events(body), media_type="text/event-stream")
 
     async def _events(self, body: dict[str, object]) -> AsyncIterator[str]:
-        import asyncio
-
         words = [f"{body['model']}:", *body["messages"][-1]["content"].split(), None]
         finished = False
         try:

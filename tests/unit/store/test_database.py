@@ -1,6 +1,7 @@
 """The store: migrations, records, two processes at once, what cannot be opened."""
 
 import sqlite3
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
-from kamerton.core.errors import InterruptedRun, StoreError
+from kamerton.core.errors import InterruptedRun, MissingExtraError, StoreError
 from kamerton.core.events import CheckpointSaved, HoldoutMeasured, RunFinished, RunStarted, StepDone
 from kamerton.store import tables
 from kamerton.store.database import open_store
@@ -128,3 +129,20 @@ def test_a_newer_store_is_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(StoreError, match="newer Kamerton"), open_store(tmp_path / "k.db"):
         pass
+
+
+def test_a_database_without_its_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(MissingExtraError) as caught, open_store("postgresql+psycopg://host/shop"):
+        pass
+    assert caught.value.hint == "pip install 'kamerton[postgres]'"
+
+
+def test_messages_do_not_show_the_password_of_a_database() -> None:
+    # Nothing listens on the discard port.
+    address = "postgresql+psycopg://anna:se@cret@127.0.0.1:9/shop"
+    for wrong in (address, address.replace("psycopg", "nothing")):
+        with pytest.raises(StoreError) as caught, open_store(wrong):
+            pass
+        assert "anna:***@127.0.0.1:9" in caught.value.message
+        assert "se@cret" not in caught.value.message

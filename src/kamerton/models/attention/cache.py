@@ -118,18 +118,6 @@ class KVCache:
                 for target in targets:
                     cache[target, :, :num_tokens].copy_(cache[source, :, :num_tokens])
 
-    def keep(self, slots: list[int]) -> None:
-        """Drop all other slots and renumber the kept ones from 0.
-
-        Args:
-            slots: Slots to keep, in their new order.
-        """
-        index = torch.tensor(slots)
-        for cache in (self.keys, self.values):
-            for layer, held in cache.items():
-                cache[layer] = held[index.to(held.device)]
-        self.num_slots = len(slots)
-
     @property
     def bytes_per_token(self) -> int:
         """Memory of one token of one slot; 0 before anything is written."""

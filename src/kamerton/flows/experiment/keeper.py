@@ -1,0 +1,122 @@
+"""Looks after experiments while the server answers: who runs, and which arm does harm."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from kamerton.core.errors import KamertonError
+from kamerton.core.events import Notice, Sink
+from kamerton.evaluation.live_metrics import LiveMetric
+from kamerton.experiments.registered import RegisteredExperiment
+from kamerton.flows.experiment.reading import list_registered, read_registered
+from kamerton.serving.routing import Router
+from kamerton.store.database import Store
+
+__all__ = ["ExperimentKeeper", "Harm"]
+
+_REST = 10.0
+"""Looking takes at most one part in so many of the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Harm:
+    """A guardrail that an arm has broken.
+
+    Attributes:
+        experiment: The experiment.
+        arm: The arm.
+        metric: The guardrail's metric.
+        harm: How much worse than the control it is, in the metric's unit.
+        margin: How much worse it may be.
+    """
+
+    experiment: str
+    arm: str
+    metric: str
+    harm: float
+    margin: float
+
+
+@dataclass(eq=False)
+class ExperimentKeeper:
+    """Tells the router which experiments run, and stops arms that do harm.
+
+    Attributes:
+        store: Where requests are recorded.
+        router: Assigns units.
+        metrics: Known metrics.
+        tell: Receives what was done.
+        every_s: Seconds from one look to the next, at least.
+    """
+
+    store: Store
+    router: Router
+    metrics: Mapping[str, LiveMetric]
+    tell: Sink = lambda event: None
+    every_s: float = 5.0
+    _problem: str = field(default="", init=False)
+
+    async def keep(self) -> None:
+        """Look again and again, until the task is cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            try:
+                await self.look()
+                self._problem = ""
+            except Exception as error:
+                # A store that is away comes back; until then all stays as it is.
+                message = error.message if isinstance(error, KamertonError) else str(error)
+                if message != self._problem:
+                    self.tell(Notice(f"experiments cannot be looked at: {message}", "warning"))
+                self._problem = message
+            await asyncio.sleep(max(self.every_s, (loop.time() - began) * _REST))
+
+    async def look(self) -> None:
+        """Look once; what takes time is done in a thread."""
+        registered = await asyncio.to_thread(self._registered)
+        self.router.registered = registered
+        running = [one for one in registered.values() if one.is_running]
+        named = set(self.router.rules.experiments)
+        for experiment in running:
+            if experiment.settings.name in named and experiment.settings.guardrails:
+                for harm in await asyncio.to_thread(self._harms, experiment):
+                    self._stop(harm)
+
+    def _registered(self) -> dict[str, RegisteredExperiment]:
+        with self.store.begin() as connection:
+            return {one.settings.name: one for one in list_registered(connection)}
+
+    def _harms(self, experiment: RegisteredExperiment) -> list[Harm]:
+        with self.store.begin() as connection:
+            reading = read_registered(connection, experiment, self.metrics)
+        return [
+            Harm(
+                experiment.settings.name,
+                arm.arm,
+                one.guardrail.metric,
+                one.harm or 0.0,
+                one.guardrail.margin,
+            )
+            for arm in (reading.arms if reading else ())
+            for one in arm.guardrails
+            if one.verdict == "harmed"
+        ]
+
+    def _stop(self, harm: Harm) -> None:
+        why = f"{harm.metric} is {harm.harm:.3g} worse, and {harm.margin:.3g} is allowed"
+        before = len(self.router.stopped)
+        # The file of routes may have another arm by now, or none.
+        with suppress(KamertonError):
+            self.router.stop_arm(
+                harm.experiment, harm.arm, by_whom=f"guardrail {harm.metric}", why=why
+            )
+        if len(self.router.stopped) > before:
+            self.tell(
+                Notice(
+                    f"experiment {harm.experiment}: the arm '{harm.arm}' was stopped, as {why}; "
+                    "its units get the control",
+                    "warning",
+                )
+            )

@@ -1,0 +1,218 @@
+"""What an experiment asks of the traffic that was recorded."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+
+from kamerton.core.errors import SettingsError
+from kamerton.evaluation.live_metrics import LiveMetric
+from kamerton.experiments.guardrails import units_to_roll_back
+from kamerton.experiments.outcomes import sum_by_unit
+from kamerton.experiments.plan import Plan, plan
+from kamerton.experiments.sample_size import Method
+from kamerton.experiments.sequential import ConfidenceSequence
+from kamerton.experiments.settings import ExperimentSettings, GroupSequentialSettings
+from kamerton.experiments.variance import intraclass_correlation, observed_variance
+from kamerton.flows.experiment.reading import recorded_traffic, unit_of_row
+from kamerton.store.database import Store
+from kamerton.store.traffic import now
+
+__all__ = ["Baseline", "ExperimentPlan", "RollBack", "measure_baseline", "plan_experiment"]
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What the control's variant does today.
+
+    Attributes:
+        variant: The control's variant.
+        num_days: Days of recorded traffic that it comes from; 0 where it is a guess.
+        num_requests: Requests of all arms' variants in these days that said their unit.
+        num_units: Their units.
+        units_per_day: New units a day, of all arms together.
+        requests_per_unit: Requests with an outcome, on average.
+        value: The primary metric.
+        variance: Of a unit's value.
+        icc: How alike the requests of one unit are, 0 to 1.
+    """
+
+    variant: str
+    num_days: float
+    num_requests: int
+    num_units: int
+    units_per_day: float
+    requests_per_unit: float
+    value: float
+    variance: float
+    icc: float
+
+
+@dataclass(frozen=True, slots=True)
+class RollBack:
+    """How soon a guardrail stops an arm.
+
+    Attributes:
+        metric: The guardrail's.
+        harm: A harm of twice the margin.
+        units: Units of the arm after which it is seen with the planned power; None for never.
+        requests: The same in requests.
+    """
+
+    metric: str
+    harm: float
+    units: int | None
+    requests: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentPlan:
+    """A plan with what it starts from.
+
+    Attributes:
+        settings: The experiment.
+        baseline: What the control's variant does today.
+        plan: What the experiment asks for.
+        roll_backs: How soon each guardrail of a share stops an arm.
+    """
+
+    settings: ExperimentSettings
+    baseline: Baseline
+    plan: Plan
+    roll_backs: tuple[RollBack, ...] = ()
+
+    @property
+    def planned_units(self) -> int:
+        """Units of the control and one arm at which the analysis is tightest."""
+        analysis = self.settings.analysis
+        if isinstance(analysis, GroupSequentialSettings):
+            rate = self.baseline.units_per_day * self.settings.share * _share_of_two(self.settings)
+            return max(round(rate * analysis.days), 2)
+        return analysis.units or self.plan.units
+
+
+def measure_baseline(
+    store: Store,
+    settings: ExperimentSettings,
+    metric: LiveMetric,
+    *,
+    days: float = 28.0,
+    units_per_day: float | None = None,
+    value: float | None = None,
+) -> Baseline:
+    """Measure what the control's variant does today.
+
+    Args:
+        store: With recorded traffic.
+        settings: The experiment.
+        metric: The primary one.
+        days: How far back traffic is looked at.
+        units_per_day: A guess that stands instead of what is measured.
+        value: A guess of the share of a boolean metric, instead of what is measured.
+
+    Returns:
+        The baseline.
+
+    Raises:
+        SettingsError: If nothing is recorded and nothing was guessed.
+    """
+    variant = settings.arms[settings.control].variant
+    with store.begin() as connection:
+        traffic = recorded_traffic(connection, [metric], now() - timedelta(days=days))
+    # Units of all arms will take part; the control's alone say what it does today.
+    variants = {arm.variant for arm in settings.arms.values()}
+    named = [
+        (unit_of_row(row, settings.unit), row.created) if row.variant in variants else ("", None)
+        for row in traffic.rows
+    ]
+    seen = [moment for unit, moment in named if unit and moment]
+    span = max((seen[-1] - seen[0]) / timedelta(days=1), 1.0) if seen else 0.0
+    num_units = len({unit for unit, _ in named if unit})
+    rate = units_per_day if units_per_day is not None else num_units / span if span else None
+    units = np.array([unit for unit, _ in named], str)
+    outcomes = traffic.outcomes[metric.name]
+    is_control = np.array([row.variant == variant for row in traffic.rows], bool)
+    kept = is_control & (units != "") & ~np.isnan(outcomes)
+    (arm,) = sum_by_unit(units[kept], np.full(int(kept.sum()), "-"), outcomes[kept], ("-",)).arms
+    if value is not None:
+        if metric.type != "boolean":
+            raise SettingsError(f"--baseline is a share, and '{metric.name}' is a number")
+        variance, icc = value * (1 - value), 0.0
+    elif arm.num_units > 1:
+        value, variance = arm.value, observed_variance(arm)
+        icc = intraclass_correlation(units[kept], outcomes[kept])
+    if rate is None or value is None:
+        missing = "units" if rate is None else f"values of '{metric.name}'"
+        raise SettingsError(
+            f"'{variant}' has no recorded {missing} in the last {days:g} days",
+            hint="kamerton serve --record records traffic; or guess: --units-per-day, and "
+            "--baseline for a share",
+        )
+    per_unit = arm.num_requests / arm.num_units if arm.num_units else 1.0
+    return Baseline(variant, span, len(seen), num_units, rate, per_unit, value, variance, icc)
+
+
+def plan_experiment(
+    settings: ExperimentSettings,
+    baseline: Baseline,
+    metrics: Mapping[str, LiveMetric],
+    *,
+    days_limit: int = 28,
+) -> ExperimentPlan:
+    """Plan an experiment.
+
+    Args:
+        settings: The experiment.
+        baseline: What the control's variant does today.
+        metrics: Known ones.
+        days_limit: How many days one is willing to wait.
+
+    Returns:
+        The plan, for the arm with the smallest weight beside the control.
+    """
+    analysis = settings.analysis
+    declared = isinstance(analysis, GroupSequentialSettings)
+    method: Method = "group" if declared else "sequence"
+    alpha = settings.alpha / (len(settings.arms) - 1)
+    total, weights = sum(settings.weights.values()), settings.weights
+    least = min(weight for arm, weight in weights.items() if arm != settings.control)
+    shares = (weights[settings.control] / total, least / total)
+    found = plan(
+        settings.primary.smallest_effect,
+        (baseline.variance, baseline.variance),
+        baseline.units_per_day * settings.share,
+        method=method,
+        alpha=alpha,
+        power=settings.power,
+        shares=shares,
+        days_limit=analysis.days if isinstance(analysis, GroupSequentialSettings) else days_limit,
+    )
+    roll_backs = []
+    sequence = ConfidenceSequence(400, alpha, 25)
+    for guardrail in settings.guardrails:
+        if metrics[guardrail.metric].type != "boolean":
+            continue
+        # A rare event: the margin itself stands for its share where nothing is known of it.
+        share = min(guardrail.margin, 0.5)
+        harmed = min(share + 2 * guardrail.margin, 1.0)
+        units = units_to_roll_back(
+            2 * guardrail.margin,
+            guardrail.margin,
+            (share * (1 - share), max(harmed * (1 - harmed), 0.01)),
+            sequence,
+            arm_share=least / total,
+            num_guardrails=len(settings.guardrails),
+            power=settings.power,
+        )
+        requests = None if units is None else math.ceil(units * baseline.requests_per_unit)
+        roll_backs.append(RollBack(guardrail.metric, 2 * guardrail.margin, units, requests))
+    return ExperimentPlan(settings, baseline, found, tuple(roll_backs))
+
+
+def _share_of_two(settings: ExperimentSettings) -> float:
+    """Share of the control and the smallest arm among the units that take part."""
+    weights = settings.weights
+    least = min(weight for arm, weight in weights.items() if arm != settings.control)
+    return (weights[settings.control] + least) / sum(weights.values())

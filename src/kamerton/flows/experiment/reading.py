@@ -1,0 +1,282 @@
+"""Reads an experiment: from the store's rows to what is known of each arm."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection
+
+from kamerton.core.errors import SettingsError
+from kamerton.core.settings import suggestion
+from kamerton.evaluation.live_metrics import LiveMetric
+from kamerton.evaluation.live_series import request_outcomes
+from kamerton.experiments.design import Design, Rows
+from kamerton.experiments.guardrails import Guardrail
+from kamerton.experiments.outcomes import sum_by_unit
+from kamerton.experiments.reading import ExperimentReading, read_experiment
+from kamerton.experiments.registered import RegisteredExperiment, registered_experiment
+from kamerton.experiments.settings import (
+    ExperimentSettings,
+    GroupSequentialSettings,
+    UnitKind,
+)
+from kamerton.experiments.verdict import Aspect, Measure
+from kamerton.store.experiments import experiment_events, experiment_rows
+from kamerton.store.feedback import latest_feedback
+from kamerton.store.traffic import RequestRow, now, requests_between
+
+__all__ = [
+    "Traffic",
+    "check_metrics",
+    "design_of",
+    "find_registered",
+    "list_registered",
+    "read_registered",
+    "recorded_traffic",
+    "unit_of_row",
+]
+
+_ASPECTS: Mapping[str, Aspect] = {
+    "cost": "cost",
+    "latency": "latency",
+    "time_to_first_token": "latency",
+}
+_HISTORY = timedelta(days=28)
+"""How far back a unit's history is looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Requests of some time with what came of them.
+
+    Attributes:
+        rows: The requests, [r].
+        outcomes: For each metric one number per request, [r]; NaN where there is none.
+    """
+
+    rows: Sequence[RequestRow]
+    outcomes: Mapping[str, np.ndarray[Any, np.dtype[np.float64]]]
+
+
+def list_registered(connection: Connection) -> list[RegisteredExperiment]:
+    """Read all experiments that were ever started.
+
+    Args:
+        connection: Of `Store.begin`.
+
+    Returns:
+        In the order of their names.
+    """
+    return [
+        registered_experiment(row, experiment_events(connection, row.name))
+        for row in experiment_rows(connection)
+        if row.started is not None
+    ]
+
+
+def find_registered(connection: Connection, name: str) -> RegisteredExperiment:
+    """Read an experiment that was started.
+
+    Args:
+        connection: Of `Store.begin`.
+        name: Its name.
+
+    Returns:
+        The experiment.
+
+    Raises:
+        SettingsError: If no such experiment was started.
+    """
+    found = {one.settings.name: one for one in list_registered(connection)}
+    if name not in found:
+        known = suggestion(name, found) or (
+            f"; started were: {', '.join(found)}" if found else "; none was started yet"
+        )
+        raise SettingsError(
+            f"no experiment '{name}' was started{known}",
+            hint=f"kamerton experiment start {name}",
+        )
+    return found[name]
+
+
+def check_metrics(settings: ExperimentSettings, metrics: Mapping[str, LiveMetric]) -> None:
+    """Make sure that an experiment names metrics that can be compared.
+
+    Args:
+        settings: The experiment.
+        metrics: Known ones.
+
+    Raises:
+        SettingsError: If a metric is unknown or has words instead of numbers; it lists all.
+    """
+    problems = []
+    named = [("primary", settings.primary.metric)]
+    named += [(f"guardrails.{number}", g.metric) for number, g in enumerate(settings.guardrails)]
+    for place, name in named:
+        if name not in metrics:
+            problems.append(f"{place}.metric: '{name}' is no metric{suggestion(name, metrics, 12)}")
+        elif metrics[name].type == "label":
+            problems.append(f"{place}.metric: '{name}' has words, which have no mean")
+    if problems:
+        raise SettingsError(
+            problems, hint=f"known are {', '.join(metrics)}; metrics.toml declares further ones"
+        )
+
+
+def design_of(experiment: RegisteredExperiment, metrics: Mapping[str, LiveMetric]) -> Design:
+    """Say how an experiment is analysed.
+
+    Args:
+        experiment: As it was registered.
+        metrics: Known ones.
+
+    Returns:
+        The design: the control first; cost and latency beside the declared metrics.
+    """
+    settings = experiment.settings
+    control = settings.control
+    names = (control, *(arm for arm in settings.arms if arm != control))
+    total = sum(settings.weights.values())
+    plan = settings.analysis
+    measures = [
+        _measure(
+            metrics[settings.primary.metric],
+            settings.primary.better,
+            primary=True,
+            smallest_effect=settings.primary.smallest_effect,
+        )
+    ]
+    beside = {guardrail.metric: guardrail.better for guardrail in settings.guardrails}
+    for name, better in ({"cost": "down", "latency": "down"} | beside).items():
+        if name != settings.primary.metric:
+            measures.append(_measure(metrics[name], better))
+    return Design(
+        names,
+        tuple(settings.weights[name] / total for name in names),
+        tuple(measures),
+        experiment.planned_units,
+        tuple(Guardrail(g.metric, g.margin, g.better) for g in settings.guardrails),
+        tuple(
+            measure.name
+            for measure in measures
+            if metrics[measure.name].from_ == "feedback" and measure.bounds is not None
+        ),
+        settings.alpha,
+        days=plan.days if isinstance(plan, GroupSequentialSettings) else None,
+        looks=plan.looks if isinstance(plan, GroupSequentialSettings) else 4,
+        units_per_day=experiment.units_per_day,
+        fewest_units=settings.min_units,
+    )
+
+
+def recorded_traffic(
+    connection: Connection,
+    metrics: Sequence[LiveMetric],
+    since: datetime | None,
+    until: datetime | None = None,
+    **equal: str,
+) -> Traffic:
+    """Read requests with what came of them.
+
+    Args:
+        connection: Of `Store.begin`.
+        metrics: What is measured.
+        since: The first moment, UTC; None takes all.
+        until: The first moment after the last, UTC; None takes all.
+        **equal: Columns with the value that they must have.
+
+    Returns:
+        The requests in order of time.
+    """
+    feedback = list(latest_feedback(connection))
+    corrected = {each.completion_id for each in feedback if each.correction is not None}
+    wants_text = any(metric.name == "edited" for metric in metrics)
+    rows = list(
+        requests_between(
+            connection, since, until, with_text=corrected if wants_text else (), **equal
+        )
+    )
+    outcomes = request_outcomes(rows, feedback, {metric.name: metric for metric in metrics})
+    return Traffic(rows, outcomes)
+
+
+def read_registered(
+    connection: Connection,
+    experiment: RegisteredExperiment,
+    metrics: Mapping[str, LiveMetric],
+    *,
+    segments: str = "",
+) -> ExperimentReading | None:
+    """Read an experiment as it stands now.
+
+    Args:
+        connection: Of `Store.begin`.
+        experiment: As it was registered.
+        metrics: Known ones.
+        segments: Which column of requests divides them into segments; empty for none.
+
+    Returns:
+        The reading; None while no request has come.
+    """
+    design = design_of(experiment, metrics)
+    kind, name = experiment.settings.unit, experiment.settings.name
+    measured = [metrics[measure.name] for measure in design.measures]
+    started, ended = experiment.started, experiment.ended
+    traffic = recorded_traffic(connection, measured, started, ended, experiment=name)
+    known = set(design.arms)
+    kept = np.array([row.arm in known and bool(unit_of_row(row, kind)) for row in traffic.rows])
+    if not kept.any():
+        return None
+    rows = [row for row, keep in zip(traffic.rows, kept, strict=True) if keep]
+    seen = Rows(
+        np.array([unit_of_row(row, kind) for row in rows]),
+        np.array([row.arm for row in rows]),
+        np.array([(row.created - started).days for row in rows], np.int64),
+        {key: values[kept] for key, values in traffic.outcomes.items()},
+        _history(connection, measured[0], kind, started),
+        np.array([getattr(row, segments) or "-" for row in rows]) if segments else None,
+    )
+    elapsed = ((ended or now()) - started).days
+    first = int(seen.days.min())
+    return read_experiment(seen, design, elapsed_days=elapsed - first, ended=ended is not None)
+
+
+def unit_of_row(row: RequestRow, kind: UnitKind) -> str:
+    """Give the id that an arm was given to.
+
+    Args:
+        row: A request.
+        kind: What counts as a unit.
+
+    Returns:
+        The id; empty where the request did not say it.
+    """
+    found: str = getattr(row, "key_name" if kind == "key" else kind)
+    return found
+
+
+def _measure(
+    metric: LiveMetric, better: Any, *, primary: bool = False, smallest_effect: float = 0.0
+) -> Measure:
+    bounds = (0.0, 1.0) if metric.type == "boolean" else None
+    if metric.least is not None and metric.most is not None:
+        bounds = (metric.least, metric.most)
+    aspect = _ASPECTS.get(metric.name, "quality")
+    return Measure(metric.name, aspect, better, primary, smallest_effect, bounds)
+
+
+def _history(
+    connection: Connection, metric: LiveMetric, kind: UnitKind, started: datetime
+) -> dict[str, dict[str, float]]:
+    """The primary metric of each unit before the start; empty where nobody has a history."""
+    before = recorded_traffic(connection, [metric], started - _HISTORY, started)
+    units = np.array([unit_of_row(row, kind) for row in before.rows])
+    values = before.outcomes[metric.name]
+    kept = ~np.isnan(values) & (units != "") if len(units) else np.zeros(0, bool)
+    if not kept.any():
+        return {}
+    (arm,) = sum_by_unit(units[kept], np.full(int(kept.sum()), "-"), values[kept], ("-",)).arms
+    means = arm.sums / arm.denominators
+    return {metric.name: dict(zip(np.unique(units[kept]).tolist(), means.tolist(), strict=True))}

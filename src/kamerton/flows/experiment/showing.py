@@ -1,0 +1,156 @@
+"""Words and plain values of plans and states, for the terminal and for programs."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from kamerton.experiments.reading import ExperimentReading
+from kamerton.experiments.registered import RegisteredExperiment
+from kamerton.flows.experiment.planning import ExperimentPlan
+from kamerton.flows.routing import RoutingLog
+from kamerton.flows.workspace import Workspace
+from kamerton.store.traffic import now
+
+__all__ = ["advice", "days_of", "plain_plan", "plain_state", "plan_facts", "stopped_arms"]
+
+Stopped = Mapping[tuple[str, str], set[str]]
+
+
+def plan_facts(found: ExperimentPlan) -> Iterator[tuple[str, str]]:
+    """Say what an experiment asks for.
+
+    Args:
+        found: The plan.
+
+    Yields:
+        What, and how much.
+    """
+    settings, today, plan = found.settings, found.baseline, found.plan
+    primary = settings.primary
+    source = (
+        f"{today.num_requests:,} requests, {today.num_units:,} units in {today.num_days:.1f} days"
+    )
+    yield f"{primary.metric} of {today.variant} today", f"{today.value:.3g}"
+    yield "recorded", source if today.num_requests else "nothing: guessed"
+    yield "new units a day", f"{today.units_per_day:,.1f}"
+    if today.num_requests:
+        yield "requests of a unit", f"{today.requests_per_unit:.1f}, alike by {today.icc:.2f}"
+    yield "smallest effect", f"{primary.smallest_effect:g} ({primary.better} is better)"
+    yield "units needed", f"{plan.units:,} for the control and one arm ({plan.method})"
+    yield "days", f"{plan.days:,.0f}" if math.isfinite(plan.days) else "never"
+    yield f"what {plan.days_limit} days can show", f"{plan.difference_in_time:.3g}"
+    for one in found.roll_backs:
+        after = f"after {one.requests:,} requests" if one.requests else "hardly ever"
+        yield f"guardrail {one.metric}", f"a harm of {one.harm:g} stops an arm {after} of it"
+
+
+def advice(found: ExperimentPlan) -> list[str]:
+    """Say whether to begin, and what to do instead.
+
+    Args:
+        found: The plan.
+
+    Returns:
+        Sentences.
+    """
+    plan = found.plan
+    arms = [arm.variant for name, arm in found.settings.arms.items()
+            if name != found.settings.control]  # fmt: skip
+    variants = " ".join([found.baseline.variant, *arms])
+    if plan.decidable:
+        return [
+            f"The traffic decides this in about {plan.days:,.0f} days. A replay of logged prompts "
+            f"is quicker still: kamerton evaluate {variants}"
+        ]
+    return [
+        f"The traffic does not decide this within {plan.days_limit} days.",
+        f"Replay first: about {plan.replay_prompts:,} logged prompts that both variants answer "
+        f"show the same difference: kamerton evaluate {variants}",
+        "Then start the experiment all the same: it guards against harm, and cost and latency are "
+        "decided long before quality.",
+    ]
+
+
+def stopped_arms(project: Path) -> dict[tuple[str, str], set[str]]:
+    """Say which arms of experiments were stopped.
+
+    Args:
+        project: Folder of the project.
+
+    Returns:
+        Arms by name and phase of the experiment.
+    """
+    found: dict[tuple[str, str], set[str]] = {}
+    for stop in RoutingLog(Workspace(project).routing_log).stopped():
+        if not stop.is_canary:
+            found.setdefault((stop.name, stop.phase), set()).add(stop.arm)
+    return found
+
+
+def days_of(experiment: RegisteredExperiment) -> float:
+    """Say how long an experiment runs or ran.
+
+    Args:
+        experiment: As it was registered.
+
+    Returns:
+        Days.
+    """
+    return ((experiment.ended or now()) - experiment.started) / timedelta(days=1)
+
+
+def plain_plan(found: ExperimentPlan) -> dict[str, Any]:
+    """Write a plan as plain values.
+
+    Args:
+        found: The plan.
+
+    Returns:
+        What JSON can hold; what has no end is null.
+    """
+    plain = {
+        "experiment": found.settings.name,
+        "baseline": dataclasses.asdict(found.baseline),
+        "plan": dataclasses.asdict(found.plan),
+        "planned_units": found.planned_units,
+        "guardrails": [dataclasses.asdict(one) for one in found.roll_backs],
+        "advice": advice(found),
+    }
+    plan = plain["plan"]
+    assert isinstance(plan, dict)
+    for name in ("days", "difference_in_time"):
+        if not math.isfinite(plan[name]):
+            plan[name] = None
+    return plain
+
+
+def plain_state(
+    experiment: RegisteredExperiment, reading: ExperimentReading | None, stopped: Stopped
+) -> dict[str, Any]:
+    """Write the state of an experiment as plain values.
+
+    Args:
+        experiment: As it was registered.
+        reading: What is known; None without requests.
+        stopped: Arms that were stopped.
+
+    Returns:
+        What JSON can hold.
+    """
+    settings = experiment.settings
+    return {
+        "experiment": settings.name,
+        "version": experiment.version,
+        "running": experiment.is_running,
+        "started": f"{experiment.started.isoformat()}Z",
+        "ended": f"{experiment.ended.isoformat()}Z" if experiment.ended else None,
+        "promoted": experiment.promoted or None,
+        "planned_units": experiment.planned_units,
+        "units": list(reading.num_units) if reading else [],
+        "comparable": not reading.sample_ratio.fired if reading else None,
+        "decisions": {arm.arm: arm.decision for arm in reading.arms} if reading else {},
+        "stopped_arms": sorted(stopped.get((settings.name, settings.phase), set())),
+    }

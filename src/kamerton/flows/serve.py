@@ -186,7 +186,13 @@ def serve(
                     # Before rules decide: an experiment that was not started assigns nobody.
                     await _keep_experiments(recording, router, options.project, sink, beside)
                 if routes:
-                    source = route_source(routes, router, options.project, lambda: engine.models)
+                    source = route_source(
+                        routes,
+                        router,
+                        options.project,
+                        lambda: engine.models,
+                        [key.name for key in known],
+                    )
                     source.reload("start")
                     reload_on_signal(source, sink)
                 if recording is None and router.rules.experiments:

@@ -1,6 +1,6 @@
 """Where a router's rules come from: a file that is read again while requests are answered."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,7 @@ class RouteSource:
         router: Decides by its rules.
         served: Gives what is served now, by name.
         phases: What experiments were before the server was started, by name and phase.
+        keys: Names of the server's API keys; None where they are not known.
     """
 
     def __init__(
@@ -42,10 +43,11 @@ class RouteSource:
         router: Router,
         served: Callable[[], Mapping[str, ServedModel]],
         phases: Mapping[tuple[str, str], Phase] | None = None,
+        keys: Collection[str] | None = None,
     ) -> None:
         self.router = router
         self._place, self._served = place, served
-        self._phases = dict(phases or {})
+        self._phases, self._keys = dict(phases or {}), keys
 
     def check(self) -> Rules:
         """Read the file and see whether its rules could decide.
@@ -57,7 +59,7 @@ class RouteSource:
             SettingsError: If anything in it is wrong; it lists every problem.
         """
         rules = read_rules(self._place)
-        check_rules(rules, self._served())
+        check_rules(rules, self._served(), self._keys)
         self._check_phases(rules)
         return rules
 

@@ -1,6 +1,6 @@
 """The rules that a router decides by: routes and the experiments that they name, checked."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,16 +117,20 @@ def read_rules(place: Path) -> Rules:
     return Rules(routes, experiments, hash_json(plain)[:_VERSION_LETTERS])
 
 
-def check_rules(rules: Rules, served: Mapping[str, ServedModel]) -> None:
+def check_rules(
+    rules: Rules, served: Mapping[str, ServedModel], keys: Collection[str] | None = None
+) -> None:
     """Make sure that rules name what is there.
 
     Args:
         rules: The rules.
         served: What is served, by name.
+        keys: Names of the server's API keys; None where they are not known.
 
     Raises:
-        SettingsError: If a rule names an unknown variant or one that is not for all whom the rule
-            is for, or if a route has the name of a variant; it lists every problem.
+        SettingsError: If a rule names an unknown variant, an unknown key, or a variant that is
+            not for all whom the rule is for, or if a route has the name of a variant; it lists
+            every problem.
     """
     problems = [
         f"route.{route}: {label}: '{variant}' is not served{suggestion(variant, served, 5)}"
@@ -148,6 +152,13 @@ def check_rules(rules: Rules, served: Mapping[str, ServedModel]) -> None:
         if variant in served
         for audience in [served[variant].audience]
         if not audience.covers(*choice.whom)
+    ]
+    problems += [
+        f"route.{route}: {label}: the server has no key '{key}'{suggestion(key, keys, 5)}"
+        for route, found in rules.routes.items()
+        for label, choice in found.choices
+        for key in choice.whom[1]
+        if keys is not None and key not in keys
     ]
     if problems:
         raise SettingsError(problems)

@@ -60,8 +60,9 @@ def explain(
 ) -> None:
     """Say which variant answers for MODEL, by which rule and why.
 
-    It decides as the server does, with what was stopped there, but asks no engine: whether a
-    variant is served, and for whom, is told when the server reads the routes.
+    It decides as the server does, with what was stopped there, and counts every experiment as
+    started. It asks no engine: whether a variant is served, and for whom, is told when the server
+    reads the routes.
     """
     from kamerton.flows.routing import explain_route
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -18,9 +18,10 @@ from kamerton.core.routing import RoutingEvent
 from kamerton.core.settings import suggestion
 from kamerton.flows.workspace import Workspace
 from kamerton.serving.callers import caller_of
+from kamerton.serving.decisions import Explanation, Stop
 from kamerton.serving.route_source import Phase, RouteSource
 from kamerton.serving.routes import Rules, read_rules
-from kamerton.serving.routing import Explanation, Router, Stop
+from kamerton.serving.routing import Router
 
 __all__ = ["RoutingLog", "explain_route", "new_router", "reload_on_signal", "route_source"]
 
@@ -109,7 +110,11 @@ def _ends_whole(place: Path) -> bool:
 
 
 def route_source(
-    place: Path, router: Router, project: Path, served: Callable[[], Mapping[str, ServedModel]]
+    place: Path,
+    router: Router,
+    project: Path,
+    served: Callable[[], Mapping[str, ServedModel]],
+    keys: Collection[str] | None = None,
 ) -> RouteSource:
     """Join a router to its file, which is not read yet.
 
@@ -118,6 +123,7 @@ def route_source(
         router: As `new_router` made it.
         project: Folder of the project.
         served: Gives what is served now, by name.
+        keys: Names of the server's API keys; None where they are not known.
 
     Returns:
         The source; `reload` reads the file.
@@ -126,7 +132,7 @@ def route_source(
         SettingsError: If what experiments were before cannot be read.
     """
     phases = RoutingLog(Workspace(project).routing_log).phases()
-    return RouteSource(place, router, served, phases)
+    return RouteSource(place, router, served, phases, keys)
 
 
 def new_router(project: Path) -> Router:

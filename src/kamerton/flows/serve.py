@@ -184,13 +184,20 @@ def serve(
             try:
                 await engine.open(sink)
                 source = None
+                if recording is not None:
+                    # Before rules decide: an experiment that was not started assigns nobody.
+                    await _keep_experiments(recording, router, options.project, sink, beside)
                 if routes:
-                    source = route_source(routes, router, options.project, lambda: engine.models)
+                    source = route_source(
+                        routes,
+                        router,
+                        options.project,
+                        lambda: engine.models,
+                        [key.name for key in known],
+                    )
                     source.reload("start")
                     reload_on_signal(source, sink)
-                if recording is not None:
-                    await _keep_experiments(recording, router, options.project, sink, beside)
-                elif router.rules.experiments:
+                if recording is None and router.rules.experiments:
                     names = ", ".join(router.rules.experiments)
                     sink(Notice(f"without --record nobody learns what came of {names}", "warning"))
                 admin_address = await beside.enter_async_context(

@@ -15,10 +15,11 @@ from kamerton.core.files import hash_json
 from kamerton.core.requests import ServedModel
 from kamerton.core.routing import Caller, Exposure
 from kamerton.serving.callers import language_code, plain_id
+from kamerton.serving.decisions import Explanation
 from kamerton.serving.exposures import Exposures, exposure_of
 from kamerton.serving.record import record_of
 from kamerton.serving.resolving import models_for
-from kamerton.serving.routing import Explanation, Router
+from kamerton.serving.routing import Router
 from kamerton.wire.ofrep import FlagError, FlagReason, flag_answer, read_context
 
 __all__ = ["evaluate_flag", "evaluate_flags"]

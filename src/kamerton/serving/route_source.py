@@ -1,11 +1,12 @@
 """Where a router's rules come from: a file that is read again while requests are answered."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from kamerton.core.errors import SettingsError
 from kamerton.core.requests import ServedModel
+from kamerton.experiments.settings import ExperimentSettings
 from kamerton.serving.routes import Rules, check_rules, read_rules
 from kamerton.serving.routing import Router
 
@@ -33,6 +34,7 @@ class RouteSource:
         router: Decides by its rules.
         served: Gives what is served now, by name.
         phases: What experiments were before the server was started, by name and phase.
+        keys: Names of the server's API keys; None where they are not known.
     """
 
     def __init__(
@@ -41,10 +43,11 @@ class RouteSource:
         router: Router,
         served: Callable[[], Mapping[str, ServedModel]],
         phases: Mapping[tuple[str, str], Phase] | None = None,
+        keys: Collection[str] | None = None,
     ) -> None:
         self.router = router
         self._place, self._served = place, served
-        self._phases = dict(phases or {})
+        self._phases, self._keys = dict(phases or {}), keys
 
     def check(self) -> Rules:
         """Read the file and see whether its rules could decide.
@@ -56,7 +59,7 @@ class RouteSource:
             SettingsError: If anything in it is wrong; it lists every problem.
         """
         rules = read_rules(self._place)
-        check_rules(rules, self._served())
+        check_rules(rules, self._served(), self._keys)
         self._check_phases(rules)
         return rules
 
@@ -82,10 +85,20 @@ class RouteSource:
             self._phases[name, one.phase] = Phase(one.assignment, one.share)
         return rules
 
+    def _before(self, experiment: ExperimentSettings) -> Phase | None:
+        """Say how units of an experiment are assigned already; None where it assigns nobody."""
+        registered = self.router.registered
+        if registered is None:
+            return self._phases.get((experiment.name, experiment.phase))
+        found = registered.get(experiment.name)
+        if found is None or not found.is_running:
+            return None
+        return Phase(found.settings.assignment, found.settings.share)
+
     def _check_phases(self, rules: Rules) -> None:
         problems = []
         for name, one in rules.experiments.items():
-            before = self._phases.get((name, one.phase))
+            before = self._before(one)
             if before is not None and before.assignment != one.assignment:
                 problems.append(
                     f"experiment {name}: arms, weights, control and unit must stay as they were "
@@ -99,6 +112,6 @@ class RouteSource:
         if problems:
             raise SettingsError(
                 problems,
-                hint="units would change arms in the middle; a new salt begins a new phase, in "
-                "which all units get arms anew",
+                hint="units would change arms in the middle; an experiment of another name gives "
+                "all units arms anew",
             )

@@ -1,56 +1,18 @@
 """The router: maps the name that a client asks for, and who it is, to the variant that answers."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from kamerton.core.errors import SettingsError
 from kamerton.core.routing import Caller, Decision, RoutingEvent
 from kamerton.core.settings import suggestion
-from kamerton.experiments.assignment import assign, takes_part
 from kamerton.experiments.registered import RegisteredExperiment
-from kamerton.experiments.settings import unit_of
-from kamerton.serving.routes import CanarySettings, RouteSettings, Rules, RuleSettings
+from kamerton.serving.decisions import CANARY, Explanation, Standing, Stop, assigned, decided
+from kamerton.serving.routes import Rules
 from kamerton.serving.routing_counts import SILENT_AFTER, RoutingCounts
 
-__all__ = ["Explanation", "Router", "Stop"]
-
-_CANARY = "canary"
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """An arm of an experiment, or a canary, that gets no units any more.
-
-    Attributes:
-        name: Of the experiment; of the route whose canary it is.
-        phase: Of the experiment; the variant of the canary. A new phase is not stopped.
-        arm: The arm; "canary" for a canary.
-        is_canary: Which of both it is.
-    """
-
-    name: str
-    phase: str
-    arm: str
-    is_canary: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """How a decision came about.
-
-    Attributes:
-        decision: The decision.
-        steps: The rules that were tried, with why each matched or did not, and what was drawn.
-        lacks: What the request does not say and a draw would need: "unit" or another kind of
-            unit; empty where nothing is missing.
-        is_stopped: Whether the unit's arm or its canary was stopped.
-    """
-
-    decision: Decision
-    steps: tuple[str, ...]
-    lacks: str = ""
-    is_stopped: bool = False
+__all__ = ["Router"]
 
 
 class Router:
@@ -105,26 +67,7 @@ class Router:
         Returns:
             The decision with its reasons; None where no route has this name.
         """
-        rules = self.rules
-        route = rules.routes.get(name)
-        if route is None:
-            return None
-        steps = []
-        for label, choice in route.choices:
-            mismatch = choice.mismatch(caller) if isinstance(choice, RuleSettings) else ""
-            if not mismatch:
-                break
-            steps.append(f"{label}: no, {mismatch}")
-        found = self._choose(rules, route, choice, name, caller)
-        decision = replace(
-            found.decision,
-            route=name,
-            rule=label,
-            shadows=tuple(one for one in route.shadow if one != found.decision.variant),
-            version=rules.version,
-        )
-        (why,) = found.steps
-        return replace(found, decision=decision, steps=(*steps, f"{label}: {why}"))
+        return decided(self._standing, name, caller)
 
     def explain_experiment(self, name: str, caller: Caller) -> Explanation | None:
         """Assign a unit in an experiment, whatever route it comes by, and say why.
@@ -136,11 +79,14 @@ class Router:
         Returns:
             The decision with its reasons; None where no route has this experiment.
         """
-        rules = self.rules
-        if name not in rules.experiments:
+        if name not in self.rules.experiments:
             return None
-        found = self._assign(rules, name, caller)
-        return replace(found, decision=replace(found.decision, version=rules.version))
+        found = assigned(self._standing, name, caller)
+        return replace(found, decision=replace(found.decision, version=self.rules.version))
+
+    @property
+    def _standing(self) -> Standing:
+        return Standing(self.rules, self.stopped, self._clock(), self.registered)
 
     def count(self, decision: Decision) -> None:
         """Count a request that is over.
@@ -248,7 +194,7 @@ class Router:
         if stops == (what in self.stopped):
             return
         (self.stopped.add if stops else self.stopped.discard)(what)
-        kind = _CANARY if what.is_canary else "arm"
+        kind = CANARY if what.is_canary else "arm"
         detail = {"name": what.name, "arm": what.arm, "phase": what.phase, "why": why}
         self._audit(
             RoutingEvent(
@@ -283,82 +229,4 @@ class Router:
         variants = {choice.canary.variant for _, choice in route.choices if choice.canary}
         if not variants:
             raise SettingsError(f"the route '{name}' has no canary")
-        return [Stop(name, variant, _CANARY, is_canary=True) for variant in sorted(variants)]
-
-    def _choose(
-        self,
-        rules: Rules,
-        route: RouteSettings,
-        choice: RuleSettings | RouteSettings,
-        name: str,
-        caller: Caller,
-    ) -> Explanation:
-        if choice.experiment:
-            return self._assign(rules, choice.experiment, caller)
-        own = choice.variant if isinstance(choice, RuleSettings) else ""
-        otherwise = Decision(own or route.default, "rule" if own else "default")
-        if not (choice.split or choice.canary):
-            return Explanation(otherwise, (f"yes, {otherwise.variant}",))
-        unit = unit_of(caller, route.unit)
-        if not unit:
-            # Without a stable id a unit would get another variant with each request.
-            why = f"{otherwise.variant}, as the request does not say its {route.unit}"
-            return Explanation(otherwise, (why,), lacks=route.unit)
-        if choice.split:
-            found = assign(choice.split, f"route {name}", unit)
-            drawn = Decision(found.arm, "split", propensity=found.propensity)
-            why = f"split gives the {route.unit} {drawn.variant} ({found.propensity:.1%})"
-            return Explanation(drawn, (why,))
-        assert choice.canary
-        return self._ramp(choice.canary, name, unit, otherwise)
-
-    def _ramp(
-        self, canary: CanarySettings, name: str, unit: str, otherwise: Decision
-    ) -> Explanation:
-        variant = canary.variant
-        if Stop(name, variant, _CANARY, is_canary=True) in self.stopped:
-            why = f"{otherwise.variant}, as the canary {variant} is stopped"
-            return Explanation(otherwise, (why,), is_stopped=True)
-        share = canary.share(self._clock())
-        # The variant is part of the key: the next canary begins with other units.
-        if takes_part(share, f"route {name} canary {variant}", unit):
-            drawn = Decision(variant, "canary", arm=_CANARY, propensity=share)
-            return Explanation(drawn, (f"the canary {variant}, among {share:.1%} of units",))
-        why = f"{otherwise.variant}, not among the canary's {share:.1%} of units"
-        return Explanation(replace(otherwise, propensity=1 - share), (why,))
-
-    def _assign(self, rules: Rules, name: str, caller: Caller) -> Explanation:
-        experiment = rules.experiments[name]
-        control = Decision(experiment.arms[experiment.control].variant, "default")
-        if self.registered is not None:
-            state = self.registered.get(name)
-            if state is None:
-                why = f"{control.variant}, as the experiment {name} was not started"
-                return Explanation(control, (why,))
-            if not state.is_running:
-                why = f"{state.answering}, as the experiment {name} was stopped"
-                return Explanation(Decision(state.answering, "default"), (why,), is_stopped=True)
-            # What was registered holds, whatever the file says now.
-            experiment = state.settings
-            control = Decision(state.answering, "default")
-        unit = unit_of(caller, experiment.unit)
-        start = f"experiment {name}: {control.variant}, the control, uncounted, as"
-        if not unit:
-            why = f"{start} the request does not say its {experiment.unit}"
-            return Explanation(control, (why,), lacks=experiment.unit)
-        if not takes_part(experiment.share, experiment.key, unit):
-            why = f"{start} the unit is not among the {experiment.share:.1%} that take part"
-            return Explanation(control, (why,))
-        found = assign(experiment.weights, experiment.key, unit)
-        if Stop(name, experiment.phase, found.arm) in self.stopped:
-            why = f"{start} the unit's arm '{found.arm}' is stopped"
-            return Explanation(control, (why,), is_stopped=True)
-        drawn = Decision(
-            experiment.arms[found.arm].variant,
-            "experiment",
-            experiment=name,
-            arm=found.arm,
-            propensity=found.propensity,
-        )
-        why = f"experiment {name}: arm {found.arm} ({found.propensity:.1%}), {drawn.variant}"
-        return Explanation(drawn, (why,))
+        return [Stop(name, variant, CANARY, is_canary=True) for variant in sorted(variants)]

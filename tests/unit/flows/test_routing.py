@@ -8,7 +8,7 @@ import pytest
 from kamerton.core.errors import SettingsError
 from kamerton.core.routing import RoutingEvent
 from kamerton.flows.routing import RoutingLog, new_router, route_source
-from kamerton.serving.routing import Stop
+from kamerton.serving.decisions import Stop
 from tests.unit.experiments.test_settings import LORA_AGAINST_PREFIX
 from tests.unit.serving.test_routing import SERVED, written
 

@@ -1,19 +1,22 @@
 """Rules that are replaced, and arms that are stopped, while requests are answered."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
 from kamerton.core.errors import SettingsError
-from kamerton.core.routing import Caller, RoutingEvent
+from kamerton.core.routing import Caller, RoutingEvent, now_utc
+from kamerton.experiments.registered import RegisteredExperiment
 from kamerton.serving.admin import make_admin_app
+from kamerton.serving.decisions import Stop
 from kamerton.serving.keys import plain_keys
 from kamerton.serving.names import Names
 from kamerton.serving.route_source import RouteSource
 from kamerton.serving.routes import Rules, read_rules
-from kamerton.serving.routing import Router, Stop
+from kamerton.serving.routing import Router
 from kamerton.serving.switching import Switching
 from tests.unit.experiments.test_settings import LORA_AGAINST_PREFIX
 from tests.unit.serving.test_routing import ROUTES, SERVED, UNITS, routing_engine, written
@@ -228,8 +231,26 @@ def test_a_running_experiment_keeps_its_arms(tmp_path, log, old, new, problem):
     written(tmp_path, experiment=changed)
     with pytest.raises(SettingsError, match=problem):
         source.reload("SIGHUP")
-    # What does not touch the arms may change, and a new salt begins anew.
+    # What does not touch the arms may change, and another salt gives arms anew.
     written(tmp_path, experiment=experiment.replace("0.05", "0.04").replace("0.5", "0.9"))
     source.reload("SIGHUP")
     written(tmp_path, experiment=changed.replace("hypothesis", 'salt = "two"\nhypothesis'))
+    source.reload("SIGHUP")
+
+
+def test_what_was_registered_is_what_runs(tmp_path, log):
+    place = written(tmp_path)
+    source = RouteSource(place, Router(Rules(), audit=log.append), lambda: SERVED)
+    source.router.registered = {}
+    source.reload("start")
+    # It was not started: it may still change.
+    written(tmp_path, experiment=LORA_AGAINST_PREFIX.replace("weight = 3", "weight = 2"))
+    source.reload("SIGHUP")
+    settings = source.router.rules.experiments["lora-against-prefix"]
+    running = RegisteredExperiment(settings, "1", 100, 10.0, now_utc())
+    source.router.registered = {settings.name: running}
+    written(tmp_path, experiment=LORA_AGAINST_PREFIX)
+    with pytest.raises(SettingsError, match="must stay as they were"):
+        source.reload("SIGHUP")
+    source.router.registered = {settings.name: replace(running, ended=now_utc())}
     source.reload("SIGHUP")

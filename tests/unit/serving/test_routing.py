@@ -292,3 +292,12 @@ def test_exposures_are_remembered_up_to_a_limit():
         log.note(Exposure("test", unit, "arm"))
     log.note(None)
     assert [one.unit for one in exposures] == ["a", "b", "c", "a"]
+
+
+def test_a_rule_must_name_a_key_of_the_server(rules):
+    check_rules(rules, SERVED, ["lab", "shop"])
+    check_rules(rules, SERVED, None)
+    with pytest.raises(SettingsError, match="rule 3: the server has no key 'lab'; did you mean"):
+        check_rules(rules, SERVED, ["labs"])
+    with pytest.raises(SettingsError, match="has no key 'lab'$"):
+        check_rules(rules, SERVED, [])

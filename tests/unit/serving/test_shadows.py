@@ -8,7 +8,8 @@ from sqlalchemy import select
 from kamerton.core.routing import Caller
 from kamerton.serving.admission import Admission
 from kamerton.serving.recording import Recording
-from kamerton.serving.routes import RoutesFile, Rules, read_rules
+from kamerton.serving.route_settings import RoutesFile
+from kamerton.serving.routes import Rules, read_rules
 from kamerton.serving.routing import Router
 from kamerton.serving.routing_counts import SILENT_AFTER, ShadowOutcome
 from kamerton.serving.shadows import Shadows

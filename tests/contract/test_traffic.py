@@ -136,3 +136,17 @@ def test_experiments_and_their_audit(store):
         ("started", "ann"),
         ("stopped", "guardrail"),
     ]
+
+
+def test_a_quick_commit_is_all_or_nothing_and_seen_by_others(store):
+    with store.begin_quickly() as connection:
+        add_requests(connection, [RequestRow("a", "v")])
+    with pytest.raises(ZeroDivisionError), store.begin_quickly() as connection:
+        add_requests(connection, [RequestRow("b", "v")])
+        _ = 1 / 0
+    store.sync()
+    with store.begin() as connection:
+        assert [row.id for row in requests_between(connection)] == ["a"]
+        if connection.dialect.name == "sqlite":
+            # Connections are shared: whoever comes next waits for the disk again.
+            assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2

@@ -22,6 +22,8 @@ from kamerton.store.traffic import Exposure, RequestRow, now
 __all__ = ["Recording"]
 
 _FORGET_EVERY_S = 3600.0
+_LOOK_EVERY_S = 0.1
+"""How soon an answer that waits notices that the store fails."""
 
 
 class Recording:
@@ -84,13 +86,19 @@ class Recording:
             kept = await asyncio.to_thread(self.policy.kept, row)
         else:
             kept = self.policy.kept(row)
-        # Where the store hangs or fails already, waiting would only hold up the answer.
-        hangs = self.writer.is_failing or self.writer.busy_s > self._wait_s
         written = asyncio.wrap_future(self.writer.put(kept))
         self._checker.put(row)
-        done, _ = await asyncio.wait([written], timeout=0 if hangs else self._wait_s)
-        if not done or not written.result():
+        if not await self._is_committed(written):
             self.num_late += 1
+
+    async def _is_committed(self, written: "asyncio.Future[bool]") -> bool:
+        """Wait for a commit, as long as the store neither fails nor hangs already."""
+        deadline = time.monotonic() + self._wait_s
+        while (left_s := deadline - time.monotonic()) > 0 and not written.done():
+            if self.writer.is_failing or self.writer.busy_s > self._wait_s:
+                break
+            await asyncio.wait([written], timeout=min(left_s, _LOOK_EVERY_S))
+        return written.done() and written.result()
 
     def ended(self, record: RequestRecord) -> None:
         """Record a request that ended without a whole answer; nobody waits for its row.

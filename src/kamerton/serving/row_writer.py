@@ -25,6 +25,9 @@ __all__ = ["RowWriter"]
 _log = logging.getLogger("kamerton.recording")
 
 _MOST_IN_GROUP = 500
+_SYNC_S = 1.0
+"""Rows of the last second may be lost when the machine loses its power."""
+
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 5.0
 
 Row = RequestRow | Exposure | AnswerChecks
@@ -116,12 +119,30 @@ class RowWriter:
         self._thread.join(timeout_s + 1)
 
     def _run(self) -> None:
-        while group := self._next_group():
-            self._write(group)
+        is_synced_until = time.monotonic()
+        is_synced = True
+        while True:
+            group = self._next_group(None if is_synced else _SYNC_S)
+            if group:
+                self._write(group)
+                is_synced = False
+            if not is_synced and (not group or time.monotonic() - is_synced_until >= _SYNC_S):
+                self._sync()
+                is_synced, is_synced_until = True, time.monotonic()
+            if not group and self._stopping.is_set():
+                return
 
-    def _next_group(self) -> list[_Waiting]:
+    def _sync(self) -> None:
+        try:
+            self._store.sync()
+        except (DBAPIError, PoolTimeout) as error:
+            _log.warning("the store could not be written to disk: %s", type(error).__name__)
+
+    def _next_group(self, timeout_s: float | None) -> list[_Waiting]:
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._stopping.is_set())
+            self._changed.wait_for(
+                lambda: self._waiting or self._stopping.is_set(), timeout=timeout_s
+            )
             # They count as waiting until they are written, so that the limits hold for all.
             return [self._waiting[at] for at in range(min(len(self._waiting), _MOST_IN_GROUP))]
 
@@ -161,7 +182,7 @@ class RowWriter:
         return [True] * len(rows)
 
     def _commit(self, rows: Sequence[Row]) -> None:
-        with self._store.begin() as connection:
+        with self._store.begin_quickly() as connection:
             add_requests(connection, [row for row in rows if isinstance(row, RequestRow)])
             add_exposures(connection, [row for row in rows if isinstance(row, Exposure)])
             set_checks(connection, [row for row in rows if isinstance(row, AnswerChecks)])

@@ -77,6 +77,39 @@ class Store:
         with self._engine.begin() as connection:
             yield connection
 
+    @contextmanager
+    def begin_quickly(self) -> Iterator[Connection]:
+        """Open a transaction whose end does not wait for the disk.
+
+        What it commits is safe when this process is killed. When the machine of the database loses
+        its power before `sync`, or within a second under PostgreSQL, it may be gone.
+
+        Yields:
+            A connection; what is done over it is committed at the end, all or nothing.
+        """
+        is_sqlite = self._engine.dialect.name == "sqlite"
+        with self._engine.connect() as connection:
+            if is_sqlite:
+                # Takes no effect within a transaction.
+                connection.exec_driver_sql("PRAGMA synchronous = NORMAL")
+                connection.commit()
+            try:
+                with connection.begin():
+                    if not is_sqlite:
+                        connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
+                    yield connection
+            finally:
+                if is_sqlite and not connection.closed:
+                    connection.exec_driver_sql("PRAGMA synchronous = FULL")
+                    connection.commit()
+
+    def sync(self) -> None:
+        """Wait until all that was committed is on the disk; PostgreSQL does that by itself."""
+        if self._engine.dialect.name == "sqlite":
+            with self._engine.connect() as connection:
+                # A checkpoint begins by writing the log out.
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
     def begin_run(
         self,
         name: str,

@@ -199,10 +199,14 @@ class Flaky:
     def __init__(self, store):
         self._store, self.is_down = store, True
 
-    def begin(self):
+    def begin_quickly(self):
         if self.is_down:
             raise OperationalError("insert", {}, Exception("down"))
-        return self._store.begin()
+        return self._store.begin_quickly()
+
+    def sync(self):
+        if self.is_down:
+            raise OperationalError("sync", {}, Exception("down"))
 
 
 def test_a_store_that_is_down_holds_up_no_answer_for_long_and_loses_no_row(tmp_path):
@@ -211,7 +215,8 @@ def test_a_store_that_is_down_holds_up_no_answer_for_long_and_loses_no_row(tmp_p
 
     with open_store(tmp_path / "k.db") as store:
         flaky = Flaky(store)
-        recording = Recording(flaky, wait_s=0.05)
+        # Nobody waits so long: answers leave when the store is seen to fail.
+        recording = Recording(flaky, wait_s=3600)
         recording.start()
         client = plain_client(Echo(), recording=recording)
         assert asyncio.run(run(client)) == [200] * 5
@@ -254,12 +259,16 @@ def test_a_row_that_the_store_cannot_take_does_not_stop_the_others(tmp_path):
 
 def test_rows_that_come_together_are_committed_together(tmp_path):
     with open_store(tmp_path / "k.db") as store:
-        commits = []
+        commits, syncs = [], []
 
         class Counting:
-            def begin(self):
+            def begin_quickly(self):
                 commits.append(threading.current_thread().name)
-                return store.begin()
+                return store.begin_quickly()
+
+            def sync(self):
+                syncs.append(len(commits))
+                store.sync()
 
         writer = RowWriter(Counting())
         for number in range(1200):
@@ -268,6 +277,8 @@ def test_rows_that_come_together_are_committed_together(tmp_path):
         writer.stop()
         assert len(rows_of(store)) == 1200
     assert commits == ["row writer"] * 3
+    # What was committed without waiting for the disk is on it at the end.
+    assert syncs[-1] == 3
 
 
 CHECKED = MetricsFile.parse(

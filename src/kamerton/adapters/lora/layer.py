@@ -27,6 +27,9 @@ from kamerton.models.linear import (
 __all__ = ["LoraFunction", "LoraLayer", "LoraLinear"]
 
 
+_FEW_ROWS = 32
+
+
 class LoraFunction(torch.autograd.Function):
     """y = x W^T + bias + s (keep * x) A^T B^T with the frozen W."""
 
@@ -194,8 +197,10 @@ class LoraLinear(LoraLayer):
         a, b = self.factors()
         rows, keep = x.reshape(-1, x.shape[-1]), self._keep(x)
         seen = rows if keep is None else rows * keep
-        u = (seen @ a.to(x.dtype).t()) * self.scaling
-        updated = torch.addmm(y.reshape(-1, y.shape[-1]), u, b.to(x.dtype).t()).view(y.shape)
+        dtype = a.dtype if _is_small(seen, a) else x.dtype
+        u = (seen.to(dtype) @ a.to(dtype).t()) * self.scaling
+        updated = torch.addmm(y.reshape(-1, y.shape[-1]).to(dtype), u, b.to(dtype).t())
+        updated = updated.to(y.dtype).view(y.shape)
         if self.magnitude is None:
             return updated
         return rescale(updated, self.bias, self.magnitude, self._norms(a, b, x.dtype))
@@ -236,3 +241,11 @@ class LoraLinear(LoraLayer):
             norms = torch.linalg.vector_norm(updated, dim=1).clamp_min(least)
             updated *= (self.magnitude / norms)[:, None]
         return updated
+
+
+def _is_small(rows: Tensor, a: Tensor) -> bool:
+    """Whether an update that does not learn is faster in the dtype of A than in that of the rows.
+
+    On a CPU it is: small products in bf16 take three times as long as in fp32.
+    """
+    return rows.device.type == "cpu" and len(rows) <= _FEW_ROWS and not a.requires_grad

@@ -54,7 +54,7 @@ class ExperimentKeeper:
     router: Router
     metrics: Mapping[str, LiveMetric]
     tell: Sink = lambda event: None
-    every_s: float = 5.0
+    every_s: float = 2.0
     _problem: str = field(default="", init=False)
 
     async def keep(self) -> None:

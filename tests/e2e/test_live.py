@@ -148,8 +148,8 @@ def test_an_experiment_from_plan_to_promotion(project: Path, capsys: Any) -> Non
             time.sleep(max(LOOK_S - (time.monotonic() - began), 0))
         num_refused = len(users.refused)
         with capsys.disabled():
-            print(f"\nthe bad arm was stopped after {num_refused} requests of it, "
-                  f"a harm of {guardrail['harm']:g} was to take {guardrail['requests']}")  # fmt: skip
+            print(f"\nthe bad arm was stopped after {num_refused} requests of it")
+            print(f"planned: {guardrail['requests']} for a harm of {guardrail['harm']:g}")
         assert 25 <= num_refused <= guardrail["requests"]
         again = users.all_ask(dict.fromkeys(users.refused), rates=False)
         assert {one["x-kamerton-variant"] for one in again} == {"prefix"}
@@ -169,7 +169,10 @@ def test_an_experiment_from_plan_to_promotion(project: Path, capsys: Any) -> Non
 
         def decision() -> str:
             reading = experiment(project, "report", name, "--json")
-            assert not reading["sample_ratio"]["fired"], reading["sample_ratio"]
+            ratio = reading["sample_ratio"]
+            assert not ratio["fired"]
+            # It was stopped, not lost.
+            assert ratio["expected"][-1] == ratio["counts"][-1] == len(set(users.refused))
             return str({arm["arm"]: arm["decision"] for arm in reading["arms"]}["lora"])
 
         while (told := decision()) != "promote":

@@ -14,8 +14,10 @@ from kamerton.core.errors import SettingsError
 
 if TYPE_CHECKING:
     from kamerton.experiments.reading import ArmReading, ExperimentReading
+    from kamerton.experiments.registered import RegisteredExperiment
     from kamerton.experiments.verdict import MetricReading
     from kamerton.flows.experiment.planning import ExperimentPlan
+    from kamerton.flows.experiment.showing import Stopped
 
 __all__ = ["experiment"]
 
@@ -122,11 +124,12 @@ def status(address: str, project: Path, as_json: bool) -> None:
     from kamerton.flows.recording import project_metrics, store_address
     from kamerton.store.database import open_store
 
-    metrics = project_metrics(project).metrics
+    metrics, stopped = project_metrics(project).metrics, stopped_arms(project)
     with open_store(store_address(address, project)) as store, store.begin() as connection:
-        found = [(one, read_registered(connection, one, metrics))
-                 for one in list_registered(connection)]  # fmt: skip
-    stopped = stopped_arms(project)
+        found = [
+            (one, read_registered(connection, one, metrics, stopped=_of(one, stopped)))
+            for one in list_registered(connection)
+        ]
     if as_json:
         plain = [plain_state(one, reading, stopped) for one, reading in found]
         click.echo(json.dumps(plain, ensure_ascii=False, indent=2))
@@ -147,7 +150,7 @@ def status(address: str, project: Path, as_json: bool) -> None:
             f"{days_of(one):.1f}",
             " / ".join(f"{count:,}" for count in units) or "0",
             share,
-            _known(reading, stopped.get((one.settings.name, one.settings.phase), set())),
+            _known(reading, _of(one, stopped)),
         )  # fmt: skip
     print_table(data_console(), table)
 
@@ -191,7 +194,10 @@ def report(
     metrics = project_metrics(project).metrics
     with open_store(store_address(address, project)) as store, store.begin() as connection:
         one = find_registered(connection, name)
-        reading = read_registered(connection, one, metrics, segments=segments or "")
+        stopped = _of(one, stopped_arms(project))
+        reading = read_registered(
+            connection, one, metrics, stopped=stopped, segments=segments or ""
+        )
     if reading is None:
         raise SettingsError(
             f"no request has come to '{name}' since {one.started:%Y-%m-%d %H:%M} UTC",
@@ -201,7 +207,6 @@ def report(
     if as_json:
         click.echo(json.dumps(plain_reading(reading), ensure_ascii=False, indent=2))
     else:
-        stopped = stopped_arms(project).get((one.settings.name, one.settings.phase), set())
         _print_reading(reading, stopped, language)
 
 
@@ -224,6 +229,7 @@ def stop(
     """
     from kamerton.flows.experiment.reading import find_registered, read_registered
     from kamerton.flows.experiment.registering import ensure_promotable, stop_experiment
+    from kamerton.flows.experiment.showing import stopped_arms
     from kamerton.flows.recording import project_metrics, store_address
     from kamerton.store.database import open_store
 
@@ -232,7 +238,10 @@ def stop(
             one = find_registered(connection, name)
             if promote not in ("", one.settings.control) and one.is_running and not anyway:
                 metrics = project_metrics(project).metrics
-                ensure_promotable(read_registered(connection, one, metrics), promote)
+                reading = read_registered(
+                    connection, one, metrics, stopped=_of(one, stopped_arms(project))
+                )
+                ensure_promotable(reading, promote)
         stopped = stop_experiment(store, name, promoted=promote, why=why)
     messages.print(f"'{name}' is stopped; '{stopped.answering}' answers all units")
 
@@ -276,6 +285,10 @@ def simulate(
         table.add_row(line.truth, *(f"{share:.1%}" for share in (line.by_unit, line.by_request)))
     print_table(data_console(), table)
     messages.print(f"share of {runs} experiments of {days} days that saw a difference at any look")
+
+
+def _of(one: "RegisteredExperiment", stopped: "Stopped") -> set[str]:
+    return stopped.get((one.settings.name, one.settings.phase), set())
 
 
 def _plan(

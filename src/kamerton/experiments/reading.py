@@ -7,7 +7,7 @@ anything: the same rows give the same reading.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,6 +90,7 @@ def read_experiment(
     start_day: int | None = None,
     elapsed_days: int | None = None,
     ended: bool = False,
+    stopped: Collection[str] = (),
 ) -> ExperimentReading:
     """Read an experiment.
 
@@ -100,6 +101,7 @@ def read_experiment(
         elapsed_days: Whole days since then; by default the day of the last row is whole.
             A group-sequential test counts rows up to its last look only.
         ended: Whether the experiment was stopped. A group-sequential one ends by itself.
+        stopped: Arms that get no units any more, while the others go on.
 
     Returns:
         The reading. Harmed guardrails are told even where the sample ratio's alarm went off.
@@ -111,7 +113,10 @@ def read_experiment(
     ended = ended or (design.days is not None and elapsed >= design.days)
     daily = count_new_units(rows.units, rows.arms, rows.days.tolist(), design.arms)
     ratio = check_sample_ratio(
-        daily, design.shares, concentration=concentration_for(design.units_per_day)
+        daily,
+        design.shares,
+        stopped=[place for place, arm in enumerate(design.arms) if arm in stopped],
+        concentration=concentration_for(design.units_per_day),
     )
     alone = in_one_arm(rows.units, rows.arms)
     num_in_two_arms = len(np.unique(rows.units[~alone]))

@@ -19,7 +19,7 @@ and p = the running minimum of 1 / B. Taking the days one after another, with th
 day as the prior of the next, gives the same B as all days together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +52,7 @@ class SampleRatio:
         p_value: The smallest p-value up to today, in (0, 1].
         fired: Whether it ever was below the alarm. It then stays so.
         counts: Units per arm.
-        expected: Units per arm that the planned shares foretell.
+        expected: Units per arm that the planned shares foretell; of a stopped arm, what it has.
         concentration: Of the prior.
     """
 
@@ -82,13 +82,20 @@ def concentration_for(units_per_day: float) -> float:
 
 
 def check_sample_ratio(
-    daily: ArrayLike, shares: Sequence[float], *, concentration: float = 200.0, alarm: float = ALARM
+    daily: ArrayLike,
+    shares: Sequence[float],
+    *,
+    stopped: Collection[int] = (),
+    concentration: float = 200.0,
+    alarm: float = ALARM,
 ) -> SampleRatio:
     """Test whether the arms got their planned shares of new units.
 
     Args:
         daily: New units per day and arm, [days, K].
         shares: Planned shares or weights of the arms, each above 0; they need not sum to 1.
+        stopped: Places of arms that get no units any more. The others are tested among
+            themselves: whatever comes to them has their shares.
         concentration: From `concentration_for`.
         alarm: The p-value below which the alarm goes off.
 
@@ -96,14 +103,18 @@ def check_sample_ratio(
         The test's state after the last day.
     """
     counts = np.asarray(daily, np.float64).reshape(-1, len(shares))
-    lowest = float(p_values_by_day(counts, shares, concentration).min(initial=1.0))
-    total = counts.sum(axis=0)
-    planned = np.asarray(shares, np.float64) / sum(shares)
+    tested = [place for place in range(len(shares)) if place not in stopped]
+    planned = np.asarray(shares, np.float64)[tested]
+    planned = planned / planned.sum()
+    among, total = counts[:, tested], counts.sum(axis=0)
+    lowest = float(p_values_by_day(among, planned.tolist(), concentration).min(initial=1.0))
+    expected = total.copy()
+    expected[tested] = planned * among.sum()
     return SampleRatio(
         lowest,
         lowest < alarm,
         tuple(int(count) for count in total),
-        tuple(float(value) for value in planned * total.sum()),
+        tuple(float(value) for value in expected),
         concentration,
     )
 

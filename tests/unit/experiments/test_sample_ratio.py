@@ -43,6 +43,17 @@ def test_an_alarm_stays_on() -> None:
     assert p_values_by_day(np.array([[200.0, 200.0]]), [1, 1], 200.0)[-1] == 1
 
 
+def test_a_stopped_arm_is_no_loss_of_units_but_the_others_are_still_tested() -> None:
+    daily = [[30, 30, 30], [90, 92, 0], [100, 97, 0]]
+    assert check_sample_ratio(daily, (2, 2, 2)).fired
+    found = check_sample_ratio(daily, (2, 2, 2), stopped=[2])
+    assert not found.fired
+    assert found.counts == (220, 219, 30)
+    assert found.expected == (219.5, 219.5, 30)
+    assert check_sample_ratio([[30, 30, 30], [60, 130, 0]], (1, 1, 1), stopped=[2]).fired
+    assert not check_sample_ratio([[30, 30], [100, 0]], (1, 1), stopped=[1]).fired
+
+
 def test_nothing_is_no_alarm() -> None:
     result = check_sample_ratio(np.zeros((0, 2)), [1, 1])
     assert (result.p_value, result.fired, result.counts) == (1, False, (0, 0))

@@ -54,7 +54,7 @@ class ExperimentKeeper:
     router: Router
     metrics: Mapping[str, LiveMetric]
     tell: Sink = lambda event: None
-    every_s: float = 5.0
+    every_s: float = 2.0
     _problem: str = field(default="", init=False)
 
     async def keep(self) -> None:
@@ -89,8 +89,14 @@ class ExperimentKeeper:
             return {one.settings.name: one for one in list_registered(connection)}
 
     def _harms(self, experiment: RegisteredExperiment) -> list[Harm]:
+        settings = experiment.settings
+        stopped = {
+            one.arm
+            for one in list(self.router.stopped)
+            if (one.name, one.phase) == (settings.name, settings.phase)
+        }
         with self.store.begin() as connection:
-            reading = read_registered(connection, experiment, self.metrics)
+            reading = read_registered(connection, experiment, self.metrics, stopped=stopped)
         return [
             Harm(
                 experiment.settings.name,

@@ -1,6 +1,6 @@
 """Reads an experiment: from the store's rows to what is known of each arm."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -207,6 +207,7 @@ def read_registered(
     experiment: RegisteredExperiment,
     metrics: Mapping[str, LiveMetric],
     *,
+    stopped: Collection[str] = (),
     segments: str = "",
 ) -> ExperimentReading | None:
     """Read an experiment as it stands now.
@@ -215,6 +216,7 @@ def read_registered(
         connection: Of `Store.begin`.
         experiment: As it was registered.
         metrics: Known ones.
+        stopped: Arms that get no units any more.
         segments: Which column of requests divides them into segments; empty for none.
 
     Returns:
@@ -239,7 +241,14 @@ def read_registered(
         np.array([getattr(row, segments) or "-" for row in rows]) if segments else None,
     )
     elapsed = ((ended or now()) - started).days
-    return read_experiment(seen, design, start_day=0, elapsed_days=elapsed, ended=ended is not None)
+    return read_experiment(
+        seen,
+        design,
+        start_day=0,
+        elapsed_days=elapsed,
+        ended=ended is not None,
+        stopped=stopped,
+    )
 
 
 def unit_of_row(row: RequestRow, kind: UnitKind) -> str:

@@ -14,7 +14,15 @@ from kamerton.flows.routing import RoutingLog
 from kamerton.flows.workspace import Workspace
 from kamerton.store.traffic import now
 
-__all__ = ["advice", "days_of", "plain_plan", "plain_state", "plan_facts", "stopped_arms"]
+__all__ = [
+    "Stopped",
+    "advice",
+    "days_of",
+    "plain_plan",
+    "plain_state",
+    "plan_facts",
+    "stopped_arms",
+]
 
 Stopped = Mapping[tuple[str, str], set[str]]
 

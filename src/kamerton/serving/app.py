@@ -24,7 +24,14 @@ from kamerton.serving.guard import Guard
 from kamerton.serving.keys import ApiKey, Keys
 from kamerton.serving.metrics import Metrics, show_metrics
 from kamerton.serving.openapi import show_openapi
-from kamerton.serving.pages import list_models, say_live, say_ready, show_model, show_page
+from kamerton.serving.pages import (
+    PAGE_PATHS,
+    list_models,
+    say_live,
+    say_ready,
+    show_model,
+    show_page,
+)
 from kamerton.serving.record import Recorder, RequestRecord
 from kamerton.serving.tokenizing import detokenize, show_tokenizer, tokenize
 
@@ -67,7 +74,7 @@ def make_app(
 
     app = Starlette(
         routes=[
-            Route("/", show_page),
+            *(Route(path, show_page) for path in PAGE_PATHS),
             Route("/health", say_live),
             Route("/live", say_live),
             Route("/ready", say_ready),
@@ -94,7 +101,7 @@ def make_app(
         },
         lifespan=lifespan,
     )
-    app.state.engine, app.state.has_keys = engine, bool(keys)
+    app.state.engine = engine
     app.state.timeout_s, app.state.ping_s = timeout_s, ping_s
     app.state.metrics = metrics
     app.state.admission = Admission(limit_open)

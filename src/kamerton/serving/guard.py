@@ -8,10 +8,11 @@ from starlette.types import Scope as AsgiScope
 
 from kamerton.serving.errors import ApiError
 from kamerton.serving.keys import Keys, Scope
+from kamerton.serving.pages import PAGE_PATHS
 
 __all__ = ["Guard"]
 
-_OPEN = ("/", "/health", "/ready", "/live")
+_OPEN = (*PAGE_PATHS, "/health", "/ready", "/live")
 """Paths that need no key."""
 
 _UNCOUNTED = ("/metrics", "/openapi.json", "/v1/models")

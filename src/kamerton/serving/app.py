@@ -31,7 +31,14 @@ from kamerton.serving.live_pages import show_feedback_script, show_live_metrics
 from kamerton.serving.metrics import Metrics, show_metrics
 from kamerton.serving.ofrep import evaluate_flag, evaluate_flags
 from kamerton.serving.openapi import show_openapi
-from kamerton.serving.pages import list_models, say_live, say_ready, show_model, show_page
+from kamerton.serving.pages import (
+    PAGE_PATHS,
+    list_models,
+    say_live,
+    say_ready,
+    show_model,
+    show_page,
+)
 from kamerton.serving.record import Headers, Recorder, RequestRecord
 from kamerton.serving.resolving import decision_headers
 from kamerton.serving.routes import Rules
@@ -112,7 +119,7 @@ def make_app(
 
     app = Starlette(
         routes=[
-            Route("/", show_page),
+            *(Route(path, show_page) for path in PAGE_PATHS),
             Route("/health", say_live),
             Route("/live", say_live),
             Route("/ready", say_ready),
@@ -151,7 +158,7 @@ def make_app(
         },
         lifespan=lifespan,
     )
-    app.state.engine, app.state.has_keys = engine, bool(keys)
+    app.state.engine = engine
     app.state.timeout_s, app.state.ping_s = timeout_s, ping_s
     app.state.metrics, app.state.recording, app.state.feedback = metrics, recording, feedback
     app.state.exposures = Exposures(

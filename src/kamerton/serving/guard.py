@@ -10,10 +10,11 @@ from starlette.types import Scope as AsgiScope
 
 from kamerton.serving.errors import ApiError
 from kamerton.serving.keys import Keys, Scope
+from kamerton.serving.pages import PAGE_PATHS
 
 __all__ = ["Guard", "refuse_pages"]
 
-_OPEN = ("/", "/health", "/ready", "/live", "/feedback.js")
+_OPEN = (*PAGE_PATHS, "/health", "/ready", "/live", "/feedback.js")
 """Paths that need no key."""
 
 _UNCOUNTED = ("/metrics", "/openapi.json", "/v1/models")

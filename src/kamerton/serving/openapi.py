@@ -17,6 +17,8 @@ __all__ = ["openapi_document", "show_openapi"]
 
 _READS: dict[str, tuple[str, str]] = {
     "/": ("What is served and how to call it, for people", "text/html"),
+    "/page.css": ("How that page looks", "text/css"),
+    "/page.js": ("What that page does", "text/javascript"),
     "/health": ("Whether the gateway runs", "application/json"),
     "/live": ("Whether the gateway runs", "application/json"),
     "/ready": ("Whether requests are answered", "application/json"),

@@ -1,9 +1,9 @@
 """What a server says of itself: models, health, and a page for people."""
 
-from html import escape
+from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from kamerton.core.requests import ServedModel
 from kamerton.serving.admission import ensure_ready
@@ -13,7 +13,22 @@ from kamerton.serving.record import record_of
 from kamerton.serving.resolving import models_for
 from kamerton.serving.routing import Router
 
-__all__ = ["list_models", "say_live", "say_ready", "show_model", "show_page"]
+__all__ = ["PAGE_PATHS", "list_models", "say_live", "say_ready", "show_model", "show_page"]
+
+PAGE_PATHS = ("/", "/page.css", "/page.js")
+"""What `show_page` answers; none of it tells what is served."""
+
+_PAGE = Path(__file__).parent / "page"
+_PAGE_FILES = {"page.html": "text/html", "page.css": "text/css", "page.js": "text/javascript"}
+_PAGE_HEADERS = {
+    "Cache-Control": "no-cache",
+    # Nothing is loaded from elsewhere, sent elsewhere or shown elsewhere, and no text is a script.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 async def list_models(request: Request) -> Response:
@@ -92,32 +107,21 @@ async def say_ready(request: Request) -> Response:
 
 
 async def show_page(request: Request) -> Response:
-    """Show people what is served and how to call it: `GET /`.
+    """Give people a page that shows what is served, and talks to it: `GET /` and its two files.
+
+    The files are the same for everybody: a script in them asks `/v1/models` what is served, with
+    the key that the reader gives, where one is needed.
 
     Args:
         request: The HTTP request.
 
     Returns:
-        A page; where keys are needed it names no model, as it needs none itself.
+        The page, its script, or its style sheet.
     """
-    engine: ServingEngine = request.app.state.engine
-    has_keys: bool = request.app.state.has_keys
-    usable = {} if has_keys else models_for(engine, record_of(request).caller)
-    rows = "".join(
-        f"<tr><td><code>{escape(model.name)}</code></td><td>{escape(model.kind)}</td>"
-        f"<td>{_size(model)}</td>"
-        f"<td><code>{escape(model.content_hash[:12])}</code></td></tr>"
-        for model in usable.values()
-    )
-    address = escape(str(request.base_url).rstrip("/"))
-    first = "NAME" if has_keys else escape(next(iter(usable), "NAME"))
-    key = " -H 'Authorization: Bearer KEY'" if has_keys else ""
-    table = _TABLE.format(rows=rows) if rows else _HIDDEN
-    return HTMLResponse(_PAGE.format(table=table, address=address, name=first, key=key))
-
-
-def _size(model: ServedModel) -> str:
-    return f"{model.num_bytes / 2**20:,.1f} MiB" if model.num_bytes else "–"
+    name = request.url.path.rsplit("/", 1)[1] or "page.html"
+    media_type = _PAGE_FILES[name]
+    content = (_PAGE / name).read_bytes()
+    return Response(content, media_type=media_type, headers=_PAGE_HEADERS)
 
 
 def _card(model: ServedModel) -> dict[str, object]:
@@ -147,35 +151,3 @@ def _route_card(name: str, router: Router) -> dict[str, object]:
         "artefact": router.rules.version,
         "bytes": 0,
     }
-
-
-_TABLE = (
-    "<table><tr><th>model</th><th>kind</th><th>adapter</th><th>artefact</th></tr>{rows}</table>"
-)
-_HIDDEN = "<p>A key is needed: <code>/v1/models</code> lists what is served.</p>"
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Kamerton</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem;
-  color: #1c1c1c; background: #fff }}
-table {{ border-collapse: collapse; width: 100% }}
-h1 {{ font-size: 1.5rem }} h2 {{ font-size: 1.1rem }}
-th, td {{ text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #ddd }}
-pre {{ background: #f4f4f4; padding: .8rem; overflow-x: auto }}
-@media (prefers-color-scheme: dark) {{
-  body {{ color: #e8e8e8; background: #1b1b1b }} pre {{ background: #2a2a2a }}
-  th, td {{ border-color: #444 }} }}
-</style>
-<h1>Kamerton serves one base and its variants</h1>
-{table}
-<h2>Call it</h2>
-<pre>curl {address}/v1/chat/completions{key} -H 'Content-Type: application/json' \\
-  -d '{{"model": "{name}", "messages": [{{"role": "user", "content": "Hello"}}]}}'</pre>
-<pre>from openai import OpenAI
-client = OpenAI(base_url="{address}/v1", api_key="none")
-answer = client.chat.completions.create(
-    model="{name}", messages=[{{"role": "user", "content": "Hello"}}])
-print(answer.choices[0].message.content)</pre>
-</html>
-"""

@@ -415,19 +415,20 @@ def test_an_unknown_path_and_a_wrong_method_are_errors_in_openais_form(engine):
     assert "error" in wrong.json()
 
 
-def test_the_page_says_what_is_served_and_escapes_names(engine):
-    engine.models = {"<b>": ServedModel("<b>", "lora", "0123456789abcdef", "builtin:nano", 1 << 20)}
-    page = asyncio.run(plain_client(engine).get("/")).text
-    assert "&lt;b&gt;" in page
-    assert "<b>" not in page
-    assert "1.0 MiB" in page
-
-
-def test_the_page_names_no_model_where_keys_are_needed(engine):
+def test_the_page_is_the_same_for_everybody_and_asks_nobody_else(engine):
     keyed = plain_client(engine, keys=plain_keys(["secret"]))
-    page = asyncio.run(keyed.get("/")).text
-    assert "shop" not in page
-    assert "Bearer KEY" in page
+    for path in ("/", "/page.js", "/page.css"):
+        page = asyncio.run(plain_client(engine).get(path))
+        assert page.status_code == 200
+        # It needs no key, so it must not tell what is served.
+        assert asyncio.run(keyed.get(path)).text == page.text
+        assert "shop" not in page.text
+        assert "://" not in page.text
+        policy = page.headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; ")
+        assert "unsafe" not in policy
+    assert "innerHTML" not in asyncio.run(plain_client(engine).get("/page.js")).text
+    assert asyncio.run(plain_client(engine).get("/page.html")).status_code == 404
 
 
 def test_a_wrong_field_is_named_as_the_client_wrote_it(engine):

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,15 @@ from pathlib import Path
 from typing import Any
 
 __all__ = ["Browser", "browser", "find_chromium"]
+
+# The protocol's pipe is file descriptors 3 and 4.
+_START = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(each), fcntl.F_DUPFD, 10) for each in sys.argv[1:3]]
+os.dup2(ends[0], 3)
+os.dup2(ends[1], 4)
+os.execvp(sys.argv[3], sys.argv[3:])
+"""
 
 
 def find_chromium() -> str | None:
@@ -129,9 +139,8 @@ def browser(folder: Path, language: str = "en") -> Iterator[Browser]:
         f"--lang={language}", f"--accept-lang={language}", f"--user-data-dir={folder}",
         "--remote-debugging-pipe",
     ]  # fmt: skip
-    # The protocol's pipe is file descriptors 3 and 4.
     process = subprocess.Popen(
-        ["sh", "-c", f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', "sh", *arguments],
+        [sys.executable, "-c", _START, str(theirs_in), str(theirs_out), *arguments],
         pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     os.close(theirs_in)

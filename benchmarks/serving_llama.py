@@ -37,7 +37,7 @@ def opened(file: bytes, most: int, threads: int) -> tuple[Any, int]:
     options = llama.llama_context_default_params()
     options.n_ctx, options.n_batch, options.n_seq_max = _CONTEXT * most, 8192, most
     options.n_threads = options.n_threads_batch = threads
-    options.kv_unified = True
+    options.kv_unified = False
     context = llama.llama_init_from_model(model, options)
     return context, llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))
 

@@ -16,6 +16,8 @@ from tests.e2e.project import environment, make_project
 from tests.e2e.test_serve import serving
 
 ROOT = Path(__file__).parents[2]
+LIVE = ("metrics", "experiment")
+"""Verbs that need users: tests/e2e/test_live.py walks through them."""
 READMES = ("README.md", "README.ru.md")
 # What makes the README's recipe small enough for a test: its own base is 0.6 billion parameters.
 SMALL = (
@@ -68,8 +70,8 @@ def test_every_shown_command_exists() -> None:
 
 def test_ci_runs_the_make_targets_of_the_readmes() -> None:
     """`make demo` is run by `make test-all`, in tests/e2e/test_demo.py."""
-    ci = re.findall(r"^(make .+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
-    assert {"make check", "make test", "make test-all"} <= set(ci)
+    ci = re.findall(r"\bmake (.+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    assert {"check", "test", "test-all"} <= {target for line in ci for target in line.split()}
     shown = {command for command in commands(ROOT / "README.md") if command.startswith("make ")}
     assert shown == {"make demo", "make test"}
 
@@ -89,7 +91,7 @@ def test_the_commands_run_in_order(tmp_path: Path) -> None:
     ran = []
     for command in commands(ROOT / "README.md"):
         name, *arguments = shlex.split(command)
-        if name != "kamerton":
+        if name != "kamerton" or arguments[0] in LIVE or "--routes" in arguments:
             continue
         if arguments[0] == "train":
             arguments += [word for override in SMALL for word in ("--set", override)]

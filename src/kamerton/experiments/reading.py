@@ -16,7 +16,7 @@ import numpy as np
 from kamerton.experiments.design import Design, Rows
 from kamerton.experiments.effects import Effect, compare
 from kamerton.experiments.grouped import GroupSequential
-from kamerton.experiments.guardrails import GuardrailReading, judge_guardrails
+from kamerton.experiments.guardrails import GuardrailReading, GuardrailVerdict, judge_guardrails
 from kamerton.experiments.missing import MissingRatings, read_missing
 from kamerton.experiments.outcomes import Outcomes, in_one_arm, sum_by_unit
 from kamerton.experiments.sample_ratio import (
@@ -194,10 +194,16 @@ def _read_arm(look: _Look, place: int) -> ArmReading:
     guardrails, segments = _guard(look, place), _segments(look, place)
     if not look.comparable:
         metrics, segments = [hide(one) for one in metrics], [hide(one) for one in segments]
-        guardrails = [dataclasses.replace(one, harm=None) for one in guardrails]
+        guardrails = [_hide_guardrail(one) for one in guardrails]
     decision = decide(metrics, guardrails, ended=look.ended, comparable=look.comparable)
     missing = _missing(look, place) if look.comparable else {}
     return ArmReading(name, decision, tuple(metrics), tuple(guardrails), tuple(segments), missing)
+
+
+def _hide_guardrail(one: GuardrailReading) -> GuardrailReading:
+    """Leave only that it is harmed: nobody can be called harmless by groups that differ."""
+    verdict: GuardrailVerdict = "harmed" if one.verdict == "harmed" else "undecided"
+    return dataclasses.replace(one, verdict=verdict, harm=None)
 
 
 def _read(look: _Look, measure: Measure, rows: Rows, place: int) -> MetricReading:

@@ -23,6 +23,7 @@ class RegisteredExperiment:
         started: When, UTC without a zone.
         ended: When, UTC without a zone; None while it runs.
         promoted: The arm that all units get since it was stopped; empty for the control.
+        history: What was done to it, by whom and when, the first one first.
     """
 
     settings: ExperimentSettings
@@ -32,6 +33,12 @@ class RegisteredExperiment:
     started: datetime
     ended: datetime | None = None
     promoted: str = ""
+    history: tuple[ExperimentEvent, ...] = ()
+
+    @property
+    def registration(self) -> str:
+        """Hash of everything that was declared, SHA-256 in hex."""
+        return self.settings.registration
 
     @property
     def is_running(self) -> bool:
@@ -51,6 +58,7 @@ class RegisteredExperiment:
         """
         return {
             "experiment": self.settings.model_dump(mode="json"),
+            "registration": self.registration,
             "planned_units": self.planned_units,
             "units_per_day": self.units_per_day,
         }
@@ -82,4 +90,5 @@ def registered_experiment(
         row.started,
         row.ended,
         promoted,
+        tuple(events),
     )

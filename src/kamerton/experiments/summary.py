@@ -1,40 +1,20 @@
 """A reading in one line that people forward, such as "quality undecided, 41 % cheaper".
 
-`in_short` is the headline of an arm in `kamerton experiment report`, in English or Russian.
+`in_short` is the headline of an arm in `kamerton experiment report`, and `headline` the first
+sentence of the page; both in English or Russian.
 """
 
-from typing import Literal
-
+from kamerton.experiments.amounts import percent_text
 from kamerton.experiments.reading import ArmReading
+from kamerton.experiments.registered import RegisteredExperiment
 from kamerton.experiments.verdict import Aspect, MetricReading
+from kamerton.experiments.words import Language, word
 
-__all__ = ["Language", "in_short"]
+__all__ = ["Language", "headline", "in_short"]
 
-Language = Literal["en", "ru"]
-
-_ASPECTS: dict[Language, dict[Aspect, str]] = {
-    "en": {"quality": "quality", "cost": "cost", "latency": "latency"},
-    "ru": {"quality": "качество", "cost": "цена", "latency": "время ответа"},
-}
-_WORDS: dict[Language, dict[str, str]] = {
-    "en": {
-        "better": "better",
-        "worse": "worse",
-        "about the same": "about the same",
-        "undecided": "undecided",
-        "hidden": "hidden: the arms are not comparable",
-    },
-    "ru": {
-        "better": "лучше",
-        "worse": "хуже",
-        "about the same": "почти без разницы",
-        "undecided": "пока не ясно",
-        "hidden": "скрыто: группы несравнимы",
-    },
-}
-_CHANGES: dict[Language, dict[Aspect, tuple[str, str]]] = {
-    "en": {"cost": ("cheaper", "dearer"), "latency": ("faster", "slower")},
-    "ru": {"cost": ("дешевле", "дороже"), "latency": ("быстрее", "медленнее")},
+_CHANGES: dict[Aspect, tuple[str, str]] = {
+    "cost": ("cheaper", "dearer"),
+    "latency": ("faster", "slower"),
 }
 
 
@@ -49,24 +29,74 @@ def in_short(arm: ArmReading, language: Language = "en") -> str:
         One line without a full stop. The change of latency is that of the time itself: "20 %
         faster" means 20 % less time.
     """
-    primary = [reading for reading in arm.metrics if reading.measure.primary]
-    others = [
+    known = [
         reading
         for reading in arm.metrics
         if not reading.measure.primary
         and reading.measure.aspect != "quality"
         and reading.verdict not in ("undecided", "hidden")
     ]
-    return ", ".join(_phrase(reading, language) for reading in [*primary, *others])
+    return ", ".join(_phrase(reading, language) for reading in [*_primary(arm), *known])
+
+
+def headline(
+    experiment: RegisteredExperiment,
+    arm: ArmReading,
+    language: Language = "en",
+    *,
+    stopped: bool = False,
+) -> str:
+    """Say in one sentence what to do, and what is known of quality, cost and latency.
+
+    Args:
+        experiment: As it was registered.
+        arm: What is known about one of its arms.
+        language: English or Russian.
+        stopped: Whether the arm was stopped while the experiment ran.
+
+    Returns:
+        The sentence. It tells no effect where the arms are not comparable.
+    """
+    arms = experiment.settings.arms
+    names = {
+        "variant": arms[arm.arm].variant,
+        "control": arms[experiment.settings.control].variant,
+        "answering": experiment.answering,
+    }
+    key = "ended" if not experiment.is_running else "stopped arm" if stopped else arm.decision
+    advice = word(language, f"advice.{key}", **names)
+    if any(reading.verdict == "hidden" for reading in arm.metrics):
+        if key != "investigate":
+            advice = f"{advice}; {_lower(word(language, 'advice.investigate'))}"
+        return f"{advice}."
+    measured = [
+        reading
+        for reading in arm.metrics
+        if not reading.measure.primary
+        and reading.measure.aspect != "quality"
+        and reading.measure.name in ("cost", "latency")
+        and reading.effect is not None
+    ]
+    known = ", ".join(_phrase(reading, language) for reading in [*_primary(arm), *measured])
+    if not experiment.is_running and len(arms) > 2:
+        known = f"{names['variant']}: {known}"
+    return f"{advice}; {known}." if ":" in advice else f"{advice}: {known}."
+
+
+def _primary(arm: ArmReading) -> list[MetricReading]:
+    return [reading for reading in arm.metrics if reading.measure.primary]
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 def _phrase(reading: MetricReading, language: Language) -> str:
     aspect = reading.measure.aspect
-    words = _CHANGES[language].get(aspect)
+    words = _CHANGES.get(aspect)
     changed = reading.verdict in ("better", "worse") and reading.measure.better == "down"
     if words and changed and reading.relative is not None:
-        percent = f"{abs(reading.relative) * 100:.0f} %"
-        word = words[0] if reading.relative < 0 else words[1]
-        return f"{percent} {word}" if language == "en" else f"на {percent} {word}"
-    joint = " " if language == "en" else ": "
-    return f"{_ASPECTS[language][aspect]}{joint}{_WORDS[language][reading.verdict]}"
+        key = words[0] if reading.relative < 0 else words[1]
+        return word(language, key, percent=percent_text(abs(reading.relative), language))
+    key = "hidden" if reading.verdict == "hidden" else f"verdict.{reading.verdict}"
+    return word(language, f"aspect.{aspect}") + word(language, "joint") + word(language, key)

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.connection import Connection
@@ -17,6 +17,7 @@ from kamerton.flows.recording import RecordOptions, open_recording, project_metr
 from kamerton.flows.workspace import Workspace
 
 if TYPE_CHECKING:
+    from kamerton.flows.experiment.keeper import ExperimentKeeper
     from kamerton.serving.recording import Recording
     from kamerton.serving.routing import Router
     from kamerton.serving.upstream_engine import UpstreamEngine
@@ -255,7 +256,14 @@ async def _keep_experiments(
     keeper = ExperimentKeeper(recording.store, router, project_metrics(project).metrics, tell)
     await keeper.look()
     keeping = asyncio.create_task(keeper.keep())
+    beside.push_async_callback(_write_last_changes, keeper)
     beside.callback(keeping.cancel)
+
+
+async def _write_last_changes(keeper: "ExperimentKeeper") -> None:
+    # The routing log has them in any case.
+    with suppress(Exception):
+        await keeper.write_changes()
 
 
 def _open_upstream(options: EngineOptions, timeout_s: float, sink: Sink) -> "UpstreamEngine":

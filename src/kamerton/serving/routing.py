@@ -42,7 +42,15 @@ class Router:
         self.rules, self.stopped = rules, set(stopped)
         self.counts = RoutingCounts(self._tell_silent)
         self.registered: Mapping[str, RegisteredExperiment] | None = None
-        self._audit, self._clock = audit, clock
+        self._audits, self._clock = [audit], clock
+
+    def follow(self, audit: Callable[[RoutingEvent], None]) -> None:
+        """Call one more function with every change from now on, after it was made.
+
+        Args:
+            audit: The function; it must not wait.
+        """
+        self._audits.append(audit)
 
     def decide(self, name: str, caller: Caller) -> Decision | None:
         """Choose a variant.
@@ -185,6 +193,10 @@ class Router:
         """
         for one in self._canaries(route):
             self._change(one, by_whom, why, stops=False)
+
+    def _audit(self, event: RoutingEvent) -> None:
+        for audit in self._audits:
+            audit(event)
 
     def _tell_silent(self, route: str, shadow: str) -> None:
         detail = {"route": route, "shadow": shadow, "requests": SILENT_AFTER}

@@ -1,7 +1,7 @@
 """Answers of another engine that speaks OpenAI's API, as the gateway reads them."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -257,9 +257,9 @@ def _logprobs(found: Any) -> Iterator[TokenLogprob]:
             likely = tuple((str(one["token"]), float(one["logprob"])) for one in top)
             yield TokenLogprob(str(each["token"]), _logprob(each["logprob"]), likely)
         return
-    tokens: Sequence[Any] = found.get("tokens") or ()
-    logprobs = found.get("token_logprobs") or [None] * len(tokens)
-    tops = found.get("top_logprobs") or [None] * len(tokens)
+    tokens = _list(found, "tokens")
+    logprobs = _list(found, "token_logprobs") or [None] * len(tokens)
+    tops = _list(found, "top_logprobs") or [None] * len(tokens)
     for token, logprob, top in zip(tokens, logprobs, tops, strict=False):
         likely = tuple((str(text), float(value)) for text, value in (top or {}).items())
         yield TokenLogprob(str(token), _logprob(logprob), likely)
@@ -267,6 +267,11 @@ def _logprobs(found: Any) -> Iterator[TokenLogprob]:
 
 def _logprob(value: Any) -> float | None:
     return None if value is None else float(value)
+
+
+def _list(found: Mapping[str, Any], key: str) -> list[Any]:
+    value = found.get(key)
+    return value if isinstance(value, list) else []
 
 
 def _text(found: Mapping[str, Any], key: str) -> str:

@@ -107,7 +107,7 @@ def test_who_may_use_all_parts_may_use_the_whole(project: Project, parents: list
     acme = project.make("acme", "train.seed=2", 'audience.tenants=["acme", "globex"]')
     assert acme.manifest.audience.tenants == ("acme", "globex")
     assert parents[0].manifest.audience.is_open
-    made = combine_variants([parents[0], acme], "both", project.workspace, CombineSettings())
+    made = combine_variants([parents[0], acme], "whole", project.workspace, CombineSettings())
     assert made.manifest.audience == acme.manifest.audience
     with pytest.raises(SettingsError, match="nobody may use both"):
         project.make("never", "start_from=acme", 'audience.tenants=["initech"]')

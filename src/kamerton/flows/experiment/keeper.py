@@ -1,17 +1,20 @@
 """Looks after experiments while the server answers: who runs, and which arm does harm."""
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from kamerton.core.errors import KamertonError
 from kamerton.core.events import Notice, Sink
+from kamerton.core.routing import RoutingEvent
 from kamerton.evaluation.live_metrics import LiveMetric
 from kamerton.experiments.registered import RegisteredExperiment
 from kamerton.flows.experiment.reading import list_registered, read_registered
 from kamerton.serving.routing import Router
 from kamerton.store.database import Store
+from kamerton.store.experiments import ExperimentEvent, add_experiment_event
 
 __all__ = ["ExperimentKeeper", "Harm"]
 
@@ -27,20 +30,30 @@ class Harm:
         experiment: The experiment.
         arm: The arm.
         metric: The guardrail's metric.
-        harm: How much worse than the control it is, in the metric's unit.
+        harm: How much worse than the control it is, in the metric's unit; None where the arms
+            are not comparable, so that no effect is told.
         margin: How much worse it may be.
     """
 
     experiment: str
     arm: str
     metric: str
-    harm: float
+    harm: float | None
     margin: float
+
+    @property
+    def why(self) -> str:
+        """The reason to stop the arm."""
+        if self.harm is None:
+            return f"{self.metric} is more than the allowed {self.margin:.3g} worse"
+        return f"{self.metric} is {self.harm:.3g} worse, and {self.margin:.3g} is allowed"
 
 
 @dataclass(eq=False)
 class ExperimentKeeper:
     """Tells the router which experiments run, and stops arms that do harm.
+
+    What is done to experiments is written to the store too, at the next look.
 
     Attributes:
         store: Where requests are recorded.
@@ -56,6 +69,10 @@ class ExperimentKeeper:
     tell: Sink = lambda event: None
     every_s: float = 2.0
     _problem: str = field(default="", init=False)
+    _changes: deque[RoutingEvent] = field(default_factory=deque, init=False)
+
+    def __post_init__(self) -> None:
+        self.router.follow(self._note)
 
     async def keep(self) -> None:
         """Look again and again, until the task is cancelled."""
@@ -83,6 +100,28 @@ class ExperimentKeeper:
             if experiment.settings.name in named and experiment.settings.guardrails:
                 for harm in await asyncio.to_thread(self._harms, experiment):
                     self._stop(harm)
+        await self.write_changes()
+
+    async def write_changes(self) -> None:
+        """Write to the store what was done to experiments since the last time."""
+        if self._changes:
+            await asyncio.to_thread(self._write)
+
+    def _note(self, event: RoutingEvent) -> None:
+        if event.experiment:
+            self._changes.append(event)
+
+    def _write(self) -> None:
+        noted = list(self._changes)
+        with self.store.begin() as connection:
+            for one in noted:
+                event = ExperimentEvent(
+                    one.experiment, one.what, one.by_whom, one.detail, one.created
+                )
+                add_experiment_event(connection, event)
+        # Those that came meanwhile stay for the next time, and all do where the store is away.
+        for _ in noted:
+            self._changes.popleft()
 
     def _registered(self) -> dict[str, RegisteredExperiment]:
         with self.store.begin() as connection:
@@ -102,7 +141,7 @@ class ExperimentKeeper:
                 experiment.settings.name,
                 arm.arm,
                 one.guardrail.metric,
-                one.harm or 0.0,
+                one.harm,
                 one.guardrail.margin,
             )
             for arm in (reading.arms if reading else ())
@@ -111,18 +150,17 @@ class ExperimentKeeper:
         ]
 
     def _stop(self, harm: Harm) -> None:
-        why = f"{harm.metric} is {harm.harm:.3g} worse, and {harm.margin:.3g} is allowed"
         before = len(self.router.stopped)
         # The file of routes may have another arm by now, or none.
         with suppress(KamertonError):
             self.router.stop_arm(
-                harm.experiment, harm.arm, by_whom=f"guardrail {harm.metric}", why=why
+                harm.experiment, harm.arm, by_whom=f"guardrail {harm.metric}", why=harm.why
             )
         if len(self.router.stopped) > before:
             self.tell(
                 Notice(
-                    f"experiment {harm.experiment}: the arm '{harm.arm}' was stopped, as {why}; "
-                    "its units get the control",
+                    f"experiment {harm.experiment}: the arm '{harm.arm}' was stopped, as "
+                    f"{harm.why}; its units get the control",
                     "warning",
                 )
             )

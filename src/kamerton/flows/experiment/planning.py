@@ -16,12 +16,19 @@ from kamerton.experiments.plan import Arrivals, Plan, SteadyTraffic, plan
 from kamerton.experiments.sample_size import Method
 from kamerton.experiments.sequential import ConfidenceSequence
 from kamerton.experiments.settings import ExperimentSettings, GroupSequentialSettings
-from kamerton.flows.experiment.reading import recorded_traffic, unit_of_row
+from kamerton.experiments.verdict import Measure
+from kamerton.flows.experiment.reading import measure_of, recorded_traffic, unit_of_row
 from kamerton.store.database import Store
 from kamerton.store.traffic import now
 
-__all__ = ["Baseline", "ExperimentPlan", "RollBack", "measure_baseline", "plan_experiment"]
-
+__all__ = [
+    "Baseline",
+    "ExperimentPlan",
+    "RollBack",
+    "measure_baseline",
+    "plan_experiment",
+    "share_of_two",
+]
 
 _DAYS = 28
 
@@ -39,7 +46,8 @@ class Baseline:
         requests_per_unit: Requests with an outcome, on average.
         value: The primary metric.
         variance: Of a unit's value.
-        icc: How alike the requests of one unit are, 0 to 1.
+        icc: How alike the requests of one unit are, 0 to 1; 0 where the value is a guess.
+        guessed: What is guessed: "value", "units_per_day", both or nothing.
     """
 
     variant: str
@@ -51,6 +59,7 @@ class Baseline:
     value: float
     variance: float
     icc: float
+    guessed: tuple[str, ...] = ()
 
     @property
     def units_per_day(self) -> float:
@@ -82,12 +91,14 @@ class ExperimentPlan:
     Attributes:
         settings: The experiment.
         baseline: What the control's variant does today.
+        measure: The primary metric.
         plan: What the experiment asks for.
         roll_backs: How soon each guardrail of a share stops an arm.
     """
 
     settings: ExperimentSettings
     baseline: Baseline
+    measure: Measure
     plan: Plan
     roll_backs: tuple[RollBack, ...] = ()
 
@@ -97,8 +108,11 @@ class ExperimentPlan:
         analysis = self.settings.analysis
         if isinstance(analysis, GroupSequentialSettings):
             units = self.baseline.arrivals.units_within(analysis.days)
-            return max(round(units * self.settings.share * _share_of_two(self.settings)), 2)
-        return analysis.units or self.plan.units
+            return max(round(units * self.settings.share * share_of_two(self.settings)), 2)
+        if analysis.units is None:
+            return self.plan.units
+        # The settings count all arms together.
+        return max(round(analysis.units * share_of_two(self.settings)), 2)
 
 
 def measure_baseline(
@@ -140,7 +154,10 @@ def measure_baseline(
     seen = _measured(units, when, outcomes, of_arms)
     today = _measured(units, when, outcomes, of_control)
     if value is not None and metric.type != "boolean":
-        raise SettingsError(f"--baseline is a share, and '{metric.name}' is a number")
+        raise SettingsError(
+            f"--baseline is a share, and '{metric.name}' is a number",
+            hint="record some traffic first: a guessed mean says nothing of the variance",
+        )
     arrivals = seen if units_per_day is None else SteadyTraffic(units_per_day)
     if arrivals is None or (value is None and today is None):
         missing = "units" if arrivals is None else f"values of '{metric.name}'"
@@ -160,6 +177,7 @@ def measure_baseline(
         value if value is not None else today.value if today else 0.0,
         value * (1 - value) if value is not None else today.variance if today else 0.0,
         today.icc if today and not guessed else 0.0,
+        (("value",) if guessed else ()) + (("units_per_day",) if units_per_day else ()),
     )
 
 
@@ -229,11 +247,25 @@ def plan_experiment(
         )
         requests = None if units is None else math.ceil(units * baseline.requests_per_unit)
         roll_backs.append(RollBack(guardrail.metric, 2 * guardrail.margin, units, requests))
-    return ExperimentPlan(settings, baseline, found, tuple(roll_backs))
+    primary = settings.primary
+    measure = measure_of(
+        metrics[primary.metric],
+        primary.better,
+        primary=True,
+        smallest_effect=primary.smallest_effect,
+    )
+    return ExperimentPlan(settings, baseline, measure, found, tuple(roll_backs))
 
 
-def _share_of_two(settings: ExperimentSettings) -> float:
-    """Share of the control and the smallest arm among the units that take part."""
+def share_of_two(settings: ExperimentSettings) -> float:
+    """Say which share of the units that take part the control and the smallest arm get.
+
+    Args:
+        settings: The experiment.
+
+    Returns:
+        The share, 1 where there are no other arms.
+    """
     weights = settings.weights
     least = min(weight for arm, weight in weights.items() if arm != settings.control)
     return (weights[settings.control] + least) / sum(weights.values())

@@ -33,6 +33,7 @@ __all__ = [
     "design_of",
     "find_registered",
     "list_registered",
+    "measure_of",
     "read_registered",
     "recorded_traffic",
     "unit_of_row",
@@ -141,7 +142,7 @@ def design_of(experiment: RegisteredExperiment, metrics: Mapping[str, LiveMetric
     total = sum(settings.weights.values())
     plan = settings.analysis
     measures = [
-        _measure(
+        measure_of(
             metrics[settings.primary.metric],
             settings.primary.better,
             primary=True,
@@ -151,7 +152,7 @@ def design_of(experiment: RegisteredExperiment, metrics: Mapping[str, LiveMetric
     beside = {guardrail.metric: guardrail.better for guardrail in settings.guardrails}
     for name, better in ({"cost": "down", "latency": "down"} | beside).items():
         if name != settings.primary.metric:
-            measures.append(_measure(metrics[name], better))
+            measures.append(measure_of(metrics[name], better))
     return Design(
         names,
         tuple(settings.weights[name] / total for name in names),
@@ -265,9 +266,20 @@ def unit_of_row(row: RequestRow, kind: UnitKind) -> str:
     return found
 
 
-def _measure(
+def measure_of(
     metric: LiveMetric, better: Any, *, primary: bool = False, smallest_effect: float = 0.0
 ) -> Measure:
+    """Say how an experiment compares a metric.
+
+    Args:
+        metric: The metric.
+        better: "up" or "down".
+        primary: Whether it decides.
+        smallest_effect: The smallest difference that matters; 0 for none.
+
+    Returns:
+        The measure, with the bounds of shares and of ratings.
+    """
     bounds = (0.0, 1.0) if metric.type == "boolean" else None
     if metric.least is not None and metric.most is not None:
         bounds = (metric.least, metric.most)

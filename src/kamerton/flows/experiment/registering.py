@@ -88,7 +88,11 @@ def start_experiment(
                 hint="give the next one another name; units then get new arms",
             )
         add_experiment(connection, row)
-        detail = {"version": made.version, "planned_units": planned_units}
+        detail = {
+            "registration": made.registration,
+            "version": made.version,
+            "planned_units": planned_units,
+        }
         add_experiment_event(
             connection, ExperimentEvent(settings.name, "started", getpass.getuser(), detail)
         )
@@ -115,7 +119,11 @@ def stop_experiment(
     with store.begin() as connection:
         found = find_registered(connection, name)
         if found.ended is not None:
-            raise SettingsError(f"'{name}' was stopped on {found.ended:%Y-%m-%d %H:%M} UTC")
+            raise SettingsError(
+                f"'{name}' was stopped on {found.ended:%Y-%m-%d %H:%M} UTC",
+                hint=f"'{found.answering}' answers all units since; kamerton experiment report "
+                f"{name} still tells what is known",
+            )
         arms = found.settings.arms
         if promoted and promoted not in arms:
             raise SettingsError(
@@ -123,7 +131,7 @@ def stop_experiment(
                 hint=f"its arms are {', '.join(arms)}",
             )
         update_experiment(connection, name, found.version, status="stopped", ended=now())
-        detail = {"promoted": promoted, "why": why}
+        detail = {"registration": found.registration, "promoted": promoted, "why": why}
         add_experiment_event(
             connection, ExperimentEvent(name, "stopped", getpass.getuser(), detail)
         )
@@ -141,7 +149,10 @@ def ensure_promotable(reading: ExperimentReading | None, arm: str) -> None:
         SettingsError: If they do not.
     """
     if reading is None:
-        raise SettingsError("no request has come: nothing speaks for any arm")
+        raise SettingsError(
+            "no request has come: nothing speaks for any arm",
+            hint="--anyway promotes it all the same",
+        )
     for one in reading.arms:
         if one.arm == arm and one.decision != "promote":
             raise SettingsError(

@@ -7,22 +7,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from kamerton.experiments.reading import ExperimentReading
+from kamerton.experiments.amounts import difference_text, value_text
+from kamerton.experiments.reading import ExperimentReading, as_json
 from kamerton.experiments.registered import RegisteredExperiment
 from kamerton.flows.experiment.planning import ExperimentPlan
 from kamerton.flows.routing import RoutingLog
 from kamerton.flows.workspace import Workspace
 from kamerton.store.traffic import now
 
-__all__ = [
-    "Stopped",
-    "advice",
-    "days_of",
-    "plain_plan",
-    "plain_state",
-    "plan_facts",
-    "stopped_arms",
-]
+__all__ = ["advice", "days_of", "plain_plan", "plain_reading", "plain_state", "plan_facts"]
+__all__ += ["progress", "stopped_arms", "stopped_of"]
 
 Stopped = Mapping[tuple[str, str], set[str]]
 
@@ -37,20 +31,35 @@ def plan_facts(found: ExperimentPlan) -> Iterator[tuple[str, str]]:
         What, and how much.
     """
     settings, today, plan = found.settings, found.baseline, found.plan
-    primary = settings.primary
+    primary, measure = settings.primary, found.measure
     source = f"{today.num_requests:,} requests, {today.num_units:,} units in {today.num_days} days"
-    yield f"{primary.metric} of {today.variant} today", f"{today.value:.3g}"
-    yield "recorded", source if today.num_requests else "nothing: guessed"
-    yield "new units a day", f"{today.units_per_day:,.1f}"
-    if today.num_requests:
+    guess = dict.fromkeys(today.guessed, " (a guess)")
+    value = value_text(measure, today.value) + guess.get("value", "")
+    yield f"{primary.metric} of {today.variant} today", value
+    yield "recorded", source if today.num_requests else "nothing"
+    yield "new units a day", f"{today.units_per_day:,.1f}{guess.get('units_per_day', '')}"
+    if today.num_requests and not today.guessed:
         yield "requests of a unit", f"{today.requests_per_unit:.1f}, alike by {today.icc:.2f}"
-    yield "smallest effect", f"{primary.smallest_effect:g} ({primary.better} is better)"
-    yield "units needed", f"{plan.units:,} for the control and one arm ({plan.method})"
+    yield "smallest effect", f"{_size(found, primary.smallest_effect)} ({primary.better} is better)"
+    looks = "looks at any time" if plan.method == "sequence" else "looks at declared days"
+    yield "units needed", f"{plan.units:,} for the control and one arm, {looks}"
     yield "days", f"{plan.days:,.0f}" if math.isfinite(plan.days) else "never"
-    yield f"what {plan.days_limit} days can show", f"{plan.difference_in_time:.3g}"
+    yield (
+        f"what {plan.days_limit} days can show",
+        (
+            f"a difference of {_size(found, plan.difference_in_time)}"
+            if math.isfinite(plan.difference_in_time)
+            else "nothing"
+        ),
+    )
     for one in found.roll_backs:
         after = f"after {one.requests:,} requests" if one.requests else "hardly ever"
-        yield f"guardrail {one.metric}", f"a harm of {one.harm:g} stops an arm {after} of it"
+        harm = f"{one.harm * 100:.3g} points"
+        yield f"guardrail {one.metric}", f"a harm of {harm} stops an arm {after} of it"
+
+
+def _size(found: ExperimentPlan, difference: float) -> str:
+    return difference_text(found.measure, difference).removeprefix("+")
 
 
 def advice(found: ExperimentPlan) -> list[str]:
@@ -96,6 +105,19 @@ def stopped_arms(project: Path) -> dict[tuple[str, str], set[str]]:
     return found
 
 
+def stopped_of(experiment: RegisteredExperiment, stopped: Stopped) -> set[str]:
+    """Say which arms of one experiment were stopped.
+
+    Args:
+        experiment: As it was registered.
+        stopped: As `stopped_arms` gives them.
+
+    Returns:
+        Names of arms.
+    """
+    return stopped.get((experiment.settings.name, experiment.settings.phase), set())
+
+
 def days_of(experiment: RegisteredExperiment) -> float:
     """Say how long an experiment runs or ran.
 
@@ -117,7 +139,7 @@ def plain_plan(found: ExperimentPlan) -> dict[str, Any]:
     Returns:
         What JSON can hold; what has no end is null.
     """
-    plain = {
+    plain: dict[str, Any] = {
         "experiment": found.settings.name,
         "baseline": {
             field.name: getattr(found.baseline, field.name)
@@ -132,6 +154,7 @@ def plain_plan(found: ExperimentPlan) -> dict[str, Any]:
     }
     plan = plain["plan"]
     assert isinstance(plan, dict)
+    plain["baseline"]["guessed"] = list(found.baseline.guessed)
     for name in ("days", "difference_in_time"):
         if not math.isfinite(plan[name]):
             plan[name] = None
@@ -155,6 +178,7 @@ def plain_state(
     return {
         "experiment": settings.name,
         "version": experiment.version,
+        "registration": experiment.registration,
         "running": experiment.is_running,
         "started": f"{experiment.started.isoformat()}Z",
         "ended": f"{experiment.ended.isoformat()}Z" if experiment.ended else None,
@@ -163,5 +187,37 @@ def plain_state(
         "units": list(reading.num_units) if reading else [],
         "comparable": not reading.sample_ratio.fired if reading else None,
         "decisions": {arm.arm: arm.decision for arm in reading.arms} if reading else {},
-        "stopped_arms": sorted(stopped.get((settings.name, settings.phase), set())),
+        "stopped_arms": sorted(stopped_of(experiment, stopped)),
     }
+
+
+def plain_reading(
+    experiment: RegisteredExperiment, reading: ExperimentReading, stopped: Stopped
+) -> dict[str, Any]:
+    """Write all that is known of an experiment as plain values.
+
+    Args:
+        experiment: As it was registered.
+        reading: What is known.
+        stopped: Arms that were stopped.
+
+    Returns:
+        What JSON can hold: the state as `registered`, and the numbers beside it.
+    """
+    return {"registered": plain_state(experiment, reading, stopped), **as_json(reading)}
+
+
+def progress(experiment: RegisteredExperiment, reading: ExperimentReading | None) -> float:
+    """Say how far an experiment is.
+
+    Args:
+        experiment: As it was registered.
+        reading: What is known; None without requests.
+
+    Returns:
+        Units of the control and the smallest arm, as a share of those that were planned.
+    """
+    if reading is None:
+        return 0.0
+    control, *others = reading.num_units
+    return (control + min(others)) / experiment.planned_units

@@ -6,7 +6,7 @@ from kamerton.core.errors import SettingsError
 from kamerton.experiments.settings import GroupSequentialSettings
 from kamerton.experiments.simulate import BY_REQUEST, simulate_rules
 from kamerton.experiments.traffic import Traffic
-from kamerton.flows.experiment.planning import ExperimentPlan
+from kamerton.flows.experiment.planning import ExperimentPlan, share_of_two
 
 __all__ = ["Simulated", "simulate_experiment"]
 
@@ -19,11 +19,13 @@ class Simulated:
         truth: What the made-up traffic has.
         by_unit: Share of experiments, as they are analysed here.
         by_request: The same by 1.96 standard errors with requests counted as independent.
+        days: Of each experiment.
     """
 
     truth: str
     by_unit: float
     by_request: float
+    days: int
 
 
 def simulate_experiment(found: ExperimentPlan, runs: int, days: int) -> list[Simulated]:
@@ -49,15 +51,15 @@ def simulate_experiment(found: ExperimentPlan, runs: int, days: int) -> list[Sim
             f"{today.value:g}, or {today.value + sign * effect:g} with the smallest effect",
             hint="a share between 0 and 1 can be simulated",
         )
-    rule, analysis = "sequence", settings.analysis
+    rule, looks, analysis = "sequence", 4, settings.analysis
     if isinstance(analysis, GroupSequentialSettings):
-        rule, days = "group", analysis.days
+        rule, days, looks = "group", analysis.days, analysis.looks
     weights = settings.weights
     least = min(weight for arm, weight in weights.items() if arm != settings.control)
     lines = []
     for truth, difference in (("no difference", 0.0), ("the smallest effect", sign * effect)):
         traffic = Traffic(
-            today.units_per_day * settings.share,
+            today.units_per_day * settings.share * share_of_two(settings),
             days,
             today.value,
             difference,
@@ -66,7 +68,11 @@ def simulate_experiment(found: ExperimentPlan, runs: int, days: int) -> list[Sim
             share=least / (least + weights[settings.control]),
         )
         told = simulate_rules(
-            traffic, runs, planned_units=found.planned_units, alpha=settings.alpha
+            traffic,
+            runs,
+            planned_units=found.planned_units,
+            alpha=settings.alpha / (len(weights) - 1),
+            looks=looks,
         )
-        lines.append(Simulated(truth, told[rule].differs, told[BY_REQUEST].differs))
+        lines.append(Simulated(truth, told[rule].differs, told[BY_REQUEST].differs, days))
     return lines

@@ -1,0 +1,223 @@
+"""Tables of `kamerton experiment`: data on stdout, what explains it on stderr."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from kamerton.cli.console import data_console, harmless, messages, print_table
+
+if TYPE_CHECKING:
+    from kamerton.experiments.reading import ArmReading, ExperimentReading
+    from kamerton.experiments.registered import RegisteredExperiment
+    from kamerton.experiments.verdict import MetricReading
+    from kamerton.experiments.words import Language
+    from kamerton.flows.experiment.planning import ExperimentPlan
+    from kamerton.flows.experiment.simulating import Simulated
+
+__all__ = ["print_plan", "print_reading", "print_simulated", "print_states"]
+
+_Stopped = Mapping[tuple[str, str], set[str]]
+
+
+def print_plan(found: "ExperimentPlan") -> None:
+    """Print what an experiment asks for, and whether to begin.
+
+    Args:
+        found: The plan.
+    """
+    from kamerton.flows.experiment.showing import advice, plan_facts
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for what, value in plan_facts(found):
+        table.add_row(what, value)
+    print_table(data_console(), table)
+    for line in advice(found):
+        messages.print(line, soft_wrap=True)
+
+
+def print_states(
+    found: "Sequence[tuple[RegisteredExperiment, ExperimentReading | None]]", stopped: _Stopped
+) -> None:
+    """Print a line for each experiment.
+
+    Args:
+        found: Experiments with what is known of them; None without requests.
+        stopped: Arms that were stopped, by name and phase of the experiment.
+    """
+    from kamerton.flows.experiment.showing import days_of, progress
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("experiment", "state", "days", "units", "of planned", "known so far"):
+        right = column in ("days", "units", "of planned")
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    for one, reading in found:
+        table.add_row(
+            one.settings.name,
+            "runs" if one.is_running else f"stopped, {one.answering} answers",
+            f"{days_of(one):.1f}",
+            " / ".join(f"{count:,}" for count in reading.num_units) if reading else "0",
+            f"{progress(one, reading):.0%}",
+            _known(reading, _stopped_of(one, stopped)),
+        )
+    print_table(data_console(), table)
+
+
+def print_reading(
+    experiment: "RegisteredExperiment",
+    reading: "ExperimentReading",
+    stopped: _Stopped,
+    language: "Language",
+) -> None:
+    """Print a table for each arm, and what is to be done.
+
+    Args:
+        experiment: As it was registered.
+        reading: What is known.
+        stopped: Arms that were stopped, by name and phase of the experiment.
+        language: Of the last line of each arm.
+    """
+    _print_alarm(reading)
+    for number, arm in enumerate(reading.arms):
+        if number:
+            data_console().print()
+        _print_arm(reading.control, arm)
+    names = (reading.control, *(arm.arm for arm in reading.arms))
+    counts = zip(names, reading.num_units, strict=True)
+    units = ", ".join(f"{name} {count:,}" for name, count in counts)
+    messages.print(
+        f"units: {units}; planned are {reading.planned_units:,} of the control and one arm",
+        soft_wrap=True,
+    )
+    if reading.num_in_two_arms:
+        messages.print(f"{reading.num_in_two_arms:,} units were seen in two arms and are left out")
+    for arm in reading.arms:
+        _print_guardrails(arm)
+    for arm in reading.arms:
+        _print_decision(arm, arm.arm in _stopped_of(experiment, stopped), language)
+
+
+def print_simulated(lines: "Sequence[Simulated]", runs: int) -> None:
+    """Print how often a difference is seen in made-up experiments.
+
+    Args:
+        lines: One per kind of experiment.
+        runs: Experiments of each kind.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("what is true")
+    for column in ("by unit, as here", "by request, as others do"):
+        table.add_column(column, justify="right")
+    for line in lines:
+        table.add_row(line.truth, f"{line.by_unit:.1%}", f"{line.by_request:.1%}")
+    print_table(data_console(), table)
+    messages.print(
+        f"share of {runs} experiments of {lines[0].days} days that saw a difference at any look",
+        soft_wrap=True,
+    )
+
+
+def _print_alarm(reading: "ExperimentReading") -> None:
+    ratio = reading.sample_ratio
+    if not ratio.fired:
+        return
+    counts = " / ".join(f"{count:,}" for count in ratio.counts)
+    expected = " / ".join(f"{count:,.0f}" for count in ratio.expected)
+    messages.print(
+        f"the arms are not comparable: {counts} units, and {expected} were planned "
+        f"(p = {ratio.p_value:.2g}). Something loses units of one arm; effects are hidden until "
+        "it is found.",
+        style="bold red",
+        soft_wrap=True,
+    )
+
+
+def _print_arm(control: str, arm: "ArmReading") -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("metric")
+    for column in (f"{control} (control)", arm.arm, "difference", "interval", "relative"):
+        table.add_column(column, justify="right")
+    table.add_column("verdict")
+    for one in (*arm.metrics, *arm.segments):
+        table.add_row(*_cells(one))
+    print_table(data_console(), table)
+
+
+def _cells(one: "MetricReading") -> tuple[str, ...]:
+    from kamerton.experiments.amounts import (
+        difference_text,
+        interval_text,
+        percent_text,
+        value_text,
+    )
+
+    name = one.measure.name + (f" [{harmless(one.segment)}]" if one.segment is not None else "")
+    verdict = one.verdict + (" (exploratory)" if one.exploratory else "")
+    measure, effect = one.measure, one.effect
+    if effect is None:
+        return (name, "-", "-", "-", "-", "-", verdict)
+    return (
+        name,
+        value_text(measure, effect.control_value),
+        value_text(measure, effect.value),
+        difference_text(measure, effect.difference),
+        interval_text(measure, one.interval) or "-",
+        "-" if one.relative is None else percent_text(one.relative, signed=True),
+        verdict,
+    )
+
+
+def _print_guardrails(arm: "ArmReading") -> None:
+    from kamerton.experiments.amounts import difference_text, interval_text, percent_text
+
+    measures = {one.measure.name: one.measure for one in arm.metrics}
+    for one in arm.guardrails:
+        measure = measures[one.guardrail.metric]
+        harm = "not known"
+        if one.harm is not None:
+            harm = f"{difference_text(measure, abs(one.harm)).removeprefix('+')} "
+            harm += "worse" if one.harm > 0 else "better"
+        margin = difference_text(measure, one.guardrail.margin).removeprefix("+")
+        messages.print(
+            f"guardrail {measure.name} of {arm.arm}: {one.verdict} ({harm}, {margin} worse is "
+            "allowed)",
+            soft_wrap=True,
+        )
+    for metric, missing in arm.missing.items():
+        if not missing.comparable:
+            rate = missing.rate
+            messages.print(
+                f"{metric}: {percent_text(rate.control_value, digits=1)} of the control's answers "
+                f"are rated, and {percent_text(rate.value, digits=1)} of those of '{arm.arm}': "
+                "these ratings cannot be compared; the true difference may be anything from "
+                f"{interval_text(measures[metric], missing.interval)}",
+                style="yellow",
+                soft_wrap=True,
+            )
+
+
+def _print_decision(arm: "ArmReading", is_stopped: bool, language: "Language") -> None:
+    from kamerton.experiments.summary import in_short
+    from kamerton.experiments.words import word
+
+    decision = word(language, f"decision.{arm.decision}")
+    stop = word(language, "was stopped") if is_stopped else ""
+    messages.print(
+        f"{arm.arm}: {decision} ({in_short(arm, language)}{stop})", style="bold", soft_wrap=True
+    )
+
+
+def _known(reading: "ExperimentReading | None", stopped: set[str]) -> str:
+    from kamerton.experiments.summary import in_short
+
+    if reading is None:
+        return "no request yet"
+    if reading.sample_ratio.fired:
+        return "the arms are not comparable"
+    return "; ".join(
+        f"{arm.arm}: {'stopped' if arm.arm in stopped else in_short(arm)}" for arm in reading.arms
+    )
+
+
+def _stopped_of(experiment: "RegisteredExperiment", stopped: _Stopped) -> set[str]:
+    return stopped.get((experiment.settings.name, experiment.settings.phase), set())

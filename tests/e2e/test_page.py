@@ -75,6 +75,20 @@ def test_a_visitor_chats_with_a_variant_and_with_two_side_by_side(page, engine, 
             page.screenshot(tmp_path / f"{width}.png")
 
 
+def test_the_newest_words_are_in_sight(page, engine):
+    engine.pause_s = 0.02
+    with listening(make_app(engine)) as address:
+        page.open(f"{address}/")
+        page.show(390, 600)
+        page.wait_for("!document.getElementById('served').hidden")
+        below = "(log => log.scrollHeight - log.scrollTop - log.clientHeight)"
+        for number in range(3):
+            send(page, "long words that need lines " * 12)
+            page.wait_for(f"{CHATS} == {2 * number + 2} && !{IS_OVER}")
+            assert page.ask(f"{below}(document.querySelector('.log'))") < 40
+            page.wait_for(IS_OVER)
+
+
 def test_a_chat_is_stopped_with_escape(page, engine):
     engine.pause_s = 5.0
     with listening(make_app(engine)) as address:

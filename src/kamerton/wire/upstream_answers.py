@@ -117,7 +117,7 @@ class AnswerReader:
         text = _text(said, "content") + _text(choice, "text")
         # vLLM has both names, one after the other in time.
         reasoning = _text(said, "reasoning_content") or _text(said, "reasoning")
-        logprobs = tuple(_logprobs(choice.get("logprobs")))
+        logprobs = _logprobs(choice.get("logprobs"))
         calls = said.get("tool_calls")
         for place, call in enumerate(calls if isinstance(calls, list) else []):
             self._add_call(place, call)
@@ -246,7 +246,14 @@ def error_text(body: Any) -> str:
     return " ".join(said.split())[:_MOST_SHOWN]
 
 
-def _logprobs(found: Any) -> Iterator[TokenLogprob]:
+def _logprobs(found: Any) -> tuple[TokenLogprob, ...]:
+    try:
+        return tuple(_each_logprob(found))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"log-probabilities in a form of their own: {error!r}") from None
+
+
+def _each_logprob(found: Any) -> Iterator[TokenLogprob]:
     """Read log-probabilities, which chats and texts write differently."""
     if not isinstance(found, Mapping):
         return

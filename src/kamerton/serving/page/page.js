@@ -107,6 +107,7 @@ async function reply(side, model, signal) {
   const thought = element("span", "", "thought"), text = element("span"), note = element("span", "", "note");
   turn.append(element("b", model), thought, text, note);
   log.append(turn);
+  log.scrollTop = log.scrollHeight;
   const began = performance.now(), end = (words) => { note.textContent = `${text.textContent ? "\n" : ""}${words}`; };
   let finish = "", tokens = 0;
   try {

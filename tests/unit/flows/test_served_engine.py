@@ -126,6 +126,21 @@ def test_a_base_in_few_bits_carries_the_variants_that_were_made_over_it_whole(pr
     assert open_engine(bare, lambda notice: None)._base.identity.quantise == "nf4"
 
 
+@pytest.mark.parametrize("form", ["int8", "nf4"])
+def test_variants_made_over_few_bits_answer_together_as_alone(project, form):
+    for name, kind in (("lora", "adapter.kind=lora"), ("prefix", "adapter.kind=prefix")):
+        train_in(
+            project, (f"name={name}-{form}", kind, "train.max_steps=2", f"base.quantise={form}")
+        )
+    names = (f"lora-{form}", f"prefix-{form}")
+    engine = open_engine(EngineOptions(names, project), lambda notice: None)
+    assert engine._base.identity.quantise == form
+    asked = [*names, "builtin:nano"]
+    alone = {name: answer(engine, [name])[name] for name in asked}
+    assert answer(engine, asked) == alone
+    assert len(set(alone.values())) > 1
+
+
 def test_a_variant_made_over_few_bits_is_not_served_over_others(project):
     train_in(project, ("name=packed", "train.max_steps=1", "base.quantise=int8"))
     with pytest.raises(VariantError, match="held in int8, and --quantise says nf4"):

@@ -13,7 +13,7 @@ from kamerton.cli.experiment_tables import (
     print_simulated,
     print_states,
 )
-from kamerton.cli.options import project_option, store_option
+from kamerton.cli.options import ensure_parent, project_option, store_option
 from kamerton.core.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -152,7 +152,13 @@ def status(address: str, project: Path, as_json: bool) -> None:
     type=click.Choice(["en", "ru"]),
     default="en",
     show_default=True,
-    help="Of the last lines.",
+    help="Of the last lines, and of the page.",
+)
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Writes a page to this file, to be forwarded or printed.",
 )
 @store_option
 @project_option
@@ -161,6 +167,7 @@ def report(
     name: str,
     segments: str | None,
     language: Any,
+    page: Path | None,
     address: str,
     project: Path,
     as_json: bool,
@@ -169,10 +176,12 @@ def report(
 
     Look as often as you like: the intervals allow it.
     """
+    from kamerton.experiments.page import write_page
     from kamerton.flows.experiment.reading import find_registered, read_registered
     from kamerton.flows.experiment.showing import plain_reading, stopped_arms
     from kamerton.flows.recording import project_metrics, store_address
     from kamerton.store.database import open_store
+    from kamerton.store.traffic import now
 
     metrics = project_metrics(project).metrics
     with open_store(store_address(address, project)) as store, store.begin() as connection:
@@ -185,6 +194,19 @@ def report(
             "this store? kamerton route explain ROUTE --unit U shows what is decided",
         )
     stopped = stopped_arms(project)
+    if page is not None:
+        ensure_parent(page, "--html")
+        of_it = stopped.get((one.settings.name, one.settings.phase), set())
+        write_page(
+            page,
+            one,
+            reading,
+            language=language,
+            stopped=of_it,
+            segments=segments or "",
+            made=now(),
+        )
+        messages.print(f"{page} is written", soft_wrap=True)
     if as_json:
         plain = plain_reading(one, reading, stopped)
         click.echo(json.dumps(plain, ensure_ascii=False, indent=2))

@@ -13,7 +13,7 @@ from kamerton.cli.experiment_tables import (
     print_simulated,
     print_states,
 )
-from kamerton.cli.options import project_option, store_option
+from kamerton.cli.options import ensure_parent, project_option, store_option
 from kamerton.core.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -153,7 +153,13 @@ def status(address: str, project: Path, as_json: bool) -> None:
     type=click.Choice(["en", "ru"]),
     default="en",
     show_default=True,
-    help="Of the last lines.",
+    help="Of the last lines, and of the page.",
+)
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Writes a page to this file, to be forwarded or printed.",
 )
 @store_option
 @project_option
@@ -162,6 +168,7 @@ def report(
     name: str,
     segments: str | None,
     language: Any,
+    page: Path | None,
     address: str,
     project: Path,
     as_json: bool,
@@ -170,12 +177,16 @@ def report(
 
     Look as often as you like: the intervals allow it.
     """
+    from kamerton.experiments.page import write_page
     from kamerton.flows.experiment.reading import find_registered, read_registered
     from kamerton.flows.experiment.showing import plain_reading, stopped_arms, stopped_of
     from kamerton.flows.recording import project_metrics, store_address
     from kamerton.store.database import open_store
+    from kamerton.store.traffic import now
 
     metrics = project_metrics(project).metrics
+    if page is not None:
+        ensure_parent(page, "--html")
     with open_store(store_address(address, project)) as store, store.begin() as connection:
         one = find_registered(connection, name)
         stopped = stopped_arms(project)
@@ -192,6 +203,17 @@ def report(
             hint="does a route name it, do requests say their unit, and does the server record to "
             "this store? kamerton route explain ROUTE --unit U shows what is decided",
         )
+    if page is not None:
+        write_page(
+            page,
+            one,
+            reading,
+            language=language,
+            stopped=stopped_of(one, stopped),
+            segments=segments or "",
+            made=now(),
+        )
+        messages.print(f"{page} is written", soft_wrap=True)
     if as_json:
         plain = plain_reading(one, reading, stopped)
         click.echo(json.dumps(plain, ensure_ascii=False, indent=2))

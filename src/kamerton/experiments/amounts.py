@@ -57,9 +57,7 @@ def difference_text(measure: Measure, value: float, language: Language = "en") -
     Returns:
         Such as "+9.3 points", "-0.407 s" or "-0.0008".
     """
-    key = {"share": "points", "seconds": "seconds"}.get(scale_of(measure))
-    found = _signed(measure, value, language)
-    return word(language, key, value=found) if key else found
+    return _with_unit(measure, _signed(measure, value, language), language)
 
 
 def interval_text(measure: Measure, interval: Interval, language: Language = "en") -> str:
@@ -71,12 +69,12 @@ def interval_text(measure: Measure, interval: Interval, language: Language = "en
         language: English or Russian.
 
     Returns:
-        Such as "+3.7 to +14.8"; empty where it has no ends.
+        Such as "+3.7 to +14.8 points"; empty where it has no ends.
     """
     if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
         return ""
     low, high = (_signed(measure, end, language) for end in (interval.low, interval.high))
-    return word(language, "range", low=low, high=high)
+    return _with_unit(measure, word(language, "range", low=low, high=high), language)
 
 
 def percent_text(
@@ -109,6 +107,11 @@ def count_text(count: float, language: Language = "en") -> str:
     """
     found = f"{count:,.0f}"
     return found.replace(",", "\N{NO-BREAK SPACE}") if language == "ru" else found
+
+
+def _with_unit(measure: Measure, found: str, language: Language) -> str:
+    key = {"share": "points", "seconds": "seconds"}.get(scale_of(measure))
+    return word(language, key, value=found) if key else found
 
 
 def _signed(measure: Measure, value: float, language: Language) -> str:

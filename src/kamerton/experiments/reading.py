@@ -72,6 +72,7 @@ class ExperimentReading:
         num_in_two_arms: Units that were seen in several arms and are left out.
         planned_units: Units of the control and one arm at the planned end.
         ended: Whether the end has come.
+        num_requests: Requests of each arm, failed ones and those of units in two arms too.
     """
 
     control: str
@@ -81,6 +82,7 @@ class ExperimentReading:
     num_in_two_arms: int
     planned_units: int
     ended: bool
+    num_requests: tuple[int, ...] = ()
 
 
 def read_experiment(
@@ -128,7 +130,14 @@ def read_experiment(
     whole = _Look(design, clean, seen, first, looks, ended, not ratio.fired)
     arms = tuple(_read_arm(whole, place) for place in range(1, len(design.arms)))
     return ExperimentReading(
-        design.arms[0], arms, ratio, ratio.counts, num_in_two_arms, design.planned_units, ended
+        design.arms[0],
+        arms,
+        ratio,
+        ratio.counts,
+        num_in_two_arms,
+        design.planned_units,
+        ended,
+        tuple(int((rows.arms == arm).sum()) for arm in design.arms),
     )
 
 

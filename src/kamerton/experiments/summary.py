@@ -4,7 +4,7 @@
 sentence of the page; both in English or Russian.
 """
 
-from kamerton.experiments.amounts import percent_text
+from kamerton.experiments.amounts import difference_text, percent_text
 from kamerton.experiments.reading import ArmReading
 from kamerton.experiments.registered import RegisteredExperiment
 from kamerton.experiments.verdict import Aspect, MetricReading
@@ -73,13 +73,17 @@ def headline(
         reading
         for reading in arm.metrics
         if not reading.measure.primary
-        and reading.measure.aspect != "quality"
         and reading.measure.name in ("cost", "latency")
         and reading.effect is not None
     ]
-    known = ", ".join(_phrase(reading, language) for reading in [*_primary(arm), *measured])
-    if not experiment.is_running and len(arms) > 2:
-        known = f"{names['variant']}: {known}"
+    known = ", ".join(_clause(reading, language) for reading in [*_primary(arm), *measured])
+    if any(
+        reading.measure.name in arm.missing and not arm.missing[reading.measure.name].comparable
+        for reading in _primary(arm)
+    ):
+        known = word(language, "unequally rated", known=known)
+    if not experiment.is_running:
+        return f"{advice}; {word(language, 'result of', **names)}: {known}."
     return f"{advice}; {known}." if ":" in advice else f"{advice}: {known}."
 
 
@@ -92,11 +96,28 @@ def _lower(text: str) -> str:
 
 
 def _phrase(reading: MetricReading, language: Language) -> str:
+    if change := _change(reading, language):
+        return change
     aspect = reading.measure.aspect
-    words = _CHANGES.get(aspect)
-    changed = reading.verdict in ("better", "worse") and reading.measure.better == "down"
-    if words and changed and reading.relative is not None:
-        key = words[0] if reading.relative < 0 else words[1]
-        return word(language, key, percent=percent_text(abs(reading.relative), language))
     key = "hidden" if reading.verdict == "hidden" else f"verdict.{reading.verdict}"
     return word(language, f"aspect.{aspect}") + word(language, "joint") + word(language, key)
+
+
+def _clause(reading: MetricReading, language: Language) -> str:
+    """Say the same in a whole sentence."""
+    if change := _change(reading, language):
+        return change
+    difference = reading.effect.difference if reading.effect else 0.0
+    said = difference_text(reading.measure, difference, language)
+    key = f"known.{reading.measure.aspect}.{reading.verdict}"
+    return word(language, key, difference=said)
+
+
+def _change(reading: MetricReading, language: Language) -> str:
+    """Say by how many percent cost or latency has changed; empty where that is not known."""
+    words = _CHANGES.get(reading.measure.aspect)
+    changed = reading.verdict in ("better", "worse") and reading.measure.better == "down"
+    if not words or not changed or reading.relative is None:
+        return ""
+    key = words[0] if reading.relative < 0 else words[1]
+    return word(language, key, percent=percent_text(abs(reading.relative), language))

@@ -48,9 +48,9 @@ def test_differences(measure, value, english, russian):
 
 
 def test_intervals():
-    assert interval_text(SHARE, Interval(0.037, 0.148)) == "+3.7 to +14.8"
-    assert interval_text(SHARE, Interval(-0.037, 0.148), "ru") == "от -3,7 до +14,8"
-    assert interval_text(LATENCY, Interval(-0.5, -0.25)) == "-0.5 to -0.25"
+    assert interval_text(SHARE, Interval(0.037, 0.148)) == "+3.7 to +14.8 points"
+    assert interval_text(SHARE, Interval(-0.037, 0.148), "ru") == "от -3,7 до +14,8 п. п."
+    assert interval_text(LATENCY, Interval(-0.5, -0.25)) == "-0.5 to -0.25 s"
     assert interval_text(COST, Interval(-math.inf, math.inf)) == ""
 
 

@@ -118,6 +118,15 @@ OPTIONS = {
     "check": {"--set", "--show", "--base", "--redact", "--strict", "--json"},
     "train": {"--set", "--project", "--fresh", "--json"},
     "evaluate": {"--data", "--report", "--set", "--project", "--json", *OPENING},
+    "predict": {
+        "--to",
+        "--labels",
+        "--only-uncertain",
+        "--set",
+        "--project",
+        "--json",
+        *OPENING,
+    },
     "serve": {
         "--host",
         "--port",

@@ -123,13 +123,14 @@ def busy(doing: str) -> Iterator[None]:
 
 
 @contextmanager
-def progress_sink(*, line_after_s: float = 30.0) -> Iterator[Sink]:
+def progress_sink(*, line_after_s: float = 30.0, steady: bool = False) -> Iterator[Sink]:
     """Show progress bars and notices for the events of a flow.
 
     Something moves all the time: where no event names a task, a bar without an end does.
 
     Args:
         line_after_s: Where there is no terminal, a long task gets a line after so many seconds.
+        steady: Whether lines keep that interval; else it grows with the task.
 
     Yields:
         The sink; when the bars are gone it prints lines only.
@@ -147,7 +148,7 @@ def progress_sink(*, line_after_s: float = 30.0) -> Iterator[Sink]:
     # then say how far they are.
     live = messages.is_terminal
     with Progress(*columns, console=messages, transient=True, disable=not live) as bars:
-        yield _Bars(bars, announce=not live, line_after_s=line_after_s)
+        yield _Bars(bars, announce=not live, line_after_s=line_after_s, steady=steady)
 
 
 _FORECAST_FROM_S = 10.0
@@ -176,11 +177,12 @@ class _Bars:
         announce: bool,
         clock: Callable[[], float] = time.monotonic,
         line_after_s: float = 30.0,
+        steady: bool = False,
     ) -> None:
         self._bars = bars
         self._announce = announce
         self._clock = clock
-        self._line_after_s = line_after_s
+        self._line_after_s, self._steady = line_after_s, steady
         self._pulses: dict[str, ProgressLines] = {}
         self._announced: set[str] = set()
         self._tasks: dict[str, TaskID] = {}
@@ -260,7 +262,14 @@ class _Bars:
         """Print a line about a task now and then."""
         now = self._clock()
         pulse = self._pulses.setdefault(
-            name, ProgressLines(now, done, said=now, told=done, line_after_s=self._line_after_s)
+            name,
+            ProgressLines(
+                *(now, done),
+                said=now,
+                told=done,
+                line_after_s=self._line_after_s,
+                steady=self._steady,
+            ),
         )
         left = pulse.line(now, done, total)
         if left is not None:

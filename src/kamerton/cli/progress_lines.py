@@ -19,6 +19,7 @@ class ProgressLines:
         said: Time of the last line.
         told: What was done then; at first nothing new.
         line_after_s: Seconds after which a line is due at the earliest, but for tenths.
+        steady: Whether lines come at these intervals however long the task is.
     """
 
     began: float
@@ -26,6 +27,7 @@ class ProgressLines:
     said: float
     told: float
     line_after_s: float = 30.0
+    steady: bool = False
 
     def line(self, now: float, done: float, total: float | None) -> str | None:
         """Give the end of the line that is due, if one is.
@@ -47,7 +49,8 @@ class ProgressLines:
         since = now - self.said
         new = total and int(10 * done / total) > int(10 * self.told / total)
         tenth = new and since >= _TENTH_AFTER_S
-        if not tenth and since < max(self.line_after_s, 0.1 * (now - self.began)):
+        growing = 0.0 if self.steady else 0.1 * (now - self.began)
+        if not tenth and since < max(self.line_after_s, growing):
             return None
         self.said, self.told = now, done
         if not total or done <= self.first:

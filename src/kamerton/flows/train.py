@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from kamerton.core.audience import AudienceSettings, shared_audience
 from kamerton.core.errors import AdapterError, InterruptedRun, SettingsError, TrainingError
 from kamerton.core.events import Notice, Progress, Sink, fan_out
 from kamerton.data.prepared import Prepared
+from kamerton.data.questions import answer_form
 from kamerton.data.rendering.templates import templates_of
 from kamerton.data.rendering.tokenized import TrainingExample
 from kamerton.data.ties import say_ties
@@ -321,6 +322,7 @@ def _manifest(
             num_train=len(examples.train),
             num_holdout=len(examples.holdout),
             num_test=len(examples.test),
+            **asdict(answer_form(examples.loaded.schema, examples.train)),
         ),
         seed=recipe.train.seed,
         metrics=metrics,

@@ -73,6 +73,14 @@ class DataRecord(Settings):
     """Examples kept aside for comparisons alone."""
     trained_on: str = ""
     """Hash of the file that lists what was learned from; empty where that was not noted."""
+    format: str = ""
+    """Format of the rows; empty where that was not noted."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Field of the format to the column, or template of columns, that it was read from."""
+    labels: tuple[str, ...] = ()
+    """Labels of the training examples, where they are texts with labels."""
+    json_fields: tuple[str, ...] = ()
+    """Keys of the training answers, where each is a JSON object."""
 
 
 class VariantManifest(Settings):

@@ -37,7 +37,7 @@ def tree() -> str:
     lines.append("src/kamerton/")
     package = ROOT / "src" / "kamerton"
     order = {name: number for number, name in enumerate(
-        ("cli", "flows", "serving", "training", "variants", "inference", "adapters", "objectives", "models",
+        ("cli", "flows", "serving", "training", "variants", "advisor", "inference", "adapters", "objectives", "models",
          "evaluation", "data", "prompting", "store", "wire", "core")
     )}  # fmt: skip
     found = [path.parent for path in package.glob("*/__init__.py")]

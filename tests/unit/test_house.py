@@ -24,7 +24,7 @@ from kamerton.objectives.catalogue import AnyObjectiveSettings
 from kamerton.objectives.online import RewardSource
 
 ROOT = Path(__file__).parents[2]
-LIGHT = ("core", "data", "prompting", "store", "evaluation")
+LIGHT = ("core", "data", "prompting", "store", "evaluation", "advisor")
 
 
 def python(code: str) -> str:
@@ -115,6 +115,7 @@ OPENING = {"--base", "--device", "--dtype"}
 EXPERIMENT = {"--store", "--project"}
 GUESS = {"--units-per-day", "--baseline"}
 OPTIONS = {
+    "new": {"--question", "--answer", "--task", "--base", "--name", "--to"},
     "check": {"--set", "--show", "--base", "--redact", "--strict", "--json"},
     "train": {"--set", "--project", "--fresh", "--json"},
     "evaluate": {"--data", "--report", "--set", "--project", "--json", *OPENING},

@@ -17,6 +17,7 @@ from kamerton.core.errors import InterruptedRun, KamertonError
 __all__ = ["VERBS", "main", "run"]
 
 VERBS = {
+    "new": "make a project of a file: what it is, and a recipe for it",
     "check": "audit examples; show what would be trained",
     "train": "make a variant from a recipe; goes on after a crash",
     "evaluate": "compare variants with prompting, with intervals and p-values",

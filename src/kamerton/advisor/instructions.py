@@ -1,0 +1,71 @@
+"""The system text of a new project: the task in a sentence, and how an answer must look."""
+
+from collections.abc import Mapping, Sequence
+
+from kamerton.advisor.kinds import Kind, TaskKind
+
+__all__ = ["instruction"]
+
+_MOST_CHARACTERS = 4_000
+
+_TASKS: Mapping[str, Mapping[TaskKind, str]] = {
+    "en": {
+        "classes": "Decide which class the text belongs to.",
+        "several classes": "Decide which classes the text belongs to.",
+        "fields": "Find the facts in the text.",
+        "rewriting": "Rewrite the text in our style and keep its facts.",
+        "answers": "Answer the question.",
+        "dialogues": "Answer the user's last message.",
+        "pairs": "Answer the question.",
+        "thumbs": "Answer the question.",
+    },
+    "ru": {
+        "classes": "Определите, к какому классу относится текст.",
+        "several classes": "Определите, к каким классам относится текст.",
+        "fields": "Найдите в тексте нужные данные.",
+        "rewriting": "Перепишите текст в нашем стиле, сохранив факты.",
+        "answers": "Ответьте на вопрос.",
+        "dialogues": "Ответьте на последнее сообщение пользователя.",
+        "pairs": "Ответьте на вопрос.",
+        "thumbs": "Ответьте на вопрос.",
+    },
+}
+_FORMS: Mapping[str, Mapping[TaskKind, str]] = {
+    "en": {
+        "classes": "Answer with exactly one of these labels and nothing else: {labels}.",
+        "several classes": "Answer with a JSON list of those of these labels that apply, and "
+        "nothing else: {labels}.",
+        "fields": "Answer with one JSON object and nothing else. Its keys: {labels}.",
+    },
+    "ru": {
+        "classes": "Ответьте ровно одной из этих меток и ничем больше: {labels}.",
+        "several classes": "Ответьте списком JSON из подходящих меток и ничем больше: {labels}.",
+        "fields": "Ответьте одним объектом JSON и ничем больше. Его ключи: {labels}.",
+    },
+}
+
+
+def instruction(kind: Kind, task: str, language: str) -> str:
+    """Write the system text.
+
+    Args:
+        kind: The kind of task; its labels are named unless they are too many.
+        task: The task in one sentence; empty takes the usual one of the kind.
+        language: "ru" writes Russian, anything else English.
+
+    Returns:
+        The text; empty for plain texts, which have no turns.
+    """
+    if kind.name == "texts":
+        return ""
+    language = "ru" if language == "ru" else "en"
+    first = task.strip() or _TASKS[language][kind.name]
+    if first[-1] not in ".!?:…":
+        first += "."
+    form = _FORMS[language].get(kind.name, "")
+    return " ".join(filter(None, (first, _with_labels(form, kind.labels))))
+
+
+def _with_labels(form: str, labels: Sequence[str]) -> str:
+    named = "; ".join(labels)
+    return form.replace("{labels}", named) if form and len(named) <= _MOST_CHARACTERS else ""

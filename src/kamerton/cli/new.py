@@ -1,0 +1,134 @@
+"""`kamerton new FILE`."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kamerton.cli.console import busy, harmless, messages, progress_sink
+from kamerton.core.wording import counted
+
+if TYPE_CHECKING:
+    from kamerton.advisor.columns import Column
+    from kamerton.flows.new import Looked
+
+__all__ = ["new"]
+
+_SHOWN_LABELS = 8
+
+
+@click.command()
+@click.argument("file")
+@click.option("--question", default="", metavar="COLUMN", help="Column that asks, or '{a}\\n{b}'.")
+@click.option("--answer", default="", metavar="COLUMN", help="Column with the answer or label.")
+@click.option("--task", default="", metavar="SENTENCE", help="The task in one sentence.")
+@click.option(
+    "--base",
+    default="",
+    show_default="the real one that `make base` brings, else builtin:nano",
+    help="What is adapted: a Hub id, a folder, a GGUF file.",
+)
+@click.option("--name", default="", show_default="FILE-lora", help="Name of the variant.")
+@click.option(
+    "--to",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=None,
+    show_default="named as the file",
+    help="Folder of the project; new or empty.",
+)
+def new(
+    file: str, question: str, answer: str, task: str, base: str, name: str, folder: Path | None
+) -> None:
+    """Make a project of FILE: a recipe with the columns, the instruction and the checks.
+
+    Says what the file is. In a terminal it asks what it cannot know, at most three questions;
+    elsewhere the options say it, and several columns that fit equally are an error. The data
+    stays where it is.
+    """
+    with busy("starting"):
+        from kamerton.flows import new as flow
+
+    asks = sys.stdin.isatty() and sys.stderr.isatty()
+    folder = folder or Path(flow.variant_name(file).removesuffix("-lora"))
+    flow.ensure_empty(folder)
+    with progress_sink() as sink:
+        looked = flow.look_at(file, question, answer, _choose if asks else None, sink)
+    _say_what(looked)
+    if asks and not task and looked.kind.name != "texts":
+        task = click.prompt("the task in one sentence", default="", show_default=False, err=True)
+    with busy("loading PyTorch"):
+        from kamerton.flows.demo import base_at_hand
+        from kamerton.flows.recipe import Recipe
+
+    plan = flow.make_plan(looked, folder, name, task, base or f"builtin:{base_at_hand()}")
+    _say_base(plan.base, bool(base), looked.language)
+    files = flow.write_project(folder, plan)
+    Recipe.read(files[0])
+    messages.print(f"wrote {' and '.join(map(str, files))}", soft_wrap=True)
+    messages.print("next:")
+    for command in (
+        f"cd {shlex.quote(str(folder))}",
+        "kamerton check recipe.toml --show 3",
+        "kamerton train recipe.toml",
+        f"kamerton evaluate {plan.name} --report report.html",
+    ):
+        messages.print(f"  {command}", soft_wrap=True)
+    click.echo(folder)
+
+
+def _choose(role: str, candidates: "Sequence[Column]") -> str:
+    """Ask which column has a role, by its number."""
+    messages.print(f"which column is the {role}?")
+    for number, column in enumerate(candidates, 1):
+        messages.print(f"  {number}  {harmless(column.shown)}")
+    chosen: int = click.prompt(
+        "number", type=click.IntRange(1, len(candidates)), default=1, err=True
+    )
+    return candidates[chosen - 1].name
+
+
+def _say_what(looked: "Looked") -> None:
+    """Say what the file is, how it is read, and what to mind."""
+    audit = looked.checked.audit
+    encoding = f", {looked.encoding}" if looked.encoding else ""
+    messages.print(
+        f"{looked.source}: {counted(audit.num_rows, 'row')} of "
+        f"{counted(looked.num_columns, 'column')}{encoding}",
+        soft_wrap=True,
+    )
+    messages.print(harmless(f"it is {looked.kind.shown}"), style="bold")
+    read = ", ".join(f"{ours} from {theirs}" for ours, theirs in looked.shown_columns.items())
+    if read:
+        messages.print(harmless(f"read as: {read}"), soft_wrap=True)
+    if looked.kind.name == "classes":
+        shown = list(audit.labels.items())[:_SHOWN_LABELS]
+        more = len(audit.labels) - len(shown)
+        text = ", ".join(f"{label} {number}" for label, number in shown)
+        messages.print(
+            harmless(f"labels: {text}" + (f" and {more} more" if more else "")), soft_wrap=True
+        )
+    for warning in audit.warnings:
+        messages.print(harmless(warning), style="yellow", soft_wrap=True)
+    if audit.rejections:
+        messages.print(
+            f"{counted(len(audit.rejections), 'row')} cannot be used: kamerton check "
+            f"{shlex.quote(looked.source)} lists them",
+            style="yellow", soft_wrap=True,
+        )  # fmt: skip
+
+
+def _say_base(base: str, is_wanted: bool, language: str) -> None:
+    """Say plainly what the base is that nobody chose, and whether it knows the language."""
+    if base == "builtin:nano":
+        text = "builtin:nano is a toy: it shows the way, and its answers are of no use"
+        more = "" if is_wanted else "; `make base` brings a real one, --base names another"
+    elif base == "builtin:smollm2" and language not in ("en", ""):
+        text, more = f"builtin:smollm2 knows English, and the texts are in '{language}'", ""
+        more = "; name a base that knows it: --base"
+    else:
+        text, more = f"base: {base}", ""
+    messages.print(text + more, soft_wrap=True)

@@ -1,0 +1,313 @@
+"""`kamerton new`: from a file of examples to a project that can be trained."""
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from kamerton.advisor.columns import Column, answer_candidates, columns_in, question_candidates
+from kamerton.advisor.instructions import instruction
+from kamerton.advisor.kinds import Kind, kind_of_task
+from kamerton.advisor.project import Plan, recipe_text
+from kamerton.core.errors import DataError, SettingsError
+from kamerton.core.events import Sink
+from kamerton.core.files import write_atomically
+from kamerton.core.wording import counted
+from kamerton.data.columns import columns_of
+from kamerton.data.dataset import Loaded, load_examples
+from kamerton.data.prepared import divide
+from kamerton.data.reading.readers import read_rows
+from kamerton.data.reading.text_files import open_text
+from kamerton.data.rows import Row
+from kamerton.data.settings import DataSettings
+from kamerton.flows.check import Checked, check_data
+
+__all__ = [
+    "Choose",
+    "Looked",
+    "ensure_empty",
+    "look_at",
+    "make_plan",
+    "variant_name",
+    "write_project",
+]
+
+Choose = Callable[[str, Sequence[Column]], str]
+"""Asks which of several columns is the "question" or the "answer"; gives a column."""
+
+_SAMPLE_ROWS = 2_000
+_LEAST_EXAMPLES = 12
+_PLAIN = ("text", "classification")
+_NO_TEXT = (".parquet", ".gz")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Looked:
+    """What a file is.
+
+    Attributes:
+        source: The file.
+        encoding: Encoding of the text; empty where the file is no text.
+        num_columns: Columns of its rows.
+        columns: Our fields to its columns; empty where they have our names.
+        checked: The examples and their audit.
+        kind: The kind of task.
+    """
+
+    source: str
+    encoding: str
+    num_columns: int
+    columns: Mapping[str, str]
+    checked: Checked
+    kind: Kind
+
+    @property
+    def language(self) -> str:
+        """The language of most texts, as an ISO code."""
+        return next(iter(self.checked.audit.languages), "")
+
+    @property
+    def shown_columns(self) -> Mapping[str, str]:
+        """Our fields to the columns that they are read from."""
+        return dict(self.columns) or dict(self.checked.audit.columns)
+
+
+def look_at(source: str, question: str, answer: str, choose: Choose | None, sink: Sink) -> Looked:
+    """Read a file and tell what it is.
+
+    Args:
+        source: The file.
+        question: Column of the question, or a template of several; empty finds it.
+        answer: Column of the answer; empty finds it.
+        choose: Asks where several columns fit equally; None refuses them.
+        sink: Receives progress.
+
+    Returns:
+        What was found.
+
+    Raises:
+        DataError: If it cannot be read, or holds too few examples.
+        SettingsError: If several columns fit equally and nobody can be asked.
+    """
+    sample = [row.fields for row in islice(read_rows(source), _SAMPLE_ROWS) if isinstance(row, Row)]
+    columns = _columns(source, sample, question, answer, choose)
+    settings = DataSettings.parse({"train": source, "columns": columns}, source=source)
+    checked = check_data(settings, sink)
+    if not checked.loaded.examples:
+        raise DataError(
+            f"{source}: none of {counted(checked.loaded.num_rows, 'row')} can be used",
+            hint=f"kamerton check {source} lists why",
+        )
+    kind = kind_of_task(checked.loaded.examples)
+    sources = checked.loaded.schema.sources
+    if kind.name == "classes" and checked.loaded.schema.format == "prompt":
+        # Few short answers are labels: they are scored rather than written.
+        columns = {"text": sources["prompt"], "label": sources["completion"]}
+        settings = settings.model_copy(update={"columns": columns})
+        checked = check_data(settings, sink)
+    if kind.name != "texts" and len(checked.loaded.examples) < _LEAST_EXAMPLES:
+        raise DataError(
+            f"{source}: at least {_LEAST_EXAMPLES} usable examples are needed to learn and to "
+            f"measure, found {len(checked.loaded.examples)}",
+            hint="a prompt with these as demonstrations needs no training: kamerton chat",
+        )
+    encoding = "" if not Path(source).is_file() else _encoding(source)
+    return Looked(source, encoding, len(columns_in(sample)), columns, checked, kind)
+
+
+def _encoding(source: str) -> str:
+    if Path(source).suffix.lower() in _NO_TEXT:
+        return ""
+    with open_text(Path(source), source, "auto", None) as file:
+        return file.encoding
+
+
+def _columns(
+    source: str,
+    sample: Sequence[Mapping[str, Any]],
+    question: str,
+    answer: str,
+    choose: Choose | None,
+) -> dict[str, str]:
+    """Settle which columns are read; nothing where the readers know them by their names."""
+    found = columns_in(sample)
+    refused: DataError | None = None
+    if not question and not answer:
+        try:
+            loaded = load_examples(source)
+        except DataError as error:
+            refused = error
+        else:
+            others = answer_candidates(found, sorted(loaded.schema.used))
+            if _is_understood(loaded, others):
+                return {}
+    question = question or _settled("question", question_candidates(found), source, choose, refused)
+    left = answer_candidates(found, columns_of(question))
+    answer = answer or _settled("answer", left, source, choose, refused)
+    return _as_fields(question, answer, found)
+
+
+def _is_understood(loaded: Loaded, others: Sequence[Column]) -> bool:
+    """Tell whether the names of the columns leave no doubt."""
+    format = loaded.schema.format
+    if format not in _PLAIN or loaded.schema.several_classes:
+        return True
+    return format == "text" and not others
+
+
+def _settled(
+    role: str,
+    candidates: Sequence[Column],
+    source: str,
+    choose: Choose | None,
+    refused: DataError | None,
+) -> str:
+    if len(candidates) == 1:
+        return candidates[0].name
+    if not candidates:
+        if refused is not None:
+            raise refused
+        raise SettingsError(
+            f"{source}: no column looks like the {role}", hint=f"name it: --{role} COLUMN"
+        )
+    if choose is not None:
+        return choose(role, candidates)
+    joined = "\\n".join(f"{{{column.name}}}" for column in candidates[:2])
+    several = f"; several are joined as --question '{joined}'" if role == "question" else ""
+    raise SettingsError(
+        f"{source}: several columns may be the {role}: "
+        f"{', '.join(column.shown for column in candidates)}",
+        hint=f"name one: --{role} '{candidates[0].name}'{several}",
+    )
+
+
+def _as_fields(question: str, answer: str, found: Sequence[Column]) -> dict[str, str]:
+    column = next((column for column in found if column.name == answer), None)
+    if column is None or column.kind in ("label", "number"):
+        if column is not None:
+            return {"text": question, "label": answer}
+        return {"prompt": question, "completion": answer}
+    # A list or an object becomes its JSON text.
+    return {"prompt": question, "completion": f"{{{answer}}}" if column.is_object else answer}
+
+
+def make_plan(looked: Looked, folder: Path, name: str, task: str, base: str) -> Plan:
+    """Decide what stands in the recipe.
+
+    Args:
+        looked: The file.
+        folder: The project's folder.
+        name: Name of the variant; empty makes one of the file's.
+        task: The task in one sentence; may be empty.
+        base: The base.
+
+    Returns:
+        The plan.
+    """
+    loaded = looked.checked.loaded
+    number = len(loaded.examples)
+    test, holdout = (0.2, 0.1) if number < 1_000 else (0.1, 0.05)
+    shares = DataSettings(train=looked.source, test=test, holdout=holdout)
+    if any(not part for part in divide(loaded.examples, shares)):
+        test = 0.0
+    characters = looked.checked.audit.lengths["answer"]["characters"].p99
+    longest = -(-max(32, characters // 2) // 32) * 32
+    return Plan(
+        name=name or variant_name(looked.source),
+        task=task.strip(),
+        base=base,
+        train=_seen_from(folder, looked.source),
+        columns=looked.columns,
+        kind=looked.kind,
+        num_examples=number,
+        holdout=holdout,
+        test=test,
+        unusable=loaded.unusable,
+        system=instruction(looked.kind, task, looked.language),
+        max_new_tokens=min(512, longest),
+    )
+
+
+def variant_name(source: str) -> str:
+    """Make a variant's name of a file's name.
+
+    Args:
+        source: The file.
+
+    Returns:
+        Such as "tickets-lora".
+    """
+    stem = re.sub(r"[^\w.-]+", "-", Path(source).name.split(".")[0]).strip("-._")
+    return f"{stem[:80] or 'task'}-lora"
+
+
+def _seen_from(folder: Path, source: str) -> str:
+    path = Path(source)
+    if not path.is_file():
+        return source
+    try:
+        return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
+    except ValueError:
+        # Another drive of Windows.
+        return path.resolve().as_posix()
+
+
+def write_project(folder: Path, plan: Plan, forecast: str = "") -> list[Path]:
+    """Write a project.
+
+    Args:
+        folder: A folder that is new or empty.
+        plan: What stands in the recipe.
+        forecast: Time and memory in a sentence; empty where nothing was measured.
+
+    Returns:
+        The files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"recipe.toml": recipe_text(plan), "README.md": _readme(plan, forecast)}
+    for name, text in files.items():
+        write_atomically(folder / name, text.encode())
+    return [folder / name for name in files]
+
+
+def ensure_empty(folder: Path) -> None:
+    """Refuse a folder that holds something.
+
+    Args:
+        folder: The project's folder.
+
+    Raises:
+        SettingsError: If it has files, or is a file.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SettingsError(
+            f"--to: {folder} must be a new or an empty folder", hint="name another: --to FOLDER"
+        )
+
+
+def _readme(plan: Plan, forecast: str) -> str:
+    lines = [
+        f"# {plan.name}",
+        "",
+        plan.task or f"{plan.kind.shown[0].upper()}{plan.kind.shown[1:]}.",
+        "",
+        f"{plan.num_examples:,} examples of `{plan.train}`: {plan.test:.0%} are kept for "
+        f"evaluation, {plan.holdout:.0%} of the others choose the step. The base is "
+        f"`{plan.base}`; `recipe.toml` says the rest.",
+        "",
+        *([forecast, ""] if forecast else []),
+        "In this folder:",
+        "",
+        "```console",
+        "$ kamerton check recipe.toml --show 3",
+        "$ kamerton train recipe.toml",
+        f"$ kamerton evaluate {plan.name} --report report.html",
+        "```",
+        "",
+        "`check` lists faults of the data and shows what is learned, `train` goes on after Ctrl-C "
+        "with the same command, `evaluate` compares the result with prompting.",
+    ]
+    return "\n".join(lines) + "\n"

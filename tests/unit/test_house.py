@@ -199,7 +199,7 @@ OPTIONS = {
     "experiment plan": {"--days", "--json", *EXPERIMENT, *GUESS},
     "experiment start": {*EXPERIMENT, *GUESS},
     "experiment status": {"--json", *EXPERIMENT},
-    "experiment report": {"--by", "--html", "--language", "--json", *EXPERIMENT},
+    "experiment report": {"--by", "--language", "--html", "--json", *EXPERIMENT},
     "experiment stop": {"--promote", "--why", "--anyway", *EXPERIMENT},
     "experiment simulate": {"--runs", "--days", *EXPERIMENT, *GUESS},
     "demo": {"--to", "--base"},

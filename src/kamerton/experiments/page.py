@@ -25,7 +25,7 @@ from kamerton.experiments.registered import RegisteredExperiment
 from kamerton.experiments.settings import GroupSequentialSettings
 from kamerton.experiments.summary import headline
 from kamerton.experiments.verdict import Measure, MetricReading
-from kamerton.experiments.words import Language, metric_name, word
+from kamerton.experiments.words import WORDS, Language, metric_name, word
 
 __all__ = ["write_page"]
 
@@ -294,7 +294,9 @@ class _Page:
         lines = []
         for event in self._experiment.history:
             arm = str(event.detail.get("arm") or "")
-            what = self.word(f"event.{event.what}", arm=arm)
+            key = f"event.{event.what}"
+            known = key in WORDS[self._language]
+            what = self.word(key, arm=arm) if known else event.what
             if event.what == "stopped":
                 promoted = str(event.detail.get("promoted") or self._reading.control)
                 what = f"{what}, {self.word('promoted to', arm=promoted)}"

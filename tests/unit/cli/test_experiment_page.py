@@ -123,6 +123,55 @@ def test_no_effect_stands_anywhere_where_the_arms_are_not_comparable(tmp_path):
         assert "600 / 300" in found
 
 
+def test_a_declared_end_and_a_share_of_all_are_told(tmp_path):
+    text = TONE.replace("[arms.prefix]", "share = 0.5\n[arms.prefix]")
+    text += '[analysis]\nkind = "group-sequential"\ndays = 28\nlooks = 4\n'
+    with open_store(tmp_path / "kamerton.db") as store:
+        started(store, tmp_path, text=text)
+        fill(store, {"prefix": 200, "lora": 200})
+        with store.begin() as connection:
+            add_experiment_event(connection, ExperimentEvent("tone", "looked at", "ann"))
+    found = words_of(page(tmp_path))
+    assert "Taking part 50.0 % of all units" in found
+    assert "Analysis 4 looks in 28 days" in found
+    assert "looked at, ann" in found
+    assert "проверок: 4, дней: 28" in words_of(page(tmp_path, "--language", "ru"))
+
+
+def test_no_guardrails_are_told(tmp_path):
+    text = TONE.partition("[[guardrails]]")[0].replace(
+        "[arms.prefix]", 'unit = "key"\n[arms.prefix]'
+    )
+    with open_store(tmp_path / "kamerton.db") as store:
+        started(store, tmp_path, text=text)
+        rows = [
+            RequestRow(f"{arm}-{each}", f"shop-{arm}", created=now() - timedelta(days=1),
+                       experiment="tone", arm=arm, key_name=f"{arm}-{each}", latency_s=1 + each)
+            for arm in ("prefix", "lora") for each in range(3)
+        ]  # fmt: skip
+        with store.begin() as connection:
+            add_requests(connection, rows)
+    found = words_of(page(tmp_path))
+    assert "None were declared: nothing stops a harmful arm by itself." in found
+    assert "50 % of API keys" in found
+    assert "thumbs up decides more is better not measured yet undecided" in found
+    assert found.startswith(
+        " Wait: it is too early to switch to shop-lora; quality is undecided, latency is undecided."
+    )
+
+
+def test_a_harmful_arm_is_told_first(tmp_path):
+    with open_store(tmp_path / "kamerton.db") as store:
+        started(store, tmp_path)
+        fill(store, {"prefix": 300, "lora": 300}, refusals={"lora": 0.3})
+    found = words_of(page(tmp_path))
+    assert found.startswith(" Take shop-lora back, as it does harm: quality is ")
+    assert "refusals 26.0 points 5.0 points harmed" in found
+    assert words_of(page(tmp_path, "--language", "ru")).startswith(
+        " shop-lora нужно отключить: от него есть вред; "
+    )
+
+
 def test_ratings_that_cannot_be_compared_are_told_at_once(tmp_path):
     with open_store(tmp_path / "kamerton.db") as store:
         started(store, tmp_path)

@@ -73,6 +73,24 @@ def test_a_plan_counts_with_guesses(store, tmp_path):
     assert plain["baseline"]["guessed"] == ["value", "units_per_day"]
 
 
+def test_a_guardrail_counts_all_requests_and_the_metric_only_those_with_a_value(store, tmp_path):
+    fill(store, {"prefix": 200}, in_experiment=False, rated={"prefix": 0.5})
+    with store.begin() as connection:
+        when = now() - timedelta(days=3)
+        rows = [
+            RequestRow(f"second-{each}", "shop-prefix", created=when, unit=f"u-prefix-{each}")
+            for each in range(200)
+        ]
+        add_requests(connection, rows)
+    found = planned(store, tmp_path)
+    assert found.baseline.all_requests_per_unit == 2.0
+    assert found.baseline.requests_per_unit == 1.0
+    (guardrail,) = found.roll_backs
+    assert guardrail.requests == 2 * guardrail.units
+    said = dict(plan_facts(found))["requests of a unit"]
+    assert said.startswith("2.0, 1.0 with thumbs, alike by ")
+
+
 def test_a_plan_says_what_is_missing(store, tmp_path):
     with pytest.raises(SettingsError, match="no recorded units") as caught:
         planned(store, tmp_path)

@@ -136,8 +136,11 @@ def test_what_people_do_is_in_the_store_too(store, tmp_path, router, keeper):
     asyncio.run(keeper.look())
     router.stop_arm("tone", "lora", by_whom="ann", why="a typo")
     router.resume_arm("tone", "lora", by_whom="ann")
-    asyncio.run(keeper.write_changes())
-    asyncio.run(keeper.write_changes())
+
+    async def twice():
+        await asyncio.gather(keeper.write_changes(), keeper.write_changes())
+
+    asyncio.run(twice())
     assert [(one.what, one.by_whom) for one in events(store)[1:]] == [
         ("arm stopped", "ann"),
         ("arm resumed", "ann"),

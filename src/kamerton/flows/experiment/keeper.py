@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from threading import Lock
 
 from kamerton.core.errors import KamertonError
 from kamerton.core.events import Notice, Sink
@@ -70,6 +71,7 @@ class ExperimentKeeper:
     every_s: float = 2.0
     _problem: str = field(default="", init=False)
     _changes: deque[RoutingEvent] = field(default_factory=deque, init=False)
+    _writing: Lock = field(default_factory=Lock, init=False)
 
     def __post_init__(self) -> None:
         self.router.follow(self._note)
@@ -112,16 +114,18 @@ class ExperimentKeeper:
             self._changes.append(event)
 
     def _write(self) -> None:
-        noted = list(self._changes)
-        with self.store.begin() as connection:
-            for one in noted:
-                event = ExperimentEvent(
-                    one.experiment, one.what, one.by_whom, one.detail, one.created
-                )
-                add_experiment_event(connection, event)
-        # Those that came meanwhile stay for the next time, and all do where the store is away.
-        for _ in noted:
-            self._changes.popleft()
+        # At the end of the server the last look may still write.
+        with self._writing:
+            noted = list(self._changes)
+            with self.store.begin() as connection:
+                for one in noted:
+                    event = ExperimentEvent(
+                        one.experiment, one.what, one.by_whom, one.detail, one.created
+                    )
+                    add_experiment_event(connection, event)
+            # Those that came meanwhile stay for the next time, and all do where the store is away.
+            for _ in noted:
+                self._changes.popleft()
 
     def _registered(self) -> dict[str, RegisteredExperiment]:
         with self.store.begin() as connection:

@@ -62,6 +62,11 @@ class Baseline:
     guessed: tuple[str, ...] = ()
 
     @property
+    def all_requests_per_unit(self) -> float:
+        """Requests of a unit, with an outcome or without; 1 where nothing is recorded."""
+        return self.num_requests / self.num_units if self.num_units else 1.0
+
+    @property
     def units_per_day(self) -> float:
         """New units a day in the first four weeks, of all arms together."""
         return self.arrivals.units_within(_DAYS) / _DAYS
@@ -245,7 +250,7 @@ def plan_experiment(
             num_guardrails=len(settings.guardrails),
             power=settings.power,
         )
-        requests = None if units is None else math.ceil(units * baseline.requests_per_unit)
+        requests = None if units is None else math.ceil(units * baseline.all_requests_per_unit)
         roll_backs.append(RollBack(guardrail.metric, 2 * guardrail.margin, units, requests))
     primary = settings.primary
     measure = measure_of(

@@ -39,7 +39,9 @@ def plan_facts(found: ExperimentPlan) -> Iterator[tuple[str, str]]:
     yield "recorded", source if today.num_requests else "nothing"
     yield "new units a day", f"{today.units_per_day:,.1f}{guess.get('units_per_day', '')}"
     if today.num_requests and not today.guessed:
-        yield "requests of a unit", f"{today.requests_per_unit:.1f}, alike by {today.icc:.2f}"
+        outcomes = f"{today.requests_per_unit:.1f} with {primary.metric}"
+        requests = f"{today.all_requests_per_unit:.1f}, {outcomes}, alike by {today.icc:.2f} (ICC)"
+        yield "requests of a unit", requests
     yield "smallest effect", f"{_size(found, primary.smallest_effect)} ({primary.better} is better)"
     looks = "looks at any time" if plan.method == "sequence" else "looks at declared days"
     yield "units needed", f"{plan.units:,} for the control and one arm, {looks}"

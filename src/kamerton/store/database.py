@@ -285,10 +285,11 @@ def _without_password(address: Path | str) -> str:
 def _engine(address: Path | str) -> Engine:
     if isinstance(address, str) and "://" in address:
         # A connection that the database has closed meanwhile is opened again.
-        return create_engine(address, pool_pre_ping=True)
+        return create_engine(address, pool_pre_ping=True, hide_parameters=True)
     path = Path(address)
     path.parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(f"sqlite:///{path}")
+    # Messages of errors, which are logged, would hold prompts.
+    engine = create_engine(f"sqlite:///{path}", hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
+import numpy as np
 import pytest
 
 from kamerton.store.database import Store, open_store
@@ -17,6 +18,7 @@ from kamerton.store.experiments import (
     update_experiment,
 )
 from kamerton.store.feedback import Feedback, add_feedback, feedback_history, latest_feedback
+from kamerton.store.request_columns import answers_of, request_columns
 from kamerton.store.retention import forget_texts
 from kamerton.store.traffic import (
     AnswerChecks,
@@ -80,6 +82,32 @@ def test_many_rows_at_once_come_back_in_order_of_time_without_shadows(store):
         assert list(requests_between(connection)) == rows
         some = requests_between(connection, start + timedelta(3), start + timedelta(8), variant="v")
         assert [row.id for row in some] == ["r0003", "r0005", "r0007"]
+
+
+def test_columns_are_those_of_the_rows(store):
+    start = now()
+    rows = [
+        RequestRow("b", "v", created=start + timedelta(1), unit="u", refusal=True, answer="x"),
+        RequestRow("a", "v", created=start, cost=0.5, format_valid=False, checks={"one": 1.0}),
+        RequestRow("c", "w", created=start + timedelta(2), status=500, first_token_s=0.25),
+    ]
+    names = ("id", "created", "unit", "refusal", "format_valid", "cost", "status", "checks")
+    with store.begin() as connection:
+        add_requests(connection, [*rows, RequestRow("s", "v", shadow_of="a")])
+        found = request_columns(connection, names)
+        some = request_columns(connection, ["id"], start + timedelta(1), variant="w")
+        none = request_columns(connection, ["id", "created", "cost"], variant="x")
+        assert answers_of(connection, ["a", "b", "gone"]) == {"b": "x"}
+    assert found["id"].tolist() == ["a", "b", "c"]
+    assert found["created"].tolist() == [start, start + timedelta(1), start + timedelta(2)]
+    assert found["unit"].tolist() == ["", "u", ""]
+    assert found["checks"].tolist() == [{"one": 1.0}, None, None]
+    np.testing.assert_array_equal(found["refusal"], [np.nan, 1, np.nan])
+    np.testing.assert_array_equal(found["format_valid"], [0, np.nan, np.nan])
+    np.testing.assert_array_equal(found["cost"], [0.5, np.nan, np.nan])
+    np.testing.assert_array_equal(found["status"], [200, 200, 500])
+    assert some["id"].tolist() == ["c"]
+    assert (len(none), none["created"].dtype, none["cost"].dtype) == (0, "<M8[us]", "float64")
 
 
 def test_of_exposures_the_first_one_of_each_unit_stays(store):

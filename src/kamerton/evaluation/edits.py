@@ -18,6 +18,9 @@ def edit_distance(one: str, other: str) -> int:
     Returns:
         The least number.
     """
+    # What both begin and end with costs nothing, and most corrections are short.
+    one, other = _rest(one, other)
+    one, other = _rest(one[::-1], other[::-1])
     if len(one) < len(other):
         one, other = other, one
     letters = np.array([ord(letter) for letter in other], dtype=np.int64)
@@ -43,3 +46,10 @@ def edit_share(answer: str, correction: str) -> float:
     answer, correction = answer.strip()[:_MOST_CHARACTERS], correction.strip()[:_MOST_CHARACTERS]
     longest = max(len(answer), len(correction))
     return edit_distance(answer, correction) / longest if longest else 0.0
+
+
+def _rest(one: str, other: str) -> tuple[str, str]:
+    """Cut off what both texts begin with."""
+    pairs = enumerate(zip(one, other, strict=False))
+    same = next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
+    return one[same:], other[same:]

@@ -5,14 +5,12 @@ from datetime import datetime
 from typing import Any
 
 from kamerton.evaluation.live_metrics import LiveMetric
-from kamerton.evaluation.live_series import Every, Group, Measured, measure
+from kamerton.evaluation.live_series import Every, Group, Measured, columns_to_measure, measure
 from kamerton.store.database import Store
 from kamerton.store.feedback import latest_feedback
-from kamerton.store.traffic import requests_between
+from kamerton.store.request_columns import answers_of, request_columns
 
 __all__ = ["measure_store", "plain_measured"]
-
-_MOST_NAMED = 10_000
 
 
 def measure_store(
@@ -37,11 +35,11 @@ def measure_store(
     """
     with store.begin() as connection:
         feedback = list(latest_feedback(connection))
-        # Texts are read only for answers that were corrected, unless these are too many to name.
         corrected = {each.completion_id for each in feedback if each.correction is not None}
-        wanted = corrected if len(corrected) < _MOST_NAMED else None
-        rows = requests_between(connection, since, with_text=wanted)
-        return measure(rows, feedback, metrics, by=by, every=every)
+        answers = answers_of(connection, corrected) if "edited" in metrics else {}
+        columns = columns_to_measure(metrics.values(), by)
+        rows = request_columns(connection, columns, since)
+        return measure(rows, feedback, metrics, by=by, every=every, answers=answers)
 
 
 def plain_measured(measured: Measured, metric: LiveMetric) -> dict[str, Any]:

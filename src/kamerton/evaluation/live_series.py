@@ -6,27 +6,35 @@ its variance comes from the units' residuals Y - R·N (the delta method, Deng et
 """
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from kamerton.evaluation.edits import edit_share
 from kamerton.evaluation.live_metrics import LiveMetric
+from kamerton.evaluation.request_values import (
+    Judged,
+    columns_of,
+    combine,
+    counted_once,
+    label_values,
+    request_units,
+    request_values,
+)
 from kamerton.store.feedback import Feedback
-from kamerton.store.traffic import RequestRow
+from kamerton.store.request_columns import RequestColumns, numbered
 
-__all__ = ["Every", "Group", "Measured", "measure", "request_outcomes", "share_interval"]
+__all__ = ["Every", "Group", "Measured", "columns_to_measure", "measure", "request_outcomes"]
+__all__ += ["share_interval"]
 
 Group = Literal["variant", "segment", "version", "language", "tenant", "arm"]
 Every = Literal["hour", "day", "week"]
 
-_AGAIN = timedelta(minutes=2)
 _CONFIDENCE = 0.95
 
 
@@ -63,84 +71,82 @@ class Measured:
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
+def columns_to_measure(metrics: Iterable[LiveMetric], by: Sequence[Group] = ()) -> set[str]:
+    """Say which columns of requests `measure` and `request_outcomes` need.
+
+    Args:
+        metrics: What is measured.
+        by: What the requests of a group have in common.
+
+    Returns:
+        Names of columns.
+    """
+    return columns_of(metrics).union(*(_GROUPS[name] for name in by))
+
+
 def measure(
-    rows: Iterable[RequestRow],
+    rows: RequestColumns,
     feedback: Iterable[Feedback],
     metrics: Mapping[str, LiveMetric],
     *,
     by: Sequence[Group] = ("variant",),
     every: Every | None = None,
+    answers: Mapping[str, str] | None = None,
 ) -> list[Measured]:
     """Measure recorded traffic.
 
     Args:
-        rows: In the order in which the requests came, without shadows.
+        rows: Columns in the order in which the requests came, without shadows.
         feedback: The judgements that count.
         metrics: What is measured.
         by: What the requests of a group have in common.
         every: How long a span of time is; None takes all together.
+        answers: Answers of the requests that were corrected, by id.
 
     Returns:
         All metrics that have a value, by group, then span, then metric.
     """
-    judged: dict[str, list[Feedback]] = defaultdict(list)
-    for each in feedback:
-        judged[each.completion_id].append(each)
-    rows = list(rows)
-    again = _asked_again(rows)
-    groups: dict[tuple[Any, ...], list[RequestRow]] = defaultdict(list)
-    for row in rows:
-        key = tuple(_GROUPS[name](row) for name in by)
-        groups[*key, _start(row.created, every)].append(row)
+    judged, units = Judged(rows, feedback, answers or {}), request_units(rows)
+    readers = [_reader(rows, metric, judged, units) for metric in metrics.values()]
     found = []
-    for (*names, since), members in sorted(groups.items(), key=lambda item: str(item[0])):
-        group: dict[str, str] = dict(zip(map(str, by), names, strict=True))
-        for metric in metrics.values():
-            values = [
-                (row, value)
-                for row in members
-                for value in _values(metric, row, judged.get(row.id, ()), again)
-            ]
-            if values:
-                found.append(_measured(metric, group, since, len(members), values))
+    for group, since, places in _grouped(rows, by, every):
+        for reader in readers:
+            measured = reader.measured(group, since, places)
+            if measured is not None:
+                found.append(measured)
     return found
 
 
 def request_outcomes(
-    rows: Sequence[RequestRow],
+    rows: RequestColumns,
     feedback: Iterable[Feedback],
     metrics: Mapping[str, LiveMetric],
+    answers: Mapping[str, str] | None = None,
 ) -> dict[str, NDArray[np.float64]]:
     """Give each request its outcomes, for experiments.
 
     Args:
-        rows: In the order in which the requests came, without shadows.
+        rows: Columns in the order in which the requests came, without shadows.
         feedback: The judgements that count.
         metrics: What is measured; labels have no outcome.
+        answers: Answers of the requests that were corrected, by id.
 
     Returns:
         By metric, [r]: NaN where a request has no value. What counts once for a conversation or a
         unit stands at its first request that has a value.
     """
-    judged: dict[str, list[Feedback]] = defaultdict(list)
-    for each in feedback:
-        judged[each.completion_id].append(each)
-    again = _asked_again(rows)
-    found = {}
+    judged, found = Judged(rows, feedback, answers or {}), {}
     for metric in metrics.values():
         if metric.type == "label":
             continue
-        outcomes = np.full(len(rows), np.nan)
-        together: dict[str, list[int]] = defaultdict(list)
-        for position, row in enumerate(rows):
-            for value in _values(metric, row, judged.get(row.id, ()), again):
-                outcomes[position] = value
-                together[_counted_once(metric, row)].append(position)
-        for places in together.values():
-            first, *others = places
-            outcomes[first] = _combined(metric, [float(outcomes[place]) for place in places])
-            outcomes[others] = np.nan
-        found[metric.name] = outcomes
+        values = request_values(rows, metric, judged)
+        together = counted_once(rows, metric)
+        if together is not None:
+            (known,) = np.nonzero(~np.isnan(values))
+            combined, first = combine(metric, values[known], together[known])
+            values = np.full(len(rows), np.nan)
+            values[known[first]] = combined
+        found[metric.name] = values
     return found
 
 
@@ -167,41 +173,84 @@ def share_interval(
     return max(min(low, share), 0.0), min(max(high, share), 1.0)
 
 
-def _measured(
-    metric: LiveMetric,
-    group: Mapping[str, str],
-    since: datetime | None,
-    num_requests: int,
-    values: Sequence[tuple[RequestRow, Any]],
-) -> Measured:
-    if metric.type == "label":
-        counts = Counter(label for _, label in values)
-        units = {_unit(row) for row, _ in values}
-        counted = dict(counts.most_common())
+@dataclass(frozen=True, slots=True)
+class _Labels:
+    """Counts the words of a metric."""
+
+    metric: LiveMetric
+    units: NDArray[np.int64]
+    places: NDArray[np.int64]
+    words: NDArray[Any]
+
+    def measured(
+        self, group: Mapping[str, str], since: datetime | None, places: NDArray[np.int64]
+    ) -> Measured | None:
+        among = np.isin(self.places, places)
+        words = self.words[among].tolist()
+        if not words:
+            return None
+        num_units = len(np.unique(self.units[self.places[among]]))
+        counts = dict(Counter(words).most_common())
         return Measured(
-            metric.name, group, since, num_requests, len(values), len(units), counts=counted
+            self.metric.name, group, since, len(places), len(words), num_units, counts=counts
         )
-    by_unit: dict[str, list[float]] = defaultdict(list)
-    for unit, value in _at_level(metric, values):
-        by_unit[unit].append(value)
-    all_values = np.concatenate([np.array(each, dtype=np.float64) for each in by_unit.values()])
-    mean = float(all_values.mean())
-    low, high = _interval(metric, mean, by_unit)
-    p50 = p95 = None
-    if metric.type == "number":
-        p50, p95 = (float(np.quantile(all_values, q)) for q in (0.5, 0.95))
-    return Measured(
-        metric.name, group, since, num_requests, len(all_values), len(by_unit),
-        mean, low, high, p50, p95,
-    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """Measures a metric of numbers or truths.
+
+    Attributes:
+        metric: What is measured.
+        units: The unit of each request, [r].
+        values: The value of each request, [r].
+        together: What counts once, [r].
+    """
+
+    metric: LiveMetric
+    units: NDArray[np.int64]
+    values: NDArray[np.float64]
+    together: NDArray[np.int64] | None
+
+    def measured(
+        self, group: Mapping[str, str], since: datetime | None, places: NDArray[np.int64]
+    ) -> Measured | None:
+        metric, values = self.metric, self.values[places]
+        known = ~np.isnan(values)
+        values, places, num_requests = values[known], places[known], len(places)
+        if not len(values):
+            return None
+        together = None if self.together is None else self.together[places]
+        values, first = combine(metric, values, together)
+        _, index = np.unique(self.units[places[first]], return_inverse=True)
+        sizes, sums = np.bincount(index), np.bincount(index, values)
+        mean = float(values.mean())
+        low, high = _interval(metric, mean, sizes, sums)
+        p50 = p95 = None
+        if metric.type == "number":
+            p50, p95 = (float(each) for each in np.quantile(values, (0.5, 0.95)))
+        return Measured(
+            metric.name, group, since, num_requests, len(values), len(sizes),
+            mean, low, high, p50, p95,
+        )  # fmt: skip
+
+
+def _reader(
+    rows: RequestColumns, metric: LiveMetric, judged: Judged, units: NDArray[np.int64]
+) -> _Labels | _Numbers:
+    if metric.type != "label":
+        values = request_values(rows, metric, judged)
+        return _Numbers(metric, units, values, counted_once(rows, metric))
+    found = label_values(metric, judged)
+    words = np.array([word for _, word in found], object)
+    return _Labels(metric, units, np.array([place for place, _ in found], np.int64), words)
 
 
 def _interval(
-    metric: LiveMetric, mean: float, by_unit: Mapping[str, Sequence[float]]
+    metric: LiveMetric, mean: float, sizes: NDArray[Any], sums: NDArray[Any]
 ) -> tuple[float | None, float | None]:
-    sizes = np.array([len(each) for each in by_unit.values()], dtype=np.float64)
-    sums = np.array([sum(each) for each in by_unit.values()], dtype=np.float64)
-    num_units, total = len(sizes), sizes.sum()
+    """Bound a mean by the sizes and sums of its units."""
+    num_units, total = len(sizes), float(sizes.sum())
     residuals = float(((sums - mean * sizes) ** 2).sum())
     variance = residuals / total**2 * num_units / max(num_units - 1, 1)
     if metric.type == "boolean":
@@ -214,109 +263,50 @@ def _interval(
     return mean - half, mean + half
 
 
-def _at_level(
-    metric: LiveMetric, values: Sequence[tuple[RequestRow, float]]
-) -> list[tuple[str, float]]:
-    """Give each value with its unit; one per conversation or unit where the metric says so."""
-    together: dict[str, list[float]] = defaultdict(list)
-    units: dict[str, str] = {}
-    for row, value in values:
-        key = _counted_once(metric, row)
-        together[key].append(value)
-        units.setdefault(key, _unit(row))
-    return [(units[key], _combined(metric, each)) for key, each in together.items()]
-
-
-def _counted_once(metric: LiveMetric, row: RequestRow) -> str:
-    if metric.level == "request":
-        return row.id
-    return (row.conversation or row.id) if metric.level == "conversation" else _unit(row)
-
-
-def _combined(metric: LiveMetric, values: Sequence[float]) -> float:
-    """Make one value of those of a conversation or a unit; one alone stays as it is."""
-    if metric.type == "boolean" and len(values) > 1:
-        return max(values)
-    return _mean(values)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
-def _unit(row: RequestRow) -> str:
-    return row.unit or row.conversation or row.id
-
-
-def _values(
-    metric: LiveMetric, row: RequestRow, judged: Sequence[Feedback], again: Mapping[str, bool]
-) -> list[Any]:
-    """Give the values that one request has: of labels one per rater, else one at most."""
-    if metric.from_ == "check":
-        value = (row.checks or {}).get(metric.name)
-        return [] if value is None else [value]
-    if metric.name == "edited":
-        shares = [
-            edit_share(row.answer, each.correction)
-            for each in judged
-            if each.correction is not None and row.answer is not None
-        ]
-        return [_mean(shares)] if shares else []
-    if metric.from_ == "record":
-        known = again.get(row.id) if metric.name == "asked_again" else _RECORDED[metric.name](row)
-        return [] if known is None else [float(known)]
-    about = [each for each in judged if each.name == metric.name]
-    if metric.type == "label":
-        return [each.label for each in about if each.label is not None]
-    given = [each.value for each in about if each.value is not None]
-    return [_mean(given)] if given else []
-
-
-def _accuracy(row: RequestRow) -> bool | None:
-    return all(row.checks.values()) if row.checks else None
-
-
-_RECORDED: Mapping[str, Callable[[RequestRow], float | bool | None]] = {
-    "refusal": lambda row: row.refusal,
-    "accuracy": _accuracy,
-    "invalid_format": lambda row: None if row.format_valid is None else not row.format_valid,
-    # 499: the client left; 4xx: it was at fault, or asked too often.
-    "error": lambda row: row.status >= 500,
-    "latency": lambda row: row.latency_s if row.status == 200 else None,
-    "time_to_first_token": lambda row: row.first_token_s,
-    "cost": lambda row: row.cost,
+_GROUPS: Mapping[str, Sequence[str]] = {
+    "variant": ("variant",),
+    "segment": ("segment",),
+    "version": ("content_hash",),
+    "language": ("language",),
+    "tenant": ("tenant",),
+    "arm": ("experiment", "arm"),
 }
-_GROUPS: Mapping[str, Callable[[RequestRow], str]] = {
-    "variant": lambda row: row.variant,
-    "segment": lambda row: row.segment,
-    "version": lambda row: row.content_hash[:12],
-    "language": lambda row: row.language,
-    "tenant": lambda row: row.tenant,
-    "arm": lambda row: f"{row.experiment}/{row.arm}" if row.experiment else "",
-}
+"""The columns that a group is told by."""
 
 
-def _asked_again(rows: Sequence[RequestRow]) -> dict[str, bool]:
-    """Tell of each request with a conversation or a unit whether the next one came soon."""
-    again: dict[str, bool] = {}
-    last: dict[tuple[str, str], RequestRow] = {}
-    for row in rows:
-        if not (row.conversation or row.unit):
-            continue
-        key = (row.conversation, "" if row.conversation else row.unit)
-        again[row.id] = False
-        if (before := last.get(key)) is not None:
-            answered = before.created + timedelta(seconds=before.latency_s)
-            again[before.id] = row.created - answered <= _AGAIN
-        last[key] = row
-    return again
+def _grouped(
+    rows: RequestColumns, by: Sequence[Group], every: Every | None
+) -> Iterator[tuple[dict[str, str], datetime | None, NDArray[np.int64]]]:
+    """Divide requests into groups and spans: what they have in common, and their places."""
+    if not len(rows):
+        return
+    names = [_group_names(rows, name) for name in by]
+    spans = [None] * len(rows) if every is None else _spans(rows["created"], every).tolist()
+    numbers, keys = numbered(zip(*names, spans, strict=True))
+    order = np.argsort(numbers, kind="stable")
+    parts = np.split(order, np.cumsum(np.bincount(numbers))[:-1])
+    for (*told, since), places in sorted(
+        zip(keys, parts, strict=True), key=lambda item: str(item[0])
+    ):
+        yield dict(zip(map(str, by), told, strict=True)), since, places
 
 
-def _start(moment: datetime, every: Every | None) -> datetime | None:
-    if every is None:
-        return None
-    hour = moment.replace(minute=0, second=0, microsecond=0)
+def _group_names(rows: RequestColumns, name: Group) -> Sequence[str]:
+    if name == "version":
+        return [each[:12] for each in rows["content_hash"]]
+    if name == "arm":
+        pairs = zip(rows["experiment"], rows["arm"], strict=True)
+        return [f"{experiment}/{arm}" if experiment else "" for experiment, arm in pairs]
+    found: list[str] = rows[name].tolist()
+    return found
+
+
+def _spans(created: NDArray[Any], every: Every) -> NDArray[Any]:
+    """Give the moment at which the span of each request begins, as datetime64 in microseconds."""
     if every == "hour":
-        return hour
-    day = hour.replace(hour=0)
-    return day if every == "day" else day - timedelta(days=day.weekday())
+        return created.astype("datetime64[h]").astype("datetime64[us]")
+    days = created.astype("datetime64[D]")
+    if every == "week":
+        # The first day of numpy's time is a Thursday.
+        days = days - ((days.astype(np.int64) + 3) % 7).astype("timedelta64[D]")
+    return days.astype("datetime64[us]")

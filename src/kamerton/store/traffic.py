@@ -16,6 +16,7 @@ __all__ = [
     "RequestRow",
     "add_exposures",
     "add_requests",
+    "between",
     "exposures_of",
     "find_request",
     "insert_new",
@@ -172,8 +173,26 @@ def requests_between(
     Yields:
         The rows.
     """
+    wanted = between(_requests(with_text), since, until, **equal)
+    for row in connection.execute(wanted.execution_options(yield_per=1000)):
+        yield RequestRow(**row._mapping)
+
+
+def between(
+    wanted: Select[Any], since: datetime | None, until: datetime | None, **equal: str
+) -> Select[Any]:
+    """Choose requests of a span of time, in the order in which they came, without shadows.
+
+    Args:
+        wanted: Selects columns of requests.
+        since: The first moment, UTC; None takes all.
+        until: The first moment after the last, UTC; None takes all.
+        **equal: Columns with the value that they must have.
+
+    Returns:
+        The statement.
+    """
     columns = tables.requests.c
-    wanted = _requests(with_text)
     wanted = wanted.where(columns.shadow_of.is_(None)).order_by(columns.created, columns.id)
     if since is not None:
         wanted = wanted.where(columns.created >= since)
@@ -181,8 +200,7 @@ def requests_between(
         wanted = wanted.where(columns.created < until)
     for name, value in equal.items():
         wanted = wanted.where(columns[name] == value)
-    for row in connection.execute(wanted.execution_options(yield_per=1000)):
-        yield RequestRow(**row._mapping)
+    return wanted
 
 
 def exposures_of(connection: Connection, experiment: str) -> list[Exposure]:

@@ -1,15 +1,17 @@
 """Metrics of recorded traffic: values, groups, spans, intervals by unit."""
 
+from dataclasses import fields
 from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
 
+from kamerton.evaluation import live_series
 from kamerton.evaluation.edits import edit_distance, edit_share
 from kamerton.evaluation.live_metrics import BUILT_IN, LiveMetric
-from kamerton.evaluation.live_series import measure, request_outcomes
 from kamerton.evaluation.statistics import wilson
 from kamerton.store.feedback import Feedback
+from kamerton.store.request_columns import as_columns
 from kamerton.store.traffic import RequestRow
 
 START = datetime(2026, 11, 2, 12)  # a Monday
@@ -18,6 +20,20 @@ START = datetime(2026, 11, 2, 12)  # a Monday
 def row(number, variant="v", minutes=0.0, **values):
     created = START + timedelta(minutes=minutes)
     return RequestRow(f"r{number}", variant, created=created, **values)
+
+
+def columns(rows):
+    names = [each.name for each in fields(RequestRow)]
+    return as_columns(names, [[getattr(row, name) for name in names] for row in rows])
+
+
+def answers(rows):
+    return {row.id: row.answer for row in rows if row.answer is not None}
+
+
+def measure(rows, feedback, metrics, **options):
+    given = {"answers": answers(rows), **options}
+    return live_series.measure(columns(rows), feedback, metrics, **given)
 
 
 def told(rows, feedback=(), metrics=BUILT_IN, **options):
@@ -94,6 +110,36 @@ def test_asked_again_is_within_two_minutes_of_the_answer_in_the_same_conversatio
     assert (found.value, found.num_values) == (0.25, 4)
 
 
+def test_without_a_conversation_the_unit_asks_again():
+    rows = [row(0, unit="u"), row(1, minutes=1, unit="w"), row(2, minutes=1.5, unit="u"), row(3)]
+    rows += [row(4, minutes=2, conversation="u"), row(5, minutes=2.1, conversation="")]
+    found = told(rows)["v", "asked_again"]
+    assert (found.value, found.num_values) == (0.25, 4)
+
+
+def test_a_number_of_a_unit_is_the_mean_of_its_requests():
+    mood = LiveMetric.parse({"name": "mood", "type": "number", "level": "unit"})
+    rows = [row(n, unit="ab"[n > 2], conversation=f"{n}") for n in range(4)]
+    feedback = [Feedback(f"r{n}", "mood", float(n), rater="x") for n in (1, 2, 3)]
+    feedback.append(Feedback("r1", "mood", 5.0, rater="y"))
+    found = told(rows, feedback, {"mood": mood})["v", "mood"]
+    assert (found.value, found.num_values, found.num_units) == (2.75, 2, 2)
+    assert found.low == pytest.approx(2.75 - 1.959964 * 0.25, abs=1e-6)
+    outcomes = live_series.request_outcomes(columns(rows), feedback, {"mood": mood})["mood"]
+    np.testing.assert_array_equal(outcomes, [np.nan, 2.5, np.nan, 3.0])
+
+
+def test_groups_by_arm_and_by_version_have_short_names():
+    rows = [row(0, experiment="tone", arm="b", content_hash="h" * 64, refusal=True)]
+    rows += [row(1, content_hash="g" * 64, refusal=False)]
+    metrics = {"refusal": BUILT_IN["refusal"]}
+    found = measure(rows, [], metrics, by=("arm", "version"), every="hour")
+    assert [(one.since, dict(one.group), one.value) for one in found] == [
+        (START, {"arm": "", "version": "g" * 12}, 0.0),
+        (START, {"arm": "tone/b", "version": "h" * 12}, 1.0),
+    ]
+
+
 def test_edits_are_measured_where_the_answer_is_kept():
     rows = [row(0, answer="good day"), row(1, answer=None)]
     feedback = [
@@ -105,7 +151,14 @@ def test_edits_are_measured_where_the_answer_is_kept():
 
 @pytest.mark.parametrize(
     ("one", "other", "distance"),
-    [("", "", 0), ("", "abc", 3), ("kitten", "sitting", 3), ("дом", "дым", 1), ("ab", "ba", 2)],
+    [
+        ("", "", 0),
+        ("", "abc", 3),
+        ("kitten", "sitting", 3),
+        ("a cat sat", "a cat in a hat sat", 9),
+        ("дом", "дым", 1),
+        ("ab", "ba", 2),
+    ],
 )
 def test_edit_distances(one, other, distance):
     assert edit_distance(one, other) == edit_distance(other, one) == distance
@@ -168,7 +221,7 @@ def test_experiments_get_an_outcome_per_request_and_one_per_conversation():
         Feedback("r1", "escalation", 1.0),
         Feedback("r3", "escalation", 0.0),
     ]
-    found = request_outcomes(rows, feedback, BUILT_IN)
+    found = live_series.request_outcomes(columns(rows), feedback, BUILT_IN)
     none = np.nan
     np.testing.assert_array_equal(found["refusal"], [0, 1, 0, 0])
     np.testing.assert_array_equal(found["rating"], [none, 5, none, none])

@@ -17,7 +17,7 @@ from kamerton.experiments.sample_size import Method
 from kamerton.experiments.sequential import ConfidenceSequence
 from kamerton.experiments.settings import ExperimentSettings, GroupSequentialSettings
 from kamerton.experiments.verdict import Measure
-from kamerton.flows.experiment.reading import measure_of, recorded_traffic, unit_of_row
+from kamerton.flows.experiment.reading import measure_of, recorded_traffic, unit_column
 from kamerton.store.database import Store
 from kamerton.store.traffic import now
 
@@ -147,15 +147,16 @@ def measure_baseline(
     """
     variant = settings.arms[settings.control].variant
     with store.begin() as connection:
-        traffic = recorded_traffic(connection, [metric], now() - timedelta(days=days))
+        column = unit_column(settings.unit)
+        since = now() - timedelta(days=days)
+        traffic = recorded_traffic(connection, [metric], since, columns=[column, "variant"])
     # Units of all arms will take part; the control's alone say what it does today.
     variants = {arm.variant for arm in settings.arms.values()}
-    units = np.array([unit_of_row(row, settings.unit) for row in traffic.rows], str)
-    outcomes = traffic.outcomes[metric.name]
-    of_arms = (units != "") & np.array([row.variant in variants for row in traffic.rows], bool)
-    of_control = of_arms & np.array([row.variant == variant for row in traffic.rows], bool)
-    first = traffic.rows[0].created if traffic.rows else now()
-    when = np.array([(row.created - first).days for row in traffic.rows], np.int64)
+    rows, outcomes = traffic.rows, traffic.outcomes[metric.name]
+    units = rows[column].astype(str)
+    of_arms = (units != "") & np.array([each in variants for each in rows["variant"]], bool)
+    of_control = of_arms & (rows["variant"] == variant)
+    when = (rows["created"] - rows["created"][:1]).astype("timedelta64[D]").astype(np.int64)
     seen = _measured(units, when, outcomes, of_arms)
     today = _measured(units, when, outcomes, of_control)
     if value is not None and metric.type != "boolean":

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from kamerton.core.errors import SettingsError
 from kamerton.core.settings import suggestion
 from kamerton.evaluation.live_metrics import LiveMetric
-from kamerton.evaluation.live_series import request_outcomes
+from kamerton.evaluation.live_series import columns_to_measure, request_outcomes
 from kamerton.experiments.design import Design, Rows
 from kamerton.experiments.guardrails import Guardrail
 from kamerton.experiments.outcomes import sum_by_unit
@@ -25,7 +25,13 @@ from kamerton.experiments.settings import (
 from kamerton.experiments.verdict import Aspect, Measure
 from kamerton.store.experiments import experiment_events, experiment_rows
 from kamerton.store.feedback import latest_feedback
-from kamerton.store.traffic import RequestRow, now, requests_between
+from kamerton.store.request_columns import (
+    RequestColumns,
+    answers_of,
+    numbered,
+    request_columns,
+)
+from kamerton.store.traffic import now
 
 __all__ = [
     "Traffic",
@@ -36,7 +42,7 @@ __all__ = [
     "measure_of",
     "read_registered",
     "recorded_traffic",
-    "unit_of_row",
+    "unit_column",
 ]
 
 _ASPECTS: Mapping[str, Aspect] = {
@@ -53,11 +59,11 @@ class Traffic:
     """Requests of some time with what came of them.
 
     Attributes:
-        rows: The requests, [r].
+        rows: Columns of the requests, [r].
         outcomes: For each metric one number per request, [r]; NaN where there is none.
     """
 
-    rows: Sequence[RequestRow]
+    rows: RequestColumns
     outcomes: Mapping[str, np.ndarray[Any, np.dtype[np.float64]]]
 
 
@@ -177,6 +183,7 @@ def recorded_traffic(
     metrics: Sequence[LiveMetric],
     since: datetime | None,
     until: datetime | None = None,
+    columns: Collection[str] = (),
     **equal: str,
 ) -> Traffic:
     """Read requests with what came of them.
@@ -186,21 +193,24 @@ def recorded_traffic(
         metrics: What is measured.
         since: The first moment, UTC; None takes all.
         until: The first moment after the last, UTC; None takes all.
+        columns: Which columns of requests are read beside those that the metrics need.
         **equal: Columns with the value that they must have.
 
     Returns:
         The requests in order of time.
     """
-    feedback = list(latest_feedback(connection))
-    corrected = {each.completion_id for each in feedback if each.correction is not None}
-    wants_text = any(metric.name == "edited" for metric in metrics)
-    rows = list(
-        requests_between(
-            connection, since, until, with_text=corrected if wants_text else (), **equal
-        )
-    )
-    outcomes = request_outcomes(rows, feedback, {metric.name: metric for metric in metrics})
-    return Traffic(rows, outcomes)
+    named = {metric.name: metric for metric in metrics}
+    wanted = columns_to_measure(metrics).union(columns)
+    rows = request_columns(connection, wanted, since, until, **equal)
+    feedback, answers = [], {}
+    if len(rows) and any(
+        metric.from_ == "feedback" or metric.name == "edited" for metric in metrics
+    ):
+        feedback = list(latest_feedback(connection))
+    if "edited" in named:
+        corrected = {each.completion_id for each in feedback if each.correction is not None}
+        answers = answers_of(connection, corrected)
+    return Traffic(rows, request_outcomes(rows, feedback, named, answers))
 
 
 def read_registered(
@@ -227,19 +237,22 @@ def read_registered(
     kind, name = experiment.settings.unit, experiment.settings.name
     measured = [metrics[measure.name] for measure in design.measures]
     started, ended = experiment.started, experiment.ended
-    traffic = recorded_traffic(connection, measured, started, ended, experiment=name)
-    known = set(design.arms)
-    kept = np.array([row.arm in known and bool(unit_of_row(row, kind)) for row in traffic.rows])
+    columns = {unit_column(kind), "arm", *([segments] if segments else [])}
+    traffic = recorded_traffic(connection, measured, started, ended, columns, experiment=name)
+    rows, known = traffic.rows, set(design.arms)
+    ids = rows[unit_column(kind)]
+    kept = np.array([arm in known for arm in rows["arm"]], bool) & (ids != "")
     if not kept.any():
         return None
-    rows = [row for row, keep in zip(traffic.rows, kept, strict=True) if keep]
+    units, names = numbered(ids[kept])
+    before = _history(connection, measured[0], kind, started)
     seen = Rows(
-        np.array([unit_of_row(row, kind) for row in rows]),
-        np.array([row.arm for row in rows]),
-        np.array([(row.created - started).days for row in rows], np.int64),
+        units,
+        rows["arm"][kept].astype(str),
+        (rows["created"][kept] - np.datetime64(started)).astype("timedelta64[D]").astype(np.int64),
         {key: values[kept] for key, values in traffic.outcomes.items()},
-        _history(connection, measured[0], kind, started),
-        np.array([getattr(row, segments) or "-" for row in rows]) if segments else None,
+        {measured[0].name: _by_number(names, before)} if before else {},
+        np.array([each or "-" for each in rows[segments][kept]]) if segments else None,
     )
     elapsed = ((ended or now()) - started).days
     return read_experiment(
@@ -252,18 +265,16 @@ def read_registered(
     )
 
 
-def unit_of_row(row: RequestRow, kind: UnitKind) -> str:
-    """Give the id that an arm was given to.
+def unit_column(kind: UnitKind) -> str:
+    """Name the column of requests with the id that an arm is given to.
 
     Args:
-        row: A request.
         kind: What counts as a unit.
 
     Returns:
-        The id; empty where the request did not say it.
+        The column; it is empty where a request did not say its unit.
     """
-    found: str = getattr(row, "key_name" if kind == "key" else kind)
-    return found
+    return "key_name" if kind == "key" else kind
 
 
 def measure_of(
@@ -289,14 +300,18 @@ def measure_of(
 
 def _history(
     connection: Connection, metric: LiveMetric, kind: UnitKind, started: datetime
-) -> dict[str, dict[str, float]]:
+) -> dict[str, float]:
     """The primary metric of each unit before the start; empty where nobody has a history."""
-    before = recorded_traffic(connection, [metric], started - _HISTORY, started)
-    units = np.array([unit_of_row(row, kind) for row in before.rows])
+    column = unit_column(kind)
+    before = recorded_traffic(connection, [metric], started - _HISTORY, started, [column])
     values = before.outcomes[metric.name]
-    kept = ~np.isnan(values) & (units != "") if len(units) else np.zeros(0, bool)
+    kept = ~np.isnan(values) & (before.rows[column] != "")
     if not kept.any():
         return {}
-    (arm,) = sum_by_unit(units[kept], np.full(int(kept.sum()), "-"), values[kept], ("-",)).arms
-    means = arm.sums / arm.denominators
-    return {metric.name: dict(zip(np.unique(units[kept]).tolist(), means.tolist(), strict=True))}
+    units, names = numbered(before.rows[column][kept])
+    (arm,) = sum_by_unit(units, np.full(len(units), "-"), values[kept], ("-",)).arms
+    return dict(zip(names, (arm.sums / arm.denominators).tolist(), strict=True))
+
+
+def _by_number(names: Sequence[str], known: Mapping[str, float]) -> dict[str, float]:
+    return {str(number): known[name] for number, name in enumerate(names) if name in known}

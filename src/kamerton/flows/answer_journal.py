@@ -93,13 +93,14 @@ def _read(
 ) -> tuple[dict[int, Mapping[str, Any]], dict[str, Any]]:
     file.seek(0)
     whole = file.read()
-    end = whole.rfind(b"\n") + 1
-    file.truncate(end)
-    lines = whole[:end].splitlines()
-    if not lines:
-        file.write(json.dumps({"made_of": dict(made_of)}).encode() + b"\n")
+    header = json.dumps({"made_of": dict(made_of)}).encode() + b"\n"
+    if len(whole) < len(header) and header.startswith(whole):
+        file.truncate(0)
+        file.write(header)
         file.flush()
         return {}, {}
+    end = whole.rfind(b"\n") + 1
+    lines = whole[:end].splitlines()
     try:
         first, *others = (json.loads(line) for line in lines)
         begun = first["made_of"]
@@ -115,4 +116,6 @@ def _read(
             f"{path} was begun with another {' and another '.join(changed)}",
             hint="delete it to begin anew, or choose another --to",
         )
+    # Only now is it sure that the file is ours.
+    file.truncate(end)
     return answers, facts

@@ -6,9 +6,8 @@ whatever ends a run, the same command goes on.
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +22,20 @@ from kamerton.data.answered_files import (
     table_form,
     write_answered,
 )
-from kamerton.data.formats.tickets import whole_ticket
-from kamerton.data.privacy.redaction import Redactor
-from kamerton.data.questions import AnswerForm, Question, fit_to_file, json_values, question_of
-from kamerton.data.reading.readers import read_rows
+from kamerton.data.questions import AnswerForm, json_values
 from kamerton.data.rows import Rejection, Row
 from kamerton.data.settings import DataSettings
-from kamerton.evaluation.calibration import Calibration, probabilities
+from kamerton.evaluation.calibration import Calibration
 from kamerton.flows.answer_form import form_of
 from kamerton.flows.answer_journal import AnswerJournal, open_journal
+from kamerton.flows.answering import AskedFile, answer_questions, read_asked
 from kamerton.flows.calibrating import calibrate
 from kamerton.flows.recipe import recipe_of
-from kamerton.models.base import Base
-from kamerton.models.context import room_of
 from kamerton.store.variants import Variant
 from kamerton.variants.load import Opening, load_base_for
-from kamerton.variants.opening import Ready, ensure_writes, generation_of, make_ready
+from kamerton.variants.opening import ensure_writes, generation_of, make_ready
 
 __all__ = ["Predicted", "predict", "prediction_settings"]
-
-_SAMPLE_ROWS = 100
-_CHATS_PER_BATCH = 256
-_LABELS_PER_BATCH = 1024
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -84,16 +75,6 @@ class Predicted:
         """Give the summary as plain values."""
         plain = {**asdict(self), "to": str(self.to), "problems": list(self.problems)}
         return {**plain, "counts": dict(self.counts)}
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Asked:
-    """A file as questions: rows with their problems, and the first row of each question."""
-
-    rows: list[Row | Rejection]
-    questions: dict[int, Question]
-    first: dict[int, int]
-    problems: dict[int, str]
 
 
 def prediction_settings(
@@ -172,7 +153,7 @@ def predict(
             f"--only-uncertain: {variant.name} writes answers, and only labels have a confidence",
             hint="--labels A,B names labels to choose from",
         )
-    asked = _read(source, form, reading, sink)
+    asked = read_asked(source, form, reading, sink)
     columns = list(
         dict.fromkeys(c for row in asked.rows if isinstance(row, Row) for c in row.fields)
     )
@@ -187,13 +168,14 @@ def predict(
             [
                 *(reading.model_dump(mode="json"), generation.model_dump(mode="json")),
                 *(list(chosen), list(form.json_fields), dict(form.columns)),
+                opening.dtype if opening else None,
             ]
         ),
     }
     part = to.with_name(f"{to.name}.part")
     with open_journal(part, made_of) as journal:
         began, before = time.monotonic(), len(journal.answers)
-        why = _answer_all(variant, asked, chosen, generation, journal, sink, opening)
+        _answer_all(variant, asked, chosen, generation, journal, sink, opening)
         seconds, computed = time.monotonic() - began, len(journal.answers) - before
         new, problems = _new_values(asked, journal, form, chosen, names)
         order = _order(new, names, only_uncertain)
@@ -221,7 +203,7 @@ def predict(
         problems=problems,
         counts=dict(Counter(labelled).most_common()),
         calibration=Calibration(**stored) if stored else None,
-        calibrated_on=journal.facts.get("calibrated_on", why),
+        calibrated_on=journal.facts.get("calibrated_on", ""),
         seconds=seconds,
         num_computed=computed,
     )
@@ -238,37 +220,6 @@ def _ensure_files(source: Path, to: Path) -> None:
         )
 
 
-def _read(source: Path, form: AnswerForm, reading: DataSettings, sink: Sink) -> _Asked:
-    def report(done: int, total: int | None) -> None:
-        sink(Progress("reading rows", done, total, "bytes"))
-
-    rows = [
-        whole_ticket(row) for row in read_rows(source, encoding=reading.encoding, report=report)
-    ]
-    sample = list(islice((row.fields for row in rows if isinstance(row, Row)), _SAMPLE_ROWS))
-    if not sample:
-        raise DataError(f"{source}: holds no rows" if not rows else f"{rows[0]}")
-    schema, notices = fit_to_file(form, sample, reading, str(source))
-    for notice in notices:
-        sink(Notice(notice, "warning"))
-    redactor = Redactor() if reading.redact else None
-    found = _Asked(rows, {}, {}, {})
-    seen: dict[str, int] = {}
-    for number, row in enumerate(rows):
-        made = row if isinstance(row, Rejection) else question_of(row, schema, redactor)
-        if isinstance(made, Rejection):
-            found.problems[number] = str(made)
-            continue
-        first = seen.setdefault(hash_json([made.chat, made.tools]), number)
-        found.first[number] = first
-        if first == number:
-            found.questions[number] = made
-    if not found.questions:
-        reason = next(iter(found.problems.values()))
-        raise DataError(f"{source}: none of {len(rows)} rows can be asked: {reason}")
-    return found
-
-
 def _columns_of_answers(form: AnswerForm, labels: Sequence[str]) -> tuple[str, ...]:
     if labels:
         return ("label", "confidence")
@@ -277,20 +228,20 @@ def _columns_of_answers(form: AnswerForm, labels: Sequence[str]) -> tuple[str, .
 
 def _answer_all(
     variant: Variant,
-    asked: _Asked,
+    asked: AskedFile,
     labels: Sequence[str],
     generation: GenerationSettings,
     journal: AnswerJournal,
     sink: Sink,
     opening: Opening | None,
-) -> str:
-    """Compute what the journal lacks; say what confidence rests on."""
+) -> None:
+    """Compute what the journal lacks."""
     total = len(asked.questions)
     missing = [number for number in asked.questions if number not in journal.answers]
     if journal.answers:
         sink(Notice(f"{len(journal.answers):,} of {total:,} answers are there: going on"))
     if not missing:
-        return ""
+        return
     opening = opening or Opening(sink=sink)
     base = load_base_for(variant, opening)
     ready = make_ready(variant, base)
@@ -302,69 +253,22 @@ def _answer_all(
     try:
         began, before = time.monotonic(), len(journal.answers)
         sink(Progress("answering", before, total, "rows"))
-        for number, answer in _answers(ready, base, asked, missing, labels, stored, generation):
+        for number, answer in answer_questions(
+            ready, base, asked, missing, labels, stored, generation
+        ):
             journal.add(number, answer)
             done = len(journal.answers)
             rate = (done - before) / max(time.monotonic() - began, 1e-9)
-            sink(Progress("answering", done, total, f"rows, {rate:,.1f} rows/s"))
+            sink(Progress("answering", done, total, f"{rate:,.1f} rows/s"))
     except KeyboardInterrupt:
         raise InterruptedRun(
             f"stopped after {len(journal.answers):,} of {total:,} answers",
             hint="the same command goes on",
         ) from None
-    return ""
-
-
-def _answers(
-    ready: Ready,
-    base: Base,
-    asked: _Asked,
-    missing: Sequence[int],
-    labels: Sequence[str],
-    calibration: Calibration | None,
-    generation: GenerationSettings,
-) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Answer questions, a batch at a time, each as soon as it is known."""
-    size = max(1, _LABELS_PER_BATCH // len(labels)) if labels else _CHATS_PER_BATCH
-    for at in range(0, len(missing), size):
-        batch = []
-        for number in missing[at : at + size]:
-            question = asked.questions[number]
-            if problem := _too_long(ready, base, question, labels):
-                yield number, {"problem": f"{asked.rows[number].location}: {problem}"}
-            else:
-                batch.append(number)
-        chats = [asked.questions[number].chat for number in batch]
-        tools = [asked.questions[number].tools for number in batch]
-        if calibration is not None:
-            scores = ready.engine.score(chats, [labels] * len(batch), tools)
-            for number, own in zip(batch, scores, strict=True):
-                sure = probabilities(own, calibration)
-                best = int(sure.argmax())
-                yield number, {"label": labels[best], "confidence": float(sure[best])}
-            continue
-        texts = [""] * len(batch)
-        for event in ready.engine.stream(chats, generation.generation(), tools):
-            texts[event.index] += event.text
-            if event.finish_reason is not None:
-                cut = {"cut": True} if event.finish_reason == "length" else {}
-                yield batch[event.index], {"text": texts[event.index].strip(), **cut}
-
-
-def _too_long(ready: Ready, base: Base, question: Question, labels: Sequence[str]) -> str:
-    """Say why a question does not fit into the base's context; nothing where it does."""
-    chat, room = ready.prompt.apply(question.chat), room_of(base)
-    num = len(ready.renderer.prompt_ids(chat, question.tools))
-    # The label with the most characters stands for the one with the most tokens.
-    longest = max(labels, key=len, default="")
-    more = len(ready.renderer.answers_ids(chat, [longest], question.tools)[1][0]) if labels else 1
-    if room is None or num + more <= room:
-        return ""
-    return f"{num} tokens and an answer do not fit into the base's context of {room}"
 
 
 def _new_values(
-    asked: _Asked,
+    asked: AskedFile,
     journal: AnswerJournal,
     form: AnswerForm,
     labels: Sequence[str],

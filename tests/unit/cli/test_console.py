@@ -197,3 +197,16 @@ def test_escape_codes_are_written_out() -> None:
         "\\x1b[31mred\\x1b]0;title\\x07 \\u202etxt.exe\\x9b1m\tкот 🐈\n"
     )
     assert console.harmless("\r") == "\\r"
+
+
+def test_steady_lines_come_every_ten_seconds_however_long_it_takes() -> None:
+    file = io.StringIO()
+    now = [0.0]
+    bars = Progress(console=Console(file=file, width=200), disable=True)
+    sink = console._Bars(bars, announce=True, clock=lambda: now[0], line_after_s=10.0, steady=True)
+    for second in range(601):
+        now[0] = float(second)
+        sink(ProgressEvent("answering", second, 100_000, "1.0 rows/s"))
+    lines = file.getvalue().splitlines()
+    assert len(lines) == 61
+    assert lines[-1] == "answering: 600/100,000, 1.0 rows/s, about 27 h 37 min left"

@@ -1,0 +1,153 @@
+"""A file as questions, and their answers: what `kamerton predict` computes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from kamerton.core.errors import DataError
+from kamerton.core.events import Notice, Progress, Sink
+from kamerton.core.files import hash_json
+from kamerton.core.generation import GenerationSettings
+from kamerton.data.formats.tickets import whole_ticket
+from kamerton.data.privacy.redaction import Redactor
+from kamerton.data.questions import AnswerForm, Question, fit_to_file, question_of
+from kamerton.data.reading.readers import read_rows
+from kamerton.data.rows import Rejection, Row
+from kamerton.data.settings import DataSettings
+from kamerton.evaluation.calibration import Calibration, probabilities
+from kamerton.models.base import Base
+from kamerton.models.context import room_of
+from kamerton.variants.opening import Ready
+
+__all__ = ["AskedFile", "answer_questions", "read_asked"]
+
+_SAMPLE_ROWS = 100
+_CHATS_PER_BATCH = 256
+_LABELS_PER_BATCH = 1024
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class AskedFile:
+    """A file as questions.
+
+    Attributes:
+        rows: All rows, and what is no row, in order.
+        questions: Row to its question, for the first row of each question.
+        first: Row to the first row that asks the same.
+        problems: Row to why it cannot be asked.
+    """
+
+    rows: list[Row | Rejection]
+    questions: dict[int, Question]
+    first: dict[int, int]
+    problems: dict[int, str]
+
+
+def read_asked(source: Path, form: AnswerForm, reading: DataSettings, sink: Sink) -> AskedFile:
+    """Read a file and make a question of each row.
+
+    Args:
+        source: The file.
+        form: What the variant's training rows were.
+        reading: How the file is read.
+        sink: Receives progress and notices.
+
+    Returns:
+        The rows and their questions.
+
+    Raises:
+        DataError: If the file cannot be read, or no row can be asked.
+    """
+
+    def report(done: int, total: int | None) -> None:
+        sink(Progress("reading rows", done, total, "bytes"))
+
+    rows = [
+        whole_ticket(row) for row in read_rows(source, encoding=reading.encoding, report=report)
+    ]
+    sample = list(islice((row.fields for row in rows if isinstance(row, Row)), _SAMPLE_ROWS))
+    if not sample:
+        raise DataError(f"{source}: holds no rows" if not rows else f"{rows[0]}")
+    schema, notices = fit_to_file(form, sample, reading, str(source))
+    for notice in notices:
+        sink(Notice(notice, "warning"))
+    redactor = Redactor() if reading.redact else None
+    found = AskedFile(rows, {}, {}, {})
+    seen: dict[str, int] = {}
+    for number, row in enumerate(rows):
+        made = row if isinstance(row, Rejection) else question_of(row, schema, redactor)
+        if isinstance(made, Rejection):
+            found.problems[number] = str(made)
+            continue
+        first = seen.setdefault(hash_json([made.chat, made.tools]), number)
+        found.first[number] = first
+        if first == number:
+            found.questions[number] = made
+    if not found.questions:
+        reason = next(iter(found.problems.values()))
+        raise DataError(f"{source}: none of {len(rows)} rows can be asked: {reason}")
+    return found
+
+
+def answer_questions(
+    ready: Ready,
+    base: Base,
+    asked: AskedFile,
+    missing: Sequence[int],
+    labels: Sequence[str],
+    calibration: Calibration | None,
+    generation: GenerationSettings,
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Answer questions, a batch at a time.
+
+    Args:
+        ready: The variant, attached to its base.
+        base: The base.
+        asked: The file as questions.
+        missing: The rows to answer.
+        labels: Labels to choose from; empty where answers are written.
+        calibration: How scores of labels become a confidence; None where answers are written.
+        generation: How answers are written.
+
+    Yields:
+        A row and its answer, as soon as it is known: `label` and `confidence`, or `text` and
+        whether it was `cut`, or the `problem` why it cannot be asked.
+    """
+    size = max(1, _LABELS_PER_BATCH // len(labels)) if labels else _CHATS_PER_BATCH
+    for at in range(0, len(missing), size):
+        batch = []
+        for number in missing[at : at + size]:
+            question = asked.questions[number]
+            if problem := _too_long(ready, base, question, labels):
+                yield number, {"problem": f"{asked.rows[number].location}: {problem}"}
+            else:
+                batch.append(number)
+        chats = [asked.questions[number].chat for number in batch]
+        tools = [asked.questions[number].tools for number in batch]
+        if calibration is not None:
+            scores = ready.engine.score(chats, [labels] * len(batch), tools)
+            for number, own in zip(batch, scores, strict=True):
+                sure = probabilities(own, calibration)
+                best = int(sure.argmax())
+                yield number, {"label": labels[best], "confidence": float(sure[best])}
+            continue
+        texts = [""] * len(batch)
+        for event in ready.engine.stream(chats, generation.generation(), tools):
+            texts[event.index] += event.text
+            if event.finish_reason is not None:
+                cut = {"cut": True} if event.finish_reason == "length" else {}
+                yield batch[event.index], {"text": texts[event.index].strip(), **cut}
+
+
+def _too_long(ready: Ready, base: Base, question: Question, labels: Sequence[str]) -> str:
+    """Say why a question does not fit into the base's context; nothing where it does."""
+    chat, room = ready.prompt.apply(question.chat), room_of(base)
+    num = len(ready.renderer.prompt_ids(chat, question.tools))
+    # The label with the most characters stands for the one with the most tokens.
+    longest = max(labels, key=len, default="")
+    more = len(ready.renderer.answers_ids(chat, [longest], question.tools)[1][0]) if labels else 1
+    if room is None or num + more <= room:
+        return ""
+    return f"{num} tokens and an answer do not fit into the base's context of {room}"

@@ -200,7 +200,9 @@ def test_the_verb_prints_the_folder_and_the_next_commands(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_jsonl(tmp_path / "tickets.jsonl", ROWS["classes"])
-    done = CliRunner().invoke(main, ["new", "tickets.jsonl", "--base", "builtin:nano"])
+    done = CliRunner().invoke(
+        main, ["new", "tickets.jsonl", "--base", "builtin:nano", "--no-measure"]
+    )
     assert done.exit_code == 0, done.output
     assert done.stdout == "tickets\n"
     assert "it is classification with 3 labels" in done.stderr

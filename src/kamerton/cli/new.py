@@ -77,6 +77,7 @@ def new(
 
     plan = flow.make_plan(looked, folder, name, task, base or f"builtin:{base_at_hand()}")
     _say_base(plan.base, bool(base), looked.language)
+    _say_method(looked, file)
     files = flow.write_project(folder, plan)
     forecast = "" if no_measure else _forecast(Recipe.read(files[0]), folder)
     if forecast:
@@ -115,6 +116,20 @@ def _forecast(recipe: "Recipe", folder: Path) -> str:
         f"{measured.peak_bytes / 2**30:.1f} GiB, by {counted(measured.num_measured, 'step')} that "
         "were taken and forgotten."
     )
+
+
+def _say_method(looked: "Looked", file: str) -> None:
+    """Say which method is advised first; the recipe has the small one that trains."""
+    from kamerton.advisor.methods import Situation, advise
+
+    examples = looked.checked.loaded.examples
+    first = advise(Situation(looked.kind.name, len(examples), has_gpu=False, is_small=False))[0]
+    if first.fits:
+        messages.print(
+            f"method to try first: {first.method.name}; kamerton advise {shlex.quote(file)} says "
+            "why, and ranks the others",
+            soft_wrap=True,
+        )
 
 
 def _choose(role: str, candidates: "Sequence[Column]") -> str:

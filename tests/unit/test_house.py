@@ -115,7 +115,8 @@ OPENING = {"--base", "--device", "--dtype"}
 EXPERIMENT = {"--store", "--project"}
 GUESS = {"--units-per-day", "--baseline"}
 OPTIONS = {
-    "new": {"--question", "--answer", "--task", "--base", "--name", "--to"},
+    "new": {"--question", "--answer", "--task", "--base", "--name", "--to", "--no-measure"},
+    "advise": {"--aim", "--must"},
     "check": {"--set", "--show", "--base", "--redact", "--strict", "--json"},
     "train": {"--set", "--project", "--fresh", "--json"},
     "evaluate": {"--data", "--report", "--set", "--project", "--json", *OPENING},

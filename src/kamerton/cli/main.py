@@ -18,6 +18,7 @@ __all__ = ["VERBS", "main", "run"]
 
 VERBS = {
     "new": "make a project of a file: what it is, and a recipe for it",
+    "advise": "rank the methods for a file or a project, with reasons",
     "check": "audit examples; show what would be trained",
     "train": "make a variant from a recipe; goes on after a crash",
     "evaluate": "compare variants with prompting, with intervals and p-values",

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from kamerton.cli.console import busy, harmless, messages, progress_sink
+from kamerton.core.durations import duration_text
+from kamerton.core.errors import KamertonError
 from kamerton.core.wording import counted
 
 if TYPE_CHECKING:
     from kamerton.advisor.columns import Column
     from kamerton.flows.new import Looked
+    from kamerton.flows.recipe import Recipe
 
 __all__ = ["new"]
 
@@ -40,14 +43,22 @@ _SHOWN_LABELS = 8
     show_default="named as the file",
     help="Folder of the project; new or empty.",
 )
+@click.option("--no-measure", is_flag=True, help="Do not take steps to forecast time and memory.")
 def new(
-    file: str, question: str, answer: str, task: str, base: str, name: str, folder: Path | None
+    file: str,
+    question: str,
+    answer: str,
+    task: str,
+    base: str,
+    name: str,
+    folder: Path | None,
+    no_measure: bool,
 ) -> None:
     """Make a project of FILE: a recipe with the columns, the instruction and the checks.
 
     Says what the file is. In a terminal it asks what it cannot know, at most three questions;
     elsewhere the options say it, and several columns that fit equally are an error. The data
-    stays where it is.
+    stays where it is. A few steps are taken, about ten seconds, to forecast time and memory.
     """
     with busy("starting"):
         from kamerton.flows import new as flow
@@ -66,8 +77,12 @@ def new(
 
     plan = flow.make_plan(looked, folder, name, task, base or f"builtin:{base_at_hand()}")
     _say_base(plan.base, bool(base), looked.language)
+    _say_method(looked, file)
     files = flow.write_project(folder, plan)
-    Recipe.read(files[0])
+    forecast = "" if no_measure else _forecast(Recipe.read(files[0]), folder)
+    if forecast:
+        messages.print(forecast, style="bold", soft_wrap=True)
+        flow.write_project(folder, plan, forecast)
     messages.print(f"wrote {' and '.join(map(str, files))}", soft_wrap=True)
     messages.print("next:")
     for command in (
@@ -78,6 +93,43 @@ def new(
     ):
         messages.print(f"  {command}", soft_wrap=True)
     click.echo(folder)
+
+
+def _forecast(recipe: "Recipe", folder: Path) -> str:
+    """Say what training will take here; nothing where that cannot be measured now."""
+    from kamerton.flows.forecast import is_at_hand, measure
+
+    if not is_at_hand(recipe.base.id):
+        messages.print("nothing was measured: the base would have to be fetched; train forecasts")
+        return ""
+    try:
+        with busy("taking a few steps to forecast time and memory"):
+            measured = measure(recipe, folder)
+    except KamertonError as error:
+        messages.print(
+            harmless(f"no forecast, and training would end with: {error.message}"), style="yellow"
+        )
+        return ""
+    return (
+        f"Forecast for this machine: {duration_text(measured.seconds)} for "
+        f"{counted(measured.num_steps, 'step')}, memory about "
+        f"{measured.peak_bytes / 2**30:.1f} GiB, by {counted(measured.num_measured, 'step')} that "
+        "were taken and forgotten."
+    )
+
+
+def _say_method(looked: "Looked", file: str) -> None:
+    """Say which method is advised first; the recipe has the small one that trains."""
+    from kamerton.advisor.methods import Situation, advise
+
+    examples = looked.checked.loaded.examples
+    first = advise(Situation(looked.kind.name, len(examples), has_gpu=False, is_small=False))[0]
+    if first.fits:
+        messages.print(
+            f"method to try first: {first.method.name}; kamerton advise {shlex.quote(file)} says "
+            "why, and ranks the others",
+            soft_wrap=True,
+        )
 
 
 def _choose(role: str, candidates: "Sequence[Column]") -> str:

@@ -200,11 +200,14 @@ def test_the_verb_prints_the_folder_and_the_next_commands(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_jsonl(tmp_path / "tickets.jsonl", ROWS["classes"])
-    done = CliRunner().invoke(main, ["new", "tickets.jsonl", "--base", "builtin:nano"])
+    done = CliRunner().invoke(
+        main, ["new", "tickets.jsonl", "--base", "builtin:nano", "--no-measure"]
+    )
     assert done.exit_code == 0, done.output
     assert done.stdout == "tickets\n"
     assert "it is classification with 3 labels" in done.stderr
     assert "builtin:nano is a toy" in done.stderr
+    assert "method to try first: LoRA; kamerton advise tickets.jsonl" in done.stderr
     assert "kamerton evaluate tickets-lora --report report.html" in done.stderr
     recipe = (tmp_path / "tickets" / "recipe.toml").read_text(encoding="utf-8")
     assert 'columns = { text = "text", label = "topic" }' in recipe

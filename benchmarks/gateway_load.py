@@ -13,6 +13,7 @@ gateway at all, nothing recorded, SQLite, and PostgreSQL where KAMERTON_TEST_POS
 import argparse
 import asyncio
 import cProfile
+import gc
 import json
 import os
 import random
@@ -140,6 +141,9 @@ def serve(store: str, folder: Path, is_profiled: bool) -> None:
             server.should_exit = True
 
         threading.Thread(target=stop_at_end, daemon=True).start()
+        # As `kamerton serve` does when it is ready.
+        gc.collect()
+        gc.freeze()
         if is_profiled:
             profile.enable()
         server.run(sockets=[listener])

@@ -85,9 +85,10 @@ def import_(
     "--to",
     "kind",
     required=True,
-    type=click.Choice(["sft", "pairs", "kto"]),
+    type=click.Choice(["sft", "pairs", "kto", "prompts"]),
     help="sft: corrections as right answers. pairs: a correction before its answer, a good answer "
-    "before a bad one. kto: answers with thumbs, or with 4 and 5 against 1 and 2 stars.",
+    "before a bad one. kto: answers with thumbs, or with 4 and 5 against 1 and 2 stars. prompts: "
+    "recorded questions, judged or not, for kamerton evaluate --data.",
 )
 @click.option(
     "--per-rater",
@@ -96,11 +97,24 @@ def import_(
     type=click.IntRange(min=1),
     help="Most judgements of one rater that are used.",
 )
+@click.option(
+    "--limit",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Most questions of --to prompts, the newest ones.",
+)
 @click.option("--keep-personal", is_flag=True, help="Write personal data as it was recorded.")
 @store_option
 @project_option
 def export(
-    file: Path, kind: Any, per_rater: int, keep_personal: bool, address: str, project: Path
+    file: Path,
+    kind: Any,
+    per_rater: int,
+    limit: int,
+    keep_personal: bool,
+    address: str,
+    project: Path,
 ) -> None:
     """Write training rows to FILE, JSON Lines that `kamerton check` and `train` take as they are.
 
@@ -114,7 +128,7 @@ def export(
     ensure_parent(file, "FILE")
     with open_store(store_address(address, project)) as store:
         found = export_feedback(
-            store, kind, file, per_rater=per_rater, keeps_personal=keep_personal
+            store, kind, file, per_rater=per_rater, limit=limit, keeps_personal=keep_personal
         )
     messages.print(f"{counted(len(found.rows), 'row')} in {file}", soft_wrap=True)
     if found.conflicts:
@@ -125,8 +139,9 @@ def export(
         left_out = counted(found.num_over_cap, "judgement")
         messages.print(f"{left_out} left out: --per-rater {per_rater}")
     if found.num_without_text:
+        what = "request" if kind == "prompts" else "judged answer"
         messages.print(
-            f"{counted(found.num_without_text, 'judged answer')} without recorded text: "
+            f"{counted(found.num_without_text, what)} without recorded text: "
             "kamerton serve --record-text redacted keeps it",
             soft_wrap=True,
         )

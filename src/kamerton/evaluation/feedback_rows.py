@@ -13,7 +13,7 @@ from typing import Any, Literal
 from kamerton.store.feedback import Feedback
 from kamerton.store.traffic import RequestRow
 
-__all__ = ["FeedbackRows", "RowKind", "feedback_rows"]
+__all__ = ["FeedbackRows", "RowKind", "feedback_rows", "prompt_rows"]
 
 RowKind = Literal["sft", "pairs", "kto"]
 
@@ -86,6 +86,37 @@ def feedback_rows(
             kept.append((row, mine))
     make = {"sft": _corrected, "pairs": _pairs, "kto": _verdicts}[kind]
     make(kept, found)
+    return found
+
+
+def prompt_rows(
+    requests: Iterable[RequestRow], feedback: Iterable[Feedback], *, limit: int
+) -> FeedbackRows:
+    """Turn recorded questions into rows that variants answer anew.
+
+    Args:
+        requests: Recorded ones, in order of time.
+        feedback: The judgements that count.
+        limit: Most rows.
+
+    Returns:
+        Each question once, the newest first, with its newest correction where there is one, else
+        its newest answer.
+    """
+    found = FeedbackRows()
+    corrected = {one.completion_id: one.correction for one in feedback if one.correction}
+    by_prompt: dict[str, tuple[RequestRow, str | None]] = {}
+    for row in requests:
+        if row.prompt is None or not row.answer:
+            found.num_without_text += row.prompt is None
+            continue
+        _, before = by_prompt.pop(row.prompt, (row, None))
+        # Put in anew, the newest question stands last.
+        by_prompt[row.prompt] = row, corrected.get(row.id) or before
+    for row, correction in list(reversed(by_prompt.values()))[:limit]:
+        right = {"role": "assistant", "content": correction} if correction else None
+        turns = [*_turns(row.prompt or ""), right or _answer(row.answer or "")]
+        found.rows.append({"messages": turns, **_origin(row)})
     return found
 
 

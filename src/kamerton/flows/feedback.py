@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -17,7 +17,12 @@ from kamerton.data.privacy.redaction import Redactor
 from kamerton.data.reading.readers import read_rows
 from kamerton.data.rows import Rejection, Row
 from kamerton.evaluation.agreement import krippendorff_alpha
-from kamerton.evaluation.feedback_rows import FeedbackRows, RowKind, feedback_rows
+from kamerton.evaluation.feedback_rows import (
+    FeedbackRows,
+    RowKind,
+    feedback_rows,
+    prompt_rows,
+)
 from kamerton.evaluation.judgements import correction_problem, judgement_of
 from kamerton.evaluation.live_metrics import LiveMetric
 from kamerton.serving.record_policy import RecordPolicy
@@ -119,15 +124,22 @@ def import_feedback(
 
 
 def export_feedback(
-    store: Store, kind: RowKind, path: Path, *, per_rater: int, keeps_personal: bool = False
+    store: Store,
+    kind: RowKind | Literal["prompts"],
+    path: Path,
+    *,
+    per_rater: int = 100,
+    limit: int = 1000,
+    keeps_personal: bool = False,
 ) -> FeedbackRows:
     """Write training rows as JSON Lines, and contradictory ones beside them.
 
     Args:
         store: An open store.
-        kind: What the rows are for.
+        kind: What the rows are for; "prompts" are questions, judged or not, to be answered anew.
         path: The file; NAME.jsonl has its contradictory rows in NAME.conflicts.jsonl.
         per_rater: Most judgements of one rater.
+        limit: Most questions.
         keeps_personal: Whether personal data stays; otherwise it is masked, the same value by the
             same placeholder in the whole file.
 
@@ -136,7 +148,12 @@ def export_feedback(
     """
     with store.begin() as connection:
         feedback = list(latest_feedback(connection))
-        found = feedback_rows(kind, requests_between(connection), feedback, per_rater=per_rater)
+        requests = requests_between(connection)
+        found = (
+            prompt_rows(requests, feedback, limit=limit)
+            if kind == "prompts"
+            else feedback_rows(kind, requests, feedback, per_rater=per_rater)
+        )
     redactor = None if keeps_personal else Redactor()
     _write(path, found.rows, redactor)
     conflicts = path.with_name(f"{path.stem}.conflicts{path.suffix}")

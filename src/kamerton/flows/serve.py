@@ -1,6 +1,7 @@
 """`kamerton serve`: the gateway in this process, the engine in another. Torch stays out of here."""
 
 import asyncio
+import gc
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
@@ -205,6 +206,10 @@ def serve(
                     serve_admin(engine, folder, admin_listener, admin.keys, source)
                 )
                 models = list(engine.models.values())
+                # What is there now stays: a search through it for garbage would hold up answers
+                # again and again, by up to 0.2 s.
+                gc.collect()
+                gc.freeze()
                 say(Listening(address, models, admin_address, len(known), options.engines))
             except Exception as error:
                 failures.append(error)

@@ -1,6 +1,7 @@
 """`kamerton feedback`: tables in, training rows out, as `check` takes them."""
 
 import json
+from datetime import datetime
 
 import pytest
 from click.testing import CliRunner
@@ -182,6 +183,30 @@ def test_answers_that_call_functions_keep_their_calls(store, tmp_path):
     out = tmp_path / "kto.jsonl"
     export_feedback(store, "kto", out, per_rater=9)
     assert rows_in(out)[0]["completion"] == [{**assistant(""), "tool_calls": calls}]
+
+
+def test_recorded_questions_come_once_and_the_newest_first(store, tmp_path):
+    rows = [
+        asked(number, question, answer, created=datetime(2026, 12, 1, number))
+        for number, (question, answer) in enumerate(
+            [("a", "1"), ("b", "2"), ("a", "3"), ("mail ann@example.com", "4"), ("c", "5")]
+        )
+    ]
+    untold = RequestRow("c9", "shop", created=datetime(2026, 12, 1, 9))
+    corrections = [Feedback("c0", "", correction="old"), Feedback("c1", "", correction="right")]
+    put(store, [*rows, untold], corrections)
+    place = tmp_path / "asked.jsonl"
+    found = export_feedback(store, "prompts", place, limit=3)
+    assert found.num_without_text == 1
+    assert [row["messages"] for row in rows_in(place)] == [
+        [user("c"), assistant("5")],
+        [user("mail [EMAIL_1]"), assistant("4")],
+        [user("a"), assistant("old")],
+    ]
+    assert [row["completion_id"] for row in rows_in(place)] == ["c4", "c3", "c2"]
+    assert len(load_examples(DataSettings(train=str(place))).examples) == 3
+    export_feedback(store, "prompts", place)
+    assert rows_in(place)[-1]["messages"] == [user("b"), assistant("right")]
 
 
 def test_agreement_is_that_of_each_raters_last_word(store):

@@ -24,6 +24,10 @@ from kamerton.experiments.outcomes import ArmOutcomes, Floats
 __all__ = ["Effect", "Interval", "compare"]
 
 
+_ROUNDING = 1e-12
+"""A standard error below this part of the values comes of rounding sums of equal numbers."""
+
+
 @dataclass(frozen=True, slots=True)
 class Interval:
     """A confidence interval, `low` <= `high`; an end may be infinite."""
@@ -52,6 +56,8 @@ class Effect:
         units: Units of the control and of the arm.
         requests: Their requests.
         explained: Share of the variance that CUPED took away, 0 to 1.
+        is_exact: Whether the difference is known without error: all units of an arm have the same
+            value, and that is no chance.
     """
 
     arm: str
@@ -64,6 +70,7 @@ class Effect:
     units: tuple[int, int]
     requests: tuple[int, int]
     explained: float = 0.0
+    is_exact: bool = False
 
     @property
     def relative(self) -> float | None:
@@ -82,8 +89,11 @@ class Effect:
             multiplier: Half the width in standard errors, from `sequential`; may be infinite.
 
         Returns:
-            The interval. It is endless where all units are the same, which bounds nothing.
+            The interval. Where all units are the same, it is one number if that is no chance; else
+            it is endless, as they bound nothing.
         """
+        if self.is_exact and not math.isinf(multiplier):
+            return Interval(self.difference, self.difference)
         if math.isinf(multiplier) or not self.standard_error > 0:
             return Interval(-math.inf, math.inf)
         half = multiplier * self.standard_error
@@ -101,6 +111,8 @@ class Effect:
         relative, error = self.relative, self.log_ratio_error
         if relative is None or error is None:
             return None
+        if self.is_exact and not math.isinf(multiplier):
+            return Interval(relative, relative)
         if math.isinf(multiplier) or not error > 0:
             return Interval(-1.0, math.inf)
         # 700 is as far as an exponential goes in floating point.
@@ -109,7 +121,11 @@ class Effect:
 
 
 def compare(
-    control: ArmOutcomes, treated: ArmOutcomes, *, bounds: tuple[float, float] | None = None
+    control: ArmOutcomes,
+    treated: ArmOutcomes,
+    *,
+    bounds: tuple[float, float] | None = None,
+    determined: bool = False,
 ) -> Effect:
     """Compare an arm with the control.
 
@@ -120,6 +136,8 @@ def compare(
             units per arm, one at each end, then count towards the standard error alone, so that 50
             units without a single failure are not taken as proof that there never is one (after
             Agresti and Caffo, 2000).
+        determined: Whether outcomes follow from a rule, as costs do from prices: when all units of
+            an arm have the same value, the next ones have it too.
 
     Returns:
         The effect, arm less control; with CUPED where both arms have a covariate that varies.
@@ -135,20 +153,25 @@ def compare(
     ]
     before = sum(_variance_of_value(row, 0.0, None) for row in residuals)
     after = sum(_variance_of_value(row, 0.0, None) for row in adjusted)
-    log_error = None
+    error, difference, log_error = math.sqrt(sum(variances)), values[1] - values[0], None
     if min(values) > 0:
         log_error = math.sqrt(variances[0] / values[0] ** 2 + variances[1] / values[1] ** 2)
+    rounding = _ROUNDING * max(map(abs, values))
+    if error <= rounding:
+        error, log_error = 0.0, None if log_error is None else 0.0
+        difference = 0.0 if abs(difference) <= rounding else difference
     return Effect(
         treated.name,
         control.name,
         values[1],
         values[0],
-        values[1] - values[0],
-        math.sqrt(sum(variances)),
+        difference,
+        error,
         log_error,
         (control.num_units, treated.num_units),
         (control.num_requests, treated.num_requests),
         max(0.0, 1 - after / before) if before > 0 else 0.0,
+        determined and error == 0,
     )
 
 

@@ -61,8 +61,12 @@ class GroupSequential:
             times: Share of the declared days gone by at each look, growing; 1 at the end.
 
         Returns:
-            The number; infinite where an arm has too few units.
+            The number; infinite where an arm has too few units, 0 where the difference is known
+            without error.
         """
+        last = effects[-1] if effects else None
+        if last is not None and last.is_exact and min(last.units) >= self.fewest_units:
+            return 0.0
         if not effects or not self._counts(effects[-1]):
             return math.inf
         information: list[float] = []

@@ -194,7 +194,9 @@ class _Look:
         arms = self.outcomes(measure, rows).arms
         if min(arms[0].num_units, arms[place].num_units) < 2:
             return None
-        return compare(arms[0], arms[place], bounds=measure.value_bounds)
+        return compare(
+            arms[0], arms[place], bounds=measure.value_bounds, determined=measure.determined
+        )
 
 
 def _read_arm(look: _Look, place: int) -> ArmReading:

@@ -26,6 +26,9 @@ __all__ = ["FEWEST_UNITS", "ConfidenceSequence"]
 FEWEST_UNITS = 50
 """Units per arm below which nothing is said: the sequence is asymptotic."""
 
+_LEAST = 1e-300
+"""The p-value of what is known without error."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConfidenceSequence:
@@ -96,6 +99,8 @@ class ConfidenceSequence:
         """
         if min(effect.units) < self.fewest_units:
             return 1.0
+        if effect.is_exact:
+            return _LEAST if effect.difference else 1.0
         grown = sum(effect.units) * self._rho_squared(self.alpha)
         exponent = effect.statistic**2 * grown / (2 * (grown + 1))
         return min(1.0, math.exp(math.log(grown + 1) / 2 - exponent))
@@ -111,6 +116,8 @@ class ConfidenceSequence:
             The p-value, in (0, 1]: at most alpha exactly when the lower bound is above the value.
         """
         error = effect.standard_error
+        if effect.is_exact and min(effect.units) >= self.fewest_units:
+            return _LEAST if effect.difference > above else 1.0
         if min(effect.units) < self.fewest_units or not error > 0 or effect.difference <= above:
             return 1.0
         grown = sum(effect.units) * self._rho_squared(2 * self.alpha)

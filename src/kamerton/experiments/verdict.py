@@ -59,6 +59,11 @@ class Measure:
         """The lowest and highest possible value of an arm; None where a sum has no such."""
         return self.bounds if self.kind == "ratio" else None
 
+    @property
+    def determined(self) -> bool:
+        """Whether outcomes follow from a rule: costs follow from prices, all else has chance."""
+        return self.aspect == "cost"
+
 
 @dataclass(frozen=True, slots=True)
 class MetricReading:
@@ -110,7 +115,7 @@ def read_metric(
     """
     if min(control.num_units, treated.num_units) < 2:
         return MetricReading(measure, treated.name, "undecided")
-    effect = compare(control, treated, bounds=measure.value_bounds)
+    effect = compare(control, treated, bounds=measure.value_bounds, determined=measure.determined)
     wide = multiplier(effect)
     interval = effect.interval(wide)
     return MetricReading(
@@ -207,5 +212,8 @@ def _verdict(measure: Measure, interval: Interval) -> Verdict:
         return "better"
     if high < 0:
         return "worse"
+    if low == high == 0:
+        # Known without error.
+        return "about the same"
     small = measure.smallest_effect
     return "about the same" if small > 0 and -small < low and high < small else "undecided"

@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Any
 from kamerton.core.errors import MissingExtraError, SettingsError
 from kamerton.core.events import Event, Notice, Progress, Sink
 from kamerton.core.requests import ServedModel
-from kamerton.flows.recording import RecordOptions, open_recording, project_metrics
+from kamerton.flows.recording import (
+    RecordOptions,
+    open_recording,
+    project_metrics,
+    store_address,
+)
 from kamerton.flows.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -186,9 +191,10 @@ def serve(
             try:
                 await engine.open(sink)
                 source = None
-                if recording is not None:
+                if recording is not None and record is not None:
                     # Before rules decide: an experiment that was not started assigns nobody.
-                    await _keep_experiments(recording, router, options.project, sink, beside)
+                    place = store_address(record.address, options.project)
+                    await _keep_experiments(recording, place, router, options.project, sink, beside)
                 if routes:
                     source = route_source(
                         routes,
@@ -254,11 +260,27 @@ def serve(
 
 
 async def _keep_experiments(
-    recording: "Recording", router: "Router", project: Path, tell: Sink, beside: AsyncExitStack
+    recording: "Recording",
+    place: Path | str,
+    router: "Router",
+    project: Path,
+    tell: Sink,
+    beside: AsyncExitStack,
 ) -> None:
     from kamerton.flows.experiment.keeper import ExperimentKeeper
+    from kamerton.flows.experiment.reading_process import ReadingProcess
 
-    keeper = ExperimentKeeper(recording.store, router, project_metrics(project).metrics, tell)
+    metrics, writer = project_metrics(project).metrics, recording.writer
+    process = ReadingProcess(place, metrics)
+    beside.callback(process.stop)
+    keeper = ExperimentKeeper(
+        recording.store,
+        router,
+        metrics,
+        tell,
+        read=process.read,
+        num_rows=lambda: writer.num_written,
+    )
     await keeper.look()
     keeping = asyncio.create_task(keeper.keep())
     beside.push_async_callback(_write_last_changes, keeper)

@@ -6,10 +6,18 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from kamerton.experiments.guardrails import Guardrail, GuardrailReading, GuardrailVerdict
+from kamerton.experiments.effects import compare
+from kamerton.experiments.grouped import GroupSequential
+from kamerton.experiments.guardrails import (
+    Guardrail,
+    GuardrailReading,
+    GuardrailVerdict,
+    judge_guardrails,
+)
 from kamerton.experiments.outcomes import ArmOutcomes
 from kamerton.experiments.sequential import ConfidenceSequence
 from kamerton.experiments.verdict import (
+    ENDLESS,
     Aspect,
     Measure,
     MetricReading,
@@ -49,6 +57,42 @@ def test_a_surely_small_difference_is_about_the_same() -> None:
     control, same = arm("a", [1, 1, 1, 0], 4000), arm("b", [1, 1, 1, 0], 4000)
     assert read_metric(RATING, control, same, two_errors).verdict == "about the same"
     assert read_metric(Measure("rating"), control, same, two_errors).verdict == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("price", "word", "difference"),
+    [(0.1, "better", -0.2), (0.3, "about the same", 0.0), (0.5, "worse", 0.2)],
+)
+def test_a_cost_that_every_unit_has_is_an_exact_difference(price, word, difference) -> None:
+    # Sums of three and seven such costs differ by rounding.
+    counts = np.resize([3, 7, 1], 60).astype(np.float64)
+    control = ArmOutcomes("a", np.array([sum([0.3] * int(n)) for n in counts]), counts, None, 220)
+    arm = ArmOutcomes("b", np.array([sum([price] * int(n)) for n in counts]), counts, None, 220)
+    sequence, grouped = ConfidenceSequence(400), GroupSequential()
+    reading = read_metric(COST, control, arm, sequence.multiplier)
+    assert reading.verdict == word
+    assert reading.interval.low == reading.interval.high == pytest.approx(difference)
+    assert reading.relative_interval is not None
+    assert reading.relative_interval.low == pytest.approx(difference / 0.3)
+    wide = grouped.multiplier([reading.effect], [1.0])
+    assert read_metric(COST, control, arm, lambda effect: wide).verdict == word
+    # Chance may have made them the same: latency, ratings and whatever else is no cost.
+    assert read_metric(Measure("latency"), control, arm, sequence.multiplier).interval == ENDLESS
+    few = ConfidenceSequence(400, fewest_units=61)
+    assert read_metric(COST, control, arm, few.multiplier).verdict == "undecided"
+    assert reading.effect is not None
+    assert few.p_value(reading.effect) == few.one_sided_p_value(reading.effect, -1.0) == 1.0
+    assert sequence.p_value(reading.effect) == (1.0 if difference == 0 else 1e-300)
+
+
+def test_a_guardrail_on_an_exact_cost_is_harmed_or_fine_at_once() -> None:
+    control, same, dear = arm("a", [0.3], 30), arm("b", [0.3], 30), arm("b", [0.5], 30)
+    sequence = ConfidenceSequence(400, fewest_units=25)
+    guardrails = [Guardrail("cost", 0.1), Guardrail("cost", 0.1, relative=True)]
+    for treated, word in ((same, "fine"), (dear, "harmed")):
+        effects = {"cost": compare(control, treated, determined=True)}
+        found = judge_guardrails(guardrails, effects, sequence)
+        assert [one.verdict for one in found] == [word, word]
 
 
 def test_cheaper_is_better_and_relative() -> None:

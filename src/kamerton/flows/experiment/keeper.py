@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
@@ -11,6 +11,7 @@ from kamerton.core.errors import KamertonError
 from kamerton.core.events import Notice, Sink
 from kamerton.core.routing import RoutingEvent
 from kamerton.evaluation.live_metrics import LiveMetric
+from kamerton.experiments.reading import ExperimentReading
 from kamerton.experiments.registered import RegisteredExperiment
 from kamerton.flows.experiment.reading import list_registered, read_registered
 from kamerton.serving.routing import Router
@@ -20,7 +21,11 @@ from kamerton.store.experiments import ExperimentEvent, add_experiment_event
 __all__ = ["ExperimentKeeper", "Harm"]
 
 _REST = 10.0
-"""Looking takes at most one part in so many of the time."""
+"""Looking takes at most one part in so many of the time, unless many rows come meanwhile."""
+_MANY_ROWS = 200
+"""So many new rows are looked at early: harm must not wait where traffic is dense."""
+_GLANCE_S = 0.1
+"""How often rows are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,9 @@ class ExperimentKeeper:
         metrics: Known metrics.
         tell: Receives what was done.
         every_s: Seconds from one look to the next, at least.
+        read: Reads an experiment, of which some arms are stopped; from the store, in a thread of
+            this process, where it is not given.
+        num_rows: Counts the rows that were written since the server started.
     """
 
     store: Store
@@ -69,6 +77,8 @@ class ExperimentKeeper:
     metrics: Mapping[str, LiveMetric]
     tell: Sink = lambda event: None
     every_s: float = 2.0
+    read: Callable[[RegisteredExperiment, Collection[str]], ExperimentReading | None] | None = None
+    num_rows: Callable[[], int] = lambda: 0
     _problem: str = field(default="", init=False)
     _changes: deque[RoutingEvent] = field(default_factory=deque, init=False)
     _writing: Lock = field(default_factory=Lock, init=False)
@@ -80,7 +90,7 @@ class ExperimentKeeper:
         """Look again and again, until the task is cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            began = loop.time()
+            began, num_rows = loop.time(), self.num_rows()
             try:
                 await self.look()
                 self._problem = ""
@@ -90,7 +100,7 @@ class ExperimentKeeper:
                 if message != self._problem:
                     self.tell(Notice(f"experiments cannot be looked at: {message}", "warning"))
                 self._problem = message
-            await asyncio.sleep(max(self.every_s, (loop.time() - began) * _REST))
+            await self._rest(loop.time() - began, num_rows)
 
     async def look(self) -> None:
         """Look once; what takes time is done in a thread."""
@@ -127,6 +137,16 @@ class ExperimentKeeper:
             for _ in noted:
                 self._changes.popleft()
 
+    async def _rest(self, took_s: float, num_rows: int) -> None:
+        """Wait for the next look: less long where many rows have come since the last one began."""
+        least_s, most_s, waited_s = took_s, max(self.every_s, took_s * _REST), 0.0
+        while waited_s < most_s:
+            if waited_s >= least_s and self.num_rows() - num_rows >= _MANY_ROWS:
+                return
+            glance_s = min(_GLANCE_S, most_s - waited_s)
+            await asyncio.sleep(glance_s)
+            waited_s += glance_s
+
     def _registered(self) -> dict[str, RegisteredExperiment]:
         with self.store.begin() as connection:
             return {one.settings.name: one for one in list_registered(connection)}
@@ -138,8 +158,11 @@ class ExperimentKeeper:
             for one in list(self.router.stopped)
             if (one.name, one.phase) == (settings.name, settings.phase)
         }
-        with self.store.begin() as connection:
-            reading = read_registered(connection, experiment, self.metrics, stopped=stopped)
+        if self.read is not None:
+            reading = self.read(experiment, stopped)
+        else:
+            with self.store.begin() as connection:
+                reading = read_registered(connection, experiment, self.metrics, stopped=stopped)
         return [
             Harm(
                 experiment.settings.name,

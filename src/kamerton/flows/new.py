@@ -151,8 +151,13 @@ def _columns(
         except DataError as error:
             refused = error
         else:
-            others = answer_candidates(found, sorted(loaded.schema.used))
-            if _is_understood(loaded, others):
+            is_text = loaded.schema.format == "text"
+            used = (
+                sorted(loaded.schema.used) if is_text else [loaded.schema.sources.get("text", "")]
+            )
+            others = answer_candidates(found, used)
+            asking = question_candidates(found)
+            if _is_understood(loaded, others) or not (asking and others):
                 return {}
     question = question or _settled("question", question_candidates(found), source, choose, refused)
     left = answer_candidates(found, columns_of(question))

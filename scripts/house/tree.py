@@ -15,6 +15,7 @@ READMES = ("README.md", "README.ru.md")
 OPEN, CLOSE = "<!-- tree -->", "<!-- /tree -->"
 FOLDERS = {
     "src/kamerton/demo_desk": "the bundled support desk of a fictional company",
+    "src/kamerton/cases": "business cases with made-up examples, for kamerton new --recipe",
     "benchmarks": "speed, memory and quality: scripts, recipes, results",
     "docs": "documentation; docs/reference is generated, docs/decisions holds one page each",
     "scripts/demo": "makes the demo's desk",

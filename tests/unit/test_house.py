@@ -115,7 +115,16 @@ OPENING = {"--base", "--device", "--dtype"}
 EXPERIMENT = {"--store", "--project"}
 GUESS = {"--units-per-day", "--baseline"}
 OPTIONS = {
-    "new": {"--question", "--answer", "--task", "--base", "--name", "--to", "--no-measure"},
+    "new": {
+        "--question",
+        "--answer",
+        "--task",
+        "--base",
+        "--name",
+        "--to",
+        "--no-measure",
+        "--recipe",
+    },
     "advise": {"--aim", "--must"},
     "check": {"--set", "--show", "--base", "--redact", "--strict", "--json"},
     "train": {"--set", "--project", "--fresh", "--json"},

@@ -5,7 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["Column", "answer_candidates", "columns_in", "question_candidates"]
+__all__ = [
+    "Column",
+    "answer_candidates",
+    "columns_in",
+    "names_rewriting",
+    "question_candidates",
+]
 
 ColumnKind = Literal["prose", "label", "number", "json", "other"]
 
@@ -26,6 +32,9 @@ _ANSWERS = frozenset(
         *("ответ", "тема", "темы", "категория", "метка", "метки", "класс", "очередь", "раздел"),
         *("тип", "теги", "тональность", "переписанный", "после", "стало", "результат", "поля"),
     )
+)
+_REWRITTEN = frozenset(
+    ("after", "rewritten", "rewrite", "edited", "переписанный", "после", "стало", "правка")
 )
 _LABEL_WORDS = 6
 _PROSE_WORDS = 3
@@ -99,6 +108,18 @@ def answer_candidates(columns: Sequence[Column], used: Sequence[str]) -> list[Co
     named = [column for column in free if _named(column, _ANSWERS)]
     worded = [column for column in free if column.kind != "number"]
     return named or worded or free
+
+
+def names_rewriting(answer: str) -> bool:
+    """Tell whether a column's name says that it holds rewritten texts.
+
+    Args:
+        answer: The column of the answer.
+
+    Returns:
+        Whether it does, such as "after" or "стало".
+    """
+    return answer.strip().casefold().partition("_")[0] in _REWRITTEN
 
 
 def _named(column: Column, names: frozenset[str]) -> bool:

@@ -28,6 +28,7 @@ class Plan:
         unusable: Share of rows that cannot be used.
         system: The instruction.
         max_new_tokens: Longest answer in tokens.
+        checks: The checks as TOML, where a business case has its own.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Plan:
     unusable: float
     system: str
     max_new_tokens: int
+    checks: str = ""
 
 
 def recipe_text(plan: Plan) -> str:
@@ -92,7 +94,7 @@ def recipe_text(plan: Plan) -> str:
         "",
         "[evaluate]",
         "shots = 4  # prompting with so many examples is what training must beat",
-        *_CHECKS.get(kind, []),
+        *(plan.checks.rstrip().splitlines() or _CHECKS.get(kind, [])),
     ]
     return "\n".join(lines) + "\n"
 

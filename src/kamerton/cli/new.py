@@ -24,7 +24,13 @@ _SHOWN_LABELS = 8
 
 
 @click.command()
-@click.argument("file")
+@click.argument("file", required=False)
+@click.option(
+    "--recipe",
+    "case_name",
+    type=click.Choice(["classify", "tone", "support"]),
+    help="In the place of FILE: a business case with made-up examples, its checks and a page.",
+)
 @click.option("--question", default="", metavar="COLUMN", help="Column that asks, or '{a}\\n{b}'.")
 @click.option("--answer", default="", metavar="COLUMN", help="Column with the answer or label.")
 @click.option("--task", default="", metavar="SENTENCE", help="The task in one sentence.")
@@ -45,7 +51,8 @@ _SHOWN_LABELS = 8
 )
 @click.option("--no-measure", is_flag=True, help="Do not take steps to forecast time and memory.")
 def new(
-    file: str,
+    file: str | None,
+    case_name: str | None,
     question: str,
     answer: str,
     task: str,
@@ -60,22 +67,27 @@ def new(
     elsewhere the options say it, and several columns that fit equally are an error. The data
     stays where it is. A few steps are taken, about ten seconds, to forecast time and memory.
     """
+    if (file is None) == (case_name is None):
+        raise click.UsageError("give either FILE or --recipe")
     with busy("starting"):
+        from kamerton.advisor.cases import CASES, lay_out
         from kamerton.flows import new as flow
 
     asks = sys.stdin.isatty() and sys.stderr.isatty()
-    folder = folder or Path(flow.variant_name(file).removesuffix("-lora"))
+    case = CASES[case_name] if case_name else None
+    folder = folder or Path(case_name or flow.variant_name(file or "").removesuffix("-lora"))
     flow.ensure_empty(folder)
+    file = file or str(lay_out(CASES[case_name or ""], folder))
     with progress_sink() as sink:
         looked = flow.look_at(file, question, answer, _choose if asks else None, sink)
     _say_what(looked)
-    if asks and not task and looked.kind.name != "texts":
+    if asks and not task and case is None and looked.kind.name != "texts":
         task = click.prompt("the task in one sentence", default="", show_default=False, err=True)
     with busy("loading PyTorch"):
         from kamerton.flows.demo import base_at_hand
         from kamerton.flows.recipe import Recipe
 
-    plan = flow.make_plan(looked, folder, name, task, base or f"builtin:{base_at_hand()}")
+    plan = flow.make_plan(looked, folder, name, task, base or f"builtin:{base_at_hand()}", case)
     _say_base(plan.base, bool(base), looked.language)
     _say_method(looked, file)
     files = flow.write_project(folder, plan)
@@ -83,7 +95,9 @@ def new(
     if forecast:
         messages.print(forecast, style="bold", soft_wrap=True)
         flow.write_project(folder, plan, forecast)
-    messages.print(f"wrote {' and '.join(map(str, files))}", soft_wrap=True)
+    if case is not None:
+        files += [folder / "METHOD.md"]
+    messages.print(f"wrote {', '.join(map(str, files))}", soft_wrap=True)
     messages.print("next:")
     for command in (
         f"cd {shlex.quote(str(folder))}",

@@ -8,7 +8,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from kamerton.advisor.columns import Column, answer_candidates, columns_in, question_candidates
+from kamerton.advisor.cases import Case
+from kamerton.advisor.columns import (
+    Column,
+    answer_candidates,
+    columns_in,
+    names_rewriting,
+    question_candidates,
+)
 from kamerton.advisor.instructions import instruction
 from kamerton.advisor.kinds import Kind, kind_of_task
 from kamerton.advisor.project import Plan, recipe_text
@@ -40,6 +47,7 @@ Choose = Callable[[str, Sequence[Column]], str]
 
 _SAMPLE_ROWS = 2_000
 _LEAST_EXAMPLES = 12
+_FEW_EXAMPLES = 100
 _PLAIN = ("text", "classification")
 _NO_TEXT = (".parquet", ".gz")
 
@@ -103,6 +111,8 @@ def look_at(source: str, question: str, answer: str, choose: Choose | None, sink
         )
     kind = kind_of_task(checked.loaded.examples)
     sources = checked.loaded.schema.sources
+    if kind.name == "answers" and names_rewriting(sources.get("completion", "")):
+        kind = Kind("rewriting")
     if kind.name == "classes" and checked.loaded.schema.format == "prompt":
         # Few short answers are labels: they are scored rather than written.
         columns = {"text": sources["prompt"], "label": sources["completion"]}
@@ -141,8 +151,13 @@ def _columns(
         except DataError as error:
             refused = error
         else:
-            others = answer_candidates(found, sorted(loaded.schema.used))
-            if _is_understood(loaded, others):
+            is_text = loaded.schema.format == "text"
+            used = (
+                sorted(loaded.schema.used) if is_text else [loaded.schema.sources.get("text", "")]
+            )
+            others = answer_candidates(found, used)
+            asking = question_candidates(found)
+            if _is_understood(loaded, others) or not (asking and others):
                 return {}
     question = question or _settled("question", question_candidates(found), source, choose, refused)
     left = answer_candidates(found, columns_of(question))
@@ -194,7 +209,9 @@ def _as_fields(question: str, answer: str, found: Sequence[Column]) -> dict[str,
     return {"prompt": question, "completion": f"{{{answer}}}" if column.is_object else answer}
 
 
-def make_plan(looked: Looked, folder: Path, name: str, task: str, base: str) -> Plan:
+def make_plan(
+    looked: Looked, folder: Path, name: str, task: str, base: str, case: Case | None = None
+) -> Plan:
     """Decide what stands in the recipe.
 
     Args:
@@ -203,21 +220,28 @@ def make_plan(looked: Looked, folder: Path, name: str, task: str, base: str) -> 
         name: Name of the variant; empty makes one of the file's.
         task: The task in one sentence; may be empty.
         base: The base.
+        case: The business case that the file is of; it has a name, a task and checks.
 
     Returns:
         The plan.
     """
     loaded = looked.checked.loaded
+    task = task.strip() or (case.task if case else "")
     number = len(loaded.examples)
     test, holdout = (0.2, 0.1) if number < 1_000 else (0.1, 0.05)
+    if number < _FEW_EXAMPLES:
+        # Intervals over a handful of items say nothing.
+        test = 0.3
     shares = DataSettings(train=looked.source, test=test, holdout=holdout)
     if any(not part for part in divide(loaded.examples, shares)):
         test = 0.0
     characters = looked.checked.audit.lengths["answer"]["characters"].p99
-    longest = -(-max(32, characters // 2) // 32) * 32
+    # Bases that know English best need a token for each letter of other scripts.
+    is_english = set(looked.checked.audit.languages) <= {"en", "unknown"}
+    longest = -(-max(32, characters // 2 if is_english else characters) // 32) * 32
     return Plan(
-        name=name or variant_name(looked.source),
-        task=task.strip(),
+        name=name or (f"{case.name}-lora" if case else variant_name(looked.source)),
+        task=task,
         base=base,
         train=_seen_from(folder, looked.source),
         columns=looked.columns,
@@ -226,8 +250,10 @@ def make_plan(looked: Looked, folder: Path, name: str, task: str, base: str) -> 
         holdout=holdout,
         test=test,
         unusable=loaded.unusable,
-        system=instruction(looked.kind, task, looked.language),
+        # The examples of a case are in two languages, and its task is in English.
+        system=instruction(looked.kind, task, "en" if case else looked.language),
         max_new_tokens=min(512, longest),
+        checks=case.checks if case else "",
     )
 
 

@@ -174,6 +174,19 @@ def test_few_short_answers_are_labels(tmp_path: Path) -> None:
     assert looked.kind.name == "classes"
 
 
+def test_what_the_readers_know_by_name_is_not_doubted(tmp_path: Path) -> None:
+    rows = [{"text": f"word{n}", "label": TOPICS[n % 3]} for n in range(24)]
+    looked = look(write_jsonl(tmp_path / "words.jsonl", rows))
+    assert looked.kind.name == "classes"
+    assert dict(looked.shown_columns) == {"text": "text", "label": "label"}
+
+
+def test_two_columns_with_names_of_labels_are_not_guessed(tmp_path: Path) -> None:
+    rows = [{**row, "label": "ab"[n % 2]} for n, row in enumerate(ROWS["classes"])]
+    with pytest.raises(SettingsError, match="answer: topic .*, label"):
+        look(write_jsonl(tmp_path / "rows.jsonl", rows))
+
+
 def test_too_few_examples_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="at least 12 usable examples .* found 5"):
         look(write_jsonl(tmp_path / "few.jsonl", ROWS["answers"][:5]))

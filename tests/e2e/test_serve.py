@@ -49,8 +49,9 @@ class Server:
     def engine(self) -> psutil.Process:
         """The process that computes."""
         children = psutil.Process(self.process.pid).children()
-        (found,) = (child for child in children if "spawn_main" in " ".join(child.cmdline()))
-        return found
+        started = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        # Beside it there may be a process that reads the store, which is small.
+        return max(started, key=lambda child: child.memory_info().rss)
 
     def wait_until(self, status: int, path: str = "/ready") -> None:
         for _ in range(600):

@@ -136,15 +136,20 @@ def fit_to_file(
     asked = _ASKED[format]
     kept = {ours: theirs for ours, theirs in form.columns.items() if ours in (asked, *_BESIDE)}
     sources = {**kept, **{k: v for k, v in settings.columns.items() if k in (asked, *_BESIDE)}}
-    if asked not in sources and (other := _main_column(settings.columns)):
-        sources[asked] = other
+    if named := _main_column(settings.columns):
+        # Whoever names the question names it by the field of any format.
+        sources[asked] = named
     notices: list[str] = []
     found = sorted(set().union(*(paths_of(fields) for fields in sample)))
+    for ours, source in settings.columns.items():
+        for column in columns_of(source):
+            # An empty name leaves a side field out.
+            if column and not _is_in(sample, column):
+                raise _missing(name, column, ours, found)
     if not _is_in(sample, sources.get(asked, "")):
         usual = next((column for column in _USUAL_NAMES if _is_in(sample, column)), "")
-        named = _main_column(settings.columns)
-        if named or not usual:
-            raise _missing(name, named or sources.get(asked, asked), asked, found)
+        if not usual:
+            raise _missing(name, sources.get(asked, asked), asked, found)
         format = "prompt" if format == "chat" else format
         asked = _ASKED[format]
         before = sources.get(asked, form.columns.get("messages", ""))
@@ -153,8 +158,6 @@ def fit_to_file(
     for ours in _BESIDE:
         column = sources.get(ours, "")
         if column and not _is_in(sample, column):
-            if ours in settings.columns:
-                raise _missing(name, column, ours, found)
             notices.append(f"training rows had '{column}' beside the question, this file has not")
         if not column or not _is_in(sample, column):
             sources.pop(ours, None)

@@ -26,6 +26,8 @@ __all__ = ["AskedFile", "answer_questions", "read_asked"]
 _SAMPLE_ROWS = 100
 _CHATS_PER_BATCH = 256
 _LABELS_PER_BATCH = 1024
+_LABELLED_PER_BATCH = 32
+"""Scores come when a batch is done: a large one would be lost to a kill, and show no progress."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -115,7 +117,9 @@ def answer_questions(
         A row and its answer, as soon as it is known: `label` and `confidence`, or `text` and
         whether it was `cut`, or the `problem` why it cannot be asked.
     """
-    size = max(1, _LABELS_PER_BATCH // len(labels)) if labels else _CHATS_PER_BATCH
+    size = _CHATS_PER_BATCH
+    if labels:
+        size = max(1, min(_LABELLED_PER_BATCH, _LABELS_PER_BATCH // len(labels)))
     for at in range(0, len(missing), size):
         batch = []
         for number in missing[at : at + size]:

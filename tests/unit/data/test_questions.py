@@ -70,8 +70,12 @@ def test_columns_are_named_as_in_a_recipe(tmp_path: Path) -> None:
     row = {"subject": "Parcel", "mail": "Where?"}
     question, _ = asked(tmp_path, learned, row, columns={"text": "{subject}\n{mail}"})
     assert question == Question(({"role": "user", "content": "Parcel\nWhere?"},))
+    same, _ = asked(tmp_path, learned, row, columns={"prompt": "{subject}\n{mail}"})
+    assert same == question
     with pytest.raises(DataError, match="no row has the column 'maill'; did you mean 'mail'"):
         asked(tmp_path, learned, row, columns={"text": "maill"})
+    with pytest.raises(DataError, match="no row has the column 'matter'"):
+        asked(tmp_path, learned, row, columns={"text": "{subject} {matter}"})
     with pytest.raises(DataError, match="no row has the column 'text'") as caught:
         asked(tmp_path, learned, row)
     assert "data.columns.text=COLUMN" in (caught.value.hint or "")

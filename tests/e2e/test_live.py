@@ -46,7 +46,7 @@ prefix = { variant = "prefix" }
 lora = { variant = "lora" }
 bad = { variant = "bad" }
 """
-OPTIONS = ("--routes", "routes.toml", "--admin-port", "0", "--record")
+OPTIONS = ("--routes", "routes.toml", "--admin-port", "0", "--record", "--record-text", "redacted")
 NUM_ASKERS = 4
 LOOK_S = 2.0
 """The server looks at its experiments at least that often, while they are small."""
@@ -190,6 +190,24 @@ def test_an_experiment_from_plan_to_promotion(project: Path, capsys: Any) -> Non
     (state,) = experiment(project, "status", "--json")
     assert (state["running"], state["promoted"], state["stopped_arms"]) == (False, "lora", ["bad"])
     assert state["decisions"]["bad"] == "roll back"
+
+    # The paired replay that a plan offers: variants answer the recorded questions anew.
+    kamerton("feedback", "export", "asked.jsonl", "--to", "prompts", cwd=project)
+    checks = (
+        "--set",
+        'evaluate.checks=[{kind="refusal"}]',
+        "--set",
+        "evaluate.include_trained=true",
+    )
+    told = kamerton(
+        "evaluate", "prefix", "bad", "--data", "asked.jsonl", *checks, "--json", cwd=project
+    )
+    refusals = {
+        one["variant"]: one["value"]
+        for one in json.loads(told.stdout)["measured"]
+        if one["metric"] == "refusal"
+    }
+    assert (refusals["prefix"], refusals["bad"]) == (0, 1)
 
 
 def _kill_among_users(server: Server, users: Users) -> None:

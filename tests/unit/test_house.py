@@ -166,7 +166,14 @@ OPTIONS = {
     },
     "metrics": {"--by", "--every", "--days", "--store", "--project", "--json"},
     "feedback import": {"--name", "--column", "--keep-personal", "--store", "--project"},
-    "feedback export": {"--to", "--per-rater", "--keep-personal", "--store", "--project"},
+    "feedback export": {
+        "--to",
+        "--limit",
+        "--per-rater",
+        "--keep-personal",
+        "--store",
+        "--project",
+    },
     "feedback agreement": {"--store", "--project", "--json"},
     "chat": {
         "--message",

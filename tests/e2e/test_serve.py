@@ -49,8 +49,9 @@ class Server:
     def engine(self) -> psutil.Process:
         """The process that computes."""
         children = psutil.Process(self.process.pid).children()
-        (found,) = (child for child in children if "spawn_main" in " ".join(child.cmdline()))
-        return found
+        spawned = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        # The one that reads experiments starts later, when the base is loaded.
+        return min(spawned, key=psutil.Process.create_time)
 
     def wait_until(self, status: int, path: str = "/ready") -> None:
         for _ in range(600):

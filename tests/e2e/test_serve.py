@@ -49,15 +49,9 @@ class Server:
     def engine(self) -> psutil.Process:
         """The process that computes."""
         children = psutil.Process(self.process.pid).children()
-<<<<<<< HEAD
         started = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
         # Beside it there may be a process that reads the store, which is small.
         return max(started, key=lambda child: child.memory_info().rss)
-=======
-        spawned = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
-        # The one that reads experiments starts later, when the base is loaded.
-        return min(spawned, key=psutil.Process.create_time)
->>>>>>> w-rows
 
     def wait_until(self, status: int, path: str = "/ready") -> None:
         for _ in range(600):

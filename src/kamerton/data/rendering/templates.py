@@ -234,13 +234,18 @@ def tokenizer_hash(tokenizer: Any) -> str:
     Returns:
         SHA-256 in hex.
     """
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:
-        content: Any = json.loads(backend.to_str())
-        # Padding and truncation are how a tokenizer is used, not what it is.
-        content.pop("padding", None)
-        content.pop("truncation", None)
-    else:
-        content = sorted(tokenizer.get_vocab().items())
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
-    return hash_json([content, special])
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return hash_json([sorted(tokenizer.get_vocab().items()), special])
+    return _hash_backend(backend.to_str(), tuple(special.items()))
+
+
+# A server makes a renderer for every variant that it loads, all with the tokenizer of its base.
+@lru_cache(maxsize=1)
+def _hash_backend(text: str, special: tuple[tuple[str, str], ...]) -> str:
+    content = json.loads(text)
+    # Padding and truncation are how a tokenizer is used, not what it is.
+    content.pop("padding", None)
+    content.pop("truncation", None)
+    return hash_json([content, dict(special)])

@@ -210,6 +210,7 @@ OPTIONS = {
         "--language",
         "--header",
         "--at",
+        "--store",
         "--project",
         "--json",
     },

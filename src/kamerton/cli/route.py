@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from kamerton.cli.console import harmless
-from kamerton.cli.options import project_option
+from kamerton.cli.options import project_option, store_option
 
 __all__ = ["route"]
 
@@ -44,6 +44,7 @@ def route() -> None:
     help="The moment, UTC, for ramps; now where it is not given.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the decision as JSON.")
+@store_option
 @project_option
 def explain(
     model: str,
@@ -56,13 +57,14 @@ def explain(
     headers: tuple[str, ...],
     at: datetime | None,
     as_json: bool,
+    address: str,
     project: Path,
 ) -> None:
     """Say which variant answers for MODEL, by which rule and why.
 
-    It decides as the server does, with what was stopped there, and counts every experiment as
-    started. It asks no engine: whether a variant is served, and for whom, is told when the server
-    reads the routes.
+    It decides as the server does, with what was stopped there; experiments run as they are
+    registered in the store, and all count as started where there is none. It asks no engine:
+    whether a variant is served, and for whom, is told when the server reads the routes.
     """
     from kamerton.flows.routing import explain_route
 
@@ -71,7 +73,13 @@ def explain(
     lines += [(f"x-kamerton-{name}", value) for name, value in said.items() if value]
     moment = None if at is None else at.replace(tzinfo=UTC)
     found = explain_route(
-        routes or project / "routes.toml", project, model, headers=lines, key=key, now=moment
+        routes or project / "routes.toml",
+        project,
+        model,
+        headers=lines,
+        key=key,
+        now=moment,
+        store=address,
     )
     if as_json:
         plain = {**asdict(found.decision), "steps": found.steps}

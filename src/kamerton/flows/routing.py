@@ -16,12 +16,15 @@ from kamerton.core.events import Notice, Sink
 from kamerton.core.requests import ServedModel
 from kamerton.core.routing import RoutingEvent
 from kamerton.core.settings import suggestion
+from kamerton.flows.experiment.reading import list_registered
+from kamerton.flows.recording import store_address
 from kamerton.flows.workspace import Workspace
 from kamerton.serving.callers import caller_of
 from kamerton.serving.decisions import Explanation, Stop
 from kamerton.serving.route_source import Phase, RouteSource
 from kamerton.serving.routes import Rules, read_rules
 from kamerton.serving.routing import Router
+from kamerton.store.database import open_store
 
 __all__ = ["RoutingLog", "explain_route", "new_router", "reload_on_signal", "route_source"]
 
@@ -159,8 +162,11 @@ def explain_route(
     headers: Iterable[tuple[str, str]] = (),
     key: str = "",
     now: datetime | None = None,
+    store: str = "",
 ) -> Explanation:
     """Decide as a server would, and say why.
+
+    Where the store is there, experiments run as they were registered in it, else all do.
 
     Args:
         place: The file of routes.
@@ -169,6 +175,7 @@ def explain_route(
         headers: Of its request.
         key: Name of its API key.
         now: The moment, with its zone; None for now.
+        store: URL of a database, or a SQLite file; empty for the project's store.
 
     Returns:
         The decision with its reasons.
@@ -180,6 +187,10 @@ def explain_route(
     log = RoutingLog(Workspace(project).routing_log)
     moment = now or datetime.now(UTC)
     router = Router(rules, stopped=log.stopped(), clock=lambda: moment)
+    address = store_address(store, project)
+    if rules.experiments and (isinstance(address, str) or address.exists()):
+        with open_store(address) as opened, opened.begin() as connection:
+            router.registered = {one.settings.name: one for one in list_registered(connection)}
     caller = caller_of((one.lower().encode(), value.encode()) for one, value in headers)
     found = router.explain(name, replace(caller, key=key))
     if found is None:

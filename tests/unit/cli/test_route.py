@@ -8,9 +8,11 @@ from click.testing import CliRunner, Result
 from kamerton.cli.route import route
 from kamerton.core.errors import SettingsError
 from kamerton.core.routing import Caller
+from kamerton.flows.experiment.registering import start_experiment, stop_experiment
 from kamerton.flows.routing import RoutingLog
 from kamerton.serving.routes import read_rules
 from kamerton.serving.routing import Router
+from kamerton.store.database import open_store
 from tests.unit.serving.test_routing import written
 
 
@@ -78,3 +80,18 @@ def test_what_is_no_route_is_said(tmp_path):
     with pytest.raises(SettingsError, match="has no route 'supp0rt'; did you mean 'support'"):
         explain(tmp_path, "supp0rt", "--routes", str(place))
     assert "NAME:VALUE" in explain(tmp_path, "support", "--header", "nothing").output
+
+
+def test_experiments_run_as_the_store_has_them(tmp_path):
+    place = written(tmp_path)
+    declared = read_rules(place).experiments["lora-against-prefix"]
+    with open_store(tmp_path / "kamerton.db") as store:
+        said = explain(tmp_path, "support", "--unit", "user-2").stdout
+        assert "was not started" in said
+        start_experiment(store, declared, 1000, 50.0)
+        said = explain(tmp_path, "support", "--unit", "user-2").stdout
+        assert "experiment: lora-against-prefix" in said
+        stop_experiment(store, declared.name, promoted="lora")
+        said = explain(tmp_path, "support").stdout
+    assert "was stopped" in said
+    assert f"variant: {declared.arms['lora'].variant}" in said

@@ -254,6 +254,8 @@ async def _keep_experiments(
     from kamerton.flows.experiment.keeper import ExperimentKeeper
 
     keeper = ExperimentKeeper(recording.store, router, project_metrics(project).metrics, tell)
+    # Exposures are stored under these ids, and known units are looked up by them.
+    router.adaptive.hide = recording.policy.hidden
     await keeper.look()
     keeping = asyncio.create_task(keeper.keep())
     beside.push_async_callback(_write_last_changes, keeper)

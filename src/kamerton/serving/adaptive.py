@@ -1,6 +1,6 @@
 """Arms of experiments whose shares follow the outcomes: the shares now, and what units got."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kamerton.core.routing import Exposure
@@ -51,13 +51,14 @@ class AdaptiveArms:
             self._keep(key, found)
         return found
 
-    def remember(self, exposures: Iterable[Exposure]) -> None:
+    def remember(self, exposures: Sequence[Exposure]) -> None:
         """Remember what units got before; what this process has drawn stays.
 
         Args:
             exposures: From the store, the oldest first.
         """
-        for one in exposures:
+        # More than fit would push out units that were drawn just now and are not stored yet.
+        for one in exposures[-self.most_remembered :]:
             key = one.experiment, one.unit
             if key not in self._kept:
                 self._keep(key, Assignment(one.arm, one.propensity))

@@ -1,6 +1,7 @@
 """`kamerton experiment`: plan, start, status, report and stop live A/B tests."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ import click
 
 from kamerton.cli.console import messages
 from kamerton.cli.experiment_tables import (
+    print_adaptive,
     print_plan,
     print_reading,
     print_simulated,
@@ -96,16 +98,22 @@ def start(
     A server that records to the store and whose routes name the experiment notices within
     seconds. What is registered is never changed: another file needs another name.
     """
-    from kamerton.flows.experiment.registering import start_experiment
-    from kamerton.flows.recording import store_address
+    from kamerton.flows.experiment.registering import read_declared, start_experiment
+    from kamerton.flows.recording import project_metrics, store_address
     from kamerton.store.database import open_store
 
-    found = _plan(name, units_per_day, baseline, 28, address, project)
-    with open_store(store_address(address, project)) as store:
-        started = start_experiment(
-            store, found.settings, found.planned_units, found.baseline.units_per_day
-        )
-    print_plan(found)
+    settings = read_declared(name, project, project_metrics(project).metrics)
+    if settings.shares == "adaptive":
+        # There is no plan: the least that the settings ask for stands for it.
+        with open_store(store_address(address, project)) as store:
+            started = start_experiment(store, settings, 2 * settings.min_units, 1.0)
+    else:
+        found = _plan(name, units_per_day, baseline, 28, address, project)
+        with open_store(store_address(address, project)) as store:
+            started = start_experiment(
+                store, found.settings, found.planned_units, found.baseline.units_per_day
+            )
+        print_plan(found)
     messages.print(
         f"\n'{started.settings.name}' runs since {started.started:%Y-%m-%d %H:%M} UTC, "
         f"registered as {started.version}"
@@ -178,6 +186,7 @@ def report(
     Look as often as you like: the intervals allow it.
     """
     from kamerton.experiments.page import write_page
+    from kamerton.flows.experiment.adaptive import adaptive_json, read_adaptive
     from kamerton.flows.experiment.reading import find_registered, read_registered
     from kamerton.flows.experiment.showing import plain_reading, stopped_arms, stopped_of
     from kamerton.flows.recording import project_metrics, store_address
@@ -190,6 +199,14 @@ def report(
     with open_store(store_address(address, project)) as store, store.begin() as connection:
         one = find_registered(connection, name)
         stopped = stopped_arms(project)
+        if one.settings.shares == "adaptive":
+            _refuse_for_adaptive(name, {"--html": page, "--by": segments})
+            arms = read_adaptive(connection, one, metrics, stopped=stopped_of(one, stopped))
+            if as_json:
+                click.echo(json.dumps(adaptive_json(one, arms), ensure_ascii=False, indent=2))
+            else:
+                print_adaptive(one, arms)
+            return
         reading = read_registered(
             connection,
             one,
@@ -248,6 +265,12 @@ def stop(
         with store.begin() as connection:
             one = find_registered(connection, name)
             if promote not in ("", one.settings.control) and one.is_running and not anyway:
+                if one.settings.shares == "adaptive":
+                    raise SettingsError(
+                        f"'{name}' has adaptive shares, so it has no verdict 'promote'",
+                        hint="kamerton experiment report shows which arm is probably the best; "
+                        "--anyway promotes it",
+                    )
                 metrics = project_metrics(project).metrics
                 reading = read_registered(
                     connection, one, metrics, stopped=stopped_of(one, stopped_arms(project))
@@ -290,6 +313,15 @@ def simulate(
     print_simulated(simulate_experiment(found, runs, days), runs)
 
 
+def _refuse_for_adaptive(name: str, options: Mapping[str, Any]) -> None:
+    given = [option for option, value in options.items() if value is not None]
+    if given:
+        raise SettingsError(
+            f"'{name}' has adaptive shares, and its report has no {' and no '.join(given)}",
+            hint="the table and --json show all that is known of it",
+        )
+
+
 def _plan(
     name: str,
     units_per_day: float | None,
@@ -298,6 +330,7 @@ def _plan(
     address: str,
     project: Path,
 ) -> "ExperimentPlan":
+    from kamerton.flows.experiment.adaptive import ensure_fixed
     from kamerton.flows.experiment.planning import measure_baseline, plan_experiment
     from kamerton.flows.experiment.registering import read_declared
     from kamerton.flows.recording import project_metrics, store_address
@@ -305,6 +338,7 @@ def _plan(
 
     metrics = project_metrics(project).metrics
     settings = read_declared(name, project, metrics)
+    ensure_fixed(settings, "forecast of days")
     with open_store(store_address(address, project)) as store:
         today = measure_baseline(
             store,

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from kamerton.experiments.registered import RegisteredExperiment
     from kamerton.experiments.verdict import MetricReading
     from kamerton.experiments.words import Language
+    from kamerton.flows.experiment.adaptive import AdaptiveArm
     from kamerton.flows.experiment.planning import ExperimentPlan
     from kamerton.flows.experiment.simulating import Simulated
 
-__all__ = ["print_plan", "print_reading", "print_simulated", "print_states"]
+__all__ = ["print_adaptive", "print_plan", "print_reading", "print_simulated", "print_states"]
 
 _Stopped = Mapping[tuple[str, str], set[str]]
 
@@ -58,9 +59,39 @@ def print_states(
             f"{days_of(one):.1f}",
             " / ".join(f"{count:,}" for count in reading.num_units) if reading else "0",
             f"{progress(one, reading):.0%}",
-            _known(reading, _stopped_of(one, stopped)),
+            _known(reading, _stopped_of(one, stopped))
+            if one.settings.shares == "fixed"
+            else "adaptive shares: see its report",
         )
     print_table(data_console(), table)
+
+
+def print_adaptive(experiment: "RegisteredExperiment", arms: "Sequence[AdaptiveArm]") -> None:
+    """Print what is known of an experiment whose shares follow the outcomes.
+
+    Args:
+        experiment: As it was registered.
+        arms: What is known of each arm.
+    """
+    from kamerton.flows.experiment.adaptive import CAUTIONS, verdict
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    primary = experiment.settings.primary.metric
+    for column in ("arm", "units", "share now", primary, "standard error", "P(best)"):
+        table.add_column(column, justify="left" if column == "arm" else "right", overflow="fold")
+    for arm in arms:
+        table.add_row(
+            arm.arm,
+            f"{arm.units:,}",
+            f"{arm.share:.1%}",
+            "-" if arm.estimate is None else f"{arm.estimate:.3f}",
+            "-" if arm.standard_error is None else f"{arm.standard_error:.3f}",
+            f"{arm.probability_best:.2f}",
+        )
+    print_table(data_console(), table)
+    messages.print(verdict(arms), highlight=False)
+    for one in CAUTIONS:
+        messages.print(one)
 
 
 def print_reading(

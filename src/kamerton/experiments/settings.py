@@ -26,6 +26,9 @@ __all__ = [
     "unit_of",
 ]
 
+_FEWEST_ADAPTIVE = 5
+"""As `bandits.FEWEST_ARMS`: with fewer arms an A/B test is the better tool."""
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 """Of a route, an experiment or an arm: it stands in headers, so it has no spaces or line ends."""
 
@@ -123,6 +126,9 @@ class ExperimentSettings(Settings):
     """Units in each arm before a result is stated: the statistics hold for many units."""
     analysis: Analysis = SequentialSettings()
     """When the result may be read."""
+    shares: Literal["fixed", "adaptive"] = "fixed"
+    """Whether arms get units by their weights, or by Thompson sampling: more to those that do well
+    so far. "adaptive" needs five arms or more, equal weights and a boolean primary metric."""
 
     @field_validator("arms")
     @classmethod
@@ -161,6 +167,21 @@ class ExperimentSettings(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _can_adapt(self) -> Self:
+        if self.shares == "fixed":
+            return self
+        problems = []
+        if len(self.arms) < _FEWEST_ADAPTIVE:
+            problems.append(f"needs at least {_FEWEST_ADAPTIVE} arms, got {len(self.arms)}")
+        if len(set(self.weights.values())) > 1:
+            problems.append("needs equal weights, as shares follow the outcomes")
+        if isinstance(self.analysis, GroupSequentialSettings):
+            problems.append("goes with no group-sequential analysis, which needs fixed shares")
+        if problems:
+            raise ValueError(f"shares = 'adaptive' {'; it '.join(problems)}")
+        return self
+
     @property
     def key(self) -> str:
         """Key of the hash that assigns units."""
@@ -185,7 +206,9 @@ class ExperimentSettings(Settings):
     @property
     def registration(self) -> str:
         """Hash of everything that was declared, SHA-256 in hex."""
-        return hash_json(self.model_dump(mode="json"))
+        # Without adaptive shares the hash is the one of before there were any.
+        unsaid = {"shares"} if self.shares == "fixed" else None
+        return hash_json(self.model_dump(mode="json", exclude=unsaid))
 
 
 def read_experiment(place: Path) -> ExperimentSettings:

@@ -281,6 +281,8 @@ async def _keep_experiments(
         read=process.read,
         num_rows=lambda: writer.num_written,
     )
+    # Exposures are stored under these ids, and known units are looked up by them.
+    router.adaptive.hide = recording.policy.hidden
     await keeper.look()
     keeping = asyncio.create_task(keeper.keep())
     beside.push_async_callback(_write_last_changes, keeper)

@@ -1,13 +1,14 @@
 """How rules choose a variant for a caller: pure functions of rules, stops and the moment."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from kamerton.core.routing import Caller, Decision
 from kamerton.experiments.assignment import assign, takes_part
 from kamerton.experiments.registered import RegisteredExperiment
 from kamerton.experiments.settings import unit_of
+from kamerton.serving.adaptive import AdaptiveArms
 from kamerton.serving.route_settings import CanarySettings, RouteSettings, RuleSettings
 from kamerton.serving.routes import Rules
 
@@ -61,12 +62,14 @@ class Standing:
         stopped: Arms and canaries that get no units.
         moment: With its zone; ramps go by it.
         registered: The experiments that were started, by name; None where all that rules name run.
+        adaptive: Shares and known units of the experiments whose shares follow the outcomes.
     """
 
     rules: Rules
     stopped: Collection[Stop]
     moment: datetime
     registered: Mapping[str, RegisteredExperiment] | None = None
+    adaptive: AdaptiveArms = field(default_factory=AdaptiveArms)
 
 
 def decided(now: Standing, name: str, caller: Caller) -> Explanation | None:
@@ -133,7 +136,7 @@ def assigned(now: Standing, name: str, caller: Caller) -> Explanation:
     if not takes_part(experiment.share, experiment.key, unit):
         why = f"{start} the unit is not among the {experiment.share:.1%} that take part"
         return Explanation(control, (why,))
-    found = assign(experiment.weights, experiment.key, unit)
+    found = now.adaptive.arm_of(experiment, unit)
     if Stop(name, experiment.phase, found.arm) in now.stopped:
         why = f"{start} the unit's arm '{found.arm}' is stopped"
         return Explanation(control, (why,), is_stopped=True)

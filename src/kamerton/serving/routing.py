@@ -8,6 +8,7 @@ from kamerton.core.errors import SettingsError
 from kamerton.core.routing import Caller, Decision, RoutingEvent
 from kamerton.core.settings import suggestion
 from kamerton.experiments.registered import RegisteredExperiment
+from kamerton.serving.adaptive import AdaptiveArms
 from kamerton.serving.decisions import CANARY, Explanation, Standing, Stop, assigned, decided
 from kamerton.serving.routes import Rules
 from kamerton.serving.routing_counts import SILENT_AFTER, RoutingCounts
@@ -16,7 +17,9 @@ __all__ = ["Router"]
 
 
 class Router:
-    """Decides by rules; it keeps no state of units, as a keyed hash gives each the same again.
+    """Decides by rules; a keyed hash gives each unit the same again.
+
+    Only experiments with adaptive shares remember units, as their shares change.
 
     Args:
         rules: The rules.
@@ -29,6 +32,7 @@ class Router:
         stopped: What is stopped.
         counts: What has become of requests.
         registered: The experiments that were started, by name; None where all that rules name run.
+        adaptive: Shares and known units of the experiments whose shares follow the outcomes.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Router:
         self.rules, self.stopped = rules, set(stopped)
         self.counts = RoutingCounts(self._tell_silent)
         self.registered: Mapping[str, RegisteredExperiment] | None = None
+        self.adaptive = AdaptiveArms()
         self._audits, self._clock = [audit], clock
 
     def follow(self, audit: Callable[[RoutingEvent], None]) -> None:
@@ -94,7 +99,7 @@ class Router:
 
     @property
     def _standing(self) -> Standing:
-        return Standing(self.rules, self.stopped, self._clock(), self.registered)
+        return Standing(self.rules, self.stopped, self._clock(), self.registered, self.adaptive)
 
     def count(self, decision: Decision) -> None:
         """Count a request that is over.

@@ -33,6 +33,7 @@ SCOPES = ("use", "rate", "admin")
 KEYS = [ApiKey(name=scope, sha256=hash_key(scope), scopes=(scope,)) for scope in SCOPES]
 NEEDED = {
     "/": "", "/health": "", "/live": "", "/ready": "", "/feedback.js": "",
+    "/page.css": "", "/page.js": "",
     "/metrics": "any", "/openapi.json": "any", "/v1/models": "any",
     "/v1/feedback": "rate",
     "/v1/models/{name:path}": "use", "/v1/chat/completions": "use", "/v1/completions": "use",

@@ -1,6 +1,7 @@
 """Looks after experiments while the server answers: who runs, and which arm does harm."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
@@ -9,14 +10,16 @@ from threading import Lock
 
 from kamerton.core.errors import KamertonError
 from kamerton.core.events import Notice, Sink
-from kamerton.core.routing import RoutingEvent
+from kamerton.core.routing import Exposure, RoutingEvent
 from kamerton.evaluation.live_metrics import LiveMetric
 from kamerton.experiments.reading import ExperimentReading
 from kamerton.experiments.registered import RegisteredExperiment
+from kamerton.flows.experiment.adaptive import read_adaptive
 from kamerton.flows.experiment.reading import list_registered, read_registered
 from kamerton.serving.routing import Router
 from kamerton.store.database import Store
 from kamerton.store.experiments import ExperimentEvent, add_experiment_event
+from kamerton.store.traffic import exposures_of
 
 __all__ = ["ExperimentKeeper", "Harm"]
 
@@ -70,6 +73,7 @@ class ExperimentKeeper:
         read: Reads an experiment, of which some arms are stopped; from the store, in a thread of
             this process, where it is not given.
         num_rows: Counts the rows that were written since the server started.
+        shares_every_s: Seconds from one change of adaptive shares to the next, at least.
     """
 
     store: Store
@@ -79,6 +83,8 @@ class ExperimentKeeper:
     every_s: float = 2.0
     read: Callable[[RegisteredExperiment, Collection[str]], ExperimentReading | None] | None = None
     num_rows: Callable[[], int] = lambda: 0
+    shares_every_s: float = 60.0
+    _shared: dict[str, float] = field(default_factory=dict, init=False)
     _problem: str = field(default="", init=False)
     _changes: deque[RoutingEvent] = field(default_factory=deque, init=False)
     _writing: Lock = field(default_factory=Lock, init=False)
@@ -112,12 +118,41 @@ class ExperimentKeeper:
             if experiment.settings.name in named and experiment.settings.guardrails:
                 for harm in await asyncio.to_thread(self._harms, experiment):
                     self._stop(harm)
+            if experiment.settings.name in named and experiment.settings.shares == "adaptive":
+                await self._share(experiment)
         await self.write_changes()
 
     async def write_changes(self) -> None:
         """Write to the store what was done to experiments since the last time."""
         if self._changes:
             await asyncio.to_thread(self._write)
+
+    async def _share(self, experiment: RegisteredExperiment) -> None:
+        name, moment = experiment.settings.name, time.monotonic()
+        if moment - self._shared.get(name, float("-inf")) < self.shares_every_s:
+            return
+        shares, exposures = await asyncio.to_thread(self._next_shares, experiment)
+        # The router decides in this thread, so units are told to it here.
+        self.router.adaptive.remember(exposures)
+        self.router.adaptive.shares[name] = shares
+        self._shared[name] = moment
+
+    def _next_shares(
+        self, experiment: RegisteredExperiment
+    ) -> tuple[dict[str, float], list[Exposure]]:
+        stopped = self._stopped_arms(experiment)
+        with self.store.begin() as connection:
+            arms = read_adaptive(connection, experiment, self.metrics, stopped=stopped)
+            exposures = exposures_of(connection, experiment.settings.name)
+        return {arm.arm: arm.share for arm in arms}, exposures
+
+    def _stopped_arms(self, experiment: RegisteredExperiment) -> set[str]:
+        settings = experiment.settings
+        return {
+            one.arm
+            for one in list(self.router.stopped)
+            if (one.name, one.phase) == (settings.name, settings.phase)
+        }
 
     def _note(self, event: RoutingEvent) -> None:
         if event.experiment:
@@ -152,12 +187,7 @@ class ExperimentKeeper:
             return {one.settings.name: one for one in list_registered(connection)}
 
     def _harms(self, experiment: RegisteredExperiment) -> list[Harm]:
-        settings = experiment.settings
-        stopped = {
-            one.arm
-            for one in list(self.router.stopped)
-            if (one.name, one.phase) == (settings.name, settings.phase)
-        }
+        stopped = self._stopped_arms(experiment)
         if self.read is not None:
             reading = self.read(experiment, stopped)
         else:

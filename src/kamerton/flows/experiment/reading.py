@@ -126,6 +126,11 @@ def check_metrics(settings: ExperimentSettings, metrics: Mapping[str, LiveMetric
             problems.append(f"{place}.metric: '{name}' is no metric{suggestion(name, metrics, 12)}")
         elif metrics[name].type == "label":
             problems.append(f"{place}.metric: '{name}' has words, which have no mean")
+    primary = metrics.get(settings.primary.metric)
+    if settings.shares == "adaptive" and primary and primary.type != "boolean":
+        problems.append(
+            f"primary.metric: '{primary.name}' is not yes or no, as adaptive shares need"
+        )
     if problems:
         raise SettingsError(
             problems, hint=f"known are {', '.join(metrics)}; metrics.toml declares further ones"

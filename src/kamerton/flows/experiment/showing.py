@@ -177,6 +177,8 @@ def plain_state(
         What JSON can hold.
     """
     settings = experiment.settings
+    # The test of shares and the verdicts hold for fixed shares alone.
+    is_fixed = settings.shares == "fixed"
     return {
         "experiment": settings.name,
         "version": experiment.version,
@@ -187,8 +189,10 @@ def plain_state(
         "promoted": experiment.promoted or None,
         "planned_units": experiment.planned_units,
         "units": list(reading.num_units) if reading else [],
-        "comparable": not reading.sample_ratio.fired if reading else None,
-        "decisions": {arm.arm: arm.decision for arm in reading.arms} if reading else {},
+        "comparable": not reading.sample_ratio.fired if reading and is_fixed else None,
+        "decisions": {arm.arm: arm.decision for arm in reading.arms}
+        if reading and is_fixed
+        else {},
         "stopped_arms": sorted(stopped_of(experiment, stopped)),
     }
 

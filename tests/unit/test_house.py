@@ -113,7 +113,7 @@ def verbs(group: click.Group, prefix: str = "") -> dict[str, click.Command]:
 
 OPENING = {"--base", "--device", "--dtype"}
 EXPERIMENT = {"--store", "--project"}
-GUESS = {"--units-per-day", "--baseline"}
+GUESS = {"--units-per-day", "--baseline", "--deviation"}
 OPTIONS = {
     "new": {
         "--question",

@@ -37,8 +37,14 @@ _baseline_options = [
     ),
     click.option(
         "--baseline",
-        type=click.FloatRange(min=0, max=1, min_open=True, max_open=True),
-        help="Share of the primary metric today, where nothing is recorded yet.",
+        type=float,
+        help="Value of the primary metric today, where nothing is recorded yet.",
+    ),
+    click.option(
+        "--deviation",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Standard deviation of a number between users, beside --baseline; of a share it is "
+        "known.",
     ),
 ]
 
@@ -66,6 +72,7 @@ def plan(
     name: str,
     units_per_day: float | None,
     baseline: float | None,
+    deviation: float | None,
     days: int,
     address: str,
     project: Path,
@@ -76,7 +83,7 @@ def plan(
     NAME is that of a file in experiments/. Where the recorded traffic cannot decide, the plan says
     what can be done instead.
     """
-    found = _plan(name, units_per_day, baseline, days, address, project)
+    found = _plan(name, (units_per_day, baseline, deviation), days, address, project)
     if as_json:
         from kamerton.flows.experiment.showing import plain_plan
 
@@ -91,7 +98,12 @@ def plan(
 @store_option
 @project_option
 def start(
-    name: str, units_per_day: float | None, baseline: float | None, address: str, project: Path
+    name: str,
+    units_per_day: float | None,
+    baseline: float | None,
+    deviation: float | None,
+    address: str,
+    project: Path,
 ) -> None:
     """Register an experiment; its units are assigned from now on.
 
@@ -108,7 +120,7 @@ def start(
         with open_store(store_address(address, project)) as store:
             started = start_experiment(store, settings, 2 * settings.min_units, 1.0)
     else:
-        found = _plan(name, units_per_day, baseline, 28, address, project)
+        found = _plan(name, (units_per_day, baseline, deviation), 28, address, project)
         with open_store(store_address(address, project)) as store:
             started = start_experiment(
                 store, found.settings, found.planned_units, found.baseline.units_per_day
@@ -129,11 +141,11 @@ def status(address: str, project: Path, as_json: bool) -> None:
     """List all experiments with what is known of each."""
     from kamerton.flows.experiment.reading import list_registered, read_registered
     from kamerton.flows.experiment.showing import plain_state, stopped_arms, stopped_of
-    from kamerton.flows.recording import project_metrics, store_address
+    from kamerton.flows.recording import project_metrics, recorded_store
     from kamerton.store.database import open_store
 
     metrics, stopped = project_metrics(project).metrics, stopped_arms(project)
-    with open_store(store_address(address, project)) as store, store.begin() as connection:
+    with open_store(recorded_store(address, project)) as store, store.begin() as connection:
         found = [
             (one, read_registered(connection, one, metrics, stopped=stopped_of(one, stopped)))
             for one in list_registered(connection)
@@ -189,14 +201,14 @@ def report(
     from kamerton.flows.experiment.adaptive import adaptive_json, read_adaptive
     from kamerton.flows.experiment.reading import find_registered, read_registered
     from kamerton.flows.experiment.showing import plain_reading, stopped_arms, stopped_of
-    from kamerton.flows.recording import project_metrics, store_address
+    from kamerton.flows.recording import project_metrics, recorded_store
     from kamerton.store.database import open_store
     from kamerton.store.traffic import now
 
     metrics = project_metrics(project).metrics
     if page is not None:
         ensure_parent(page, "--html")
-    with open_store(store_address(address, project)) as store, store.begin() as connection:
+    with open_store(recorded_store(address, project)) as store, store.begin() as connection:
         one = find_registered(connection, name)
         stopped = stopped_arms(project)
         if one.settings.shares == "adaptive":
@@ -258,10 +270,10 @@ def stop(
     from kamerton.flows.experiment.reading import find_registered, read_registered
     from kamerton.flows.experiment.registering import ensure_promotable, stop_experiment
     from kamerton.flows.experiment.showing import stopped_arms, stopped_of
-    from kamerton.flows.recording import project_metrics, store_address
+    from kamerton.flows.recording import project_metrics, recorded_store
     from kamerton.store.database import open_store
 
-    with open_store(store_address(address, project)) as store:
+    with open_store(recorded_store(address, project)) as store:
         with store.begin() as connection:
             one = find_registered(connection, name)
             if promote not in ("", one.settings.control) and one.is_running and not anyway:
@@ -296,6 +308,7 @@ def simulate(
     name: str,
     units_per_day: float | None,
     baseline: float | None,
+    deviation: float | None,
     runs: int,
     days: int,
     address: str,
@@ -309,7 +322,7 @@ def simulate(
     """
     from kamerton.flows.experiment.simulating import simulate_experiment
 
-    found = _plan(name, units_per_day, baseline, days, address, project)
+    found = _plan(name, (units_per_day, baseline, deviation), days, address, project)
     print_simulated(simulate_experiment(found, runs, days), runs)
 
 
@@ -324,14 +337,13 @@ def _refuse_for_adaptive(name: str, options: Mapping[str, Any]) -> None:
 
 def _plan(
     name: str,
-    units_per_day: float | None,
-    baseline: float | None,
+    guessed: tuple[float | None, float | None, float | None],
     days: int,
     address: str,
     project: Path,
 ) -> "ExperimentPlan":
     from kamerton.flows.experiment.adaptive import ensure_fixed
-    from kamerton.flows.experiment.planning import measure_baseline, plan_experiment
+    from kamerton.flows.experiment.planning import Guess, measure_baseline, plan_experiment
     from kamerton.flows.experiment.registering import read_declared
     from kamerton.flows.recording import project_metrics, store_address
     from kamerton.store.database import open_store
@@ -344,7 +356,6 @@ def _plan(
             store,
             settings,
             metrics[settings.primary.metric],
-            units_per_day=units_per_day,
-            value=baseline,
+            guess=Guess(*guessed),
         )
     return plan_experiment(settings, today, metrics, days_limit=days)

@@ -51,7 +51,7 @@ def import_(
     corrections is replaced by placeholders.
     """
     from kamerton.flows.feedback import import_feedback
-    from kamerton.flows.recording import project_metrics, store_address
+    from kamerton.flows.recording import project_metrics, recorded_store
     from kamerton.store.database import open_store
 
     placed = {}
@@ -61,7 +61,7 @@ def import_(
             raise click.BadParameter(f"must look like FIELD=COLUMN, got '{each}'")
         placed[key] = column
     metrics = project_metrics(project).metrics
-    with open_store(store_address(address, project)) as store:
+    with open_store(recorded_store(address, project)) as store:
         told = import_feedback(
             store, file, metrics, columns=placed, name=name, keeps_personal=keep_personal
         )
@@ -122,11 +122,11 @@ def export(
     data is replaced by placeholders.
     """
     from kamerton.flows.feedback import export_feedback
-    from kamerton.flows.recording import store_address
+    from kamerton.flows.recording import recorded_store
     from kamerton.store.database import open_store
 
     ensure_parent(file, "FILE")
-    with open_store(store_address(address, project)) as store:
+    with open_store(recorded_store(address, project)) as store:
         found = export_feedback(
             store, kind, file, per_rater=per_rater, limit=limit, keeps_personal=keep_personal
         )
@@ -159,10 +159,10 @@ def agreement(address: str, project: Path, as_json: bool) -> None:
     from dataclasses import asdict
 
     from kamerton.flows.feedback import measure_agreement
-    from kamerton.flows.recording import project_metrics, store_address
+    from kamerton.flows.recording import project_metrics, recorded_store
     from kamerton.store.database import open_store
 
-    with open_store(store_address(address, project)) as store:
+    with open_store(recorded_store(address, project)) as store:
         found = measure_agreement(store, project_metrics(project).metrics)
     if as_json:
         click.echo(json.dumps([asdict(one) for one in found], indent=2))

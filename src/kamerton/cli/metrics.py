@@ -50,14 +50,14 @@ def metrics(
     further metrics.
     """
     from kamerton.evaluation.live_report import measure_store, plain_measured
-    from kamerton.flows.recording import project_metrics, store_address
+    from kamerton.flows.recording import project_metrics, recorded_store
     from kamerton.store.database import open_store
 
     known = project_metrics(project).metrics
     since = None
     if days is not None:
         since = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=days)
-    with open_store(store_address(address, project)) as store:
+    with open_store(recorded_store(address, project)) as store:
         found = measure_store(store, known, by=by, every=every, since=since)
     if as_json:
         plain = [plain_measured(one, known[one.metric]) for one in found]

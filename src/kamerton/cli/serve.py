@@ -311,6 +311,10 @@ def _say(listening: "Listening") -> None:
     messages.print(table)
     if listening.engines:
         messages.print(f"\nanswered by {', '.join(listening.engines)}")
+    if listening.routes:
+        messages.print(f"\nroutes: {', '.join(listening.routes)}")
+    if listening.records:
+        messages.print("\nanswers are recorded: kamerton metrics tells how the variants do")
     if listening.admin:
         messages.print(f"\nvariants are loaded and unloaded on {listening.admin}")
     if listening.num_keys:

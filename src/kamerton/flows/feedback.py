@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -100,8 +100,10 @@ def import_feedback(
             hint=f"fields are {', '.join(_FIELDS)}",
         )
     told, policy = Imported(), RecordPolicy("full" if keeps_personal else "none")
+    rows = list(read_rows(source))
+    _ensure_columns(source, rows, columns, name)
     with store.begin() as connection:
-        for row in read_rows(source):
+        for row in rows:
             if isinstance(row, Rejection):
                 told.refused.append(row)
                 continue
@@ -190,6 +192,31 @@ def measure_agreement(store: Store, metrics: Mapping[str, LiveMetric]) -> list[A
     ]
 
 
+def _ensure_columns(
+    source: Path, rows: Sequence[Row | Rejection], columns: Mapping[str, str], name: str
+) -> None:
+    """Refuse a table that lacks what every judgement needs, once and not for every row."""
+    found = list(dict.fromkeys(key for row in rows if isinstance(row, Row) for key in row.fields))
+    if not found:
+        if any(isinstance(row, Rejection) for row in rows):
+            return
+        raise DataError(f"{source}: there is no row in it")
+    fields = {_OTHER_NAMES.get(key.strip().lower(), key.strip().lower()) for key in found}
+    missing = [column for column in columns.values() if column not in found]
+    missing += ["id"] if "id" not in {*fields, *columns} else []
+    if missing:
+        raise DataError(
+            f"{source}: there is no column {' or '.join(repr(one) for one in missing)}; "
+            f"found are {', '.join(repr(one) for one in found)}",
+            hint="--column id=NAME says which column has the completion's id",
+        )
+    if not name and not {"name", "comment", "correction"} & {*fields, *columns}:
+        raise DataError(
+            f"{source}: no column says which metric the values are of",
+            hint="--name METRIC says it for all rows",
+        )
+
+
 def _judgement(
     row: Row, metrics: Mapping[str, LiveMetric], columns: Mapping[str, str], name: str
 ) -> Feedback | Rejection:
@@ -212,7 +239,10 @@ def _judgement(
         body = FeedbackBody.model_validate({**values, "source": "import"})
     except ValidationError as error:
         first = error.errors()[0]
-        return Rejection(row.location, str(first["loc"][0]), first["msg"])
+        reason = first["msg"].removeprefix("Value error, ")
+        given = row.fields.get(columns.get(str(first["loc"][0]), str(first["loc"][0])))
+        shown = "" if given in (None, "") else f", got {str(given)[:40]!r}"
+        return Rejection(row.location, str(first["loc"][0]), f"{reason}{shown}")
     found = judgement_of(body, metrics)
     return _rejection(row, found) if isinstance(found, str) else found
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kamerton.serving.record_policy import TextPolicy
     from kamerton.serving.recording import Recording
 
-__all__ = ["RecordOptions", "open_recording", "project_metrics", "store_address"]
+__all__ = ["RecordOptions", "open_recording", "project_metrics", "recorded_store", "store_address"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,28 @@ def store_address(given: str, project: Path) -> Path | str:
             hint="--record without a URL stands after the variants: kamerton serve shop --record",
         )
     return Path(given)
+
+
+def recorded_store(given: str, project: Path) -> Path | str:
+    """Say which store is read: one that is there.
+
+    Args:
+        given: URL of a database, or a SQLite file; empty for the project's store.
+        project: Folder of the project.
+
+    Returns:
+        What `open_store` takes.
+
+    Raises:
+        SettingsError: If it is neither, or the file is not there.
+    """
+    address = store_address(given, project)
+    if isinstance(address, Path) and not address.exists():
+        raise SettingsError(
+            f"{address} is not there: nothing was recorded yet",
+            hint="kamerton serve --record records; --store and --project name another place",
+        )
+    return address
 
 
 def project_metrics(project: Path) -> MetricsFile:

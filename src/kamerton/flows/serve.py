@@ -94,6 +94,8 @@ class Listening:
         admin: URL of the admin API; empty without it.
         num_keys: Keys that are let in; without any, everybody is.
         engines: Addresses of the engines that compute; empty where that is done here.
+        routes: Names that rules map to models.
+        records: Whether answers are recorded.
     """
 
     address: str
@@ -101,6 +103,8 @@ class Listening:
     admin: str = ""
     num_keys: int = 0
     engines: Sequence[str] = ()
+    routes: Sequence[str] = ()
+    records: bool = False
 
 
 def serve(
@@ -149,6 +153,7 @@ def serve(
     try:
         import uvicorn
 
+        from kamerton.flows.experiment.reading import check_metrics
         from kamerton.flows.routing import new_router, reload_on_signal, route_source
         from kamerton.flows.serve_admin import serve_admin
         from kamerton.serving.access_log import access_log
@@ -168,7 +173,9 @@ def serve(
     admin = admin or AdminOptions()
     if routes:
         # Loading the base takes a while: what is wrong with the file is told before.
-        read_rules(routes)
+        known_metrics = project_metrics(options.project).metrics
+        for experiment in read_rules(routes).experiments.values():
+            check_metrics(experiment, known_metrics)
     engine = (
         _open_upstream(options, timeout_s, sink)
         if options.engines
@@ -216,7 +223,13 @@ def serve(
                 # again and again, by up to 0.2 s.
                 gc.collect()
                 gc.freeze()
-                say(Listening(address, models, admin_address, len(known), options.engines))
+                names = tuple(router.rules.routes)
+                say(
+                    Listening(
+                        address, models, admin_address, len(known), options.engines, names,
+                        recording is not None,
+                    )
+                )  # fmt: skip
             except Exception as error:
                 failures.append(error)
                 _stop(server, False)

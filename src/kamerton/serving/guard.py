@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -30,6 +31,13 @@ _TOKEN = b"x-kamerton-feedback-token"
 def _has_token(scope: AsgiScope, headers: Mapping[bytes, bytes]) -> bool:
     """Whether a browser sends feedback, or asks whether it may: the route checks the token."""
     return scope["path"] in _RATED and (scope["method"] == "OPTIONS" or _TOKEN in headers)
+
+
+def _ensure_own_page(headers: Mapping[bytes, bytes]) -> None:
+    """Refuse pages of other sites: a browser on this machine would let them ask without a key."""
+    origin = headers.get(b"origin", b"").decode("latin-1")
+    if origin and urlsplit(origin).netloc != headers.get(b"host", b"").decode("latin-1"):
+        raise ApiError(403, "pages of other sites may not ask a server without keys")
 
 
 class Guard:
@@ -84,6 +92,8 @@ class Guard:
                 needed = _RATED.get(scope["path"], needed)
                 name = self._keys.check(given, needed)
                 scope.setdefault("state", {})["key"] = name
+                if not self._keys.are_needed:
+                    _ensure_own_page(headers)
                 if (record := scope.get("state", {}).get("record")) is not None:
                     record.key = name
                     record.caller = self._keys.named(record.caller, name)

@@ -113,6 +113,11 @@ class Keys:
         self._left = {key.name: float(key.per_minute or 0) for key in keys}
         self._counted_at = dict.fromkeys(self._left, clock())
 
+    @property
+    def are_needed(self) -> bool:
+        """Whether only those with a key are let in."""
+        return bool(self._keys)
+
     def check(self, authorization: str, scope: Scope | None) -> str:
         """Let a request in.
 

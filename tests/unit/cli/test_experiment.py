@@ -65,6 +65,15 @@ def test_plan_and_start(tmp_path):
     assert line == ["tone", "runs", "0.0", "0", "0%", "no request yet"]
 
 
+def test_a_number_is_guessed_with_its_deviation(tmp_path):
+    declared(tmp_path, TONE.replace('metric = "thumbs"', 'metric = "rating"'))
+    guesses = ("--units-per-day", "100", "--baseline", "4.1")
+    with pytest.raises(SettingsError, match="--baseline and --deviation go together"):
+        said(tmp_path, "plan", "tone", *guesses)
+    found = said(tmp_path, "plan", "tone", *guesses, "--deviation", "1", "--json")
+    assert json.loads(found.stdout)["baseline"]["variance"] == 1.0
+
+
 def test_status_says_what_is_known(project):
     header, line = rows(said(project, "status"))
     assert header == ["experiment", "state", "days", "units", "of planned", "known so far"]

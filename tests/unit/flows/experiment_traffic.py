@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from kamerton.evaluation.live_metrics import BUILT_IN
-from kamerton.flows.experiment.planning import measure_baseline, plan_experiment
+from kamerton.flows.experiment.planning import Guess, measure_baseline, plan_experiment
 from kamerton.flows.experiment.registering import read_declared, start_experiment
 from kamerton.store.database import Store
 from kamerton.store.experiments import update_experiment
@@ -43,7 +43,7 @@ def started(store: Store, project, days_ago=20.0, text=TONE):
     declared(project, text)
     settings = read_declared("tone", project, METRICS)
     primary = METRICS[settings.primary.metric]
-    today = measure_baseline(store, settings, primary, units_per_day=50, value=0.8)
+    today = measure_baseline(store, settings, primary, guess=Guess(50, 0.8))
     planned = plan_experiment(settings, today, METRICS).planned_units
     found = start_experiment(store, settings, planned, 50.0)
     with store.begin() as connection:

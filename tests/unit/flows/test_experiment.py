@@ -8,7 +8,7 @@ import pytest
 from kamerton.core.errors import SettingsError
 from kamerton.experiments.simulate import Found
 from kamerton.flows.experiment import simulating
-from kamerton.flows.experiment.planning import measure_baseline, plan_experiment
+from kamerton.flows.experiment.planning import Guess, measure_baseline, plan_experiment
 from kamerton.flows.experiment.reading import find_registered, read_registered
 from kamerton.flows.experiment.registering import (
     ensure_promotable,
@@ -42,7 +42,9 @@ def read(store, segments=""):
 def planned(store, project, text=TONE, **guesses):
     declared(project, text)
     settings = read_declared("tone", project, METRICS)
-    today = measure_baseline(store, settings, METRICS[settings.primary.metric], **guesses)
+    today = measure_baseline(
+        store, settings, METRICS[settings.primary.metric], guess=Guess(**guesses)
+    )
     return plan_experiment(settings, today, METRICS)
 
 

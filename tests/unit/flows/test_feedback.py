@@ -244,3 +244,27 @@ def test_the_command_line_imports_exports_and_compares(store, tmp_path):
     assert rows_in(out)[0]["label"] is True
     (told,) = json.loads(run("agreement", "--json").stdout)
     assert told == {"metric": "thumbs", "num_items": 1, "alpha": None}
+
+
+def test_what_a_table_lacks_is_said_once(store, tmp_path):
+    table = tmp_path / "rated.csv"
+    table.write_text("Ticket;Score\nchatcmpl-1;4\nchatcmpl-2;5\n")
+    with pytest.raises(DataError, match="no column 'id'; found are 'Ticket', 'Score'"):
+        import_feedback(store, table, BUILT_IN, columns={}, name="rating")
+    with pytest.raises(DataError, match="no column 'Nr'; found"):
+        import_feedback(store, table, BUILT_IN, columns={"id": "Nr"}, name="rating")
+    with pytest.raises(DataError, match="no column says which metric"):
+        import_feedback(store, table, BUILT_IN, columns={"id": "Ticket", "value": "Score"})
+    table.write_text("")
+    with pytest.raises(DataError, match="no row"):
+        import_feedback(store, table, BUILT_IN, columns={}, name="rating")
+    table.write_text("id,value\nchatcmpl-1,five\n")
+    told = import_feedback(store, table, BUILT_IN, columns={}, name="rating")
+    assert "must be a number, or true or false, got 'five'" in str(told.refused[0])
+
+
+def test_a_store_that_is_not_there_is_not_made_by_reading(tmp_path):
+    for verb in (["metrics"], ["experiment", "status"], ["feedback", "agreement"]):
+        found = CliRunner().invoke(main, [*verb, "--project", str(tmp_path)])
+        assert "nothing was recorded yet" in str(found.exception), verb
+    assert list(tmp_path.iterdir()) == []

@@ -443,3 +443,28 @@ def test_a_wrong_field_is_named_as_the_client_wrote_it(engine):
         assert (error["param"], answer.status_code) == (param, 400)
         assert said in error["message"]
         assert "Value error" not in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("origin", "keys", "status"),
+    [
+        ("http://served", (), 200),
+        ("http://other.example", (), 403),
+        ("null", (), 403),
+        ("http://other.example", plain_keys(["secret"]), 200),
+    ],
+)
+def test_pages_of_other_sites_may_not_ask_a_server_without_keys(engine, origin, keys, status):
+    async def ask():
+        async with plain_client(engine, keys=keys) as client:
+            return await client.post(
+                "/v1/chat/completions",
+                content=json.dumps({"model": "shop", "messages": HELLO}),
+                headers={
+                    "Origin": origin,
+                    "Content-Type": "text/plain",
+                    "Authorization": "Bearer secret",
+                },
+            )
+
+    assert asyncio.run(ask()).status_code == status

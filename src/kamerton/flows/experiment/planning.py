@@ -24,6 +24,7 @@ from kamerton.store.traffic import now
 __all__ = [
     "Baseline",
     "ExperimentPlan",
+    "Guess",
     "RollBack",
     "measure_baseline",
     "plan_experiment",
@@ -70,6 +71,49 @@ class Baseline:
     def units_per_day(self) -> float:
         """New units a day in the first four weeks, of all arms together."""
         return self.arrivals.units_within(_DAYS) / _DAYS
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """What somebody guesses who has recorded nothing yet.
+
+    Attributes:
+        units_per_day: New units a day, of all arms together; None for what is measured.
+        value: The primary metric today; None for what is measured.
+        deviation: Standard deviation of a unit's value, of a number; None for a share, whose own
+            one is known.
+    """
+
+    units_per_day: float | None = None
+    value: float | None = None
+    deviation: float | None = None
+
+    def variance(self, metric: LiveMetric) -> float | None:
+        """Give the variance of a unit's value.
+
+        Args:
+            metric: The primary one.
+
+        Returns:
+            The variance; None where nothing is guessed.
+
+        Raises:
+            SettingsError: If a share is none, or what belongs together is not there.
+        """
+        if metric.type == "boolean":
+            if self.deviation is not None:
+                raise SettingsError(f"--deviation is for numbers, and '{metric.name}' is a share")
+            if self.value is not None and not 0 < self.value < 1:
+                raise SettingsError(
+                    f"--baseline: '{metric.name}' is a share: between 0 and 1, got {self.value:g}"
+                )
+            return None if self.value is None else self.value * (1 - self.value)
+        if (self.value is None) != (self.deviation is None):
+            raise SettingsError(
+                f"'{metric.name}' is a number: --baseline and --deviation go together",
+                hint="of a rating from 1 to 5 the standard deviation is about 1",
+            )
+        return None if self.deviation is None else self.deviation**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +170,7 @@ def measure_baseline(
     metric: LiveMetric,
     *,
     days: float = 28.0,
-    units_per_day: float | None = None,
-    value: float | None = None,
+    guess: Guess | None = None,
 ) -> Baseline:
     """Measure what the control's variant does today.
 
@@ -136,8 +179,7 @@ def measure_baseline(
         settings: The experiment.
         metric: The primary one.
         days: How far back traffic is looked at.
-        units_per_day: A guess that stands instead of what is measured.
-        value: A guess of the share of a boolean metric, instead of what is measured.
+        guess: What stands instead of what is measured.
 
     Returns:
         The baseline.
@@ -145,7 +187,8 @@ def measure_baseline(
     Raises:
         SettingsError: If nothing is recorded and nothing was guessed.
     """
-    variant = settings.arms[settings.control].variant
+    guess, variant = guess or Guess(), settings.arms[settings.control].variant
+    guessed = guess.variance(metric)
     with store.begin() as connection:
         column = unit_column(settings.unit)
         since = now() - timedelta(days=days)
@@ -159,20 +202,15 @@ def measure_baseline(
     when = (rows["created"] - rows["created"][:1]).astype("timedelta64[D]").astype(np.int64)
     seen = _measured(units, when, outcomes, of_arms)
     today = _measured(units, when, outcomes, of_control)
-    if value is not None and metric.type != "boolean":
-        raise SettingsError(
-            f"--baseline is a share, and '{metric.name}' is a number",
-            hint="record some traffic first: a guessed mean says nothing of the variance",
-        )
-    arrivals = seen if units_per_day is None else SteadyTraffic(units_per_day)
+    per_day, value = guess.units_per_day, guess.value
+    arrivals = seen if per_day is None else SteadyTraffic(per_day)
     if arrivals is None or (value is None and today is None):
+        needed = "--baseline" if metric.type == "boolean" else "--baseline and --deviation"
         missing = "units" if arrivals is None else f"values of '{metric.name}'"
         raise SettingsError(
             f"'{variant}' has no recorded {missing} in the last {days:g} days",
-            hint="kamerton serve --record records traffic; or guess: --units-per-day, and "
-            "--baseline for a share",
+            hint=f"kamerton serve --record records traffic; or guess: --units-per-day, {needed}",
         )
-    guessed = value is not None
     return Baseline(
         variant,
         len(seen.units_by_day) if seen else 0,
@@ -181,9 +219,9 @@ def measure_baseline(
         arrivals,
         today.requests_per_unit if today else 1.0,
         value if value is not None else today.value if today else 0.0,
-        value * (1 - value) if value is not None else today.variance if today else 0.0,
-        today.icc if today and not guessed else 0.0,
-        (("value",) if guessed else ()) + (("units_per_day",) if units_per_day else ()),
+        guessed if guessed is not None else today.variance if today else 0.0,
+        today.icc if today and guessed is None else 0.0,
+        (() if guessed is None else ("value",)) + (() if per_day is None else ("units_per_day",)),
     )
 
 

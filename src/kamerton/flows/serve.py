@@ -223,10 +223,10 @@ def serve(
                 # again and again, by up to 0.2 s.
                 gc.collect()
                 gc.freeze()
-                names = tuple(router.rules.routes)
+                route_names = tuple(router.rules.routes)
                 say(
                     Listening(
-                        address, models, admin_address, len(known), options.engines, names,
+                        address, models, admin_address, len(known), options.engines, route_names,
                         recording is not None,
                     )
                 )  # fmt: skip

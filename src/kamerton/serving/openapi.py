@@ -1,5 +1,6 @@
 """The routes as an OpenAPI document, made of the models that read their bodies."""
 
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -41,6 +42,13 @@ _BODIES: dict[str, tuple[str, type[BaseModel]]] = {
     "/detokenize": ("Turn tokens into a text", DetokenizeBody),
 }
 _STREAMED = ("/v1/chat/completions", "/v1/completions")
+_OFREP = "/ofrep/"
+_FLAG_ERROR = {
+    "type": "object",
+    "required": ["errorCode", "errorDetails"],
+    "properties": {"errorCode": {"type": "string"}, "errorDetails": {"type": "string"}},
+}
+"""As OpenFeature's protocol has it."""
 _ERROR = {
     "type": "object",
     "required": ["error"],
@@ -77,18 +85,15 @@ def openapi_document(names: Collection[str] = ()) -> dict[str, Any]:
             schema["properties"]["model"] = {"type": "string", "enum": sorted(names)}
     paths: dict[str, Any] = {}
     for path, (summary, media) in _READS.items():
-        paths[path] = {"get": _operation(summary, [media])}
-        if "{name}" in path:
-            paths[path]["get"]["parameters"] = [
-                {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
-            ]
+        paths[path] = {"get": _operation(path, summary, [media])}
     for path, (summary, body) in _BODIES.items():
         given = ["application/json", *(["text/event-stream"] if path in _STREAMED else [])]
         content = {"application/json": {"schema": references[body, "validation"]}}
+        is_needed = not path.startswith(_OFREP)
         paths[path] = {
             "post": {
-                **_operation(summary, given),
-                "requestBody": {"required": True, "content": content},
+                **_operation(path, summary, given),
+                "requestBody": {"required": is_needed, "content": content},
             }
         }
     return {
@@ -96,7 +101,7 @@ def openapi_document(names: Collection[str] = ()) -> dict[str, Any]:
         "info": {"title": "Kamerton", "version": "1"},
         "paths": paths,
         "components": {
-            "schemas": {**schemas["$defs"], "Error": _ERROR},
+            "schemas": {**schemas["$defs"], "Error": _ERROR, "FlagError": _FLAG_ERROR},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{}, {"key": []}],
@@ -115,12 +120,23 @@ async def show_openapi(request: Request) -> Response:
     return JSONResponse(openapi_document(request.app.state.engine.models))
 
 
-def _operation(summary: str, media: list[str]) -> dict[str, Any]:
-    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+def _operation(path: str, summary: str, media: list[str]) -> dict[str, Any]:
+    forms = ["Error", *(["FlagError"] if path.startswith(_OFREP) else [])]
+    schema = {"anyOf": [{"$ref": f"#/components/schemas/{form}"} for form in forms]}
+    error = {"application/json": {"schema": schema}}
     return {
         "summary": summary,
+        "parameters": [
+            {
+                "name": found.partition(":")[0],
+                "in": "path",
+                "required": True,
+                "schema": {"type": "string"},
+            }
+            for found in re.findall(r"{(.+?)}", path)
+        ],
         "responses": {
             "200": {"description": "Done", "content": {each: {} for each in media}},
-            "default": {"description": "An error in OpenAI's form", "content": error},
+            "default": {"description": "An error", "content": error},
         },
     }

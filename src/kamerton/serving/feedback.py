@@ -170,10 +170,11 @@ async def take_feedback(request: Request) -> Response:
 
 async def _taken(intake: FeedbackIntake, body: FeedbackBody) -> dict[str, Any]:
     from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.exc import TimeoutError as PoolTimeout
 
     try:
         return await asyncio.to_thread(intake.take, body)
-    except DBAPIError:
+    except (DBAPIError, PoolTimeout):
         message = "the store cannot be reached: nothing was stored, send it again"
         raise ApiError(503, message, headers={"Retry-After": "5"}) from None
 

@@ -83,7 +83,12 @@ class Recording:
         row = self._row(record)
         if self.policy.text == "redacted":
             # Finding phone numbers takes milliseconds, which other answers need not wait for.
-            kept = await asyncio.to_thread(self.policy.kept, row)
+            try:
+                kept = await asyncio.to_thread(self.policy.kept, row)
+            except asyncio.CancelledError:
+                # The client left meanwhile; its answer was whole.
+                self.writer.put(self.policy.kept(row))
+                raise
         else:
             kept = self.policy.kept(row)
         written = asyncio.wrap_future(self.writer.put(kept))

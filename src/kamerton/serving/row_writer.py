@@ -102,7 +102,7 @@ class RowWriter:
                 self._num_bytes += size
                 self._changed.notify()
                 return done
-            self.num_lost += isinstance(row, RequestRow)
+            self.num_lost += not isinstance(row, AnswerChecks)
         done.set_result(False)
         return done
 
@@ -135,7 +135,8 @@ class RowWriter:
     def _sync(self) -> None:
         try:
             self._store.sync()
-        except (DBAPIError, PoolTimeout) as error:
+        except Exception as error:
+            # Whatever it is, rows that come later are still to be written.
             _log.warning("the store could not be written to disk: %s", type(error).__name__)
 
     def _next_group(self, timeout_s: float | None) -> list[_Waiting]:
@@ -192,10 +193,10 @@ class RowWriter:
             for _ in group:
                 self._num_bytes -= self._waiting.popleft()[1]
             for (row, _, _), is_written in zip(group, written, strict=True):
-                # Those are requests: what checks say of them is no row of its own.
-                if isinstance(row, RequestRow):
-                    self.num_written += is_written
+                # What checks say of a request is no row of its own.
+                if not isinstance(row, AnswerChecks):
                     self.num_lost += not is_written
+                    self.num_written += is_written and isinstance(row, RequestRow)
         for (_, _, done), is_written in zip(group, written, strict=True):
             if done.set_running_or_notify_cancel():
                 done.set_result(is_written)

@@ -358,7 +358,10 @@ class UpstreamEngine:
                 # One that is gone is waited for more eagerly.
                 is_whole = all(replica.is_reachable for replica in self._replicas.replicas)
                 await asyncio.sleep(self._health_s if is_whole else min(self._health_s, 1.0))
-                await asyncio.gather(*map(self._look_at, self._replicas.replicas))
+                looks = map(self._look_at, self._replicas.replicas)
+                for found in await asyncio.gather(*looks, return_exceptions=True):
+                    if isinstance(found, Exception):
+                        self._tell_once(f"an engine could not be looked at: {found!r}")
         finally:
             for replica in self._replicas.replicas:
                 with suppress(Exception):
@@ -379,10 +382,13 @@ class UpstreamEngine:
             try:
                 await load_lora(replica, model)
             except ModelError as problem:
-                # Said once: it is tried again and again.
-                if problem.message not in self._said:
-                    self._said.add(problem.message)
-                    self._sink(Notice(problem.message, "warning"))
+                self._tell_once(problem.message)
+
+    def _tell_once(self, message: str) -> None:
+        # What fails is tried again and again.
+        if message not in self._said:
+            self._said.add(message)
+            self._sink(Notice(message, "warning"))
 
     def _tell(self, event: object) -> None:
         assert isinstance(event, Notice)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -187,3 +188,26 @@ def test_the_reason_names_the_size():
     assert Harm("tone", "lora", "error", 0.1234, 0.02).why == (
         "error is 0.123 worse, and 0.02 is allowed"
     )
+
+
+def test_an_experiment_that_cannot_be_read_leaves_the_others_guarded(
+    store, tmp_path, router, keeper, monkeypatch
+):
+    started(store, tmp_path)
+    fill(store, {"prefix": 200, "lora": 200}, refusals=HARM)
+    whole, tone = keeper._harms, keeper._registered()["tone"]
+    broken = replace(tone, settings=tone.settings.model_copy(update={"name": "broken"}))
+
+    def harms(experiment):
+        if experiment is broken:
+            raise KeyError("a metric that is gone")
+        return whole(experiment)
+
+    monkeypatch.setattr(keeper, "_harms", harms)
+    monkeypatch.setattr(keeper, "_registered", lambda: {"broken": broken, "tone": tone})
+    both = {**router.rules.experiments, "broken": broken.settings}
+    router.rules = replace(router.rules, experiments=both)
+    with pytest.raises(KeyError, match="a metric that is gone"):
+        asyncio.run(keeper.look())
+    assert [line["experiment"] for line in changes(tmp_path)] == ["tone"]
+    assert [event.what for event in events(store)] == ["started", "arm stopped"]

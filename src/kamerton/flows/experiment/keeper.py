@@ -109,18 +109,35 @@ class ExperimentKeeper:
             await self._rest(loop.time() - began, num_rows)
 
     async def look(self) -> None:
-        """Look once; what takes time is done in a thread."""
+        """Look once; what takes time is done in a thread.
+
+        Raises:
+            Exception: What went wrong with the first experiment that could not be looked at, after
+                all others were.
+        """
         registered = await asyncio.to_thread(self._registered)
         self.router.registered = registered
         running = [one for one in registered.values() if one.is_running]
         named = set(self.router.rules.experiments)
+        problems = []
         for experiment in running:
-            if experiment.settings.name in named and experiment.settings.guardrails:
-                for harm in await asyncio.to_thread(self._harms, experiment):
-                    self._stop(harm)
-            if experiment.settings.name in named and experiment.settings.shares == "adaptive":
-                await self._share(experiment)
+            if experiment.settings.name not in named:
+                continue
+            try:
+                await self._look_at(experiment)
+            except Exception as error:
+                # One that cannot be read must not keep the others from being guarded.
+                problems.append(error)
         await self.write_changes()
+        if problems:
+            raise problems[0]
+
+    async def _look_at(self, experiment: RegisteredExperiment) -> None:
+        if experiment.settings.guardrails:
+            for harm in await asyncio.to_thread(self._harms, experiment):
+                self._stop(harm)
+        if experiment.settings.shares == "adaptive":
+            await self._share(experiment)
 
     async def write_changes(self) -> None:
         """Write to the store what was done to experiments since the last time."""

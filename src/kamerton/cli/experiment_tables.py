@@ -46,7 +46,7 @@ def print_states(
         found: Experiments with what is known of them; None without requests.
         stopped: Arms that were stopped, by name and phase of the experiment.
     """
-    from kamerton.flows.experiment.showing import days_of, progress
+    from kamerton.flows.experiment.showing import days_of, progress, stopped_of
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("experiment", "state", "days", "units", "of planned", "known so far"):
@@ -59,7 +59,7 @@ def print_states(
             f"{days_of(one):.1f}",
             " / ".join(f"{count:,}" for count in reading.num_units) if reading else "0",
             f"{progress(one, reading):.0%}",
-            _known(reading, _stopped_of(one, stopped))
+            _known(reading, stopped_of(one, stopped))
             if one.settings.shares == "fixed"
             else "adaptive shares: see its report",
         )
@@ -108,6 +108,8 @@ def print_reading(
         stopped: Arms that were stopped, by name and phase of the experiment.
         language: Of the last line of each arm.
     """
+    from kamerton.flows.experiment.showing import stopped_of
+
     _print_alarm(reading)
     for number, arm in enumerate(reading.arms):
         if number:
@@ -125,7 +127,7 @@ def print_reading(
     for arm in reading.arms:
         _print_guardrails(arm)
     for arm in reading.arms:
-        _print_decision(arm, arm.arm in _stopped_of(experiment, stopped), language)
+        _print_decision(arm, arm.arm in stopped_of(experiment, stopped), language)
 
 
 def print_simulated(lines: "Sequence[Simulated]", runs: int) -> None:
@@ -248,7 +250,3 @@ def _known(reading: "ExperimentReading | None", stopped: set[str]) -> str:
     return "; ".join(
         f"{arm.arm}: {'stopped' if arm.arm in stopped else in_short(arm)}" for arm in reading.arms
     )
-
-
-def _stopped_of(experiment: "RegisteredExperiment", stopped: _Stopped) -> set[str]:
-    return stopped.get((experiment.settings.name, experiment.settings.phase), set())

@@ -145,7 +145,7 @@ def compare(
     assert control.num_units > 1
     assert treated.num_units > 1
     plain = (control.value, treated.value)
-    residuals = (_residuals(control, plain[0]), _residuals(treated, plain[1]))
+    residuals = (control.residuals, treated.residuals)
     shifts, adjusted = _cuped(control, treated, residuals)
     values = (plain[0] - shifts[0], plain[1] - shifts[1])
     variances = [
@@ -173,12 +173,6 @@ def compare(
         max(0.0, 1 - after / before) if before > 0 else 0.0,
         determined and error == 0,
     )
-
-
-def _residuals(arm: ArmOutcomes, value: float) -> Floats:
-    """What each unit adds to the error of a ratio, [n]; their mean is 0."""
-    below: Floats = arm.denominators
-    return (arm.sums - value * below) / float(below.mean())
 
 
 def _cuped(

@@ -60,6 +60,13 @@ class ArmOutcomes:
         total = float(self.denominators.sum())
         return float(self.sums.sum()) / total if total else float("nan")
 
+    @property
+    def residuals(self) -> Floats:
+        """What each unit adds to the error of the ratio, [n]; their mean is 0."""
+        mean = float(self.denominators.mean())
+        residuals: Floats = (self.sums - self.value * self.denominators) / mean
+        return residuals
+
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:

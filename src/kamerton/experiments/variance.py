@@ -45,8 +45,7 @@ def observed_variance(arm: ArmOutcomes) -> float:
     Returns:
         The variance of the metric times the number of units, by the delta method.
     """
-    residuals = (arm.sums - arm.value * arm.denominators) / arm.denominators.mean()
-    return float((residuals**2).sum()) / (arm.num_units - 1)
+    return float((arm.residuals**2).sum()) / (arm.num_units - 1)
 
 
 def intraclass_correlation(units: Sequence[str] | NDArray[Any], outcomes: ArrayLike) -> float:

@@ -92,8 +92,7 @@ def read_adaptive(
     for place, arm in enumerate(weighted.arms):
         error = None
         if arm.num_units > 1:
-            residuals = arm.sums - arm.value * arm.denominators
-            error = float(np.sqrt((residuals**2).sum()) / arm.denominators.sum())
+            error = float(np.sqrt((arm.residuals**2).sum()) / arm.num_units)
         estimate = arm.value if arm.num_units else None
         found.append(
             AdaptiveArm(

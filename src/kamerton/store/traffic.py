@@ -2,12 +2,12 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Select, Table, case, false, select, update
 
-from kamerton.core.routing import Exposure
+from kamerton.core.routing import Exposure, now_utc
 from kamerton.store import tables
 
 __all__ = [
@@ -35,7 +35,7 @@ def now() -> datetime:
     Returns:
         UTC without a zone.
     """
-    return datetime.now(UTC).replace(tzinfo=None)
+    return now_utc()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from kamerton.core.language import translated_count
 from kamerton.core.wording import counted
 from kamerton.evaluation.jackknife import FEWEST_ROWS
 from kamerton.evaluation.results import Comparison, Cost, Difference, Measured
@@ -191,7 +192,7 @@ def _caption(comparison: Comparison) -> str:
     groups = f" in {counted(comparison.num_groups, 'group')}" * comparison.is_grouped
     level = f"{100 * comparison.confidence_level:g} % intervals in brackets"
     place = f" of {comparison.measured_on}" if comparison.measured_on else ""
-    caption = f"{counted(comparison.num_items, 'item')}{groups}{place}; {level}"
+    caption = f"{translated_count(comparison.num_items, 'item')}{groups}{place}; {level}"
     if any(measured.low is None for measured in comparison.measured):
         caption += f", where there are {FEWEST_ROWS} or more independent groups"
     if comparison.differences:

@@ -113,20 +113,17 @@ _JSON_CHECKS = [
     'name = "all as in the data"',
     'kind = "exact"',
 ]
-_NO_REFUSAL = [
-    "",
-    "[[evaluate.checks]]",
-    'name = "does not refuse"',
-    'kind = "refusal"',
-    "expect = false",
+_TEXTS = [
+    "# loss on the right answers, likeness (chrF) and length are measured for texts;",
+    "# [[evaluate.checks]] say what else makes an answer good",
 ]
 _CHECKS: Mapping[str, list[str]] = {
     "classes": ["# accuracy and macro-F1 are measured for classes, over these labels only"],
     "several classes": _JSON_CHECKS,
     "fields": _JSON_CHECKS,
-    "rewriting": _NO_REFUSAL,
-    "answers": _NO_REFUSAL,
-    "dialogues": _NO_REFUSAL,
+    "rewriting": _TEXTS,
+    "answers": _TEXTS,
+    "dialogues": _TEXTS,
     "pairs": ["# how often the better answer is the more probable one is measured for pairs"],
     "thumbs": ["# whether liked answers stand above disliked ones is measured for thumbs"],
 }

@@ -34,6 +34,7 @@ __all__ = [
     "read",
     "reference_sums",
     "scored_of",
+    "summed_losses",
     "tokens_of",
 ]
 
@@ -260,6 +261,22 @@ def mean_loss(
     for row in make_rows(examples, tokens_per_row, base.device):
         total -= float(logprobs_of(base, row).sum())
     return total / num_labelled(examples)
+
+
+def summed_losses(
+    base: Base, examples: Sequence[TrainingExample], tokens_per_row: int = TOKENS_PER_ROW
+) -> list[float]:
+    """Compute the loss of each text with whatever adapter is attached.
+
+    Args:
+        base: The base.
+        examples: Any.
+        tokens_per_row: Tokens computed at once.
+
+    Returns:
+        Of each example the negative natural-log probability, summed over its labelled tokens.
+    """
+    return [-sum(answers) for answers in reference_sums(base, examples, tokens_per_row)]
 
 
 @torch.no_grad()

@@ -13,8 +13,10 @@ from kamerton.evaluation.checks import check_all
 from kamerton.evaluation.items import Answers, Item
 from kamerton.evaluation.jackknife import FEW_ROWS, FEWEST_ROWS
 from kamerton.evaluation.plots import training_plot
+from kamerton.evaluation.reliability import reliability_text
 from kamerton.evaluation.results import Comparison
 from kamerton.evaluation.settings import Check
+from kamerton.evaluation.style import FittedStyle
 from kamerton.evaluation.table import cost_cells, cost_heads, p_text, value_text
 from kamerton.evaluation.verdicts import in_short, last_opponent, tone, verdict
 
@@ -30,7 +32,7 @@ def write_report(
     items: Sequence[Item],
     answers: Sequence[Answers],
     *,
-    checks: Sequence[Check] = (),
+    checks: Sequence[Check | FittedStyle] = (),
     loss_curve: Sequence[Mapping[str, Any]] = (),
     holdout_curve: Sequence[Mapping[str, Any]] = (),
     title: str = "Comparison of variants",
@@ -83,6 +85,7 @@ def write_report(
         short=in_short(comparison),
         # Drawn by us, and holds nothing from outside but numbers.
         curves=curves,
+        beside={style.metric: reliability_text(style) for style in comparison.styles},
         per_token=not any(point.get("metrics") for point in (*loss_curve, *holdout_curve)),
         sections=_sections(items, answers, checks, comparison),
         tests=sorted({difference.test for difference in comparison.differences}),
@@ -130,7 +133,7 @@ def _metrics(comparison: Comparison) -> list[dict[str, Any]]:
 def _sections(
     items: Sequence[Item],
     answers: Sequence[Answers],
-    checks: Sequence[Check],
+    checks: Sequence[Check | FittedStyle],
     comparison: Comparison,
 ) -> list[dict[str, Any]]:
     """Choose examples: what the last variant mends, breaks, and still fails."""

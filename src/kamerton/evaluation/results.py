@@ -4,6 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from kamerton.evaluation.reliability import StyleReliability
+
 __all__ = ["Comparison", "Cost", "Difference", "Measured"]
 
 
@@ -105,6 +107,7 @@ class Comparison:
         differences: Every metric of every variant minus that of each baseline.
         costs: One per variant.
         measured_on: Origin of the items, such as `the test set`; empty when nobody said.
+        styles: How far each style check can be trusted.
     """
 
     variants: tuple[str, ...]
@@ -119,6 +122,7 @@ class Comparison:
     differences: tuple[Difference, ...]
     costs: tuple[Cost, ...]
     measured_on: str = ""
+    styles: tuple[StyleReliability, ...] = ()
 
     @property
     def is_grouped(self) -> bool:

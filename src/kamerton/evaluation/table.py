@@ -10,6 +10,7 @@ from rich.text import Text
 from kamerton.core.language import translated_count
 from kamerton.core.wording import counted
 from kamerton.evaluation.jackknife import FEWEST_ROWS
+from kamerton.evaluation.reliability import reliability_text
 from kamerton.evaluation.results import Comparison, Cost, Difference, Measured
 
 __all__ = [
@@ -60,7 +61,8 @@ def terminal_table(comparison: Comparison) -> Group:
         where significant; below it the costs. Long names fold.
     """
     caption = Text(_caption(comparison), style="dim")
-    return Group(_results(comparison), caption, Text(), _costs(comparison))
+    beside = [Text(reliability_text(style), style="dim") for style in comparison.styles]
+    return Group(_results(comparison), caption, *beside, Text(), _costs(comparison))
 
 
 def markdown_table(comparison: Comparison) -> str:
@@ -82,7 +84,8 @@ def markdown_table(comparison: Comparison) -> str:
             cells.append("<br>".join([text, *map(_difference_text, differences)]))
         lines.append([*cells, *cost_cells(comparison, cost)])
     rows = ["| " + " | ".join(map(_escape, line)) + " |" for line in lines]
-    return "\n".join([*rows, "", _caption(comparison), ""])
+    beside = [line for style in comparison.styles for line in ("", reliability_text(style))]
+    return "\n".join([*rows, "", _caption(comparison), *beside, ""])
 
 
 def cost_heads(comparison: Comparison) -> list[str]:

@@ -34,6 +34,7 @@ from kamerton.evaluation.comparison import Comparison, compare
 from kamerton.evaluation.items import Answers, Item, make_items, spread
 from kamerton.evaluation.jackknife import FEWEST_ROWS
 from kamerton.evaluation.settings import Check, EvaluationSettings
+from kamerton.evaluation.style import FittedStyle
 from kamerton.evaluation.table import markdown_table
 from kamerton.flows.asking import ask_in_turn
 from kamerton.flows.baselines import baseline_prompts, read_starts, same_base, shortened
@@ -47,6 +48,7 @@ from kamerton.flows.measured_on import MeasuredOn, choose_measured_on
 from kamerton.flows.prepare import read_examples
 from kamerton.flows.recipe import recipe_of
 from kamerton.flows.reward_accuracy import with_reward_accuracy
+from kamerton.flows.style import fit_styles
 from kamerton.flows.tool_calls import call_form_of, ensure_tools_shown, with_readable_calls
 from kamerton.flows.unseen import unseen
 from kamerton.flows.workspace import Workspace
@@ -75,7 +77,7 @@ class Evaluated:
         comparison: The numbers.
         items: The questions.
         answers: The answers of each variant.
-        checks: The checks of generated answers.
+        checks: The checks of generated answers, those of style fitted.
         facts: The facts of the comparison, as name and value.
         prompts: The first question of each by name, exactly as its model reads it.
     """
@@ -83,7 +85,7 @@ class Evaluated:
     comparison: Comparison
     items: list[Item]
     answers: list[Answers]
-    checks: tuple[Check, ...]
+    checks: tuple[Check | FittedStyle, ...]
     facts: list[tuple[str, str]]
     prompts: list[tuple[str, str]]
 
@@ -129,6 +131,7 @@ def evaluate_variants(
     prepared = read_examples(recipe, Path(first.manifest.recipe_folder), sink)
     if prepared.loaded.fingerprint != first.manifest.data.fingerprint:
         sink(Notice(f"{recipe.data.train} has changed since {first.name} was trained", "warning"))
+    checks = fit_styles(settings, prepared.train, Path(first.manifest.recipe_folder), sink)
     measured_on = choose_measured_on(prepared, recipe.data, stored, data)
     if measured_on.advice:
         sink(Notice(measured_on.advice))
@@ -186,6 +189,7 @@ def evaluate_variants(
         against=[*names, *(start.name for start in starts)],
         only_for=only_for,
         measured_on=measured_on.name,
+        checks=checks,
     )
     try:
         _record(variants, comparison, items, workspace)
@@ -205,7 +209,7 @@ def evaluate_variants(
         (one.name, one.exact_prompt(items[0], own[0]))
         for one, own in zip(candidates, asked, strict=True)
     ]
-    return Evaluated(comparison, items, answers, settings.checks, facts, exact)
+    return Evaluated(comparison, items, answers, checks, facts, exact)
 
 
 def evaluation_settings(

@@ -9,10 +9,12 @@ import numpy as np
 
 from kamerton.core.errors import EvaluationError
 from kamerton.core.files import write_atomically
+from kamerton.core.language import translated, translated_count
 from kamerton.evaluation.checks import check_all
 from kamerton.evaluation.items import Answers, Item
 from kamerton.evaluation.jackknife import FEW_ROWS, FEWEST_ROWS
 from kamerton.evaluation.plots import training_plot
+from kamerton.evaluation.preferred import preference_text
 from kamerton.evaluation.reliability import reliability_text
 from kamerton.evaluation.results import Comparison
 from kamerton.evaluation.settings import Check
@@ -73,6 +75,7 @@ def write_report(
         lstrip_blocks=True,
     )
     environment.filters |= {"value": value_text, "p": p_text, "tone": tone, "percent": _percent}
+    environment.globals |= {"translated": translated, "translated_count": translated_count}
     curves = Markup(training_plot(loss_curve, holdout_curve)) if loss_curve or holdout_curve else ""
     page = environment.get_template("report.html.j2").render(
         title=title,
@@ -85,6 +88,7 @@ def write_report(
         short=in_short(comparison),
         # Drawn by us, and holds nothing from outside but numbers.
         curves=curves,
+        preferred=[(one, preference_text(one)) for one in comparison.preferences],
         beside={style.metric: reliability_text(style) for style in comparison.styles},
         per_token=not any(point.get("metrics") for point in (*loss_curve, *holdout_curve)),
         sections=_sections(items, answers, checks, comparison),

@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from kamerton.evaluation.preferred import Preference
 from kamerton.evaluation.reliability import StyleReliability
 
 __all__ = ["Comparison", "Cost", "Difference", "Measured"]
@@ -108,6 +109,7 @@ class Comparison:
         costs: One per variant.
         measured_on: Origin of the items, such as `the test set`; empty when nobody said.
         styles: How far each style check can be trusted.
+        preferences: Whose answers people, or a judge, preferred.
     """
 
     variants: tuple[str, ...]
@@ -123,6 +125,7 @@ class Comparison:
     costs: tuple[Cost, ...]
     measured_on: str = ""
     styles: tuple[StyleReliability, ...] = ()
+    preferences: tuple[Preference, ...] = ()
 
     @property
     def is_grouped(self) -> bool:

@@ -10,6 +10,7 @@ from rich.text import Text
 from kamerton.core.language import translated_count
 from kamerton.core.wording import counted
 from kamerton.evaluation.jackknife import FEWEST_ROWS
+from kamerton.evaluation.preferred import preference_text
 from kamerton.evaluation.reliability import reliability_text
 from kamerton.evaluation.results import Comparison, Cost, Difference, Measured
 
@@ -62,7 +63,8 @@ def terminal_table(comparison: Comparison) -> Group:
     """
     caption = Text(_caption(comparison), style="dim")
     beside = [Text(reliability_text(style), style="dim") for style in comparison.styles]
-    return Group(_results(comparison), caption, *beside, Text(), _costs(comparison))
+    preferred = [Text(f"\n{preference_text(one)}") for one in comparison.preferences]
+    return Group(_results(comparison), caption, *beside, *preferred, Text(), _costs(comparison))
 
 
 def markdown_table(comparison: Comparison) -> str:
@@ -84,7 +86,9 @@ def markdown_table(comparison: Comparison) -> str:
             cells.append("<br>".join([text, *map(_difference_text, differences)]))
         lines.append([*cells, *cost_cells(comparison, cost)])
     rows = ["| " + " | ".join(map(_escape, line)) + " |" for line in lines]
-    beside = [line for style in comparison.styles for line in ("", reliability_text(style))]
+    said = [*map(reliability_text, comparison.styles)]
+    said += map(preference_text, comparison.preferences)
+    beside = [line for text in said for line in ("", text)]
     return "\n".join([*rows, "", _caption(comparison), *beside, ""])
 
 

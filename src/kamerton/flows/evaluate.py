@@ -6,7 +6,7 @@ that went on from another is compared with that one too.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from kamerton.data.settings import DataSettings
 from kamerton.evaluation.comparison import Comparison, compare
 from kamerton.evaluation.items import Answers, Item, make_items, spread
 from kamerton.evaluation.jackknife import FEWEST_ROWS
+from kamerton.evaluation.preferred import preference_of_votes
 from kamerton.evaluation.settings import Check, EvaluationSettings
 from kamerton.evaluation.style import FittedStyle
 from kamerton.evaluation.table import markdown_table
@@ -51,6 +52,7 @@ from kamerton.flows.reward_accuracy import with_reward_accuracy
 from kamerton.flows.style import fit_styles
 from kamerton.flows.tool_calls import call_form_of, ensure_tools_shown, with_readable_calls
 from kamerton.flows.unseen import unseen
+from kamerton.flows.votes import votes_of
 from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
 from kamerton.models.context import context_of
@@ -99,6 +101,7 @@ def evaluate_variants(
     reading: DataSettings | None = None,
     settings: EvaluationSettings | None = None,
     opening: Opening | None = None,
+    votes: Path | None = None,
 ) -> Evaluated:
     """Compare variants with each other and with prompting alone.
 
@@ -111,6 +114,7 @@ def evaluate_variants(
         reading: The settings for that file; None takes the first variant's recipe's.
         settings: The evaluation's settings; None takes the first variant's recipe's.
         opening: The way the base is opened; None takes it from the recipes.
+        votes: File of blind votes on two of the variants; None leaves them out.
 
     Returns:
         The comparison.
@@ -122,6 +126,7 @@ def evaluate_variants(
     recipe = recipe_of(first)
     settings = settings or recipe.evaluate
     _ensure_comparable(variants)
+    voted = votes_of(votes, variants, sink) if votes else []
     opening = opening or Opening(sink=sink)
     pick_device(opening.device or "auto")
     if opening.base:
@@ -191,6 +196,8 @@ def evaluate_variants(
         measured_on=measured_on.name,
         checks=checks,
     )
+    preferences = tuple(preference_of_votes(one, settings) for one in voted)
+    comparison = replace(comparison, preferences=preferences)
     try:
         _record(variants, comparison, items, workspace)
     except (OSError, StoreError) as error:

@@ -128,7 +128,7 @@ OPTIONS = {
     "advise": {"--aim", "--must"},
     "check": {"--set", "--show", "--base", "--redact", "--strict", "--json"},
     "train": {"--set", "--project", "--fresh", "--json"},
-    "evaluate": {"--data", "--report", "--set", "--project", "--json", *OPENING},
+    "evaluate": {"--data", "--report", "--votes", "--set", "--project", "--json", *OPENING},
     "prompt search": {"--instructions", "--questions", "--name", "--set", "--project", "--json"},
     "predict": {
         "--to",

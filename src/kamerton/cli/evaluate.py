@@ -24,6 +24,11 @@ __all__ = ["evaluate"]
     "--data", help="File to measure on; the variant's own test set or holdout when left out."
 )
 @click.option("--report", type=click.Path(path_type=Path), help="Write an HTML report.")
+@click.option(
+    "--votes",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Votes that `kamerton chat A B` took: how often the answers of B were preferred.",
+)
 @set_option
 @base_option
 @device_option
@@ -34,6 +39,7 @@ def evaluate(
     variants: tuple[str, ...],
     data: str | None,
     report: Path | None,
+    votes: Path | None,
     overrides: tuple[str, ...],
     base: str,
     device: str,
@@ -62,8 +68,9 @@ def evaluate(
     with progress_sink() as sink:
         opening = Opening(base, device, dtype, sink)
         evaluated = evaluate_variants(
-            found, workspace, sink, data=data, reading=reading, settings=settings, opening=opening
-        )
+            found, workspace, sink, data=data, reading=reading, settings=settings,
+            opening=opening, votes=votes,
+        )  # fmt: skip
     if as_json:
         click.echo(json.dumps(evaluated.comparison.to_json(), ensure_ascii=False))
     else:

@@ -12,20 +12,21 @@ from statistics import fmean, variance
 from kamerton.advisor.suggestion import Suggestion
 from kamerton.core.language import translated, translated_count
 
-__all__ = ["RunCurves", "TrainCommand", "advise_after_training"]
+__all__ = ["FORGOTTEN", "RunCurves", "TrainCommand", "advise_after_training", "shown_rate"]
 
 TrainCommand = Callable[[Mapping[str, object]], str]
 """Gives the command that trains anew, with settings by key."""
 
-FEWEST_HELD = 5
-"""Held-out examples below which a curve says nothing."""
+_FEWEST_HELD = 5
 _ENOUGH_HELD = 20
 _MARGIN = 0.03
 _LEAST_CHANGE = 0.005
-_FORGOTTEN = 1.0
 _DIVERGED = 1.5
 _SURE = 2.5
 _FEWEST_STEPS = 20
+
+FORGOTTEN = 1.0
+"""Rise of the loss on general text, in nats a token, that is much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +89,22 @@ def advise_after_training(run: RunCurves, command: TrainCommand) -> list[Suggest
     if broken := _diverged(run, command) or _no_better_than_base(run, command):
         return broken
     found = _forgot(run, command)
-    if run.held_out and run.num_held_out < FEWEST_HELD:
+    if run.held_out and run.num_held_out < _FEWEST_HELD:
         return [*found, _few_held(run, command)]
     turned = _turned(run, command)
     # Who is told to make fewer steps is not told to make more.
     return [*found, *(turned or ([] if found else _still_falling(run, command)))]
 
 
-def _rounded(rate: float) -> str:
+def shown_rate(rate: float) -> str:
+    """Write a learning rate with two digits.
+
+    Args:
+        rate: The rate.
+
+    Returns:
+        Such as `0.0013`.
+    """
     return f"{float(f'{rate:.1e}'):g}"
 
 
@@ -105,11 +114,11 @@ def _diverged(run: RunCurves, command: TrainCommand) -> list[Suggestion]:
     began, ends = fmean(run.losses[:few]), fmean(run.losses[-few:])
     if run.num_steps < 2 or began <= 0 or ends < _DIVERGED * began:
         return []
-    lower = _rounded(run.rate / 10)
+    lower = shown_rate(run.rate / 10)
     text = translated(
         "the training loss rose from {began:.2f} to {ends:.2f}: the learning rate {rate} is too "
         "high, take a tenth of it",
-        began=began, ends=ends, rate=_rounded(run.rate),
+        began=began, ends=ends, rate=shown_rate(run.rate),
     )  # fmt: skip
     return [Suggestion(text, command({"train.learning_rate": lower}))]
 
@@ -128,21 +137,21 @@ def _no_better_than_base(run: RunCurves, command: TrainCommand) -> list[Suggesti
             "examples, which may have nothing in common",
             best=best, base=base,
         )  # fmt: skip
-        return [Suggestion(text, command({"train.learning_rate": _rounded(run.rate / 3)}))]
+        return [Suggestion(text, command({"train.learning_rate": shown_rate(run.rate / 3)}))]
     text = translated(
         "the variant hardly learned anything (held-out loss {best:.2f}, base {base:.2f}): take "
         "three times the learning rate, or more epochs",
         best=best, base=base,
     )  # fmt: skip
-    return [Suggestion(text, command({"train.learning_rate": _rounded(run.rate * 3)}))]
+    return [Suggestion(text, command({"train.learning_rate": shown_rate(run.rate * 3)}))]
 
 
 def _forgot(run: RunCurves, command: TrainCommand) -> list[Suggestion]:
     """General text became much less probable."""
     before, after = run.general_loss_of_base, run.general_loss
-    if before is None or after is None or after - before < _FORGOTTEN:
+    if before is None or after is None or after - before < FORGOTTEN:
         return []
-    values = {"before": before, "after": after, "rate": _rounded(run.rate / 3)}
+    values = {"before": before, "after": after, "rate": shown_rate(run.rate / 3)}
     if run.scores_labels:
         text = translated(
             "it forgot much of its general language (loss {before:.2f} to {after:.2f}). While it "
@@ -181,10 +190,11 @@ def _turned(run: RunCurves, command: TrainCommand) -> list[Suggestion]:
     kept = {} if run.keeps_best else {"train.keep": "best"}
     shorter: dict[str, object]
     if best_step == run.held_out[0][0]:
-        rate = _rounded(run.rate / 3)
+        rate = shown_rate(run.rate / 3)
         text = translated(
             "the held-out loss rose from the first measurement on (step {best_step}: {best:.2f}, "
-            "step {last_step}: {last:.2f}): take a smaller rate, {rate}",
+            "step {last_step}: {last:.2f}): it learns its examples by heart. More examples help "
+            "most; a smaller rate, {rate}, may help a little",
             **values, rate=rate,
         )  # fmt: skip
         shorter = {"train.learning_rate": rate}
@@ -223,7 +233,7 @@ def _still_falling(run: RunCurves, command: TrainCommand) -> list[Suggestion]:
     if not falls:
         return []
     more = max(1, min(3, run.epochs))
-    values = {"began": began, "ends": ends, "rate": _rounded(2 * run.rate)}
+    values = {"began": began, "ends": ends, "rate": shown_rate(2 * run.rate)}
     if run.max_steps:
         text = translated(
             "the loss was still falling at the end ({began:.2f} to {ends:.2f}): take twice as many "

@@ -22,7 +22,7 @@ def print_suggestions(suggestions: "Sequence[Suggestion]") -> None:
         suggestions: The suggestions, the most pressing first.
     """
     if suggestions:
-        messages.print(translated("what one could do next:"), style="bold")
+        messages.print(translated("what to do next:"), style="bold")
     for suggestion in suggestions:
         messages.print(f"- {harmless(suggestion.text)}", soft_wrap=True)
         if suggestion.command:

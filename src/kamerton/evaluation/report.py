@@ -9,6 +9,7 @@ import numpy as np
 
 from kamerton.core.errors import EvaluationError
 from kamerton.core.files import write_atomically
+from kamerton.core.language import translated
 from kamerton.evaluation.checks import check_all
 from kamerton.evaluation.items import Answers, Item
 from kamerton.evaluation.jackknife import FEW_ROWS, FEWEST_ROWS
@@ -36,6 +37,7 @@ def write_report(
     title: str = "Comparison of variants",
     facts: Sequence[tuple[str, str]] = (),
     prompts: Sequence[tuple[str, str]] = (),
+    advice: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Write a report as one self-contained HTML file.
 
@@ -51,6 +53,7 @@ def write_report(
         title: Title of the page.
         facts: Name and value of what was compared, such as base and data.
         prompts: The first prompt of each variant by name, exactly as its model read it.
+        advice: What to do next, each a text and a command, which may be empty.
 
     Raises:
         EvaluationError: If the answers are not those of the comparison.
@@ -70,12 +73,14 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["translated"] = translated
     environment.filters |= {"value": value_text, "p": p_text, "tone": tone, "percent": _percent}
     curves = Markup(training_plot(loss_curve, holdout_curve)) if loss_curve or holdout_curve else ""
     page = environment.get_template("report.html.j2").render(
         title=title,
         facts=facts,
         prompts=prompts,
+        advice=advice,
         comparison=comparison,
         cost_heads=cost_heads(comparison),
         costs=[cost_cells(comparison, cost) for cost in comparison.costs],

@@ -6,9 +6,10 @@ from kamerton.flows.recipe import recipe_of
 from kamerton.flows.train import EVENTS_FILE, Made
 from kamerton.flows.workspace import Workspace
 from kamerton.objectives.online import OnlineSettings
+from kamerton.store.variants import Variant
 from kamerton.training.sinks import read_events
 
-__all__ = ["suggest_after_training"]
+__all__ = ["read_curves", "suggest_after_training"]
 
 
 def suggest_after_training(
@@ -26,10 +27,23 @@ def suggest_after_training(
     """
     if made.outcome is None:
         return []
-    manifest, recipe = made.variant.manifest, recipe_of(made.variant)
+    return advise_after_training(read_curves(made.variant, workspace), command)
+
+
+def read_curves(variant: Variant, workspace: Workspace) -> RunCurves:
+    """Read the curves of the run that made a variant.
+
+    Args:
+        variant: The variant.
+        workspace: The workspace of the run's events.
+
+    Returns:
+        The curves; without steps where the run is not in this workspace.
+    """
+    manifest, recipe = variant.manifest, recipe_of(variant)
     events = read_events(workspace.runs / manifest.name / EVENTS_FILE)
     steps = [event for event in events if event["event"] == "StepDone"]
-    curves = RunCurves(
+    return RunCurves(
         losses=[event["loss"] for event in steps],
         held_out=[(e["step"], e["loss"]) for e in events if e["event"] == "HoldoutMeasured"],
         num_held_out=manifest.data.num_holdout,
@@ -43,4 +57,3 @@ def suggest_after_training(
         scores_labels=bool(manifest.data.labels),
         is_minimised=not isinstance(recipe.objective, OnlineSettings),
     )
-    return advise_after_training(curves, command)

@@ -27,7 +27,7 @@ def test_no_suggestions_print_nothing(capsys: pytest.CaptureFixture[str]) -> Non
 def test_a_suggestion_has_its_command_below(capsys: pytest.CaptureFixture[str]) -> None:
     print_suggestions([Suggestion("more", "kamerton train x"), Suggestion("look \x1b[1m at it")])
     assert capsys.readouterr().err.splitlines() == [
-        "what one could do next:",
+        "what to do next:",
         "- more",
         "  kamerton train x",
         "- look \\x1b[1m at it",

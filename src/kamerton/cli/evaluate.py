@@ -1,6 +1,7 @@
 """`kamerton evaluate VARIANT...`."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from kamerton.cli.options import (
     base_option,
     device_option,
     dtype_option,
+    in_project,
     project_option,
     set_option,
 )
+from kamerton.cli.suggestions import print_suggestions, train_command
 
 __all__ = ["evaluate"]
 
@@ -54,6 +57,7 @@ def evaluate(
     """
     with busy("loading PyTorch"):
         from kamerton.evaluation.table import terminal_table
+        from kamerton.flows.after_evaluation import suggest_after_evaluation
         from kamerton.flows.evaluate import evaluate_variants, evaluation_settings
         from kamerton.flows.report import ensure_writable, write_evaluation_report
         from kamerton.flows.workspace import Workspace
@@ -71,11 +75,21 @@ def evaluate(
             found, workspace, sink, data=data, reading=reading, settings=settings,
             opening=opening, votes=votes,
         )  # fmt: skip
+    suggestions = suggest_after_evaluation(
+        evaluated,
+        found,
+        workspace,
+        lambda recipe: train_command(recipe, (), project),
+        in_project(project),
+    )
     if as_json:
-        click.echo(json.dumps(evaluated.comparison.to_json(), ensure_ascii=False))
+        advice = [asdict(suggestion) for suggestion in suggestions]
+        plain = {**evaluated.comparison.to_json(), "advice": advice}
+        click.echo(json.dumps(plain, ensure_ascii=False))
     else:
         print_table(data_console(), terminal_table(evaluated.comparison))
+        print_suggestions(suggestions)
     if report is not None:
         with busy("writing the report"):
-            write_evaluation_report(report, evaluated, workspace, found[0].name)
+            write_evaluation_report(report, evaluated, workspace, found[0].name, suggestions)
         messages.print(f"report: {report}", soft_wrap=True)

@@ -42,6 +42,7 @@ def write_report(
     title: str = "Comparison of variants",
     facts: Sequence[tuple[str, str]] = (),
     prompts: Sequence[tuple[str, str]] = (),
+    advice: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Write a report as one self-contained HTML file.
 
@@ -57,6 +58,7 @@ def write_report(
         title: Title of the page.
         facts: Name and value of what was compared, such as base and data.
         prompts: The first prompt of each variant by name, exactly as its model read it.
+        advice: What to do next, each a text and a command, which may be empty.
 
     Raises:
         EvaluationError: If the answers are not those of the comparison.
@@ -90,6 +92,7 @@ def write_report(
         title=title,
         facts=facts,
         prompts=prompts,
+        advice=advice,
         comparison=comparison,
         cost_heads=cost_heads(comparison),
         costs=[cost_cells(comparison, cost) for cost in comparison.costs],

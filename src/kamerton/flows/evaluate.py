@@ -5,8 +5,9 @@ from the examples the first variant learned from, never from those it is measure
 that went on from another is compared with that one too.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -82,6 +83,7 @@ class Evaluated:
         checks: The checks of generated answers, those of style fitted.
         facts: The facts of the comparison, as name and value.
         prompts: The first question of each by name, exactly as its model reads it.
+        num_by_label: Training examples of the first variant by label; empty where there are none.
     """
 
     comparison: Comparison
@@ -90,6 +92,7 @@ class Evaluated:
     checks: tuple[Check | FittedStyle, ...]
     facts: list[tuple[str, str]]
     prompts: list[tuple[str, str]]
+    num_by_label: Mapping[str, int] = field(default_factory=dict)
 
 
 def evaluate_variants(
@@ -216,7 +219,8 @@ def evaluate_variants(
         (one.name, one.exact_prompt(items[0], own[0]))
         for one, own in zip(candidates, asked, strict=True)
     ]
-    return Evaluated(comparison, items, answers, checks, facts, exact)
+    learned = Counter(e.label for e in prepared.train if isinstance(e, ClassificationExample))
+    return Evaluated(comparison, items, answers, checks, facts, exact, learned)
 
 
 def evaluation_settings(

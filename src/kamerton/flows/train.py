@@ -162,7 +162,7 @@ def _make_alone(
             raise _no_effect(f"leaves '{start.name}' as it was")
         _ensure_effect(base, task.adapter, task.train[0])
         explain(metrics, sink)
-        _say_forgotten(recipe, base, task.adapter, sink)
+        metrics |= _general_losses(recipe, base, task.adapter, sink)
     manifest = _manifest(recipe, folder, examples, base, prompt, metrics, others.parents)
 
     def kept(name: str) -> None:
@@ -252,10 +252,10 @@ def _ensure_effect(base: Base, adapter: Adapter, example: TrainingExample) -> No
         raise _no_effect("leaves the base's answers unchanged")
 
 
-def _say_forgotten(recipe: Recipe, base: Base, adapter: Adapter, sink: Sink) -> None:
-    """Warn when general text has become much less probable."""
+def _general_losses(recipe: Recipe, base: Base, adapter: Adapter, sink: Sink) -> dict[str, float]:
+    """Measure what general text costs before and after, and warn of a large rise."""
     if base.score_head is not None:
-        return
+        return {}
     task, size = "measuring general loss", recipe.train.tokens_per_row
     sink(Progress(task, 0, 2))
     with adapter.disabled():
@@ -265,6 +265,8 @@ def _say_forgotten(recipe: Recipe, base: Base, adapter: Adapter, sink: Sink) -> 
     after = measure_general_loss(base, renderer, size)
     sink(Progress(task, 2, 2))
     say_forgotten(recipe.name, before, after, sink)
+    measured = {"general_loss": after, "general_loss_base": before}
+    return {name: loss for name, loss in measured.items() if loss is not None}
 
 
 def _answers(base: Base, example: TrainingExample) -> tuple[Tensor, Tensor]:

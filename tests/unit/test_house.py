@@ -129,6 +129,7 @@ OPTIONS = {
     "check": {"--set", "--show", "--base", "--redact", "--strict", "--json"},
     "train": {"--set", "--project", "--fresh", "--json"},
     "evaluate": {"--data", "--report", "--set", "--project", "--json", *OPENING},
+    "prompt search": {"--instructions", "--questions", "--name", "--set", "--project", "--json"},
     "predict": {
         "--to",
         "--labels",

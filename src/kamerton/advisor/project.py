@@ -104,5 +104,7 @@ _OBJECTIVES: Mapping[str, list[str]] = {
     "pairs": ["", "[objective]", 'kind = "orpo"  # learns from pairs without a first stage'],
     "thumbs": ["", "[objective]", 'kind = "kto"  # learns from single liked or disliked answers'],
 }
+
+
 def _text(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)

@@ -22,6 +22,7 @@ VERBS = {
     "check": "audit examples; show what would be trained",
     "train": "make a variant from a recipe; goes on after a crash",
     "evaluate": "compare variants with prompting, with intervals and p-values",
+    "prompt": "search the best instruction and demonstrations, without training",
     "predict": "apply a variant to a file: labels with confidence, fields, answers",
     "serve": "answer OpenAI's clients: one base, all its variants",
     "route": "try the rules that map names to variants",

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
@@ -11,10 +10,13 @@ import numpy as np
 from kamerton.core.errors import EvaluationError
 from kamerton.core.protocols import ToolCall
 from kamerton.evaluation import metrics
+from kamerton.evaluation.checked import Checked
+from kamerton.evaluation.free_text import are_short, are_texts, check_loss, check_wording
 from kamerton.evaluation.items import Answers, Item
 from kamerton.evaluation.json_values import NO_JSON, has_values, json_of, json_value_counts
 from kamerton.evaluation.metrics import normalise
 from kamerton.evaluation.refusals import is_refusal
+from kamerton.evaluation.results import Kind
 from kamerton.evaluation.settings import (
     Check,
     ContainsCheck,
@@ -26,7 +28,7 @@ from kamerton.evaluation.settings import (
     RulesCheck,
     ToolCallsCheck,
 )
-from kamerton.evaluation.statistics import Finish, Floats
+from kamerton.evaluation.statistics import Floats
 
 __all__ = [
     "Checked",
@@ -36,34 +38,10 @@ __all__ = [
     "check_verdicts",
     "checks_for",
     "is_json",
+    "kind_of",
     "worth_of",
     "worth_of_text",
 ]
-
-
-@dataclass(frozen=True)
-class Checked:
-    """One metric of one variant, item by item.
-
-    Attributes:
-        metric: Its name.
-        values: What each item is worth, 0 or 1, NaN where it is not counted, [n]. Under F1: was
-            the class right.
-        features: What each item adds to the metric's sums, [n, K].
-        finish: Makes the metric of the sums.
-        better: `higher`, `lower`, or `neither` for a share that is only reported.
-    """
-
-    metric: str
-    values: Floats
-    features: Floats
-    finish: Finish
-    better: str = "higher"
-
-    @property
-    def is_share(self) -> bool:
-        """Whether the metric is the share of counted items with value 1."""
-        return self.finish is metrics.mean
 
 
 def check_labels(items: Sequence[Item], texts: Sequence[str]) -> tuple[Checked, ...]:
@@ -100,7 +78,8 @@ def check_all(
         answers: To them.
 
     Returns:
-        The metrics.
+        The metrics, of which the first decides. Written texts have their loss among them, and
+        without checks their likeness to the right texts.
 
     Raises:
         EvaluationError: If no item has what a check needs.
@@ -109,10 +88,15 @@ def check_all(
         if items[0].is_desirable is not None:
             return (check_verdicts(items, answers.worths),)
         return check_labels(items, answers.texts)
-    return tuple(
+    found = [
         check_answers(check, items, answers.texts, answers.calls)
         for check in checks_for(checks, items)
-    )
+    ]
+    if not are_texts(items):
+        return tuple(found)
+    loss = [check_loss(answers)] if answers.losses else []
+    # What was asked for decides; of texts without checks it is the loss.
+    return (*found, *loss) if checks else (*loss, *check_wording(items, answers.texts), *found)
 
 
 def check_verdicts(items: Sequence[Item], worths: Sequence[float]) -> Checked:
@@ -155,18 +139,36 @@ def checks_for(checks: Sequence[Check], items: Sequence[Item]) -> tuple[Check, .
         items: The questions.
 
     Returns:
-        What was asked for; if that is nothing, "exact" where right answers are texts, and calls
-        and their names where they call functions.
+        What was asked for; if that is nothing, "exact" where right answers are short texts, calls
+        and their names where they call functions, and nothing of longer texts: next to none of
+        them is written twice.
     """
     if checks:
         return tuple(checks)
+    if are_texts(items):
+        return (ExactCheck(),) if are_short(items) else ()
     calls = [bool(item.calls) for item in items]
     exact, name = ToolCallsCheck(), ToolCallsCheck(metric="name")
-    if all(calls) and calls:
+    if all(calls):
         return exact, name
-    if any(calls):
-        return ExactCheck(), exact, name, ToolCallsCheck(metric="decision")
-    return (ExactCheck(),)
+    return ExactCheck(), exact, name, ToolCallsCheck(metric="decision")
+
+
+def kind_of(items: Sequence[Item], checks: Sequence[Check]) -> Kind:
+    """Say what was asked.
+
+    Args:
+        items: The questions.
+        checks: The checks that were asked for.
+
+    Returns:
+        Its kind.
+    """
+    if items[0].labels:
+        if items[0].is_desirable is not None:
+            return "verdicts"
+        return "pairs" if items[0].pair else "labels"
+    return "checks" if checks or not are_texts(items) else "texts"
 
 
 def check_answers(

@@ -8,7 +8,8 @@ import numpy as np
 from kamerton.core.errors import EvaluationError
 from kamerton.core.many_tests import holm
 from kamerton.core.seeds import derive_seed
-from kamerton.evaluation.checks import Checked, check_all
+from kamerton.evaluation.checked import Checked
+from kamerton.evaluation.checks import check_all, kind_of
 from kamerton.evaluation.items import Answers, Item
 from kamerton.evaluation.jackknife import (
     FEW_ROWS,
@@ -46,7 +47,8 @@ def compare(
     """Compare variants on the same items.
 
     Shares get Wilson's interval, their differences McNemar's mid-p test and Bonett and Price's
-    interval. F1 gets bootstrap intervals and a permutation test. Where items share a group,
+    interval. F1, losses, chrF and lengths get bootstrap intervals and a permutation test. Where
+    items share a group,
     everything is resampled by group instead. Below 30 groups (of F1: items) the jackknife and
     Student's t take the bootstrap's place; below 5 there are no intervals and no differences.
 
@@ -70,6 +72,9 @@ def compare(
     _verify(items, answers, against)
     names = tuple(answer.variant for answer in answers)
     groups = [item.group or f"\0{position}" for position, item in enumerate(items)]
+    if not all(answer.losses for answer in answers):
+        # A metric of some variants alone compares nothing.
+        answers = [dataclasses.replace(answer, losses=()) for answer in answers]
     table = [check_all(settings.checks, items, answer) for answer in answers]
     measured: list[Measured] = []
     differences: list[Difference] = []
@@ -85,6 +90,8 @@ def compare(
         against=against,
         metrics=tuple(checked.metric for checked in table[0]),
         better=tuple(checked.better for checked in table[0]),
+        units=tuple(checked.unit for checked in table[0]),
+        kind=kind_of(items, settings.checks),
         num_items=len(items),
         num_groups=len(set(groups)),
         confidence_level=settings.confidence_level,
@@ -108,6 +115,7 @@ class _ComparedMetric:
         first = next(iter(checked.values()))
         self._checked, self._settings = checked, settings
         self._finish, self._metric = first.finish, first.metric
+        self._ends_at_one = first.unit in ("share", "score")
         self._counted = ~np.isnan(first.values)
         self._groups = [g for g, wanted in zip(groups, self._counted, strict=True) if wanted]
         self._num_groups = len(set(self._groups))
@@ -142,8 +150,9 @@ class _ComparedMetric:
             interval = bootstrap_interval(self._samples[name], value, confidence_level)
         else:
             interval = value_interval(
-                self._rows[name], self._items[name], self._finish, confidence_level
-            )
+                self._rows[name], self._items[name], self._finish, confidence_level,
+                ends_at_one=self._ends_at_one,
+            )  # fmt: skip
         return Measured(self._metric, name, value, interval.low, interval.high, n)
 
     def difference(self, name: str, other: str) -> Difference:
@@ -181,6 +190,7 @@ class _ComparedMetric:
             (self._items[name], self._items[other]),
             self._finish,
             self._settings.confidence_level,
+            ends_at_one=self._ends_at_one,
         )
 
 

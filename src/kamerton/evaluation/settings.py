@@ -216,8 +216,10 @@ class EvaluationSettings(Settings):
     }
 
     checks: tuple[Check, ...] = ()
-    """What is checked in generated answers, each a metric of its own; none means "exact", and
-    "tool_calls" with its metrics where right answers call functions."""
+    """What is checked in written answers, each a metric of its own. None means, for texts, their
+    likeness to the right ones (chrF), their length, and "exact" where half of the right ones have
+    five words or fewer; "tool_calls" with its metrics where right answers call functions. The loss
+    on right answers is measured of all texts."""
     max_new_tokens: int | None = Field(default=None, ge=1)
     """Longest answer that is measured, in tokens; left out, each variant has its own
     `generation.max_new_tokens`, and a prompt alone the largest of them."""

@@ -28,6 +28,7 @@ from kamerton.flows.prepare import make_prompt, read_examples
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.start import read_members, read_start, taken_over
 from kamerton.flows.task import TaskVariants, first_ids, make_task
+from kamerton.flows.teaching import read_teacher
 from kamerton.flows.unseen import trained_questions
 from kamerton.flows.workspace import Workspace
 from kamerton.models.attention.layout import Layout
@@ -118,7 +119,8 @@ def _make_alone(
     recipe = taken_over(recipe, start)
     members = read_members(recipe, workspace) if start is None else []
     reward_variants = read_reward_variants(recipe.objective, workspace.variants)
-    others = TaskVariants(start, members, reward_variants, folder)
+    teacher = read_teacher(recipe, workspace)
+    others = TaskVariants(start, members, reward_variants, folder, teacher)
     # Refused before anything is computed, where nobody may use all that it is made from.
     _audience(recipe, others.parents)
     stamps = stamps_of_data(recipe, folder)

@@ -13,6 +13,7 @@ from kamerton.evaluation import metrics
 from kamerton.evaluation.checked import Checked
 from kamerton.evaluation.free_text import are_short, are_texts, check_loss, check_wording
 from kamerton.evaluation.items import Answers, Item
+from kamerton.evaluation.json_values import NO_JSON, has_values, json_of, json_value_counts
 from kamerton.evaluation.metrics import normalise
 from kamerton.evaluation.refusals import is_refusal
 from kamerton.evaluation.results import Kind
@@ -21,6 +22,7 @@ from kamerton.evaluation.settings import (
     ContainsCheck,
     ExactCheck,
     JsonCheck,
+    JsonValuesCheck,
     PatternCheck,
     RefusalCheck,
     RulesCheck,
@@ -42,9 +44,6 @@ __all__ = [
     "worth_of",
     "worth_of_text",
 ]
-
-_NO_JSON = object()
-_FENCE = re.compile(r"\A```[\w-]*\n(.*)\n```\Z", re.DOTALL)
 
 
 def check_labels(items: Sequence[Item], texts: Sequence[str]) -> tuple[Checked, ...]:
@@ -247,6 +246,8 @@ def _checked(
     assert not isinstance(check, StyleCheck), "a style check is fitted first"
     if isinstance(check, PatternCheck):
         return _check_pattern(check, items, texts, counted)
+    if isinstance(check, JsonValuesCheck):
+        return _check_json_values(check, items, texts, counted)
     values = np.full(len(items), np.nan)
     rule = None if isinstance(check, ToolCallsCheck) else _rule_of(check)
     for position, (item, text) in enumerate(zip(items, texts, strict=True)):
@@ -283,16 +284,7 @@ def is_json(text: str) -> bool:
     Returns:
         Whether it parses; NaN and Infinity are not JSON.
     """
-    return _json_of(text) is not _NO_JSON
-
-
-def _json_of(text: str) -> Any:
-    text = text.strip()
-    fenced = _FENCE.match(text)
-    try:
-        return json.loads(fenced[1] if fenced else text, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return _NO_JSON
+    return json_of(text) is not NO_JSON
 
 
 def _follows(schema: Mapping[str, Any]) -> Callable[[str], bool]:
@@ -304,9 +296,9 @@ def _follows(schema: Mapping[str, Any]) -> Callable[[str], bool]:
     validator = validator_for(schema)(schema, registry=Registry())
 
     def follows(text: str) -> bool:
-        value = _json_of(text)
+        value = json_of(text)
         try:
-            return value is not _NO_JSON and bool(validator.is_valid(value))
+            return value is not NO_JSON and bool(validator.is_valid(value))
         except Unresolvable as error:
             raise EvaluationError(
                 f"json_schema: {error.ref} is not in the schema",
@@ -337,6 +329,25 @@ def _check_pattern(
     classes = sorted({name for name in gold if name is not None})
     features = metrics.class_features(predicted, gold, classes)
     return Checked(check.title, values, features, metrics.macro_f1)
+
+
+def _check_json_values(
+    check: JsonValuesCheck, items: Sequence[Item], texts: Sequence[str], counted: Sequence[bool]
+) -> Checked:
+    references = [
+        item.reference if is_counted else None
+        for item, is_counted in zip(items, counted, strict=True)
+    ]
+    features = json_value_counts(check, references, texts)
+    hits, found, wanted = features.T
+    is_right = (hits == found) & (hits == wanted)
+    if check.key is None:
+        # An empty list is right only where the answer is JSON.
+        is_right &= np.array([is_json(text) for text in texts])
+    values = np.where(np.array(counted), is_right.astype(np.float64), np.nan)
+    if check.metric == "f1":
+        return Checked(check.title, values, features, metrics.f1)
+    return Checked(check.title, values, metrics.mean_features(values), metrics.mean)
 
 
 def _rule_of(
@@ -385,11 +396,13 @@ def _counts(check: Check | FittedStyle, item: Item) -> bool:
         value = item.extra.get(check.only_if)
         if not (value.strip() if isinstance(value, str) else value):
             return False
-    if isinstance(check, ExactCheck) and item.is_desirable is False:
+    if isinstance(check, ExactCheck | JsonValuesCheck) and item.is_desirable is False:
         # What users disliked is no right answer.
         return False
     if isinstance(check, ToolCallsCheck):
         return bool(item.tools or item.calls) if check.metric == "decision" else bool(item.calls)
+    if isinstance(check, JsonValuesCheck):
+        return has_values(check, item.reference)
     if not isinstance(check, ContainsCheck | PatternCheck):
         return True
     value = item.extra.get(check.field)
@@ -410,6 +423,13 @@ def _complain(check: Check | FittedStyle, items: Sequence[Item]) -> NoReturn:
             f"among {len(items)}",
             hint="chats must end with an assistant's turn that holds tool_calls",
         )
+    if isinstance(check, JsonValuesCheck) and check.only_if is None:
+        key = f" with the key '{check.key}'" if check.key else " or a list"
+        raise EvaluationError(
+            f"check '{check.title}' needs items whose right answer is a JSON object{key}, found "
+            f"none among {len(items)}",
+            hint='right answers that are plain texts are compared by kind = "exact"',
+        )
     fields = [check.only_if, getattr(check, "field", None)]
     needed = " and ".join(f"column '{name}'" for name in fields if name)
     columns = sorted({name for item in items for name in item.extra})
@@ -417,7 +437,3 @@ def _complain(check: Check | FittedStyle, items: Sequence[Item]) -> NoReturn:
         f"check '{check.title}' needs items with {needed} filled in, found none among {len(items)}",
         hint=f"the rows' other columns are: {', '.join(columns) if columns else 'none'}",
     )
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")

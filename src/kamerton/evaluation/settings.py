@@ -16,6 +16,7 @@ __all__ = [
     "EvaluationSettings",
     "ExactCheck",
     "JsonCheck",
+    "JsonValuesCheck",
     "PatternCheck",
     "RefusalCheck",
     "Rule",
@@ -155,6 +156,26 @@ class JsonCheck(_CheckSettings):
         return schema
 
 
+class JsonValuesCheck(_CheckSettings):
+    """The answer is JSON with the values of the reference: of an object the values of its keys, of
+    a list its members. The order of keys and members does not matter, and texts are compared apart
+    from case, spaces and Unicode form."""
+
+    kind: Literal["json_values"] = "json_values"
+    """Selects this check."""
+    key: str | None = None
+    """The one key that is compared; every key or member when left out. Items whose reference has
+    no such key, or is no object or list, are not counted."""
+    metric: Literal["accuracy", "f1"] = "accuracy"
+    """Share of items in which all values are right and none is too many, or F1 over the values of
+    all items: values that are right, among those that were found and those that are wanted."""
+
+    @property
+    def title(self) -> str:
+        """The name, or what is compared."""
+        return self.name or f"{self.key or 'values'}{' F1' if self.metric == 'f1' else ''}"[:40]
+
+
 class ToolCallsCheck(_CheckSettings):
     """The answer calls the functions that the reference calls, in any order."""
 
@@ -197,6 +218,7 @@ Check = Annotated[
     | RefusalCheck
     | JsonCheck
     | StyleCheck
+    | JsonValuesCheck
     | ToolCallsCheck,
     Field(discriminator="kind"),
 ]

@@ -24,7 +24,7 @@ from kamerton.objectives.catalogue import AnyObjectiveSettings
 from kamerton.objectives.online import RewardSource
 
 ROOT = Path(__file__).parents[2]
-LIGHT = ("core", "data", "prompting", "store", "evaluation", "advisor")
+LIGHT = ("core", "data", "prompting", "store", "evaluation", "labelling", "advisor")
 
 
 def python(code: str) -> str:
@@ -134,6 +134,17 @@ OPTIONS = {
         "--to",
         "--labels",
         "--only-uncertain",
+        "--set",
+        "--project",
+        "--json",
+        *OPENING,
+    },
+    "label": {
+        "--teacher",
+        "--to",
+        "--gold",
+        "--precision",
+        "--redact",
         "--set",
         "--project",
         "--json",

@@ -19,7 +19,6 @@ from kamerton.cli.options import (
 __all__ = ["label"]
 
 _SHOWN_PROBLEMS = 20
-_LINE_AFTER_S = 10.0
 
 
 @click.command()
@@ -89,7 +88,7 @@ def label(
     settings = label_settings(file, overrides, redact=redact)
     workspace = Workspace(project)
     found = find_variant(teacher, workspace.variants)
-    with progress_sink(line_after_s=_LINE_AFTER_S, steady=True) as sink:
+    with progress_sink() as sink:
         done = label_with_variant(
             found, file, to, gold, precision, settings, workspace, sink,
             opening=Opening(base, device, dtype, sink),

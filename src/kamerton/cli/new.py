@@ -28,7 +28,7 @@ _SHOWN_LABELS = 8
 @click.option(
     "--recipe",
     "case_name",
-    type=click.Choice(["classify", "tone", "support"]),
+    type=click.Choice(["classify", "tone", "support", "extract", "segments", "compliance"]),
     help="In the place of FILE: a business case with made-up examples, its checks and a page.",
 )
 @click.option("--question", default="", metavar="COLUMN", help="Column that asks, or '{a}\\n{b}'.")

@@ -1,6 +1,7 @@
 """`kamerton evaluate VARIANT...`."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from kamerton.cli.options import (
     base_option,
     device_option,
     dtype_option,
+    in_project,
     project_option,
     set_option,
 )
+from kamerton.cli.suggestions import print_suggestions, train_command
 
 __all__ = ["evaluate"]
 
@@ -24,6 +27,11 @@ __all__ = ["evaluate"]
     "--data", help="File to measure on; the variant's own test set or holdout when left out."
 )
 @click.option("--report", type=click.Path(path_type=Path), help="Write an HTML report.")
+@click.option(
+    "--votes",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Votes that `kamerton chat A B` took: how often the answers of B were preferred.",
+)
 @set_option
 @base_option
 @device_option
@@ -34,6 +42,7 @@ def evaluate(
     variants: tuple[str, ...],
     data: str | None,
     report: Path | None,
+    votes: Path | None,
     overrides: tuple[str, ...],
     base: str,
     device: str,
@@ -48,6 +57,7 @@ def evaluate(
     """
     with busy("loading PyTorch"):
         from kamerton.evaluation.table import terminal_table
+        from kamerton.flows.after_evaluation import suggest_after_evaluation
         from kamerton.flows.evaluate import evaluate_variants, evaluation_settings
         from kamerton.flows.report import ensure_writable, write_evaluation_report
         from kamerton.flows.workspace import Workspace
@@ -62,13 +72,24 @@ def evaluate(
     with progress_sink() as sink:
         opening = Opening(base, device, dtype, sink)
         evaluated = evaluate_variants(
-            found, workspace, sink, data=data, reading=reading, settings=settings, opening=opening
-        )
+            found, workspace, sink, data=data, reading=reading, settings=settings,
+            opening=opening, votes=votes,
+        )  # fmt: skip
+    suggestions = suggest_after_evaluation(
+        evaluated,
+        found,
+        workspace,
+        lambda recipe: train_command(recipe, (), project),
+        in_project(project),
+    )
     if as_json:
-        click.echo(json.dumps(evaluated.comparison.to_json(), ensure_ascii=False))
+        advice = [asdict(suggestion) for suggestion in suggestions]
+        plain = {**evaluated.comparison.to_json(), "advice": advice}
+        click.echo(json.dumps(plain, ensure_ascii=False))
     else:
         print_table(data_console(), terminal_table(evaluated.comparison))
+        print_suggestions(suggestions)
     if report is not None:
         with busy("writing the report"):
-            write_evaluation_report(report, evaluated, workspace, found[0].name)
+            write_evaluation_report(report, evaluated, workspace, found[0].name, suggestions)
         messages.print(f"report: {report}", soft_wrap=True)

@@ -24,6 +24,7 @@ VERBS = {
     "evaluate": "compare variants with prompting, with intervals and p-values",
     "prompt": "search the best instruction and demonstrations, without training",
     "predict": "apply a variant to a file: labels with confidence, fields, answers",
+    "label": "let a teacher label a file, and keep what is proven good enough",
     "serve": "answer OpenAI's clients: one base, all its variants",
     "route": "try the rules that map names to variants",
     "experiment": "compare variants on live traffic: plan, start, report, stop",

@@ -53,7 +53,7 @@ def search(
     project: Path,
     as_json: bool,
 ) -> None:
-    """Search the best prompt for RECIPE's data and base, and make a variant of it.
+    """Search the best prompt for RECIPE, and make a variant of it.
 
     The instructions are the recipe's, one that is built of the data, and yours. With each, worked
     examples are tried: none, 4 and 8, chosen in several ways. Weak ones drop out early. What is

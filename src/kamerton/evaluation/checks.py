@@ -26,9 +26,11 @@ from kamerton.evaluation.settings import (
     PatternCheck,
     RefusalCheck,
     RulesCheck,
+    StyleCheck,
     ToolCallsCheck,
 )
 from kamerton.evaluation.statistics import Floats
+from kamerton.evaluation.style import FittedStyle
 
 __all__ = [
     "Checked",
@@ -68,12 +70,13 @@ def check_labels(items: Sequence[Item], texts: Sequence[str]) -> tuple[Checked, 
 
 
 def check_all(
-    checks: Sequence[Check], items: Sequence[Item], answers: Answers
+    checks: Sequence[Check | FittedStyle], items: Sequence[Item], answers: Answers
 ) -> tuple[Checked, ...]:
     """Measure all that there is to measure.
 
     Args:
-        checks: The checks that were asked for; only texts that were written are checked.
+        checks: The checks that were asked for, those of style fitted; only texts that were
+            written are checked.
         items: The questions.
         answers: To them.
 
@@ -133,7 +136,9 @@ def check_verdicts(items: Sequence[Item], worths: Sequence[float]) -> Checked:
     return Checked("liked above disliked", values, features, metrics.balanced_mean)
 
 
-def checks_for(checks: Sequence[Check], items: Sequence[Item]) -> tuple[Check, ...]:
+def checks_for(
+    checks: Sequence[Check | FittedStyle], items: Sequence[Item]
+) -> tuple[Check | FittedStyle, ...]:
     """Say what is checked.
 
     Args:
@@ -176,7 +181,7 @@ def kind_of(items: Sequence[Item], checks: Sequence[Check]) -> Kind:
 
 
 def check_answers(
-    check: Check,
+    check: Check | FittedStyle,
     items: Sequence[Item],
     texts: Sequence[str],
     calls: Sequence[tuple[ToolCall, ...]] = (),
@@ -201,7 +206,7 @@ def check_answers(
     return _checked(check, items, texts, counted, calls)
 
 
-def worth_of(check: Check, items: Sequence[Item], texts: Sequence[str]) -> Floats:
+def worth_of(check: Check | FittedStyle, items: Sequence[Item], texts: Sequence[str]) -> Floats:
     """Say what each of some answers is worth.
 
     Args:
@@ -232,12 +237,17 @@ def worth_of_text(check: JsonCheck | RulesCheck | RefusalCheck, text: str) -> bo
 
 
 def _checked(
-    check: Check,
+    check: Check | FittedStyle,
     items: Sequence[Item],
     texts: Sequence[str],
     counted: Sequence[bool],
     calls: Sequence[tuple[ToolCall, ...]] = (),
 ) -> Checked:
+    if isinstance(check, FittedStyle):
+        taken = check.classifier.sounds_like_brand(texts).astype(np.float64)
+        values = np.where(counted, taken, np.nan)
+        return Checked(check.title, values, metrics.mean_features(values), metrics.mean)
+    assert not isinstance(check, StyleCheck), "a style check is fitted first"
     if isinstance(check, PatternCheck):
         return _check_pattern(check, items, texts, counted)
     if isinstance(check, JsonValuesCheck):
@@ -385,7 +395,7 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _counts(check: Check, item: Item) -> bool:
+def _counts(check: Check | FittedStyle, item: Item) -> bool:
     if check.only_if is not None:
         value = item.extra.get(check.only_if)
         if not (value.strip() if isinstance(value, str) else value):
@@ -404,7 +414,7 @@ def _counts(check: Check, item: Item) -> bool:
     return bool(value) or (isinstance(value, bool | int | float))
 
 
-def _complain(check: Check, items: Sequence[Item]) -> NoReturn:
+def _complain(check: Check | FittedStyle, items: Sequence[Item]) -> NoReturn:
     if isinstance(check, ExactCheck) and check.only_if is None:
         raise EvaluationError(
             f"check '{check.title}' needs items with a right answer, found only answers that users "

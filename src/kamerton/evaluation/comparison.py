@@ -19,7 +19,7 @@ from kamerton.evaluation.jackknife import (
 )
 from kamerton.evaluation.metrics import perplexity
 from kamerton.evaluation.results import Comparison, Cost, Difference, Measured
-from kamerton.evaluation.settings import EvaluationSettings
+from kamerton.evaluation.settings import Check, EvaluationSettings
 from kamerton.evaluation.statistics import (
     Floats,
     Interval,
@@ -31,6 +31,7 @@ from kamerton.evaluation.statistics import (
     sum_groups,
     wilson,
 )
+from kamerton.evaluation.style import FittedStyle
 
 __all__ = ["Comparison", "Cost", "Difference", "Measured", "compare"]
 
@@ -43,6 +44,7 @@ def compare(
     against: Sequence[str] = (),
     only_for: Mapping[str, Collection[str]] | None = None,
     measured_on: str = "",
+    checks: Sequence[Check | FittedStyle] | None = None,
 ) -> Comparison:
     """Compare variants on the same items.
 
@@ -61,6 +63,7 @@ def compare(
         only_for: A baseline to those that are compared with it, where that is not everybody: each
             further test would make the correction stricter for all.
         measured_on: Origin of the items, such as `the test set`.
+        checks: The checks of the settings, those of style fitted; None where none is of style.
 
     Returns:
         Values, intervals, differences with corrected p-values, and costs.
@@ -75,7 +78,8 @@ def compare(
     if not all(answer.losses for answer in answers):
         # A metric of some variants alone compares nothing.
         answers = [dataclasses.replace(answer, losses=()) for answer in answers]
-    table = [check_all(settings.checks, items, answer) for answer in answers]
+    checks = settings.checks if checks is None else checks
+    table = [check_all(checks, items, answer) for answer in answers]
     measured: list[Measured] = []
     differences: list[Difference] = []
     pairs = [(v, b) for v in names for b in _opponents(v, against, only_for or {})]
@@ -103,6 +107,7 @@ def compare(
         ),
         costs=tuple(_cost(answer) for answer in answers),
         measured_on=measured_on,
+        styles=tuple(one.reliability for one in checks if isinstance(one, FittedStyle)),
     )
 
 

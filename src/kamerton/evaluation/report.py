@@ -10,13 +10,17 @@ import numpy as np
 
 from kamerton.core.errors import EvaluationError
 from kamerton.core.files import write_atomically
+from kamerton.core.language import translated, translated_count
 from kamerton.evaluation.amounts import change_text, in_unit, metric_title
 from kamerton.evaluation.checks import check_all
 from kamerton.evaluation.items import Answers, Item
 from kamerton.evaluation.jackknife import FEW_ROWS, FEWEST_ROWS
 from kamerton.evaluation.plots import training_plot
+from kamerton.evaluation.preferred import preference_text
+from kamerton.evaluation.reliability import reliability_text
 from kamerton.evaluation.results import Comparison, Measured, Unit
 from kamerton.evaluation.settings import Check
+from kamerton.evaluation.style import FittedStyle
 from kamerton.evaluation.table import cost_cells, cost_heads, p_text, value_text
 from kamerton.evaluation.verdicts import in_short, last_opponent, tone, verdict
 
@@ -32,12 +36,13 @@ def write_report(
     items: Sequence[Item],
     answers: Sequence[Answers],
     *,
-    checks: Sequence[Check] = (),
+    checks: Sequence[Check | FittedStyle] = (),
     loss_curve: Sequence[Mapping[str, Any]] = (),
     holdout_curve: Sequence[Mapping[str, Any]] = (),
     title: str = "Comparison of variants",
     facts: Sequence[tuple[str, str]] = (),
     prompts: Sequence[tuple[str, str]] = (),
+    advice: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Write a report as one self-contained HTML file.
 
@@ -53,6 +58,7 @@ def write_report(
         title: Title of the page.
         facts: Name and value of what was compared, such as base and data.
         prompts: The first prompt of each variant by name, exactly as its model read it.
+        advice: What to do next, each a text and a command, which may be empty.
 
     Raises:
         EvaluationError: If the answers are not those of the comparison.
@@ -80,11 +86,13 @@ def write_report(
         "percent": _percent,
         "axis": _mark_of_axis,
     }
+    environment.globals |= {"translated": translated, "translated_count": translated_count}
     curves = Markup(training_plot(loss_curve, holdout_curve)) if loss_curve or holdout_curve else ""
     page = environment.get_template("report.html.j2").render(
         title=title,
         facts=facts,
         prompts=prompts,
+        advice=advice,
         comparison=comparison,
         cost_heads=cost_heads(comparison),
         costs=[cost_cells(comparison, cost) for cost in comparison.costs],
@@ -92,6 +100,8 @@ def write_report(
         short=in_short(comparison),
         # Drawn by us, and holds nothing from outside but numbers.
         curves=curves,
+        preferred=[(one, preference_text(one)) for one in comparison.preferences],
+        beside={style.metric: reliability_text(style) for style in comparison.styles},
         per_token=not any(point.get("metrics") for point in (*loss_curve, *holdout_curve)),
         sections=_sections(items, answers, checks, comparison),
         tests=sorted({difference.test for difference in comparison.differences}),
@@ -160,7 +170,7 @@ def _end_of_axis(found: Sequence[Measured], unit: Unit) -> float:
 def _sections(
     items: Sequence[Item],
     answers: Sequence[Answers],
-    checks: Sequence[Check],
+    checks: Sequence[Check | FittedStyle],
     comparison: Comparison,
 ) -> list[dict[str, Any]]:
     """Choose examples: what the last variant mends, breaks, and still fails."""

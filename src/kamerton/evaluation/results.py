@@ -4,6 +4,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from kamerton.evaluation.preferred import Preference
+from kamerton.evaluation.reliability import StyleReliability
+
 __all__ = ["Comparison", "Cost", "Difference", "Kind", "Measured", "Unit"]
 
 Unit = Literal["share", "score", "ratio", "nats"]
@@ -116,6 +119,8 @@ class Comparison:
         differences: Every metric of every variant minus that of each baseline.
         costs: One per variant.
         measured_on: Origin of the items, such as `the test set`; empty when nobody said.
+        styles: How far each style check can be trusted.
+        preferences: Whose answers people, or a judge, preferred.
     """
 
     variants: tuple[str, ...]
@@ -132,6 +137,8 @@ class Comparison:
     differences: tuple[Difference, ...]
     costs: tuple[Cost, ...]
     measured_on: str = ""
+    styles: tuple[StyleReliability, ...] = ()
+    preferences: tuple[Preference, ...] = ()
 
     @property
     def is_grouped(self) -> bool:

@@ -21,6 +21,7 @@ __all__ = [
     "RefusalCheck",
     "Rule",
     "RulesCheck",
+    "StyleCheck",
     "ToolCallsCheck",
 ]
 
@@ -193,6 +194,22 @@ class ToolCallsCheck(_CheckSettings):
         return self.name or usual[self.metric]
 
 
+class StyleCheck(_CheckSettings):
+    """The answer sounds like the brand's texts rather than like others, told by a classifier that
+    is trained on both. How well it tells texts that it did not see is stated beside the metric;
+    where that may be below 75 %, the metric is left out."""
+
+    kind: Literal["style"] = "style"
+    """Selects this check."""
+    texts: str = ""
+    """File with the brand's texts, one a row; in a text file one a line, or paragraphs with empty
+    lines between them. Empty takes the answers of the training examples, of pairs the better
+    ones."""
+    against: str = ""
+    """File with texts that are not the brand's; empty takes the questions of the training examples
+    (when rewriting: the texts before), of pairs the worse answers."""
+
+
 Check = Annotated[
     ExactCheck
     | ContainsCheck
@@ -200,6 +217,7 @@ Check = Annotated[
     | RulesCheck
     | RefusalCheck
     | JsonCheck
+    | StyleCheck
     | JsonValuesCheck
     | ToolCallsCheck,
     Field(discriminator="kind"),

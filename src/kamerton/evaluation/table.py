@@ -12,6 +12,8 @@ from kamerton.core.wording import counted
 from kamerton.evaluation.amounts import change_text, metric_title, number_text
 from kamerton.evaluation.free_text import LOSS
 from kamerton.evaluation.jackknife import FEWEST_ROWS
+from kamerton.evaluation.preferred import preference_text
+from kamerton.evaluation.reliability import reliability_text
 from kamerton.evaluation.results import Comparison, Cost, Difference, Measured, Unit
 
 __all__ = [
@@ -63,7 +65,9 @@ def terminal_table(comparison: Comparison) -> Group:
         where significant; below it the costs. Long names fold.
     """
     caption = Text(_caption(comparison), style="dim")
-    return Group(_results(comparison), caption, Text(), _costs(comparison))
+    beside = [Text(reliability_text(style), style="dim") for style in comparison.styles]
+    preferred = [Text(f"\n{preference_text(one)}") for one in comparison.preferences]
+    return Group(_results(comparison), caption, *beside, *preferred, Text(), _costs(comparison))
 
 
 def markdown_table(comparison: Comparison) -> str:
@@ -88,7 +92,10 @@ def markdown_table(comparison: Comparison) -> str:
             cells.append("<br>".join([text, *told]))
         lines.append([*cells, *cost_cells(comparison, cost)])
     rows = ["| " + " | ".join(map(_escape, line)) + " |" for line in lines]
-    return "\n".join([*rows, "", _caption(comparison), ""])
+    said = [*map(reliability_text, comparison.styles)]
+    said += map(preference_text, comparison.preferences)
+    beside = [line for text in said for line in ("", text)]
+    return "\n".join([*rows, "", _caption(comparison), *beside, ""])
 
 
 def cost_heads(comparison: Comparison) -> list[str]:

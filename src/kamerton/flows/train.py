@@ -16,7 +16,8 @@ from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.catalogue import NoAdapterSettings
 from kamerton.core.audience import AudienceSettings, shared_audience
 from kamerton.core.errors import AdapterError, InterruptedRun, SettingsError, TrainingError
-from kamerton.core.events import Notice, Progress, Sink, fan_out
+from kamerton.core.events import Notice, Progress, Sink, fan_out, under_way
+from kamerton.core.language import translated
 from kamerton.data.prepared import Prepared
 from kamerton.data.questions import answer_form
 from kamerton.data.rendering.templates import templates_of
@@ -135,12 +136,14 @@ def _make_alone(
     examples = read_examples(recipe, folder, sink)
     say_counts(examples, sink)
     say_ties(examples, recipe.data, sink)
-    base = load_base(
-        recipe.base.id,
-        dtype=recipe.base.dtype,
-        device=recipe.base.device,
-        quantise=recipe.base.quantise,
-    )
+    with under_way(translated("loading the base"), sink):
+        base = load_base(
+            recipe.base.id,
+            dtype=recipe.base.dtype,
+            device=recipe.base.device,
+            quantise=recipe.base.quantise,
+            sink=sink,
+        )
     # A base that had to be fetched is only known now.
     key = key or key_of_run(recipe, folder, others.parents, stamps)
     say_slow_dtype(base, sink)
@@ -157,12 +160,12 @@ def _make_alone(
         if fresh:
             (task.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
         outcome = _follow(task, recipe, workspace, sink, should_stop)
-        files, metrics = dict(task.adapter.files()), metrics_of(task, outcome)
+        files, metrics = dict(task.adapter.files()), metrics_of(task, outcome, sink)
         if start is not None and files == start.files():
             raise _no_effect(f"leaves '{start.name}' as it was")
         _ensure_effect(base, task.adapter, task.train[0])
         explain(metrics, sink)
-        _say_forgotten(recipe, base, task.adapter, sink)
+        metrics |= _general_losses(recipe, base, task.adapter, sink)
     manifest = _manifest(recipe, folder, examples, base, prompt, metrics, others.parents)
 
     def kept(name: str) -> None:
@@ -252,10 +255,10 @@ def _ensure_effect(base: Base, adapter: Adapter, example: TrainingExample) -> No
         raise _no_effect("leaves the base's answers unchanged")
 
 
-def _say_forgotten(recipe: Recipe, base: Base, adapter: Adapter, sink: Sink) -> None:
-    """Warn when general text has become much less probable."""
+def _general_losses(recipe: Recipe, base: Base, adapter: Adapter, sink: Sink) -> dict[str, float]:
+    """Measure what general text costs before and after, and warn of a large rise."""
     if base.score_head is not None:
-        return
+        return {}
     task, size = "measuring general loss", recipe.train.tokens_per_row
     sink(Progress(task, 0, 2))
     with adapter.disabled():
@@ -265,6 +268,8 @@ def _say_forgotten(recipe: Recipe, base: Base, adapter: Adapter, sink: Sink) -> 
     after = measure_general_loss(base, renderer, size)
     sink(Progress(task, 2, 2))
     say_forgotten(recipe.name, before, after, sink)
+    measured = {"general_loss": after, "general_loss_base": before}
+    return {name: loss for name, loss in measured.items() if loss is not None}
 
 
 def _answers(base: Base, example: TrainingExample) -> tuple[Tensor, Tensor]:

@@ -286,9 +286,12 @@ def test_small_things() -> None:
 
 def test_the_documented_example_says_what_it_does() -> None:
     page = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
-    settings = EvaluationSettings.parse(tomllib.loads(example)["evaluate"])
-    style, order = settings.checks
+    example, of_style = (
+        EvaluationSettings.parse(tomllib.loads(text)["evaluate"])
+        for text in re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    )
+    assert [check.kind for check in of_style.checks] == ["style"]
+    style, order = example.checks
     items = spoken(5)
     texts = [
         "Hello, order 7 left today.",

@@ -177,7 +177,7 @@ def _sections(
     right = [check_all(checks, items, answer)[0].values for answer in answers]
     metric = comparison.metrics[0]
     last = answers[-1].variant
-    judged = comparison.kind != "texts" and comparison.better[0] != "neither"
+    judged = comparison.kind not in ("texts", "reading") and comparison.better[0] != "neither"
     first = last_opponent(comparison, last) or answers[0].variant
     new = right[-1]
     old = right[comparison.variants.index(first)]

@@ -140,6 +140,9 @@ OPTIONS = {
     },
     "label": {
         "--teacher",
+        "--teacher-model",
+        "--teacher-key",
+        "--budget",
         "--to",
         "--gold",
         "--precision",

@@ -15,6 +15,7 @@ from kamerton.cli.options import (
     project_option,
     set_option,
 )
+from kamerton.core.errors import SettingsError
 
 __all__ = ["label"]
 
@@ -25,7 +26,26 @@ _LINE_AFTER_S = 10.0
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "--teacher", required=True, metavar="VARIANT", help="Variant of this project that labels."
+    "--teacher",
+    required=True,
+    metavar="VARIANT|URL",
+    help="What labels: a variant of this project, or an address that speaks OpenAI's API.",
+)
+@click.option(
+    "--teacher-model", default="", metavar="NAME", help="Model at the address of --teacher."
+)
+@click.option(
+    "--teacher-key",
+    default="",
+    metavar="KEY",
+    envvar="KAMERTON_TEACHER_KEY",
+    help="Sent to the address of --teacher; better kept in KAMERTON_TEACHER_KEY.",
+)
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MONEY",
+    help="Most money for the whole job, in the currency of teacher.price_prompt.",
 )
 @click.option(
     "--to",
@@ -62,6 +82,9 @@ _LINE_AFTER_S = 10.0
 def label(
     file: Path,
     teacher: str,
+    teacher_model: str,
+    teacher_key: str,
+    budget: float | None,
     to: Path,
     gold: Path,
     precision: float,
@@ -76,11 +99,13 @@ def label(
     """Label the rows of FILE by a teacher, and keep the labels that are proven good enough.
 
     The same command goes on after a stop. --set data.KEY=VALUE changes how FILE is read, such as
-    data.columns.text=question; --set select.KEY=VALUE what is kept.
+    data.columns.text=question; --set select.KEY=VALUE what is kept; --set teacher.KEY=VALUE how an
+    address is asked, such as teacher.samples=5.
     """
     with busy("loading PyTorch"):
         from kamerton.cli.label_words import curve_table, facts, labels_table, next_steps
-        from kamerton.flows.label import label_settings, label_with_variant
+        from kamerton.flows.label import label_over_http, label_settings, label_with_variant
+        from kamerton.flows.label_remote import Endpoint, is_address
         from kamerton.flows.workspace import Workspace
         from kamerton.store.variants import find_variant
         from kamerton.variants.load import Opening
@@ -88,12 +113,22 @@ def label(
     ensure_parent(to, "--to")
     settings = label_settings(file, overrides, redact=redact)
     workspace = Workspace(project)
-    found = find_variant(teacher, workspace.variants)
+    common = (file, to, gold, precision, settings, workspace)
     with progress_sink(line_after_s=_LINE_AFTER_S, steady=True) as sink:
-        done = label_with_variant(
-            found, file, to, gold, precision, settings, workspace, sink,
-            opening=Opening(base, device, dtype, sink),
-        )  # fmt: skip
+        if is_address(teacher):
+            _ensure_none("are for a variant", base=base, device=device, dtype=dtype)
+            if not teacher_model:
+                raise SettingsError(
+                    "--teacher-model must name a model at the address",
+                    hint=f"{teacher.rstrip('/').removesuffix('/v1')}/v1/models lists them",
+                )
+            endpoint = Endpoint(teacher, teacher_model, teacher_key, budget)
+            done = label_over_http(endpoint, *common, sink)
+        else:
+            _ensure_none("are for an address", teacher_model=teacher_model, budget=budget)
+            found = find_variant(teacher, workspace.variants)
+            opening = Opening(base, device, dtype, sink)
+            done = label_with_variant(found, *common, sink, opening=opening)
     for problem in done.problems[:_SHOWN_PROBLEMS]:
         messages.print(harmless(problem), style="yellow", soft_wrap=True)
     if as_json:
@@ -106,3 +141,9 @@ def label(
         messages.print(harmless(line), soft_wrap=True)
     if done.to is None:
         raise SystemExit(1)
+
+
+def _ensure_none(why: str, **options: Any) -> None:
+    """Refuse options that would be ignored."""
+    if given := [f"--{name.replace('_', '-')}" for name, value in options.items() if value]:
+        raise SettingsError(f"{', '.join(given)}: these options {why}, and --teacher is none")

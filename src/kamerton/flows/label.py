@@ -6,7 +6,7 @@ choose the threshold; what is below it goes to people.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,25 +18,28 @@ from kamerton.core.language import translated, translated_count
 from kamerton.core.settings import apply_overrides
 from kamerton.data.examples import ClassificationExample, SourceLocation
 from kamerton.data.identity import question_hash
+from kamerton.data.questions import AnswerForm
 from kamerton.data.rows import Row
 from kamerton.data.settings import DataSettings
 from kamerton.flows.answer_form import form_of
 from kamerton.flows.answering import AskedFile, read_asked
 from kamerton.flows.label_gold import Gold, ensure_enough, read_gold, unlearned
 from kamerton.flows.label_local import LocalTeacher
+from kamerton.flows.label_privacy import ensure_may_leave
+from kamerton.flows.label_remote import Endpoint, RemoteTeacher, is_loopback
 from kamerton.flows.labelled_files import Judged, Labelled, files_of, write_kept, write_review
 from kamerton.flows.workspace import Workspace
 from kamerton.labelling.curve_plot import curve_plot
 from kamerton.labelling.given_answers import open_answers
 from kamerton.labelling.precision import choose_threshold
 from kamerton.labelling.review import order_for_review
-from kamerton.labelling.settings import SelectSettings
+from kamerton.labelling.settings import SelectSettings, TeacherSettings
 from kamerton.labelling.teacher import Teacher, Verdict
 from kamerton.store.trained_on import read_trained_on, short_hash
 from kamerton.store.variants import Variant
 from kamerton.variants.load import Opening
 
-__all__ = ["LabelSettings", "label", "label_settings", "label_with_variant"]
+__all__ = ["LabelSettings", "label", "label_over_http", "label_settings", "label_with_variant"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +49,12 @@ class LabelSettings:
     Attributes:
         data: How the file is read.
         select: Which labels are kept.
+        teacher: How a teacher over HTTP is asked.
     """
 
     data: DataSettings
     select: SelectSettings
+    teacher: TeacherSettings
 
 
 def label_settings(
@@ -59,7 +64,7 @@ def label_settings(
 
     Args:
         source: The file to label.
-        overrides: `data.key=value` and `select.key=value`.
+        overrides: `data.key=value`, `select.key=value` and `teacher.key=value`.
         redact: Whether personal data is replaced by placeholders.
 
     Returns:
@@ -68,7 +73,7 @@ def label_settings(
     Raises:
         SettingsError: If one is wrong.
     """
-    plain: dict[str, Any] = {"data": {"train": str(source)}, "select": {}}
+    plain: dict[str, Any] = {"data": {"train": str(source)}, "select": {}, "teacher": {}}
     plain["data"] |= {"redact": True} if redact else {}
     values = apply_overrides(plain, overrides)
     if unknown := sorted(values.keys() - plain.keys()):
@@ -76,6 +81,7 @@ def label_settings(
     return LabelSettings(
         DataSettings.parse(values["data"], source="--set data"),
         SelectSettings.parse(values["select"], source="--set select"),
+        TeacherSettings.parse(values["teacher"], source="--set teacher"),
     )
 
 
@@ -122,6 +128,52 @@ def label_with_variant(
     with open_answers(_place(workspace, variant.manifest.content_hash)) as answers:
         teacher = LocalTeacher(variant, form, answers, sink, opening)
         return label(teacher, asked, to, gold, precision, settings, sink, learned=learned)
+
+
+def label_over_http(
+    endpoint: Endpoint,
+    source: Path,
+    to: Path,
+    gold_path: Path,
+    precision: float,
+    settings: LabelSettings,
+    workspace: Workspace,
+    sink: Sink,
+) -> Labelled:
+    """Label a file by asking an endpoint that speaks OpenAI's API.
+
+    Args:
+        endpoint: The teacher.
+        source: CSV, TSV, JSON, JSONL, Parquet or text file.
+        to: The file for what is kept.
+        gold_path: Rows whose right label is known.
+        precision: Share of the kept labels that must be right, in (0, 1).
+        settings: What `--set` changed.
+        workspace: The project, which keeps the teacher's answers.
+        sink: Receives progress and notices.
+
+    Returns:
+        What came of it.
+
+    Raises:
+        SettingsError: If a file or setting does not fit.
+        DataError: If a file cannot be read or asked, or holds what must not leave this machine.
+        EvaluationError: If there are too few gold rows for the asked precision.
+        InterruptedRun: If it was stopped; the same command goes on.
+    """
+    _ensure_source(source)
+    files_of(to)
+    gold = read_gold(gold_path, AnswerForm("classification"), settings.data, sink)
+    ensure_enough(gold, precision, settings.select.confidence_level)
+    form = AnswerForm("classification", gold.columns)
+    asked = read_asked(source, form, _of_questions(settings.data), sink)
+    if not is_loopback(endpoint.url):
+        ensure_may_leave(asked, gold.examples)
+    labels = settings.teacher.labels or sorted({one.label for one in gold.examples})
+    with open_answers(_place(workspace, endpoint.url)) as answers:
+        teacher = RemoteTeacher(endpoint, labels, settings.teacher, answers, sink)
+        done = label(teacher, asked, to, gold, precision, settings, sink)
+        return replace(done, paid=teacher.spent, cost=teacher.cost)
 
 
 def _ensure_source(source: Path) -> None:
@@ -269,12 +321,12 @@ def _new_questions(
 def _judge(teacher: Teacher, texts: Sequence[str], sink: Sink) -> list[Verdict]:
     found: list[Verdict] = [Verdict(fault="not asked")] * len(texts)
     done = 0
-    sink(Progress("labelling", done, len(texts), "rows"))
+    sink(Progress("labelling", done, len(texts), f"rows{teacher.note}"))
     try:
         for number, verdict in teacher.judge(texts):
             found[number] = verdict
             done += 1
-            sink(Progress("labelling", done, len(texts), "rows"))
+            sink(Progress("labelling", done, len(texts), f"rows{teacher.note}"))
     except KeyboardInterrupt:
         raise InterruptedRun(
             translated("stopped after {done} of {count}", done=done, count=_rows(len(texts))),

@@ -32,6 +32,7 @@ class FakeTeacher:
     """Takes the first word for the label; is sure of short texts, and wrong where told to be."""
 
     labels: Sequence[str] = LABELS
+    note: str = ""
     asked: list[str] = field(default_factory=list)
 
     def judge(self, texts: Sequence[str]) -> Iterator[tuple[int, Verdict]]:
@@ -173,7 +174,7 @@ def test_what_cannot_be_done_is_said_first(tmp_path: Path) -> None:
     (tmp_path / "out.review.csv").write_text("mine")
     with pytest.raises(SettingsError, match="labels never replace a file"):
         run(tmp_path, source)
-    with pytest.raises(SettingsError, match="only data, select"):
+    with pytest.raises(SettingsError, match="only data, select, teacher"):
         label_settings(source, ["train.epochs=1"])
     with pytest.raises(DataError, match="--gold: .*: no such file"):
         read_gold(tmp_path / "none.csv", FORM, label_settings(source, []).data, print)

@@ -27,12 +27,19 @@ _LINE_AFTER_S = 10.0
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--teacher",
+    "teachers",
     required=True,
+    multiple=True,
     metavar="VARIANT|URL",
-    help="What labels: a variant of this project, or an address that speaks OpenAI's API.",
+    help="What labels: a variant of this project, or an address that speaks OpenAI's API. May be "
+    "repeated: several label together.",
 )
 @click.option(
-    "--teacher-model", default="", metavar="NAME", help="Model at the address of --teacher."
+    "--teacher-model",
+    "models",
+    multiple=True,
+    metavar="NAME",
+    help="Model at the address of --teacher; once for each address.",
 )
 @click.option(
     "--teacher-key",
@@ -81,8 +88,8 @@ _LINE_AFTER_S = 10.0
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON.")
 def label(
     file: Path,
-    teacher: str,
-    teacher_model: str,
+    teachers: tuple[str, ...],
+    models: tuple[str, ...],
     teacher_key: str,
     budget: float | None,
     to: Path,
@@ -104,7 +111,7 @@ def label(
     """
     with busy("loading PyTorch"):
         from kamerton.cli.label_words import curve_table, facts, labels_table, next_steps
-        from kamerton.flows.label import label_over_http, label_settings, label_with_variant
+        from kamerton.flows.label import label_file, label_settings
         from kamerton.flows.label_remote import Endpoint, is_address
         from kamerton.flows.workspace import Workspace
         from kamerton.store.variants import find_variant
@@ -113,22 +120,29 @@ def label(
     ensure_parent(to, "--to")
     settings = label_settings(file, overrides, redact=redact)
     workspace = Workspace(project)
-    common = (file, to, gold, precision, settings, workspace)
+    urls = [name for name in teachers if is_address(name)]
+    if len(urls) == len(teachers):
+        _ensure_none("are for a variant", base=base, device=device, dtype=dtype)
+    if not urls:
+        _ensure_none("are for an address", teacher_model=models, budget=budget)
+    elif len(urls) != len(models):
+        raise SettingsError(
+            f"--teacher-model must name a model for each of {len(urls)} addresses, "
+            f"got {len(models)}",
+            hint=f"{urls[0].rstrip('/').removesuffix('/v1')}/v1/models lists those of the first",
+        )
+    left = iter(models)
+    found = [
+        Endpoint(name, next(left), teacher_key, budget)
+        if is_address(name)
+        else find_variant(name, workspace.variants)
+        for name in teachers
+    ]
     with progress_sink(line_after_s=_LINE_AFTER_S, steady=True) as sink:
-        if is_address(teacher):
-            _ensure_none("are for a variant", base=base, device=device, dtype=dtype)
-            if not teacher_model:
-                raise SettingsError(
-                    "--teacher-model must name a model at the address",
-                    hint=f"{teacher.rstrip('/').removesuffix('/v1')}/v1/models lists them",
-                )
-            endpoint = Endpoint(teacher, teacher_model, teacher_key, budget)
-            done = label_over_http(endpoint, *common, sink)
-        else:
-            _ensure_none("are for an address", teacher_model=teacher_model, budget=budget)
-            found = find_variant(teacher, workspace.variants)
-            opening = Opening(base, device, dtype, sink)
-            done = label_with_variant(found, *common, sink, opening=opening)
+        opening = Opening(base, device, dtype, sink)
+        done = label_file(
+            found, file, to, gold, precision, settings, workspace, sink, opening=opening
+        )
     for problem in done.problems[:_SHOWN_PROBLEMS]:
         messages.print(harmless(problem), style="yellow", soft_wrap=True)
     if as_json:

@@ -6,6 +6,7 @@ choose the threshold; what is below it goes to people.
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -30,7 +31,8 @@ from kamerton.flows.label_remote import Endpoint, RemoteTeacher, is_loopback
 from kamerton.flows.labelled_files import Judged, Labelled, files_of, write_kept, write_review
 from kamerton.flows.workspace import Workspace
 from kamerton.labelling.curve_plot import curve_plot
-from kamerton.labelling.given_answers import open_answers
+from kamerton.labelling.given_answers import GivenAnswers, Tokens, open_answers
+from kamerton.labelling.panel import Panel
 from kamerton.labelling.precision import choose_threshold
 from kamerton.labelling.review import order_for_review
 from kamerton.labelling.settings import SelectSettings, TeacherSettings
@@ -39,7 +41,7 @@ from kamerton.store.trained_on import read_trained_on, short_hash
 from kamerton.store.variants import Variant
 from kamerton.variants.load import Opening
 
-__all__ = ["LabelSettings", "label", "label_over_http", "label_settings", "label_with_variant"]
+__all__ = ["LabelSettings", "label", "label_file", "label_settings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +87,8 @@ def label_settings(
     )
 
 
-def label_with_variant(
-    variant: Variant,
+def label_file(
+    teachers: Sequence[Variant | Endpoint],
     source: Path,
     to: Path,
     gold_path: Path,
@@ -97,60 +99,18 @@ def label_with_variant(
     *,
     opening: Opening | None = None,
 ) -> Labelled:
-    """Label a file by a variant on this machine.
+    """Label a file by one teacher or by several together.
 
     Args:
-        variant: The teacher.
+        teachers: Variants on this machine, or addresses that speak OpenAI's API.
         source: CSV, TSV, JSON, JSONL, Parquet or text file.
         to: The file for what is kept.
         gold_path: Rows whose right label is known.
         precision: Share of the kept labels that must be right, in (0, 1).
         settings: What `--set` changed.
-        workspace: The project, which keeps the teacher's answers.
+        workspace: The project, which keeps the teachers' answers.
         sink: Receives progress and notices.
-        opening: The way the base is opened.
-
-    Returns:
-        What came of it.
-
-    Raises:
-        SettingsError: If a file or setting does not fit.
-        DataError: If a file cannot be read or asked.
-        EvaluationError: If there are too few gold rows for the asked precision.
-        InterruptedRun: If the user stopped it; the same command goes on.
-    """
-    _ensure_source(source)
-    files_of(to)
-    form, learned = form_of(variant, sink), read_trained_on(variant)
-    gold = unlearned(read_gold(gold_path, form, settings.data, sink), learned, sink)
-    ensure_enough(gold, precision, settings.select.confidence_level)
-    asked = read_asked(source, form, _of_questions(settings.data), sink)
-    with open_answers(_place(workspace, variant.manifest.content_hash)) as answers:
-        teacher = LocalTeacher(variant, form, answers, sink, opening)
-        return label(teacher, asked, to, gold, precision, settings, sink, learned=learned)
-
-
-def label_over_http(
-    endpoint: Endpoint,
-    source: Path,
-    to: Path,
-    gold_path: Path,
-    precision: float,
-    settings: LabelSettings,
-    workspace: Workspace,
-    sink: Sink,
-) -> Labelled:
-    """Label a file by asking an endpoint that speaks OpenAI's API.
-
-    Args:
-        endpoint: The teacher.
-        source: CSV, TSV, JSON, JSONL, Parquet or text file.
-        to: The file for what is kept.
-        gold_path: Rows whose right label is known.
-        precision: Share of the kept labels that must be right, in (0, 1).
-        settings: What `--set` changed.
-        workspace: The project, which keeps the teacher's answers.
-        sink: Receives progress and notices.
+        opening: The way the variants' base is opened.
 
     Returns:
         What came of it.
@@ -163,26 +123,66 @@ def label_over_http(
     """
     _ensure_source(source)
     files_of(to)
-    gold = read_gold(gold_path, AnswerForm("classification"), settings.data, sink)
+    variants = [one for one in teachers if isinstance(one, Variant)]
+    endpoints = [one for one in teachers if isinstance(one, Endpoint)]
+    forms = [form_of(variant, sink) for variant in variants]
+    form = forms[0] if forms else AnswerForm("classification")
+    gold = read_gold(gold_path, form, settings.data, sink)
+    learned: frozenset[str] = frozenset()
+    for variant in variants:
+        learned |= read_trained_on(variant) or frozenset()
+    gold = unlearned(gold, learned, sink)
     ensure_enough(gold, precision, settings.select.confidence_level)
-    form = AnswerForm("classification", gold.columns)
+    form = form if variants else AnswerForm("classification", gold.columns)
     asked = read_asked(source, form, _of_questions(settings.data), sink)
-    if not is_loopback(endpoint.url):
+    if not all(is_loopback(endpoint.url) for endpoint in endpoints):
         ensure_may_leave(asked, gold.examples)
-    labels = settings.teacher.labels or sorted({one.label for one in gold.examples})
-    with open_answers(_place(workspace, endpoint.url)) as answers:
-        teacher = RemoteTeacher(endpoint, labels, settings.teacher, answers, sink)
-        done = label(teacher, asked, to, gold, precision, settings, sink)
-        return replace(done, paid=teacher.spent, cost=teacher.cost)
+    with ExitStack() as opened:
+        kept = _Answers(workspace, opened)
+        of_variants = [
+            LocalTeacher(one, own, kept.of(one.manifest.content_hash), sink, opening)
+            for one, own in zip(variants, forms, strict=True)
+        ]
+        labels = settings.teacher.labels or (
+            of_variants[0].labels if of_variants else sorted({one.label for one in gold.examples})
+        )
+        asking: list[RemoteTeacher] = []
+        for endpoint in endpoints:
+            for how in _instructed(settings.teacher):
+                answers = kept.of(endpoint.url)
+                asking.append(RemoteTeacher(endpoint, labels, how, answers, sink, asking))
+        panel = Panel([*of_variants, *asking], sink)
+        done = label(panel, asked, to, gold, precision, settings, sink, learned=learned)
+        if not asking:
+            return done
+        costs = [one.cost for one in asking if one.cost is not None]
+        paid = sum((one.spent for one in asking), Tokens())
+        return replace(done, paid=paid, cost=sum(costs) if costs else None)
+
+
+class _Answers:
+    """Opens the answers of teachers, each file once."""
+
+    def __init__(self, workspace: Workspace, opened: ExitStack) -> None:
+        self._workspace, self._opened = workspace, opened
+        self._found: dict[str, GivenAnswers] = {}
+
+    def of(self, teacher: str) -> GivenAnswers:
+        if teacher not in self._found:
+            place = self._workspace.teacher_answers / f"{hash_json(teacher)[:16]}.jsonl"
+            self._found[teacher] = self._opened.enter_context(open_answers(place))
+        return self._found[teacher]
+
+
+def _instructed(settings: TeacherSettings) -> list[TeacherSettings]:
+    """Give the settings once for each instruction: each is a teacher of its own."""
+    instructions = (settings.instruction, *settings.more_instructions)
+    return [settings.model_copy(update={"instruction": one}) for one in instructions]
 
 
 def _ensure_source(source: Path) -> None:
     if not source.is_file():
         raise DataError(f"{source}: no such file")
-
-
-def _place(workspace: Workspace, teacher: str) -> Path:
-    return workspace.teacher_answers / f"{hash_json(teacher)[:16]}.jsonl"
 
 
 def _of_questions(reading: DataSettings) -> DataSettings:
@@ -241,9 +241,12 @@ def label(
     labelled = [row for row in rows if not row.verdict.fault]
     dropped.update(row.verdict.fault for row in rows if row.verdict.fault)
     if not labelled:
+        hint = next((row.verdict.said for row in rows if row.verdict.said), None)
+        if any(row.verdict.fault == "not asked" for row in rows):
+            hint = translated("the budget was spent before: a larger one goes on from there")
         raise DataError(
             translated("the teacher gave none of {count} a label", count=_rows(len(rows))),
-            hint=rows[0].verdict.said or None if rows else None,
+            hint=hint,
         )
     answered = [
         (one, verdict)

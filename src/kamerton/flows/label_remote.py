@@ -77,6 +77,8 @@ class RemoteTeacher:
         settings: How it is asked.
         answers: What it has answered already.
         sink: Receives what the job may cost.
+        partners: Other teachers with the same texts, settings of money and budget; this one may
+            be among them.
 
     Raises:
         SettingsError: If there is a budget of money and no price.
@@ -90,6 +92,7 @@ class RemoteTeacher:
         settings: TeacherSettings,
         answers: GivenAnswers,
         sink: Sink,
+        partners: Sequence["RemoteTeacher"] = (),
     ) -> None:
         try:
             import httpx  # noqa: F401
@@ -104,7 +107,9 @@ class RemoteTeacher:
             )
         self._endpoint, self._labels, self._settings = endpoint, labels, settings
         self._answers, self._sink = answers, sink
+        self._partners = partners
         self._budget: Budget | None = None
+        self._of_partners = Tokens()
 
     @property
     def labels(self) -> Sequence[str]:
@@ -113,8 +118,8 @@ class RemoteTeacher:
 
     @property
     def spent(self) -> Tokens:
-        """What the job has cost, with what was paid for its answers before."""
-        return self._budget.spent if self._budget is not None else Tokens()
+        """What its answers have cost, with what was paid for them in earlier runs."""
+        return Tokens() if self._budget is None else self._budget.spent - self._of_partners
 
     @property
     def cost(self) -> float | None:
@@ -141,12 +146,12 @@ class RemoteTeacher:
             InterruptedRun: If the teacher cannot be asked any more; the same command goes on.
             SettingsError: If it gives no log-probabilities, and one answer shall do.
         """
-        jobs = [self._job(number, text, sample)
-                for number, text in enumerate(texts)
-                for sample in range(self._settings.samples)]  # fmt: skip
+        jobs = self._jobs(texts)
+        others = [one for one in self._partners if one is not self]
+        self._of_partners = sum((one.charged(texts) for one in others), Tokens())
         self._budget = Budget(
             self._prices,
-            self._answers.charged({job.key for job in jobs}),
+            self._of_partners + self.charged(texts),
             self._settings.most_tokens,
             self._endpoint.budget,
         )
@@ -171,6 +176,21 @@ class RemoteTeacher:
                 ) from None
             finally:
                 runner.run(asking.aclose())
+
+    def charged(self, texts: Sequence[str]) -> Tokens:
+        """Tell what was paid for texts so far.
+
+        Args:
+            texts: What is labelled.
+
+        Returns:
+            The tokens.
+        """
+        return self._answers.charged({job.key for job in self._jobs(texts)})
+
+    def _jobs(self, texts: Sequence[str]) -> list[Job]:
+        samples = range(self._settings.samples)
+        return [self._job(n, text, sample) for n, text in enumerate(texts) for sample in samples]
 
     def _job(self, number: int, text: str, sample: int) -> Job:
         body = request_body(text, self._labels, self._settings, self._endpoint.model, sample)

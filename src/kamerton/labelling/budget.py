@@ -88,9 +88,7 @@ class Budget:
             used: What the request cost.
         """
         async with self._changed:
-            self._reserved = Tokens(
-                self._reserved.prompt - most.prompt, self._reserved.completion - most.completion
-            )
+            self._reserved -= most
             self._spent += used
             self._num_open -= 1
             self._changed.notify_all()

@@ -32,6 +32,9 @@ class TeacherSettings(Settings):
     )
     """What the teacher is told before the labels. Empty sends each text alone, as to a variant
     that was trained on texts and labels."""
+    more_instructions: tuple[str, ...] = ()
+    """Further instructions: each is asked as a teacher of its own, and their agreement is the
+    confidence."""
     samples: int = Field(default=1, ge=1, le=100)
     """Answers for each text. With 1 the confidence is the probability of the answer, which needs
     log-probabilities from the server. With more it is the share of answers that agree."""

@@ -13,7 +13,7 @@ from kamerton.core.errors import DataError, EvaluationError, SettingsError
 from kamerton.core.events import Event, Notice
 from kamerton.data.questions import AnswerForm
 from kamerton.flows.answering import read_asked
-from kamerton.flows.label import label, label_settings, label_with_variant
+from kamerton.flows.label import label, label_file, label_settings
 from kamerton.flows.label_gold import ensure_enough, read_gold
 from kamerton.flows.labelled_files import Labelled
 from kamerton.flows.predict import predict
@@ -207,8 +207,8 @@ def test_a_variant_labels_by_its_scores_and_a_second_run_computes_nothing(
     )
 
     def once(precision: float) -> Labelled:
-        return label_with_variant(
-            *(topics, source, tmp_path / f"{precision}.jsonl", gold, precision),
+        return label_file(
+            *([topics], source, tmp_path / f"{precision}.jsonl", gold, precision),
             *(label_settings(source, []), Workspace(tmp_path), lambda event: None),
         )
 

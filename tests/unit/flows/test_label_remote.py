@@ -9,7 +9,7 @@ import pytest
 
 from kamerton.core.errors import DataError, InterruptedRun, SettingsError
 from kamerton.core.events import Event, Notice
-from kamerton.flows.label import label_over_http, label_settings
+from kamerton.flows.label import label_file, label_settings
 from kamerton.flows.label_remote import Endpoint, is_loopback
 from kamerton.flows.labelled_files import Labelled
 from kamerton.flows.workspace import Workspace
@@ -37,9 +37,10 @@ def run(
 ) -> Labelled:
     source, gold = folder / "new.csv", folder / "gold.csv"
     settings = label_settings(source, overrides, redact=options.pop("redact", False))
+    models = options.pop("models", ["big-model"])
     to = folder / options.pop("to", "out.jsonl")
-    endpoint = Endpoint(url, "big-model", **options)
-    return label_over_http(endpoint, source, to, gold, 0.8, settings, Workspace(folder), sink)
+    endpoints = [Endpoint(url, model, **options) for model in models]
+    return label_file(endpoints, source, to, gold, 0.8, settings, Workspace(folder), sink)
 
 
 def first_word(text: str) -> str:
@@ -141,6 +142,39 @@ def test_several_samples_agree_or_not(tmp_path: Path) -> None:
         assert server.paid.total() == paid + 4 * 26
     assert {body["seed"] for body in server.bodies[-8:]} == {0, 1, 2, 3}
     assert [point.threshold for point in done.selection.curve] == [1.0, 0.5]
+
+
+def test_teachers_and_instructions_agree_or_not_within_one_budget(tmp_path: Path) -> None:
+    write(tmp_path, num=9)
+
+    class Torn(TeacherServer):
+        def _completion(self, text: str) -> bytes:
+            # Only one of four ways of asking is wrong, and only about new deliveries.
+            asked = self.bodies[-1]
+            odd = asked["model"] == "b" and asked["messages"][0]["content"].startswith("Choose.")
+            text = text.replace("delivery new", "refund new") if odd else text
+            return super()._completion(text)
+
+    prices = ("teacher.price_prompt=1000000", "teacher.concurrency=1")
+    ways = 'teacher.more_instructions=["Choose."]'
+    with serving(Torn(first_word, lambda text: 0.0)) as server:
+        done = run(tmp_path, server.url, *prices, ways, models=["a", "b"], budget=20_000)
+        assert len(server.bodies) == 4 * 29
+        assert done.cost == 40 * 4 * 29
+        assert [point.threshold for point in done.selection.curve] == [1.0, 0.75]
+        assert done.balance == {"account": 3, "refund": 3, "delivery": 3}
+
+
+def test_several_teachers_share_one_budget(tmp_path: Path) -> None:
+    write(tmp_path, num=9)
+    with (
+        serving(TeacherServer(first_word)) as server,
+        pytest.raises(DataError, match="gave none of 9 rows a label"),
+    ):
+        prices = "teacher.price_prompt=1000000"
+        run(tmp_path, server.url, prices, models=["a", "b"], budget=2000)
+    # The first one's 29 answers cost 1,160.
+    assert 29 < len(server.bodies) <= 50
 
 
 def test_what_must_not_leave_is_refused_before_the_first_request(

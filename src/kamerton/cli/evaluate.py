@@ -47,6 +47,9 @@ def evaluate(
     --data is read, such as data.columns.text=question.
     """
     with busy("loading PyTorch"):
+        from kamerton.cli.verdict import print_headline, print_pairs
+        from kamerton.evaluation.headline import headline
+        from kamerton.evaluation.side_by_side import side_by_side
         from kamerton.evaluation.table import terminal_table
         from kamerton.flows.evaluate import evaluate_variants, evaluation_settings
         from kamerton.flows.report import ensure_writable, write_evaluation_report
@@ -67,7 +70,11 @@ def evaluate(
     if as_json:
         click.echo(json.dumps(evaluated.comparison.to_json(), ensure_ascii=False))
     else:
-        print_table(data_console(), terminal_table(evaluated.comparison))
+        out, comparison = data_console(), evaluated.comparison
+        print_headline(out, headline(comparison))
+        found_pairs = side_by_side(comparison, evaluated.items, evaluated.answers, evaluated.checks)
+        print_pairs(out, found_pairs)
+        print_table(out, terminal_table(comparison))
     if report is not None:
         with busy("writing the report"):
             write_evaluation_report(report, evaluated, workspace, found[0].name)

@@ -72,8 +72,8 @@ def evaluate(
     else:
         out, comparison = data_console(), evaluated.comparison
         print_headline(out, headline(comparison))
-        found_pairs = side_by_side(comparison, evaluated.items, evaluated.answers, evaluated.checks)
-        print_pairs(out, found_pairs)
+        pairs = side_by_side(comparison, evaluated.items, evaluated.answers, evaluated.checks)
+        print_pairs(out, pairs)
         print_table(out, terminal_table(comparison))
     if report is not None:
         with busy("writing the report"):

@@ -18,8 +18,8 @@ _AS_LONG = (0.8, 1.25)
 def headline(comparison: Comparison) -> str:
     """Sum up how the best variant did against the best baseline, by the first metric.
 
-    Texts without checks have two metrics, loss and chrF: the first that tells the two apart
-    decides, and where they contradict each other, neither does.
+    Of written answers the first metric that tells the two apart decides, and where metrics
+    contradict each other, none does.
 
     Args:
         comparison: The comparison that was found.
@@ -32,8 +32,8 @@ def headline(comparison: Comparison) -> str:
     metric = comparison.metrics[0]
     if opponent is None:
         return _alone(comparison, metric, variant)
-    if comparison.kind == "texts":
-        return _of_texts(comparison, variant, opponent)
+    if comparison.kind in ("checks", "texts"):
+        return _of_written(comparison, variant, opponent)
     claim = _claim(comparison, metric, variant, opponent)
     return _concluded(comparison, claim, _verdict(comparison, metric, variant, opponent))
 
@@ -61,16 +61,12 @@ def _verdict(comparison: Comparison, metric: str, variant: str, opponent: str) -
 
 
 def _alone(comparison: Comparison, metric: str, variant: str) -> str:
-    own, unit = comparison.measure(metric, variant), comparison.unit_of(metric)
-    said = {
-        "variant": variant,
-        "metric": metric,
-        "own": number_text(own.value, unit) + (" %" if unit == "share" else ""),
-        "questions": translated_count(own.n, "question"),
-    }
     return translated(
         "{variant} has {metric} {own} on {questions}, and there is nothing to compare it with.",
-        **said,
+        variant=variant,
+        metric=metric,
+        own=_amount(comparison, metric, variant),
+        questions=translated_count(comparison.measure(metric, variant).n, "question"),
     )
 
 
@@ -135,8 +131,8 @@ def _concluded(comparison: Comparison, claim: str, found: Verdict | None) -> str
             return translated("{claim}: read the pairs below before you switch it on.", claim=claim)
 
 
-def _of_texts(comparison: Comparison, variant: str, opponent: str) -> str:
-    """Sum up texts by what tells the two apart."""
+def _of_written(comparison: Comparison, variant: str, opponent: str) -> str:
+    """Sum up written answers by what tells the two apart."""
     clear = {
         metric: found
         for metric in comparison.metrics
@@ -144,59 +140,75 @@ def _of_texts(comparison: Comparison, variant: str, opponent: str) -> str:
         and (found := _verdict(comparison, metric, variant, opponent)) in ("better", "worse")
     }
     metric = next(iter(clear), comparison.metrics[0])
+    against = next((other for other in clear if clear[other] != clear[metric]), None)
+    if against is not None:
+        return translated(
+            "{variant} and {opponent} differ, but not in one direction: {numbers}, and {others}; "
+            "read the pairs below before you decide.",
+            variant=variant,
+            opponent=in_words(opponent),
+            numbers=_numbers(comparison, metric, variant, opponent),
+            others=_numbers(comparison, against, variant, opponent),
+        )
+    found = _verdict(comparison, metric, variant, opponent)
+    if comparison.unit_of(metric) == "share":
+        return _concluded(comparison, _claim(comparison, metric, variant, opponent), found)
+    return _of_texts(comparison, metric, found, variant, opponent)
+
+
+def _of_texts(
+    comparison: Comparison, metric: str, found: Verdict | None, variant: str, opponent: str
+) -> str:
+    """Sum up how like the right texts the answers are, by loss or chrF."""
     said: dict[str, Any] = {
         "variant": variant,
         "opponent": in_words(opponent),
         "numbers": _numbers(comparison, metric, variant, opponent),
         "questions": translated_count(comparison.measure(metric, variant).n, "question"),
     }
-    if _verdict(comparison, metric, variant, opponent) is None:
+    if found is None:
         return translated(
             "{variant} against {opponent}: {numbers} on {questions}, too few for a verdict; read "
             "the pairs below.",
             **said,
         )
-    if not clear:
+    if found == "worse":
         return translated(
-            "{variant} cannot be told apart from {opponent} on {questions} ({numbers}): read the "
+            "{variant} is further from your texts than {opponent}: {numbers}; do not switch it on.",
+            **said,
+        )
+    if found != "better":
+        return translated(
+            "{variant} cannot be told apart from {opponent} on {questions}: {numbers}; read the "
             "pairs below.",
             **said,
         )
-    against = next((other for other in clear if clear[other] != clear[metric]), None)
-    if against is not None:
-        said["others"] = _numbers(comparison, against, variant, opponent)
+    if LENGTH not in comparison.metrics:
         return translated(
-            "{variant} and {opponent} differ, but not in one direction ({numbers}; {others}): read "
-            "the pairs below before you decide.",
-            **said,
-        )
-    if clear[metric] == "worse":
-        return translated(
-            "{variant} is further from your texts than {opponent} ({numbers}): do not switch it "
-            "on.",
+            "{variant} is closer to your texts than {opponent}: {numbers}; read the pairs below "
+            "before you switch it on.",
             **said,
         )
     length = comparison.measure(LENGTH, variant).value
-    said["length"] = f"{100 * length:.0f}"
     if _AS_LONG[0] <= length <= _AS_LONG[1]:
         return translated(
-            "{variant} is closer to your texts than {opponent} ({numbers}), and its answers are "
-            "about as long as yours: read the pairs below before you switch it on.",
+            "{variant} is closer to your texts than {opponent}: {numbers}, and its answers are "
+            "about as long as yours; read the pairs below before you switch it on.",
             **said,
         )
     return translated(
-        "{variant} is closer to your texts than {opponent} ({numbers}), but its answers have "
-        "{length} % of the length of yours: read the pairs below before you switch it on.",
+        "{variant} is closer to your texts than {opponent}: {numbers}, but its answers have "
+        "{length} % of the length of yours; read the pairs below before you switch it on.",
+        length=f"{100 * length:.0f}",
         **said,
     )
 
 
 def _numbers(comparison: Comparison, metric: str, variant: str, opponent: str) -> str:
-    unit = comparison.unit_of(metric)
-    own, other = (comparison.measure(metric, name).value for name in (variant, opponent))
-    return translated(
-        "{metric} {own} against {other}",
-        metric=metric,
-        own=number_text(own, unit),
-        other=number_text(other, unit),
-    )
+    own, other = (_amount(comparison, metric, name) for name in (variant, opponent))
+    return translated("{metric} {own} against {other}", metric=metric, own=own, other=other)
+
+
+def _amount(comparison: Comparison, metric: str, variant: str) -> str:
+    value, unit = comparison.measure(metric, variant).value, comparison.unit_of(metric)
+    return f"{100 * value:.0f} %" if unit == "share" else number_text(value, unit)

@@ -12,6 +12,7 @@ from kamerton.core.files import write_atomically
 from kamerton.core.language import translated, translated_count
 from kamerton.evaluation.amounts import change_text, in_unit, metric_title
 from kamerton.evaluation.checks import check_all
+from kamerton.evaluation.free_text import explained
 from kamerton.evaluation.headline import headline, in_words
 from kamerton.evaluation.items import Answers, Item
 from kamerton.evaluation.jackknife import FEW_ROWS, FEWEST_ROWS
@@ -138,6 +139,7 @@ def _metrics(comparison: Comparison) -> list[dict[str, Any]]:
             {
                 "name": metric,
                 "title": metric_title(comparison, metric),
+                "about": explained(comparison).get(metric, ""),
                 "unit": unit,
                 "end": _end_of_axis(found, unit),
                 "direction": "no direction is better"

@@ -84,13 +84,14 @@ def side_by_side(
         return None
     by_name = {answer.variant: answer for answer in answers}
     before, after = by_name[opponent], by_name[variant]
-    shares = [
-        (one.metric, one.values, other.values)
-        for one, other in zip(
-            *(check_all(checks, items, answer) for answer in (before, after)), strict=True
-        )
-        if one.unit == "share" and comparison.kind == "checks"
-    ]
+    shares = []
+    if comparison.kind == "checks":
+        checked = [check_all(checks, items, answer) for answer in (before, after)]
+        shares = [
+            (old.metric, old.values, new.values)
+            for old, new in zip(*checked, strict=True)
+            if old.unit == "share"
+        ]
     pairs = [
         Pair(
             question=message_text(items[at].chat[-1]),

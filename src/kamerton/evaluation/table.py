@@ -10,7 +10,7 @@ from rich.text import Text
 from kamerton.core.language import translated_count
 from kamerton.core.wording import counted
 from kamerton.evaluation.amounts import change_text, metric_title, number_text
-from kamerton.evaluation.free_text import LOSS
+from kamerton.evaluation.free_text import LOSS, explained
 from kamerton.evaluation.jackknife import FEWEST_ROWS
 from kamerton.evaluation.results import Comparison, Cost, Difference, Measured, Unit
 
@@ -63,7 +63,11 @@ def terminal_table(comparison: Comparison) -> Group:
         where significant; below it the costs. Long names fold.
     """
     caption = Text(_caption(comparison), style="dim")
-    return Group(_results(comparison), caption, Text(), _costs(comparison))
+    told = [
+        Text(f"{metric}: {sentence}", style="dim")
+        for metric, sentence in explained(comparison).items()
+    ]
+    return Group(_results(comparison), caption, *told, Text(), _costs(comparison))
 
 
 def markdown_table(comparison: Comparison) -> str:

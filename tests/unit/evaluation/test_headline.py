@@ -71,6 +71,15 @@ def check(own: float, other: float, p: float, better: str = "higher") -> Compari
     return found("checks", ("polite", "share", better, (0.1, other, own), p))
 
 
+def checks(polite: float, p: float, loss: float, p_loss: float) -> Comparison:
+    """A check beside 40 % of 4-shot, and losses beside 2.6."""
+    return found(
+        "checks",
+        ("polite", "share", "higher", (0.1, 0.4, polite), p),
+        ("loss", "nats", "lower", (3.0, 2.6, loss), p_loss),
+    )
+
+
 def without_differences(comparison: Comparison) -> Comparison:
     return dataclasses.replace(comparison, differences=())
 
@@ -101,38 +110,38 @@ SENTENCES = [
     ),
     (
         alone(labels(0.6, 0.5, 1)),
-        "lora has accuracy 60.0 % on 24 questions, and there is nothing to compare it with.",
+        "lora has accuracy 60 % on 24 questions, and there is nothing to compare it with.",
     ),
     (
         texts(1.2, 0.001),
-        f"lora is closer to your texts than {SHOT} (loss 1.20 against 2.60), and its answers are "
-        f"about as long as yours: {READ}",
+        f"lora is closer to your texts than {SHOT}: loss 1.20 against 2.60, and its answers are "
+        f"about as long as yours; {READ}",
     ),
     (
         texts(1.2, 0.001, long=3),
-        f"lora is closer to your texts than {SHOT} (loss 1.20 against 2.60), but its answers have "
-        f"300 % of the length of yours: {READ}",
+        f"lora is closer to your texts than {SHOT}: loss 1.20 against 2.60, but its answers have "
+        f"300 % of the length of yours; {READ}",
     ),
     (
         texts(2.8, 0.001),
-        f"lora is further from your texts than {SHOT} (loss 2.80 against 2.60): do not switch it "
+        f"lora is further from your texts than {SHOT}: loss 2.80 against 2.60; do not switch it "
         "on.",
     ),
     (
         texts(2.5, 0.4),
-        f"lora cannot be told apart from {SHOT} on 24 questions (loss 2.50 against 2.60): read the "
+        f"lora cannot be told apart from {SHOT} on 24 questions: loss 2.50 against 2.60; read the "
         "pairs below.",
     ),
     # What the loss cannot tell apart, chrF may.
     (
         texts(2.5, 0.4, chrf=(0.5, 0.001)),
-        f"lora is closer to your texts than {SHOT} (chrF 50.0 against 30.0), and its answers are "
-        f"about as long as yours: {READ}",
+        f"lora is closer to your texts than {SHOT}: chrF 50.0 against 30.0, and its answers are "
+        f"about as long as yours; {READ}",
     ),
     (
         texts(1.2, 0.001, chrf=(0.1, 0.001)),
-        f"lora and {SHOT} differ, but not in one direction (loss 1.20 against 2.60; chrF 10.0 "
-        "against 30.0): read the pairs below before you decide.",
+        f"lora and {SHOT} differ, but not in one direction: loss 1.20 against 2.60, and chrF 10.0 "
+        "against 30.0; read the pairs below before you decide.",
     ),
     (
         without_differences(texts(1.2, 1)),
@@ -151,6 +160,21 @@ SENTENCES = [
         check(0.9, 0.4, 0.001, "neither"),
         f'lora reaches 90 % in "polite" on 24 questions, {SHOT} 40 %: only you can say whether '
         "that is better; read the pairs below.",
+    ),
+    # A check that cannot tell them apart leaves it to what comes after it.
+    (
+        checks(0.45, 0.6, 1.2, 0.001),
+        f"lora is closer to your texts than {SHOT}: loss 1.20 against 2.60; {READ}",
+    ),
+    (
+        checks(0.9, 0.001, 3.0, 0.001),
+        f"lora and {SHOT} differ, but not in one direction: polite 90 % against 40 %, and loss "
+        "3.00 against 2.60; read the pairs below before you decide.",
+    ),
+    (
+        checks(0.45, 0.6, 2.5, 0.6),
+        f'lora reaches 45 % in "polite" on 24 questions, {SHOT} 40 %: the two cannot be told '
+        "apart.",
     ),
 ]
 

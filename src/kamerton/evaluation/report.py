@@ -13,6 +13,7 @@ from kamerton.core.language import translated, translated_count
 from kamerton.evaluation.checks import check_all
 from kamerton.evaluation.items import Answers, Item
 from kamerton.evaluation.jackknife import FEW_ROWS, FEWEST_ROWS
+from kamerton.evaluation.judge import JUDGE_INSTRUCTION
 from kamerton.evaluation.plots import training_plot
 from kamerton.evaluation.preferred import preference_text
 from kamerton.evaluation.reliability import reliability_text
@@ -89,6 +90,7 @@ def write_report(
         # Drawn by us, and holds nothing from outside but numbers.
         curves=curves,
         preferred=[(one, preference_text(one)) for one in comparison.preferences],
+        judge_instruction=_judge_instruction(comparison),
         beside={style.metric: reliability_text(style) for style in comparison.styles},
         per_token=not any(point.get("metrics") for point in (*loss_curve, *holdout_curve)),
         sections=_sections(items, answers, checks, comparison),
@@ -98,6 +100,11 @@ def write_report(
         fewest_rows=FEWEST_ROWS,
     )
     write_atomically(path, page)
+
+
+def _judge_instruction(comparison: Comparison) -> str:
+    by_judge = [one for one in comparison.preferences if one.num_asked is not None or one.agreement]
+    return JUDGE_INSTRUCTION if by_judge else ""
 
 
 def _percent(share: float) -> str:

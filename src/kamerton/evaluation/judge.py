@@ -16,6 +16,7 @@ from kamerton.evaluation.metrics import normalise
 
 __all__ = [
     "JUDGE_INSTRUCTION",
+    "MARKS",
     "Agreement",
     "Ask",
     "Judged",
@@ -33,6 +34,9 @@ answer nor its place decides. Write one sentence with your reason. Then write yo
 line of its own: [[1]] if answer 1 is better, [[2]] if answer 2 is better, [[=]] if they are \
 equally good or equally bad."""
 """What a judge is told; the conversation and the two answers follow in one message."""
+
+MARKS = ("[[1]]", "[[2]]", "[[=]]")
+"""The verdicts as a judge writes them."""
 
 Mark = Literal["1", "2", "="]
 

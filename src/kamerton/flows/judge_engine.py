@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from kamerton.core.errors import EvaluationError
 from kamerton.core.events import Progress, Sink
-from kamerton.core.protocols import Chat, Engine, Generation
-from kamerton.evaluation.judge import Ask, Pair, judge_chat
+from kamerton.core.protocols import Chat, Engine
+from kamerton.evaluation.judge import MARKS, Ask, Pair, judge_chat
 from kamerton.flows.chat import Conversation
 from kamerton.flows.workspace import Workspace
 from kamerton.serving.upstream import Upstream, UpstreamError
@@ -54,7 +55,7 @@ class JudgeOptions:
     @property
     def name(self) -> str:
         """The name in tables."""
-        return self.model if self.is_url else self.place
+        return self.model if self.is_url else Path(self.place).name
 
 
 def open_judge(
@@ -111,20 +112,21 @@ def open_judge(
 
 @dataclass(frozen=True, slots=True)
 class _EngineJudge:
-    """Asks an engine in this process."""
+    """Asks an engine in this process which verdict is the likeliest: small models write none."""
 
     engine: Engine
     sink: Sink
 
     def __call__(self, chats: Sequence[Chat]) -> list[str | None]:
         """Ask, some chats at a time."""
-        texts = [""] * len(chats)
+        replies: list[str | None] = []
         for start in range(0, len(chats), _PER_BATCH):
             batch = chats[start : start + _PER_BATCH]
-            for event in self.engine.stream(batch, Generation(max_tokens=_MOST_TOKENS // 4)):
-                texts[start + event.index] += event.text
-            self.sink(Progress("judging", start + len(batch), len(chats), "replies"))
-        return list(texts)
+            for scores in self.engine.score(batch, [MARKS] * len(batch)):
+                best = max(range(len(MARKS)), key=lambda mark: scores[mark].logprob)
+                replies.append(MARKS[best])
+            self.sink(Progress("judging", len(replies), len(chats), "replies"))
+        return replies
 
 
 class _HttpJudge:

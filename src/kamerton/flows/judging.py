@@ -50,7 +50,7 @@ def judge_answers(
     jobs = [(name, best) for name in names if (best := best_baseline(comparison, name))]
     num = translated_count(len(items) * len(jobs), "pair of answers", "pairs of answers")
     sink(Notice(translated("{judge} judges {num}, each in both orders", judge=judge, num=num)))
-    found = []
+    found: list[Preference] = []
     for name, best in jobs:
         pairs = [
             Pair(item.chat, own, other)

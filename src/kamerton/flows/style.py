@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from kamerton.core.errors import EvaluationError
 from kamerton.core.events import Notice, Sink
 from kamerton.core.language import translated
 from kamerton.data.dataset import load_examples
@@ -17,6 +16,7 @@ from kamerton.data.examples import (
 from kamerton.data.identity import answer_text, normal_text, rejected_text
 from kamerton.evaluation.items import spread
 from kamerton.evaluation.reliability import LEAST_RELIABLE, reliability_text
+from kamerton.evaluation.results import Comparison
 from kamerton.evaluation.settings import Check, EvaluationSettings, StyleCheck
 from kamerton.evaluation.style import (
     FEWEST_TEXTS,
@@ -27,7 +27,7 @@ from kamerton.evaluation.style import (
     without_frame,
 )
 
-__all__ = ["fit_styles"]
+__all__ = ["fit_styles", "say_easy_styles"]
 
 _MOST_TEXTS = 2_000
 
@@ -47,7 +47,6 @@ def fit_styles(
         The checks, those of style fitted; without those that cannot be trusted.
 
     Raises:
-        EvaluationError: If there are too few texts of the brand or others.
         DataError: If a file cannot be read.
     """
     checks: list[Check | FittedStyle] = []
@@ -56,9 +55,10 @@ def fit_styles(
             checks.append(check)
             continue
         brand, others = _brand(check, train, folder), _others(check, train, folder)
+        if missing := _missing(check, brand, others):
+            sink(Notice(missing, "warning"))
+            continue
         against = _against(check, train)
-        for found, key in ((brand, "texts"), (others, "against")):
-            _ensure_enough(check, found, key)
         reliability = measure_reliability(
             check.title, against, brand, others, settings.confidence_level, settings.seed
         )
@@ -78,6 +78,27 @@ def fit_styles(
         classifier = fit_style([one.text for one in brand], [one.text for one in others])
         checks.append(FittedStyle(check, classifier, reliability))
     return tuple(checks)
+
+
+def say_easy_styles(comparison: Comparison, sink: Sink) -> None:
+    """Say which style checks the most basic baseline passes as often as the brand's own texts.
+
+    Args:
+        comparison: With its style checks.
+        sink: Receives notices.
+    """
+    alone = comparison.variants[0]
+    for style in comparison.styles:
+        if comparison.measure(style.metric, alone).value < style.brand_recognised:
+            continue
+        told = translated(
+            "{metric}: the answers of {alone} pass as often as the brand's own texts, so this "
+            "check cannot show what training adds; name a file with answers that do not sound like the "
+            'brand: against = "others.txt"',
+            metric=style.metric,
+            alone=alone,
+        )
+        sink(Notice(told, "warning"))
 
 
 def _brand(check: StyleCheck, train: Sequence[Example], folder: Path) -> list[Passage]:
@@ -152,13 +173,22 @@ def _different(found: Sequence[tuple[str, str]]) -> list[Passage]:
     return spread(list(kept.values()), _MOST_TEXTS)
 
 
-def _ensure_enough(check: StyleCheck, found: Sequence[Passage], key: str) -> None:
-    if len(found) >= FEWEST_TEXTS:
-        return
-    what = "the brand's texts" if key == "texts" else "texts that are not the brand's"
-    raise EvaluationError(
-        f"check '{check.title}' needs {FEWEST_TEXTS} of {what} or more, found {len(found)} "
-        "different ones",
-        hint=f'name a file with more of them: {key} = "{"brand" if key == "texts" else "others"}'
-        '.txt", one text a line',
-    )
+def _missing(check: StyleCheck, brand: Sequence[Passage], others: Sequence[Passage]) -> str:
+    """Say of what there is too little; nothing where there is enough."""
+    if len(brand) < FEWEST_TEXTS:
+        return translated(
+            "{metric}: this check needs {least} of the brand's texts or more and is left out, as "
+            'there are {num}; name a file with more of them: texts = "brand.txt"',
+            metric=check.title,
+            least=FEWEST_TEXTS,
+            num=len(brand),
+        )
+    if len(others) < FEWEST_TEXTS:
+        return translated(
+            "{metric}: this check needs {least} texts or more that are not the brand's and is "
+            'left out, as there are {num}; name a file with more of them: against = "others.txt"',
+            metric=check.title,
+            least=FEWEST_TEXTS,
+            num=len(others),
+        )
+    return ""

@@ -28,6 +28,8 @@ __all__ = ["Preference", "measure_preference", "preference_of_votes", "preferenc
 _POWER = 0.8
 _WORTH_SAYING = 0.02
 _MOST_SAID = 10_000
+_MOST_TURNED = 0.5
+"""A judge that changes its mind with the order more often than this says little about answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +213,10 @@ def _conclusion(preference: Preference) -> str:
     if preference.low is None:
         return translated(
             "{least} independent votes are the fewest that say anything.", least=FEWEST_ROWS
+        )
+    if preference.num_asked and preference.num_inconsistent / preference.num_asked > _MOST_TURNED:
+        return translated(
+            "It judges by the order more than by the answers: decide by something else."
         )
     if preference.preferred:
         return translated("{name} is preferred.", name=preference.preferred)

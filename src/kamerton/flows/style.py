@@ -93,8 +93,8 @@ def say_easy_styles(comparison: Comparison, sink: Sink) -> None:
             continue
         told = translated(
             "{metric}: the answers of {alone} pass as often as the brand's own texts, so this "
-            "check cannot show what training adds; name a file with answers that do not sound like the "
-            'brand: against = "others.txt"',
+            "check cannot show what training adds; name a file with answers that do not sound like "
+            'the brand: against = "others.txt"',
             metric=style.metric,
             alone=alone,
         )

@@ -32,7 +32,7 @@ def test_a_case_is_trained_as_it_is_laid_out(name: str, tmp_path: Path) -> None:
     assert recipe.name == f"{name}-lora"
     assert recipe.data.train == "examples.jsonl"
     assert recipe.prompt.system.startswith(case.task)
-    assert len(recipe.evaluate.checks) == {"classify": 0, "tone": 2, "support": 3}[name]
+    assert len(recipe.evaluate.checks) == {"classify": 0, "tone": 3, "support": 3}[name]
     made = make_variant(recipe, tmp_path, Workspace(tmp_path), quiet)
     assert made.outcome is not None
     assert made.outcome.num_steps == 2

@@ -120,3 +120,7 @@ def test_the_words_say_how_far_the_judge_can_be_trusted() -> None:
     assert "The judge tall agrees on 70 % of 20 pairs of answers (alpha 0.41" in preference_text(
         voted
     )
+    turned = preference_text(replace(found, num_inconsistent=11))
+    assert turned.endswith(
+        "It judges by the order more than by the answers: decide by something else."
+    )

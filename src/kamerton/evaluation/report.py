@@ -16,10 +16,10 @@ from kamerton.evaluation.jackknife import FEW_ROWS, FEWEST_ROWS
 from kamerton.evaluation.judge import JUDGE_INSTRUCTION
 from kamerton.evaluation.plots import training_plot
 from kamerton.evaluation.preferred import preference_text
-from kamerton.evaluation.reliability import reliability_text
 from kamerton.evaluation.results import Comparison
 from kamerton.evaluation.settings import Check
 from kamerton.evaluation.style import FittedStyle
+from kamerton.evaluation.style_text import style_text
 from kamerton.evaluation.table import cost_cells, cost_heads, p_text, value_text
 from kamerton.evaluation.verdicts import in_short, last_opponent, tone, verdict
 
@@ -91,7 +91,7 @@ def write_report(
         curves=curves,
         preferred=[(one, preference_text(one)) for one in comparison.preferences],
         judge_instruction=_judge_instruction(comparison),
-        beside={style.metric: reliability_text(style) for style in comparison.styles},
+        beside={style.metric: style_text(comparison, style) for style in comparison.styles},
         per_token=not any(point.get("metrics") for point in (*loss_curve, *holdout_curve)),
         sections=_sections(items, answers, checks, comparison),
         tests=sorted({difference.test for difference in comparison.differences}),

@@ -51,7 +51,7 @@ from kamerton.flows.measured_on import MeasuredOn, choose_measured_on
 from kamerton.flows.prepare import read_examples
 from kamerton.flows.recipe import recipe_of
 from kamerton.flows.reward_accuracy import with_reward_accuracy
-from kamerton.flows.style import fit_styles, say_easy_styles
+from kamerton.flows.style import fit_styles
 from kamerton.flows.tool_calls import call_form_of, ensure_tools_shown, with_readable_calls
 from kamerton.flows.unseen import unseen
 from kamerton.flows.votes import votes_of
@@ -201,7 +201,6 @@ def evaluate_variants(
         measured_on=measured_on.name,
         checks=checks,
     )
-    say_easy_styles(comparison, sink)
     preferences = [preference_of_votes(one, settings) for one in voted]
     if judge and ask:
         preferences = [

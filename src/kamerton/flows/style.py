@@ -16,7 +16,6 @@ from kamerton.data.examples import (
 from kamerton.data.identity import answer_text, normal_text, rejected_text
 from kamerton.evaluation.items import spread
 from kamerton.evaluation.reliability import LEAST_RELIABLE, reliability_text
-from kamerton.evaluation.results import Comparison
 from kamerton.evaluation.settings import Check, EvaluationSettings, StyleCheck
 from kamerton.evaluation.style import (
     FEWEST_TEXTS,
@@ -27,7 +26,7 @@ from kamerton.evaluation.style import (
     without_frame,
 )
 
-__all__ = ["fit_styles", "say_easy_styles"]
+__all__ = ["fit_styles"]
 
 _MOST_TEXTS = 2_000
 
@@ -78,27 +77,6 @@ def fit_styles(
         classifier = fit_style([one.text for one in brand], [one.text for one in others])
         checks.append(FittedStyle(check, classifier, reliability))
     return tuple(checks)
-
-
-def say_easy_styles(comparison: Comparison, sink: Sink) -> None:
-    """Say which style checks the most basic baseline passes as often as the brand's own texts.
-
-    Args:
-        comparison: With its style checks.
-        sink: Receives notices.
-    """
-    alone = comparison.variants[0]
-    for style in comparison.styles:
-        if comparison.measure(style.metric, alone).value < style.brand_recognised:
-            continue
-        told = translated(
-            "{metric}: the answers of {alone} pass as often as the brand's own texts, so this "
-            "check cannot show what training adds; name a file with answers that do not sound like "
-            'the brand: against = "others.txt"',
-            metric=style.metric,
-            alone=alone,
-        )
-        sink(Notice(told, "warning"))
 
 
 def _brand(check: StyleCheck, train: Sequence[Example], folder: Path) -> list[Passage]:

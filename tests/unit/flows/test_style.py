@@ -20,9 +20,10 @@ from kamerton.evaluation.reliability import StyleReliability
 from kamerton.evaluation.results import Comparison
 from kamerton.evaluation.settings import EvaluationSettings, ExactCheck, StyleCheck
 from kamerton.evaluation.style import FittedStyle, fit_style
+from kamerton.evaluation.style_text import style_text
 from kamerton.evaluation.table import markdown_table
 from kamerton.flows.report import write_evaluation_report
-from kamerton.flows.style import fit_styles, say_easy_styles
+from kamerton.flows.style import fit_styles
 from tests.unit.evaluation.compared import SETTINGS, answered, spoken
 from tests.unit.flows.test_evaluate import Project
 
@@ -158,10 +159,8 @@ def test_a_style_that_the_base_has_already_is_said_to_show_nothing() -> None:
         answers = [answered(items, lambda n, k=k: (warm if n < k else cold)(n), v) for v, k in made]
         return compare(items, answers, SETTINGS, against=["zero-shot"], checks=checks)
 
-    notices: list[Event] = []
-    say_easy_styles(comparison(8), notices.append)
-    assert notices == []
-    say_easy_styles(comparison(9), notices.append)
-    (said,) = notices
-    assert isinstance(said, Notice)
-    assert "tone: the answers of zero-shot pass as often as the brand's own texts" in said.message
+    easy = "The answers of zero-shot pass as often as the brand's own texts"
+    for num, is_easy in ((8, False), (9, True)):
+        found = comparison(num)
+        assert (easy in style_text(found, found.styles[0])) == is_easy
+        assert (easy in markdown_table(found)) == is_easy

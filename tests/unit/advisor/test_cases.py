@@ -28,7 +28,7 @@ KINDS = {
     "compliance": "rewriting",
 }
 NUM_CHECKS = {
-    "classify": 0, "tone": 2, "support": 3, "extract": 6, "segments": 3, "compliance": 2
+    "classify": 0, "tone": 3, "support": 3, "extract": 6, "segments": 3, "compliance": 2
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kamerton.core import language
 from tests.durations import table, time_by_folder
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -30,6 +31,14 @@ def _no_stopwatch() -> Iterator[None]:
             patched.setattr("kamerton.models.dtype.product_seconds", product_seconds)
             patched.setattr("kamerton.models.dtype._remembered", lambda memo: told)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _in_english() -> Iterator[None]:
+    """Messages are English whatever the locale, also after a test that chose another language."""
+    language.speak("en")
+    yield
+    language.speak("en")
 
 
 @pytest.fixture(scope="session")

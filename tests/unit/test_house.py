@@ -116,6 +116,7 @@ EXPERIMENT = {"--store", "--project"}
 GUESS = {"--units-per-day", "--baseline", "--deviation"}
 OPTIONS = {
     "new": {
+        "--language",
         "--question",
         "--answer",
         "--task",
@@ -125,10 +126,11 @@ OPTIONS = {
         "--no-measure",
         "--recipe",
     },
-    "advise": {"--aim", "--must"},
-    "check": {"--set", "--show", "--base", "--redact", "--strict", "--json"},
-    "train": {"--set", "--project", "--fresh", "--json"},
+    "advise": {"--language", "--aim", "--must"},
+    "check": {"--language", "--set", "--show", "--base", "--redact", "--strict", "--json"},
+    "train": {"--language", "--set", "--project", "--fresh", "--json"},
     "evaluate": {
+        "--language",
         "--data",
         "--report",
         "--votes",
@@ -141,8 +143,17 @@ OPTIONS = {
         "--json",
         *OPENING,
     },
-    "prompt search": {"--instructions", "--questions", "--name", "--set", "--project", "--json"},
+    "prompt search": {
+        "--language",
+        "--instructions",
+        "--questions",
+        "--name",
+        "--set",
+        "--project",
+        "--json",
+    },
     "predict": {
+        "--language",
         "--to",
         "--labels",
         "--only-uncertain",
@@ -152,6 +163,7 @@ OPTIONS = {
         *OPENING,
     },
     "label": {
+        "--language",
         "--teacher",
         "--teacher-model",
         "--teacher-key",
@@ -203,6 +215,7 @@ OPTIONS = {
     },
     "feedback agreement": {"--store", "--project", "--json"},
     "chat": {
+        "--language",
         "--message",
         "-m",
         "--temperature",
@@ -247,7 +260,7 @@ OPTIONS = {
     "experiment report": {"--by", "--language", "--html", "--json", *EXPERIMENT},
     "experiment stop": {"--promote", "--why", "--anyway", *EXPERIMENT},
     "experiment simulate": {"--runs", "--days", *EXPERIMENT, *GUESS},
-    "demo": {"--to", "--base"},
+    "demo": {"--language", "--to", "--base"},
 }
 
 

@@ -7,6 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from kamerton.cli.console import busy, data_console, messages, print_table, progress_sink
+from kamerton.cli.options import language_option
+from kamerton.core.language import translated
 
 if TYPE_CHECKING:
     from kamerton.advisor.methods import Aim, Must
@@ -31,12 +33,13 @@ _SHARES = "benchmarks/results/method_shares_cpu2-avx512_2026-11-27.md"
     type=click.Choice(["switch", "merge"]),
     help="What the variant must do: switch by request, merge into the base. May be repeated.",
 )
+@language_option
 def advise(source: str, aim: str, must: tuple[str, ...]) -> None:
     """Rank the methods for FILE, or for the folder or recipe of a PROJECT.
 
     Says of each whether it fits, how much it trains, why, and where that is measured or explained.
     """
-    with busy("loading PyTorch"):
+    with busy(translated("loading PyTorch")):
         from kamerton.flows.advise import advise_on
 
     with progress_sink() as sink:
@@ -54,4 +57,8 @@ def advise(source: str, aim: str, must: tuple[str, ...]) -> None:
             style="" if advice.fits else "dim",
         )  # fmt: skip
     print_table(data_console(), table)
-    messages.print(f"trains: share of the weights of bases of 8 to 0.6 billion ({_SHARES})")
+    messages.print(
+        translated(
+            "trains: share of the weights of bases of 8 to 0.6 billion ({SHARES})", SHARES=_SHARES
+        )
+    )

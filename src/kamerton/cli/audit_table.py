@@ -8,6 +8,7 @@ from rich.text import Text
 
 from kamerton.cli.console import harmless, print_table
 from kamerton.cli.locations import short_location, short_locations, short_path
+from kamerton.core.language import translated
 from kamerton.core.wording import counted
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def print_audit(out: Console, found: "Audit") -> None:
     for warning in found.warnings:
         for location in found.leaked.locations if found.leaked else ():
             warning = warning.replace(location, short_location(location))
-        out.print(Text(harmless(f"warning: {warning}"), style="yellow"))
+        out.print(Text(harmless(translated("warning: {warning}", warning=warning)), style="yellow"))
     for notice in found.notices:
         out.print(Text(harmless(notice), style="dim"))
 

@@ -10,6 +10,7 @@ import click
 
 from kamerton.cli.answers import print_side_by_side
 from kamerton.cli.console import busy, data_console, messages
+from kamerton.core.language import translated
 from kamerton.evaluation.votes import ALIKE, no_pairs_beside
 
 if TYPE_CHECKING:
@@ -43,14 +44,14 @@ class BlindVote:
             said: What the user says.
         """
         conversation = self._conversation
-        with busy("waiting for both answers"):
+        with busy(translated("waiting for both answers")):
             answers = conversation.ask(said)
         names = list(answers)
         self._random.shuffle(names)
         shown = {str(number): answers[name] for number, name in enumerate(names, 1)}
         print_side_by_side(data_console(), shown)
         if len({" ".join(answer.split()) for answer in answers.values()}) == 1:
-            messages.print("both say the same: nothing to vote on", style="dim")
+            messages.print(translated("both say the same: nothing to vote on"), style="dim")
             return
         choice = self._choice()
         better = names[1] if choice == "2" else names[0]
@@ -59,19 +60,25 @@ class BlindVote:
             if all(answer.strip() for answer in answers.values()):
                 self._add(conversation.vote(better), self._path)
             else:
-                messages.print("an empty answer gives no pair to learn from", style="dim")
+                messages.print(
+                    translated("an empty answer gives no pair to learn from"), style="dim"
+                )
                 self._add(conversation.vote(better), no_pairs_beside(self._path))
         elif choice == _ALIKE:
             self._wins[_ALIKE] += 1
             self._add({**conversation.vote(better), ALIKE: True}, no_pairs_beside(self._path))
         conversation.go_on_with(better)
-        messages.print(f"1 was {names[0]}, 2 was {names[1]}", style="dim")
+        messages.print(
+            translated("1 was {first}, 2 was {second}", first=names[0], second=names[1]),
+            style="dim",
+        )
 
     def _choice(self) -> str:
         """Ask until the answer is one; Ctrl-D is no vote."""
         try:
             return click.prompt(
-                "better: 1, 2, = for alike, empty for no vote", prompt_suffix="> ", default="",
+                translated("better: 1, 2, = for alike, empty for no vote"),
+                prompt_suffix="> ", default="",
                 show_default=False, show_choices=False, type=click.Choice(_CHOICES), err=True,
             )  # fmt: skip
         except (EOFError, click.Abort):
@@ -87,10 +94,18 @@ class BlindVote:
         if not self._wins:
             return
         said = [f"{name} {self._wins[name]}" for name in self._conversation.engines]
-        messages.print(f"better: {', '.join(said)}, alike {self._wins[_ALIKE]}")
+        messages.print(
+            translated(
+                "better: {listed}, alike {value}", listed=", ".join(said), value=self._wins[_ALIKE]
+            )
+        )
         if self._path.exists():
-            messages.print(f"next: kamerton check {self._path}", style="dim")
+            messages.print(translated("next: kamerton check {path}", path=self._path), style="dim")
         if len(self._conversation.hashes) == len(self._conversation.engines):
             names = " ".join(self._conversation.engines)
             command = f"kamerton evaluate {names} --votes {self._path}"
-            messages.print(f"who is preferred: {command}", style="dim", soft_wrap=True)
+            messages.print(
+                translated("who is preferred: {command}", command=command),
+                style="dim",
+                soft_wrap=True,
+            )

@@ -17,8 +17,10 @@ from kamerton.cli.options import (
     device_option,
     dtype_option,
     ensure_parent,
+    language_option,
     project_option,
 )
+from kamerton.core.language import translated
 
 if TYPE_CHECKING:
     from kamerton.flows.chat import Conversation
@@ -65,6 +67,7 @@ _COMMANDS = "empty input or Ctrl-D ends, /new begins a new conversation"
 @device_option
 @dtype_option
 @project_option
+@language_option
 def chat(
     variants: tuple[str, ...],
     message: str | None,
@@ -95,7 +98,7 @@ def chat(
         raise click.UsageError("--message is empty: there is nothing to answer")
     if votes:
         ensure_parent(votes, "--votes")
-    with busy("loading PyTorch"):
+    with busy(translated("loading PyTorch")):
         from kamerton.core.errors import ModelError
         from kamerton.flows.chat import Conversation
         from kamerton.flows.workspace import Workspace
@@ -104,13 +107,15 @@ def chat(
     if temperature is not None and not math.isfinite(temperature):
         raise click.UsageError(f"--temperature must be a number from 0, got {temperature}")
     chosen = secrets.randbelow(1 << 31) if seed is None else seed
-    with busy(f"loading {' and '.join(variants)}"):
+    with busy(translated("loading {listed}", listed=" and ".join(variants))):
         conversation = Conversation.open(
             variants, Workspace(project), seed=chosen, temperature=temperature,
             max_tokens=max_tokens, opening=Opening(base, device, dtype, say_notice),
         )  # fmt: skip
     if conversation.samples and seed is None:
-        messages.print(f"--seed {chosen} gives these answers again", style="dim")
+        messages.print(
+            translated("--seed {chosen} gives these answers again", chosen=chosen), style="dim"
+        )
     if message is not None:
         _answer(conversation, message)
         return
@@ -118,20 +123,31 @@ def chat(
     if len(variants) == 2 and (votes or sys.stdin.isatty()):
         booth = BlindVote(conversation, votes or project / "votes.jsonl", chosen)
     elif len(variants) == 2:
-        messages.print("input is no terminal: no votes are taken without --votes", style="dim")
+        messages.print(
+            translated("input is no terminal: no votes are taken without --votes"), style="dim"
+        )
     if sys.stdin.isatty():
         messages.print(_COMMANDS, style="dim")
     while True:
         try:
-            said = click.prompt("you", prompt_suffix="> ", default="", show_default=False, err=True)
+            said = click.prompt(
+                translated("you"), prompt_suffix="> ", default="", show_default=False, err=True
+            )
         except (EOFError, click.Abort):
             messages.print()
             break
         if said.strip() == "/new":
             conversation.reset()
-            messages.print("a new conversation", style="dim")
+            messages.print(translated("a new conversation"), style="dim")
         elif _COMMAND.fullmatch(said.strip()):
-            messages.print(f"error: there is no {harmless(said.strip())}; {_COMMANDS}", style="red")
+            messages.print(
+                translated(
+                    "error: there is no {harmless}; {COMMANDS}",
+                    harmless=harmless(said.strip()),
+                    COMMANDS=_COMMANDS,
+                ),
+                style="red",
+            )
         elif not said.strip():
             break
         else:
@@ -142,7 +158,7 @@ def chat(
                     _answer(conversation, said)
             except ModelError as error:
                 messages.print(error.message, style="yellow")
-                messages.print(f"hint: {error.hint}", style="dim")
+                messages.print(translated("hint: {hint}", hint=error.hint), style="dim")
     if booth:
         booth.close()
 
@@ -163,6 +179,6 @@ def _answer(conversation: "Conversation", said: str) -> None:
                 click.echo(harmless(piece.text), nl=False)
         click.echo()
         return
-    with busy("waiting for both answers"):
+    with busy(translated("waiting for both answers")):
         answers = conversation.ask(said)
     print_side_by_side(data_console(), answers)

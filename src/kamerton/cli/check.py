@@ -20,8 +20,8 @@ from kamerton.cli.console import (
     say_notice,
 )
 from kamerton.cli.locations import short_location
-from kamerton.cli.options import set_option
-from kamerton.core.wording import counted
+from kamerton.cli.options import language_option, set_option
+from kamerton.core.language import translated, translated_count
 
 if TYPE_CHECKING:
     from kamerton.flows.preview import Shown
@@ -50,6 +50,7 @@ __all__ = ["check"]
 )
 @click.option("--strict", is_flag=True, help="Exit with 1 when any row cannot be used.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@language_option
 def check(
     data: str,
     overrides: tuple[str, ...],
@@ -68,7 +69,7 @@ def check(
     """
     if as_json and show:
         raise click.UsageError("--json and --show cannot be used together")
-    with busy("starting"):
+    with busy(translated("starting")):
         from kamerton.flows.check import check_data
         from kamerton.flows.checked import read_checked
         from kamerton.flows.preview import show_examples
@@ -81,8 +82,13 @@ def check(
             done = write_redacted(wanted.data, redact, sink)
         left_out = f", {done.num_left_out} unreadable ones left out" if done.num_left_out else ""
         messages.print(
-            f"wrote {redact}: {counted(done.num_rows, 'row')}{left_out}, "
-            f"{counted(done.num_values, 'value')} replaced by placeholders"
+            translated(
+                "wrote {redact}: {rows}{left_out}, {values} replaced by placeholders",
+                redact=redact,
+                rows=translated_count(done.num_rows, "row"),
+                left_out=left_out,
+                values=translated_count(done.num_values, "value"),
+            )
         )
     with progress_sink() as sink:
         checked = check_data(wanted.data, sink)
@@ -91,7 +97,7 @@ def check(
     else:
         print_audit(data_console(), checked.audit)
     if (show or base or wanted.base) and not as_json:
-        with busy("loading the tokenizer"):
+        with busy(translated("loading the tokenizer")):
             prompt = wanted.prompt(checked.train)
             from kamerton.variants.load import say_unpacking
 
@@ -104,7 +110,9 @@ def check(
         _print_shown(*shown)
     if checked.audit.num_examples and not as_json:
         following = _next(data, overrides, wanted.recipe is not None, show > 0)
-        messages.print(f"next: {following}", style="dim", soft_wrap=True)
+        messages.print(
+            translated("next: {following}", following=following), style="dim", soft_wrap=True
+        )
     if strict and checked.audit.rejections:
         sys.exit(1)
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from kamerton.cli.answers import answer_panel, print_side_by_side
 from kamerton.cli.audit_table import print_audit
 from kamerton.cli.console import busy, data_console, messages, print_table, progress_sink
-from kamerton.cli.options import in_project
+from kamerton.cli.options import in_project, language_option
 
 if TYPE_CHECKING:
     from kamerton.flows.demo import Demo, DemoBase, Shown
@@ -47,6 +47,7 @@ _REAL = (
     help="What is adapted: the real base that `make base` brings, or the bundled toy. auto takes "
     "the real one if it is there; nothing is fetched.",
 )
+@language_option
 def demo(folder: Path, wanted: str) -> None:
     """Go the whole way on the support desk of a fictional company, offline, in minutes.
 

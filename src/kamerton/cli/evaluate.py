@@ -13,6 +13,7 @@ from kamerton.cli.options import (
     device_option,
     dtype_option,
     in_project,
+    language_option,
     project_option,
     set_option,
 )
@@ -56,6 +57,7 @@ __all__ = ["evaluate"]
 @dtype_option
 @project_option
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+@language_option
 def evaluate(
     variants: tuple[str, ...],
     data: str | None,

@@ -12,6 +12,7 @@ from kamerton.cli.options import (
     device_option,
     dtype_option,
     ensure_parent,
+    language_option,
     project_option,
     set_option,
 )
@@ -85,6 +86,7 @@ _SHOWN_PROBLEMS = 20
 @dtype_option
 @project_option
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON.")
+@language_option
 def label(
     file: Path,
     teachers: tuple[str, ...],

@@ -12,7 +12,9 @@ import sys
 import click
 
 from kamerton import __version__
+from kamerton.cli.options import language_option
 from kamerton.core.errors import InterruptedRun, KamertonError
+from kamerton.core.language import language_of_machine, speak, translated
 
 __all__ = ["VERBS", "main", "run"]
 
@@ -68,12 +70,14 @@ class _LazyGroup(click.Group):
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="kamerton")
+@language_option
 def main() -> None:
     """Adapt a language model to one company's task, prove that it helped, and keep it adapted."""
 
 
 def run() -> None:
     """Run the command line: the entry point of the installed `kamerton`."""
+    speak(language_of_machine())
     stdout = sys.stdout
     for stream in (stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -140,6 +144,7 @@ def _leave_pipe() -> None:
 def _print(kind: str, colour: str, message: str) -> None:
     # click drops colours where stderr is no terminal, and we where NO_COLOR is set.
     plain = bool(os.environ.get("NO_COLOR"))
+    kind = {"error": translated("error"), "hint": translated("hint")}[kind]
     click.echo(
         (f"{kind}: " if plain else click.style(f"{kind}: ", fg=colour, bold=True)),
         err=True,

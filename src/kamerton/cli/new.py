@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kamerton.cli.console import busy, harmless, messages, progress_sink
+from kamerton.cli.options import language_option
 from kamerton.core.durations import duration_text
 from kamerton.core.errors import KamertonError
 from kamerton.core.wording import counted
@@ -50,6 +51,7 @@ _SHOWN_LABELS = 8
     help="Folder of the project; new or empty.",
 )
 @click.option("--no-measure", is_flag=True, help="Do not take steps to forecast time and memory.")
+@language_option
 def new(
     files: tuple[str, ...],
     case_name: str | None,

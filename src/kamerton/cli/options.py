@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from kamerton.core.errors import SettingsError
+from kamerton.core.language import Language, speak, translated
 
 __all__ = [
     "DTYPES",
@@ -16,6 +17,7 @@ __all__ = [
     "dtype_option",
     "ensure_parent",
     "in_project",
+    "language_option",
     "project_option",
     "set_option",
     "store_option",
@@ -87,8 +89,10 @@ def ensure_parent(path: Path, option: str) -> None:
 def _ensure_folder(folder: Path, option: str) -> None:
     if not folder.is_dir():
         raise SettingsError(
-            f"{option}: there is no folder {folder}",
-            hint=f"check the path; mkdir -p {shlex.quote(str(folder))} makes it",
+            translated("{option}: there is no folder {folder}", option=option, folder=folder),
+            hint=translated(
+                "check the path; mkdir -p {quote} makes it", quote=shlex.quote(str(folder))
+            ),
         )
 
 
@@ -157,6 +161,31 @@ def in_project(project: Path) -> str:
         " --project FOLDER", or nothing where it is here.
     """
     return "" if project == Path() else f" --project {shlex.quote(str(project))}"
+
+
+def language_option(command: _Command) -> _Command:
+    """Add `--language`, which counts for the whole process.
+
+    Args:
+        command: A verb of the main path, or the whole command line.
+
+    Returns:
+        The verb with the option.
+    """
+
+    def choose(_context: click.Context, _option: click.Parameter, value: Language | None) -> None:
+        if value:
+            speak(value)
+
+    return click.option(
+        "--language",
+        type=click.Choice(["en", "ru"]),
+        expose_value=False,
+        is_eager=True,
+        callback=choose,
+        show_default="KAMERTON_LANGUAGE, or the locale's",
+        help="Of messages and reports.",
+    )(command)
 
 
 def set_option(command: _Command) -> _Command:

@@ -12,9 +12,11 @@ from kamerton.cli.options import (
     device_option,
     dtype_option,
     ensure_parent,
+    language_option,
     project_option,
     set_option,
 )
+from kamerton.core.language import translated, translated_count
 from kamerton.core.wording import counted
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ _SHOWN_PROBLEMS = 20
 @dtype_option
 @project_option
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON.")
+@language_option
 def predict(
     variant: str,
     file: Path,
@@ -72,7 +75,7 @@ def predict(
     The same command goes on after a stop. --set data.KEY=VALUE changes how FILE is read, such as
     data.columns.text=question; --set generation.KEY=VALUE how answers are written.
     """
-    with busy("loading PyTorch"):
+    with busy(translated("loading PyTorch")):
         from kamerton.flows.predict import predict as predict_file
         from kamerton.flows.workspace import Workspace
         from kamerton.store.variants import find_variant
@@ -98,13 +101,19 @@ def predict(
 
 def _say(done: "Predicted", only_uncertain: float | None) -> None:
     for problem in done.problems[:_SHOWN_PROBLEMS]:
-        messages.print(f"no answer: {harmless(problem)}", style="yellow", soft_wrap=True)
+        messages.print(
+            translated("no answer: {harmless}", harmless=harmless(problem)),
+            style="yellow",
+            soft_wrap=True,
+        )
     if (more := len(done.problems) - _SHOWN_PROBLEMS) > 0:
-        messages.print(f"and {more:,} more; --json lists all", style="yellow")
+        messages.print(translated("and {more:,} more; --json lists all", more=more), style="yellow")
     if done.num_cut:
         messages.print(
-            f"{counted(done.num_cut, 'answer was', 'answers were')} cut; "
-            "--set generation.max_new_tokens=N allows longer ones",
+            translated(
+                "{answers} cut; --set generation.max_new_tokens=N allows longer ones",
+                answers=translated_count(done.num_cut, "answer was", "answers were"),
+            ),
             style="yellow",
         )
     repeats = f", {done.num_repeats:,} of them repeats of others" if done.num_repeats else ""
@@ -112,11 +121,18 @@ def _say(done: "Predicted", only_uncertain: float | None) -> None:
     messages.print(f"{told}: {done.to}", soft_wrap=True)
     if only_uncertain is not None:
         messages.print(
-            f"{counted(done.num_written, 'row')} below a confidence of {only_uncertain:g} written"
+            translated(
+                "{rows} below a confidence of {only_uncertain:g} written",
+                rows=translated_count(done.num_written, "row"),
+                only_uncertain=only_uncertain,
+            )
         )
     if done.calibration is not None and done.calibration.num_items:
         messages.print(
-            f"confidence is calibrated on {done.calibrated_on} "
-            f"(temperature {done.calibration.temperature:.2f})",
+            translated(
+                "confidence is calibrated on {calibrated_on} (temperature {temperature:.2f})",
+                calibrated_on=done.calibrated_on,
+                temperature=done.calibration.temperature,
+            ),
             soft_wrap=True,
         )

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kamerton.cli.console import busy, data_console, messages, print_table, progress_sink
-from kamerton.cli.options import in_project, project_option, set_option
+from kamerton.cli.options import in_project, language_option, project_option, set_option
 from kamerton.core.errors import SettingsError
 from kamerton.core.language import translated
 
@@ -44,6 +44,7 @@ def prompt() -> None:
 @set_option
 @project_option
 @click.option("--json", "as_json", is_flag=True, help="Print what was tried as JSON.")
+@language_option
 def search(
     recipe: Path,
     instructions: Path | None,

@@ -7,6 +7,7 @@ from types import FrameType
 
 from kamerton.cli.console import messages
 from kamerton.core.events import Event, RunFinished, RunStarted
+from kamerton.core.language import translated
 
 __all__ = ["StopFlag", "stop_flag"]
 
@@ -44,7 +45,9 @@ class StopFlag:
         if self._pressed or not self._gentle:
             raise KeyboardInterrupt
         self._pressed = True
-        messages.print("stopping after this step (Ctrl-C again: at once)", style="yellow")
+        messages.print(
+            translated("stopping after this step (Ctrl-C again: at once)"), style="yellow"
+        )
 
 
 @contextmanager

@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from kamerton.cli.console import busy, messages, progress_sink
-from kamerton.cli.options import in_project, project_option, set_option
+from kamerton.cli.options import in_project, language_option, project_option, set_option
 from kamerton.cli.stopping import stop_flag
 from kamerton.cli.suggestions import print_suggestions, train_command
 from kamerton.core.errors import SettingsError
 from kamerton.core.events import fan_out
+from kamerton.core.language import translated
 from kamerton.core.settings import read_toml
 from kamerton.core.wording import counted
 from kamerton.data.reading.readers import READABLE
@@ -27,6 +28,7 @@ __all__ = ["train"]
     "--fresh", is_flag=True, help="Start over; what the variant was before is kept as NAME.1."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the variant's manifest as JSON.")
+@language_option
 def train(
     recipe: Path, overrides: tuple[str, ...], project: Path, fresh: bool, as_json: bool
 ) -> None:
@@ -36,7 +38,7 @@ def train(
     """
     _ensure_no_data(recipe)
     read_toml(recipe)  # what is wrong with the file is said before PyTorch is loaded
-    with busy("loading PyTorch"):
+    with busy(translated("loading PyTorch")):
         from kamerton.flows.after_training import suggest_after_training
         from kamerton.flows.recipe import Recipe
         from kamerton.flows.train import make_variant
@@ -51,15 +53,23 @@ def train(
                 settings, recipe.parent, workspace, sink, should_stop=stop, fresh=fresh
             )
     except KeyboardInterrupt:
-        messages.print("the same command goes on from the last state that was saved, if any")
+        messages.print(
+            translated("the same command goes on from the last state that was saved, if any")
+        )
         raise
     variant, outcome = made.variant, made.outcome
     if outcome is not None:
         loss = "" if outcome.holdout_loss is None else f", held-out loss {outcome.holdout_loss:.4f}"
         steps = counted(outcome.num_steps, "step")
         messages.print(
-            f"{outcome.reason} after {steps} in {outcome.seconds:.0f} s; "
-            f"kept step {outcome.kept_step}{loss}"
+            translated(
+                "{reason} after {steps} in {seconds:.0f} s; kept step {kept_step}{loss}",
+                reason=outcome.reason,
+                steps=steps,
+                seconds=outcome.seconds,
+                kept_step=outcome.kept_step,
+                loss=loss,
+            )
         )
     again = train_command(recipe, overrides, project)
     print_suggestions(suggest_after_training(made, workspace, again))
@@ -80,7 +90,11 @@ def _ensure_no_data(recipe: Path) -> None:
     if recipe.is_file() and suffixes and suffixes[-1] in set(READABLE) - {".txt", ".md"}:
         where = shlex.quote(str(recipe))
         raise SettingsError(
-            f"{recipe}: this is data, and train takes a recipe",
-            hint=f"write a recipe whose [data] has train = {json.dumps(str(recipe))}, such as "
-            f"those in recipes/; kamerton check {where} shows what is in the data",
+            translated("{recipe}: this is data, and train takes a recipe", recipe=recipe),
+            hint=translated(
+                "write a recipe whose [data] has train = {dumps}, such as those in "
+                "recipes/; kamerton check {where} shows what is in the data",
+                dumps=json.dumps(str(recipe)),
+                where=where,
+            ),
         )

@@ -21,6 +21,7 @@ __all__ = [
     "Language",
     "current_language",
     "language_of_machine",
+    "speak",
     "speaking",
     "translated",
     "translated_count",
@@ -31,7 +32,8 @@ Language = Literal["en", "ru"]
 VARIABLE = "KAMERTON_LANGUAGE"
 """Environment variable that says `en` or `ru`, before the locale does."""
 
-_spoken: ContextVar[Language] = ContextVar("language", default="en")
+_spoken: ContextVar[Language | None] = ContextVar("language", default=None)
+_of_process: Language = "en"
 
 
 def language_of_machine(environment: Mapping[str, str] | None = None) -> Language:
@@ -51,7 +53,18 @@ def language_of_machine(environment: Mapping[str, str] | None = None) -> Languag
 
 def current_language() -> Language:
     """Give the language in which messages are worded now."""
-    return _spoken.get()
+    return _spoken.get() or _of_process
+
+
+def speak(language: Language) -> None:
+    """Word all messages of this process in a language, in every thread, and those of its children.
+
+    Args:
+        language: The language.
+    """
+    global _of_process
+    _of_process = language
+    os.environ[VARIABLE] = language
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from kamerton.core.errors import SettingsError
+from kamerton.core.language import translated
 
 __all__ = ["Settings", "apply_overrides", "read_toml", "suggestion"]
 
@@ -99,24 +100,35 @@ def read_toml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         near = suggestion(path.name, (one.name for one in path.parent.glob("*.toml")), _MOST_NAMED)
         hint = "give the path of a recipe, a TOML file"
-        raise SettingsError(f"{path}: no such file{near}", hint=hint) from None
+        raise SettingsError(
+            translated("{path}: no such file{near}", path=path, near=near), hint=hint
+        ) from None
     except IsADirectoryError:
         raise SettingsError(
-            f"{path}: must be a recipe, found a folder", hint="name a TOML file of the folder"
+            translated("{path}: must be a recipe, found a folder", path=path),
+            hint=translated("name a TOML file of the folder"),
         ) from None
     except UnicodeDecodeError as error:
         raise SettingsError(
-            f"{path}: a recipe must be UTF-8 text, found byte 0x{error.object[error.start]:02x} "
-            f"at {error.start}",
-            hint="save the file as UTF-8",
+            translated(
+                "{path}: a recipe must be UTF-8 text, found byte 0x{value:02x} at {start}",
+                path=path,
+                value=error.object[error.start],
+                start=error.start,
+            ),
+            hint=translated("save the file as UTF-8"),
         ) from None
     except OSError as error:
-        raise SettingsError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise SettingsError(
+            translated("{path}: cannot be read: {value}", path=path, value=error.strerror or error)
+        ) from None
     except RecursionError:
-        raise SettingsError(f"{path}: not valid TOML: nested too deeply") from None
+        raise SettingsError(
+            translated("{path}: not valid TOML: nested too deeply", path=path)
+        ) from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(
-            f"{path}: not valid TOML: {error}",
+            translated("{path}: not valid TOML: {error}", path=path, error=error),
             hint=_toml_hint(text, str(error)),
         ) from None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kamerton.core.errors import DataError
+from kamerton.core.language import translated
 from kamerton.data.examples import Example, SourceLocation
 from kamerton.data.examples_on_disk import ExamplesOnDisk
 from kamerton.data.formats.detection import Schema, detect_format, settle_schema
@@ -118,7 +119,12 @@ def load_examples(
         raise _nothing(name, settings.split, wanted.splits)
     if not sample:
         raise DataError(
-            f"{name}: none of {len(head)} rows can be read:\n{_listed(_rejections(head))}"
+            translated(
+                "{name}: none of {num_head} rows can be read:\n{listed}",
+                name=name,
+                num_head=len(head),
+                listed=_listed(_rejections(head)),
+            )
         )
     speakers = Speakers(settings.roles, settings.columns)
     threads = _threads(settings, name, [row.fields for row in sample], speakers)
@@ -172,10 +178,18 @@ def ensure_usable(loaded: Loaded, max_unusable: float) -> None:
         return
     more = num_bad - _NAMED_REJECTIONS
     raise DataError(
-        f"{loaded.source}: {num_bad} of {loaded.num_rows} rows cannot be used "
-        f"({loaded.unusable:.1%}, data.max_unusable is {max_unusable:.1%}):\n"
-        f"{_listed(loaded.rejections)}" + (f"\n  and {more} more" if more > 0 else ""),
-        hint=f"kamerton check {loaded.source} lists them all",
+        translated(
+            "{source}: {num_bad} of {num_rows} rows cannot be used ({unusable:.1%}, "
+            "data.max_unusable is {max_unusable:.1%}):\n{listed}",
+            source=loaded.source,
+            num_bad=num_bad,
+            num_rows=loaded.num_rows,
+            unusable=loaded.unusable,
+            max_unusable=max_unusable,
+            listed=_listed(loaded.rejections),
+        )
+        + (translated("\n  and {more} more", more=more) if more > 0 else ""),
+        hint=translated("kamerton check {source} lists them all", source=loaded.source),
     )
 
 
@@ -313,10 +327,10 @@ def _row_columns(settings: DataSettings) -> dict[str, str]:
 def _nothing(name: str, split: str, splits: Mapping[str, int]) -> DataError:
     if split:
         return DataError(
-            f"{name}: no row belongs to data.split = '{split}'",
-            hint=f"splits found: {', '.join(splits) or 'none'}",
+            translated("{name}: no row belongs to data.split = '{split}'", name=name, split=split),
+            hint=translated("splits found: {value}", value=", ".join(splits) or "none"),
         )
-    return DataError(f"{name}: holds no rows")
+    return DataError(translated("{name}: holds no rows", name=name))
 
 
 def _refuse_other_kind(row: Row, schema: Schema, first: SourceLocation | None) -> None:
@@ -327,10 +341,19 @@ def _refuse_other_kind(row: Row, schema: Schema, first: SourceLocation | None) -
         return
     before = f"{first} is" if first else "most rows are"
     raise DataError(
-        f"rows of two kinds in one file: {before} a '{schema.format}' row, "
-        f"{row.location} a '{other}' row",
-        hint=f"put them in two files, or set data.format to '{schema.format}' or '{other}' "
-        "to list the others as unusable",
+        translated(
+            "rows of two kinds in one file: {before} a '{format}' row, {location} a '{other}' row",
+            before=before,
+            format=schema.format,
+            location=row.location,
+            other=other,
+        ),
+        hint=translated(
+            "put them in two files, or set data.format to '{format}' or '{other}' to "
+            "list the others as unusable",
+            format=schema.format,
+            other=other,
+        ),
     )
 
 

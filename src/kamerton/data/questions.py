@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from kamerton.core.errors import DataError
+from kamerton.core.language import translated
 from kamerton.core.settings import suggestion
 from kamerton.data.columns import columns_of, read_column
 from kamerton.data.examples import ChatExample, ClassificationExample, Example, Message
@@ -129,8 +130,11 @@ def fit_to_file(
     """
     if form.format == "text":
         raise DataError(
-            f"{name}: the variant learned plain text, which has no questions to answer",
-            hint="kamerton chat goes on from a text",
+            translated(
+                "{name}: the variant learned plain text, which has no questions to answer",
+                name=name,
+            ),
+            hint=translated("kamerton chat goes on from a text"),
         )
     format = _question_format(form, settings.columns)
     asked = _ASKED[format]
@@ -189,9 +193,18 @@ def _is_in(sample: Sequence[Mapping[str, object]], column: str) -> bool:
 def _missing(name: str, source: str, ours: str, found: Sequence[str]) -> DataError:
     column = columns_of(source)[0]
     return DataError(
-        f"{name}: no row has the column '{column}'{suggestion(column, found)}",
-        hint=f"--set data.columns.{ours}=COLUMN names the one with the question; "
-        f"columns found: {', '.join(found) or 'none'}",
+        translated(
+            "{name}: no row has the column '{column}'{suggestion}",
+            name=name,
+            column=column,
+            suggestion=suggestion(column, found),
+        ),
+        hint=translated(
+            "--set data.columns.{ours}=COLUMN names the one with the question; "
+            "columns found: {value}",
+            ours=ours,
+            value=", ".join(found) or "none",
+        ),
     )
 
 

@@ -1,6 +1,7 @@
 """Notices about rows that belong together, so that no share of them can be kept aside."""
 
 from kamerton.core.events import Notice, Sink
+from kamerton.core.language import translated
 from kamerton.core.wording import counted
 from kamerton.data.identity import input_text
 from kamerton.data.prepared import Prepared, divide
@@ -38,8 +39,12 @@ def say_ties(examples: Prepared, settings: DataSettings, sink: Sink) -> None:
         which = "short questions" if found.by == "long questions" else "questions"
         sink(
             Notice(
-                f"equal {which} of different groups may stand on both sides of the split: tied by "
-                "them, most rows would be one cluster, of which none can be kept aside"
+                translated(
+                    "equal {which} of different groups may stand on both sides of the split: "
+                    "tied by them, most rows would be one cluster, of which none can be kept "
+                    "aside",
+                    which=which,
+                )
             )
         )
     if found.num_rows < max(2, _LARGE * len(rows)):
@@ -50,8 +55,16 @@ def say_ties(examples: Prepared, settings: DataSettings, sink: Sink) -> None:
     of = f" of {groups}, such as '{first.group}'," if found.num_groups else ""
     sink(
         Notice(
-            f"{found.num_rows} of {len(rows)} rows{of} hang together by their group or an equal "
-            f"question and stay on one side of the split; the first is {first.location} ('{text}')",
+            translated(
+                "{num_rows} of {total} rows{of} hang together by their group or an "
+                "equal question and stay on one side of the split; the first is "
+                "{location} ('{told}')",
+                num_rows=found.num_rows,
+                total=len(rows),
+                of=of,
+                location=first.location,
+                told=text,
+            ),
             "warning",
         )
     )

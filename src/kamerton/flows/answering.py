@@ -10,6 +10,7 @@ from kamerton.core.errors import DataError
 from kamerton.core.events import Notice, Progress, Sink
 from kamerton.core.files import hash_json
 from kamerton.core.generation import GenerationSettings
+from kamerton.core.language import translated
 from kamerton.data.formats.tickets import whole_ticket
 from kamerton.data.privacy.redaction import Redactor
 from kamerton.data.questions import AnswerForm, Question, fit_to_file, question_of
@@ -73,7 +74,9 @@ def read_asked(source: Path, form: AnswerForm, reading: DataSettings, sink: Sink
     ]
     sample = list(islice((row.fields for row in rows if isinstance(row, Row)), _SAMPLE_ROWS))
     if not sample:
-        raise DataError(f"{source}: holds no rows" if not rows else f"{rows[0]}")
+        raise DataError(
+            translated("{source}: holds no rows", source=source) if not rows else f"{rows[0]}"
+        )
     schema, notices = fit_to_file(form, sample, reading, str(source))
     for notice in notices:
         sink(Notice(notice, "warning"))
@@ -91,7 +94,14 @@ def read_asked(source: Path, form: AnswerForm, reading: DataSettings, sink: Sink
             found.questions[number] = made
     if not found.questions:
         reason = next(iter(found.problems.values()))
-        raise DataError(f"{source}: none of {len(rows)} rows can be asked: {reason}")
+        raise DataError(
+            translated(
+                "{source}: none of {num_rows} rows can be asked: {reason}",
+                source=source,
+                num_rows=len(rows),
+                reason=reason,
+            )
+        )
     return found
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from kamerton.core.errors import KamertonError
 from kamerton.core.events import Notice, Progress, Sink
+from kamerton.core.language import translated
 from kamerton.core.protocols import Score
 from kamerton.core.wording import counted
 from kamerton.data.examples import ClassificationExample
@@ -49,7 +50,7 @@ def calibrate(
         if len(held) < FEWEST_ITEMS:
             why = f"only {counted(len(held), 'held-out example')}, {FEWEST_ITEMS} are needed"
     if why:
-        sink(Notice(f"confidence is not calibrated: {why}", "warning"))
+        sink(Notice(translated("confidence is not calibrated: {why}", why=why), "warning"))
         return plain, f"not calibrated: {why}"
     scores: list[list[Score]] = []
     size = max(1, _LABELS_PER_BATCH // len(labels))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kamerton.core.errors import SettingsError
+from kamerton.core.language import translated
 from kamerton.core.settings import apply_overrides
 from kamerton.data.examples import Example
 from kamerton.data.rendering.tokenized import RenderSettings
@@ -82,8 +83,10 @@ def read_checked(source: str, overrides: Sequence[str]) -> ToCheck:
     values = apply_overrides({"data": {"train": source}, "render": {}}, overrides)
     if unknown := sorted(values.keys() - set(_DATA_ONLY)):
         raise SettingsError(
-            f"--set {unknown[0]}: only data.* and render.* can be set here",
-            hint="kamerton train RECIPE --set takes every setting of a recipe",
+            translated(
+                "--set {unknown}: only data.* and render.* can be set here", unknown=unknown[0]
+            ),
+            hint=translated("kamerton train RECIPE --set takes every setting of a recipe"),
         )
     return ToCheck(
         DataSettings.parse(values["data"], source="--set data"),

@@ -15,6 +15,7 @@ from kamerton.core.errors import DataError, InterruptedRun, SettingsError
 from kamerton.core.events import Notice, Progress, Sink
 from kamerton.core.files import hash_file, hash_json
 from kamerton.core.generation import GenerationSettings
+from kamerton.core.language import translated
 from kamerton.core.settings import apply_overrides
 from kamerton.data.answered_files import (
     ensure_writable_form,
@@ -98,13 +99,19 @@ def prediction_settings(
     plain = {"data": {**data, "columns": {}}, "generation": generation_of(variant).model_dump()}
     values = apply_overrides(plain, overrides)
     if unknown := sorted(values.keys() - plain.keys()):
-        raise SettingsError(f"--set {unknown[0]}: only data.* and generation.* can be set here")
+        raise SettingsError(
+            translated(
+                "--set {unknown}: only data.* and generation.* can be set here", unknown=unknown[0]
+            )
+        )
     reads = ("columns", "encoding", "roles", "redact")
     changed = [key for key in values["data"] if values["data"][key] != plain["data"].get(key)]
     if wrong := [key for key in changed if key not in reads and key in plain["data"]]:
         raise SettingsError(
-            f"--set data.{wrong[0]}: the variant is trained already",
-            hint=f"of the file can be set: {', '.join(f'data.{key}' for key in reads)}",
+            translated("--set data.{wrong}: the variant is trained already", wrong=wrong[0]),
+            hint=translated(
+                "of the file can be set: {listed}", listed=", ".join(f"data.{key}" for key in reads)
+            ),
         )
     return (
         DataSettings.parse(values["data"], source="--set data"),
@@ -150,8 +157,11 @@ def predict(
     chosen = tuple(dict.fromkeys(labels)) or form.labels
     if only_uncertain is not None and not chosen:
         raise SettingsError(
-            f"--only-uncertain: {variant.name} writes answers, and only labels have a confidence",
-            hint="--labels A,B names labels to choose from",
+            translated(
+                "--only-uncertain: {name} writes answers, and only labels have a confidence",
+                name=variant.name,
+            ),
+            hint=translated("--labels A,B names labels to choose from"),
         )
     asked = read_asked(source, form, reading, sink)
     columns = list(
@@ -211,12 +221,12 @@ def predict(
 
 def _ensure_files(source: Path, to: Path) -> None:
     if not source.is_file():
-        raise DataError(f"{source}: no such file")
+        raise DataError(translated("{source}: no such file", source=source))
     ensure_writable_form(to)
     if to.exists():
         raise SettingsError(
-            f"--to: {to} exists, and answers never replace a file",
-            hint="delete it, or choose another name",
+            translated("--to: {to} exists, and answers never replace a file", to=to),
+            hint=translated("delete it, or choose another name"),
         )
 
 
@@ -239,7 +249,15 @@ def _answer_all(
     total = len(asked.questions)
     missing = [number for number in asked.questions if number not in journal.answers]
     if journal.answers:
-        sink(Notice(f"{len(journal.answers):,} of {total:,} answers are there: going on"))
+        sink(
+            Notice(
+                translated(
+                    "{num_answers:,} of {total:,} answers are there: going on",
+                    num_answers=len(journal.answers),
+                    total=total,
+                )
+            )
+        )
     if not missing:
         return
     opening = opening or Opening(sink=sink)
@@ -264,8 +282,12 @@ def _answer_all(
             sink(Progress("answering", done, total, f"{rate:,.1f} rows/s", 1 - left / whole))
     except KeyboardInterrupt:
         raise InterruptedRun(
-            f"stopped after {len(journal.answers):,} of {total:,} answers",
-            hint="the same command goes on",
+            translated(
+                "stopped after {num_answers:,} of {total:,} answers",
+                num_answers=len(journal.answers),
+                total=total,
+            ),
+            hint=translated("the same command goes on"),
         ) from None
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kamerton.core.errors import DataError, RenderingError
 from kamerton.core.events import Notice, Progress, Sink
+from kamerton.core.language import translated
 from kamerton.data.examples import (
     ChatExample,
     ClassificationExample,
@@ -60,21 +61,39 @@ def read_examples(recipe: Recipe, folder: Path, sink: Sink) -> Prepared:
         if loaded.rejections:
             sink(
                 Notice(
-                    f"{len(loaded.rejections)} of {loaded.num_rows} rows of {loaded.source} "
-                    f"cannot be used, the first: {loaded.rejections[0]}",
+                    translated(
+                        "{num_rejections} of {num_rows} rows of {source} cannot be used, the "
+                        "first: {value}",
+                        num_rejections=len(loaded.rejections),
+                        num_rows=loaded.num_rows,
+                        source=loaded.source,
+                        value=loaded.rejections[0],
+                    ),
                     "warning",
                 )
             )
     if unused := prepared.loaded.unused.named:
-        sink(Notice(f"nothing learns from {unused} of {prepared.loaded.source}"))
+        sink(
+            Notice(
+                translated(
+                    "nothing learns from {unused} of {source}",
+                    unused=unused,
+                    source=prepared.loaded.source,
+                )
+            )
+        )
     files = [("data.train", prepared.loaded)]
     for name, held in (("holdout", prepared.loaded_holdout), ("test", prepared.loaded_test)):
         for other, before in files:
             if held is not None and held.fingerprint == before.fingerprint:
                 raise DataError(
-                    f"data.{name} holds the same examples as {other}: what was learned or chosen "
-                    "there proves nothing",
-                    hint="give another file, or a share such as 0.1",
+                    translated(
+                        "data.{name} holds the same examples as {other}: what was learned or "
+                        "chosen there proves nothing",
+                        name=name,
+                        other=other,
+                    ),
+                    hint=translated("give another file, or a share such as 0.1"),
                 )
         files += [(f"data.{name}", held)] if held is not None else []
     return prepared
@@ -180,10 +199,16 @@ def render_all(
     found = f"{len(problems)} of {len(examples)} {what} cannot be used: {listed}{more}"
     if not rows or len(problems) > max_unusable * len(examples):
         raise DataError(
-            f"{found} (data.max_unusable is {max_unusable:.1%})" if rows else found,
-            hint=(hints.most_common(1)[0][0] if hints else "mend them")
-            + (", or raise data.max_unusable" if rows else "")
-            + "; kamerton check DATA --show 3 shows what happens to them",
+            translated(
+                "{found} (data.max_unusable is {max_unusable:.1%})",
+                found=found,
+                max_unusable=max_unusable,
+            )
+            if rows
+            else found,
+            hint=(hints.most_common(1)[0][0] if hints else translated("mend them"))
+            + (translated(", or raise data.max_unusable") if rows else "")
+            + translated("; kamerton check DATA --show 3 shows what happens to them"),
         )
     sink(Notice(found, "warning"))
     return rows

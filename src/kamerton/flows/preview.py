@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kamerton.core.errors import DataError
+from kamerton.core.language import translated
 from kamerton.data.dataset import Loaded
 from kamerton.data.examples import Example, PreferenceExample, TextExample
 from kamerton.data.rendering.renderer import Renderer, make_renderer
@@ -91,7 +92,9 @@ def show_examples(
     from kamerton.models.new_tokens import rows_with, tokenizer_with
 
     if not loaded.examples:
-        raise DataError(f"{loaded.source}: there is no usable example to show")
+        raise DataError(
+            translated("{source}: there is no usable example to show", source=loaded.source)
+        )
     own, vocab_size = load_tokenizer(base)
     tokenizer = tokenizer_with(own, new_tokens)
     vocab_size = rows_with(vocab_size, own, tokenizer)

@@ -169,7 +169,15 @@ def _make_alone(
     manifest = _manifest(recipe, folder, examples, base, prompt, metrics, others.parents)
 
     def kept(name: str) -> None:
-        sink(Notice(f"what '{recipe.name}' was before is kept as '{name}'"))
+        sink(
+            Notice(
+                translated(
+                    "what '{name}' was before is kept as '{kept_as}'",
+                    name=recipe.name,
+                    kept_as=name,
+                )
+            )
+        )
 
     # A prompt has learned nothing; its worked examples stand in the manifest.
     learned = trained_on_any(
@@ -198,8 +206,8 @@ def _alone(folder: Path, name: str) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise TrainingError(
-            f"another process is training '{name}' here",
-            hint="wait for it, or give the recipe another name",
+            translated("another process is training '{name}' here", name=name),
+            hint=translated("wait for it, or give the recipe another name"),
         ) from None
     try:
         yield
@@ -217,7 +225,13 @@ def _use_threads(number: int) -> None:
     cores = os.cpu_count() or 1
     if number > cores:
         # Threads that wait for a core spin: more of them than cores can stop a machine.
-        raise SettingsError(f"train.threads must be at most the {cores} cores here, got {number}")
+        raise SettingsError(
+            translated(
+                "train.threads must be at most the {cores} cores here, got {number}",
+                cores=cores,
+                number=number,
+            )
+        )
     if number:
         torch.set_num_threads(number)
 
@@ -231,7 +245,9 @@ def _follow(
 ) -> Outcome:
     """Train with all sinks attached."""
     if should_stop():
-        raise InterruptedRun("stopped before the first step", hint="the same command goes on")
+        raise InterruptedRun(
+            translated("stopped before the first step"), hint=translated("the same command goes on")
+        )
     with (
         open_store(workspace.store) as store,
         record_run(store, recipe.to_plain(), task.folder) as record,
@@ -281,7 +297,8 @@ def _answers(base: Base, example: TrainingExample) -> tuple[Tensor, Tensor]:
 
 def _no_effect(what: str) -> AdapterError:
     return AdapterError(
-        f"the trained adapter {what}", hint="raise train.learning_rate or train.epochs"
+        translated("the trained adapter {what}", what=what),
+        hint=translated("raise train.learning_rate or train.epochs"),
     )
 
 

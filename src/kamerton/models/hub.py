@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kamerton.core.errors import ModelError
+from kamerton.core.language import translated
 from kamerton.core.wording import first_line
 
 __all__ = ["commit_of", "ensure_hub_id", "file_from_hub", "from_hub"]
@@ -75,7 +76,7 @@ def file_from_hub(name: str, commit: str = "", *, online: bool = True) -> Path:
 
     repository, _, path = name.removeprefix("hub:").partition(":")
     if not path:
-        raise ModelError(f'base: {name!r} must be "hub:owner/name:file.gguf"')
+        raise ModelError(translated('base: {name!r} must be "hub:owner/name:file.gguf"', name=name))
     with _in_our_words(name, commit):
         return Path(
             hf_hub_download(repository, path, revision=commit or None, local_files_only=not online)
@@ -91,14 +92,19 @@ def _in_our_words(name: str, commit: str) -> Iterator[None]:
         yield
     except HFValidationError:
         raise ModelError(
-            f"base: {name!r} is neither a folder, a Hub id nor a builtin",
-            hint='write a folder, "owner/name" or "builtin:nano"',
+            translated("base: {name!r} is neither a folder, a Hub id nor a builtin", name=name),
+            hint=translated('write a folder, "owner/name" or "builtin:nano"'),
         ) from None
     except (HfHubHTTPError, OSError) as error:
         reason, hint = _reason(error)
         at = f" at commit {commit[:12]}" if commit else ""
         raise ModelError(
-            f"base: {name} is no local folder and cannot be fetched from the Hub{at}: {reason}",
+            translated(
+                "base: {name} is no local folder and cannot be fetched from the Hub{at}: {reason}",
+                name=name,
+                at=at,
+                reason=reason,
+            ),
             hint=hint,
         ) from None
 

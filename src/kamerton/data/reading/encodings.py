@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 from kamerton.core.errors import DataError
+from kamerton.core.language import translated
 
 __all__ = ["encoding_of"]
 
@@ -101,8 +102,10 @@ def _of_sample(chunk: bytes, name: str) -> str:
             return encoding
     if _is_binary(sample):
         raise DataError(
-            f"{name}: this is no text",
-            hint="export the data as JSONL, CSV or Parquet; a table of an office program as CSV",
+            translated("{name}: this is no text", name=name),
+            hint=translated(
+                "export the data as JSONL, CSV or Parquet; a table of an office program as CSV"
+            ),
         )
     # Imported late: the package is needed for the rare file that is not UTF-8.
     from charset_normalizer import from_bytes
@@ -110,8 +113,10 @@ def _of_sample(chunk: bytes, name: str) -> str:
     match = from_bytes(sample, cp_isolation=_OTHERS).best()
     if match is None:
         raise DataError(
-            f"{name}: the text encoding cannot be told",
-            hint='save the file as UTF-8, or name its encoding: data.encoding = "cp1251"',
+            translated("{name}: the text encoding cannot be told", name=name),
+            hint=translated(
+                'save the file as UTF-8, or name its encoding: data.encoding = "cp1251"'
+            ),
         )
     return match.encoding
 

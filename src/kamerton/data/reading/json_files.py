@@ -11,6 +11,7 @@ from itertools import chain
 from typing import Any
 
 from kamerton.core.errors import DataError
+from kamerton.core.language import translated
 from kamerton.data.examples import SourceLocation
 from kamerton.data.formats.speakers import is_service
 from kamerton.data.reading.text_files import TextFile, lines_of
@@ -285,8 +286,15 @@ class _Cursor:
 
     def error(self, reason: str) -> DataError:
         return DataError(
-            f"{self._name}:{self._line}: not valid JSON: {reason}",
-            hint="mend the file, or save it as JSON Lines: there one bad line costs one row",
+            translated(
+                "{name}:{line}: not valid JSON: {reason}",
+                name=self._name,
+                line=self._line,
+                reason=reason,
+            ),
+            hint=translated(
+                "mend the file, or save it as JSON Lines: there one bad line costs one row"
+            ),
         )
 
     def peek(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kamerton.core.errors import DataError
+from kamerton.core.language import translated
 from kamerton.data.examples import SourceLocation
 from kamerton.data.reading.chat_logs import is_chat_log, read_chat_log
 from kamerton.data.reading.hub import hub_source, read_hub
@@ -58,12 +59,13 @@ def read_rows(
                 hint = (
                     "write the path with / or in single quotes: \\t and \\n mean other characters"
                 )
-            raise DataError(f"{name}: no such file", hint=hint)
+            raise DataError(translated("{name}: no such file", name=name), hint=hint)
         yield from read_hub(hub, report)
         return
     if path.is_dir():
         raise DataError(
-            f"{name}: must be a file, found a folder", hint="name one file of the folder"
+            translated("{name}: must be a file, found a folder", name=name),
+            hint=translated("name one file of the folder"),
         )
     with unreadable(name):
         kind = _kind(path, name)
@@ -110,7 +112,7 @@ def _kind(path: Path, name: str) -> str:
     hint = f"known: {', '.join(READABLE)}, each also with .gz"
     if suffix in _OFFICE:
         hint = "save it as CSV (UTF-8) in the office program, a document as plain text"
-    raise DataError(f"{name}: unknown kind of file", hint=hint)
+    raise DataError(translated("{name}: unknown kind of file", name=name), hint=hint)
 
 
 def _read_text(file: TextFile, name: str) -> Iterator[Row | Rejection]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 from kamerton.core.errors import DataError
+from kamerton.core.language import translated
 from kamerton.data.examples import SourceLocation
 from kamerton.data.reading.text_files import TextFile, lines_of
 from kamerton.data.rows import ROW_LIMIT, Rejection, Row
@@ -113,7 +114,13 @@ def read_table(
         location = SourceLocation(name, number)
         if header is None:
             if isinstance(cells, str):
-                raise DataError(f"{location}: the header cannot be read: {cells}")
+                raise DataError(
+                    translated(
+                        "{location}: the header cannot be read: {cells}",
+                        location=location,
+                        cells=cells,
+                    )
+                )
             _check_header(cells, [r[::2] for r in head[1:] if not isinstance(r[2], str)], location)
             header = _header(cells, location)
         elif isinstance(cells, str):
@@ -143,14 +150,25 @@ def _check_header(
     wide = [number for number, found in full if sum(map(bool, found)) > 1]
     if len(named) == 1 and len(wide) > max(1, len(full) / 2):
         raise DataError(
-            f"{location}: line {location.line} is no header: it has one cell, most lines "
-            "below have more",
-            hint=f"the header seems to be line {wide[0]}: delete the lines above it",
+            translated(
+                "{location}: line {line} is no header: it has one cell, most lines below have more",
+                location=location,
+                line=location.line,
+            ),
+            hint=translated(
+                "the header seems to be line {wide}: delete the lines above it", wide=wide[0]
+            ),
         )
     if len(named) == 1 and len(cells) == 1 and (first := _first_of_table(full)):
         raise DataError(
-            f"{location}: line {location.line} is no header: the lines below have several cells",
-            hint=f"the header seems to be line {first}: delete the lines above it",
+            translated(
+                "{location}: line {line} is no header: the lines below have several cells",
+                location=location,
+                line=location.line,
+            ),
+            hint=translated(
+                "the header seems to be line {first}: delete the lines above it", first=first
+            ),
         )
     for column, name in enumerate(cells):
         same = [
@@ -161,10 +179,18 @@ def _check_header(
         # Once may be chance: a broken record, or a word that is a name and a value.
         if name.strip() and 1 < len(same) < len(full):
             raise DataError(
-                f"{location}: line {location.line} is an example and no header: '{name}' "
-                f"stands in the same column of line {same[0]}",
-                hint="put a line before it that names the columns, such as text;label or "
-                "prompt;completion",
+                translated(
+                    "{location}: line {line} is an example and no header: '{name}' stands in "
+                    "the same column of line {same}",
+                    location=location,
+                    line=location.line,
+                    name=name,
+                    same=same[0],
+                ),
+                hint=translated(
+                    "put a line before it that names the columns, such as text;label or "
+                    "prompt;completion"
+                ),
             )
 
 
@@ -189,8 +215,10 @@ def _header(cells: Sequence[str], location: SourceLocation) -> list[str]:
     twice = [name for name, count in Counter(names).items() if name and count > 1]
     if twice:
         raise DataError(
-            f"{location}: two columns are named '{twice[0]}'",
-            hint="the first line must name every column once",
+            translated(
+                "{location}: two columns are named '{twice}'", location=location, twice=twice[0]
+            ),
+            hint=translated("the first line must name every column once"),
         )
     # pandas writes its index as a first column without a name, and reads it back as "Unnamed: 0".
     return ["" if name == "Unnamed: 0" else name for name in names]

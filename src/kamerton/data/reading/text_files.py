@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO, cast
 
 from kamerton.core.errors import DataError
+from kamerton.core.language import translated
 from kamerton.data.reading.encodings import encoding_of
 from kamerton.data.rows import ROW_LIMIT, ReportBytes
 
@@ -131,13 +132,15 @@ def unreadable(name: str) -> Iterator[None]:
         yield
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(
-            f"{name}: cannot be read to its end: {error}",
-            hint="the file is damaged or was cut short; copy or download it again",
+            translated("{name}: cannot be read to its end: {error}", name=name, error=error),
+            hint=translated("the file is damaged or was cut short; copy or download it again"),
         ) from None
     except UnicodeError as error:
         raise DataError(
-            f"{name}: cannot be decoded: {error}",
-            hint='save the file as UTF-8, or name its encoding: data.encoding = "cp1251"',
+            translated("{name}: cannot be decoded: {error}", name=name, error=error),
+            hint=translated(
+                'save the file as UTF-8, or name its encoding: data.encoding = "cp1251"'
+            ),
         ) from None
 
 

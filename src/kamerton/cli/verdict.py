@@ -6,7 +6,6 @@ from rich.text import Text
 from kamerton.cli.answers import print_side_by_side
 from kamerton.cli.console import harmless
 from kamerton.core.language import translated, translated_count
-from kamerton.evaluation.headline import in_words
 from kamerton.evaluation.side_by_side import SideBySide
 
 __all__ = ["print_headline", "print_pairs"]
@@ -37,11 +36,10 @@ def print_pairs(out: Console, found: SideBySide | None) -> None:
     """
     if found is None:
         return
-    before, after = in_words(found.before), found.after
     for pair in found.pairs[:_PAIRS]:
         _print_line(out, translated("asked"), pair.question, _LONGEST_QUESTION)
         _print_line(out, translated("the answer in your data"), pair.reference, _LONGEST_ANSWER)
-        answers = {before: pair.before, after: pair.after}
+        answers = {found.before: pair.before, found.after: pair.after}
         print_side_by_side(
             out, {name: _short(text, _LONGEST_ANSWER) for name, text in answers.items()}
         )

@@ -96,3 +96,5 @@ def test_three_pairs_fit_the_terminal_and_long_ones_are_shortened(width: int) ->
     assert "8 pairs were taken evenly from 20 questions" in text.replace("\n", " ")
     assert "…" in text
     assert text.count("for writing to us") < 60
+    if width == 80:
+        assert "─ 4-shot ─" in text

@@ -129,6 +129,18 @@ def test_the_loss_of_some_variants_alone_stays_among_the_costs() -> None:
     assert "loss (perplexity)" in markdown_table(comparison)
 
 
+def test_a_variant_with_fewer_and_larger_tokens_is_not_worse_for_it() -> None:
+    items = texts(12)
+    base, other = (answered(items, lambda n: "Hi.", name) for name in ("zero-shot", "new-tokens"))
+    # The same texts are as likely as before, in half of the tokens.
+    answers = [with_loss(base, [20.0] * 12, [10] * 12), with_loss(other, [20.0] * 12, [5] * 12)]
+    comparison = compare(items, answers, SETTINGS, against=["zero-shot"])
+    found = comparison.difference("loss", "new-tokens", "zero-shot")
+    assert found is not None
+    assert (found.value, found.p_value) == (0, 1)
+    assert comparison.cost("new-tokens").holdout_loss == 4
+
+
 def test_labels_and_short_answers_have_what_they_had() -> None:
     items = labelled(12)
     answers = with_loss(answered(items, lambda n: "refund", "v"), [3.0] * 12, [1] * 12)

@@ -13,6 +13,7 @@ __all__ = ["print_headline", "print_pairs"]
 _PAIRS = 3
 _LONGEST_QUESTION = 300
 _LONGEST_ANSWER = 240
+_MOST_LINES = 6
 
 
 def print_headline(out: Console, text: str) -> None:
@@ -58,14 +59,14 @@ def print_pairs(out: Console, found: SideBySide | None) -> None:
 
 def _print_line(out: Console, name: str, text: str, longest: int) -> None:
     line = Text(f"{name}: ", style="dim")
-    line.append(harmless(_short(text, longest)), style="not dim")
+    line.append(harmless(_short(" ".join(text.split()), longest)), style="not dim")
     out.print(line)
 
 
 def _short(text: str, longest: int) -> str:
-    """Cut a text where a word ends, and mark that."""
+    """Cut a text where a word or a line ends, and mark that."""
     text = text.strip()
-    if len(text) <= longest:
-        return text
-    kept = text[:longest].rsplit(None, 1)[0]
-    return f"{kept} …"
+    kept = "\n".join(text.splitlines()[:_MOST_LINES])
+    if len(kept) > longest:
+        kept = kept[:longest].rsplit(None, 1)[0]
+    return kept if kept == text else f"{kept} …"

@@ -80,6 +80,8 @@ def test_the_report_shows_texts_before_numbers_and_calls_none_wrong(
     assert "wrong" not in page.lower()
     assert "Mended" not in page
     assert ("Only tone passes" in page) == bool(checks)
+    said = "polite: yes" if language == "en" else "polite: да"
+    assert page.count(said) == (16 if checks else 0)
 
 
 @pytest.mark.parametrize("width", [50, 80])

@@ -6,7 +6,6 @@ from rich.text import Text
 from kamerton.cli.answers import print_side_by_side
 from kamerton.cli.console import harmless
 from kamerton.core.language import translated, translated_count
-from kamerton.evaluation.headline import in_words
 from kamerton.evaluation.side_by_side import SideBySide
 
 __all__ = ["print_headline", "print_pairs"]
@@ -14,6 +13,7 @@ __all__ = ["print_headline", "print_pairs"]
 _PAIRS = 3
 _LONGEST_QUESTION = 300
 _LONGEST_ANSWER = 240
+_MOST_LINES = 6
 
 
 def print_headline(out: Console, text: str) -> None:
@@ -37,11 +37,10 @@ def print_pairs(out: Console, found: SideBySide | None) -> None:
     """
     if found is None:
         return
-    before, after = in_words(found.before), found.after
     for pair in found.pairs[:_PAIRS]:
         _print_line(out, translated("asked"), pair.question, _LONGEST_QUESTION)
         _print_line(out, translated("the answer in your data"), pair.reference, _LONGEST_ANSWER)
-        answers = {before: pair.before, after: pair.after}
+        answers = {found.before: pair.before, found.after: pair.after}
         print_side_by_side(
             out, {name: _short(text, _LONGEST_ANSWER) for name, text in answers.items()}
         )
@@ -60,14 +59,14 @@ def print_pairs(out: Console, found: SideBySide | None) -> None:
 
 def _print_line(out: Console, name: str, text: str, longest: int) -> None:
     line = Text(f"{name}: ", style="dim")
-    line.append(harmless(_short(text, longest)), style="not dim")
+    line.append(harmless(_short(" ".join(text.split()), longest)), style="not dim")
     out.print(line)
 
 
 def _short(text: str, longest: int) -> str:
-    """Cut a text where a word ends, and mark that."""
+    """Cut a text where a word or a line ends, and mark that."""
     text = text.strip()
-    if len(text) <= longest:
-        return text
-    kept = text[:longest].rsplit(None, 1)[0]
-    return f"{kept} …"
+    kept = "\n".join(text.splitlines()[:_MOST_LINES])
+    if len(kept) > longest:
+        kept = kept[:longest].rsplit(None, 1)[0]
+    return kept if kept == text else f"{kept} …"

@@ -75,9 +75,7 @@ def compare(
     _verify(items, answers, against)
     names = tuple(answer.variant for answer in answers)
     groups = [item.group or f"\0{position}" for position, item in enumerate(items)]
-    if not all(answer.losses for answer in answers):
-        # A metric of some variants alone compares nothing.
-        answers = [dataclasses.replace(answer, losses=()) for answer in answers]
+    answers = _with_comparable_losses(answers)
     checks = settings.checks if checks is None else checks
     table = [check_all(checks, items, answer) for answer in answers]
     measured: list[Measured] = []
@@ -203,6 +201,17 @@ def _constant(samples: Floats) -> bool:
     # A resample without any item of a class says nothing.
     known = samples[~np.isnan(samples)]
     return bool((known == known[:1]).all())
+
+
+def _with_comparable_losses(answers: Sequence[Answers]) -> list[Answers]:
+    """Take losses away where some variants have none, and count the same tokens for all.
+
+    A variant with new tokens cuts the same text into fewer of them, each of which surprises more.
+    """
+    if not all(answer.losses for answer in answers):
+        return [dataclasses.replace(answer, losses=()) for answer in answers]
+    counts = answers[0].loss_tokens
+    return [dataclasses.replace(answer, loss_tokens=counts) for answer in answers]
 
 
 def _verify(items: Sequence[Item], answers: Sequence[Answers], against: Sequence[str]) -> None:

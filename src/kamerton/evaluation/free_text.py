@@ -83,8 +83,8 @@ def check_loss(answers: Answers) -> Checked:
         answers: With their losses.
 
     Returns:
-        The mean over the tokens of all right answers of the negative natural-log probability, the
-        same number as `holdout_loss`: an item weighs as much as it has tokens.
+        The negative natural-log probability of all right answers divided by the number of their
+        tokens, as `holdout_loss` is: an item weighs as much as it has tokens.
     """
     sums = np.array(answers.losses, dtype=np.float64)
     counts = np.array(answers.loss_tokens, dtype=np.float64)

@@ -11,6 +11,7 @@ from kamerton.evaluation.verdicts import Verdict, best_opponent, judged_variant,
 
 __all__ = ["headline", "in_words"]
 
+_MANY_CUT_OFF = 0.1
 _AS_LONG = (0.8, 1.25)
 """Lengths, relative to the right answers, that hardly anybody sees a difference in."""
 
@@ -213,6 +214,15 @@ def _of_texts(
         return translated(
             "{variant} is closer to your texts than {opponent}: {numbers}; read the pairs below "
             "before you switch it on.",
+            **said,
+        )
+    cut_off = comparison.cost(variant).cut_off
+    if cut_off > _MANY_CUT_OFF:
+        # Most of these repeat themselves for ever, which no other number shows.
+        return translated(
+            "{variant} is closer to your texts than {opponent}: {numbers}, but {share} % of its "
+            "answers break off at the length limit; read the pairs below before you switch it on.",
+            share=f"{100 * cut_off:.0f}",
             **said,
         )
     length = comparison.measure(LENGTH, variant).value

@@ -1,17 +1,23 @@
 """Metrics of written answers that no rule calls right."""
 
 import dataclasses
+import io
+import re
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
 
+from kamerton.core.language import Language, speaking
 from kamerton.data.examples import ChatExample, SourceLocation
 from kamerton.evaluation.chrf import chrf, chrf_features
 from kamerton.evaluation.comparison import compare
+from kamerton.evaluation.free_text import explained
 from kamerton.evaluation.items import Answers, Item, make_items
 from kamerton.evaluation.results import Comparison
 from kamerton.evaluation.settings import EvaluationSettings, Rule, RulesCheck
-from kamerton.evaluation.table import markdown_table
+from kamerton.evaluation.table import markdown_table, terminal_table
 from tests.unit.evaluation.compared import SETTINGS, answered, labelled, spoken
 
 LONG = "Thank you for writing to us, your parcel number {n} is on its way to you."
@@ -123,6 +129,18 @@ def test_the_loss_of_some_variants_alone_stays_among_the_costs() -> None:
     assert "loss (perplexity)" in markdown_table(comparison)
 
 
+def test_a_variant_with_fewer_and_larger_tokens_is_not_worse_for_it() -> None:
+    items = texts(12)
+    base, other = (answered(items, lambda n: "Hi.", name) for name in ("zero-shot", "new-tokens"))
+    # The same texts are as likely as before, in half of the tokens.
+    answers = [with_loss(base, [20.0] * 12, [10] * 12), with_loss(other, [20.0] * 12, [5] * 12)]
+    comparison = compare(items, answers, SETTINGS, against=["zero-shot"])
+    found = comparison.difference("loss", "new-tokens", "zero-shot")
+    assert found is not None
+    assert (found.value, found.p_value) == (0, 1)
+    assert comparison.cost("new-tokens").holdout_loss == 4
+
+
 def test_labels_and_short_answers_have_what_they_had() -> None:
     items = labelled(12)
     answers = with_loss(answered(items, lambda n: "refund", "v"), [3.0] * 12, [1] * 12)
@@ -137,6 +155,26 @@ def test_tables_say_what_each_metric_is_counted_in() -> None:
     # A loss that has its interval is not told a second time.
     assert "loss (perplexity)" not in heads
     assert "differences in the same units" in text
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+def test_the_table_of_texts_fits_80_columns_and_explains_itself(language: Language) -> None:
+    file = io.StringIO()
+    with speaking(language):
+        table = terminal_table(two(40))
+    Console(file=file, width=80, color_system=None).print(table)
+    lines = file.getvalue().splitlines()
+    assert max(map(cell_len, lines)) <= 80
+    row = next(line for line in lines if line.strip().startswith("tone"))
+    assert re.fullmatch(r"  tone +1\.\d\d \[\d\.\d\d, \d\.\d\d\] +-1\.00 p=0\.\d{3}", row)
+    assert sum(line.startswith(("loss: ", "chrF: ", "length: ")) for line in lines) == 3
+
+
+def test_a_check_that_is_called_loss_is_not_explained_as_one() -> None:
+    check = RulesCheck(name="loss", rules=(Rule(name="thanks", pattern="^Thank"),))
+    settings = EvaluationSettings(resamples=200, checks=(check,))
+    comparison = compare(texts(12), [answered(texts(12), lambda n: "No.", "v")], settings)
+    assert explained(comparison) == {}
 
 
 def test_chrf_weighs_recall_more_than_precision() -> None:

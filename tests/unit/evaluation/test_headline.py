@@ -80,6 +80,11 @@ def checks(polite: float, p: float, loss: float, p_loss: float) -> Comparison:
     )
 
 
+def cut_off(comparison: Comparison, share: float) -> Comparison:
+    costs = (dataclasses.replace(cost, cut_off=share) for cost in comparison.costs)
+    return dataclasses.replace(comparison, costs=tuple(costs))
+
+
 def without_differences(comparison: Comparison) -> Comparison:
     return dataclasses.replace(comparison, differences=())
 
@@ -121,6 +126,11 @@ SENTENCES = [
         texts(1.2, 0.001, long=3),
         f"lora is closer to your texts than {SHOT}: loss 1.20 against 2.60, but its answers have "
         f"300 % of the length of yours; {READ}",
+    ),
+    (
+        cut_off(texts(1.2, 0.001, long=3), 0.28),
+        f"lora is closer to your texts than {SHOT}: loss 1.20 against 2.60, but 28 % of its "
+        f"answers break off at the length limit; {READ}",
     ),
     (
         texts(2.8, 0.001),

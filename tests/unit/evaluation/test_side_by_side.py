@@ -1,6 +1,7 @@
 """Answers before and after, in the report and in the terminal."""
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def three(settings: EvaluationSettings = SETTINGS, num: int = 20):
     answers = [
         answered(items, lambda n: "Yes.", "zero-shot"),
         answered(items, lambda n: "Thank you, yes.", "4-shot"),
-        answered(items, lambda n: "Thank you " + "for writing to us " * n, "tone"),
+        answered(items, lambda n: "Thank you " + "for writing to us\n" * n, "tone"),
     ]
     return compare(items, answers, settings, against=["zero-shot", "4-shot"]), items, answers
 
@@ -79,6 +80,8 @@ def test_the_report_shows_texts_before_numbers_and_calls_none_wrong(
     assert "wrong" not in page.lower()
     assert "Mended" not in page
     assert ("Only tone passes" in page) == bool(checks)
+    said = "polite: yes" if language == "en" else "polite: да"
+    assert page.count(said) == (16 if checks else 0)
 
 
 @pytest.mark.parametrize("width", [50, 80])
@@ -95,4 +98,7 @@ def test_three_pairs_fit_the_terminal_and_long_ones_are_shortened(width: int) ->
     assert text.count("asked: question") == 3
     assert "8 pairs were taken evenly from 20 questions" in text.replace("\n", " ")
     assert "…" in text
-    assert text.count("for writing to us") < 60
+    # Six lines of each answer.
+    assert len(re.findall("for writing to us(?!,)", text)) == 18
+    if width == 80:
+        assert "─ 4-shot ─" in text

@@ -241,7 +241,7 @@ def test_kto_measures_on_a_holdout_of_one_liked_prompt(project: Project) -> None
     assert "holdout_desirable_change" in made.variant.manifest.metrics
     notices: list[Event] = []
     found = evaluate_variants([made.variant], project.workspace, notices.append)
-    assert found.comparison.metrics == ("exact",)
+    assert found.comparison.metrics == ("loss", "chrF", "length", "exact")
     assert any("all held-out answers are liked" in str(event) for event in notices)
 
 
@@ -256,7 +256,7 @@ def test_questions_of_feedback_are_asked_once(project: Project) -> None:
     chats = [repr(item.chat) for item in asked.items]
     assert len(set(chats)) == len(chats) < variant.manifest.data.num_holdout
     assert all(item.is_desirable for item in asked.items)
-    assert asked.comparison.metrics == ("refusal", "exact")
+    assert asked.comparison.metrics == ("refusal", "exact", "loss")
 
 
 def test_new_tokens_that_begin_otherwise_have_another_reference(project: Project) -> None:

@@ -160,8 +160,8 @@ def preference_text(preference: Preference) -> str:
     if preference.low is not None and preference.high is not None:
         share += f" [{100 * preference.low:.1f}, {100 * preference.high:.1f}]"
     said = translated(
-        "{by}: {variant} was preferred to {against} in {share} of {num}: {wins} better, {ties} "
-        "alike (each counts half), {losses} worse.",
+        "{by} on {variant} against {against}: {share} for {variant}, of {num} ({wins} better, "
+        "{ties} alike, which count half, {losses} worse).",
         by=preference.by if preference.by != "votes" else translated("blind votes"),
         variant=preference.variant,
         against=preference.against,

@@ -252,24 +252,26 @@ def _frequencies(texts: Sequence[str]) -> "csr_array":
     columns: list[int] = []
     shares: list[float] = []
     ends = [0]
-    seen: dict[str, int] = {}
+    # Most words of a text stand in others too.
+    grams_of: dict[str, list[int]] = {}
     for text in texts:
-        found = [
-            seen.setdefault(gram, crc32(gram.encode()) % _NUM_FEATURES)
-            for word in _DIGIT.sub("0", text).split()
-            for gram in _grams(f" {word} ")
-        ]
-        columns += found
-        shares += [1 / len(found)] * len(found) if found else []
+        before = len(columns)
+        for word in _DIGIT.sub("0", text).split():
+            if word not in grams_of:
+                grams_of[word] = _grams(f" {word} ")
+            columns += grams_of[word]
+        num = len(columns) - before
+        shares += [1 / num] * num if num else []
         ends.append(len(columns))
     table = csr_array((shares, columns, ends), shape=(len(texts), _NUM_FEATURES))
     table.sum_duplicates()
     return table
 
 
-def _grams(word: str) -> list[str]:
+def _grams(word: str) -> list[int]:
+    """Hash the n-grams of a word with a space on each side; the same on every machine."""
     return [
-        word[start : start + size]
+        crc32(word[start : start + size].encode("utf-8", "surrogatepass")) % _NUM_FEATURES
         for size in _SIZES
         for start in range(max(len(word) - size + 1, 0))
     ]

@@ -130,6 +130,11 @@ def votes_on(votes: Sequence[Vote], hashes: Mapping[str, str]) -> tuple[list[Vot
     Raises:
         EvaluationError: If there are none on these variants.
     """
+    if len(hashes) < 2:
+        raise EvaluationError(
+            f"--votes: votes are on two variants, but only {', '.join(hashes)} is compared",
+            hint="name both, as in: kamerton evaluate A B --votes votes.jsonl",
+        )
     names = {content_hash: name for name, content_hash in hashes.items()}
     found: dict[tuple[str, str], list[Vote]] = {}
     left: Counter[str] = Counter()

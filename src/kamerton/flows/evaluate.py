@@ -7,7 +7,7 @@ that went on from another is compared with that one too.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -34,7 +34,6 @@ from kamerton.data.settings import DataSettings
 from kamerton.evaluation.comparison import Comparison, compare
 from kamerton.evaluation.items import Answers, Item, make_items, spread
 from kamerton.evaluation.jackknife import FEWEST_ROWS
-from kamerton.evaluation.preferred import preference_of_votes
 from kamerton.evaluation.settings import Check, EvaluationSettings
 from kamerton.evaluation.style import FittedStyle
 from kamerton.evaluation.table import markdown_table
@@ -47,7 +46,7 @@ from kamerton.flows.candidates import (
     with_examples_that_fit,
 )
 from kamerton.flows.judge_engine import JudgeOptions, open_judge
-from kamerton.flows.judging import judge_answers, with_agreement
+from kamerton.flows.judging import with_preferences
 from kamerton.flows.measured_on import MeasuredOn, choose_measured_on
 from kamerton.flows.prepare import read_examples
 from kamerton.flows.reading import BASE_ALONE, are_plain, read_in_turn
@@ -216,17 +215,9 @@ def evaluate_variants(
         measured_on=measured_on.name,
         checks=checks,
     )
-    preferences = [preference_of_votes(one, settings) for one in voted]
-    if judge and ask:
-        preferences = [
-            with_agreement(one, votes_on_it, judge.name, ask, sink)
-            for one, votes_on_it in zip(preferences, voted, strict=True)
-        ]
-        names_judged = [variant.name for variant in variants]
-        preferences += judge_answers(
-            comparison, items, answers, names_judged, judge.name, ask, settings, sink
-        )
-    comparison = replace(comparison, preferences=tuple(preferences))
+    comparison = with_preferences(
+        comparison, items, answers, [v.name for v in variants], voted, judge, ask, settings, sink
+    )
     try:
         _record(variants, comparison, items, workspace)
     except (OSError, StoreError) as error:

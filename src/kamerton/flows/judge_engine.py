@@ -53,6 +53,12 @@ class JudgeOptions:
         return "://" in self.place
 
     @property
+    def elsewhere(self) -> str:
+        """The other machine that it is asked on; empty where it is this one."""
+        host = (urlsplit(self.place).hostname or "") if self.is_url else ""
+        return "" if not host or _is_here(host) else host
+
+    @property
     def name(self) -> str:
         """The name in tables."""
         return self.model if self.is_url else Path(self.place).name
@@ -99,9 +105,9 @@ def open_judge(
             "--judge: the engine must be told which of its models judges",
             hint="add --judge-model NAME",
         )
-    if not _is_here(parts.hostname) and not options.sees_texts:
+    if options.elsewhere and not options.sees_texts:
         raise EvaluationError(
-            f"--judge: {parts.hostname} is another machine, and would be sent every question "
+            f"--judge: {options.elsewhere} is another machine, and would be sent every question "
             "with its answers",
             hint="add --judge-sees-texts if these texts may leave this machine",
         )

@@ -6,14 +6,56 @@ from dataclasses import replace
 from kamerton.core.errors import EvaluationError
 from kamerton.core.events import Notice, Sink
 from kamerton.core.language import translated, translated_count
+from kamerton.data.privacy.personal import find_personal
 from kamerton.evaluation.items import Answers, Item
 from kamerton.evaluation.judge import Ask, Pair, agreement_with, judge_pairs
-from kamerton.evaluation.preferred import Preference, measure_preference
+from kamerton.evaluation.preferred import Preference, measure_preference, preference_of_votes
 from kamerton.evaluation.results import Comparison
 from kamerton.evaluation.settings import EvaluationSettings
 from kamerton.evaluation.votes import Votes
+from kamerton.flows.judge_engine import JudgeOptions
 
-__all__ = ["best_baseline", "judge_answers", "with_agreement"]
+__all__ = ["best_baseline", "judge_answers", "say_what_is_sent", "with_preferences"]
+
+
+def with_preferences(
+    comparison: Comparison,
+    items: Sequence[Item],
+    answers: Sequence[Answers],
+    names: Sequence[str],
+    voted: Sequence[Votes],
+    judge: JudgeOptions | None,
+    ask: Ask | None,
+    settings: EvaluationSettings,
+    sink: Sink,
+) -> Comparison:
+    """Add whose answers people, and a judge, preferred.
+
+    Args:
+        comparison: The comparison without.
+        items: The questions.
+        answers: One per variant and baseline.
+        names: The variants that are judged.
+        voted: Votes on each two of them.
+        judge: Who judges; None where nobody does.
+        ask: Asks the judge.
+        settings: Coverage of intervals.
+        sink: Receives notices.
+
+    Returns:
+        The comparison with preferences.
+    """
+    preferences = [preference_of_votes(one, settings) for one in voted]
+    if judge and ask:
+        say_what_is_sent(judge.elsewhere, items, sink)
+        preferences = [
+            with_agreement(one, votes, judge.name, ask, sink)
+            for one, votes in zip(preferences, voted, strict=True)
+        ]
+        preferences += judge_answers(
+            comparison, items, answers, names, judge.name, ask, settings, sink
+        )
+    return replace(comparison, preferences=tuple(preferences))
 
 
 def judge_answers(
@@ -109,6 +151,30 @@ def with_agreement(
         return preference
     found = agreement_with(judge, judged.values, voted.values)
     return replace(preference, agreement=found)
+
+
+def say_what_is_sent(host: str, items: Sequence[Item], sink: Sink) -> None:
+    """Say what leaves this machine for a judge.
+
+    Args:
+        host: The judge's machine; nothing is said where it is this one, which is empty.
+        items: The questions.
+        sink: Receives the notice.
+    """
+    if not host:
+        return
+    personal = sum(
+        any(find_personal(str(turn.get("content") or "")) for turn in item.chat) for item in items
+    )
+    told = translated(
+        "{host} is sent {num}; personal data was found in {personal} of them",
+        host=host,
+        num=translated_count(
+            len(items), "question with its answers", "questions with their answers"
+        ),
+        personal=personal,
+    )
+    sink(Notice(told, "warning" if personal else "info"))
 
 
 def best_baseline(comparison: Comparison, name: str) -> str | None:

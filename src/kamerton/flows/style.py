@@ -29,6 +29,8 @@ from kamerton.evaluation.style import (
 __all__ = ["fit_styles"]
 
 _MOST_TEXTS = 2_000
+_MOST_CHARACTERS = 500_000
+"""A side's texts are thinned out to about so many: more takes long and changes little."""
 
 
 def fit_styles(
@@ -148,7 +150,9 @@ def _different(found: Sequence[tuple[str, str]]) -> list[Passage]:
     for text, group in found:
         if text.strip():
             kept.setdefault(normal_text(text), Passage(text, group))
-    return spread(list(kept.values()), _MOST_TEXTS)
+    mean = sum(len(one.text) for one in kept.values()) / max(len(kept), 1)
+    most = min(_MOST_TEXTS, max(int(_MOST_CHARACTERS / max(mean, 1)), FEWEST_TEXTS))
+    return spread(list(kept.values()), most)
 
 
 def _missing(check: StyleCheck, brand: Sequence[Passage], others: Sequence[Passage]) -> str:

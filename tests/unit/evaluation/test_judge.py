@@ -113,7 +113,7 @@ def test_the_words_say_how_far_the_judge_can_be_trusted() -> None:
     found = measure_preference("judge tall", "b", "a", values, groups, settings)
     found = replace(found, num_asked=20, num_inconsistent=8, num_unread=2)
     said = preference_text(found)
-    assert said.startswith("judge tall: b was preferred to a in 80.0 %")
+    assert said.startswith("judge tall on b against a: 80.0 %")
     assert "In 40 % of the pairs that it was asked, another order" in said
     assert "It gave no verdict on 2 pairs of answers" in said
     voted = replace(found, by="votes", num_asked=None, agreement=Agreement("tall", 0.7, 0.41, 20))

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 from kamerton.core.errors import EvaluationError
+from kamerton.core.events import Event, Notice
 from kamerton.core.protocols import Chat
+from kamerton.evaluation.items import Item
 from kamerton.evaluation.judge import Ask, Pair, judge_pairs
 from kamerton.flows.judge_engine import JudgeOptions, open_judge
+from kamerton.flows.judging import say_what_is_sent
 from kamerton.flows.report import write_evaluation_report
 from kamerton.flows.workspace import Workspace
 from tests.unit.flows.test_evaluate import Project
@@ -197,3 +200,19 @@ def test_a_base_on_this_machine_can_judge(tmp_path: Path) -> None:
     judged = judge_pairs([Pair(chat, "good", "bad") for chat in CHATS], ask)
     assert None not in judged.values
     assert judged.num_asked == 3
+
+
+def test_it_is_said_what_leaves_the_machine() -> None:
+    asked = ["Open?", "Write to ann@example.com"]
+    items = [Item("", ({"role": "user", "content": text},), "") for text in asked]
+    notices: list[Event] = []
+    say_what_is_sent(JudgeOptions("http://localhost:8000").elsewhere, items, notices.append)
+    say_what_is_sent(JudgeOptions("builtin:nano").elsewhere, items, notices.append)
+    assert notices == []
+    say_what_is_sent(JudgeOptions("https://judge.example/v1").elsewhere, items, notices.append)
+    (said,) = notices
+    assert isinstance(said, Notice)
+    assert said.level == "warning"
+    assert said.message == (
+        "judge.example is sent 2 questions with their answers; personal data was found in 1 of them"
+    )

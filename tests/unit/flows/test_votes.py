@@ -39,6 +39,8 @@ def test_votes_stand_in_the_comparison_the_card_and_the_report(tmp_path: Path) -
     with pytest.raises(EvaluationError, match="cannot be read"):
         project.evaluate(plain, kind, votes=path)
     path.write_text("".join(vote(kind, plain, n) for n in range(9)) + vote(plain, kind, 9))
+    with pytest.raises(EvaluationError, match="votes are on two variants"):
+        project.evaluate(kind, votes=path)
     tie = json.loads(vote(plain, kind, 10)) | {ALIKE: True}
     no_pairs_beside(path).write_text(json.dumps(tie))
     evaluated = project.evaluate(plain, kind, votes=path)
@@ -46,7 +48,7 @@ def test_votes_stand_in_the_comparison_the_card_and_the_report(tmp_path: Path) -
     assert (found.variant, found.against) == ("kind", plain.name)
     assert (found.num_wins, found.num_ties, found.num_losses, found.num_groups) == (9, 1, 1, 11)
     assert found.preferred == "kind"
-    said = f"blind votes: kind was preferred to {plain.name} in 86.4 %"
+    said = f"blind votes on kind against {plain.name}: 86.4 %"
     assert said in markdown_table(evaluated.comparison)
     assert json.loads(json.dumps(evaluated.comparison.to_json()))["preferences"][0]["num_wins"] == 9
     report = tmp_path / "report.html"

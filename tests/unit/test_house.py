@@ -127,7 +127,7 @@ OPTIONS = {
     },
     "advise": {"--aim", "--must"},
     "check": {"--set", "--show", "--base", "--redact", "--strict", "--json"},
-    "train": {"--set", "--project", "--fresh", "--json"},
+    "train": {"--set", "--project", "--fresh", "--try", "--json"},
     "evaluate": {"--data", "--report", "--set", "--project", "--json", *OPENING},
     "predict": {
         "--to",

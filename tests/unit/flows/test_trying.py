@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from kamerton.cli.train import train as train_verb
-from kamerton.core.errors import InterruptedRun, SettingsError
+from kamerton.core.errors import InterruptedRun, SettingsError, TrainingError
 from kamerton.core.events import Event, Notice, Progress, StepDone
 from kamerton.flows import trying
 from kamerton.flows.recipe import Recipe
@@ -16,6 +16,7 @@ from kamerton.flows.train import make_variant
 from kamerton.flows.trying import TRIED_FILE, Tried, try_rates, with_rate
 from kamerton.flows.workspace import Workspace
 from kamerton.store.variants import read_variant
+from kamerton.training.trial import Trial
 from tests.e2e.project import make_project
 
 
@@ -83,7 +84,7 @@ def test_the_choice_is_kept_until_something_changes(
     make_project(tmp_path, num_rows=24)
 
     def found(*_: object) -> Tried:
-        return Tried([trial(1e-3, 1.0), trial(3e-3, None)], 1e-3, 3.0)
+        return Tried([Trial(1e-3, 1.0, 8), Trial(3e-3, None, 3)], 1e-3, 3.0)
 
     monkeypatch.setattr(trying, "_run_trials", found)
     first = tried_in(tmp_path)
@@ -98,6 +99,15 @@ def test_the_choice_is_kept_until_something_changes(
     with (tmp_path / "desk.jsonl").open("a") as file:
         file.write(json.dumps({"prompt": "And now?", "completion": "Now."}) + "\n")
     assert tried_in(tmp_path, "train.seed=1").is_new
+
+
+def test_a_run_of_another_rate_is_not_tried_over(tmp_path: Path) -> None:
+    make_project(tmp_path, num_rows=12)
+    (tmp_path / "runs" / "desk").mkdir(parents=True)
+    (tmp_path / "runs" / "desk" / "checkpoint.safetensors").write_bytes(b"")
+    with pytest.raises(TrainingError, match="has a run already") as refused:
+        tried_in(tmp_path)
+    assert "--try --fresh" in str(refused.value.hint)
 
 
 def test_a_stop_leaves_nothing_and_the_next_command_tries_anew(project: Path) -> None:
@@ -131,22 +141,6 @@ def test_what_cannot_be_judged_is_refused(
 ) -> None:
     with pytest.raises(SettingsError, match=said):
         tried_in(project, *options)
-
-
-def trial(rate: float, loss: float | None) -> trying.Trial:
-    return trying.Trial(rate, loss, 8)
-
-
-def test_another_rate_must_be_clearly_better() -> None:
-    own, high, low = trial(1e-3, 1.00), trial(3e-3, 0.99), trial(3e-4, 1.5)
-    assert trying._choose([own, low, high], 3.0, 1e-3) == 1e-3
-    assert trying._choose([own, low, trial(3e-3, 0.97)], 3.0, 1e-3) == 3e-3
-    assert trying._choose([trial(1e-3, None), low, trial(3e-3, None)], 3.0, 1e-3) == 3e-4
-
-
-def test_rates_that_all_do_harm_are_an_error() -> None:
-    with pytest.raises(SettingsError, match="no rate down to 0.0003 made"):
-        trying._choose([trial(1e-3, 3.5), trial(3e-4, 3.1), trial(3e-3, None)], 3.0, 1e-3)
 
 
 def test_a_recipe_with_the_rate_is_as_if_it_were_written_there(project: Path) -> None:

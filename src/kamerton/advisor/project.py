@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from kamerton.advisor.checks import checks_of
 from kamerton.advisor.kinds import Kind
 
 __all__ = ["Plan", "recipe_text"]
@@ -94,7 +95,7 @@ def recipe_text(plan: Plan) -> str:
         "",
         "[evaluate]",
         "shots = 4  # prompting with so many examples is what training must beat",
-        *(plan.checks.rstrip().splitlines() or _CHECKS.get(kind, [])),
+        *(plan.checks.rstrip().splitlines() or checks_of(plan.kind)),
     ]
     return "\n".join(lines) + "\n"
 
@@ -102,33 +103,6 @@ def recipe_text(plan: Plan) -> str:
 _OBJECTIVES: Mapping[str, list[str]] = {
     "pairs": ["", "[objective]", 'kind = "orpo"  # learns from pairs without a first stage'],
     "thumbs": ["", "[objective]", 'kind = "kto"  # learns from single liked or disliked answers'],
-}
-_JSON_CHECKS = [
-    "",
-    "[[evaluate.checks]]",
-    'name = "is JSON"',
-    'kind = "json"',
-    "",
-    "[[evaluate.checks]]",
-    'name = "all as in the data"',
-    'kind = "exact"',
-]
-_NO_REFUSAL = [
-    "",
-    "[[evaluate.checks]]",
-    'name = "does not refuse"',
-    'kind = "refusal"',
-    "expect = false",
-]
-_CHECKS: Mapping[str, list[str]] = {
-    "classes": ["# accuracy and macro-F1 are measured for classes, over these labels only"],
-    "several classes": _JSON_CHECKS,
-    "fields": _JSON_CHECKS,
-    "rewriting": _NO_REFUSAL,
-    "answers": _NO_REFUSAL,
-    "dialogues": _NO_REFUSAL,
-    "pairs": ["# how often the better answer is the more probable one is measured for pairs"],
-    "thumbs": ["# whether liked answers stand above disliked ones is measured for thumbs"],
 }
 
 

@@ -18,10 +18,9 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 
-from kamerton.cli.progress_lines import ProgressLines
+from kamerton.cli.progress_lines import ProgressLines, pulse
 from kamerton.core.durations import duration_text
 from kamerton.core.events import (
     CheckpointSaved,
@@ -35,6 +34,7 @@ from kamerton.core.events import (
     StepDone,
 )
 from kamerton.core.events import Progress as ProgressEvent
+from kamerton.core.language import translated, translated_count
 
 __all__ = [
     "busy",
@@ -115,22 +115,22 @@ def busy(doing: str) -> Iterator[None]:
     Yields:
         Nothing.
     """
-    if not messages.is_terminal:
-        yield
+    if messages.is_terminal:
+        with messages.status(doing):
+            yield
         return
-    with messages.status(doing):
+    lines = ProgressLines(_say)
+    lines.moved(doing, None, "")
+    with pulse(lines.beat):
         yield
 
 
 @contextmanager
-def progress_sink(*, line_after_s: float = 30.0, steady: bool = False) -> Iterator[Sink]:
+def progress_sink() -> Iterator[Sink]:
     """Show progress bars and notices for the events of a flow.
 
-    Something moves all the time: where no event names a task, a bar without an end does.
-
-    Args:
-        line_after_s: Where there is no terminal, a long task gets a line after so many seconds.
-        steady: Whether lines keep that interval; else it grows with the task.
+    Something moves all the time: where no event names a task, a bar without an end does. Where
+    there is no terminal, a line every 10 s says how far it is.
 
     Yields:
         The sink; when the bars are gone it prints lines only.
@@ -138,17 +138,25 @@ def progress_sink(*, line_after_s: float = 30.0, steady: bool = False) -> Iterat
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=20),
         TextColumn("{task.fields[count]}", markup=False),
         TextColumn("{task.fields[note]}", markup=False),
         TimeElapsedColumn(),
-        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[left]}", markup=False),
     )
-    # In a log a bar would be a heap of lines: there each task is named once, and long ones now and
-    # then say how far they are.
+    # In a log a bar would be a heap of lines: there each task is named once, and lines follow.
     live = messages.is_terminal
     with Progress(*columns, console=messages, transient=True, disable=not live) as bars:
-        yield _Bars(bars, announce=not live, line_after_s=line_after_s, steady=steady)
+        shown = _Bars(bars, announce=not live)
+        if live:
+            yield shown
+            return
+        with pulse(shown.lines.beat):
+            yield shown
+
+
+def _say(line: str) -> None:
+    messages.print(harmless(line), style="dim", soft_wrap=True)
 
 
 _FORECAST_FROM_S = 10.0
@@ -171,22 +179,15 @@ class _Bars:
     """Turns events into bars and lines."""
 
     def __init__(
-        self,
-        bars: Progress,
-        *,
-        announce: bool,
-        clock: Callable[[], float] = time.monotonic,
-        line_after_s: float = 30.0,
-        steady: bool = False,
+        self, bars: Progress, *, announce: bool, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._bars = bars
         self._announce = announce
-        self._clock = clock
-        self._line_after_s, self._steady = line_after_s, steady
-        self._pulses: dict[str, ProgressLines] = {}
         self._announced: set[str] = set()
         self._tasks: dict[str, TaskID] = {}
-        self._idle = bars.add_task("working", total=None, note="", count="")
+        self._num_steps, self._training = 0, translated("training")
+        self.lines = ProgressLines(self._print if announce else lambda line: None, clock)
+        self._idle = bars.add_task(translated("working"), total=None, note="", count="", left="")
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -195,13 +196,9 @@ class _Bars:
             case Forecast():
                 # A few seconds need no forecast.
                 if event.seconds >= _FORECAST_FROM_S:
-                    self._bars.console.print(
-                        f"about {duration_text(event.seconds)} to go, measurements included; "
-                        f"memory at most {event.peak_bytes / 2**30:.1f} GiB so far",
-                        style="dim",
-                    )
+                    self._say_forecast(event)
             case ProgressEvent():
-                self._show(event.task, event.done, event.total, event.unit)
+                self._show(event.task, event.done, event.total, event.unit, event.share)
             case RunStarted():
                 self._say_start(event)
             case StepDone():
@@ -210,7 +207,7 @@ class _Bars:
                 told = {"loss": event.loss, **event.metrics}
                 first = "reward" if "reward" in told else "loss"
                 note = f"{first} {told[first]:.3f}  {rate:,.0f} tokens/s"
-                self._show("training", event.step, event.num_steps, note)
+                self._show(self._training, event.step, event.num_steps, note, event.share)
             case HoldoutMeasured():
                 mark = "  best so far" if event.best else ""
                 shown = "".join(
@@ -218,16 +215,29 @@ class _Bars:
                     for name in _SHOWN
                     if name in event.metrics
                 )
-                self._bars.console.print(
-                    f"step {event.step}: held-out loss {event.loss:.4f}{shown}{mark}", style="dim"
-                )
+                self._print(f"step {event.step}: held-out loss {event.loss:.4f}{shown}{mark}")
             case RunFinished():
-                self._hide("training")
+                self._hide(self._training)
             case CheckpointSaved() | _:
                 pass
 
+    def _print(self, line: str) -> None:
+        self._bars.console.print(harmless(line), style="dim", soft_wrap=True)
+
+    def _say_forecast(self, event: Forecast) -> None:
+        steps = translated_count(self._num_steps - event.step, "step")
+        self._print(
+            translated(
+                "about {time} for {steps} to come and what follows them; memory about {memory} GiB",
+                time=duration_text(event.seconds),
+                steps=steps,
+                memory=f"{event.peak_bytes / 2**30:.1f}",
+            )
+        )
+
     def _say_start(self, event: RunStarted) -> None:
-        self._show("training", event.first_step, event.num_steps, "")
+        self._num_steps = event.num_steps
+        self._show(self._training, event.first_step, event.num_steps, "")
         if 0 < event.first_step < event.num_steps:
             self._bars.console.print(f"going on after step {event.first_step}", style="dim")
         facts = event.facts
@@ -242,44 +252,45 @@ class _Bars:
                 style="dim",
             )
 
-    def _show(self, name: str, done: float, total: float | None, note: str) -> None:
+    def _show(
+        self, name: str, done: float, total: float | None, note: str, share: float | None = None
+    ) -> None:
         if name not in self._tasks:
             if self._announce and name not in self._announced:
                 self._announced.add(name)
-                self._bars.console.print(name, style="dim")
-            self._tasks[name] = self._bars.add_task(name, total=total, note="", count="")
+                self._print(name)
+            self._tasks[name] = self._bars.add_task(name, total=1, note="", count="", left="")
             self._bars.update(self._idle, visible=False)
-        count, note = _count(done, total, note)
-        if self._announce:
-            self._beat(name, done, total, f"{count}{', ' if ' ' in note else ' '}{note}".rstrip())
-        self._bars.update(
-            self._tasks[name], completed=int(done), total=total, note=note, count=count
-        )
         if total is not None and done >= total:
             self._hide(name)
-
-    def _beat(self, name: str, done: float, total: float | None, shown: str) -> None:
-        """Print a line about a task now and then."""
-        now = self._clock()
-        pulse = self._pulses.setdefault(
-            name,
-            ProgressLines(
-                *(now, done),
-                said=now,
-                told=done,
-                line_after_s=self._line_after_s,
-                steady=self._steady,
-            ),
-        )
-        left = pulse.line(now, done, total)
-        if left is not None:
-            self._bars.console.print(f"{name}: {shown}{left}", style="dim", soft_wrap=True)
+            return
+        count, unit = _count(done, total, note)
+        if share is None and total:
+            share = done / total
+        self.lines.moved(name, share, self._in_words(name, done, total, note))
+        self._bars.update(
+            self._tasks[name], completed=share or 0, total=total and 1, note=unit, count=count,
+            left=self.lines.left(name),
+        )  # fmt: skip
 
     def _hide(self, name: str) -> None:
-        self._pulses.pop(name, None)
+        self.lines.ended(name)
         if name in self._tasks:
             self._bars.remove_task(self._tasks.pop(name))
         self._bars.update(self._idle, visible=not self._tasks)
+
+    def _in_words(self, name: str, done: float, total: float | None, note: str) -> str:
+        """Write how much is done of how much, for a line."""
+        count, unit = _count(done, total, note)
+        if total is None:
+            return f"{count} {unit}".strip() if count else ""
+        done_of, of = count.split("/")
+        count = translated("{done} of {total}", done=done_of, total=of)
+        if name == self._training:
+            count = translated("step {count}", count=count)
+        # A rate is a part of its own, a unit belongs to the count.
+        apart = ", " if " " in unit else " "
+        return f"{count}{apart}{unit.replace('  ', ', ')}".rstrip(", ")
 
 
 def _count(done: float, total: float | None, unit: str) -> tuple[str, str]:

@@ -27,6 +27,11 @@ __all__ = ["evaluate"]
     "--data", help="File to measure on; the variant's own test set or holdout when left out."
 )
 @click.option("--report", type=click.Path(path_type=Path), help="Write an HTML report.")
+@click.option(
+    "--votes",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Votes that `kamerton chat A B` took: how often the answers of B were preferred.",
+)
 @set_option
 @base_option
 @device_option
@@ -37,6 +42,7 @@ def evaluate(
     variants: tuple[str, ...],
     data: str | None,
     report: Path | None,
+    votes: Path | None,
     overrides: tuple[str, ...],
     base: str,
     device: str,
@@ -66,8 +72,9 @@ def evaluate(
     with progress_sink() as sink:
         opening = Opening(base, device, dtype, sink)
         evaluated = evaluate_variants(
-            found, workspace, sink, data=data, reading=reading, settings=settings, opening=opening
-        )
+            found, workspace, sink, data=data, reading=reading, settings=settings,
+            opening=opening, votes=votes,
+        )  # fmt: skip
     suggestions = suggest_after_evaluation(
         evaluated,
         found,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kamerton.cli.console import messages
+from kamerton.cli.console import busy, messages, progress_sink
 from kamerton.cli.experiment_tables import (
     print_adaptive,
     print_plan,
@@ -17,6 +17,7 @@ from kamerton.cli.experiment_tables import (
 )
 from kamerton.cli.options import ensure_parent, project_option, store_option
 from kamerton.core.errors import SettingsError
+from kamerton.core.language import translated
 
 if TYPE_CHECKING:
     from kamerton.flows.experiment.planning import ExperimentPlan
@@ -219,13 +220,14 @@ def report(
             else:
                 print_adaptive(one, arms)
             return
-        reading = read_registered(
-            connection,
-            one,
-            metrics,
-            stopped=stopped_of(one, stopped),
-            segments=segments or "",
-        )
+        with busy(translated("reading the recorded requests")):
+            reading = read_registered(
+                connection,
+                one,
+                metrics,
+                stopped=stopped_of(one, stopped),
+                segments=segments or "",
+            )
     if reading is None:
         raise SettingsError(
             f"no request has come to '{name}' since {one.started:%Y-%m-%d %H:%M} UTC",
@@ -323,7 +325,9 @@ def simulate(
     from kamerton.flows.experiment.simulating import simulate_experiment
 
     found = _plan(name, (units_per_day, baseline, deviation), days, address, project)
-    print_simulated(simulate_experiment(found, runs, days), runs)
+    with progress_sink() as sink:
+        lines = simulate_experiment(found, runs, days, sink)
+    print_simulated(lines, runs)
 
 
 def _refuse_for_adaptive(name: str, options: Mapping[str, Any]) -> None:

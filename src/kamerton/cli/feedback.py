@@ -7,8 +7,9 @@ from typing import Any
 import click
 from rich.table import Table
 
-from kamerton.cli.console import data_console, messages, print_table
+from kamerton.cli.console import busy, data_console, messages, print_table, progress_sink
 from kamerton.cli.options import ensure_parent, project_option, store_option
+from kamerton.core.language import translated
 from kamerton.core.wording import counted
 
 __all__ = ["feedback"]
@@ -61,9 +62,9 @@ def import_(
             raise click.BadParameter(f"must look like FIELD=COLUMN, got '{each}'")
         placed[key] = column
     metrics = project_metrics(project).metrics
-    with open_store(recorded_store(address, project)) as store:
+    with progress_sink() as sink, open_store(recorded_store(address, project)) as store:
         told = import_feedback(
-            store, file, metrics, columns=placed, name=name, keeps_personal=keep_personal
+            store, file, metrics, columns=placed, name=name, keeps_personal=keep_personal, sink=sink
         )
     for rejection in told.refused[:_MOST_SHOWN]:
         messages.print(f"not usable: {rejection}", style="yellow", soft_wrap=True)
@@ -126,7 +127,10 @@ def export(
     from kamerton.store.database import open_store
 
     ensure_parent(file, "FILE")
-    with open_store(recorded_store(address, project)) as store:
+    with (
+        busy(translated("reading judgements")),
+        open_store(recorded_store(address, project)) as store,
+    ):
         found = export_feedback(
             store, kind, file, per_rater=per_rater, limit=limit, keeps_personal=keep_personal
         )
@@ -162,7 +166,10 @@ def agreement(address: str, project: Path, as_json: bool) -> None:
     from kamerton.flows.recording import project_metrics, recorded_store
     from kamerton.store.database import open_store
 
-    with open_store(recorded_store(address, project)) as store:
+    with (
+        busy(translated("reading judgements")),
+        open_store(recorded_store(address, project)) as store,
+    ):
         found = measure_agreement(store, project_metrics(project).metrics)
     if as_json:
         click.echo(json.dumps([asdict(one) for one in found], indent=2))

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from kamerton.cli.console import data_console, harmless, messages, print_table
+from kamerton.cli.console import busy, data_console, harmless, messages, print_table
 from kamerton.cli.options import project_option, store_option
+from kamerton.core.language import translated
 
 if TYPE_CHECKING:
     from kamerton.evaluation.live_series import Measured
@@ -57,7 +58,10 @@ def metrics(
     since = None
     if days is not None:
         since = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=days)
-    with open_store(recorded_store(address, project)) as store:
+    with (
+        busy(translated("reading the recorded requests")),
+        open_store(recorded_store(address, project)) as store,
+    ):
         found = measure_store(store, known, by=by, every=every, since=since)
     if as_json:
         plain = [plain_measured(one, known[one.metric]) for one in found]

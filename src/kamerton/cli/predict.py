@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["predict"]
 
 _SHOWN_PROBLEMS = 20
-_LINE_AFTER_S = 10.0
 
 
 @click.command()
@@ -81,7 +80,7 @@ def predict(
 
     ensure_parent(to, "--to")
     found = find_variant(variant, Workspace(project).variants)
-    with progress_sink(line_after_s=_LINE_AFTER_S, steady=True) as sink:
+    with progress_sink() as sink:
         done = predict_file(
             found,
             file,

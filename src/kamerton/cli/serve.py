@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["serve"]
 
-_LINE_AFTER_S = 10.0
-"""Whoever starts a server wants to know sooner than whoever trains that it is alive."""
-
 _OF_OWN_ENGINE = ("cache_mib", "memory_mib", "device", "dtype", "quantise")
 """Options that say how to compute here."""
 
@@ -245,7 +242,7 @@ def serve(
     )  # fmt: skip
     _ensure_used(has_engines=bool(engines))
     with ExitStack() as loading:
-        sink = loading.enter_context(progress_sink(line_after_s=_LINE_AFTER_S))
+        sink = loading.enter_context(progress_sink())
 
         def say(listening: "Listening") -> None:
             loading.close()

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from kamerton.cli.console import data_console, messages, print_table, say_notice
+from kamerton.cli.console import data_console, messages, print_table, progress_sink
 from kamerton.cli.options import (
     DTYPES,
     base_option,
@@ -93,7 +93,8 @@ def verify(name: str, base: str, device: str, project: Path) -> None:
     from kamerton.variants.verify import verify_variant
 
     found = find_variant(name, Workspace(project).variants)
-    difference = verify_variant(found, Opening(base, device, sink=say_notice))
+    with progress_sink() as sink:
+        difference = verify_variant(found, Opening(base, device, sink=sink))
     messages.print(f"{found.name}: files, weights and tokenizer of the base are as they were")
     if found.manifest.method != "none":
         messages.print(f"largest change of a logit on a probe: {difference:.3g}")
@@ -195,9 +196,10 @@ def combine(
     values = {"how": how, "weights": weights, "density": density, "rank": rank, "seed": seed}
     settings = CombineSettings.parse(values, source="variant combine")
     found = [find_variant(name, workspace.variants) for name in names]
-    made = combine_variants(
-        found, target, workspace, settings, Opening(base, device, sink=say_notice)
-    )
+    with progress_sink() as sink:
+        made = combine_variants(
+            found, target, workspace, settings, Opening(base, device, sink=sink)
+        )
     for note in made.manifest.combination["notes"]:
         messages.print(f"note: {note}")
     following = f"next: kamerton evaluate {' '.join(names)} {target}{in_project(project)}"
@@ -215,8 +217,9 @@ def _export(
     from kamerton.variants.rounding import verdict
 
     found = find_variant(name, Workspace(project).variants)
-    opening = Opening(base, device, sink=say_notice)
-    written = export_variant(found, folder, format, dtype, opening)
+    with progress_sink() as sink:
+        opening = Opening(base, device, sink=sink)
+        written = export_variant(found, folder, format, dtype, opening)
     other = (
         "the base alone"
         if format == "gguf-base"

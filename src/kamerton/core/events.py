@@ -3,7 +3,8 @@
 There is no callback tower: a sink is any function that takes an event.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ __all__ = [
     "Sink",
     "StepDone",
     "fan_out",
+    "under_way",
 ]
 
 
@@ -45,6 +47,9 @@ class Progress(Event):
     done: float
     total: float | None
     unit: str = ""
+    share: float | None = None
+    """Share of the work that is done, 0 to 1, where things differ in size; None: `done` of
+    `total`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,8 @@ class StepDone(Event):
     seconds: float
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Named numbers beside the loss that the objective reports."""
+    share: float | None = None
+    """Share of the run's work that is done, by tokens, 0 to 1; None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +128,24 @@ class RunFinished(Event):
 
 
 Sink = Callable[[Event], None]
+
+
+@contextmanager
+def under_way(task: str, sink: Sink) -> Iterator[None]:
+    """Tell a sink that something runs whose progress cannot be measured.
+
+    Args:
+        task: What, as a participle.
+        sink: Receives its beginning and its end.
+
+    Yields:
+        Nothing.
+    """
+    sink(Progress(task, 0, None))
+    try:
+        yield
+    finally:
+        sink(Progress(task, 1, 1))
 
 
 def fan_out(sinks: Sequence[Sink]) -> Sink:

@@ -80,6 +80,9 @@ class Answers:
         item_ids: Which items were answered, in order.
         holdout_loss: Mean over labelled tokens of the holdout; None when it was not measured.
         holdout_tokens: Labelled tokens that the loss is the mean of.
+        losses: One per item: the negative natural-log probability of the right answer, summed over
+            its tokens; empty when it was not measured.
+        loss_tokens: One per item: labelled tokens of the right answer, 0 where there is none.
         general_loss: Mean over tokens of general text; None when it was not measured.
         calls: The calls that stand in each text; empty when nobody read them.
         worths: One per item: the mean log-probability of the chosen text's tokens, or its reward;
@@ -99,6 +102,8 @@ class Answers:
     item_ids: tuple[str, ...]
     holdout_loss: float | None = None
     holdout_tokens: int = 0
+    losses: tuple[float, ...] = ()
+    loss_tokens: tuple[int, ...] = ()
     general_loss: float | None = None
     calls: tuple[tuple[ToolCall, ...], ...] = ()
     worths: tuple[float, ...] = ()

@@ -1,6 +1,7 @@
 """The report: one HTML file that explains itself, without scripts and without a network."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,17 @@ import numpy as np
 
 from kamerton.core.errors import EvaluationError
 from kamerton.core.files import write_atomically
-from kamerton.core.language import translated
+from kamerton.core.language import translated, translated_count
+from kamerton.evaluation.amounts import change_text, in_unit, metric_title
 from kamerton.evaluation.checks import check_all
 from kamerton.evaluation.items import Answers, Item
 from kamerton.evaluation.jackknife import FEW_ROWS, FEWEST_ROWS
 from kamerton.evaluation.plots import training_plot
-from kamerton.evaluation.results import Comparison
+from kamerton.evaluation.preferred import preference_text
+from kamerton.evaluation.reliability import reliability_text
+from kamerton.evaluation.results import Comparison, Measured, Unit
 from kamerton.evaluation.settings import Check
+from kamerton.evaluation.style import FittedStyle
 from kamerton.evaluation.table import cost_cells, cost_heads, p_text, value_text
 from kamerton.evaluation.verdicts import in_short, last_opponent, tone, verdict
 
@@ -31,7 +36,7 @@ def write_report(
     items: Sequence[Item],
     answers: Sequence[Answers],
     *,
-    checks: Sequence[Check] = (),
+    checks: Sequence[Check | FittedStyle] = (),
     loss_curve: Sequence[Mapping[str, Any]] = (),
     holdout_curve: Sequence[Mapping[str, Any]] = (),
     title: str = "Comparison of variants",
@@ -73,8 +78,15 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["translated"] = translated
-    environment.filters |= {"value": value_text, "p": p_text, "tone": tone, "percent": _percent}
+    environment.filters |= {
+        "value": value_text,
+        "change": change_text,
+        "p": p_text,
+        "tone": tone,
+        "percent": _percent,
+        "axis": _mark_of_axis,
+    }
+    environment.globals |= {"translated": translated, "translated_count": translated_count}
     curves = Markup(training_plot(loss_curve, holdout_curve)) if loss_curve or holdout_curve else ""
     page = environment.get_template("report.html.j2").render(
         title=title,
@@ -88,14 +100,21 @@ def write_report(
         short=in_short(comparison),
         # Drawn by us, and holds nothing from outside but numbers.
         curves=curves,
+        preferred=[(one, preference_text(one)) for one in comparison.preferences],
+        beside={style.metric: reliability_text(style) for style in comparison.styles},
         per_token=not any(point.get("metrics") for point in (*loss_curve, *holdout_curve)),
         sections=_sections(items, answers, checks, comparison),
         tests=sorted({difference.test for difference in comparison.differences}),
         grouped=comparison.is_grouped,
+        in_percent=set(comparison.units) == {"share"},
         few_rows=FEW_ROWS,
         fewest_rows=FEWEST_ROWS,
     )
     write_atomically(path, page)
+
+
+def _mark_of_axis(value: float, unit: Unit) -> str:
+    return f"{in_unit(value, unit):g}{'' if unit in ('nats', 'score') else ' %'}"
 
 
 def _percent(share: float) -> str:
@@ -115,9 +134,13 @@ def _metrics(comparison: Comparison) -> list[dict[str, Any]]:
             # Baselines among themselves are in the table of the terminal; here they distract.
             and variant not in comparison.against
         ]
+        unit = comparison.unit_of(metric)
         metrics.append(
             {
                 "name": metric,
+                "title": metric_title(comparison, metric),
+                "unit": unit,
+                "end": _end_of_axis(found, unit),
                 "direction": "no direction is better"
                 if better == "neither"
                 else f"{better} is better",
@@ -132,16 +155,29 @@ def _metrics(comparison: Comparison) -> list[dict[str, Any]]:
     return metrics
 
 
+def _end_of_axis(found: Sequence[Measured], unit: Unit) -> float:
+    """Choose where an axis that begins at 0 ends: at 100 % where nothing can be more, else at a
+    round number."""
+    if unit in ("share", "score"):
+        return 1.0
+    most = max((one.value if one.high is None else one.high) for one in found)
+    size = 10.0 ** math.floor(math.log10(most)) if most > 0 else 1.0
+    return next(
+        round(step * size, 10) for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if most <= step * size
+    )
+
+
 def _sections(
     items: Sequence[Item],
     answers: Sequence[Answers],
-    checks: Sequence[Check],
+    checks: Sequence[Check | FittedStyle],
     comparison: Comparison,
 ) -> list[dict[str, Any]]:
     """Choose examples: what the last variant mends, breaks, and still fails."""
     right = [check_all(checks, items, answer)[0].values for answer in answers]
     metric = comparison.metrics[0]
-    last, judged = answers[-1].variant, comparison.better[0] != "neither"
+    last = answers[-1].variant
+    judged = comparison.kind != "texts" and comparison.better[0] != "neither"
     first = last_opponent(comparison, last) or answers[0].variant
     new = right[-1]
     old = right[comparison.variants.index(first)]

@@ -10,7 +10,7 @@ inside all intervals, beside rules that people write themselves; `simulate_sampl
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,6 +87,7 @@ def simulate_rules(
     alpha: float = 0.05,
     looks: int = 4,
     seed: int = 0,
+    report: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Found]:
     """Look at made-up experiments every day, with each of `RULES`.
 
@@ -97,6 +98,7 @@ def simulate_rules(
         alpha: Probability of a false difference.
         looks: Looks of the group-sequential test, equally spaced over the days.
         seed: Fixes the draws.
+        report: Called with the number of experiments that are done.
 
     Returns:
         What each rule did.
@@ -126,6 +128,7 @@ def simulate_rules(
                 covered[rule][run] &= not interval.excludes(traffic.difference)
                 if interval.excludes(0.0):
                     first[rule][run] = min(first[rule][run], day)
+        report(run + 1)
     return {
         rule: Found(
             float(np.isfinite(first[rule]).mean()),

@@ -21,9 +21,11 @@ from kamerton.models.base import Base
 from kamerton.models.context import room_of
 from kamerton.variants.opening import Ready
 
-__all__ = ["AskedFile", "answer_questions", "read_asked"]
+__all__ = ["AskedFile", "answer_questions", "read_asked", "size_of"]
 
 _SAMPLE_ROWS = 100
+# What answering takes at any length of the question, as characters to read.
+_ANSWER_CHARACTERS = 200
 _CHATS_PER_BATCH = 256
 _LABELS_PER_BATCH = 1024
 _LABELLED_PER_BATCH = 32
@@ -143,6 +145,18 @@ def answer_questions(
             if event.finish_reason is not None:
                 cut = {"cut": True} if event.finish_reason == "length" else {}
                 yield batch[event.index], {"text": texts[event.index].strip(), **cut}
+
+
+def size_of(question: Question) -> int:
+    """Say how much work a question is, beside others: what it has to read, and an answer.
+
+    Args:
+        question: The question.
+
+    Returns:
+        Characters.
+    """
+    return _ANSWER_CHARACTERS + sum(len(str(message["content"])) for message in question.chat)
 
 
 def _too_long(ready: Ready, base: Base, question: Question, labels: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ from kamerton.models.rows.row import num_labelled
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.variants import Variant
 from kamerton.training.forgetting import measure_general_loss
-from kamerton.training.scoring import mean_loss
+from kamerton.training.scoring import summed_losses
 from kamerton.variants.opening import engine_of, make_ready
 
 __all__ = ["Asked", "Candidate", "Measurable", "render_questions", "with_examples_that_fit"]
@@ -148,7 +148,7 @@ class Candidate:
 
         Args:
             base: The base with the adapter that `attached` attached.
-            answers: The answers to fill in.
+            answers: The answers to all questions, to fill in.
             asked: All questions.
 
         Returns:
@@ -156,11 +156,15 @@ class Candidate:
         """
         if base.score_head is not None:
             return answers
-        rows = [row for each in asked for row in each.rows]
+        found = iter(summed_losses(base, [row for each in asked for row in each.rows]))
+        losses = [sum(next(found) for _ in each.rows) for each in asked]
+        counts = [num_labelled(each.rows) for each in asked]
         return replace(
             answers,
-            holdout_loss=mean_loss(base, rows) if rows else None,
-            holdout_tokens=num_labelled(rows),
+            holdout_loss=sum(losses) / sum(counts) if any(counts) else None,
+            holdout_tokens=sum(counts),
+            losses=tuple(losses) if any(counts) else (),
+            loss_tokens=tuple(counts) if any(counts) else (),
             general_loss=measure_general_loss(base, self.renderer),
         )
 

@@ -7,7 +7,7 @@ that went on from another is compared with that one too.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -34,7 +34,9 @@ from kamerton.data.settings import DataSettings
 from kamerton.evaluation.comparison import Comparison, compare
 from kamerton.evaluation.items import Answers, Item, make_items, spread
 from kamerton.evaluation.jackknife import FEWEST_ROWS
+from kamerton.evaluation.preferred import preference_of_votes
 from kamerton.evaluation.settings import Check, EvaluationSettings
+from kamerton.evaluation.style import FittedStyle
 from kamerton.evaluation.table import markdown_table
 from kamerton.flows.asking import ask_in_turn
 from kamerton.flows.baselines import baseline_prompts, read_starts, same_base, shortened
@@ -48,8 +50,10 @@ from kamerton.flows.measured_on import MeasuredOn, choose_measured_on
 from kamerton.flows.prepare import read_examples
 from kamerton.flows.recipe import recipe_of
 from kamerton.flows.reward_accuracy import with_reward_accuracy
+from kamerton.flows.style import fit_styles
 from kamerton.flows.tool_calls import call_form_of, ensure_tools_shown, with_readable_calls
 from kamerton.flows.unseen import unseen
+from kamerton.flows.votes import votes_of
 from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
 from kamerton.models.context import context_of
@@ -76,7 +80,7 @@ class Evaluated:
         comparison: The numbers.
         items: The questions.
         answers: The answers of each variant.
-        checks: The checks of generated answers.
+        checks: The checks of generated answers, those of style fitted.
         facts: The facts of the comparison, as name and value.
         prompts: The first question of each by name, exactly as its model reads it.
         num_by_label: Training examples of the first variant by label; empty where there are none.
@@ -85,7 +89,7 @@ class Evaluated:
     comparison: Comparison
     items: list[Item]
     answers: list[Answers]
-    checks: tuple[Check, ...]
+    checks: tuple[Check | FittedStyle, ...]
     facts: list[tuple[str, str]]
     prompts: list[tuple[str, str]]
     num_by_label: Mapping[str, int] = field(default_factory=dict)
@@ -100,6 +104,7 @@ def evaluate_variants(
     reading: DataSettings | None = None,
     settings: EvaluationSettings | None = None,
     opening: Opening | None = None,
+    votes: Path | None = None,
 ) -> Evaluated:
     """Compare variants with each other and with prompting alone.
 
@@ -112,6 +117,7 @@ def evaluate_variants(
         reading: The settings for that file; None takes the first variant's recipe's.
         settings: The evaluation's settings; None takes the first variant's recipe's.
         opening: The way the base is opened; None takes it from the recipes.
+        votes: File of blind votes on two of the variants; None leaves them out.
 
     Returns:
         The comparison.
@@ -123,6 +129,7 @@ def evaluate_variants(
     recipe = recipe_of(first)
     settings = settings or recipe.evaluate
     _ensure_comparable(variants)
+    voted = votes_of(votes, variants, sink) if votes else []
     opening = opening or Opening(sink=sink)
     pick_device(opening.device or "auto")
     if opening.base:
@@ -132,6 +139,7 @@ def evaluate_variants(
     prepared = read_examples(recipe, Path(first.manifest.recipe_folder), sink)
     if prepared.loaded.fingerprint != first.manifest.data.fingerprint:
         sink(Notice(f"{recipe.data.train} has changed since {first.name} was trained", "warning"))
+    checks = fit_styles(settings, prepared.train, Path(first.manifest.recipe_folder), sink)
     measured_on = choose_measured_on(prepared, recipe.data, stored, data)
     if measured_on.advice:
         sink(Notice(measured_on.advice))
@@ -189,7 +197,10 @@ def evaluate_variants(
         against=[*names, *(start.name for start in starts)],
         only_for=only_for,
         measured_on=measured_on.name,
+        checks=checks,
     )
+    preferences = tuple(preference_of_votes(one, settings) for one in voted)
+    comparison = replace(comparison, preferences=preferences)
     try:
         _record(variants, comparison, items, workspace)
     except (OSError, StoreError) as error:
@@ -209,7 +220,7 @@ def evaluate_variants(
         for one, own in zip(candidates, asked, strict=True)
     ]
     learned = Counter(e.label for e in prepared.train if isinstance(e, ClassificationExample))
-    return Evaluated(comparison, items, answers, settings.checks, facts, exact, learned)
+    return Evaluated(comparison, items, answers, checks, facts, exact, learned)
 
 
 def evaluation_settings(

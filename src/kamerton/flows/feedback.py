@@ -11,7 +11,9 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from kamerton.core.errors import DataError
+from kamerton.core.events import Progress, Sink
 from kamerton.core.files import atomic_file
+from kamerton.core.language import translated
 from kamerton.data.formats.verdicts import yes_or_no
 from kamerton.data.privacy.redaction import Redactor
 from kamerton.data.reading.readers import read_rows
@@ -77,6 +79,7 @@ def import_feedback(
     columns: Mapping[str, str],
     name: str = "",
     keeps_personal: bool = False,
+    sink: Sink = lambda event: None,
 ) -> Imported:
     """Store the judgements of a table; what cannot be used is listed, and nothing else is lost.
 
@@ -87,6 +90,7 @@ def import_feedback(
         columns: The table's column by field: id, name, value, label, rater, comment, correction.
         name: Metric of rows that name none.
         keeps_personal: Whether comments and corrections are stored as they are, not masked.
+        sink: Receives progress.
 
     Returns:
         What became of it.
@@ -100,10 +104,15 @@ def import_feedback(
             hint=f"fields are {', '.join(_FIELDS)}",
         )
     told, policy = Imported(), RecordPolicy("full" if keeps_personal else "none")
-    rows = list(read_rows(source))
+
+    def reading(done: int, total: int | None) -> None:
+        sink(Progress(translated("reading judgements"), done, total, "bytes"))
+
+    rows = list(read_rows(source, report=reading))
     _ensure_columns(source, rows, columns, name)
     with store.begin() as connection:
-        for row in rows:
+        for number, row in enumerate(rows, 1):
+            sink(Progress(translated("storing judgements"), number, len(rows), "rows"))
             if isinstance(row, Rejection):
                 told.refused.append(row)
                 continue

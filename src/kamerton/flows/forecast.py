@@ -106,7 +106,7 @@ def measure(recipe: Recipe, folder: Path, limit_s: float = 10.0) -> Measured:
             tokens = watched.tokens_per_epoch * recipe.train.epochs
             to_come = max(0, tokens - sum(pace.num_tokens for pace in watched.paces))
             over = len(watched.paces) >= watched.num_steps
-            left = 0.0 if over else seconds_left(watched.paces, to_come, 0)
+            left = 0.0 if over else seconds_left(watched.paces, to_come)
             peak = peak_bytes(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     return Measured(
         started - watched.began + done + left, peak, watched.num_steps, len(watched.paces)

@@ -28,7 +28,7 @@ from kamerton.data.settings import DataSettings
 from kamerton.evaluation.calibration import Calibration
 from kamerton.flows.answer_form import form_of
 from kamerton.flows.answer_journal import AnswerJournal, open_journal
-from kamerton.flows.answering import AskedFile, answer_questions, read_asked
+from kamerton.flows.answering import AskedFile, answer_questions, read_asked, size_of
 from kamerton.flows.calibrating import calibrate
 from kamerton.flows.recipe import recipe_of
 from kamerton.store.variants import Variant
@@ -252,14 +252,16 @@ def _answer_all(
     stored = Calibration(**journal.facts["calibration"]) if labels else None
     try:
         began, before = time.monotonic(), len(journal.answers)
-        sink(Progress("answering", before, total, "rows"))
+        sizes = {number: size_of(one) for number, one in asked.questions.items()}
+        whole, left = sum(sizes.values()), sum(sizes[number] for number in missing)
+        sink(Progress("answering", before, total, "rows", 1 - left / whole))
         for number, answer in answer_questions(
             ready, base, asked, missing, labels, stored, generation
         ):
             journal.add(number, answer)
-            done = len(journal.answers)
+            done, left = len(journal.answers), left - sizes[number]
             rate = (done - before) / max(time.monotonic() - began, 1e-9)
-            sink(Progress("answering", done, total, f"{rate:,.1f} rows/s"))
+            sink(Progress("answering", done, total, f"{rate:,.1f} rows/s", 1 - left / whole))
     except KeyboardInterrupt:
         raise InterruptedRun(
             f"stopped after {len(journal.answers):,} of {total:,} answers",

@@ -46,6 +46,13 @@ class PromptSettings(Settings):
     """System text; empty means none."""
     demonstrations: int = Field(default=0, ge=0, le=64)
     """How many training examples are shown before the question (few-shot). 0 to 64."""
+    selection: Literal["varied", "random", "diverse", "nearest"] = "varied"
+    """Which examples are shown. "varied": labels in turn, short ones first. "random": drawn by the
+    seed. "diverse": typical questions that are unlike one another (MMR). "nearest": for each
+    question those that ask most alike (BM25), so that every question has its own; the variant then
+    keeps up to 1,000 training examples, and a server cannot share their cost between questions."""
+    seed: int | None = Field(default=None, ge=0)
+    """Draws demonstrations and their order; left out, it is `train.seed`."""
 
 
 class Recipe(Settings):

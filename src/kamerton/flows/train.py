@@ -16,7 +16,8 @@ from kamerton.adapters.adapter import Adapter
 from kamerton.adapters.catalogue import NoAdapterSettings
 from kamerton.core.audience import AudienceSettings, shared_audience
 from kamerton.core.errors import AdapterError, InterruptedRun, SettingsError, TrainingError
-from kamerton.core.events import Notice, Progress, Sink, fan_out
+from kamerton.core.events import Notice, Progress, Sink, fan_out, under_way
+from kamerton.core.language import translated
 from kamerton.data.prepared import Prepared
 from kamerton.data.questions import answer_form
 from kamerton.data.rendering.templates import templates_of
@@ -28,6 +29,7 @@ from kamerton.flows.prepare import make_prompt, read_examples
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.start import read_members, read_start, taken_over
 from kamerton.flows.task import TaskVariants, first_ids, make_task
+from kamerton.flows.teaching import read_teacher
 from kamerton.flows.unseen import trained_questions
 from kamerton.flows.workspace import Workspace
 from kamerton.models.attention.layout import Layout
@@ -118,7 +120,8 @@ def _make_alone(
     recipe = taken_over(recipe, start)
     members = read_members(recipe, workspace) if start is None else []
     reward_variants = read_reward_variants(recipe.objective, workspace.variants)
-    others = TaskVariants(start, members, reward_variants, folder)
+    teacher = read_teacher(recipe, workspace)
+    others = TaskVariants(start, members, reward_variants, folder, teacher)
     # Refused before anything is computed, where nobody may use all that it is made from.
     _audience(recipe, others.parents)
     stamps = stamps_of_data(recipe, folder)
@@ -133,12 +136,14 @@ def _make_alone(
     examples = read_examples(recipe, folder, sink)
     say_counts(examples, sink)
     say_ties(examples, recipe.data, sink)
-    base = load_base(
-        recipe.base.id,
-        dtype=recipe.base.dtype,
-        device=recipe.base.device,
-        quantise=recipe.base.quantise,
-    )
+    with under_way(translated("loading the base"), sink):
+        base = load_base(
+            recipe.base.id,
+            dtype=recipe.base.dtype,
+            device=recipe.base.device,
+            quantise=recipe.base.quantise,
+            sink=sink,
+        )
     # A base that had to be fetched is only known now.
     key = key or key_of_run(recipe, folder, others.parents, stamps)
     say_slow_dtype(base, sink)
@@ -155,7 +160,7 @@ def _make_alone(
         if fresh:
             (task.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
         outcome = _follow(task, recipe, workspace, sink, should_stop)
-        files, metrics = dict(task.adapter.files()), metrics_of(task, outcome)
+        files, metrics = dict(task.adapter.files()), metrics_of(task, outcome, sink)
         if start is not None and files == start.files():
             raise _no_effect(f"leaves '{start.name}' as it was")
         _ensure_effect(base, task.adapter, task.train[0])

@@ -13,6 +13,7 @@ from kamerton.models.base import Base
 from kamerton.models.dtype import dtype_name, has_bf16
 from kamerton.models.experts import fused_experts
 from kamerton.training.task import Outcome, Task
+from kamerton.training.watching import watched_holdout
 
 __all__ = [
     "explain",
@@ -128,12 +129,13 @@ def say_fused_experts(base: Base, adapter: Settings, sink: Sink) -> None:
         sink(Notice(message, "warning"))
 
 
-def metrics_of(task: Task, outcome: Outcome) -> dict[str, float]:
+def metrics_of(task: Task, outcome: Outcome, sink: Sink) -> dict[str, float]:
     """Sum training up; the base's own loss on the holdout says what was gained.
 
     Args:
         task: The task, with the kept weights in its adapter.
         outcome: The outcome of training.
+        sink: Receives progress.
 
     Returns:
         The metrics by name, for the variant's manifest.
@@ -141,16 +143,25 @@ def metrics_of(task: Task, outcome: Outcome) -> dict[str, float]:
     metrics = {"steps": float(outcome.kept_step), "train_seconds": outcome.seconds}
     if outcome.holdout_loss is not None:
         metrics["holdout_loss"] = outcome.holdout_loss
-        if task.rollouts is not None:
-            with task.rollouts.reference():
-                _, before = task.measure()
-            metrics["holdout_reward_before"] = before["reward"]
-        elif task.objective.reads in ("logprobs", "everything"):
-            with task.adapter.disabled():
-                metrics["holdout_loss_base"], _ = replace(task, distance=None).measure()
-        measured = outcome.metrics if outcome.metrics is not None else task.measure()[1]
+        with watched_holdout(task, sink):
+            metrics |= _metrics_before(task)
+        measured = outcome.metrics
+        if measured is None:
+            with watched_holdout(task, sink):
+                measured = task.measure()[1]
         metrics |= {f"holdout_{name}": value for name, value in measured.items()}
     return metrics
+
+
+def _metrics_before(task: Task) -> dict[str, float]:
+    """Measure the model that the run began with, where that says what was gained."""
+    if task.rollouts is not None:
+        with task.rollouts.reference():
+            return {"holdout_reward_before": task.measure()[1]["reward"]}
+    if task.objective.reads in ("logprobs", "everything"):
+        with task.adapter.disabled():
+            return {"holdout_loss_base": replace(task, distance=None).measure()[0]}
+    return {}
 
 
 def explain(metrics: Mapping[str, float], sink: Sink) -> None:

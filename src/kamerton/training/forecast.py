@@ -11,8 +11,6 @@ __all__ = ["Pace", "is_known", "peak_bytes", "seconds_left"]
 
 _STEPS = 4
 _SECONDS = 30.0
-# A forward pass alone, beside one with its backward pass.
-_MEASURING = 1 / 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +38,19 @@ def is_known(paces: Sequence[Pace]) -> bool:
     return len(paces) >= _STEPS or sum(pace.seconds for pace in paces) >= _SECONDS
 
 
-def seconds_left(paces: Sequence[Pace], num_tokens: int, num_measured: int) -> float:
+def seconds_left(paces: Sequence[Pace], work: float) -> float:
     """Say how long the rest of a run will take.
 
     Args:
         paces: At least one step's pace; the first, which is slower, counts only if alone.
-        num_tokens: Tokens of all steps to come.
-        num_measured: Tokens that are to be measured and not learned from, all times together.
+        work: What is to come, in tokens that are learned from.
 
     Returns:
         Seconds.
     """
     counted = paces[1:] or paces
     rate = sum(pace.seconds for pace in counted) / sum(pace.num_tokens for pace in counted)
-    return rate * (num_tokens + _MEASURING * num_measured)
+    return rate * work
 
 
 def peak_bytes(device: torch.device) -> int:

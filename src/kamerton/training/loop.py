@@ -28,7 +28,9 @@ from kamerton.core.events import (
     RunStarted,
     Sink,
     StepDone,
+    under_way,
 )
+from kamerton.core.language import translated
 from kamerton.core.seeds import derive_seed
 from kamerton.data.rendering.tokenized import TrainingExample, num_tokens
 from kamerton.models.blocks import compile_blocks
@@ -49,12 +51,14 @@ from kamerton.training.defaults import resolve
 from kamerton.training.forecast import Pace, is_known, peak_bytes, seconds_left
 from kamerton.training.memory import is_out_of_memory, recompute_blocks
 from kamerton.training.optimiser import make_optimiser, update_weights
-from kamerton.training.plan import learning_rate_at, measured_after, plan_run
+from kamerton.training.plan import learning_rate_at, measured_after, plan_run, work_after_steps
 from kamerton.training.preflight import preflight
 from kamerton.training.rollouts import RolloutBatch
 from kamerton.training.scoring import References, add_gradient
 from kamerton.training.stopping import StopRequested, stoppable
 from kamerton.training.task import Outcome, Task
+from kamerton.training.teachings import Teachings
+from kamerton.training.watching import watched_holdout
 
 __all__ = ["CHECKPOINT_FILE", "FINISHED", "train"]
 
@@ -72,6 +76,7 @@ class _Batch:
     examples: Sequence[TrainingExample]
     references: References | None = None
     experiences: Sequence[Experience] | None = None
+    teachings: Teachings | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     updates: int = 1
 
@@ -118,6 +123,8 @@ class _Run:
         self.ends = set[int]()
         if task.holdout:
             self.ends = measured_after(self._lengths, self.settings, len(self.plan))
+        measured = sum(map(self._count, task.holdout))
+        self._work_after = work_after_steps(self._lengths, self.plan, self.ends, measured)
         self.best = BestWeights(task.folder)
         # The step whose best weights the last checkpoint names.
         self.saved_best = -1
@@ -178,10 +185,7 @@ class _Run:
     def _say_forecast(self) -> None:
         """Predict the time that is left from the steps so far."""
         step = self.counters.step
-        to_come = sum(self._lengths[index] for numbers in self.plan[step:] for index in numbers)
-        times = sum(end > step for end in self.ends)
-        measured = times * sum(map(self._count, self.task.holdout))
-        left = seconds_left(self.paces, to_come, measured)
+        left = seconds_left(self.paces, self._work_after[step])
         self.sink(Forecast(step, left, peak_bytes(self.task.base.device)))
 
     def _given_up(self) -> bool:
@@ -216,7 +220,10 @@ class _Run:
                 lambda: rollouts.collect(prompts, seed, self.counters.tokens_per_row), lengths
             )
 
-        checked = preflight(self.task, self.plan, self._lengths, self._chosen, answer, self.sink)
+        with under_way(translated("checking the run before its first step"), self.sink):
+            checked = preflight(
+                self.task, self.plan, self._lengths, self._chosen, answer, self.sink
+            )
         self.counters = replace(
             self.counters,
             recomputed_blocks=checked.recomputed_blocks,
@@ -255,6 +262,7 @@ class _Run:
                 num_labelled=num_labelled(batch.examples),
                 seconds=seconds,
                 metrics={**batch.metrics, **metrics},
+                share=1 - self._work_after[number + 1] / self._work_after[0],
             )
         )
 
@@ -264,7 +272,8 @@ class _Run:
         examples = [task.train[index] for index in numbers]
         if task.rollouts is None:
             references = task.references and [task.references[0][index] for index in numbers]
-            return _Batch(examples, references)
+            teachings = task.teachings and [task.teachings[0][index] for index in numbers]
+            return _Batch(examples, references, teachings=teachings)
         seed = derive_seed(self.settings.seed, "answers", number)
         with self._kept_if_it_fails():
             collected = task.rollouts.collect(examples, seed, self.counters.tokens_per_row)
@@ -313,7 +322,7 @@ class _Run:
         def add(objective: Objective) -> tuple[float, dict[str, float]]:
             return add_gradient(
                 objective, task.base, batch.examples, batch.references,
-                self.counters.tokens_per_row, seed, batch.experiences,
+                self.counters.tokens_per_row, seed, batch.experiences, batch.teachings,
             )  # fmt: skip
 
         # Own answers were drawn without dropout, and are learned as they were drawn.
@@ -374,7 +383,11 @@ class _Run:
     def _measure(self) -> None:
         """Held-out loss, mean over the objective's units."""
         try:
-            with self._kept_if_it_fails(), stoppable(self.task.base, self.should_stop):
+            with (
+                self._kept_if_it_fails(),
+                stoppable(self.task.base, self.should_stop),
+                watched_holdout(self.task, self.sink),
+            ):
                 loss, metrics = self.task.measure(self.counters.tokens_per_row)
         except StopRequested:
             # A run that goes on from here measures first.

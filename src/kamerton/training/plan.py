@@ -1,13 +1,24 @@
 """The plan of a run: which examples go into which step. Pure functions of the seed."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from math import ceil, cos, pi
 from random import Random
 
 from kamerton.core.seeds import derive_seed
 from kamerton.training.settings import TrainSettings
 
-__all__ = ["epoch_ends", "learning_rate_at", "measured_after", "plan_epoch", "plan_run"]
+__all__ = [
+    "MEASURING",
+    "epoch_ends",
+    "learning_rate_at",
+    "measured_after",
+    "plan_epoch",
+    "plan_run",
+    "work_after_steps",
+]
+
+MEASURING = 1 / 3
+"""Work of a token in a forward pass alone, beside one with its backward pass."""
 
 
 def plan_run(lengths: Sequence[int], settings: TrainSettings) -> list[list[int]]:
@@ -89,6 +100,27 @@ def measured_after(lengths: Sequence[int], settings: TrainSettings, num_steps: i
     else:
         chosen = set(epoch_ends(lengths, settings, num_steps))
     return {*chosen, num_steps}
+
+
+def work_after_steps(
+    lengths: Sequence[int], plan: Sequence[Sequence[int]], ends: Collection[int], measured: int
+) -> list[float]:
+    """Count the work that is left after each step, in tokens that are learned from.
+
+    Args:
+        lengths: Tokens of each example.
+        plan: Example numbers by step.
+        ends: Numbers of steps done after which the holdout is measured.
+        measured: Tokens of the holdout.
+
+    Returns:
+        Work by the number of steps done, from 0 to all; never rises.
+    """
+    left = [0.0]
+    for number in range(len(plan), 0, -1):
+        learned = sum(lengths[example] for example in plan[number - 1])
+        left.append(left[-1] + learned + MEASURING * measured * (number in ends))
+    return left[::-1]
 
 
 def learning_rate_at(step: int, num_steps: int, settings: TrainSettings) -> float:

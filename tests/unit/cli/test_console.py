@@ -1,7 +1,7 @@
 """What is seen while something runs."""
 
 import io
-import itertools
+import queue
 import signal
 
 import pytest
@@ -11,10 +11,12 @@ from rich.table import Table
 
 from kamerton.cli import console
 from kamerton.cli.audit_table import print_audit
+from kamerton.cli.progress_lines import Remaining, pulse
 from kamerton.cli.stopping import stop_flag
 from kamerton.core.durations import duration_text
 from kamerton.core.events import Forecast, Notice, RunFinished, RunStarted, StepDone
 from kamerton.core.events import Progress as ProgressEvent
+from kamerton.core.language import current_language, speaking
 from kamerton.data.audit.audit import audit
 from kamerton.data.dataset import load_examples
 from kamerton.data.settings import DataSettings
@@ -48,70 +50,94 @@ def test_a_log_names_each_task_once_and_keeps_brackets(capsys) -> None:
     ]
 
 
-def test_a_log_says_only_what_is_new_of_a_task_that_waits_for_its_turn() -> None:
+def log(now: list[float]) -> tuple[io.StringIO, console._Bars]:
+    """Make a log and what writes into it; `now` is the time."""
     file = io.StringIO()
-    seconds = iter([0, 10, 31, 40, 62, 95, 96])
     bars = Progress(console=Console(file=file, width=200), disable=True)
-    sink = console._Bars(bars, announce=True, clock=lambda: next(seconds))
-    for done in (0, 10, 20, 25, 40, 40, 60):
-        sink(ProgressEvent("asking base", done, 60))
-    assert file.getvalue().splitlines() == [
-        "asking base",
-        "asking base: 10/60, about 50 s left",
-        "asking base: 20/60, about 62 s left",
-        "asking base: 25/60, about 56 s left",
-        "asking base: 40/60, about 31 s left",
-    ]
+    return file, console._Bars(bars, announce=True, clock=lambda: now[0])
 
 
-def test_a_log_gets_a_line_now_and_then(monkeypatch) -> None:
-    file = io.StringIO()
-    log = Console(file=file, width=200)
+def test_a_log_gets_a_line_every_ten_seconds_however_long_it_takes() -> None:
     now = [0.0]
-    sink = console._Bars(Progress(console=log, disable=True), announce=True, clock=lambda: now[0])
-    times: list[float] = []
-    for step in range(1, 2001):
-        now[0] = 10.0 * step
-        before = len(file.getvalue())
-        sink(StepDone(step, 2000, 0.5, 1e-3, 1.0, 1000, 500, 1.0))
-        if len(file.getvalue()) > before:
-            times.append(now[0])
+    file, sink = log(now)
+    sink(RunStarted("id", "lora", num_steps=2000, first_step=0))
+    for step in range(1, 601):
+        now[0] = float(step)
+        sink(StepDone(step, 2000, 0.5, 1e-3, 1.0, 1000, 500, 1.0, share=step / 2000))
     lines = file.getvalue().splitlines()
     assert lines[:2] == [
         "training",
-        "training: 4/2,000, loss 0.500  1,000 tokens/s, about 5 h 33 min left",
+        "training: step 10 of 2,000, loss 0.500, 1,000 tokens/s, 0 %, about 33 min left",
     ]
-    # Half a minute at first, a tenth of the time so far later on: never silent, never a flood.
-    gaps = [after - before for before, after in itertools.pairwise(times)]
-    assert gaps[:5] == [30.0] * 5
-    assert max(gaps) <= 2010.0
-    assert len(lines) < 70
+    assert lines[-1].endswith(
+        "step 600 of 2,000, loss 0.500, 1,000 tokens/s, 30 %, about 23 min left"
+    )
+    assert len(lines) == 61
 
 
-def test_a_short_task_in_a_log_says_every_tenth() -> None:
-    file = io.StringIO()
+def test_a_log_hears_of_a_task_that_does_not_move() -> None:
     now = [0.0]
-    bars = Progress(console=Console(file=file, width=200), disable=True)
-    sink = console._Bars(bars, announce=True, clock=lambda: now[0])
-    for done in range(51):
-        now[0] = 1.2 * done
-        sink(ProgressEvent("asking base", done, 50, "questions"))
+    file, sink = log(now)
+    sink(RunStarted("id", "lora", num_steps=4, first_step=0))
+    for seconds in range(1, 26):
+        now[0] = float(seconds)
+        sink.lines.beat()
+    sink(StepDone(1, 4, 0.5, 1e-3, 1.0, 1000, 500, 25.0, share=0.25))
+    for seconds in range(26, 41):
+        now[0] = float(seconds)
+        sink.lines.beat()
     assert file.getvalue().splitlines() == [
-        "asking base",
-        *(
-            f"asking base: {done}/50 questions, about {1.2 * (50 - done):.0f} s left"
-            for done in range(5, 50, 5)
-        ),
+        "training",
+        "training: step 0 of 4, 10 s so far",
+        "training: step 0 of 4, 20 s so far",
+        "training: step 1 of 4, loss 0.500, 40 tokens/s, 25 %, about 70 s left",
+        "training: step 1 of 4, loss 0.500, 40 tokens/s, 25 %, about 60 s left",
     ]
+
+
+def test_a_log_says_that_it_works_where_no_task_is_named() -> None:
+    now = [0.0]
+    file, sink = log(now)
+    sink(ProgressEvent("reading", 3, 3))
+    now[0] = 12.0
+    sink.lines.beat()
+    assert file.getvalue().splitlines() == ["reading", "working: 12 s so far"]
+
+
+def test_what_is_left_goes_by_size_where_items_differ() -> None:
+    now = [0.0]
+    file, sink = log(now)
+    sink(ProgressEvent("asking base", 0, 60, "questions", 0.0))
+    now[0] = 10.0
+    sink(ProgressEvent("asking base", 10, 60, "questions", 0.5))
+    assert file.getvalue().splitlines()[-1] == (
+        "asking base: 10 of 60 questions, 50 %, about 10 s left"
+    )
+
+
+def test_what_is_left_goes_by_the_speed_of_late() -> None:
+    remaining = Remaining(0.0, 0.0)
+    assert remaining.seconds(0.0) is None
+    for second in range(1, 101):
+        remaining.note(float(second), second / 1000)
+    # Ten times as fast from here on: after a minute the slow beginning is forgotten.
+    for second in range(101, 171):
+        remaining.note(float(second), 0.1 + (second - 100) / 100)
+    assert remaining.seconds(170.0) == pytest.approx(20.0, rel=0.05)
+    assert remaining.seconds(175.0) == pytest.approx(15.0, rel=0.05)
+
+
+def test_a_pulse_speaks_the_language_of_whoever_waits() -> None:
+    heard = queue.SimpleQueue[str]()
+    with speaking("ru"), pulse(lambda: heard.put(current_language())):
+        assert heard.get(timeout=10) == "ru"
 
 
 def test_bytes_are_shown_as_mib_and_what_has_no_end_without_a_number() -> None:
-    file = io.StringIO()
     now = [0.0]
-    bars = Progress(console=Console(file=file, width=200), disable=True)
-    sink = console._Bars(bars, announce=True, clock=lambda: now[0], line_after_s=10.0)
+    file, sink = log(now)
     sink(ProgressEvent("loading PyTorch", 0, None))
-    assert [task.fields["count"] for task in bars.tasks if task.visible] == [""]
+    assert [task.fields["count"] for task in sink._bars.tasks if task.visible] == [""]
     sink(ProgressEvent("loading PyTorch", 1, 1))
     for share in range(9):
         now[0] = 10.0 * share
@@ -119,7 +145,7 @@ def test_bytes_are_shown_as_mib_and_what_has_no_end_without_a_number() -> None:
     assert file.getvalue().splitlines()[:3] == [
         "loading PyTorch",
         "reading weights",
-        "reading weights: 10/954 MiB, about 16 min left",
+        "reading weights: 10 of 954 MiB, 1 %, about 16 min left",
     ]
     assert len(file.getvalue().splitlines()) == 10
 
@@ -134,10 +160,12 @@ def test_durations_are_rough(seconds: float, said: str) -> None:
 
 def test_a_forecast_says_time_and_memory(capsys) -> None:
     with console.progress_sink() as sink:
+        sink(RunStarted("id", "lora", num_steps=110, first_step=0))
         sink(Forecast(4, seconds=750, peak_bytes=3 << 29))
         sink(Forecast(4, seconds=3, peak_bytes=3 << 29))
     assert capsys.readouterr().err.splitlines() == [
-        "about 12 min to go, measurements included; memory at most 1.5 GiB so far"
+        "training",
+        "about 12 min for 106 steps to come and what follows them; memory about 1.5 GiB",
     ]
 
 
@@ -197,16 +225,3 @@ def test_escape_codes_are_written_out() -> None:
         "\\x1b[31mred\\x1b]0;title\\x07 \\u202etxt.exe\\x9b1m\tкот 🐈\n"
     )
     assert console.harmless("\r") == "\\r"
-
-
-def test_steady_lines_come_every_ten_seconds_however_long_it_takes() -> None:
-    file = io.StringIO()
-    now = [0.0]
-    bars = Progress(console=Console(file=file, width=200), disable=True)
-    sink = console._Bars(bars, announce=True, clock=lambda: now[0], line_after_s=10.0, steady=True)
-    for second in range(601):
-        now[0] = float(second)
-        sink(ProgressEvent("answering", second, 100_000, "1.0 rows/s"))
-    lines = file.getvalue().splitlines()
-    assert len(lines) == 61
-    assert lines[-1] == "answering: 600/100,000, 1.0 rows/s, about 27 h 37 min left"

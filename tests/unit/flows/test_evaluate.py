@@ -174,6 +174,24 @@ def test_plain_text_has_nothing_to_ask(project: Project) -> None:
     assert "CARD.md" in str(caught.value.hint)
 
 
+def test_texts_have_the_loss_of_each_as_a_metric(project: Project) -> None:
+    rows = [{"prompt": f"Q{n}", "completion": f"We answer {n} " + "word " * n} for n in range(14)]
+    held = [{**row, "prompt": "New " + row["prompt"]} for row in rows]
+    variant = project.make(rows, held, adapter={"kind": "lora", "rank": 2},
+                           train={"max_steps": 1, "learning_rate": 0.02})  # fmt: skip
+    found = project.evaluate(variant)
+    assert found.comparison.metrics == ("loss", "chrF", "length")
+    for answers in found.answers:
+        assert len(answers.losses) == 14
+        # Asked in three rounds, and still in the order of the items.
+        assert answers.loss_tokens == tuple(sorted(answers.loss_tokens))
+        mean = sum(answers.losses) / sum(answers.loss_tokens)
+        assert mean == pytest.approx(answers.holdout_loss)
+        assert found.comparison.measure("loss", answers.variant).value == pytest.approx(mean)
+    measured = read_variant(variant.folder).manifest.metrics
+    assert measured["loss"] == pytest.approx(measured["holdout_loss"], rel=1e-4)
+
+
 def test_what_few_shot_shows_is_said_as_it_is(project: Project) -> None:
     pairs = [{"prompt": f"Q{n}", "chosen": f"good {n}", "rejected": "bad"} for n in range(3)]
     (project.folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))

@@ -10,9 +10,18 @@ import torch
 
 from kamerton.adapters.lora.lora import Lora, LoraSettings, attach_lora
 from kamerton.core.errors import InterruptedRun, NotFiniteError, TrainingError
-from kamerton.core.events import Event, Forecast, HoldoutMeasured, Notice, RunStarted, StepDone
+from kamerton.core.events import (
+    Event,
+    Forecast,
+    HoldoutMeasured,
+    Notice,
+    Progress,
+    RunStarted,
+    StepDone,
+)
 from kamerton.data.examples import SourceLocation
 from kamerton.data.rendering.renderer import TokenizedExample
+from kamerton.data.rendering.tokenized import num_tokens
 from kamerton.models.base import Base
 from kamerton.objectives.sft import Sft
 from kamerton.training import loop, preflight, scoring
@@ -171,11 +180,40 @@ def test_the_time_left_is_forecast_once(runs: Runs) -> None:
     assert forecast.peak_bytes > 1 << 20
 
 
+def test_steps_say_which_share_of_the_work_is_done(runs: Runs) -> None:
+    held = examples(5, seed=9)
+    runs(SMALL, holdout=held)
+    shares = [event.share for event in runs.of(StepDone)]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    steps = runs.of(StepDone)
+    before = next(
+        n for n, step in enumerate(steps) if step.step == runs.of(HoldoutMeasured)[0].step
+    )
+    learned = sum(step.num_tokens for step in steps)
+    times, measured = len(runs.of(HoldoutMeasured)), sum(map(num_tokens, held)) / 3
+    work = sum(step.num_tokens for step in steps[: before + 1]) + measured
+    assert shares[before] == pytest.approx(work / (learned + times * measured))
+
+
+def test_a_measurement_says_how_far_it_is(runs: Runs) -> None:
+    held = examples(9, seed=9)
+    runs(SMALL.model_copy(update={"tokens_per_row": 20, "epochs": 1}), holdout=held)
+    told = [event for event in runs.of(Progress) if "held-out" in event.task]
+    total = sum(map(num_tokens, held))
+    assert {event.total for event in told} == {total}
+    done = [event.done for event in told]
+    assert done[0] == 0
+    assert done[-1] == total
+    assert done == sorted(done)
+    assert len(set(done)) > 3
+
+
 def test_a_forecast_scales_with_tokens() -> None:
-    # The first step is slower than those to come; measuring has no backward pass.
+    # The first step is slower than those to come.
     paces = [Pace(100, 9.0), Pace(100, 1.0), Pace(300, 3.0)]
-    assert seconds_left(paces, 1000, 300) == pytest.approx(11.0)
-    assert seconds_left(paces[:1], 100, 0) == pytest.approx(9.0)
+    assert seconds_left(paces, 1000) == pytest.approx(10.0)
+    assert seconds_left(paces[:1], 100) == pytest.approx(9.0)
     assert not is_known(paces)
     assert is_known([Pace(100, 40.0)])
 

@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kamerton.training.plan import learning_rate_at, measured_after, plan_epoch, plan_run
+from kamerton.training.plan import (
+    learning_rate_at,
+    measured_after,
+    plan_epoch,
+    plan_run,
+    work_after_steps,
+)
 from kamerton.training.settings import TrainSettings
 
 lengths_of = st.lists(st.integers(1, 50), min_size=1, max_size=80)
@@ -27,6 +33,11 @@ def test_epochs_differ_and_seeds_decide() -> None:
     assert plan[:5] != plan[5:]
     assert plan != plan_run(lengths, one.model_copy(update={"seed": 1}))
     assert len(plan_run(lengths, one.model_copy(update={"max_steps": 3}))) == 3
+
+
+def test_the_work_that_is_left_counts_tokens_and_a_third_of_what_is_measured() -> None:
+    plan = [[0, 1], [2], [1]]
+    assert work_after_steps([5, 7, 20], plan, {2, 3}, 30) == [59.0, 47.0, 17.0, 0.0]
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])

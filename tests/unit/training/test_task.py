@@ -42,7 +42,7 @@ def test_measurements_have_rows_of_the_run(tmp_path: Path, monkeypatch: pytest.M
         holdout=pairs(3), settings=settings, folder=tmp_path, identity="same",
         distance=Distance(base, engine, lora.disabled, max_tokens=3),
     )  # fmt: skip
-    metrics_of(task, train(task, events.append))
+    metrics_of(task, train(task, events.append), events.append)
     task.measure()
     # Reference; step; holdout, distance twice; the base's own loss; holdout, distance twice.
     assert sizes == [37] * 9

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from kamerton.core.errors import SettingsError
+from kamerton.core.events import Progress, Sink
+from kamerton.core.language import translated
 from kamerton.experiments.settings import GroupSequentialSettings
 from kamerton.experiments.simulate import BY_REQUEST, simulate_rules
 from kamerton.experiments.traffic import Traffic
@@ -28,13 +30,16 @@ class Simulated:
     days: int
 
 
-def simulate_experiment(found: ExperimentPlan, runs: int, days: int) -> list[Simulated]:
+def simulate_experiment(
+    found: ExperimentPlan, runs: int, days: int, sink: Sink = lambda event: None
+) -> list[Simulated]:
     """Simulate an experiment with no difference, and with the smallest effect.
 
     Args:
         found: Its plan; traffic is made after its baseline.
         runs: Experiments of each kind.
         days: Of each experiment; those of a group-sequential analysis where it declares them.
+        sink: Receives progress.
 
     Returns:
         One line per kind.
@@ -56,7 +61,12 @@ def simulate_experiment(found: ExperimentPlan, runs: int, days: int) -> list[Sim
         rule, days, looks = "group", analysis.days, analysis.looks
     weights = settings.weights
     least = min(weight for arm, weight in weights.items() if arm != settings.control)
-    lines = []
+    lines: list[Simulated] = []
+
+    def report(done: int) -> None:
+        task = translated("simulating experiments")
+        sink(Progress(task, len(lines) * runs + done, 2 * runs))
+
     for truth, difference in (("no difference", 0.0), ("the smallest effect", sign * effect)):
         traffic = Traffic(
             today.units_per_day * settings.share * share_of_two(settings),
@@ -73,6 +83,7 @@ def simulate_experiment(found: ExperimentPlan, runs: int, days: int) -> list[Sim
             planned_units=found.planned_units,
             alpha=settings.alpha / (len(weights) - 1),
             looks=looks,
+            report=report,
         )
         lines.append(Simulated(truth, told[rule].differs, told[BY_REQUEST].differs, days))
     return lines

@@ -127,7 +127,7 @@ OPTIONS = {
     },
     "advise": {"--aim", "--must"},
     "check": {"--set", "--show", "--base", "--redact", "--strict", "--json"},
-"train": {"--set", "--project", "--fresh", "--try", "--json"},
+    "train": {"--set", "--project", "--fresh", "--try", "--json"},
     "evaluate": {"--data", "--report", "--votes", "--set", "--project", "--json", *OPENING},
     "prompt search": {"--instructions", "--questions", "--name", "--set", "--project", "--json"},
     "predict": {

@@ -23,7 +23,7 @@ _MANY = 500
 _FEW_OF_LABEL = 10
 _FEWEST_MISSED = 2
 _LABELS_SHOWN = 5
-_PROMPT = re.compile(r"zero-shot|(\d+)-shot")
+_PROMPT = re.compile(r"zero-shot|\d+-shot")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def _compared(comparison: Comparison, found: Difference, judged: Judged) -> list
             "train",
             **values, amount=_amount(comparison, found.metric, max(0.0, high)),
         )  # fmt: skip
-        return [Suggestion(text, _prompt_command(judged, found.against))]
+        return [Suggestion(text, _prompt_command(judged))]
     real = max(abs(lead), relevant)
     values |= {
         "items": translated_count(comparison.measure(found.metric, found.variant).n, "item"),
@@ -168,24 +168,16 @@ def _worse(judged: Judged, values: Mapping[str, str], amount: str) -> Suggestion
             **values, amount=amount,
             examples=translated_count(judged.num_train, "training example"),
         )  # fmt: skip
-    else:
-        text = translated(
-            "{other} wins by {amount}: take the prompt, or another method", **values, amount=amount
-        )
-    return Suggestion(text, f"kamerton advise {judged.recipe}")
-
-
-def _prompt_command(judged: Judged, prompt: str) -> str:
-    """Give the command that makes a variant of a prompt alone."""
-    matched = _PROMPT.fullmatch(prompt)
-    shots = int(matched[1] or 0) if matched else 0
-    return judged.train(
-        {
-            "name": f"{judged.name}-prompt",
-            "adapter": '{kind="none"}',
-            "prompt.demonstrations": shots,
-        }
+        return Suggestion(text, f"kamerton advise {judged.recipe}")
+    text = translated(
+        "{other} wins by {amount}: take the prompt, or another method", **values, amount=amount
     )
+    return Suggestion(text, _prompt_command(judged))
+
+
+def _prompt_command(judged: Judged) -> str:
+    """Give the command that makes a variant of a prompt alone."""
+    return f"kamerton prompt search {judged.recipe}{judged.in_project}"
 
 
 def _rare_labels(judged: Judged) -> list[Suggestion]:

@@ -70,7 +70,8 @@ def test_where_few_shot_wins_examples_or_another_method_are_advised() -> None:
         "examples, or take another method"
     )
     assert command == "kamerton advise tickets/recipe.toml"
-    ((text, _),) = advised(comparison, replace(JUDGED, num_train=5000))
+    ((text, command),) = advised(comparison, replace(JUDGED, num_train=5000))
+    assert command == "kamerton prompt search tickets/recipe.toml"
     assert text == "4-shot wins by 40.0 points of accuracy: take the prompt, or another method"
 
 
@@ -78,7 +79,7 @@ def test_where_nothing_can_be_won_nothing_has_to_be_trained() -> None:
     comparison = compared(lambda n: n != 3, lambda n: n not in (3, 4), num=400)
     ((text, command),) = advised(comparison)
     assert text.startswith("4-shot is as good: training wins at most 0.")
-    assert command == 'train name=lora-prompt adapter={kind="none"} prompt.demonstrations=4'
+    assert command == "kamerton prompt search tickets/recipe.toml"
     # Of two prompts the same does not speak against training.
     assert "cannot tell" in advised(comparison, replace(JUDGED, rate=0.0))[0][0]
 

@@ -102,6 +102,9 @@ def tickets(path: Path, draw: random.Random) -> None:
     for number in range(NUM_ROWS):
         topic = draw.choices(list(TOPICS), weights=(4, 3, 2, 2))[0]
         text = filled(draw, draw.choice(TOPICS[topic]), SLOTS)
+        if draw.random() < 0.05:
+            # People make mistakes.
+            topic = draw.choice(list(TOPICS))
         date = f"{1 + number % 28:02d}.03.2025"
         table.writerow([4_000 + number, date, draw.choice(("сайт", "почта", "чат")), text, topic])
     path.write_bytes(out.getvalue().encode("cp1251"))
@@ -122,6 +125,12 @@ def rewritings(path: Path, draw: random.Random) -> None:
         both = " | ".join(draw.choice(HARSH))
         table.writerow(filled(draw, both, ENGLISH).split(" | "))
     path.write_text(out.getvalue(), encoding="utf-8")
+
+
+def drafts(path: Path, draw: random.Random) -> None:
+    """Sentences that nobody has rewritten yet."""
+    lines = [filled(draw, draw.choice(HARSH)[0], ENGLISH) for _ in range(10)]
+    path.write_text("\n".join(["before", *(f'"{line}"' for line in lines)]), encoding="utf-8")
 
 
 def talks(path: Path, draw: random.Random) -> None:
@@ -146,6 +155,13 @@ def reviews(path: Path, draw: random.Random) -> None:
         said = ", and ".join(draw.choice(MENTIONS[topic]) for topic in topics)
         rows.append({"review": filled(draw, said, ENGLISH) + ".", "topics": topics})
     path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+
+
+def letters(path: Path, draw: random.Random) -> None:
+    """Letters that nobody has read yet."""
+    orders(path, draw)
+    rows = [json.loads(line)["letter"] for line in path.read_text("utf-8").splitlines()[:10]]
+    path.write_text("\n".join(["letter", *(f'"{row}"' for row in rows)]), encoding="utf-8")
 
 
 def orders(path: Path, draw: random.Random) -> None:
@@ -179,9 +195,11 @@ FILES: Mapping[str, Callable[[Path, random.Random], None]] = {
     "tickets.csv": tickets,
     "april.csv": more_tickets,
     "rewritings.csv": rewritings,
+    "drafts.csv": drafts,
     "talks.jsonl": talks,
     "reviews.json": reviews,
     "orders.jsonl": orders,
+    "letters.csv": letters,
     "news.txt": news,
 }
 """The files of docs/first-hour.md, each with what writes it."""

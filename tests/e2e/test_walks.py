@@ -117,3 +117,64 @@ def test_tickets_are_sorted(walk: Walk) -> None:
     assert len(rows) == 20
     assert list(rows[0]) == ["Номер", "Дата", "Канал", "Обращение", "label", "confidence"]
     assert {row["label"] for row in rows} <= {"доставка", "возврат", "брак", "оплата"}
+
+
+def test_sentences_are_rewritten(walk: Walk) -> None:
+    walked = walk("Sentences before and after")
+    assert_way(walked, "it is rewriting of texts")
+    assert "read as: prompt from before, completion from after" in walked.said["new"]
+    for shown in (walked.said["evaluate"], walked.report):
+        # The loss says that it is nearer to the house's texts than prompting is.
+        assert "loss, nats a token" in shown
+        assert "chrF" in shown
+        assert "4-shot" in shown
+        assert "p<0.001" in shown
+        assert "wrong" not in shown
+    with (walked.folder / "drafts-rewritten.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["before", "answer"]
+    assert len(rows) == 10
+    assert all(row["answer"] for row in rows)
+
+
+def test_thumbs_are_learned_from(walk: Walk) -> None:
+    walked = walk("Dialogues with thumbs")
+    assert_way(walked, "it is answers with thumbs up or down")
+    assert "method to try first: KTO + LoRA" in walked.said["new"]
+    for shown in (walked.said["evaluate"], walked.report):
+        assert "liked above disliked" in shown
+        assert "zero-shot" in shown
+        assert "p<0.001" in shown
+
+
+def test_texts_get_several_labels(walk: Walk) -> None:
+    walked = walk("Several labels to a text")
+    assert_way(walked, "it is classification with 4 labels, several to a text")
+    for shown in (walked.said["evaluate"], walked.report):
+        assert "all labels right" in shown
+        assert "labels F1" in shown
+        assert "is JSON" in shown
+        assert "p<0.001" in shown
+
+
+def test_fields_are_read_out_of_letters(walk: Walk) -> None:
+    walked = walk("Fields out of letters")
+    assert_way(walked, "it is extraction to JSON with 4 keys")
+    for shown in (walked.said["evaluate"], walked.report):
+        assert "all fields right" in shown
+        for key in ("name", "town", "product", "pieces"):
+            assert f"field {key}" in shown
+    with (walked.folder / "letters-read.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 10
+    assert {"letter", "name", "town", "product", "pieces"} <= rows[0].keys()
+
+
+def test_texts_alone_are_learned(walk: Walk) -> None:
+    walked = walk("Texts alone")
+    assert_way(walked, "it is plain texts")
+    assert "news.txt: 150 rows of 1 column, cp1251" in walked.said["new"]
+    for shown in (walked.said["evaluate"], walked.report):
+        assert "base alone" in shown
+        assert "loss, nats a token" in shown
+        assert "p<0.001" in shown

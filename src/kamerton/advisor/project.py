@@ -24,8 +24,8 @@ class Plan:
         columns: Our fields to the columns of the data; empty where they have our names.
         kind: The kind of task.
         num_examples: Usable examples.
-        holdout: Share that training measures on.
-        test: Share that only `kamerton evaluate` reads.
+        holdout: Share, or file, that training measures on.
+        test: Share, or file, that only `kamerton evaluate` reads.
         unusable: Share of rows that cannot be used.
         system: The instruction.
         max_new_tokens: Longest answer in tokens.
@@ -39,8 +39,8 @@ class Plan:
     columns: Mapping[str, str]
     kind: Kind
     num_examples: int
-    holdout: float
-    test: float
+    holdout: float | str
+    test: float | str
     unusable: float
     system: str
     max_new_tokens: int
@@ -70,8 +70,10 @@ def recipe_text(plan: Plan) -> str:
         pairs = ", ".join(f"{ours} = {_text(theirs)}" for ours, theirs in plan.columns.items())
         lines.append(f"columns = {{ {pairs} }}  # our field = your column")
     lines += [
-        f"holdout = {plan.holdout}  # share that chooses which step is kept",
-        f"test = {plan.test}  # share that only `kamerton evaluate` reads: its numbers count",
+        f"holdout = {json.dumps(plan.holdout, ensure_ascii=False)}  # {_what(plan.holdout)} that "
+        "chooses which step is kept",
+        f"test = {json.dumps(plan.test, ensure_ascii=False)}  # {_what(plan.test)} that only "
+        "`kamerton evaluate` reads: its numbers count",
     ]
     if plan.unusable > 0.05:
         lines.append(
@@ -104,6 +106,10 @@ _OBJECTIVES: Mapping[str, list[str]] = {
     "pairs": ["", "[objective]", 'kind = "orpo"  # learns from pairs without a first stage'],
     "thumbs": ["", "[objective]", 'kind = "kto"  # learns from single liked or disliked answers'],
 }
+
+
+def _what(part: float | str) -> str:
+    return "file" if isinstance(part, str) else "share"
 
 
 def _text(value: str) -> str:

@@ -87,6 +87,8 @@ def check_all(
     Raises:
         EvaluationError: If no item has what a check needs.
     """
+    if answers.kind == "read":
+        return (check_loss(answers),)
     if answers.kind == "scored":
         if items[0].is_desirable is not None:
             return (check_verdicts(items, answers.worths),)
@@ -169,6 +171,8 @@ def kind_of(items: Sequence[Item], checks: Sequence[Check]) -> Kind:
     Returns:
         Its kind.
     """
+    if not items[0].chat:
+        return "reading"
     if items[0].labels:
         if items[0].is_desirable is not None:
             return "verdicts"

@@ -13,9 +13,10 @@ Unit = Literal["share", "score", "ratio", "nats"]
 """What a metric is counted in: a share of items, or an F1 or a chance, from 0 to 1; a score from 0
 to 1 that is no share of anything; one number divided by another; or nats per token."""
 
-Kind = Literal["labels", "pairs", "verdicts", "checks", "texts"]
+Kind = Literal["labels", "pairs", "verdicts", "checks", "texts", "reading"]
 """What was asked: to choose labels, or the better answer of a pair; to tell liked answers from
-disliked ones; to write answers that checks judge; or to write texts that nothing calls right."""
+disliked ones; to write answers that checks judge; to write texts that nothing calls right; or only
+to read plain texts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ OPTIONS = {
     },
     "advise": {"--language", "--aim", "--must"},
     "check": {"--language", "--set", "--show", "--base", "--redact", "--strict", "--json"},
-    "train": {"--language", "--set", "--project", "--fresh", "--json"},
+    "train": {"--language", "--set", "--project", "--fresh", "--try", "--json"},
     "evaluate": {
         "--language",
         "--data",

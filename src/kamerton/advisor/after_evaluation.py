@@ -1,7 +1,7 @@
 """Advice after an evaluation: pure rules over what was measured.
 
 A variant is judged beside the best prompt, by the first metric that has a direction. A difference
-of less than three points counts as none, a rule of thumb.
+of less than three points, or 0.05 nats a token, counts as none: rules of thumb.
 """
 
 import re
@@ -11,18 +11,19 @@ from dataclasses import dataclass, field
 from kamerton.advisor.after_training import FORGOTTEN, TrainCommand, shown_rate
 from kamerton.advisor.suggestion import Suggestion
 from kamerton.core.language import translated, translated_count
+from kamerton.evaluation.amounts import change_text, number_text
 from kamerton.evaluation.results import Comparison, Difference
 from kamerton.evaluation.sample_size import items_needed
 from kamerton.evaluation.verdicts import verdict
 
 __all__ = ["Judged", "LabelCount", "advise_after_evaluation"]
 
-RELEVANT = 0.03
+_RELEVANT, _RELEVANT_NATS = 0.03, 0.05
 _MANY = 500
 _FEW_OF_LABEL = 10
 _FEWEST_MISSED = 2
 _LABELS_SHOWN = 5
-_PROMPT = re.compile(r"zero-shot|(\d+)-shot")
+_PROMPT = re.compile(r"zero-shot|\d+-shot")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,80 +103,81 @@ def _to_best_prompt(comparison: Comparison, name: str) -> Difference | None:
 
 def _compared(comparison: Comparison, found: Difference, judged: Judged) -> list[Suggestion]:
     """Judge the difference to the best prompt."""
-    is_higher = comparison.better[comparison.metrics.index(found.metric)] == "higher"
+    unit = comparison.unit_of(found.metric)
+    is_higher = comparison.better_of(found.metric) == "higher"
     low, high = (found.low, found.high) if is_higher else (-found.high, -found.low)
     lead = found.value if is_higher else -found.value
+    relevant = _RELEVANT_NATS if unit == "nats" else _RELEVANT
+    values = {"variant": found.variant, "other": found.against}
     word = verdict(comparison, found)
-    values: dict[str, str | float]
-    values = {"variant": found.variant, "other": found.against, "metric": found.metric}
     if word == "better":
         text = translated(
-            "{variant} is better than {other} by {points:.1f} points of {metric}: use it",
-            **values, points=100 * lead,
+            "{variant} is better than {other} by {amount}: use it",
+            **values, amount=_amount(comparison, found.metric, lead),
         )  # fmt: skip
         command = f"kamerton predict {judged.name}{judged.in_project} FILE --to OUT"
         return [Suggestion(text, command)]
     if word == "worse":
-        return [_worse(judged, values, lead)]
-    if judged.is_trained and high <= RELEVANT:
+        return [_worse(judged, values, _amount(comparison, found.metric, -lead))]
+    if judged.is_trained and high <= relevant:
         text = translated(
-            "{other} is as good: training wins at most {points:.1f} points of {metric} over it, so "
-            "there is no need to train",
-            **values, points=max(0.0, 100 * high),
+            "{other} is as good: training wins at most {amount} over it, so there is no need to "
+            "train",
+            **values, amount=_amount(comparison, found.metric, max(0.0, high)),
         )  # fmt: skip
-        return [Suggestion(text, _prompt_command(judged, found.against))]
-    real = max(abs(lead), RELEVANT)
+        return [Suggestion(text, _prompt_command(judged))]
+    real = max(abs(lead), relevant)
     values |= {
         "items": translated_count(comparison.measure(found.metric, found.variant).n, "item"),
-        "points": 100 * lead, "low": 100 * low, "high": 100 * high, "real": 100 * real,
+        "lead": change_text(lead, unit), "low": change_text(low, unit),
+        "high": change_text(high, unit), "metric": found.metric,
+        "amount": _amount(comparison, found.metric, real),
         "needed": f"{items_needed(comparison, found, real):,}",
     }  # fmt: skip
-    if abs(lead) >= RELEVANT:
+    if abs(lead) >= relevant:
         text = translated(
-            "{items} cannot tell {variant} and {other} apart ({points:+.1f} points of {metric}, "
-            "from {low:+.1f} to {high:+.1f}): if the {real:.1f} points are real, about {needed} "
-            "would show it",
+            "{items} cannot tell {variant} and {other} apart ({metric} {lead}, from {low} to "
+            "{high}): if {amount} are real, about {needed} would show it",
             **values,
         )
     else:
         text = translated(
-            "{items} cannot tell {variant} and {other} apart ({points:+.1f} points of {metric}, "
-            "from {low:+.1f} to {high:+.1f}): about {needed} would show a difference of {real:.0f} "
-            "points, and a smaller one hardly matters",
+            "{items} cannot tell {variant} and {other} apart ({metric} {lead}, from {low} to "
+            "{high}): about {needed} would show {amount}, and less hardly matters",
             **values,
         )
     command = f"kamerton evaluate {judged.name}{judged.in_project} --data MORE_EXAMPLES"
     return [Suggestion(text, command)]
 
 
-def _worse(judged: Judged, values: Mapping[str, str | float], lead: float) -> Suggestion:
+def _amount(comparison: Comparison, metric: str, value: float) -> str:
+    """Word a difference with its unit and metric."""
+    unit = comparison.unit_of(metric)
+    number = number_text(value, unit)
+    if unit == "nats":
+        return translated("{number} nats a token of {metric}", number=number, metric=metric)
+    return translated("{number} points of {metric}", number=number, metric=metric)
+
+
+def _worse(judged: Judged, values: Mapping[str, str], amount: str) -> Suggestion:
     """A prompt wins: say what could change that."""
     if judged.is_trained and judged.num_train < _MANY:
         text = translated(
-            "{other} wins by {points:.1f} points of {metric}: {variant} learned from {examples} "
-            "only; add examples, or take another method",
-            **values, points=-100 * lead,
+            "{other} wins by {amount}: {variant} learned from {examples} only; add examples, or "
+            "take another method",
+            **values, amount=amount,
             examples=translated_count(judged.num_train, "training example"),
         )  # fmt: skip
-    else:
-        text = translated(
-            "{other} wins by {points:.1f} points of {metric}: take the prompt, or another method",
-            **values, points=-100 * lead,
-        )  # fmt: skip
-    return Suggestion(text, f"kamerton advise {judged.recipe}")
-
-
-def _prompt_command(judged: Judged, prompt: str) -> str:
-    """Give the command that makes a variant of a prompt alone."""
-    matched = _PROMPT.fullmatch(prompt)
-    shots = int(matched[1] or 0) if matched else 0
-    return judged.train(
-        {
-            "name": f"{judged.name}-prompt",
-            "adapter": '{kind="none"}',
-            "prompt.demonstrations": shots,
-        }
+        return Suggestion(text, f"kamerton advise {judged.recipe}")
+    text = translated(
+        "{other} wins by {amount}: take the prompt, or another method", **values, amount=amount
     )
+    return Suggestion(text, _prompt_command(judged))
+
+
+def _prompt_command(judged: Judged) -> str:
+    """Give the command that makes a variant of a prompt alone."""
+    return f"kamerton prompt search {judged.recipe}{judged.in_project}"
 
 
 def _rare_labels(judged: Judged) -> list[Suggestion]:

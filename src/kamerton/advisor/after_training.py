@@ -120,7 +120,7 @@ def _diverged(run: RunCurves, command: TrainCommand) -> list[Suggestion]:
         "high, take a tenth of it",
         began=began, ends=ends, rate=shown_rate(run.rate),
     )  # fmt: skip
-    return [Suggestion(text, command({"train.learning_rate": lower}))]
+    return [Suggestion(text, f"{command({'train.learning_rate': lower})} --try")]
 
 
 def _no_better_than_base(run: RunCurves, command: TrainCommand) -> list[Suggestion]:
@@ -143,7 +143,8 @@ def _no_better_than_base(run: RunCurves, command: TrainCommand) -> list[Suggesti
         "three times the learning rate, or more epochs",
         best=best, base=base,
     )  # fmt: skip
-    return [Suggestion(text, command({"train.learning_rate": shown_rate(run.rate * 3)}))]
+    higher = shown_rate(run.rate * 3)
+    return [Suggestion(text, f"{command({'train.learning_rate': higher})} --try")]
 
 
 def _forgot(run: RunCurves, command: TrainCommand) -> list[Suggestion]:

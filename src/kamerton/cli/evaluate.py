@@ -110,7 +110,7 @@ def evaluate(
         evaluated,
         found,
         workspace,
-        lambda recipe: train_command(recipe, (), project),
+        lambda recipe, always: train_command(recipe, always, project),
         in_project(project),
     )
     if as_json:

@@ -3,8 +3,10 @@
 import json
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+from rich.table import Table
 
 from kamerton.cli.console import busy, messages, progress_sink
 from kamerton.cli.options import in_project, language_option, project_option, set_option
@@ -17,6 +19,9 @@ from kamerton.core.settings import read_toml
 from kamerton.core.wording import counted
 from kamerton.data.reading.readers import READABLE
 
+if TYPE_CHECKING:
+    from kamerton.flows.trying import Tried
+
 __all__ = ["train"]
 
 
@@ -27,10 +32,21 @@ __all__ = ["train"]
 @click.option(
     "--fresh", is_flag=True, help="Start over; what the variant was before is kept as NAME.1."
 )
+@click.option(
+    "--try",
+    "is_trying",
+    is_flag=True,
+    help="First try three learning rates in short runs, and go on with the best.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the variant's manifest as JSON.")
 @language_option
 def train(
-    recipe: Path, overrides: tuple[str, ...], project: Path, fresh: bool, as_json: bool
+    recipe: Path,
+    overrides: tuple[str, ...],
+    project: Path,
+    fresh: bool,
+    is_trying: bool,
+    as_json: bool,
 ) -> None:
     """Make a variant from RECIPE.
 
@@ -42,6 +58,7 @@ def train(
         from kamerton.flows.after_training import suggest_after_training
         from kamerton.flows.recipe import Recipe
         from kamerton.flows.train import make_variant
+        from kamerton.flows.trying import try_rates, with_rate
         from kamerton.flows.workspace import Workspace
 
     settings = Recipe.read(recipe, overrides)
@@ -49,6 +66,13 @@ def train(
     try:
         with progress_sink() as bars, stop_flag() as stop:
             sink = fan_out([stop.watch, bars])
+            if is_trying:
+                tried = try_rates(
+                    settings, recipe.parent, workspace, sink, should_stop=stop, fresh=fresh
+                )
+                _say_tried(tried)
+                settings = with_rate(settings, tried.rate)
+                overrides = (*overrides, f"train.learning_rate={tried.rate:g}")
             made = make_variant(
                 settings, recipe.parent, workspace, sink, should_stop=stop, fresh=fresh
             )
@@ -81,6 +105,24 @@ def train(
         click.echo(json.dumps(variant.manifest.model_dump(mode="json"), ensure_ascii=False))
     else:
         click.echo(variant.folder)
+
+
+def _say_tried(tried: "Tried") -> None:
+    """Say what each rate came to, and which one is taken."""
+    if not tried.is_new:
+        text = translated("the learning rate {rate:g} was chosen before", rate=tried.rate)
+        messages.print(text, style="dim")
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column(translated("learning rate"), justify="right")
+    table.add_column(translated("held-out loss"), justify="right")
+    table.add_column()
+    for trial in sorted(tried.trials, key=lambda one: one.rate):
+        loss = trial.held_out_loss
+        shown = translated("exploded") if loss is None else f"{loss:.4f}"
+        taken = translated("taken") if trial.rate == tried.rate else ""
+        table.add_row(f"{trial.rate:g}", shown, taken)
+    messages.print(table)
 
 
 def _ensure_no_data(recipe: Path) -> None:

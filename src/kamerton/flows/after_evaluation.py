@@ -22,7 +22,7 @@ def suggest_after_evaluation(
     evaluated: Evaluated,
     variants: Sequence[Variant],
     workspace: Workspace,
-    train: Callable[[Path], TrainCommand],
+    train: Callable[[Path, Sequence[str]], TrainCommand],
     in_project: str = "",
 ) -> list[Suggestion]:
     """Advise what to do after a comparison.
@@ -31,7 +31,8 @@ def suggest_after_evaluation(
         evaluated: The finished evaluation.
         variants: The variants that were named.
         workspace: The workspace of their runs.
-        train: Gives the command that trains a recipe's file anew with other settings.
+        train: Gives, for a recipe's file and the values of `--set` that are always needed, the
+            command that trains it anew with other settings.
         in_project: The words that name the project in other commands; may be empty.
 
     Returns:
@@ -39,11 +40,11 @@ def suggest_after_evaluation(
     """
     comparison = evaluated.comparison
     best = _best(comparison, variants)
-    recipe = _recipe_file(best)
+    recipe, is_named = _recipe_file(best)
     judged = Judged(
         name=best.name,
         recipe=shlex.quote(str(recipe)),
-        train=train(recipe),
+        train=train(recipe, () if is_named else (f"name={best.name}",)),
         in_project=in_project,
         rate=read_curves(best, workspace).rate if best.manifest.method != "none" else 0.0,
         num_train=best.manifest.data.num_train,
@@ -61,8 +62,8 @@ def _best(comparison: Comparison, variants: Sequence[Variant]) -> Variant:
     return variants[-1]
 
 
-def _recipe_file(variant: Variant) -> Path:
-    """Find the file that a variant's recipe was read from, by its name within it."""
+def _recipe_file(variant: Variant) -> tuple[Path, bool]:
+    """Find the file that a variant's recipe was read from, and tell whether it has its name."""
     folder = Path(variant.manifest.recipe_folder)
     shown = folder
     if folder.is_relative_to(here := Path.cwd()):
@@ -74,11 +75,11 @@ def _recipe_file(variant: Variant) -> Path:
         except (KamertonError, OSError):
             continue
         if values.get("name") == variant.name:
-            return shown / path.name
+            return shown / path.name, True
         if "data" in values and "name" in values:
             named.append(path)
     # A name that was given with --set stands in no file.
-    return shown / named[0].name if len(named) == 1 else Path("RECIPE")
+    return (shown / named[0].name, False) if len(named) == 1 else (Path("RECIPE"), False)
 
 
 def _count_labels(evaluated: Evaluated, name: str) -> dict[str, LabelCount]:

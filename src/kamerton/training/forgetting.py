@@ -51,8 +51,7 @@ def say_forgotten(name: str, before: float | None, after: float | None, sink: Si
     if before is not None and after is not None and not after - before < _MUCH:
         message = (
             f"{name}: the loss on general text rose from {before:.2f} to {after:.2f}: it has "
-            "forgotten much of what the base knew. Lower train.learning_rate or train.epochs, or "
-            "look at what the data teach"
+            "forgotten much of what the base knew"
         )
         sink(Notice(message, "warning"))
 

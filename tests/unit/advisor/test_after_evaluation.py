@@ -8,7 +8,7 @@ import pytest
 from kamerton.advisor.after_evaluation import Judged, LabelCount, advise_after_evaluation
 from kamerton.core.language import speaking
 from kamerton.evaluation.comparison import compare
-from kamerton.evaluation.results import Comparison
+from kamerton.evaluation.results import Comparison, Difference, Measured
 from kamerton.evaluation.settings import EvaluationSettings
 from tests.unit.evaluation.compared import answered, guess, labelled
 
@@ -70,7 +70,8 @@ def test_where_few_shot_wins_examples_or_another_method_are_advised() -> None:
         "examples, or take another method"
     )
     assert command == "kamerton advise tickets/recipe.toml"
-    ((text, _),) = advised(comparison, replace(JUDGED, num_train=5000))
+    ((text, command),) = advised(comparison, replace(JUDGED, num_train=5000))
+    assert command == "kamerton prompt search tickets/recipe.toml"
     assert text == "4-shot wins by 40.0 points of accuracy: take the prompt, or another method"
 
 
@@ -78,7 +79,7 @@ def test_where_nothing_can_be_won_nothing_has_to_be_trained() -> None:
     comparison = compared(lambda n: n != 3, lambda n: n not in (3, 4), num=400)
     ((text, command),) = advised(comparison)
     assert text.startswith("4-shot is as good: training wins at most 0.")
-    assert command == 'train name=lora-prompt adapter={kind="none"} prompt.demonstrations=4'
+    assert command == "kamerton prompt search tickets/recipe.toml"
     # Of two prompts the same does not speak against training.
     assert "cannot tell" in advised(comparison, replace(JUDGED, rate=0.0))[0][0]
 
@@ -87,15 +88,15 @@ def test_what_cannot_be_told_apart_needs_so_many_items() -> None:
     # 24 items only the one, 12 only the other: 6 points, not clear after correction.
     comparison = compared(lambda n: n >= 24, lambda n: not 24 <= n < 36, num=200)
     ((text, command),) = advised(comparison)
-    assert text.startswith("200 items cannot tell lora and 4-shot apart (+6.0 points of accuracy,")
-    assert "if the 6.0 points are real, about " in text
+    assert text.startswith("200 items cannot tell lora and 4-shot apart (accuracy +6.0, from ")
+    assert "if 6.0 points of accuracy are real, about " in text
     assert command == "kamerton evaluate lora --data MORE_EXAMPLES"
 
 
 def test_a_difference_too_small_to_matter_is_not_chased() -> None:
     comparison = compared(lambda n: n >= 18, lambda n: not 18 <= n < 35, num=200)
     ((text, _),) = advised(comparison)
-    assert "would show a difference of 3 points, and a smaller one hardly matters" in text
+    assert "would show 3.0 points of accuracy, and less hardly matters" in text
 
 
 @pytest.mark.parametrize(("after", "told"), [(4.5, False), (11.9, True)])
@@ -126,6 +127,25 @@ def test_missed_labels_with_few_examples_are_named_the_worst_first() -> None:
     assert command == "train"
 
 
+def test_a_loss_is_worded_in_nats_and_the_lower_is_better() -> None:
+    found = Difference("loss", "lora", "4-shot", -0.41, -0.5, -0.3, 0.001, 0.002, "permutation")
+    measured = [Measured("loss", name, 2.0, 1.9, 2.1, 40) for name in ("4-shot", "lora")]
+    comparison = replace(
+        compared(lambda n: True, lambda n: True, num=40),
+        metrics=("loss",), better=("lower",), units=("nats",), kind="texts",
+        measured=tuple(measured), differences=(found,), against=("4-shot",),
+    )  # fmt: skip
+    assert advised(comparison)[0][0] == (
+        "lora is better than 4-shot by 0.41 nats a token of loss: use it"
+    )
+    unsure = replace(found, low=-0.9, high=0.08, p_value=0.2, p_corrected=0.2)
+    ((text, _),) = advised(replace(comparison, differences=(unsure,)))
+    assert text == (
+        "40 items cannot tell lora and 4-shot apart (loss +0.41, from -0.08 to +0.90): if 0.41 "
+        "nats a token of loss are real, about 120 would show it"
+    )
+
+
 def test_without_intervals_nothing_is_advised() -> None:
     items = labelled(4, groups=2)
     answers = [
@@ -141,6 +161,6 @@ def test_advice_is_given_in_russian() -> None:
     with speaking("ru"):
         ((text, _),) = advised(comparison)
     assert text == (
-        "4-shot лучше на 40.0 пункта (accuracy): lora учился всего на немногом (33 обучающих "
+        "4-shot лучше (40.0 пункта, accuracy): lora учился всего на немногом (33 обучающих "
         "примера); добавьте примеров или возьмите другой способ"
     )

@@ -126,14 +126,14 @@ def test_a_run_that_broke_asks_for_a_tenth_of_the_rate_and_nothing_else() -> Non
     run = replace(curves([8.0, 8.5, 9.0, 9.0, 9.1], losses=broken), general_loss=11.9)
     ((text, settings),) = advised(run)
     assert text.startswith("the training loss rose from 2.00 to 9.00")
-    assert settings == "train.learning_rate=0.00013"
+    assert settings == "train.learning_rate=0.00013 --try"
 
 
 def test_a_run_without_effect_asks_for_a_larger_rate() -> None:
     flat = [3.0] * STEPS
     ((text, settings),) = advised(curves([3.0, 2.99, 2.98, 2.98, 2.98], losses=flat))
     assert text.startswith("the variant hardly learned anything (held-out loss 2.98, base 3.00)")
-    assert settings == "train.learning_rate=0.0039"
+    assert settings == "train.learning_rate=0.0039 --try"
 
 
 def test_learning_by_heart_is_told_from_learning() -> None:

@@ -41,5 +41,5 @@ def test_a_run_is_advised_on_and_again_when_it_is_finished(tmp_path: Path) -> No
     for _ in range(2):
         done = CliRunner().invoke(train, given, catch_exceptions=False)
         assert "the variant hardly learned anything" in done.stderr
-        assert "--set data.holdout=0.5 --set train.learning_rate=3e-06" in done.stderr
+        assert "--set data.holdout=0.5 --set train.learning_rate=3e-06 --try" in done.stderr
         assert done.stdout.strip() == str(tmp_path / "variants" / "desk")

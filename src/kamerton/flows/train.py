@@ -60,6 +60,9 @@ __all__ = ["EVENTS_FILE", "Made", "make_variant"]
 
 EVENTS_FILE = "events.jsonl"
 
+Train = Callable[[Task, Sink, Callable[[], bool]], Outcome]
+"""Trains a task: receives events by the sink, and is told when to stop."""
+
 # Logits of so many of an example's last tokens show whether the head has learned.
 _EFFECT_TOKENS = 16
 
@@ -85,6 +88,7 @@ def make_variant(
     *,
     should_stop: Callable[[], bool] = lambda: False,
     fresh: bool = False,
+    train: Train = train,
 ) -> Made:
     """Make a variant, going on from a checkpoint of the same run if there is one.
 
@@ -95,6 +99,7 @@ def make_variant(
         sink: Receives events.
         should_stop: Asked after every step.
         fresh: Whether an earlier run of this name is forgotten.
+        train: Trains the task; a forecast takes a sample of it.
 
     Returns:
         The variant.
@@ -103,7 +108,7 @@ def make_variant(
         KamertonError: If data, base, adapter, training or store fail.
     """
     with _alone(workspace.runs / recipe.name, recipe.name):
-        return _make_alone(recipe, folder, workspace, sink, should_stop, fresh)
+        return _make_alone(recipe, folder, workspace, sink, should_stop, fresh, train)
 
 
 def _make_alone(
@@ -113,6 +118,7 @@ def _make_alone(
     sink: Sink,
     should_stop: Callable[[], bool],
     fresh: bool,
+    train: Train,
 ) -> Made:
     _use_threads(recipe.train.threads)
     start = read_start(recipe, workspace)
@@ -157,7 +163,7 @@ def _make_alone(
         task = make_task(recipe, examples, base, prompt, others, workspace, sink)
         if fresh:
             (task.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
-        outcome = _follow(task, recipe, workspace, sink, should_stop)
+        outcome = _follow(task, recipe, workspace, sink, should_stop, train)
         files, metrics = dict(task.adapter.files()), metrics_of(task, outcome, sink)
         if start is not None and files == start.files():
             raise _no_effect(f"leaves '{start.name}' as it was")
@@ -226,6 +232,7 @@ def _follow(
     workspace: Workspace,
     sink: Sink,
     should_stop: Callable[[], bool],
+    train: Train,
 ) -> Outcome:
     """Train with all sinks attached."""
     if should_stop():

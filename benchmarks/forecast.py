@@ -1,6 +1,6 @@
 """Time and memory as `kamerton new` forecasts them, beside what `kamerton train` takes.
 
-    python benchmarks/forecast.py              # all runs, about 25 minutes on two cores
+    python benchmarks/forecast.py              # all runs, 10 minutes on two idle cores
     python benchmarks/forecast.py --only lora  # those whose name has this in it
 
 Every forecast and every run is a process of its own. A machine that others use too changes its
@@ -24,7 +24,7 @@ from typing import Any
 
 import record
 
-_WORDS = (
+_WORDS = (  # noqa: SIM905 (a sentence is easier to read)
     "the order was sent on monday and the parcel came late please tell me where it is now we "
     "paid by card twice and want one of the payments back your shop closes at six thank you"
 ).split()
@@ -70,18 +70,18 @@ def _objective(kind: str) -> dict[str, Any]:
 
 
 CELLS = (
-    Cell("nano", "lora", "answers", _SHORT, 1500, 6, _adapter("lora")),
-    Cell("nano", "lora", "answers", _LONG, 400, 3, _adapter("lora")),
-    Cell("nano", "prefix", "answers", _SHORT, 1500, 6, _adapter("prefix")),
-    Cell("nano", "bottleneck", "answers", _LONG, 400, 3, _adapter("bottleneck")),
-    Cell("nano", "full", "answers", _SHORT, 1500, 6, _adapter("full", parts=["all"])),
-    Cell("nano", "full", "answers", _LONG, 400, 3, _adapter("full", parts=["all"])),
-    Cell("nano", "orpo", "pairs", _SHORT, 1000, 4, _objective("orpo")),
-    Cell("nano", "dpo", "pairs", _LONG, 300, 2, _objective("dpo")),
-    Cell("nano", "kto", "thumbs", _SHORT, 1000, 4, _objective("kto")),
-    Cell("smollm2", "lora", "answers", _SHORT, 120, 2, _adapter("lora")),
-    Cell("smollm2", "prefix", "answers", _LONG, 30, 2, _adapter("prefix")),
-    Cell("smollm2", "orpo", "pairs", _SHORT, 60, 2, _objective("orpo")),
+    Cell("nano", "lora", "answers", _SHORT, 400, 6, _adapter("lora")),
+    Cell("nano", "lora", "answers", _LONG, 100, 3, _adapter("lora")),
+    Cell("nano", "prefix", "answers", _SHORT, 400, 6, _adapter("prefix")),
+    Cell("nano", "bottleneck", "answers", _LONG, 100, 3, _adapter("bottleneck")),
+    Cell("nano", "full", "answers", _SHORT, 400, 6, _adapter("full", parts=["all"])),
+    Cell("nano", "full", "answers", _LONG, 100, 3, _adapter("full", parts=["all"])),
+    Cell("nano", "orpo", "pairs", _SHORT, 250, 4, _objective("orpo")),
+    Cell("nano", "dpo", "pairs", _LONG, 80, 2, _objective("dpo")),
+    Cell("nano", "kto", "thumbs", _SHORT, 250, 4, _objective("kto")),
+    Cell("smollm2", "lora", "answers", _SHORT, 80, 2, _adapter("lora")),
+    Cell("smollm2", "prefix", "answers", _LONG, 20, 2, _adapter("prefix")),
+    Cell("smollm2", "orpo", "pairs", _SHORT, 40, 2, _objective("orpo")),
 )
 
 
@@ -113,16 +113,13 @@ def recipe_of(cell: Cell) -> dict[str, Any]:
     }
 
 
-def forecast_here(folder: Path, began: float, clock: str) -> None:
-    """Forecast in this process, which began at a time, and print it."""
+def forecast_here(folder: Path) -> None:
+    """Forecast in this process, by its CPU time, and print it."""
     from kamerton.flows.forecast import measure
     from kamerton.flows.recipe import Recipe
 
     recipe = Recipe.parse(json.loads((folder / "recipe.json").read_text()))
-    if clock == "cpu":
-        found = measure(recipe, folder, imports_s=time.process_time(), clock=time.process_time)
-    else:
-        found = measure(recipe, folder, imports_s=time.time() - began)
+    found = measure(recipe, folder, imports_s=time.process_time(), clock=time.process_time)
     told = {"seconds": found.seconds, "peak": found.peak_bytes, "parts": dict(found.parts)}
     print(_RESULT + json.dumps(told | {"steps": found.num_steps, "sampled": found.num_measured}))
 
@@ -151,13 +148,6 @@ def _run(*arguments: str) -> tuple[str, float, float, int]:
     return text, time.time() - began, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024
 
 
-def _forecast(folder: Path, clock: str) -> dict[str, Any]:
-    text, *_ = _run("--forecast", clock, "--folder", str(folder), "--began", str(time.time()))
-    line = next(line for line in text.splitlines() if line.startswith(_RESULT))
-    found: dict[str, Any] = json.loads(line.removeprefix(_RESULT))
-    return found
-
-
 def measure_cell(cell: Cell) -> dict[str, Any]:
     """Forecast a run, and run it."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -165,21 +155,25 @@ def measure_cell(cell: Cell) -> dict[str, Any]:
         rows = "".join(json.dumps(row) + "\n" for row in rows_of(cell))
         (folder / "rows.jsonl").write_text(rows)
         (folder / "recipe.json").write_text(json.dumps(recipe_of(cell)))
-        wall, cpu = _forecast(folder, "wall"), _forecast(folder, "cpu")
+        text, wall_s, cpu_s, _ = _run("--forecast", "--folder", str(folder))
+        line = next(line for line in text.splitlines() if line.startswith(_RESULT))
+        told = json.loads(line.removeprefix(_RESULT))
+        # Nobody knows how busy a machine will be: as busy as it was.
+        told_wall = told["seconds"] * wall_s / cpu_s
         load = os.getloadavg()[0]
         _, wall_s, cpu_s, peak = _run("--train", "--folder", str(folder))
     return {
         "name": cell.name,
-        "steps": cpu["steps"],
-        "sampled": cpu["sampled"],
-        "told_cpu": cpu["seconds"],
+        "steps": told["steps"],
+        "sampled": told["sampled"],
+        "told_cpu": told["seconds"],
         "cpu": cpu_s,
-        "told_wall": wall["seconds"],
+        "told_wall": told_wall,
         "wall": wall_s,
-        "told_peak": cpu["peak"],
+        "told_peak": told["peak"],
         "peak": peak,
         "load": load,
-        "parts": cpu["parts"],
+        "parts": told["parts"],
     }
 
 
@@ -214,13 +208,12 @@ def report(found: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", default="")
-    parser.add_argument("--forecast", choices=["cpu", "wall"])
+    parser.add_argument("--forecast", action="store_true")
     parser.add_argument("--train", action="store_true")
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--began", type=float, default=0.0)
     given = parser.parse_args()
     if given.forecast:
-        forecast_here(given.folder, given.began, given.forecast)
+        forecast_here(given.folder)
         return
     if given.train:
         train_here(given.folder)
@@ -231,12 +224,12 @@ def main() -> None:
             found.append(measure_cell(cell))
             print(json.dumps(found[-1]), file=sys.stderr, flush=True)
     text = (
-        "Told is the forecast of `kamerton new`: a sample of some seconds of the run's steps. Taken "
-        "is `kamerton train` from the start of its process to the variant. A ratio above 1 is a "
-        "forecast that was too long. Each side is a process of its own with one thread; the "
-        "forecast by the CPU and that by the wall are two. Other programs used the machine "
-        "meanwhile: load is the average of the minute before the run, on "
-        f"{os.cpu_count()} cores, and CPU seconds say what the forecast itself is worth.\n\n"
+        "Told is the forecast of `kamerton new`: a sample of some seconds of the run's steps. "
+        "Taken is `kamerton train` from the start of its process to the variant. A ratio above 1 "
+        "is a forecast that was too long. Each side is a process of its own with one thread. "
+        "Other programs used the machine meanwhile: load is the average of the minute before the "
+        f"run, on {os.cpu_count()} cores. CPU seconds say what the forecast itself is worth; the "
+        "wall's is the CPU's times the wall seconds that a CPU second took while it was made.\n\n"
     )
     if given.only:
         print(report(found))

@@ -50,6 +50,7 @@ from kamerton.training.findings import (
 )
 from kamerton.training.forgetting import measure_general_loss, say_forgotten
 from kamerton.training.loop import CHECKPOINT_FILE, FINISHED, train
+from kamerton.training.memory import keep_few_kernels
 from kamerton.training.rewards import read_reward_variants
 from kamerton.training.sinks import jsonl_sink, tensorboard_sink
 from kamerton.training.task import Outcome, Task
@@ -121,6 +122,7 @@ def _make_alone(
     train: Train,
 ) -> Made:
     _use_threads(recipe.train.threads)
+    keep_few_kernels()
     start = read_start(recipe, workspace)
     recipe = taken_over(recipe, start)
     members = read_members(recipe, workspace) if start is None else []

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,14 +13,16 @@ from kamerton.cli.console import busy, harmless, messages, progress_sink
 from kamerton.cli.options import language_option
 from kamerton.core.durations import duration_text
 from kamerton.core.errors import KamertonError
+from kamerton.core.language import translated, translated_count
 from kamerton.core.wording import counted
 
 if TYPE_CHECKING:
     from kamerton.advisor.columns import Column
+    from kamerton.flows.forecast import Measured
     from kamerton.flows.new import Looked
     from kamerton.flows.recipe import Recipe
 
-__all__ = ["new"]
+__all__ = ["forecast_text", "new"]
 
 _SHOWN_LABELS = 8
 
@@ -74,11 +77,13 @@ def new(
     """
     if bool(files) == bool(case_name):
         raise click.UsageError("give either FILE or --recipe")
+    began = time.monotonic()
     with busy("starting"):
         from kamerton.advisor.cases import CASES, lay_out
         from kamerton.flows import new as flow
         from kamerton.flows.new_files import sources_of
 
+    imports_s = time.monotonic() - began
     asks = sys.stdin.isatty() and sys.stderr.isatty()
     case = CASES[case_name] if case_name else None
     folder = folder or Path(case_name or flow.variant_name(files[0]).removesuffix("-lora"))
@@ -96,15 +101,18 @@ def new(
     _say_what(looked)
     if asks and not task and case is None and looked.kind.name != "texts":
         task = click.prompt("the task in one sentence", default="", show_default=False, err=True)
+    began = time.monotonic()
     with busy("loading PyTorch"):
         from kamerton.flows.demo import base_at_hand
+        from kamerton.flows.forecast import measure  # noqa: F401 (its time is a run's, too)
         from kamerton.flows.recipe import Recipe
 
+    imports_s += time.monotonic() - began
     plan = flow.make_plan(looked, folder, name, task, base or f"builtin:{base_at_hand()}", case)
     _say_base(plan.base, bool(base), looked.language)
     _say_method(looked, sources.train)
     written = flow.write_project(folder, plan)
-    forecast = "" if no_measure else _forecast(Recipe.read(written[0]), folder)
+    forecast = "" if no_measure else _forecast(Recipe.read(written[0]), folder, imports_s)
     if forecast:
         messages.print(forecast, style="bold", soft_wrap=True)
         flow.write_project(folder, plan, forecast)
@@ -122,27 +130,61 @@ def new(
     click.echo(folder)
 
 
-def _forecast(recipe: "Recipe", folder: Path) -> str:
+def _forecast(recipe: "Recipe", folder: Path, imports_s: float) -> str:
     """Say what training will take here; nothing where that cannot be measured now."""
     from kamerton.flows.forecast import is_at_hand, measure
 
     if not is_at_hand(recipe.base.id):
         messages.print("nothing was measured: the base would have to be fetched; train forecasts")
         return ""
+    messages.print(
+        translated("taking a few steps to forecast time and memory, about 20 s"), style="dim"
+    )
     try:
-        with busy("taking a few steps to forecast time and memory"):
-            measured = measure(recipe, folder)
+        with progress_sink() as sink:
+            measured = measure(recipe, folder, sink, imports_s=imports_s)
     except KamertonError as error:
         messages.print(
             harmless(f"no forecast, and training would end with: {error.message}"), style="yellow"
         )
         return ""
-    return (
-        f"Forecast for this machine: {duration_text(measured.seconds)} for "
-        f"{counted(measured.num_steps, 'step')}, memory about "
-        f"{measured.peak_bytes / 2**30:.1f} GiB, by {counted(measured.num_measured, 'step')} that "
-        "were taken and forgotten."
+    return forecast_text(measured)
+
+
+def forecast_text(measured: "Measured") -> str:
+    """Word a forecast.
+
+    Args:
+        measured: The forecast.
+
+    Returns:
+        Time, steps and memory in a sentence, and the parts that take long in another.
+    """
+    parts = ", ".join(
+        f"{_PARTS[name]()} {duration_text(seconds)}"
+        for name, seconds in measured.parts.items()
+        if seconds >= _SHOWN_SHARE * measured.seconds
     )
+    return translated(
+        "Forecast for this machine as busy as it is now: {time} for {steps}, from the command to "
+        "the variant, and {memory} GiB of memory ({parts}). It comes from {measured} spread over "
+        "the run, which were taken and forgotten.",
+        time=duration_text(measured.seconds),
+        steps=translated_count(measured.num_steps, "step"),
+        memory=f"{measured.peak_bytes / 2**30:.1f}",
+        parts=parts,
+        measured=translated_count(measured.num_measured, "step"),
+    )
+
+
+_SHOWN_SHARE = 0.05
+_PARTS = {
+    "start": lambda: translated("starting"),
+    "steps": lambda: translated("steps"),
+    "measuring": lambda: translated("measuring"),
+    "saving": lambda: translated("saving"),
+    "end": lambda: translated("what follows them"),
+}
 
 
 def _say_method(looked: "Looked", file: str) -> None:

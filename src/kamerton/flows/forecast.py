@@ -1,17 +1,21 @@
 """The forecast of a recipe's time and memory on this machine, from its own first steps."""
 
-import contextlib
 import tempfile
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from kamerton.core.errors import InterruptedRun
-from kamerton.core.events import Event, Forecast, RunStarted, StepDone
+import torch
+
+from kamerton.core.errors import AdapterError
+from kamerton.core.events import Event, Progress, Sink
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import make_variant
 from kamerton.flows.workspace import Workspace
-from kamerton.training.forecast import Pace, peak_bytes, seconds_left
+from kamerton.training.forecast import peak_bytes
+from kamerton.training.sample import Sampled, sample
+from kamerton.training.task import Outcome, Task
 
 __all__ = ["Measured", "is_at_hand", "measure"]
 
@@ -21,46 +25,19 @@ class Measured:
     """What a run will take.
 
     Attributes:
-        seconds: From the command to the last step.
-        peak_bytes: Most memory of the first steps: of the GPU, or of the process.
+        seconds: From the command to the variant that is written.
+        peak_bytes: Most memory: of the GPU, or of the process.
         num_steps: Optimiser steps of the run.
         num_measured: Steps that were measured.
+        parts: Seconds by part, in the order of the run: "start", "steps", "measuring", "saving" and
+            "end", which is general text, the check of the effect, and writing.
     """
 
     seconds: float
     peak_bytes: int
     num_steps: int
     num_measured: int
-
-
-@dataclass(eq=False)
-class _Watched:
-    """What the events of a run's beginning say."""
-
-    limit_s: float
-    began: float = field(default_factory=time.monotonic)
-    started: float | None = None
-    num_steps: int = 0
-    tokens_per_epoch: int = 0
-    paces: list[Pace] = field(default_factory=list)
-    forecast: Forecast | None = None
-
-    def __call__(self, event: Event) -> None:
-        match event:
-            case RunStarted():
-                self.started = time.monotonic()
-                self.num_steps = event.num_steps
-                self.tokens_per_epoch = int(event.facts.get("tokens", 0))
-            case StepDone():
-                self.paces.append(Pace(event.num_tokens, event.seconds))
-            case Forecast():
-                self.forecast = event
-
-    def is_enough(self) -> bool:
-        """Tell whether to stop: at the run's own forecast, or when the time is up."""
-        if self.started is None or not self.paces:
-            return False
-        return self.forecast is not None or time.monotonic() - self.started > self.limit_s
+    parts: Mapping[str, float]
 
 
 def is_at_hand(base: str) -> bool:
@@ -75,39 +52,70 @@ def is_at_hand(base: str) -> bool:
     return base.startswith("builtin:") or Path(base).exists()
 
 
-def measure(recipe: Recipe, folder: Path, limit_s: float = 10.0) -> Measured:
-    """Take the first steps of a recipe, forget them, and forecast the rest.
+def measure(
+    recipe: Recipe,
+    folder: Path,
+    sink: Sink = lambda event: None,
+    *,
+    limit_s: float = 10.0,
+    imports_s: float = 0.0,
+    clock: Callable[[], float] = time.monotonic,
+) -> Measured:
+    """Make the variant somewhere else with a few of its steps, forget it, and forecast the rest.
+
+    Everything but the steps, the measurements and the checkpoints is done as it will be, so its
+    time and memory are in the forecast.
 
     Args:
         recipe: The recipe.
         folder: The folder that its paths are relative to.
-        limit_s: Seconds after which no further step is begun.
+        sink: Receives progress.
+        limit_s: Seconds for the sample of steps; one is always taken.
+        imports_s: Seconds that loading Python and PyTorch takes, which a run pays too.
+        clock: Gives seconds.
 
     Returns:
-        The forecast; of a run that is over sooner, what it took.
+        The forecast.
 
     Raises:
         KamertonError: If the recipe cannot be trained.
     """
-    watched = _Watched(limit_s)
-    with tempfile.TemporaryDirectory(prefix="kamerton-") as scratch:
-        with contextlib.suppress(InterruptedRun):
-            make_variant(
-                recipe, folder, Workspace(Path(scratch)), watched, should_stop=watched.is_enough
-            )
-        started = watched.started or time.monotonic()
-        done = sum(pace.seconds for pace in watched.paces)
-        forecast = watched.forecast
-        if forecast is not None:
-            left, peak = forecast.seconds, forecast.peak_bytes
-        else:
-            import torch
+    found: list[tuple[float, Sampled, torch.device]] = []
 
-            tokens = watched.tokens_per_epoch * recipe.train.epochs
-            to_come = max(0, tokens - sum(pace.num_tokens for pace in watched.paces))
-            over = len(watched.paces) >= watched.num_steps
-            left = 0.0 if over else seconds_left(watched.paces, to_come)
-            peak = peak_bytes(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    def take_sample(task: Task, own: Sink, should_stop: Callable[[], bool]) -> Outcome:
+        outcome, sampled = sample(task, own, limit_s, clock)
+        found.append((clock(), sampled, task.base.device))
+        return outcome
+
+    def quiet(event: Event) -> None:
+        # What it says of its own short life is not true of the run.
+        if isinstance(event, Progress):
+            sink(event)
+
+    began = clock()
+    with tempfile.TemporaryDirectory(prefix="kamerton-") as scratch:
+        try:
+            make_variant(recipe, folder, Workspace(Path(scratch)), quiet, train=take_sample)
+        except AdapterError:
+            # A few steps may be too few to change an answer.
+            if not found:
+                raise
+        ended = clock()
+    if not found:
+        # A prompt is written, and nothing is trained.
+        found.append((ended, Sampled(0, 0, 0.0, 0.0, 0.0, 0.0), torch.device("cpu")))
+    at, sampled, device = found[0]
+    parts = {
+        "start": imports_s + at - began - sampled.spent_s,
+        "steps": sampled.steps_s,
+        "measuring": sampled.measuring_s,
+        "saving": sampled.saving_s,
+        "end": ended - at,
+    }
     return Measured(
-        started - watched.began + done + left, peak, watched.num_steps, len(watched.paces)
+        sum(parts.values()),
+        peak_bytes(device),
+        sampled.num_steps,
+        sampled.num_measured,
+        parts,
     )

@@ -19,7 +19,7 @@ from kamerton.core.events import Notice, Sink
 from kamerton.data.examples import Example
 from kamerton.data.prepared import Prepared
 from kamerton.data.rendering.renderer import Renderer
-from kamerton.data.rendering.tokenized import TokenizedPrompt, TrainingExample
+from kamerton.data.rendering.tokenized import TokenizedPrompt, TrainingExample, num_tokens
 from kamerton.data.rendering.unknown import say_unknown
 from kamerton.flows.prepare import render_all
 from kamerton.flows.recipe import Recipe
@@ -36,6 +36,7 @@ from kamerton.objectives.reward import RewardSettings
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.variants import Variant
 from kamerton.training.defaults import auto_learning_rate
+from kamerton.training.forgetting import num_general_tokens
 from kamerton.training.online import examine_online, make_rollouts, reference_of
 from kamerton.training.references import cached_references
 from kamerton.training.reward_functions import function_hashes
@@ -164,6 +165,7 @@ def make_task(
         rollouts=rollouts,
         distance=distance,
         auto_rate=_auto_rate(recipe, base),
+        num_tokens_after=sum(map(num_tokens, held_rows)) + 2 * num_general_tokens(renderer),
     )
 
 

@@ -51,6 +51,7 @@ from kamerton.training.findings import (
 )
 from kamerton.training.forgetting import measure_general_loss, say_forgotten
 from kamerton.training.loop import CHECKPOINT_FILE, FINISHED, train
+from kamerton.training.memory import keep_few_kernels
 from kamerton.training.rewards import read_reward_variants
 from kamerton.training.sinks import jsonl_sink, tensorboard_sink
 from kamerton.training.task import Outcome, Task
@@ -60,6 +61,9 @@ from kamerton.variants.rendering import renderer_of
 __all__ = ["EVENTS_FILE", "Made", "make_variant"]
 
 EVENTS_FILE = "events.jsonl"
+
+Train = Callable[[Task, Sink, Callable[[], bool]], Outcome]
+"""Trains a task: receives events by the sink, and is told when to stop."""
 
 # Logits of so many of an example's last tokens show whether the head has learned.
 _EFFECT_TOKENS = 16
@@ -86,6 +90,7 @@ def make_variant(
     *,
     should_stop: Callable[[], bool] = lambda: False,
     fresh: bool = False,
+    train: Train = train,
 ) -> Made:
     """Make a variant, going on from a checkpoint of the same run if there is one.
 
@@ -96,6 +101,7 @@ def make_variant(
         sink: Receives events.
         should_stop: Asked after every step.
         fresh: Whether an earlier run of this name is forgotten.
+        train: Trains the task; a forecast takes a sample of it.
 
     Returns:
         The variant.
@@ -104,7 +110,7 @@ def make_variant(
         KamertonError: If data, base, adapter, training or store fail.
     """
     with _alone(workspace.runs / recipe.name, recipe.name):
-        return _make_alone(recipe, folder, workspace, sink, should_stop, fresh)
+        return _make_alone(recipe, folder, workspace, sink, should_stop, fresh, train)
 
 
 def _make_alone(
@@ -114,8 +120,10 @@ def _make_alone(
     sink: Sink,
     should_stop: Callable[[], bool],
     fresh: bool,
+    train: Train,
 ) -> Made:
     _use_threads(recipe.train.threads)
+    keep_few_kernels()
     start = read_start(recipe, workspace)
     recipe = taken_over(recipe, start)
     members = read_members(recipe, workspace) if start is None else []
@@ -159,7 +167,7 @@ def _make_alone(
         task = make_task(recipe, examples, base, prompt, others, workspace, sink)
         if fresh:
             (task.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
-        outcome = _follow(task, recipe, workspace, sink, should_stop)
+        outcome = _follow(task, recipe, workspace, sink, should_stop, train)
         files, metrics = dict(task.adapter.files()), metrics_of(task, outcome, sink)
         if start is not None and files == start.files():
             raise _no_effect(f"leaves '{start.name}' as it was")
@@ -242,6 +250,7 @@ def _follow(
     workspace: Workspace,
     sink: Sink,
     should_stop: Callable[[], bool],
+    train: Train,
 ) -> Outcome:
     """Train with all sinks attached."""
     if should_stop():

@@ -7,11 +7,12 @@ from importlib.resources import files
 from kamerton.core.events import Notice, Sink
 from kamerton.data.examples import SourceLocation, TextExample
 from kamerton.data.rendering.renderer import Renderer
+from kamerton.data.rendering.tokenized import num_tokens
 from kamerton.models.base import Base
 from kamerton.models.rows.packing import TOKENS_PER_ROW
 from kamerton.training.scoring import mean_loss
 
-__all__ = ["measure_general_loss", "say_forgotten"]
+__all__ = ["measure_general_loss", "num_general_tokens", "say_forgotten"]
 
 _GENERAL_TEXTS = "general_texts.jsonl"
 
@@ -37,6 +38,18 @@ def measure_general_loss(
     """
     rows, _ = renderer.render_all(_general_texts())
     return mean_loss(base, rows, tokens_per_row) if rows else None
+
+
+def num_general_tokens(renderer: Renderer) -> int:
+    """Count what `measure_general_loss` reads.
+
+    Args:
+        renderer: The base's renderer.
+
+    Returns:
+        Tokens.
+    """
+    return sum(map(num_tokens, renderer.render_all(_general_texts())[0]))
 
 
 def say_forgotten(name: str, before: float | None, after: float | None, sink: Sink) -> None:

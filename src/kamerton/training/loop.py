@@ -51,7 +51,14 @@ from kamerton.training.defaults import resolve
 from kamerton.training.forecast import Pace, is_known, peak_bytes, seconds_left
 from kamerton.training.memory import is_out_of_memory, recompute_blocks
 from kamerton.training.optimiser import make_optimiser, update_weights
-from kamerton.training.plan import learning_rate_at, measured_after, plan_run, work_after_steps
+from kamerton.training.plan import (
+    MEASURING,
+    learning_rate_at,
+    measured_after,
+    plan_run,
+    row_sizes,
+    work_after_steps,
+)
 from kamerton.training.preflight import preflight
 from kamerton.training.rollouts import RolloutBatch
 from kamerton.training.scoring import References, add_gradient
@@ -60,7 +67,7 @@ from kamerton.training.task import Outcome, Task
 from kamerton.training.teachings import Teachings
 from kamerton.training.watching import watched_holdout
 
-__all__ = ["CHECKPOINT_FILE", "FINISHED", "train"]
+__all__ = ["CHECKPOINT_FILE", "FINISHED", "Run", "train"]
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 FINISHED = Notice("this run is finished: nothing is left to train")
@@ -100,31 +107,46 @@ def train(task: Task, sink: Sink, should_stop: Callable[[], bool] = lambda: Fals
     """
     if not task.train:
         raise TrainingError("there is no example to train on")
-    return _Run(task, sink, should_stop).finish()
+    return Run(task, sink, should_stop).finish()
 
 
-class _Run:
-    """The state of a run while it runs."""
+class Run:
+    """The state of a run while it runs.
 
-    def __init__(self, task: Task, sink: Sink, should_stop: Callable[[], bool]) -> None:
+    Args:
+        task: The task to train.
+        sink: Receives events.
+        should_stop: Asked after every step, and within measurements.
+        clock: Gives seconds.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        sink: Sink,
+        should_stop: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.sink = sink
         self.should_stop = should_stop
+        self.clock = clock
         self.parameters = dict(task.adapter.parameters())
         self._count = num_tokens if task.rollouts is None else task.rollouts.num_tokens
-        self._lengths = [self._count(example) for example in task.train]
+        self.lengths = [self._count(example) for example in task.train]
         self._chosen = resolve(
-            task.settings, self._lengths, task.auto_rate, online=task.rollouts is not None
+            task.settings, self.lengths, task.auto_rate, online=task.rollouts is not None
         )
         self.settings = self._chosen.settings
         self.task = replace(task, settings=self.settings)
-        self.plan = plan_run(self._lengths, self.settings)
+        self.plan = plan_run(self.lengths, self.settings)
+        self.rows = row_sizes(self.lengths, self.plan, self.settings.tokens_per_row)
         self.optimiser = make_optimiser(task.adapter, self.settings)
         # Steps after which the holdout is measured.
         self.ends = set[int]()
         if task.holdout:
-            self.ends = measured_after(self._lengths, self.settings, len(self.plan))
+            self.ends = measured_after(self.lengths, self.settings, len(self.plan))
         measured = sum(map(self._count, task.holdout))
-        self._work_after = work_after_steps(self._lengths, self.plan, self.ends, measured)
+        self._work_after = work_after_steps(self.lengths, self.plan, self.ends, measured)
         self.best = BestWeights(task.folder)
         # The step whose best weights the last checkpoint names.
         self.saved_best = -1
@@ -135,32 +157,44 @@ class _Run:
         """Tokens and seconds of the steps in this process."""
 
     def finish(self) -> Outcome:
-        """Check or restore, then step to the end."""
+        """Check or restore, then step to the end.
+
+        Returns:
+            The outcome of the run.
+        """
         resumed = self._restore()
-        facts = {} if resumed else self._preflight()
+        facts = {} if resumed else self.check()
         # A restored run may have failed in the measurement that was due.
         due = self.counters.step in self.ends and self.counters.measured < self.counters.step
         if resumed and not due and (self.counters.step == len(self.plan) or self._given_up()):
             self.sink(FINISHED)
+        self._apply_checked(facts)
+        if due:
+            self._measure()
+        self._take_steps()
+        self.save()
+        return self._outcome("early stop" if self._given_up() else "done")
+
+    def begin(self) -> None:
+        """Check, and compute as a run from its first step does."""
+        self._apply_checked(self.check())
+
+    def _apply_checked(self, facts: Mapping[str, float | int | str]) -> None:
         recompute_blocks(self.task.base, self.counters.recomputed_blocks)
         if self.settings.compile:
             self.sink(Notice("compiling the decoder blocks in the first steps, about a minute"))
             compile_blocks(self.task.base)
+        self._bytes_per_token = float(facts.get("activation_bytes_per_token", 0.0))
         self.sink(
             RunStarted(self.task.name, self.task.name, len(self.plan), self.counters.step, facts)
         )
-        if due:
-            self._measure()
-        self._take_steps()
-        self._save()
-        return self._outcome("early stop" if self._given_up() else "done")
 
     def _take_steps(self) -> None:
         """Step to the end of the plan, measure and save on the way."""
-        saved_at, pause_s = time.monotonic(), self.settings.checkpoint_every_s
+        saved_at, pause_s = self.clock(), self.settings.checkpoint_every_s
         told = False
         while self.counters.step < len(self.plan) and not self._given_up():
-            self._step()
+            self.step()
             step = self.counters.step
             if step in self.ends:
                 self._measure()
@@ -168,10 +202,10 @@ class _Run:
                 told = True
                 self._say_forecast()
             interrupted = self.should_stop()
-            if interrupted or time.monotonic() - saved_at >= pause_s:
-                began = time.monotonic()
-                self._save()
-                saved_at = time.monotonic()
+            if interrupted or self.clock() - saved_at >= pause_s:
+                began = self.clock()
+                self.save()
+                saved_at = self.clock()
                 pause_s = pause_after(saved_at - began, self.settings.checkpoint_every_s)
             if interrupted:
                 raise self._stopped()
@@ -185,8 +219,13 @@ class _Run:
     def _say_forecast(self) -> None:
         """Predict the time that is left from the steps so far."""
         step = self.counters.step
-        left = seconds_left(self.paces, self._work_after[step])
-        self.sink(Forecast(step, left, peak_bytes(self.task.base.device)))
+        left = seconds_left(
+            self.paces, self._work_after[step] + MEASURING * self.task.num_tokens_after
+        )
+        # Rows to come may be longer than those so far.
+        longer = max(self.rows) - max(self.rows[:step])
+        peak = peak_bytes(self.task.base.device) + int(self._bytes_per_token * longer)
+        self.sink(Forecast(step, left, peak))
 
     def _given_up(self) -> bool:
         return 0 < self.settings.patience <= self.counters.since_best
@@ -210,8 +249,12 @@ class _Run:
             use_own_parts(self.task.base)
         return True
 
-    def _preflight(self) -> Mapping[str, float | int | str]:
-        """Check the run before its first step; the facts that are stated then."""
+    def check(self) -> Mapping[str, float | int | str]:
+        """Check the run before its first step.
+
+        Returns:
+            The facts that are stated then.
+        """
         rollouts, seed = self.task.rollouts, self.settings.seed
 
         def answer(prompts: Sequence[TrainingExample], lengths: Sequence[int]) -> RolloutBatch:
@@ -221,9 +264,7 @@ class _Run:
             )
 
         with under_way(translated("checking the run before its first step"), self.sink):
-            checked = preflight(
-                self.task, self.plan, self._lengths, self._chosen, answer, self.sink
-            )
+            checked = preflight(self.task, self.plan, self.lengths, self._chosen, answer, self.sink)
         self.counters = replace(
             self.counters,
             recomputed_blocks=checked.recomputed_blocks,
@@ -232,11 +273,11 @@ class _Run:
         )
         return checked.facts
 
-    def _step(self) -> None:
-        """One step of the plan: an update of the weights, or several from the same answers."""
-        started = time.monotonic()
+    def step(self) -> None:
+        """Take a step of the plan: one update of the weights, or several from the same answers."""
+        started = self.clock()
         number = self.counters.step
-        planned = [self._lengths[index] for index in self.plan[number]]
+        planned = [self.lengths[index] for index in self.plan[number]]
         batch = self._fitting(lambda: self._batch(number), planned)
         lengths = list(map(num_tokens, batch.examples))
         rate = learning_rate_at(number, len(self.plan), self.settings)
@@ -246,7 +287,7 @@ class _Run:
             loss, metrics = self._fitting(partial(self._gradient, batch, update), lengths)
             grad_norm = self._guard(loss, number)
             update_weights(self.optimiser)
-        seconds = time.monotonic() - started
+        seconds = self.clock() - started
         self.paces.append(Pace(sum(planned), seconds))
         self.counters = replace(
             self.counters, step=number + 1, seconds=self.counters.seconds + seconds
@@ -291,7 +332,7 @@ class _Run:
             yield
         except KamertonError:
             self.counters = replace(self.counters, failed=True)
-            self._save()
+            self.save()
             self.sink(
                 Notice(
                     f"the state after step {self.counters.step} is saved: the same command goes on "
@@ -391,7 +432,7 @@ class _Run:
                 loss, metrics = self.task.measure(self.counters.tokens_per_row)
         except StopRequested:
             # A run that goes on from here measures first.
-            self._save()
+            self.save()
             raise self._stopped() from None
         self.metrics[self.counters.step] = metrics
         self.counters = replace(self.counters, last_loss=loss, measured=self.counters.step)
@@ -407,7 +448,8 @@ class _Run:
             self.counters = replace(self.counters, since_best=self.counters.since_best + 1)
         self.sink(HoldoutMeasured(self.counters.step, loss, better, metrics))
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write a checkpoint."""
         names: dict[Tensor, str] = {p: name for name, p in self.parameters.items()}
         checkpoint = Checkpoint(
             identity=self.task.identity,

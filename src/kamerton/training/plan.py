@@ -14,6 +14,7 @@ __all__ = [
     "measured_after",
     "plan_epoch",
     "plan_run",
+    "row_sizes",
     "work_after_steps",
 ]
 
@@ -121,6 +122,26 @@ def work_after_steps(
         learned = sum(lengths[example] for example in plan[number - 1])
         left.append(left[-1] + learned + MEASURING * measured * (number in ends))
     return left[::-1]
+
+
+def row_sizes(
+    lengths: Sequence[int], plan: Sequence[Sequence[int]], tokens_per_row: int
+) -> list[int]:
+    """Say how long the longest row of each step may be.
+
+    Args:
+        lengths: Tokens of each example.
+        plan: Example numbers by step.
+        tokens_per_row: Size of a row; one longer example is a row of its own.
+
+    Returns:
+        Tokens by step.
+    """
+    sizes = []
+    for numbers in plan:
+        own = [lengths[number] for number in numbers]
+        sizes.append(max(max(own), min(sum(own), tokens_per_row)))
+    return sizes
 
 
 def learning_rate_at(step: int, num_steps: int, settings: TrainSettings) -> float:

@@ -104,6 +104,7 @@ def preflight(
     _say_chosen(chosen, len(plan), sink)
     facts |= {
         "optimiser_bytes": needs.optimiser_bytes,
+        "activation_bytes_per_token": needs.bytes_per_token,
         "activation_bytes_per_row": int(needs.bytes_per_token * needs.tokens_per_row),
         "dtype": dtype_name(task.base.dtype),
         "tokens": sum(lengths),

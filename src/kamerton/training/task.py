@@ -37,6 +37,7 @@ class Task:
             itself.
         distance: Says how far the model went, where a reference should hold it.
         auto_rate: The rate that `learning_rate = "auto"` means here, and why.
+        num_tokens_after: Tokens that are measured after the last step and its measurement.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Task:
     rollouts: Rollouts | None = None
     distance: Distance | None = None
     auto_rate: tuple[float, str] = (2e-4, "usual for LoRA")
+    num_tokens_after: int = 0
 
     def measure(self, tokens_per_row: int | None = None) -> tuple[float, dict[str, float]]:
         """Measure the model as it is on the holdout.

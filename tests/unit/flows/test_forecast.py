@@ -1,6 +1,9 @@
 """The forecast of a recipe: its own first steps, which leave nothing behind."""
 
+import itertools
 from pathlib import Path
+
+import pytest
 
 from kamerton.flows.forecast import is_at_hand, measure
 from kamerton.flows.recipe import Recipe
@@ -15,11 +18,22 @@ def recipe(folder: Path, **train: int) -> Recipe:
     )
 
 
-def test_a_run_is_stopped_at_its_own_forecast(tmp_path: Path) -> None:
-    measured = measure(recipe(tmp_path, epochs=50, tokens_per_step=200), tmp_path)
-    assert measured.num_measured == 4
-    assert measured.num_steps > 100
-    assert measured.seconds > 0
+def test_a_sample_stands_for_the_whole_run_and_leaves_nothing(tmp_path: Path) -> None:
+    ticks = itertools.count()
+    measured = measure(
+        recipe(tmp_path, epochs=50, tokens_per_step=200, max_steps=40),
+        tmp_path,
+        imports_s=1000.0,
+        clock=lambda: float(next(ticks)),
+    )
+    # By this clock a step takes one second, whatever its size.
+    assert measured.num_steps == 40
+    assert 2 <= measured.num_measured <= 16
+    assert measured.parts["steps"] == pytest.approx(40, rel=0.3)
+    assert list(measured.parts) == ["start", "steps", "measuring", "saving", "end"]
+    assert all(seconds > 0 for seconds in measured.parts.values())
+    assert measured.parts["start"] >= 1000
+    assert measured.seconds == sum(measured.parts.values())
     assert measured.peak_bytes > 50 * 2**20
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
@@ -27,6 +41,13 @@ def test_a_run_is_stopped_at_its_own_forecast(tmp_path: Path) -> None:
 def test_without_time_one_step_is_measured(tmp_path: Path) -> None:
     measured = measure(recipe(tmp_path, epochs=50, tokens_per_step=200), tmp_path, limit_s=0.0)
     assert measured.num_measured == 1
+    assert measured.seconds > 0
+
+
+def test_a_prompt_has_no_steps(tmp_path: Path) -> None:
+    plain = recipe(tmp_path).to_plain() | {"adapter": {"kind": "none"}}
+    measured = measure(Recipe.parse(plain), tmp_path)
+    assert (measured.num_steps, measured.parts["steps"]) == (0, 0.0)
     assert measured.seconds > 0
 
 

@@ -19,6 +19,7 @@ from kamerton.advisor.columns import (
 from kamerton.advisor.instructions import instruction
 from kamerton.advisor.kinds import Kind, kind_of_task
 from kamerton.advisor.project import Plan, recipe_text
+from kamerton.advisor.readme import readme_text
 from kamerton.core.errors import DataError, SettingsError
 from kamerton.core.events import Sink
 from kamerton.core.files import write_atomically
@@ -322,7 +323,7 @@ def write_project(folder: Path, plan: Plan, forecast: str = "") -> list[Path]:
         The files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    files = {"recipe.toml": recipe_text(plan), "README.md": _readme(plan, forecast)}
+    files = {"recipe.toml": recipe_text(plan), "README.md": readme_text(plan, forecast)}
     for name, text in files.items():
         write_atomically(folder / name, text.encode())
     return [folder / name for name in files]
@@ -341,32 +342,3 @@ def ensure_empty(folder: Path) -> None:
         raise SettingsError(
             f"--to: {folder} must be a new or an empty folder", hint="name another: --to FOLDER"
         )
-
-
-def _readme(plan: Plan, forecast: str) -> str:
-    lines = [
-        f"# {plan.name}",
-        "",
-        plan.task or f"{plan.kind.shown[0].upper()}{plan.kind.shown[1:]}.",
-        "",
-        f"{plan.num_examples:,} examples of `{plan.train}`: {_told(plan.test)} kept for "
-        f"evaluation, {_told(plan.holdout)} kept to choose the step. The base is "
-        f"`{plan.base}`; `recipe.toml` says the rest.",
-        "",
-        *([forecast, ""] if forecast else []),
-        "In this folder:",
-        "",
-        "```console",
-        "$ kamerton check recipe.toml --show 3",
-        "$ kamerton train recipe.toml",
-        f"$ kamerton evaluate {plan.name} --report report.html",
-        "```",
-        "",
-        "`check` lists faults of the data and shows what is learned, `train` goes on after Ctrl-C "
-        "with the same command, `evaluate` compares the result with prompting.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _told(part: float | str) -> str:
-    return f"`{part}` is" if isinstance(part, str) else f"{part:.0%} are"

@@ -82,6 +82,19 @@ ROWS: dict[str, list[dict[str, Any]]] = {
 }  # fmt: skip
 
 
+DECIDED_BY = {
+    "classes": "`accuracy`",
+    "several classes": "`labels F1`",
+    "fields": "`all fields right`",
+    "rewriting": "side by side",
+    "answers": "side by side",
+    "dialogues": "side by side",
+    "pairs": "kamerton chat",
+    "thumbs": "kamerton chat",
+    "texts": "`general loss`",
+}
+
+
 def look(file: Path, question: str = "", answer: str = "", **more: Any) -> Looked:
     return look_at(str(file), question, answer, more.get("choose"), quiet)
 
@@ -102,7 +115,9 @@ def test_each_kind_is_told_and_its_recipe_is_checked_and_trained(kind: str, tmp_
     made = make_variant(recipe, folder, Workspace(folder), quiet)
     assert made.outcome is not None
     assert made.outcome.num_steps == 3
-    assert "kamerton evaluate data-lora" in files[1].read_text(encoding="utf-8")
+    page = files[1].read_text(encoding="utf-8")
+    assert "kamerton evaluate data-lora" in page
+    assert DECIDED_BY[kind] in page.partition("## What to decide by")[2]
 
 
 def test_a_russian_table_of_an_office_program(tmp_path: Path) -> None:

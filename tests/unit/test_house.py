@@ -141,6 +141,9 @@ OPTIONS = {
     },
     "label": {
         "--teacher",
+        "--teacher-model",
+        "--teacher-key",
+        "--budget",
         "--to",
         "--gold",
         "--precision",

@@ -56,6 +56,9 @@ def evaluate(
     --data is read, such as data.columns.text=question.
     """
     with busy("loading PyTorch"):
+        from kamerton.cli.verdict import print_headline, print_pairs
+        from kamerton.evaluation.headline import headline
+        from kamerton.evaluation.side_by_side import side_by_side
         from kamerton.evaluation.table import terminal_table
         from kamerton.flows.after_evaluation import suggest_after_evaluation
         from kamerton.flows.evaluate import evaluate_variants, evaluation_settings
@@ -87,7 +90,11 @@ def evaluate(
         plain = {**evaluated.comparison.to_json(), "advice": advice}
         click.echo(json.dumps(plain, ensure_ascii=False))
     else:
-        print_table(data_console(), terminal_table(evaluated.comparison))
+        out, comparison = data_console(), evaluated.comparison
+        print_headline(out, headline(comparison))
+        pairs = side_by_side(comparison, evaluated.items, evaluated.answers, evaluated.checks)
+        print_pairs(out, pairs)
+        print_table(out, terminal_table(comparison))
         print_suggestions(suggestions)
     if report is not None:
         with busy("writing the report"):

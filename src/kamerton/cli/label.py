@@ -15,6 +15,7 @@ from kamerton.cli.options import (
     project_option,
     set_option,
 )
+from kamerton.core.errors import SettingsError
 
 __all__ = ["label"]
 
@@ -24,7 +25,33 @@ _SHOWN_PROBLEMS = 20
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "--teacher", required=True, metavar="VARIANT", help="Variant of this project that labels."
+    "--teacher",
+    "teachers",
+    required=True,
+    multiple=True,
+    metavar="VARIANT|URL",
+    help="What labels: a variant of this project, or an address that speaks OpenAI's API. May be "
+    "repeated: several label together.",
+)
+@click.option(
+    "--teacher-model",
+    "models",
+    multiple=True,
+    metavar="NAME",
+    help="Model at the address of --teacher; once for each address.",
+)
+@click.option(
+    "--teacher-key",
+    default="",
+    metavar="KEY",
+    envvar="KAMERTON_TEACHER_KEY",
+    help="Sent to the address of --teacher; better kept in KAMERTON_TEACHER_KEY.",
+)
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MONEY",
+    help="Most money for the whole job, in the currency of teacher.price_prompt.",
 )
 @click.option(
     "--to",
@@ -60,7 +87,10 @@ _SHOWN_PROBLEMS = 20
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON.")
 def label(
     file: Path,
-    teacher: str,
+    teachers: tuple[str, ...],
+    models: tuple[str, ...],
+    teacher_key: str,
+    budget: float | None,
     to: Path,
     gold: Path,
     precision: float,
@@ -75,11 +105,13 @@ def label(
     """Label the rows of FILE by a teacher, and keep the labels that are proven good enough.
 
     The same command goes on after a stop. --set data.KEY=VALUE changes how FILE is read, such as
-    data.columns.text=question; --set select.KEY=VALUE what is kept.
+    data.columns.text=question; --set select.KEY=VALUE what is kept; --set teacher.KEY=VALUE how an
+    address is asked, such as teacher.samples=5.
     """
     with busy("loading PyTorch"):
         from kamerton.cli.label_words import curve_table, facts, labels_table, next_steps
-        from kamerton.flows.label import label_settings, label_with_variant
+        from kamerton.flows.label import label_file, label_settings
+        from kamerton.flows.label_remote import Endpoint, is_address
         from kamerton.flows.workspace import Workspace
         from kamerton.store.variants import find_variant
         from kamerton.variants.load import Opening
@@ -87,12 +119,29 @@ def label(
     ensure_parent(to, "--to")
     settings = label_settings(file, overrides, redact=redact)
     workspace = Workspace(project)
-    found = find_variant(teacher, workspace.variants)
+    urls = [name for name in teachers if is_address(name)]
+    if len(urls) == len(teachers):
+        _ensure_none("are for a variant", base=base, device=device, dtype=dtype)
+    if not urls:
+        _ensure_none("are for an address", teacher_model=models, budget=budget)
+    elif len(urls) != len(models):
+        raise SettingsError(
+            f"--teacher-model must name a model for each of {len(urls)} addresses, "
+            f"got {len(models)}",
+            hint=f"{urls[0].rstrip('/').removesuffix('/v1')}/v1/models lists those of the first",
+        )
+    left = iter(models)
+    found = [
+        Endpoint(name, next(left), teacher_key, budget)
+        if is_address(name)
+        else find_variant(name, workspace.variants)
+        for name in teachers
+    ]
     with progress_sink() as sink:
-        done = label_with_variant(
-            found, file, to, gold, precision, settings, workspace, sink,
-            opening=Opening(base, device, dtype, sink),
-        )  # fmt: skip
+        opening = Opening(base, device, dtype, sink)
+        done = label_file(
+            found, file, to, gold, precision, settings, workspace, sink, opening=opening
+        )
     for problem in done.problems[:_SHOWN_PROBLEMS]:
         messages.print(harmless(problem), style="yellow", soft_wrap=True)
     if as_json:
@@ -105,3 +154,9 @@ def label(
         messages.print(harmless(line), soft_wrap=True)
     if done.to is None:
         raise SystemExit(1)
+
+
+def _ensure_none(why: str, **options: Any) -> None:
+    """Refuse options that would be ignored."""
+    if given := [f"--{name.replace('_', '-')}" for name, value in options.items() if value]:
+        raise SettingsError(f"{', '.join(given)}: these options {why}, and --teacher is none")

@@ -123,6 +123,10 @@ def facts(done: "Labelled") -> Iterator[str]:
     for name, text in words.items():
         if name in done.dropped:
             yield f"  {done.dropped[name]:,}: {text}"
+    if done.paid is not None:
+        tokens = translated_count(done.paid.total, "token")
+        money = "" if done.cost is None else f", {done.cost:.4f}"
+        yield translated("paid for this job: {what}", what=f"{tokens}{money}")
     if "over cap" in done.dropped:
         yield translated(
             "select.per_label changes the shares of labels: the proven precision is that before it"

@@ -4,12 +4,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kamerton.core.language import translated
 from kamerton.evaluation import metrics
 from kamerton.evaluation.checked import Checked
 from kamerton.evaluation.chrf import chrf, chrf_features
 from kamerton.evaluation.items import Answers, Item
+from kamerton.evaluation.results import Comparison
 
-__all__ = ["CHRF", "LENGTH", "LOSS", "are_short", "are_texts", "check_loss", "check_wording"]
+__all__ = [
+    "CHRF",
+    "LENGTH",
+    "LOSS",
+    "are_short",
+    "are_texts",
+    "check_loss",
+    "check_wording",
+    "explained",
+]
 
 LOSS, CHRF, LENGTH = "loss", "chrF", "length"
 """Names of the metrics."""
@@ -39,6 +50,30 @@ def are_short(items: Sequence[Item]) -> bool:
         Whether half of the right answers have five words or fewer.
     """
     return float(np.median([len(item.reference.split()) for item in items])) <= _SHORT_WORDS
+
+
+def explained(comparison: Comparison) -> dict[str, str]:
+    """Say in plain words what the metrics of texts are.
+
+    Args:
+        comparison: The comparison that was found.
+
+    Returns:
+        A sentence without a full stop for each of these metrics that it has.
+    """
+    sentences = {
+        (LOSS, "nats"): translated(
+            "how much your texts surprise a variant; the lower, the more it expects such texts"
+        ),
+        (CHRF, "score"): translated(
+            "how many runs of one to six characters an answer shares with the right one; 100 is "
+            "the same text"
+        ),
+        (LENGTH, "ratio"): translated("how long the answers are; 100 is as long as yours"),
+    }
+    # A check of the user's may have the same name.
+    named = zip(comparison.metrics, comparison.units, strict=True)
+    return {name: sentences[name, unit] for name, unit in named if (name, unit) in sentences}
 
 
 def check_loss(answers: Answers) -> Checked:

@@ -1,6 +1,5 @@
 """The report: one HTML file that explains itself, without scripts and without a network."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,8 @@ from kamerton.core.files import write_atomically
 from kamerton.core.language import translated, translated_count
 from kamerton.evaluation.amounts import change_text, in_unit, metric_title
 from kamerton.evaluation.checks import check_all
+from kamerton.evaluation.free_text import explained
+from kamerton.evaluation.headline import headline, in_words
 from kamerton.evaluation.items import Answers, Item
 from kamerton.evaluation.jackknife import FEW_ROWS, FEWEST_ROWS
 from kamerton.evaluation.plots import training_plot
@@ -20,14 +21,18 @@ from kamerton.evaluation.preferred import preference_text
 from kamerton.evaluation.reliability import reliability_text
 from kamerton.evaluation.results import Comparison, Measured, Unit
 from kamerton.evaluation.settings import Check
+from kamerton.evaluation.side_by_side import message_text, side_by_side
 from kamerton.evaluation.style import FittedStyle
 from kamerton.evaluation.table import cost_cells, cost_heads, p_text, value_text
-from kamerton.evaluation.verdicts import in_short, last_opponent, tone, verdict
+from kamerton.evaluation.verdicts import best_opponent, in_short, judged_variant, tone, verdict
 
 __all__ = ["write_report"]
 
 _EXAMPLES_PER_KIND = 6
 _TURNS_SHOWN = 6
+_LABEL_MARKS = {True: ("right", "good"), False: ("wrong", "bad")}
+_CHECK_MARKS = {True: ("passes", "soft"), False: ("does not pass", "soft")}
+"""What is said of an answer, and the style of it: a text is not wrong."""
 
 
 def write_report(
@@ -86,10 +91,13 @@ def write_report(
         "percent": _percent,
         "axis": _mark_of_axis,
     }
+    environment.filters["in_words"] = in_words
     environment.globals |= {"translated": translated, "translated_count": translated_count}
     curves = Markup(training_plot(loss_curve, holdout_curve)) if loss_curve or holdout_curve else ""
     page = environment.get_template("report.html.j2").render(
         title=title,
+        headline=headline(comparison),
+        pairs=side_by_side(comparison, items, answers, checks),
         facts=facts,
         prompts=prompts,
         advice=advice,
@@ -139,6 +147,7 @@ def _metrics(comparison: Comparison) -> list[dict[str, Any]]:
             {
                 "name": metric,
                 "title": metric_title(comparison, metric),
+                "about": explained(comparison).get(metric, ""),
                 "unit": unit,
                 "end": _end_of_axis(found, unit),
                 "direction": "no direction is better"
@@ -173,27 +182,38 @@ def _sections(
     checks: Sequence[Check | FittedStyle],
     comparison: Comparison,
 ) -> list[dict[str, Any]]:
-    """Choose examples: what the last variant mends, breaks, and still fails."""
+    """Choose examples: what the variant mends, breaks, and still fails.
+
+    Texts have none, as nothing calls them right: they stand side by side.
+    """
+    if comparison.kind == "texts":
+        return []
     right = [check_all(checks, items, answer)[0].values for answer in answers]
     metric = comparison.metrics[0]
-    last = answers[-1].variant
-    judged = comparison.kind not in ("texts", "reading") and comparison.better[0] != "neither"
-    first = last_opponent(comparison, last) or answers[0].variant
-    new = right[-1]
-    old = right[comparison.variants.index(first)]
+    judged = comparison.kind != "reading" and comparison.better[0] != "neither"
+    last = judged_variant(comparison)
+    first = best_opponent(comparison, last) or answers[0].variant
+    new, old = (right[comparison.variants.index(name)] for name in (last, first))
     if not judged or first == last:
         kinds = [("Examples", ~np.isnan(new))]
+    elif comparison.kind == "checks":
+        kinds = [
+            (f"Only {last} passes", (old == 0) & (new == 1)),
+            (f"Only {first} passes", (old == 1) & (new == 0)),
+            (f"Neither {last} nor {first} passes", (old == 0) & (new == 0)),
+        ]
     else:
         kinds = [
             (f"Mended: {last} is right where {first} was wrong", (old == 0) & (new == 1)),
             (f"Broken: {last} is wrong where {first} was right", (old == 1) & (new == 0)),
             (f"Still wrong: neither {last} nor {first} is right", (old == 0) & (new == 0)),
         ]
+    words = _CHECK_MARKS if comparison.kind == "checks" else _LABEL_MARKS
     sections = []
     for heading, wanted in kinds:
         positions = np.flatnonzero(wanted)
         shown = [
-            _example(items[position], position, answers, right if judged else None)
+            _example(items[position], position, answers, right if judged else None, words)
             for position in positions[:_EXAMPLES_PER_KIND]
         ]
         sections.append(
@@ -203,9 +223,13 @@ def _sections(
 
 
 def _example(
-    item: Item, position: int, answers: Sequence[Answers], right: Sequence[Any] | None
+    item: Item,
+    position: int,
+    answers: Sequence[Answers],
+    right: Sequence[Any] | None,
+    words: Mapping[bool, tuple[str, str]],
 ) -> dict[str, Any]:
-    turns = [(str(message["role"]), _text(message)) for message in item.chat]
+    turns = [(str(message["role"]), message_text(message)) for message in item.chat]
     return {
         "skipped": max(len(turns) - _TURNS_SHOWN, 0),
         "turns": turns[-_TURNS_SHOWN:],
@@ -215,16 +239,8 @@ def _example(
             {
                 "variant": answer.variant,
                 "text": answer.texts[position],
-                "mark": "" if right is None else ("right" if right[number][position] else "wrong"),
+                "mark": None if right is None else words[bool(right[number][position])],
             }
             for number, answer in enumerate(answers)
         ],
     }
-
-
-def _text(message: Mapping[str, Any]) -> str:
-    content = message.get("content")
-    if isinstance(content, str) and not message.get("tool_calls"):
-        return content
-    rest = {key: value for key, value in message.items() if key != "role" and value}
-    return json.dumps(rest, ensure_ascii=False)

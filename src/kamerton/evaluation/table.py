@@ -10,7 +10,7 @@ from rich.text import Text
 from kamerton.core.language import translated_count
 from kamerton.core.wording import counted
 from kamerton.evaluation.amounts import change_text, metric_title, number_text
-from kamerton.evaluation.free_text import LOSS
+from kamerton.evaluation.free_text import LOSS, explained
 from kamerton.evaluation.jackknife import FEWEST_ROWS
 from kamerton.evaluation.preferred import preference_text
 from kamerton.evaluation.reliability import reliability_text
@@ -65,9 +65,15 @@ def terminal_table(comparison: Comparison) -> Group:
         where significant; below it the costs. Long names fold.
     """
     caption = Text(_caption(comparison), style="dim")
+    told = [
+        Text(f"{metric}: {sentence}", style="dim")
+        for metric, sentence in explained(comparison).items()
+    ]
     beside = [Text(reliability_text(style), style="dim") for style in comparison.styles]
     preferred = [Text(f"\n{preference_text(one)}") for one in comparison.preferences]
-    return Group(_results(comparison), caption, *beside, *preferred, Text(), _costs(comparison))
+    return Group(
+        _results(comparison), caption, *told, *beside, *preferred, Text(), _costs(comparison)
+    )
 
 
 def markdown_table(comparison: Comparison) -> str:

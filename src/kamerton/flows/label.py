@@ -6,7 +6,8 @@ choose the threshold; what is below it goes to people.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,25 +19,29 @@ from kamerton.core.language import translated, translated_count
 from kamerton.core.settings import apply_overrides
 from kamerton.data.examples import ClassificationExample, SourceLocation
 from kamerton.data.identity import question_hash
+from kamerton.data.questions import AnswerForm
 from kamerton.data.rows import Row
 from kamerton.data.settings import DataSettings
 from kamerton.flows.answer_form import form_of
 from kamerton.flows.answering import AskedFile, read_asked
 from kamerton.flows.label_gold import Gold, ensure_enough, read_gold, unlearned
 from kamerton.flows.label_local import LocalTeacher
+from kamerton.flows.label_privacy import ensure_may_leave
+from kamerton.flows.label_remote import Endpoint, RemoteTeacher, is_loopback
 from kamerton.flows.labelled_files import Judged, Labelled, files_of, write_kept, write_review
 from kamerton.flows.workspace import Workspace
 from kamerton.labelling.curve_plot import curve_plot
-from kamerton.labelling.given_answers import open_answers
+from kamerton.labelling.given_answers import GivenAnswers, Tokens, open_answers
+from kamerton.labelling.panel import Panel
 from kamerton.labelling.precision import choose_threshold
 from kamerton.labelling.review import order_for_review
-from kamerton.labelling.settings import SelectSettings
+from kamerton.labelling.settings import SelectSettings, TeacherSettings
 from kamerton.labelling.teacher import Teacher, Verdict
 from kamerton.store.trained_on import read_trained_on, short_hash
 from kamerton.store.variants import Variant
 from kamerton.variants.load import Opening
 
-__all__ = ["LabelSettings", "label", "label_settings", "label_with_variant"]
+__all__ = ["LabelSettings", "label", "label_file", "label_settings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +51,12 @@ class LabelSettings:
     Attributes:
         data: How the file is read.
         select: Which labels are kept.
+        teacher: How a teacher over HTTP is asked.
     """
 
     data: DataSettings
     select: SelectSettings
+    teacher: TeacherSettings
 
 
 def label_settings(
@@ -59,7 +66,7 @@ def label_settings(
 
     Args:
         source: The file to label.
-        overrides: `data.key=value` and `select.key=value`.
+        overrides: `data.key=value`, `select.key=value` and `teacher.key=value`.
         redact: Whether personal data is replaced by placeholders.
 
     Returns:
@@ -68,7 +75,7 @@ def label_settings(
     Raises:
         SettingsError: If one is wrong.
     """
-    plain: dict[str, Any] = {"data": {"train": str(source)}, "select": {}}
+    plain: dict[str, Any] = {"data": {"train": str(source)}, "select": {}, "teacher": {}}
     plain["data"] |= {"redact": True} if redact else {}
     values = apply_overrides(plain, overrides)
     if unknown := sorted(values.keys() - plain.keys()):
@@ -76,11 +83,12 @@ def label_settings(
     return LabelSettings(
         DataSettings.parse(values["data"], source="--set data"),
         SelectSettings.parse(values["select"], source="--set select"),
+        TeacherSettings.parse(values["teacher"], source="--set teacher"),
     )
 
 
-def label_with_variant(
-    variant: Variant,
+def label_file(
+    teachers: Sequence[Variant | Endpoint],
     source: Path,
     to: Path,
     gold_path: Path,
@@ -91,46 +99,90 @@ def label_with_variant(
     *,
     opening: Opening | None = None,
 ) -> Labelled:
-    """Label a file by a variant on this machine.
+    """Label a file by one teacher or by several together.
 
     Args:
-        variant: The teacher.
+        teachers: Variants on this machine, or addresses that speak OpenAI's API.
         source: CSV, TSV, JSON, JSONL, Parquet or text file.
         to: The file for what is kept.
         gold_path: Rows whose right label is known.
         precision: Share of the kept labels that must be right, in (0, 1).
         settings: What `--set` changed.
-        workspace: The project, which keeps the teacher's answers.
+        workspace: The project, which keeps the teachers' answers.
         sink: Receives progress and notices.
-        opening: The way the base is opened.
+        opening: The way the variants' base is opened.
 
     Returns:
         What came of it.
 
     Raises:
         SettingsError: If a file or setting does not fit.
-        DataError: If a file cannot be read or asked.
+        DataError: If a file cannot be read or asked, or holds what must not leave this machine.
         EvaluationError: If there are too few gold rows for the asked precision.
-        InterruptedRun: If the user stopped it; the same command goes on.
+        InterruptedRun: If it was stopped; the same command goes on.
     """
     _ensure_source(source)
     files_of(to)
-    form, learned = form_of(variant, sink), read_trained_on(variant)
-    gold = unlearned(read_gold(gold_path, form, settings.data, sink), learned, sink)
+    variants = [one for one in teachers if isinstance(one, Variant)]
+    endpoints = [one for one in teachers if isinstance(one, Endpoint)]
+    forms = [form_of(variant, sink) for variant in variants]
+    form = forms[0] if forms else AnswerForm("classification")
+    gold = read_gold(gold_path, form, settings.data, sink)
+    learned: frozenset[str] = frozenset()
+    for variant in variants:
+        learned |= read_trained_on(variant) or frozenset()
+    gold = unlearned(gold, learned, sink)
     ensure_enough(gold, precision, settings.select.confidence_level)
+    form = form if variants else AnswerForm("classification", gold.columns)
     asked = read_asked(source, form, _of_questions(settings.data), sink)
-    with open_answers(_place(workspace, variant.manifest.content_hash)) as answers:
-        teacher = LocalTeacher(variant, form, answers, sink, opening)
-        return label(teacher, asked, to, gold, precision, settings, sink, learned=learned)
+    if not all(is_loopback(endpoint.url) for endpoint in endpoints):
+        ensure_may_leave(asked, gold.examples)
+    with ExitStack() as opened:
+        kept = _Answers(workspace, opened)
+        of_variants = [
+            LocalTeacher(one, own, kept.of(one.manifest.content_hash), sink, opening)
+            for one, own in zip(variants, forms, strict=True)
+        ]
+        labels = settings.teacher.labels or (
+            of_variants[0].labels if of_variants else sorted({one.label for one in gold.examples})
+        )
+        asking: list[RemoteTeacher] = []
+        for endpoint in endpoints:
+            for how in _instructed(settings.teacher):
+                answers = kept.of(endpoint.url)
+                asking.append(RemoteTeacher(endpoint, labels, how, answers, sink, asking))
+        panel = Panel([*of_variants, *asking], sink)
+        done = label(panel, asked, to, gold, precision, settings, sink, learned=learned)
+        if not asking:
+            return done
+        costs = [one.cost for one in asking if one.cost is not None]
+        paid = sum((one.spent for one in asking), Tokens())
+        return replace(done, paid=paid, cost=sum(costs) if costs else None)
+
+
+class _Answers:
+    """Opens the answers of teachers, each file once."""
+
+    def __init__(self, workspace: Workspace, opened: ExitStack) -> None:
+        self._workspace, self._opened = workspace, opened
+        self._found: dict[str, GivenAnswers] = {}
+
+    def of(self, teacher: str) -> GivenAnswers:
+        if teacher not in self._found:
+            place = self._workspace.teacher_answers / f"{hash_json(teacher)[:16]}.jsonl"
+            self._found[teacher] = self._opened.enter_context(open_answers(place))
+        return self._found[teacher]
+
+
+def _instructed(settings: TeacherSettings) -> list[TeacherSettings]:
+    """Give the settings once for each instruction: each is a teacher of its own."""
+    instructions = (settings.instruction, *settings.more_instructions)
+    return [settings.model_copy(update={"instruction": one}) for one in instructions]
 
 
 def _ensure_source(source: Path) -> None:
     if not source.is_file():
         raise DataError(f"{source}: no such file")
-
-
-def _place(workspace: Workspace, teacher: str) -> Path:
-    return workspace.teacher_answers / f"{hash_json(teacher)[:16]}.jsonl"
 
 
 def _of_questions(reading: DataSettings) -> DataSettings:
@@ -189,9 +241,12 @@ def label(
     labelled = [row for row in rows if not row.verdict.fault]
     dropped.update(row.verdict.fault for row in rows if row.verdict.fault)
     if not labelled:
+        hint = next((row.verdict.said for row in rows if row.verdict.said), None)
+        if any(row.verdict.fault == "not asked" for row in rows):
+            hint = translated("the budget was spent before: a larger one goes on from there")
         raise DataError(
             translated("the teacher gave none of {count} a label", count=_rows(len(rows))),
-            hint=rows[0].verdict.said or None if rows else None,
+            hint=hint,
         )
     answered = [
         (one, verdict)
@@ -269,12 +324,12 @@ def _new_questions(
 def _judge(teacher: Teacher, texts: Sequence[str], sink: Sink) -> list[Verdict]:
     found: list[Verdict] = [Verdict(fault="not asked")] * len(texts)
     done = 0
-    sink(Progress("labelling", done, len(texts), "rows"))
+    sink(Progress("labelling", done, len(texts), f"rows{teacher.note}"))
     try:
         for number, verdict in teacher.judge(texts):
             found[number] = verdict
             done += 1
-            sink(Progress("labelling", done, len(texts), "rows"))
+            sink(Progress("labelling", done, len(texts), f"rows{teacher.note}"))
     except KeyboardInterrupt:
         raise InterruptedRun(
             translated("stopped after {done} of {count}", done=done, count=_rows(len(texts))),

@@ -59,6 +59,11 @@ class LocalTeacher:
         """The labels that it learned."""
         return self._labels
 
+    @property
+    def note(self) -> str:
+        """Nothing: it costs nothing."""
+        return ""
+
     def judge(self, texts: Sequence[str]) -> Iterator[tuple[int, Verdict]]:
         """Label texts.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from kamerton.core.errors import SettingsError
 from kamerton.data.answered_files import TableForm, ensure_writable_form, write_answered
+from kamerton.labelling.given_answers import Tokens
 from kamerton.labelling.precision import Selection
 from kamerton.labelling.teacher import Verdict
 
@@ -65,6 +66,8 @@ class Labelled:
         balance: Kept rows by label, the most frequent first.
         gold_balance: Gold rows by label.
         num_gold: Gold rows that chose the threshold.
+        paid: Tokens that a teacher over HTTP took for this job, in this run and before.
+        cost: The same in money; None where there are no prices.
     """
 
     to: Path | None
@@ -78,6 +81,8 @@ class Labelled:
     balance: Mapping[str, int]
     gold_balance: Mapping[str, int]
     num_gold: int
+    paid: Tokens | None = None
+    cost: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Give the summary as plain values."""
@@ -97,6 +102,8 @@ class Labelled:
             "balance": dict(self.balance),
             "gold_balance": dict(self.gold_balance),
             "problems": list(self.problems),
+            "paid": asdict(self.paid) if self.paid else None,
+            "cost": self.cost,
         }
 
 

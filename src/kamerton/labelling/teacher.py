@@ -36,6 +36,11 @@ class Teacher(Protocol):
         """The labels to choose from."""
         ...
 
+    @property
+    def note(self) -> str:
+        """What is shown beside the progress, such as the cost; empty for nothing."""
+        ...
+
     def judge(self, texts: Sequence[str]) -> Iterator[tuple[int, Verdict]]:
         """Label texts, giving each position and verdict as soon as it is known."""
         ...

@@ -11,6 +11,7 @@ from kamerton.core.files import write_atomically
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import make_variant
 from kamerton.flows.workspace import Workspace
+from kamerton.variants.export import export_variant
 
 ROWS = [
     {"prompt": f"What is in box {number}?", "completion": f"In box {number} is a {thing}."}
@@ -80,3 +81,24 @@ def test_a_teacher_of_another_tokenizer_is_refused(workspace: Workspace) -> None
     write_atomically(path, json.dumps(plain).replace(plain["base"]["tokenizer_hash"], "0" * 64))
     with pytest.raises(VariantError, match="another tokenizer|changed|hash"):
         make_variant(distilled(), workspace.root, workspace, lambda event: None)
+
+
+def test_a_cut_base_learns_from_the_whole_one(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(workspace.root / "cache"))
+    small = recipe(
+        "student",
+        base={"id": "builtin:nano", "layers": "0,3,5", "dtype": "float32"},
+        adapter={"kind": "full", "parts": ["all"]},
+        objective={"kind": "distillation", "teacher": "teacher"},
+        train={"epochs": 2, "tokens_per_step": 256},
+    )
+    made = make_variant(small, workspace.root, workspace, lambda event: None)
+    assert made.variant.manifest.base.id == "builtin:nano#layers=0,3,5"
+    assert made.outcome is not None
+    assert made.outcome.holdout_loss is not None
+    folder = workspace.root / "merged"
+    exported = export_variant(made.variant, folder, "merged")
+    assert exported.same_top == 1
+    assert json.loads((folder / "config.json").read_text("utf-8"))["num_hidden_layers"] == 3

@@ -13,7 +13,7 @@ from kamerton.core.errors import DataError, EvaluationError, SettingsError
 from kamerton.core.events import Event, Notice
 from kamerton.data.questions import AnswerForm
 from kamerton.flows.answering import read_asked
-from kamerton.flows.label import label, label_settings, label_with_variant
+from kamerton.flows.label import label, label_file, label_settings
 from kamerton.flows.label_gold import ensure_enough, read_gold
 from kamerton.flows.labelled_files import Labelled
 from kamerton.flows.predict import predict
@@ -32,6 +32,7 @@ class FakeTeacher:
     """Takes the first word for the label; is sure of short texts, and wrong where told to be."""
 
     labels: Sequence[str] = LABELS
+    note: str = ""
     asked: list[str] = field(default_factory=list)
 
     def judge(self, texts: Sequence[str]) -> Iterator[tuple[int, Verdict]]:
@@ -173,7 +174,7 @@ def test_what_cannot_be_done_is_said_first(tmp_path: Path) -> None:
     (tmp_path / "out.review.csv").write_text("mine")
     with pytest.raises(SettingsError, match="labels never replace a file"):
         run(tmp_path, source)
-    with pytest.raises(SettingsError, match="only data, select"):
+    with pytest.raises(SettingsError, match="only data, select, teacher"):
         label_settings(source, ["train.epochs=1"])
     with pytest.raises(DataError, match="--gold: .*: no such file"):
         read_gold(tmp_path / "none.csv", FORM, label_settings(source, []).data, print)
@@ -206,8 +207,8 @@ def test_a_variant_labels_by_its_scores_and_a_second_run_computes_nothing(
     )
 
     def once(precision: float) -> Labelled:
-        return label_with_variant(
-            *(topics, source, tmp_path / f"{precision}.jsonl", gold, precision),
+        return label_file(
+            *([topics], source, tmp_path / f"{precision}.jsonl", gold, precision),
             *(label_settings(source, []), Workspace(tmp_path), lambda event: None),
         )
 

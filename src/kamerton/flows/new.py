@@ -1,5 +1,6 @@
 """`kamerton new`: from a file of examples to a project that can be trained."""
 
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -50,6 +51,7 @@ Choose = Callable[[str, Sequence[Column]], str]
 _SAMPLE_ROWS = 2_000
 _LEAST_EXAMPLES = 12
 _FEW_EXAMPLES = 100
+_ENOUGH_HELD = 20
 _PLAIN = ("text", "classification")
 _NO_TEXT = (".parquet", ".gz")
 
@@ -269,10 +271,14 @@ def make_plan(
 def _parts(looked: Looked, folder: Path) -> tuple[float | str, float | str]:
     """Choose test set and holdout: files of their own, or shares."""
     examples = looked.checked.loaded.examples
-    test, holdout = (0.2, 0.1) if len(examples) < 1_000 else (0.1, 0.05)
+    test = 0.1 if len(examples) >= 1_000 else 0.2
     if len(examples) < _FEW_EXAMPLES:
         # Intervals over a handful of items say nothing.
         test = 0.3
+    # Fewer held-out examples than that choose a step by chance; more are better learned from.
+    left = len(examples) if looked.test else len(examples) * (1 - test)
+    wanted = math.ceil(100 * _ENOUGH_HELD / left) / 100
+    holdout = min(0.2, max(0.05 if len(examples) >= 1_000 else 0.1, wanted))
     shares = DataSettings(
         train=looked.source,
         test=0.0 if looked.test else test,

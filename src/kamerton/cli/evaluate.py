@@ -32,6 +32,24 @@ __all__ = ["evaluate"]
     type=click.Path(dir_okay=False, path_type=Path),
     help="Votes that `kamerton chat A B` took: how often the answers of B were preferred.",
 )
+@click.option(
+    "--judge",
+    metavar="URL|NAME",
+    help="A model that compares each variant's answers with the best baseline's: the address of "
+    "an OpenAI-compatible engine, or a variant or base.",
+)
+@click.option("--judge-model", default="", help="Which model of that engine judges.")
+@click.option(
+    "--judge-key",
+    default="",
+    envvar="KAMERTON_JUDGE_KEY",
+    help="Key that the engine asks for; also in the environment variable KAMERTON_JUDGE_KEY.",
+)
+@click.option(
+    "--judge-sees-texts",
+    is_flag=True,
+    help="Let an engine on another machine see the questions and answers.",
+)
 @set_option
 @base_option
 @device_option
@@ -43,6 +61,10 @@ def evaluate(
     data: str | None,
     report: Path | None,
     votes: Path | None,
+    judge: str | None,
+    judge_model: str,
+    judge_key: str,
+    judge_sees_texts: bool,
     overrides: tuple[str, ...],
     base: str,
     device: str,
@@ -55,6 +77,8 @@ def evaluate(
     --set evaluate.KEY=VALUE changes how, as in a recipe; --set data.KEY=VALUE how the file of
     --data is read, such as data.columns.text=question.
     """
+    if not judge and (judge_model or judge_sees_texts):
+        raise click.UsageError("--judge-model and --judge-sees-texts need --judge")
     with busy("loading PyTorch"):
         from kamerton.cli.verdict import print_headline, print_pairs
         from kamerton.evaluation.headline import headline
@@ -62,6 +86,7 @@ def evaluate(
         from kamerton.evaluation.table import terminal_table
         from kamerton.flows.after_evaluation import suggest_after_evaluation
         from kamerton.flows.evaluate import evaluate_variants, evaluation_settings
+        from kamerton.flows.judge_engine import JudgeOptions
         from kamerton.flows.report import ensure_writable, write_evaluation_report
         from kamerton.flows.workspace import Workspace
         from kamerton.store.variants import find_variant
@@ -72,11 +97,12 @@ def evaluate(
     settings, reading = evaluation_settings(found[0], overrides, data)
     if report is not None:
         ensure_writable(report)
+    judges = JudgeOptions(judge, judge_model, judge_key, judge_sees_texts) if judge else None
     with progress_sink() as sink:
         opening = Opening(base, device, dtype, sink)
         evaluated = evaluate_variants(
             found, workspace, sink, data=data, reading=reading, settings=settings,
-            opening=opening, votes=votes,
+            opening=opening, votes=votes, judge=judges,
         )  # fmt: skip
     suggestions = suggest_after_evaluation(
         evaluated,

@@ -103,7 +103,7 @@ def _table(found: "Searched") -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column(translated("instruction"), overflow="fold")
     table.add_column(translated("shown"), overflow="fold")
-    table.add_column(translated("asked"), justify="right")
+    table.add_column(translated("tried on"), justify="right")
     if by_label:
         table.add_column(translated("right"), justify="right")
     table.add_column(translated("log-probability"), justify="right")

@@ -170,8 +170,8 @@ def _of_reading(comparison: Comparison, variant: str, opponent: str) -> str:
             )
         case "worse":
             return translated(
-                "{variant} foresees your texts worse than {opponent} does: {numbers}; do not switch "
-                "it on.",
+                "{variant} foresees your texts worse than {opponent} does: {numbers}; do not "
+                "switch it on.",
                 **said,
             )
         case _:

@@ -11,6 +11,7 @@ from kamerton.core.language import translated, translated_count
 from kamerton.core.seeds import derive_seed
 from kamerton.data.union_find import UnionFind
 from kamerton.evaluation.jackknife import FEW_ROWS, FEWEST_ROWS, value_interval
+from kamerton.evaluation.judge import Agreement
 from kamerton.evaluation.metrics import mean, mean_features
 from kamerton.evaluation.settings import EvaluationSettings
 from kamerton.evaluation.statistics import (
@@ -27,6 +28,8 @@ __all__ = ["Preference", "measure_preference", "preference_of_votes", "preferenc
 _POWER = 0.8
 _WORTH_SAYING = 0.02
 _MOST_SAID = 10_000
+_MOST_TURNED = 0.5
+"""A judge that changes its mind with the order more often than this says little about answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,10 @@ class Preference:
         num_groups: Independent groups, such as conversations.
         num_needed: About how many pairs would show a difference of this size in 80 of 100 cases;
             None where the interval shows one, or hardly any is seen.
+        num_asked: Pairs that a judge was asked in both orders; None of votes.
+        num_inconsistent: Of these, ties because the judge changed its mind with the order.
+        num_unread: Pairs that are left out because the judge gave no verdict.
+        agreement: How far a judge agrees with the votes; None where none was asked.
     """
 
     by: str
@@ -59,6 +66,10 @@ class Preference:
     num_losses: int
     num_groups: int
     num_needed: int | None = None
+    num_asked: int | None = None
+    num_inconsistent: int = 0
+    num_unread: int = 0
+    agreement: Agreement | None = None
 
     @property
     def num(self) -> int:
@@ -165,13 +176,47 @@ def preference_text(preference: Preference) -> str:
             "They form {groups}, by conversation and question.",
             groups=translated_count(preference.num_groups, "independent group"),
         )
-    return f"{said} {_conclusion(preference)}"
+    return " ".join([said, *_about_judge(preference), _conclusion(preference)])
+
+
+def _about_judge(preference: Preference) -> list[str]:
+    said = []
+    if preference.num_asked:
+        said.append(
+            translated(
+                "In {share} % of the pairs that it was asked, another order of the two answers "
+                "changed its verdict: these are ties.",
+                share=f"{100 * preference.num_inconsistent / preference.num_asked:.0f}",
+            )
+        )
+    if preference.num_unread:
+        said.append(
+            translated(
+                "It gave no verdict on {num}, which are left out.",
+                num=translated_count(preference.num_unread, "pair of answers", "pairs of answers"),
+            )
+        )
+    if (found := preference.agreement) is not None:
+        said.append(
+            translated(
+                "The judge {judge} agrees on {share} % of {num} (alpha {alpha}; 0 is chance).",
+                judge=found.judge,
+                share=f"{100 * found.share:.0f}",
+                num=translated_count(found.num, "pair of answers", "pairs of answers"),
+                alpha="-" if found.alpha is None else f"{found.alpha:.2f}",
+            )
+        )
+    return said
 
 
 def _conclusion(preference: Preference) -> str:
     if preference.low is None:
         return translated(
             "{least} independent votes are the fewest that say anything.", least=FEWEST_ROWS
+        )
+    if preference.num_asked and preference.num_inconsistent / preference.num_asked > _MOST_TURNED:
+        return translated(
+            "It judges by the order more than by the answers: decide by something else."
         )
     if preference.preferred:
         return translated("{name} is preferred.", name=preference.preferred)

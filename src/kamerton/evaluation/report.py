@@ -16,13 +16,14 @@ from kamerton.evaluation.free_text import explained
 from kamerton.evaluation.headline import headline, in_words
 from kamerton.evaluation.items import Answers, Item
 from kamerton.evaluation.jackknife import FEW_ROWS, FEWEST_ROWS
+from kamerton.evaluation.judge import JUDGE_INSTRUCTION
 from kamerton.evaluation.plots import training_plot
 from kamerton.evaluation.preferred import preference_text
-from kamerton.evaluation.reliability import reliability_text
 from kamerton.evaluation.results import Comparison, Measured, Unit
 from kamerton.evaluation.settings import Check
 from kamerton.evaluation.side_by_side import message_text, side_by_side
 from kamerton.evaluation.style import FittedStyle
+from kamerton.evaluation.style_text import style_text
 from kamerton.evaluation.table import cost_cells, cost_heads, p_text, value_text
 from kamerton.evaluation.verdicts import best_opponent, in_short, judged_variant, tone, verdict
 
@@ -109,7 +110,8 @@ def write_report(
         # Drawn by us, and holds nothing from outside but numbers.
         curves=curves,
         preferred=[(one, preference_text(one)) for one in comparison.preferences],
-        beside={style.metric: reliability_text(style) for style in comparison.styles},
+        judge_instruction=_judge_instruction(comparison),
+        beside={style.metric: style_text(comparison, style) for style in comparison.styles},
         per_token=not any(point.get("metrics") for point in (*loss_curve, *holdout_curve)),
         sections=_sections(items, answers, checks, comparison),
         tests=sorted({difference.test for difference in comparison.differences}),
@@ -123,6 +125,11 @@ def write_report(
 
 def _mark_of_axis(value: float, unit: Unit) -> str:
     return f"{in_unit(value, unit):g}{'' if unit in ('nats', 'score') else ' %'}"
+
+
+def _judge_instruction(comparison: Comparison) -> str:
+    by_judge = [one for one in comparison.preferences if one.num_asked is not None or one.agreement]
+    return JUDGE_INSTRUCTION if by_judge else ""
 
 
 def _percent(share: float) -> str:

@@ -13,8 +13,8 @@ from kamerton.evaluation.amounts import change_text, metric_title, number_text
 from kamerton.evaluation.free_text import LOSS, explained
 from kamerton.evaluation.jackknife import FEWEST_ROWS
 from kamerton.evaluation.preferred import preference_text
-from kamerton.evaluation.reliability import reliability_text
 from kamerton.evaluation.results import Comparison, Cost, Difference, Measured, Unit
+from kamerton.evaluation.style_text import style_text
 
 __all__ = [
     "cost_cells",
@@ -69,7 +69,7 @@ def terminal_table(comparison: Comparison) -> Group:
         Text(f"{metric}: {sentence}", style="dim")
         for metric, sentence in explained(comparison).items()
     ]
-    beside = [Text(reliability_text(style), style="dim") for style in comparison.styles]
+    beside = [Text(style_text(comparison, style), style="dim") for style in comparison.styles]
     preferred = [Text(f"\n{preference_text(one)}") for one in comparison.preferences]
     return Group(
         _results(comparison), caption, *told, *beside, *preferred, Text(), _costs(comparison)
@@ -98,7 +98,7 @@ def markdown_table(comparison: Comparison) -> str:
             cells.append("<br>".join([text, *told]))
         lines.append([*cells, *cost_cells(comparison, cost)])
     rows = ["| " + " | ".join(map(_escape, line)) + " |" for line in lines]
-    said = [*map(reliability_text, comparison.styles)]
+    said = [style_text(comparison, style) for style in comparison.styles]
     said += map(preference_text, comparison.preferences)
     beside = [line for text in said for line in ("", text)]
     return "\n".join([*rows, "", _caption(comparison), *beside, ""])

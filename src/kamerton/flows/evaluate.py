@@ -46,6 +46,8 @@ from kamerton.flows.candidates import (
     render_questions,
     with_examples_that_fit,
 )
+from kamerton.flows.judge_engine import JudgeOptions, open_judge
+from kamerton.flows.judging import judge_answers, with_agreement
 from kamerton.flows.measured_on import MeasuredOn, choose_measured_on
 from kamerton.flows.prepare import read_examples
 from kamerton.flows.reading import BASE_ALONE, are_plain, read_in_turn
@@ -106,6 +108,7 @@ def evaluate_variants(
     settings: EvaluationSettings | None = None,
     opening: Opening | None = None,
     votes: Path | None = None,
+    judge: JudgeOptions | None = None,
 ) -> Evaluated:
     """Compare variants with each other and with prompting alone.
 
@@ -119,6 +122,7 @@ def evaluate_variants(
         settings: The evaluation's settings; None takes the first variant's recipe's.
         opening: The way the base is opened; None takes it from the recipes.
         votes: File of blind votes on two of the variants; None leaves them out.
+        judge: Who else compares answers; None asks nobody.
 
     Returns:
         The comparison.
@@ -132,6 +136,7 @@ def evaluate_variants(
     _ensure_comparable(variants)
     voted = votes_of(votes, variants, sink) if votes else []
     opening = opening or Opening(sink=sink)
+    ask = open_judge(judge, workspace, sink, opening) if judge else None
     pick_device(opening.device or "auto")
     if opening.base:
         ensure_here(opening.base, opening.device or "auto")
@@ -211,8 +216,17 @@ def evaluate_variants(
         measured_on=measured_on.name,
         checks=checks,
     )
-    preferences = tuple(preference_of_votes(one, settings) for one in voted)
-    comparison = replace(comparison, preferences=preferences)
+    preferences = [preference_of_votes(one, settings) for one in voted]
+    if judge and ask:
+        preferences = [
+            with_agreement(one, votes_on_it, judge.name, ask, sink)
+            for one, votes_on_it in zip(preferences, voted, strict=True)
+        ]
+        names_judged = [variant.name for variant in variants]
+        preferences += judge_answers(
+            comparison, items, answers, names_judged, judge.name, ask, settings, sink
+        )
+    comparison = replace(comparison, preferences=tuple(preferences))
     try:
         _record(variants, comparison, items, workspace)
     except (OSError, StoreError) as error:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from kamerton.core.errors import EvaluationError
 from kamerton.core.events import Notice, Sink
 from kamerton.core.language import translated
 from kamerton.data.dataset import load_examples
@@ -47,7 +46,6 @@ def fit_styles(
         The checks, those of style fitted; without those that cannot be trusted.
 
     Raises:
-        EvaluationError: If there are too few texts of the brand or others.
         DataError: If a file cannot be read.
     """
     checks: list[Check | FittedStyle] = []
@@ -56,9 +54,10 @@ def fit_styles(
             checks.append(check)
             continue
         brand, others = _brand(check, train, folder), _others(check, train, folder)
+        if missing := _missing(check, brand, others):
+            sink(Notice(missing, "warning"))
+            continue
         against = _against(check, train)
-        for found, key in ((brand, "texts"), (others, "against")):
-            _ensure_enough(check, found, key)
         reliability = measure_reliability(
             check.title, against, brand, others, settings.confidence_level, settings.seed
         )
@@ -152,13 +151,22 @@ def _different(found: Sequence[tuple[str, str]]) -> list[Passage]:
     return spread(list(kept.values()), _MOST_TEXTS)
 
 
-def _ensure_enough(check: StyleCheck, found: Sequence[Passage], key: str) -> None:
-    if len(found) >= FEWEST_TEXTS:
-        return
-    what = "the brand's texts" if key == "texts" else "texts that are not the brand's"
-    raise EvaluationError(
-        f"check '{check.title}' needs {FEWEST_TEXTS} of {what} or more, found {len(found)} "
-        "different ones",
-        hint=f'name a file with more of them: {key} = "{"brand" if key == "texts" else "others"}'
-        '.txt", one text a line',
-    )
+def _missing(check: StyleCheck, brand: Sequence[Passage], others: Sequence[Passage]) -> str:
+    """Say of what there is too little; nothing where there is enough."""
+    if len(brand) < FEWEST_TEXTS:
+        return translated(
+            "{metric}: this check needs {least} of the brand's texts or more and is left out, as "
+            'there are {num}; name a file with more of them: texts = "brand.txt"',
+            metric=check.title,
+            least=FEWEST_TEXTS,
+            num=len(brand),
+        )
+    if len(others) < FEWEST_TEXTS:
+        return translated(
+            "{metric}: this check needs {least} texts or more that are not the brand's and is "
+            'left out, as there are {num}; name a file with more of them: against = "others.txt"',
+            metric=check.title,
+            least=FEWEST_TEXTS,
+            num=len(others),
+        )
+    return ""

@@ -28,7 +28,7 @@ KINDS = {
     "compliance": "rewriting",
 }
 NUM_CHECKS = {
-    "classify": 0, "tone": 2, "support": 3, "extract": 6, "segments": 3, "compliance": 2
+    "classify": 0, "tone": 3, "support": 3, "extract": 6, "segments": 3, "compliance": 2
 }  # fmt: skip
 
 
@@ -62,7 +62,8 @@ def test_the_right_answers_pass_their_own_checks(name: str, tmp_path: Path) -> N
     examples = looked.checked.loaded.examples
     items = make_items([one for one in examples if isinstance(one, ChatExample)])
     checks = EvaluationSettings.parse(tomllib.loads(CASES[name].checks)["evaluate"]).checks
-    for check in checks:
+    # How well a style is told is measured when it is fitted.
+    for check in (one for one in checks if one.kind != "style"):
         found = check_answers(check, items, [item.reference for item in items])
         failed = [items[at].reference for at in np.flatnonzero(found.values == 0)]
         assert not failed, check.title

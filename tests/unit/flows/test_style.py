@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kamerton.core.errors import DataError, EvaluationError
+from kamerton.core.errors import DataError
 from kamerton.core.events import Event, Notice
 from kamerton.data.examples import (
     ChatExample,
@@ -15,11 +15,16 @@ from kamerton.data.examples import (
     PreferenceExample,
     SourceLocation,
 )
-from kamerton.evaluation.settings import EvaluationSettings, ExactCheck
-from kamerton.evaluation.style import FittedStyle
+from kamerton.evaluation.comparison import compare
+from kamerton.evaluation.reliability import StyleReliability
+from kamerton.evaluation.results import Comparison
+from kamerton.evaluation.settings import EvaluationSettings, ExactCheck, StyleCheck
+from kamerton.evaluation.style import FittedStyle, fit_style
+from kamerton.evaluation.style_text import style_text
 from kamerton.evaluation.table import markdown_table
 from kamerton.flows.report import write_evaluation_report
 from kamerton.flows.style import fit_styles
+from tests.unit.evaluation.compared import SETTINGS, answered, spoken
 from tests.unit.flows.test_evaluate import Project
 
 FACTS = ("order", "parcel", "lamp", "invoice", "desk", "refund", "shelf", "box", "label", "note")
@@ -114,11 +119,13 @@ def test_a_check_that_cannot_hear_the_style_is_left_out_and_says_why(tmp_path: P
     assert "That may be less than 75 %, so this check is left out" in said
 
 
-def test_few_texts_are_an_error_that_names_the_key(tmp_path: Path) -> None:
-    with pytest.raises(EvaluationError, match="found 12 different") as raised:
-        fitted(chats(12), tmp_path, [])
-    assert raised.value.hint is not None
-    assert 'texts = "brand.txt"' in raised.value.hint
+def test_with_few_texts_the_check_is_left_out_and_names_the_key(tmp_path: Path) -> None:
+    notices: list[str] = []
+    assert fitted(chats(12), tmp_path, notices) == []
+    assert 'as there are 12; name a file with more of them: texts = "brand.txt"' in notices[0]
+    (tmp_path / "few.txt").write_text("one\ntwo")
+    assert fitted(chats(30), tmp_path, notices, against="few.txt") == []
+    assert 'as there are 2; name a file with more of them: against = "others.txt"' in notices[1]
 
 
 def test_the_reliability_stands_beside_the_metric_everywhere(tmp_path: Path) -> None:
@@ -139,3 +146,21 @@ def test_the_reliability_stands_beside_the_metric_everywhere(tmp_path: Path) -> 
     report = tmp_path / "report.html"
     write_evaluation_report(report, evaluated, project.workspace, variant.name)
     assert said in report.read_text("utf-8")
+
+
+def test_a_style_that_the_base_has_already_is_said_to_show_nothing() -> None:
+    reliability = StyleReliability("tone", "rivals", 30, 30, 0.9, 0.8, 1.0, 0.9, 0.1)
+    items = spoken(10)
+    classifier = fit_style([warm(n) for n in range(30)], [cold(n) for n in range(30)])
+    checks = (FittedStyle(StyleCheck(name="tone"), classifier, reliability),)
+
+    def comparison(num_warm: int) -> Comparison:
+        made = (("zero-shot", num_warm), ("lora", 10))
+        answers = [answered(items, lambda n, k=k: (warm if n < k else cold)(n), v) for v, k in made]
+        return compare(items, answers, SETTINGS, against=["zero-shot"], checks=checks)
+
+    easy = "The answers of zero-shot pass as often as the brand's own texts"
+    for num, is_easy in ((8, False), (9, True)):
+        found = comparison(num)
+        assert (easy in style_text(found, found.styles[0])) == is_easy
+        assert (easy in markdown_table(found)) == is_easy

@@ -82,12 +82,19 @@ def advise_after_evaluation(comparison: Comparison, judged: Judged) -> list[Sugg
     found: list[Suggestion] = []
     difference = _to_best_prompt(comparison, judged.name)
     if difference is not None:
-        found += _compared(comparison, difference, judged)
+        found += _better_in_part(comparison, difference, judged) or _compared(
+            comparison, difference, judged
+        )
     return [*found, *_rare_labels(judged), *_forgot(comparison, judged)]
 
 
 def _to_best_prompt(comparison: Comparison, name: str) -> Difference | None:
-    """Find the difference to the best prompt, in the first metric that has a direction."""
+    """Find the difference to the best prompt, in the first metric that has a direction.
+
+    Of texts it is the first metric that tells the two apart, and where none does, the first that
+    is counted in points.
+    """
+    unclear: Difference | None = None
     for metric, better in zip(comparison.metrics, comparison.better, strict=True):
         found = [
             one
@@ -97,8 +104,37 @@ def _to_best_prompt(comparison: Comparison, name: str) -> Difference | None:
         ]
         if better != "neither" and found:
             # The smaller the lead over a prompt, the better the prompt.
-            return min(found, key=lambda one: one.value if better == "higher" else -one.value)
-    return None
+            sign = 1 if better == "higher" else -1
+            least = min(found, key=lambda one: sign * one.value)
+            if comparison.kind != "texts" or verdict(comparison, least) in ("better", "worse"):
+                return least
+            if comparison.unit_of(metric) == "score":
+                unclear = unclear or least
+    return unclear
+
+
+def _better_in_part(comparison: Comparison, first: Difference, judged: Judged) -> list[Suggestion]:
+    """Say that a later check is passed more often, where the first one does not tell the two apart.
+
+    Answers that have become JSON while none of them is right are on the way, and of no use yet.
+    """
+    if comparison.kind != "checks" or verdict(comparison, first) != "no clear difference":
+        return []
+    for metric in comparison.metrics:
+        one = comparison.difference(metric, first.variant, first.against)
+        if one is None or comparison.unit_of(metric) == "nats":
+            continue
+        if verdict(comparison, one) == "better":
+            text = translated(
+                "{variant} is better than {other} by {points:.1f} points of {metric}, but not in "
+                "{first}, where it has {own:.0f} %: add examples, train longer, or take a larger "
+                "base",
+                variant=first.variant, other=first.against, metric=metric,
+                points=100 * abs(one.value), first=first.metric,
+                own=100 * comparison.measure(first.metric, first.variant).value,
+            )  # fmt: skip
+            return [Suggestion(text, f"kamerton advise {judged.recipe}")]
+    return []
 
 
 def _compared(comparison: Comparison, found: Difference, judged: Judged) -> list[Suggestion]:
@@ -110,6 +146,13 @@ def _compared(comparison: Comparison, found: Difference, judged: Judged) -> list
     relevant = _RELEVANT_NATS if unit == "nats" else _RELEVANT
     values = {"variant": found.variant, "other": found.against}
     word = verdict(comparison, found)
+    if word == "better" and comparison.kind == "texts":
+        text = translated(
+            "{variant} writes closer to your texts than {other}: read the pairs, then use it",
+            **values,
+        )
+        command = f"kamerton predict {judged.name}{judged.in_project} FILE --to OUT"
+        return [Suggestion(text, command)]
     if word == "better":
         text = translated(
             "{variant} is better than {other} by {amount}: use it",
@@ -118,6 +161,13 @@ def _compared(comparison: Comparison, found: Difference, judged: Judged) -> list
         command = f"kamerton predict {judged.name}{judged.in_project} FILE --to OUT"
         return [Suggestion(text, command)]
     if word == "worse":
+        if comparison.kind == "texts":
+            text = translated(
+                "{other} writes closer to your texts than {variant}: take the prompt, add "
+                "examples, or take another method",
+                **values,
+            )
+            return [Suggestion(text, f"kamerton advise {judged.recipe}")]
         return [_worse(judged, values, _amount(comparison, found.metric, -lead))]
     if judged.is_trained and high <= relevant:
         text = translated(

@@ -1,5 +1,6 @@
 """`kamerton new`: from a file of examples to a project that can be trained."""
 
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from kamerton.advisor.columns import (
 from kamerton.advisor.instructions import instruction
 from kamerton.advisor.kinds import Kind, kind_of_task
 from kamerton.advisor.project import Plan, recipe_text
+from kamerton.advisor.readme import readme_text
 from kamerton.core.errors import DataError, SettingsError
 from kamerton.core.events import Sink
 from kamerton.core.files import write_atomically
@@ -49,6 +51,7 @@ Choose = Callable[[str, Sequence[Column]], str]
 _SAMPLE_ROWS = 2_000
 _LEAST_EXAMPLES = 12
 _FEW_EXAMPLES = 100
+_ENOUGH_HELD = 20
 _PLAIN = ("text", "classification")
 _NO_TEXT = (".parquet", ".gz")
 
@@ -268,10 +271,14 @@ def make_plan(
 def _parts(looked: Looked, folder: Path) -> tuple[float | str, float | str]:
     """Choose test set and holdout: files of their own, or shares."""
     examples = looked.checked.loaded.examples
-    test, holdout = (0.2, 0.1) if len(examples) < 1_000 else (0.1, 0.05)
+    test = 0.1 if len(examples) >= 1_000 else 0.2
     if len(examples) < _FEW_EXAMPLES:
         # Intervals over a handful of items say nothing.
         test = 0.3
+    # Fewer held-out examples than that choose a step by chance; more are better learned from.
+    left = len(examples) if looked.test else len(examples) * (1 - test)
+    wanted = math.ceil(100 * _ENOUGH_HELD / left) / 100
+    holdout = min(0.2, max(0.05 if len(examples) >= 1_000 else 0.1, wanted))
     shares = DataSettings(
         train=looked.source,
         test=0.0 if looked.test else test,
@@ -322,7 +329,7 @@ def write_project(folder: Path, plan: Plan, forecast: str = "") -> list[Path]:
         The files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    files = {"recipe.toml": recipe_text(plan), "README.md": _readme(plan, forecast)}
+    files = {"recipe.toml": recipe_text(plan), "README.md": readme_text(plan, forecast)}
     for name, text in files.items():
         write_atomically(folder / name, text.encode())
     return [folder / name for name in files]
@@ -341,32 +348,3 @@ def ensure_empty(folder: Path) -> None:
         raise SettingsError(
             f"--to: {folder} must be a new or an empty folder", hint="name another: --to FOLDER"
         )
-
-
-def _readme(plan: Plan, forecast: str) -> str:
-    lines = [
-        f"# {plan.name}",
-        "",
-        plan.task or f"{plan.kind.shown[0].upper()}{plan.kind.shown[1:]}.",
-        "",
-        f"{plan.num_examples:,} examples of `{plan.train}`: {_told(plan.test)} kept for "
-        f"evaluation, {_told(plan.holdout)} kept to choose the step. The base is "
-        f"`{plan.base}`; `recipe.toml` says the rest.",
-        "",
-        *([forecast, ""] if forecast else []),
-        "In this folder:",
-        "",
-        "```console",
-        "$ kamerton check recipe.toml --show 3",
-        "$ kamerton train recipe.toml",
-        f"$ kamerton evaluate {plan.name} --report report.html",
-        "```",
-        "",
-        "`check` lists faults of the data and shows what is learned, `train` goes on after Ctrl-C "
-        "with the same command, `evaluate` compares the result with prompting.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _told(part: float | str) -> str:
-    return f"`{part}` is" if isinstance(part, str) else f"{part:.0%} are"

@@ -1,5 +1,6 @@
 """Advice after a comparison, on made-up results."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -7,10 +8,12 @@ import pytest
 
 from kamerton.advisor.after_evaluation import Judged, LabelCount, advise_after_evaluation
 from kamerton.core.language import speaking
+from kamerton.data.examples import ChatExample, SourceLocation
 from kamerton.evaluation.comparison import compare
+from kamerton.evaluation.items import make_items
 from kamerton.evaluation.results import Comparison, Difference, Measured
 from kamerton.evaluation.settings import EvaluationSettings
-from tests.unit.evaluation.compared import answered, guess, labelled
+from tests.unit.evaluation.compared import answered, guess, labelled, spoken
 
 SETTINGS = EvaluationSettings(resamples=100)
 
@@ -52,6 +55,57 @@ def test_a_clear_winner_is_to_be_used() -> None:
             "kamerton predict lora --project there FILE --to OUT",
         )
     ]
+
+
+def written(right: str, *, checks: list[dict[str, str]], loss: float = 0.0) -> Comparison:
+    """A prompt that answers badly, and a variant that answers so."""
+    items = spoken(40)
+    answers = [
+        answered(items, lambda n: "no idea at all", "4-shot"),
+        answered(items, lambda n: right.format(n=n), "lora"),
+    ]
+    if loss:
+        answers = [
+            replace(a, losses=tuple(one + n % 3 / 10 for n in range(40)), loss_tokens=(1,) * 40)
+            for a, one in zip(answers, (2.0, loss), strict=True)
+        ]
+    settings = EvaluationSettings.parse({"checks": checks, "resamples": 100})
+    return compare(items, answers, settings, against=["4-shot"])
+
+
+def test_of_texts_the_pairs_are_to_be_read_and_no_points_of_loss_are_named() -> None:
+    ((text, command),) = advised(written("answer {n}", checks=[], loss=1.0))
+    assert text == "lora writes closer to your texts than 4-shot: read the pairs, then use it"
+    assert command == "kamerton predict lora FILE --to OUT"
+    ((text, command),) = advised(written("no idea at all", checks=[], loss=3.0))
+    assert text.startswith("4-shot writes closer to your texts than lora: take the prompt")
+
+
+def test_a_later_check_that_is_passed_is_not_enough() -> None:
+    checks = [{"kind": "json_values"}, {"kind": "json"}]
+    items = make_items(
+        [
+            ChatExample(
+                SourceLocation("f", n + 1),
+                (
+                    {"role": "user", "content": f"letter {n}"},
+                    {"role": "assistant", "content": json.dumps({"n": n})},
+                ),
+            )
+            for n in range(40)
+        ]
+    )
+    answers = [
+        answered(items, lambda n: "no idea", "4-shot"),
+        answered(items, lambda n: '{"n": -1}', "lora"),
+    ]
+    settings = EvaluationSettings.parse({"checks": checks, "resamples": 100})
+    ((text, command),) = advised(compare(items, answers, settings, against=["4-shot"]))
+    assert text == (
+        "lora is better than 4-shot by 100.0 points of json, but not in values, where it has 0 %: "
+        "add examples, train longer, or take a larger base"
+    )
+    assert command == "kamerton advise tickets/recipe.toml"
 
 
 def test_the_best_prompt_is_what_counts() -> None:
@@ -136,7 +190,7 @@ def test_a_loss_is_worded_in_nats_and_the_lower_is_better() -> None:
         measured=tuple(measured), differences=(found,), against=("4-shot",),
     )  # fmt: skip
     assert advised(comparison)[0][0] == (
-        "lora is better than 4-shot by 0.41 nats a token of loss: use it"
+        "lora writes closer to your texts than 4-shot: read the pairs, then use it"
     )
     unsure = replace(found, low=-0.9, high=0.08, p_value=0.2, p_corrected=0.2)
     ((text, _),) = advised(replace(comparison, differences=(unsure,)))

@@ -12,9 +12,11 @@ from kamerton.advisor.columns import Column
 from kamerton.cli.main import main
 from kamerton.core.errors import DataError, SettingsError
 from kamerton.core.events import Event
+from kamerton.data.prepared import prepare
 from kamerton.flows.check import check_data
 from kamerton.flows.checked import read_checked
 from kamerton.flows.new import Looked, look_at, make_plan, write_project
+from kamerton.flows.prepare import relative_to
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import make_variant
 from kamerton.flows.workspace import Workspace
@@ -82,6 +84,19 @@ ROWS: dict[str, list[dict[str, Any]]] = {
 }  # fmt: skip
 
 
+DECIDED_BY = {
+    "classes": "`accuracy`",
+    "several classes": "`labels F1`",
+    "fields": "`all fields right`",
+    "rewriting": "side by side",
+    "answers": "side by side",
+    "dialogues": "side by side",
+    "pairs": "kamerton chat",
+    "thumbs": "kamerton chat",
+    "texts": "`general loss`",
+}
+
+
 def look(file: Path, question: str = "", answer: str = "", **more: Any) -> Looked:
     return look_at(str(file), question, answer, more.get("choose"), quiet)
 
@@ -102,7 +117,9 @@ def test_each_kind_is_told_and_its_recipe_is_checked_and_trained(kind: str, tmp_
     made = make_variant(recipe, folder, Workspace(folder), quiet)
     assert made.outcome is not None
     assert made.outcome.num_steps == 3
-    assert "kamerton evaluate data-lora" in files[1].read_text(encoding="utf-8")
+    page = files[1].read_text(encoding="utf-8")
+    assert "kamerton evaluate data-lora" in page
+    assert DECIDED_BY[kind] in page.partition("## What to decide by")[2]
 
 
 def test_a_russian_table_of_an_office_program(tmp_path: Path) -> None:
@@ -198,6 +215,22 @@ def test_rows_that_cannot_be_used_do_not_stop_the_training(tmp_path: Path) -> No
     plan = make_plan(looked, tmp_path / "p", "", "", "builtin:nano")
     (path, _) = write_project(tmp_path / "p", plan)
     assert Recipe.read(path).data.max_unusable == 0.15
+
+
+@pytest.mark.parametrize(
+    ("num", "test", "holdout"),
+    [(24, 0.3, 0.2), (150, 0.2, 0.17), (400, 0.2, 0.1), (2000, 0.1, 0.05)],
+)
+def test_enough_examples_choose_the_step(
+    num: int, test: float, holdout: float, tmp_path: Path
+) -> None:
+    rows = [{"text": f"It was the year {n}, and the harvest was good."} for n in range(num)]
+    looked = look(write_jsonl(tmp_path / "rows.jsonl", rows))
+    plan = make_plan(looked, tmp_path / "p", "", "", "builtin:nano")
+    assert (plan.test, plan.holdout) == (test, holdout)
+    (path, _) = write_project(tmp_path / "p", plan)
+    prepared = prepare(relative_to(Recipe.read(path).data, tmp_path / "p"))
+    assert len(prepared.holdout) >= 20 or holdout == 0.2
 
 
 def test_texts_of_the_user_are_quoted_in_the_recipe(tmp_path: Path) -> None:

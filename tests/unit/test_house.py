@@ -143,6 +143,7 @@ OPTIONS = {
         "--teacher-model",
         "--teacher-key",
         "--budget",
+        "--rounds",
         "--to",
         "--gold",
         "--precision",

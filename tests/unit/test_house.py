@@ -126,7 +126,7 @@ OPTIONS = {
         "--recipe",
     },
     "advise": {"--aim", "--must"},
-    "check": {"--set", "--show", "--base", "--redact", "--strict", "--json"},
+    "check": {"--set", "--show", "--base", "--redact", "--labels", "--strict", "--json"},
     "train": {"--set", "--project", "--fresh", "--json"},
     "evaluate": {"--data", "--report", "--set", "--project", "--json", *OPENING},
     "predict": {

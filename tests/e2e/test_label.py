@@ -101,6 +101,38 @@ def test_a_student_learns_from_what_a_served_variant_labelled(tmp_path: Path) ->
     assert values["student"] > 0.6 > max(v for name, v in values.items() if name != "student")
 
 
+def test_a_student_labels_what_its_teacher_was_not_sure_of(tmp_path: Path) -> None:
+    write(tmp_path / "taught.csv", rows(100, seed=1))
+    write(tmp_path / "gold.csv", rows(150, seed=2))
+    write(tmp_path / "new.csv", rows(200, seed=3), labelled=False)
+    (tmp_path / "recipe.toml").write_text(
+        RECIPE.format(name="teacher", train="taught.csv", epochs=3)
+    )
+    kamerton("train", "recipe.toml", cwd=tmp_path)
+    words = (
+        *("label", "new.csv", "--teacher", "teacher", "--gold", "gold.csv", "--rounds", "1"),
+        *("--precision", "0.7", "--json"),
+    )
+    done = kamerton(*words, "--to", "labels.jsonl", cwd=tmp_path)
+    assert "student 1, with" in done.stderr
+    learned = (tmp_path / "labels.rounds" / "round1.jsonl").read_text().splitlines()
+    # What the teacher kept aside is kept aside from the student as well.
+    assert len((tmp_path / "labels.rounds" / "holdout.jsonl").read_text().splitlines()) == 20
+    assert 80 < len(learned) <= 280
+    manifest = json.loads((tmp_path / "variants" / "teacher-round1" / "variant.json").read_text())
+    assert manifest["data"]["num_train"] == len(learned)
+    summary, right = json.loads(done.stdout), dict(rows(200, seed=3))
+    kept = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
+    assert sum(right[row["text"]] == row["label"] for row in kept) / len(kept) >= 0.7
+    assert summary["num_gold"] == 75
+    # All is known: nothing is trained or computed again.
+    (tmp_path / "labels.jsonl").unlink()
+    (tmp_path / "labels.review.csv").unlink(missing_ok=True)
+    again = kamerton(*words, "--to", "labels.jsonl", cwd=tmp_path)
+    assert json.loads(again.stdout) == summary
+    assert "reading weights" not in again.stderr
+
+
 def test_after_kill_9_no_answer_is_paid_for_twice(tmp_path: Path) -> None:
     write(tmp_path / "gold.csv", rows(40, seed=2))
     write(tmp_path / "new.csv", rows(200, seed=3), labelled=False)

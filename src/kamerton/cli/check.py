@@ -19,11 +19,14 @@ from kamerton.cli.console import (
     progress_sink,
     say_notice,
 )
+from kamerton.cli.label_errors import print_label_errors
 from kamerton.cli.locations import short_location
 from kamerton.cli.options import language_option, set_option
 from kamerton.core.language import translated, translated_count
 
 if TYPE_CHECKING:
+    from kamerton.data.examples import Example
+    from kamerton.flows.label_errors import CheckedLabels
     from kamerton.flows.preview import Shown
 
 __all__ = ["check"]
@@ -48,6 +51,13 @@ __all__ = ["check"]
 @click.option(
     "--redact", type=click.Path(path_type=Path), help="Write a copy without personal data."
 )
+@click.option(
+    "--labels",
+    "labels_by",
+    default="",
+    metavar="VARIANT",
+    help="Let a variant that did not learn these rows look for labels that may be wrong.",
+)
 @click.option("--strict", is_flag=True, help="Exit with 1 when any row cannot be used.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @language_option
@@ -57,6 +67,7 @@ def check(
     show: int,
     base: str | None,
     redact: Path | None,
+    labels_by: str,
     strict: bool,
     as_json: bool,
 ) -> None:
@@ -92,10 +103,15 @@ def check(
         )
     with progress_sink() as sink:
         checked = check_data(wanted.data, sink)
+    judged = _check_labels(labels_by, checked.loaded.examples) if labels_by else None
     if as_json:
-        click.echo(json.dumps(checked.audit.to_json(), ensure_ascii=False, indent=2))
+        found = checked.audit.to_json()
+        found |= {"labels": judged.to_json()} if judged else {}
+        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
     else:
         print_audit(data_console(), checked.audit)
+    if judged is not None and not as_json:
+        print_label_errors(judged)
     if (show or base or wanted.base) and not as_json:
         with busy(translated("loading the tokenizer")):
             prompt = wanted.prompt(checked.train)
@@ -115,6 +131,16 @@ def check(
         )
     if strict and checked.audit.rejections:
         sys.exit(1)
+
+
+def _check_labels(name: str, examples: "Sequence[Example]") -> "CheckedLabels":
+    with busy("loading PyTorch"):
+        from kamerton.flows.label_errors import check_labels
+        from kamerton.flows.workspace import Workspace
+        from kamerton.store.variants import find_variant
+
+    with progress_sink() as sink:
+        return check_labels(find_variant(name, Workspace(Path()).variants), examples, sink)
 
 
 def _next(data: str, overrides: Sequence[str], is_recipe: bool, seen: bool) -> str:

@@ -76,6 +76,13 @@ _SHOWN_PROBLEMS = 20
     help="Share of the kept labels that must be right.",
 )
 @click.option(
+    "--rounds",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 20),
+    help="Most students that learn sure labels and label the rest, as long as they get better.",
+)
+@click.option(
     "--redact",
     is_flag=True,
     help="Replace e-mails, phone numbers and the like by placeholders before the teacher reads.",
@@ -96,6 +103,7 @@ def label(
     to: Path,
     gold: Path,
     precision: float,
+    rounds: int,
     redact: bool,
     overrides: tuple[str, ...],
     base: str,
@@ -142,7 +150,16 @@ def label(
     with progress_sink() as sink:
         opening = Opening(base, device, dtype, sink)
         done = label_file(
-            found, file, to, gold, precision, settings, workspace, sink, opening=opening
+            found,
+            file,
+            to,
+            gold,
+            precision,
+            settings,
+            workspace,
+            sink,
+            opening=opening,
+            rounds=rounds,
         )
     for problem in done.problems[:_SHOWN_PROBLEMS]:
         messages.print(harmless(problem), style="yellow", soft_wrap=True)

@@ -6,11 +6,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from kamerton.core.errors import DataError
 from kamerton.core.events import Notice, Progress, Sink
 from kamerton.core.files import hash_json
 from kamerton.core.generation import GenerationSettings
 from kamerton.core.language import translated
+from kamerton.data.examples import SourceLocation
 from kamerton.data.formats.tickets import whole_ticket
 from kamerton.data.privacy.redaction import Redactor
 from kamerton.data.questions import AnswerForm, Question, fit_to_file, question_of
@@ -22,7 +26,14 @@ from kamerton.models.base import Base
 from kamerton.models.context import room_of
 from kamerton.variants.opening import Ready
 
-__all__ = ["AskedFile", "answer_questions", "read_asked", "size_of"]
+__all__ = [
+    "AskedFile",
+    "answer_questions",
+    "asked_texts",
+    "label_probabilities",
+    "read_asked",
+    "size_of",
+]
 
 _SAMPLE_ROWS = 100
 # What answering takes at any length of the question, as characters to read.
@@ -129,26 +140,23 @@ def answer_questions(
         A row and its answer, as soon as it is known: `label` and `confidence`, or `text` and
         whether it was `cut`, or the `problem` why it cannot be asked.
     """
-    size = _CHATS_PER_BATCH
-    if labels:
-        size = max(1, min(_LABELLED_PER_BATCH, _LABELS_PER_BATCH // len(labels)))
-    for at in range(0, len(missing), size):
+    if calibration is not None:
+        for number, sure in label_probabilities(ready, base, asked, missing, labels, calibration):
+            if isinstance(sure, str):
+                yield number, {"problem": sure}
+            else:
+                best = int(sure.argmax())
+                yield number, {"label": labels[best], "confidence": float(sure[best])}
+        return
+    for at in range(0, len(missing), _CHATS_PER_BATCH):
         batch = []
-        for number in missing[at : at + size]:
-            question = asked.questions[number]
-            if problem := _too_long(ready, base, question, labels):
-                yield number, {"problem": f"{asked.rows[number].location}: {problem}"}
+        for number in missing[at : at + _CHATS_PER_BATCH]:
+            if problem := _too_long(ready, base, asked, number, ()):
+                yield number, {"problem": problem}
             else:
                 batch.append(number)
         chats = [asked.questions[number].chat for number in batch]
         tools = [asked.questions[number].tools for number in batch]
-        if calibration is not None:
-            scores = ready.engine.score(chats, [labels] * len(batch), tools)
-            for number, own in zip(batch, scores, strict=True):
-                sure = probabilities(own, calibration)
-                best = int(sure.argmax())
-                yield number, {"label": labels[best], "confidence": float(sure[best])}
-            continue
         texts = [""] * len(batch)
         for event in ready.engine.stream(chats, generation.generation(), tools):
             texts[event.index] += event.text
@@ -169,8 +177,66 @@ def size_of(question: Question) -> int:
     return _ANSWER_CHARACTERS + sum(len(str(message["content"])) for message in question.chat)
 
 
-def _too_long(ready: Ready, base: Base, question: Question, labels: Sequence[str]) -> str:
+def label_probabilities(
+    ready: Ready,
+    base: Base,
+    asked: AskedFile,
+    missing: Sequence[int],
+    labels: Sequence[str],
+    calibration: Calibration,
+) -> Iterator[tuple[int, NDArray[np.float64] | str]]:
+    """Score labels for questions, a batch at a time.
+
+    Args:
+        ready: The variant, attached to its base.
+        base: The base.
+        asked: The file as questions.
+        missing: The rows to answer.
+        labels: Labels to choose from.
+        calibration: How scores become probabilities.
+
+    Yields:
+        A row and the probability of each label, [L]; or why it cannot be asked.
+    """
+    size = max(1, min(_LABELLED_PER_BATCH, _LABELS_PER_BATCH // len(labels)))
+    for at in range(0, len(missing), size):
+        batch = []
+        for number in missing[at : at + size]:
+            if problem := _too_long(ready, base, asked, number, labels):
+                yield number, problem
+            else:
+                batch.append(number)
+        chats = [asked.questions[number].chat for number in batch]
+        tools = [asked.questions[number].tools for number in batch]
+        scores = ready.engine.score(chats, [labels] * len(batch), tools)
+        for number, own in zip(batch, scores, strict=True):
+            yield number, probabilities(own, calibration)
+
+
+def asked_texts(texts: Sequence[str], places: Sequence[SourceLocation] = ()) -> AskedFile:
+    """Make questions of plain texts.
+
+    Args:
+        texts: The texts.
+        places: Where each stands; empty for nowhere.
+
+    Returns:
+        The questions, a row for each text.
+    """
+    found = places or [SourceLocation("text", number) for number in range(len(texts))]
+    return AskedFile(
+        [Row(place, {}) for place in found],
+        {n: Question(({"role": "user", "content": text},)) for n, text in enumerate(texts)},
+        {},
+        {},
+    )
+
+
+def _too_long(
+    ready: Ready, base: Base, asked: AskedFile, number: int, labels: Sequence[str]
+) -> str:
     """Say why a question does not fit into the base's context; nothing where it does."""
+    question = asked.questions[number]
     chat, room = ready.prompt.apply(question.chat), room_of(base)
     num = len(ready.renderer.prompt_ids(chat, question.tools))
     # The label with the most characters stands for the one with the most tokens.
@@ -178,4 +244,5 @@ def _too_long(ready: Ready, base: Base, question: Question, labels: Sequence[str
     more = len(ready.renderer.answers_ids(chat, [longest], question.tools)[1][0]) if labels else 1
     if room is None or num + more <= room:
         return ""
-    return f"{num} tokens and an answer do not fit into the base's context of {room}"
+    place = asked.rows[number].location
+    return f"{place}: {num} tokens and an answer do not fit into the base's context of {room}"

@@ -7,11 +7,9 @@ from kamerton.core.errors import SettingsError
 from kamerton.core.events import Sink
 from kamerton.core.files import hash_json
 from kamerton.core.generation import GenerationSettings
-from kamerton.data.examples import SourceLocation
-from kamerton.data.questions import AnswerForm, Question
-from kamerton.data.rows import Row
+from kamerton.data.questions import AnswerForm
 from kamerton.evaluation.calibration import Calibration
-from kamerton.flows.answering import AskedFile, answer_questions
+from kamerton.flows.answering import answer_questions, asked_texts
 from kamerton.flows.calibrating import calibrate
 from kamerton.labelling.given_answers import GivenAnswers
 from kamerton.labelling.teacher import Verdict
@@ -89,12 +87,7 @@ class LocalTeacher:
             fitted, _ = calibrate(self._variant, ready, base, self._labels, self._sink)
             stored = asdict(fitted)
             self._answers.finish(fact, stored)
-        asked = AskedFile(
-            [Row(SourceLocation("text", number), {}) for number in range(len(texts))],
-            {n: Question(({"role": "user", "content": text},)) for n, text in enumerate(texts)},
-            {},
-            {},
-        )
+        asked = asked_texts(texts)
         plain = GenerationSettings()
         for number, found in answer_questions(
             ready, base, asked, missing, self._labels, Calibration(**stored), plain

@@ -8,8 +8,8 @@ The first failure ends it, so all that passed hold together at the stated confid
 when the lower bound of Clopper and Pearson (1934) for the share right reaches the asked precision.
 
 The very strictest thresholds keep so few gold rows that one error fails them, although a longer
-look would pass. The sequence begins where `_BEGIN_AT` times the least number of rows is expected.
-That place depends on the file and on the number of gold rows, never on what is right.
+look would pass. The sequence begins where about `_BEGIN_AT` times the least number of rows is
+expected. That place depends on the file and on the number of gold rows, never on what is right.
 """
 
 import math
@@ -123,11 +123,8 @@ def choose_threshold(
     """
     sure, right = np.asarray(gold_confidence, float), np.asarray(gold_right, bool)
     thresholds = _thresholds(np.asarray(file_confidence, float))
-    needed = _BEGIN_AT * least_rows(precision, confidence_level)
-    first = next(
-        (n for n, (_, share) in enumerate(thresholds) if share * len(sure) >= needed),
-        len(thresholds) - 1,
-    )
+    expected = [share * len(sure) for _, share in thresholds]
+    first = _beginning(expected, least_rows(precision, confidence_level))
     curve, goes_on = [], True
     for number, (threshold, share) in enumerate(thresholds):
         kept = sure >= threshold
@@ -140,6 +137,13 @@ def choose_threshold(
         curve.append(CurvePoint(threshold, share, num, num_right, lower, state))
     passed = [point for point in curve if point.state == "passed"]
     return Selection(passed[-1] if passed else None, tuple(curve), precision, confidence_level)
+
+
+def _beginning(expected: Sequence[float], least: int) -> int:
+    """Choose the first threshold to test by the numbers of gold rows that are expected."""
+    good = [n for n, num in enumerate(expected) if least <= num <= _BEGIN_AT * least]
+    enough = [n for n, num in enumerate(expected) if num >= least]
+    return good[-1] if good else enough[0] if enough else len(expected) - 1
 
 
 def _thresholds(

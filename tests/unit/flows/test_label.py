@@ -13,8 +13,9 @@ from kamerton.core.errors import DataError, EvaluationError, SettingsError
 from kamerton.core.events import Event, Notice
 from kamerton.data.questions import AnswerForm
 from kamerton.flows.answering import read_asked
-from kamerton.flows.label import label, label_file, label_settings
+from kamerton.flows.label import label_file, label_settings
 from kamerton.flows.label_gold import ensure_enough, read_gold
+from kamerton.flows.label_rows import label
 from kamerton.flows.labelled_files import Labelled
 from kamerton.flows.predict import predict
 from kamerton.flows.recipe import Recipe
@@ -69,7 +70,8 @@ def run(
     reading = settings.data.model_copy(update={"columns": {"text": "ticket"}})
     asked = read_asked(source, FORM, reading, lambda event: None)
     done = label(
-        teacher, asked, folder / "out.jsonl", gold, options.pop("precision", 0.9), settings,
+        teacher, asked, folder / "out.jsonl", gold, options.pop("precision", 0.9),
+        settings.select,
         lambda event: None,
     )  # fmt: skip
     return done, teacher

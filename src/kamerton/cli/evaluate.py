@@ -18,6 +18,7 @@ from kamerton.cli.options import (
     set_option,
 )
 from kamerton.cli.suggestions import print_suggestions, train_command
+from kamerton.core.language import translated
 
 __all__ = ["evaluate"]
 
@@ -81,7 +82,7 @@ def evaluate(
     """
     if not judge and (judge_model or judge_sees_texts):
         raise click.UsageError("--judge-model and --judge-sees-texts need --judge")
-    with busy("loading PyTorch"):
+    with busy(translated("loading PyTorch")):
         from kamerton.cli.verdict import print_headline, print_pairs
         from kamerton.evaluation.headline import headline
         from kamerton.evaluation.side_by_side import side_by_side
@@ -125,6 +126,6 @@ def evaluate(
         print_table(out, terminal_table(comparison))
         print_suggestions(suggestions)
     if report is not None:
-        with busy("writing the report"):
+        with busy(translated("writing the report")):
             write_evaluation_report(report, evaluated, workspace, found[0].name, suggestions)
-        messages.print(f"report: {report}", soft_wrap=True)
+        messages.print(translated("report: {report}", report=report), soft_wrap=True)

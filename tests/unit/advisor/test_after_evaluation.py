@@ -193,7 +193,7 @@ def test_a_loss_is_worded_in_nats_and_the_lower_is_better() -> None:
         "lora writes closer to your texts than 4-shot: read the pairs, then use it"
     )
     unsure = replace(found, low=-0.9, high=0.08, p_value=0.2, p_corrected=0.2)
-    ((text, _),) = advised(replace(comparison, differences=(unsure,)))
+    ((text, _),) = advised(replace(comparison, differences=(unsure,), kind="checks"))
     assert text == (
         "40 items cannot tell lora and 4-shot apart (loss +0.41, from -0.08 to +0.90): if 0.41 "
         "nats a token of loss are real, about 120 would show it"

@@ -6,6 +6,7 @@ part is never read. Then the real run begins from scratch, so it has the same bi
 recipe names that rate. The choice stands beside the run: a run that was stopped goes on with it.
 """
 
+import gc
 import json
 import tempfile
 from collections.abc import Callable, Sequence
@@ -102,6 +103,8 @@ def try_rates(
             hint="start over with --try --fresh, or leave --try out to go on with that run",
         )
     tried = _run_trials(recipe, folder, workspace, sink, should_stop)
+    # A base with its hooks is a cycle; the real run loads its own, and two may not fit.
+    gc.collect()
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps({"key": key, **asdict(tried)}, indent=2) + "\n")
     return tried

@@ -145,6 +145,7 @@ def test_a_stop_leaves_nothing_and_the_next_command_tries_anew(project: Path) ->
     ("options", "said"),
     [
         (('adapter={kind="none"}',), "trains nothing"),
+        (('objective={kind="dpo"}',), "too high a rate"),
         (("data.holdout=0",), "holds nothing out"),
         (
             ('objective={kind="rloo", rewards=[{kind="function", function="r.py:f"}]}',),

@@ -113,6 +113,7 @@ def evaluate(
         workspace,
         lambda recipe, always: train_command(recipe, always, project),
         in_project(project),
+        settings.limit,
     )
     if as_json:
         advice = [asdict(suggestion) for suggestion in suggestions]

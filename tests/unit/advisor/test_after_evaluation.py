@@ -145,6 +145,9 @@ def test_what_cannot_be_told_apart_needs_so_many_items() -> None:
     assert text.startswith("200 items cannot tell lora and 4-shot apart (accuracy +6.0, from ")
     assert "if 6.0 points of accuracy are real, about " in text
     assert command == "kamerton evaluate lora --data MORE_EXAMPLES"
+    # Where a limit left some of the items out, those are asked first.
+    ((_, command),) = advised(comparison, replace(JUDGED, limit=200))
+    assert command == "kamerton evaluate lora --set evaluate.limit=0"
 
 
 def test_a_difference_too_small_to_matter_is_not_chased() -> None:

@@ -39,7 +39,7 @@ def tree() -> str:
     package = ROOT / "src" / "kamerton"
     order = {name: number for number, name in enumerate(
         ("cli", "flows", "serving", "training", "variants", "advisor", "inference", "adapters", "objectives", "models",
-         "evaluation", "data", "prompting", "store", "wire", "core")
+         "evaluation", "labelling", "data", "prompting", "store", "wire", "core")
     )}  # fmt: skip
     found = [path.parent for path in package.glob("*/__init__.py")]
     for folder in sorted(found, key=lambda path: order.get(path.name, 99)):

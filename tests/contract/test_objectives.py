@@ -12,6 +12,7 @@ from torch import Tensor
 from kamerton.core.settings import Settings
 from kamerton.objectives.catalogue import OBJECTIVES as RECORDS
 from kamerton.objectives.catalogue import make_objective
+from kamerton.objectives.distillation import DistillationSettings
 from kamerton.objectives.dpo import DpoSettings
 from kamerton.objectives.grpo import GrpoSettings
 from kamerton.objectives.objective import (
@@ -20,6 +21,7 @@ from kamerton.objectives.objective import (
     LossInputs,
     Objective,
     Online,
+    Taught,
     Written,
 )
 from kamerton.objectives.orpo import OrpoSettings
@@ -43,6 +45,8 @@ FORMS: tuple[Settings, ...] = (
     DpoSettings(robustness="dr-dpo", temperature=0.7),
     DpoSettings(robustness="kldpo", temperature=0.7),
     OrpoSettings(nll_over="everything"),
+    DistillationSettings(beta=0.3, temperature=2.0, hard=0.2),
+    DistillationSettings(beta=1.0, hard=0.0),
     RewardSettings(margin=0.5, center_rewards=0.0),
     RewardSettings(model="general"),
     settings_of(GrpoSettings, beta=0.0, scale_rewards=False),
@@ -120,7 +124,16 @@ def scored_of(
         context=Context(logprobs.flip(0), answers // 2 * 2)
         if objective.reads == "everything"
         else None,
+        taught=taught_beside(logprobs) if objective.reads == "taught" else None,
     )
+
+
+def taught_beside(logprobs: Tensor) -> Taught:
+    """Three tokens of a teacher at each place; the student finds the second and third rarer."""
+    generator = torch.Generator().manual_seed(1)
+    numbers = torch.randn(len(logprobs), 4, generator=generator, dtype=logprobs.dtype)
+    student = logprobs[:, None] - torch.tensor([1.0, 2.0, 3.0], dtype=logprobs.dtype)
+    return Taught(numbers.log_softmax(-1)[:, :3], student)
 
 
 def batch(objective: Objective) -> LossInputs:
@@ -137,6 +150,8 @@ def read(objective: Objective, scored: LossInputs) -> Tensor:
     """What the loss has a slope at."""
     if scored.context is not None:
         return torch.cat([scored.logprobs, scored.context.logprobs])
+    if scored.taught is not None:
+        return torch.cat([scored.logprobs[:, None], scored.taught.student], 1)
     found = scored.logprobs if objective.reads == "logprobs" else scored.scores
     assert found is not None
     return found
@@ -156,6 +171,10 @@ def some(
         moved, around = moved.split([len(scored.logprobs), len(context.logprobs)])
         near = (context.answers >= first) & (context.answers < stop)
         context = Context(around[near], context.answers[near] - first)
+    taught = scored.taught
+    if taught is not None:
+        moved, student = moved[:, 0], moved[:, 1:]
+        taught = Taught(taught.teacher[mine], student[mine])
     places = {"scores": slice(first, stop), "values": mine}.get(objective.reads)
     return LossInputs(
         moved[mine] if places is None else moved[:0, 0],
@@ -166,6 +185,7 @@ def some(
         None if places is None else moved[places],
         experience=experience,
         context=context,
+        taught=taught,
     )
 
 
@@ -208,6 +228,8 @@ def test_fp32_has_the_slopes_of_fp64(objective: Objective) -> None:
         parts["experience"] = Experience(*told)
     if (context := exact.context) is not None:
         parts["context"] = Context(context.logprobs.float(), context.answers)
+    if (taught := exact.taught) is not None:
+        parts["taught"] = Taught(taught.teacher.float(), taught.student.float())
     floats = ("logprobs", "references", "scores")
     parts |= {key: parts[key].float() for key in floats if parts[key] is not None}
     rounded = LossInputs(**parts)

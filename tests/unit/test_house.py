@@ -24,7 +24,7 @@ from kamerton.objectives.catalogue import AnyObjectiveSettings
 from kamerton.objectives.online import RewardSource
 
 ROOT = Path(__file__).parents[2]
-LIGHT = ("core", "data", "prompting", "store", "evaluation", "advisor")
+LIGHT = ("core", "data", "prompting", "store", "evaluation", "labelling", "advisor")
 
 
 def python(code: str) -> str:
@@ -128,11 +128,38 @@ OPTIONS = {
     "advise": {"--aim", "--must"},
     "check": {"--set", "--show", "--base", "--redact", "--strict", "--json"},
     "train": {"--set", "--project", "--fresh", "--json"},
-    "evaluate": {"--data", "--report", "--set", "--project", "--json", *OPENING},
+    "evaluate": {
+        "--data",
+        "--report",
+        "--votes",
+        "--judge",
+        "--judge-model",
+        "--judge-key",
+        "--judge-sees-texts",
+        "--set",
+        "--project",
+        "--json",
+        *OPENING,
+    },
+    "prompt search": {"--instructions", "--questions", "--name", "--set", "--project", "--json"},
     "predict": {
         "--to",
         "--labels",
         "--only-uncertain",
+        "--set",
+        "--project",
+        "--json",
+        *OPENING,
+    },
+    "label": {
+        "--teacher",
+        "--teacher-model",
+        "--teacher-key",
+        "--budget",
+        "--to",
+        "--gold",
+        "--precision",
+        "--redact",
         "--set",
         "--project",
         "--json",

@@ -44,6 +44,25 @@ CASES: Mapping[str, Case] = {
             "language of the question, and end with [escalate: yes] where somebody may be hurt or "
             "a lawyer is named, else with [escalate: no].",
         ),
+        Case(
+            "extract",
+            "Read an order of lamps. Give the product as it is called, the number of pieces, the "
+            "town in its basic form and the customer's name; null where the letter does not say.",
+        ),
+        Case(
+            "segments",
+            "Write the news for the audience, in the language of the request and in at most two "
+            "sentences after the greeting. Newcomers are greeted with Welcome (Добро пожаловать), "
+            "regulars with Hi (Привет), companies with Dear colleagues (Уважаемые коллеги). Keep "
+            "the facts and promise nothing.",
+        ),
+        Case(
+            "compliance",
+            "Rewrite the line so that it may be published, in its language. Say savings plan "
+            "(накопительный план), expected yield (ожидаемая доходность) and welcome bonus "
+            "(приветственный бонус). No promise of income, no superlatives, no 100 %, no free "
+            "money.",
+        ),
     )
 }
 """The cases by name."""

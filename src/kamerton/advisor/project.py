@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from kamerton.advisor.checks import checks_of
 from kamerton.advisor.kinds import Kind
 
 __all__ = ["Plan", "recipe_text"]
@@ -23,8 +24,8 @@ class Plan:
         columns: Our fields to the columns of the data; empty where they have our names.
         kind: The kind of task.
         num_examples: Usable examples.
-        holdout: Share that training measures on.
-        test: Share that only `kamerton evaluate` reads.
+        holdout: Share, or file, that training measures on.
+        test: Share, or file, that only `kamerton evaluate` reads.
         unusable: Share of rows that cannot be used.
         system: The instruction.
         max_new_tokens: Longest answer in tokens.
@@ -38,8 +39,8 @@ class Plan:
     columns: Mapping[str, str]
     kind: Kind
     num_examples: int
-    holdout: float
-    test: float
+    holdout: float | str
+    test: float | str
     unusable: float
     system: str
     max_new_tokens: int
@@ -69,8 +70,10 @@ def recipe_text(plan: Plan) -> str:
         pairs = ", ".join(f"{ours} = {_text(theirs)}" for ours, theirs in plan.columns.items())
         lines.append(f"columns = {{ {pairs} }}  # our field = your column")
     lines += [
-        f"holdout = {plan.holdout}  # share that chooses which step is kept",
-        f"test = {plan.test}  # share that only `kamerton evaluate` reads: its numbers count",
+        f"holdout = {json.dumps(plan.holdout, ensure_ascii=False)}  # {_what(plan.holdout)} that "
+        "chooses which step is kept",
+        f"test = {json.dumps(plan.test, ensure_ascii=False)}  # {_what(plan.test)} that only "
+        "`kamerton evaluate` reads: its numbers count",
     ]
     if plan.unusable > 0.05:
         lines.append(
@@ -94,7 +97,7 @@ def recipe_text(plan: Plan) -> str:
         "",
         "[evaluate]",
         "shots = 4  # prompting with so many examples is what training must beat",
-        *(plan.checks.rstrip().splitlines() or _CHECKS.get(kind, [])),
+        *(plan.checks.rstrip().splitlines() or checks_of(plan.kind)),
     ]
     return "\n".join(lines) + "\n"
 
@@ -103,33 +106,10 @@ _OBJECTIVES: Mapping[str, list[str]] = {
     "pairs": ["", "[objective]", 'kind = "orpo"  # learns from pairs without a first stage'],
     "thumbs": ["", "[objective]", 'kind = "kto"  # learns from single liked or disliked answers'],
 }
-_JSON_CHECKS = [
-    "",
-    "[[evaluate.checks]]",
-    'name = "is JSON"',
-    'kind = "json"',
-    "",
-    "[[evaluate.checks]]",
-    'name = "all as in the data"',
-    'kind = "exact"',
-]
-_NO_REFUSAL = [
-    "",
-    "[[evaluate.checks]]",
-    'name = "does not refuse"',
-    'kind = "refusal"',
-    "expect = false",
-]
-_CHECKS: Mapping[str, list[str]] = {
-    "classes": ["# accuracy and macro-F1 are measured for classes, over these labels only"],
-    "several classes": _JSON_CHECKS,
-    "fields": _JSON_CHECKS,
-    "rewriting": _NO_REFUSAL,
-    "answers": _NO_REFUSAL,
-    "dialogues": _NO_REFUSAL,
-    "pairs": ["# how often the better answer is the more probable one is measured for pairs"],
-    "thumbs": ["# whether liked answers stand above disliked ones is measured for thumbs"],
-}
+
+
+def _what(part: float | str) -> str:
+    return "file" if isinstance(part, str) else "share"
 
 
 def _text(value: str) -> str:

@@ -10,6 +10,7 @@ import click
 
 from kamerton.cli.answers import print_side_by_side
 from kamerton.cli.console import busy, data_console, messages
+from kamerton.evaluation.votes import ALIKE, no_pairs_beside
 
 if TYPE_CHECKING:
     from kamerton.flows.chat import Conversation
@@ -25,7 +26,8 @@ class BlindVote:
 
     Args:
         conversation: With two variants.
-        path: Where votes are added, a JSON row each.
+        path: Where votes are added, a JSON row each; those that give no pair to learn from stand
+            beside, see `no_pairs_beside`.
         seed: Seed of the order in which answers are shown.
     """
 
@@ -55,11 +57,13 @@ class BlindVote:
         if choice in ("1", "2"):
             self._wins[better] += 1
             if all(answer.strip() for answer in answers.values()):
-                self._add(conversation.vote(better))
+                self._add(conversation.vote(better), self._path)
             else:
                 messages.print("an empty answer gives no pair to learn from", style="dim")
+                self._add(conversation.vote(better), no_pairs_beside(self._path))
         elif choice == _ALIKE:
             self._wins[_ALIKE] += 1
+            self._add({**conversation.vote(better), ALIKE: True}, no_pairs_beside(self._path))
         conversation.go_on_with(better)
         messages.print(f"1 was {names[0]}, 2 was {names[1]}", style="dim")
 
@@ -74,8 +78,8 @@ class BlindVote:
             messages.print()
             return ""
 
-    def _add(self, row: dict[str, object]) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
+    def _add(self, row: dict[str, object], path: Path) -> None:
+        with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     def close(self) -> None:
@@ -86,3 +90,7 @@ class BlindVote:
         messages.print(f"better: {', '.join(said)}, alike {self._wins[_ALIKE]}")
         if self._path.exists():
             messages.print(f"next: kamerton check {self._path}", style="dim")
+        if len(self._conversation.hashes) == len(self._conversation.engines):
+            names = " ".join(self._conversation.engines)
+            command = f"kamerton evaluate {names} --votes {self._path}"
+            messages.print(f"who is preferred: {command}", style="dim", soft_wrap=True)

@@ -55,6 +55,8 @@ def demo(folder: Path, wanted: str) -> None:
     """
     started = time.monotonic()
     with busy("loading PyTorch"):
+        from kamerton.cli.verdict import print_headline
+        from kamerton.evaluation.headline import headline
         from kamerton.evaluation.table import terminal_table
         from kamerton.flows.demo import Demo, base_at_hand, shown_answers
         from kamerton.models.smollm2 import find_smollm2
@@ -77,6 +79,7 @@ def demo(folder: Path, wanted: str) -> None:
     _step(3, "compare it with prompting on held-out questions")
     with progress_sink() as sink:
         evaluated = run.evaluate(made, sink)
+    print_headline(out, headline(evaluated.comparison))
     print_table(out, terminal_table(evaluated.comparison))
     for shown in shown_answers(evaluated):
         _show(out, shown, made.variant.name)
@@ -91,8 +94,8 @@ def demo(folder: Path, wanted: str) -> None:
 
 
 def _show(out: Console, shown: "Shown", name: str) -> None:
-    """Print a question with all answers to it, and the right one where the last is wrong."""
-    asked = "a customer asks" if shown.right else f"a customer asks, and {name} is wrong"
+    """Print a question with all answers to it; the right one too where facts are missing."""
+    asked = "a customer asks" if shown.right else f"a customer asks, and {name} misses the facts"
     out.print()
     out.print(answer_panel(shown.question, asked, style="cyan"))
     print_side_by_side(out, shown.answers)

@@ -1,6 +1,7 @@
 """`kamerton evaluate VARIANT...`."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from kamerton.cli.options import (
     base_option,
     device_option,
     dtype_option,
+    in_project,
     project_option,
     set_option,
 )
+from kamerton.cli.suggestions import print_suggestions, train_command
 
 __all__ = ["evaluate"]
 
@@ -24,6 +27,29 @@ __all__ = ["evaluate"]
     "--data", help="File to measure on; the variant's own test set or holdout when left out."
 )
 @click.option("--report", type=click.Path(path_type=Path), help="Write an HTML report.")
+@click.option(
+    "--votes",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Votes that `kamerton chat A B` took: how often the answers of B were preferred.",
+)
+@click.option(
+    "--judge",
+    metavar="URL|NAME",
+    help="A model that compares each variant's answers with the best baseline's: the address of "
+    "an OpenAI-compatible engine, or a variant or base.",
+)
+@click.option("--judge-model", default="", help="Which model of that engine judges.")
+@click.option(
+    "--judge-key",
+    default="",
+    envvar="KAMERTON_JUDGE_KEY",
+    help="Key that the engine asks for; also in the environment variable KAMERTON_JUDGE_KEY.",
+)
+@click.option(
+    "--judge-sees-texts",
+    is_flag=True,
+    help="Let an engine on another machine see the questions and answers.",
+)
 @set_option
 @base_option
 @device_option
@@ -34,6 +60,11 @@ def evaluate(
     variants: tuple[str, ...],
     data: str | None,
     report: Path | None,
+    votes: Path | None,
+    judge: str | None,
+    judge_model: str,
+    judge_key: str,
+    judge_sees_texts: bool,
     overrides: tuple[str, ...],
     base: str,
     device: str,
@@ -46,9 +77,16 @@ def evaluate(
     --set evaluate.KEY=VALUE changes how, as in a recipe; --set data.KEY=VALUE how the file of
     --data is read, such as data.columns.text=question.
     """
+    if not judge and (judge_model or judge_sees_texts):
+        raise click.UsageError("--judge-model and --judge-sees-texts need --judge")
     with busy("loading PyTorch"):
+        from kamerton.cli.verdict import print_headline, print_pairs
+        from kamerton.evaluation.headline import headline
+        from kamerton.evaluation.side_by_side import side_by_side
         from kamerton.evaluation.table import terminal_table
+        from kamerton.flows.after_evaluation import suggest_after_evaluation
         from kamerton.flows.evaluate import evaluate_variants, evaluation_settings
+        from kamerton.flows.judge_engine import JudgeOptions
         from kamerton.flows.report import ensure_writable, write_evaluation_report
         from kamerton.flows.workspace import Workspace
         from kamerton.store.variants import find_variant
@@ -59,16 +97,32 @@ def evaluate(
     settings, reading = evaluation_settings(found[0], overrides, data)
     if report is not None:
         ensure_writable(report)
+    judges = JudgeOptions(judge, judge_model, judge_key, judge_sees_texts) if judge else None
     with progress_sink() as sink:
         opening = Opening(base, device, dtype, sink)
         evaluated = evaluate_variants(
-            found, workspace, sink, data=data, reading=reading, settings=settings, opening=opening
-        )
+            found, workspace, sink, data=data, reading=reading, settings=settings,
+            opening=opening, votes=votes, judge=judges,
+        )  # fmt: skip
+    suggestions = suggest_after_evaluation(
+        evaluated,
+        found,
+        workspace,
+        lambda recipe: train_command(recipe, (), project),
+        in_project(project),
+    )
     if as_json:
-        click.echo(json.dumps(evaluated.comparison.to_json(), ensure_ascii=False))
+        advice = [asdict(suggestion) for suggestion in suggestions]
+        plain = {**evaluated.comparison.to_json(), "advice": advice}
+        click.echo(json.dumps(plain, ensure_ascii=False))
     else:
-        print_table(data_console(), terminal_table(evaluated.comparison))
+        out, comparison = data_console(), evaluated.comparison
+        print_headline(out, headline(comparison))
+        pairs = side_by_side(comparison, evaluated.items, evaluated.answers, evaluated.checks)
+        print_pairs(out, pairs)
+        print_table(out, terminal_table(comparison))
+        print_suggestions(suggestions)
     if report is not None:
         with busy("writing the report"):
-            write_evaluation_report(report, evaluated, workspace, found[0].name)
+            write_evaluation_report(report, evaluated, workspace, found[0].name, suggestions)
         messages.print(f"report: {report}", soft_wrap=True)

@@ -27,11 +27,11 @@ _SHOWN_LABELS = 8
 
 
 @click.command()
-@click.argument("file", required=False)
+@click.argument("files", nargs=-1, metavar="[FILE]...")
 @click.option(
     "--recipe",
     "case_name",
-    type=click.Choice(["classify", "tone", "support"]),
+    type=click.Choice(["classify", "tone", "support", "extract", "segments", "compliance"]),
     help="In the place of FILE: a business case with made-up examples, its checks and a page.",
 )
 @click.option("--question", default="", metavar="COLUMN", help="Column that asks, or '{a}\\n{b}'.")
@@ -54,7 +54,7 @@ _SHOWN_LABELS = 8
 )
 @click.option("--no-measure", is_flag=True, help="Do not take steps to forecast time and memory.")
 def new(
-    file: str | None,
+    files: tuple[str, ...],
     case_name: str | None,
     question: str,
     answer: str,
@@ -66,25 +66,36 @@ def new(
 ) -> None:
     """Make a project of FILE: a recipe with the columns, the instruction and the checks.
 
+    Several files with the same columns are joined; one with "test" in its name is the test set,
+    one with "valid" or "holdout" chooses the step that training keeps.
+
     Says what the file is. In a terminal it asks what it cannot know, at most three questions;
     elsewhere the options say it, and several columns that fit equally are an error. The data
     stays where it is. A few steps are taken, about ten seconds, to forecast time and memory.
     """
-    if (file is None) == (case_name is None):
+    if bool(files) == bool(case_name):
         raise click.UsageError("give either FILE or --recipe")
     began = time.monotonic()
     with busy("starting"):
         from kamerton.advisor.cases import CASES, lay_out
         from kamerton.flows import new as flow
+        from kamerton.flows.new_files import sources_of
 
     imports_s = time.monotonic() - began
     asks = sys.stdin.isatty() and sys.stderr.isatty()
     case = CASES[case_name] if case_name else None
-    folder = folder or Path(case_name or flow.variant_name(file or "").removesuffix("-lora"))
+    folder = folder or Path(case_name or flow.variant_name(files[0]).removesuffix("-lora"))
     flow.ensure_empty(folder)
-    file = file or str(lay_out(CASES[case_name or ""], folder))
-    with progress_sink() as sink:
-        looked = flow.look_at(file, question, answer, _choose if asks else None, sink)
+    sources = sources_of([str(lay_out(case, folder))] if case else files, folder)
+    name = name or ("" if case else flow.variant_name(files[0]))
+    for sentence in sources.told:
+        messages.print(harmless(sentence), soft_wrap=True)
+    try:
+        with progress_sink() as sink:
+            looked = flow.look_at(sources, question, answer, _choose if asks else None, sink)
+    except KamertonError:
+        sources.undo()
+        raise
     _say_what(looked)
     if asks and not task and case is None and looked.kind.name != "texts":
         task = click.prompt("the task in one sentence", default="", show_default=False, err=True)
@@ -97,15 +108,15 @@ def new(
     imports_s += time.monotonic() - began
     plan = flow.make_plan(looked, folder, name, task, base or f"builtin:{base_at_hand()}", case)
     _say_base(plan.base, bool(base), looked.language)
-    _say_method(looked, file)
-    files = flow.write_project(folder, plan)
-    forecast = "" if no_measure else _forecast(Recipe.read(files[0]), folder, imports_s)
+    _say_method(looked, sources.train)
+    written = flow.write_project(folder, plan)
+    forecast = "" if no_measure else _forecast(Recipe.read(written[0]), folder, imports_s)
     if forecast:
         messages.print(forecast, style="bold", soft_wrap=True)
         flow.write_project(folder, plan, forecast)
     if case is not None:
-        files += [folder / "METHOD.md"]
-    messages.print(f"wrote {', '.join(map(str, files))}", soft_wrap=True)
+        written += [folder / "METHOD.md"]
+    messages.print(f"wrote {', '.join(map(str, written))}", soft_wrap=True)
     messages.print("next:")
     for command in (
         f"cd {shlex.quote(str(folder))}",

@@ -9,6 +9,7 @@ import click
 from kamerton.cli.console import busy, messages, progress_sink
 from kamerton.cli.options import in_project, project_option, set_option
 from kamerton.cli.stopping import stop_flag
+from kamerton.cli.suggestions import print_suggestions, train_command
 from kamerton.core.errors import SettingsError
 from kamerton.core.events import fan_out
 from kamerton.core.settings import read_toml
@@ -36,6 +37,7 @@ def train(
     _ensure_no_data(recipe)
     read_toml(recipe)  # what is wrong with the file is said before PyTorch is loaded
     with busy("loading PyTorch"):
+        from kamerton.flows.after_training import suggest_after_training
         from kamerton.flows.recipe import Recipe
         from kamerton.flows.train import make_variant
         from kamerton.flows.workspace import Workspace
@@ -59,6 +61,8 @@ def train(
             f"{outcome.reason} after {steps} in {outcome.seconds:.0f} s; "
             f"kept step {outcome.kept_step}{loss}"
         )
+    again = train_command(recipe, overrides, project)
+    print_suggestions(suggest_after_training(made, workspace, again))
     # Without examples kept aside there is nothing to evaluate on.
     verb = "evaluate" if variant.manifest.data.num_holdout else "chat"
     following = f"next: kamerton {verb} {variant.name}{in_project(project)}"

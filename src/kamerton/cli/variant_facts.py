@@ -48,7 +48,9 @@ def _facts(manifest: VariantManifest, names: Mapping[str, str]) -> Iterator[tupl
     yield "objective", f"{manifest.objective}, seed {manifest.seed}"
     yield "system text", _shortened(str(manifest.prompt.get("system") or ""))
     shown = len(manifest.prompt.get("demonstrations") or ())
-    yield "demonstrations", str(shown) if shown else ""
+    nearest = manifest.prompt.get("nearest")
+    told = f"the {nearest} nearest of {shown}" if nearest else str(shown)
+    yield "demonstrations", told if shown else ""
     yield "rendering", _listed(manifest.render)
     yield "generation", _listed(manifest.generation)
     yield "data", data.place

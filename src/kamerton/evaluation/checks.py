@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
@@ -11,20 +10,27 @@ import numpy as np
 from kamerton.core.errors import EvaluationError
 from kamerton.core.protocols import ToolCall
 from kamerton.evaluation import metrics
+from kamerton.evaluation.checked import Checked
+from kamerton.evaluation.free_text import are_short, are_texts, check_loss, check_wording
 from kamerton.evaluation.items import Answers, Item
+from kamerton.evaluation.json_values import NO_JSON, has_values, json_of, json_value_counts
 from kamerton.evaluation.metrics import normalise
 from kamerton.evaluation.refusals import is_refusal
+from kamerton.evaluation.results import Kind
 from kamerton.evaluation.settings import (
     Check,
     ContainsCheck,
     ExactCheck,
     JsonCheck,
+    JsonValuesCheck,
     PatternCheck,
     RefusalCheck,
     RulesCheck,
+    StyleCheck,
     ToolCallsCheck,
 )
-from kamerton.evaluation.statistics import Finish, Floats
+from kamerton.evaluation.statistics import Floats
+from kamerton.evaluation.style import FittedStyle
 
 __all__ = [
     "Checked",
@@ -34,37 +40,10 @@ __all__ = [
     "check_verdicts",
     "checks_for",
     "is_json",
+    "kind_of",
     "worth_of",
     "worth_of_text",
 ]
-
-_NO_JSON = object()
-_FENCE = re.compile(r"\A```[\w-]*\n(.*)\n```\Z", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Checked:
-    """One metric of one variant, item by item.
-
-    Attributes:
-        metric: Its name.
-        values: What each item is worth, 0 or 1, NaN where it is not counted, [n]. Under F1: was
-            the class right.
-        features: What each item adds to the metric's sums, [n, K].
-        finish: Makes the metric of the sums.
-        better: `higher`, `lower`, or `neither` for a share that is only reported.
-    """
-
-    metric: str
-    values: Floats
-    features: Floats
-    finish: Finish
-    better: str = "higher"
-
-    @property
-    def is_share(self) -> bool:
-        """Whether the metric is the share of counted items with value 1."""
-        return self.finish is metrics.mean
 
 
 def check_labels(items: Sequence[Item], texts: Sequence[str]) -> tuple[Checked, ...]:
@@ -91,29 +70,38 @@ def check_labels(items: Sequence[Item], texts: Sequence[str]) -> tuple[Checked, 
 
 
 def check_all(
-    checks: Sequence[Check], items: Sequence[Item], answers: Answers
+    checks: Sequence[Check | FittedStyle], items: Sequence[Item], answers: Answers
 ) -> tuple[Checked, ...]:
     """Measure all that there is to measure.
 
     Args:
-        checks: The checks that were asked for; only texts that were written are checked.
+        checks: The checks that were asked for, those of style fitted; only texts that were
+            written are checked.
         items: The questions.
         answers: To them.
 
     Returns:
-        The metrics.
+        The metrics, of which the first decides. Written texts have their loss among them, and
+        without checks their likeness to the right texts.
 
     Raises:
         EvaluationError: If no item has what a check needs.
     """
+    if answers.kind == "read":
+        return (check_loss(answers),)
     if answers.kind == "scored":
         if items[0].is_desirable is not None:
             return (check_verdicts(items, answers.worths),)
         return check_labels(items, answers.texts)
-    return tuple(
+    found = [
         check_answers(check, items, answers.texts, answers.calls)
         for check in checks_for(checks, items)
-    )
+    ]
+    if not are_texts(items):
+        return tuple(found)
+    loss = [check_loss(answers)] if answers.losses else []
+    # What was asked for decides; of texts without checks it is the loss.
+    return (*found, *loss) if checks else (*loss, *check_wording(items, answers.texts), *found)
 
 
 def check_verdicts(items: Sequence[Item], worths: Sequence[float]) -> Checked:
@@ -148,7 +136,9 @@ def check_verdicts(items: Sequence[Item], worths: Sequence[float]) -> Checked:
     return Checked("liked above disliked", values, features, metrics.balanced_mean)
 
 
-def checks_for(checks: Sequence[Check], items: Sequence[Item]) -> tuple[Check, ...]:
+def checks_for(
+    checks: Sequence[Check | FittedStyle], items: Sequence[Item]
+) -> tuple[Check | FittedStyle, ...]:
     """Say what is checked.
 
     Args:
@@ -156,22 +146,42 @@ def checks_for(checks: Sequence[Check], items: Sequence[Item]) -> tuple[Check, .
         items: The questions.
 
     Returns:
-        What was asked for; if that is nothing, "exact" where right answers are texts, and calls
-        and their names where they call functions.
+        What was asked for; if that is nothing, "exact" where right answers are short texts, calls
+        and their names where they call functions, and nothing of longer texts: next to none of
+        them is written twice.
     """
     if checks:
         return tuple(checks)
+    if are_texts(items):
+        return (ExactCheck(),) if are_short(items) else ()
     calls = [bool(item.calls) for item in items]
     exact, name = ToolCallsCheck(), ToolCallsCheck(metric="name")
-    if all(calls) and calls:
+    if all(calls):
         return exact, name
-    if any(calls):
-        return ExactCheck(), exact, name, ToolCallsCheck(metric="decision")
-    return (ExactCheck(),)
+    return ExactCheck(), exact, name, ToolCallsCheck(metric="decision")
+
+
+def kind_of(items: Sequence[Item], checks: Sequence[Check]) -> Kind:
+    """Say what was asked.
+
+    Args:
+        items: The questions.
+        checks: The checks that were asked for.
+
+    Returns:
+        Its kind.
+    """
+    if not items[0].chat:
+        return "reading"
+    if items[0].labels:
+        if items[0].is_desirable is not None:
+            return "verdicts"
+        return "pairs" if items[0].pair else "labels"
+    return "checks" if checks or not are_texts(items) else "texts"
 
 
 def check_answers(
-    check: Check,
+    check: Check | FittedStyle,
     items: Sequence[Item],
     texts: Sequence[str],
     calls: Sequence[tuple[ToolCall, ...]] = (),
@@ -196,7 +206,7 @@ def check_answers(
     return _checked(check, items, texts, counted, calls)
 
 
-def worth_of(check: Check, items: Sequence[Item], texts: Sequence[str]) -> Floats:
+def worth_of(check: Check | FittedStyle, items: Sequence[Item], texts: Sequence[str]) -> Floats:
     """Say what each of some answers is worth.
 
     Args:
@@ -227,14 +237,21 @@ def worth_of_text(check: JsonCheck | RulesCheck | RefusalCheck, text: str) -> bo
 
 
 def _checked(
-    check: Check,
+    check: Check | FittedStyle,
     items: Sequence[Item],
     texts: Sequence[str],
     counted: Sequence[bool],
     calls: Sequence[tuple[ToolCall, ...]] = (),
 ) -> Checked:
+    if isinstance(check, FittedStyle):
+        taken = check.classifier.sounds_like_brand(texts).astype(np.float64)
+        values = np.where(counted, taken, np.nan)
+        return Checked(check.title, values, metrics.mean_features(values), metrics.mean)
+    assert not isinstance(check, StyleCheck), "a style check is fitted first"
     if isinstance(check, PatternCheck):
         return _check_pattern(check, items, texts, counted)
+    if isinstance(check, JsonValuesCheck):
+        return _check_json_values(check, items, texts, counted)
     values = np.full(len(items), np.nan)
     rule = None if isinstance(check, ToolCallsCheck) else _rule_of(check)
     for position, (item, text) in enumerate(zip(items, texts, strict=True)):
@@ -271,16 +288,7 @@ def is_json(text: str) -> bool:
     Returns:
         Whether it parses; NaN and Infinity are not JSON.
     """
-    return _json_of(text) is not _NO_JSON
-
-
-def _json_of(text: str) -> Any:
-    text = text.strip()
-    fenced = _FENCE.match(text)
-    try:
-        return json.loads(fenced[1] if fenced else text, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return _NO_JSON
+    return json_of(text) is not NO_JSON
 
 
 def _follows(schema: Mapping[str, Any]) -> Callable[[str], bool]:
@@ -292,9 +300,9 @@ def _follows(schema: Mapping[str, Any]) -> Callable[[str], bool]:
     validator = validator_for(schema)(schema, registry=Registry())
 
     def follows(text: str) -> bool:
-        value = _json_of(text)
+        value = json_of(text)
         try:
-            return value is not _NO_JSON and bool(validator.is_valid(value))
+            return value is not NO_JSON and bool(validator.is_valid(value))
         except Unresolvable as error:
             raise EvaluationError(
                 f"json_schema: {error.ref} is not in the schema",
@@ -325,6 +333,25 @@ def _check_pattern(
     classes = sorted({name for name in gold if name is not None})
     features = metrics.class_features(predicted, gold, classes)
     return Checked(check.title, values, features, metrics.macro_f1)
+
+
+def _check_json_values(
+    check: JsonValuesCheck, items: Sequence[Item], texts: Sequence[str], counted: Sequence[bool]
+) -> Checked:
+    references = [
+        item.reference if is_counted else None
+        for item, is_counted in zip(items, counted, strict=True)
+    ]
+    features = json_value_counts(check, references, texts)
+    hits, found, wanted = features.T
+    is_right = (hits == found) & (hits == wanted)
+    if check.key is None:
+        # An empty list is right only where the answer is JSON.
+        is_right &= np.array([is_json(text) for text in texts])
+    values = np.where(np.array(counted), is_right.astype(np.float64), np.nan)
+    if check.metric == "f1":
+        return Checked(check.title, values, features, metrics.f1)
+    return Checked(check.title, values, metrics.mean_features(values), metrics.mean)
 
 
 def _rule_of(
@@ -368,16 +395,18 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _counts(check: Check, item: Item) -> bool:
+def _counts(check: Check | FittedStyle, item: Item) -> bool:
     if check.only_if is not None:
         value = item.extra.get(check.only_if)
         if not (value.strip() if isinstance(value, str) else value):
             return False
-    if isinstance(check, ExactCheck) and item.is_desirable is False:
+    if isinstance(check, ExactCheck | JsonValuesCheck) and item.is_desirable is False:
         # What users disliked is no right answer.
         return False
     if isinstance(check, ToolCallsCheck):
         return bool(item.tools or item.calls) if check.metric == "decision" else bool(item.calls)
+    if isinstance(check, JsonValuesCheck):
+        return has_values(check, item.reference)
     if not isinstance(check, ContainsCheck | PatternCheck):
         return True
     value = item.extra.get(check.field)
@@ -385,7 +414,7 @@ def _counts(check: Check, item: Item) -> bool:
     return bool(value) or (isinstance(value, bool | int | float))
 
 
-def _complain(check: Check, items: Sequence[Item]) -> NoReturn:
+def _complain(check: Check | FittedStyle, items: Sequence[Item]) -> NoReturn:
     if isinstance(check, ExactCheck) and check.only_if is None:
         raise EvaluationError(
             f"check '{check.title}' needs items with a right answer, found only answers that users "
@@ -398,6 +427,13 @@ def _complain(check: Check, items: Sequence[Item]) -> NoReturn:
             f"among {len(items)}",
             hint="chats must end with an assistant's turn that holds tool_calls",
         )
+    if isinstance(check, JsonValuesCheck) and check.only_if is None:
+        key = f" with the key '{check.key}'" if check.key else " or a list"
+        raise EvaluationError(
+            f"check '{check.title}' needs items whose right answer is a JSON object{key}, found "
+            f"none among {len(items)}",
+            hint='right answers that are plain texts are compared by kind = "exact"',
+        )
     fields = [check.only_if, getattr(check, "field", None)]
     needed = " and ".join(f"column '{name}'" for name in fields if name)
     columns = sorted({name for item in items for name in item.extra})
@@ -405,7 +441,3 @@ def _complain(check: Check, items: Sequence[Item]) -> NoReturn:
         f"check '{check.title}' needs items with {needed} filled in, found none among {len(items)}",
         hint=f"the rows' other columns are: {', '.join(columns) if columns else 'none'}",
     )
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")

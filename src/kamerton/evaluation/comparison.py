@@ -8,7 +8,8 @@ import numpy as np
 from kamerton.core.errors import EvaluationError
 from kamerton.core.many_tests import holm
 from kamerton.core.seeds import derive_seed
-from kamerton.evaluation.checks import Checked, check_all
+from kamerton.evaluation.checked import Checked
+from kamerton.evaluation.checks import check_all, kind_of
 from kamerton.evaluation.items import Answers, Item
 from kamerton.evaluation.jackknife import (
     FEW_ROWS,
@@ -18,7 +19,7 @@ from kamerton.evaluation.jackknife import (
 )
 from kamerton.evaluation.metrics import perplexity
 from kamerton.evaluation.results import Comparison, Cost, Difference, Measured
-from kamerton.evaluation.settings import EvaluationSettings
+from kamerton.evaluation.settings import Check, EvaluationSettings
 from kamerton.evaluation.statistics import (
     Floats,
     Interval,
@@ -30,6 +31,7 @@ from kamerton.evaluation.statistics import (
     sum_groups,
     wilson,
 )
+from kamerton.evaluation.style import FittedStyle
 
 __all__ = ["Comparison", "Cost", "Difference", "Measured", "compare"]
 
@@ -42,11 +44,13 @@ def compare(
     against: Sequence[str] = (),
     only_for: Mapping[str, Collection[str]] | None = None,
     measured_on: str = "",
+    checks: Sequence[Check | FittedStyle] | None = None,
 ) -> Comparison:
     """Compare variants on the same items.
 
     Shares get Wilson's interval, their differences McNemar's mid-p test and Bonett and Price's
-    interval. F1 gets bootstrap intervals and a permutation test. Where items share a group,
+    interval. F1, losses, chrF and lengths get bootstrap intervals and a permutation test. Where
+    items share a group,
     everything is resampled by group instead. Below 30 groups (of F1: items) the jackknife and
     Student's t take the bootstrap's place; below 5 there are no intervals and no differences.
 
@@ -59,6 +63,7 @@ def compare(
         only_for: A baseline to those that are compared with it, where that is not everybody: each
             further test would make the correction stricter for all.
         measured_on: Origin of the items, such as `the test set`.
+        checks: The checks of the settings, those of style fitted; None where none is of style.
 
     Returns:
         Values, intervals, differences with corrected p-values, and costs.
@@ -70,7 +75,11 @@ def compare(
     _verify(items, answers, against)
     names = tuple(answer.variant for answer in answers)
     groups = [item.group or f"\0{position}" for position, item in enumerate(items)]
-    table = [check_all(settings.checks, items, answer) for answer in answers]
+    if not all(answer.losses for answer in answers):
+        # A metric of some variants alone compares nothing.
+        answers = [dataclasses.replace(answer, losses=()) for answer in answers]
+    checks = settings.checks if checks is None else checks
+    table = [check_all(checks, items, answer) for answer in answers]
     measured: list[Measured] = []
     differences: list[Difference] = []
     pairs = [(v, b) for v in names for b in _opponents(v, against, only_for or {})]
@@ -85,6 +94,8 @@ def compare(
         against=against,
         metrics=tuple(checked.metric for checked in table[0]),
         better=tuple(checked.better for checked in table[0]),
+        units=tuple(checked.unit for checked in table[0]),
+        kind=kind_of(items, settings.checks),
         num_items=len(items),
         num_groups=len(set(groups)),
         confidence_level=settings.confidence_level,
@@ -96,6 +107,7 @@ def compare(
         ),
         costs=tuple(_cost(answer) for answer in answers),
         measured_on=measured_on,
+        styles=tuple(one.reliability for one in checks if isinstance(one, FittedStyle)),
     )
 
 
@@ -108,6 +120,7 @@ class _ComparedMetric:
         first = next(iter(checked.values()))
         self._checked, self._settings = checked, settings
         self._finish, self._metric = first.finish, first.metric
+        self._ends_at_one = first.unit in ("share", "score")
         self._counted = ~np.isnan(first.values)
         self._groups = [g for g, wanted in zip(groups, self._counted, strict=True) if wanted]
         self._num_groups = len(set(self._groups))
@@ -142,8 +155,9 @@ class _ComparedMetric:
             interval = bootstrap_interval(self._samples[name], value, confidence_level)
         else:
             interval = value_interval(
-                self._rows[name], self._items[name], self._finish, confidence_level
-            )
+                self._rows[name], self._items[name], self._finish, confidence_level,
+                ends_at_one=self._ends_at_one,
+            )  # fmt: skip
         return Measured(self._metric, name, value, interval.low, interval.high, n)
 
     def difference(self, name: str, other: str) -> Difference:
@@ -181,6 +195,7 @@ class _ComparedMetric:
             (self._items[name], self._items[other]),
             self._finish,
             self._settings.confidence_level,
+            ends_at_one=self._ends_at_one,
         )
 
 

@@ -16,6 +16,7 @@ from kamerton.data.examples import (
     FeedbackExample,
     Message,
     PreferenceExample,
+    TextExample,
 )
 from kamerton.data.identity import single_text
 from kamerton.data.rendering.answers import split_reasoning
@@ -25,7 +26,7 @@ from kamerton.evaluation.settings import EvaluationSettings
 __all__ = ["Answers", "Item", "Progress", "ReadCalls", "make_items", "run_items", "spread"]
 
 _CHATS_PER_BATCH = 256
-_Example = ChatExample | ClassificationExample | PreferenceExample | FeedbackExample
+_Example = ChatExample | ClassificationExample | PreferenceExample | FeedbackExample | TextExample
 _Any = TypeVar("_Any")
 
 ReadCalls = Callable[[str], tuple[ToolCall, ...]]
@@ -41,9 +42,9 @@ class Item:
 
     Attributes:
         id: Hash of question, reference and how often the same pair came before, in hex.
-        chat: Messages up to the answer.
+        chat: Messages up to the answer; empty where a plain text is only read.
         reference: The right answer: a label, or the text of the last assistant turn without
-            reasoning that stands before it, and its calls.
+            reasoning that stands before it, and its calls; or the plain text.
         labels: Candidates to score; empty when an answer is generated.
         extra: The row's other columns, for checks.
         group: Items of one group are not independent; None stands alone.
@@ -71,7 +72,8 @@ class Answers:
 
     Attributes:
         variant: Its name.
-        kind: `scored` when labels were compared, `generated` when text was written.
+        kind: `scored` when labels were compared, `generated` when text was written, `read` when
+            plain texts were read for their losses.
         texts: One per item: the chosen label or the generated text.
         seconds: One per item: the wall time of its batch divided by the size of the batch. Items
             of a batch run together, so this is cost, not the wait of one user.
@@ -80,6 +82,9 @@ class Answers:
         item_ids: Which items were answered, in order.
         holdout_loss: Mean over labelled tokens of the holdout; None when it was not measured.
         holdout_tokens: Labelled tokens that the loss is the mean of.
+        losses: One per item: the negative natural-log probability of the right answer, summed over
+            its tokens; empty when it was not measured.
+        loss_tokens: One per item: labelled tokens of the right answer, 0 where there is none.
         general_loss: Mean over tokens of general text; None when it was not measured.
         calls: The calls that stand in each text; empty when nobody read them.
         worths: One per item: the mean log-probability of the chosen text's tokens, or its reward;
@@ -91,7 +96,7 @@ class Answers:
     """
 
     variant: str
-    kind: Literal["generated", "scored"]
+    kind: Literal["generated", "scored", "read"]
     texts: tuple[str, ...]
     seconds: tuple[float, ...]
     num_tokens: tuple[int, ...]
@@ -99,6 +104,8 @@ class Answers:
     item_ids: tuple[str, ...]
     holdout_loss: float | None = None
     holdout_tokens: int = 0
+    losses: tuple[float, ...] = ()
+    loss_tokens: tuple[int, ...] = ()
     general_loss: float | None = None
     calls: tuple[tuple[ToolCall, ...], ...] = ()
     worths: tuple[float, ...] = ()
@@ -172,7 +179,7 @@ def make_items(
     items = []
     for example in examples:
         chat, reference, choices = _question(example, candidates, asked)
-        tools = () if isinstance(example, ClassificationExample) else example.tools
+        tools = () if isinstance(example, ClassificationExample | TextExample) else example.tools
         told = [list(map(dict, tools))] if tools else []
         content = hash_json([list(map(dict, chat)), reference, *told])
         number = seen[content] = seen.get(content, -1) + 1
@@ -271,6 +278,8 @@ def _question(
     example: _Example, candidates: tuple[str, ...], asked: bool
 ) -> tuple[Chat, str, tuple[str, ...]]:
     """Chat, right answer, and what to choose from."""
+    if isinstance(example, TextExample):
+        return (), example.text, ()
     if isinstance(example, FeedbackExample):
         judged = _only_text(example, example.completion)
         return example.prompt, judged, () if asked else (judged,)

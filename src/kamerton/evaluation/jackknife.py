@@ -25,21 +25,31 @@ _NO_ERROR = 1e-12
 
 
 def value_interval(
-    rows: Floats, items: Floats, finish: Finish, confidence_level: float
+    rows: Floats,
+    items: Floats,
+    finish: Finish,
+    confidence_level: float,
+    *,
+    ends_at_one: bool = True,
 ) -> Interval:
-    """Bound a metric between 0 and 1.
+    """Bound a metric that is never below 0.
 
     Args:
         rows: Independent rows, the sums of their items' features, [n, K], with n >= 2.
         items: Features of the single items.
         finish: Makes the metric.
         confidence_level: Coverage in (0, 1).
+        ends_at_one: Whether it is never above 1 either; a loss may be.
 
     Returns:
-        An interval in [0, 1] that contains the metric's value.
+        An interval that contains the metric's value and no impossible one.
     """
     value = float(finish(rows.sum(axis=0)))
     error = max(_error([rows], finish), _error([items], finish))
+    if not ends_at_one:
+        # Twice as much is as far from a value as half of it.
+        half = _quantile(confidence_level, len(rows)) * error / value if value > 0 else 0.0
+        return Interval(value * math.exp(-half), value * math.exp(half))
     if error < _NO_ERROR or not 0 < value < 1:
         # No row differs from the others, which says nothing: bound it as a share of the rows.
         num = int(rows.any(axis=1).sum())
@@ -56,6 +66,8 @@ def difference_interval(
     items: tuple[Floats, Floats],
     finish: Finish,
     confidence_level: float,
+    *,
+    ends_at_one: bool = True,
 ) -> Interval:
     """Bound the difference of a metric of two variants.
 
@@ -64,19 +76,23 @@ def difference_interval(
         items: Features of the single items of both.
         finish: Makes the metric.
         confidence_level: Coverage in (0, 1).
+        ends_at_one: Whether the metric is never above 1.
 
     Returns:
-        An interval in [-1, 1] for the first minus the second, containing the observed one.
+        An interval for the first minus the second that contains the observed one, in [-1, 1] where
+        the metric ends at 1.
     """
     first, second = (float(finish(one.sum(axis=0))) for one in rows)
     value, num = first - second, len(rows[0])
     error = max(_error(rows, finish), _error(items, finish))
+    half = _quantile(confidence_level, num) * error
+    if not ends_at_one:
+        return Interval(value - half, value + half)
     if error < _NO_ERROR:
         # As if each row were one item: none of them disagrees with the others.
         only_a, only_b = round(max(value, 0.0) * num), round(max(-value, 0.0) * num)
         found = paired_interval(only_a, only_b, num, confidence_level)
         return Interval(min(found.low, value), max(found.high, value))
-    half = _quantile(confidence_level, num) * error
     return Interval(max(value - half, -1.0), min(value + half, 1.0))
 
 

@@ -1,6 +1,6 @@
 """The report: one HTML file that explains itself, without scripts and without a network."""
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,19 +9,31 @@ import numpy as np
 
 from kamerton.core.errors import EvaluationError
 from kamerton.core.files import write_atomically
+from kamerton.core.language import translated, translated_count
+from kamerton.evaluation.amounts import change_text, in_unit, metric_title
 from kamerton.evaluation.checks import check_all
+from kamerton.evaluation.free_text import explained
+from kamerton.evaluation.headline import headline, in_words
 from kamerton.evaluation.items import Answers, Item
 from kamerton.evaluation.jackknife import FEW_ROWS, FEWEST_ROWS
+from kamerton.evaluation.judge import JUDGE_INSTRUCTION
 from kamerton.evaluation.plots import training_plot
-from kamerton.evaluation.results import Comparison
+from kamerton.evaluation.preferred import preference_text
+from kamerton.evaluation.results import Comparison, Measured, Unit
 from kamerton.evaluation.settings import Check
+from kamerton.evaluation.side_by_side import message_text, side_by_side
+from kamerton.evaluation.style import FittedStyle
+from kamerton.evaluation.style_text import style_text
 from kamerton.evaluation.table import cost_cells, cost_heads, p_text, value_text
-from kamerton.evaluation.verdicts import in_short, last_opponent, tone, verdict
+from kamerton.evaluation.verdicts import best_opponent, in_short, judged_variant, tone, verdict
 
 __all__ = ["write_report"]
 
 _EXAMPLES_PER_KIND = 6
 _TURNS_SHOWN = 6
+_LABEL_MARKS = {True: ("right", "good"), False: ("wrong", "bad")}
+_CHECK_MARKS = {True: ("passes", "soft"), False: ("does not pass", "soft")}
+"""What is said of an answer, and the style of it: a text is not wrong."""
 
 
 def write_report(
@@ -30,12 +42,13 @@ def write_report(
     items: Sequence[Item],
     answers: Sequence[Answers],
     *,
-    checks: Sequence[Check] = (),
+    checks: Sequence[Check | FittedStyle] = (),
     loss_curve: Sequence[Mapping[str, Any]] = (),
     holdout_curve: Sequence[Mapping[str, Any]] = (),
     title: str = "Comparison of variants",
     facts: Sequence[tuple[str, str]] = (),
     prompts: Sequence[tuple[str, str]] = (),
+    advice: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Write a report as one self-contained HTML file.
 
@@ -51,6 +64,7 @@ def write_report(
         title: Title of the page.
         facts: Name and value of what was compared, such as base and data.
         prompts: The first prompt of each variant by name, exactly as its model read it.
+        advice: What to do next, each a text and a command, which may be empty.
 
     Raises:
         EvaluationError: If the answers are not those of the comparison.
@@ -70,12 +84,24 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"value": value_text, "p": p_text, "tone": tone, "percent": _percent}
+    environment.filters |= {
+        "value": value_text,
+        "change": change_text,
+        "p": p_text,
+        "tone": tone,
+        "percent": _percent,
+        "axis": _mark_of_axis,
+    }
+    environment.filters["in_words"] = in_words
+    environment.globals |= {"translated": translated, "translated_count": translated_count}
     curves = Markup(training_plot(loss_curve, holdout_curve)) if loss_curve or holdout_curve else ""
     page = environment.get_template("report.html.j2").render(
         title=title,
+        headline=headline(comparison),
+        pairs=side_by_side(comparison, items, answers, checks),
         facts=facts,
         prompts=prompts,
+        advice=advice,
         comparison=comparison,
         cost_heads=cost_heads(comparison),
         costs=[cost_cells(comparison, cost) for cost in comparison.costs],
@@ -83,14 +109,27 @@ def write_report(
         short=in_short(comparison),
         # Drawn by us, and holds nothing from outside but numbers.
         curves=curves,
+        preferred=[(one, preference_text(one)) for one in comparison.preferences],
+        judge_instruction=_judge_instruction(comparison),
+        beside={style.metric: style_text(comparison, style) for style in comparison.styles},
         per_token=not any(point.get("metrics") for point in (*loss_curve, *holdout_curve)),
         sections=_sections(items, answers, checks, comparison),
         tests=sorted({difference.test for difference in comparison.differences}),
         grouped=comparison.is_grouped,
+        in_percent=set(comparison.units) == {"share"},
         few_rows=FEW_ROWS,
         fewest_rows=FEWEST_ROWS,
     )
     write_atomically(path, page)
+
+
+def _mark_of_axis(value: float, unit: Unit) -> str:
+    return f"{in_unit(value, unit):g}{'' if unit in ('nats', 'score') else ' %'}"
+
+
+def _judge_instruction(comparison: Comparison) -> str:
+    by_judge = [one for one in comparison.preferences if one.num_asked is not None or one.agreement]
+    return JUDGE_INSTRUCTION if by_judge else ""
 
 
 def _percent(share: float) -> str:
@@ -110,9 +149,14 @@ def _metrics(comparison: Comparison) -> list[dict[str, Any]]:
             # Baselines among themselves are in the table of the terminal; here they distract.
             and variant not in comparison.against
         ]
+        unit = comparison.unit_of(metric)
         metrics.append(
             {
                 "name": metric,
+                "title": metric_title(comparison, metric),
+                "about": explained(comparison).get(metric, ""),
+                "unit": unit,
+                "end": _end_of_axis(found, unit),
                 "direction": "no direction is better"
                 if better == "neither"
                 else f"{better} is better",
@@ -127,32 +171,56 @@ def _metrics(comparison: Comparison) -> list[dict[str, Any]]:
     return metrics
 
 
+def _end_of_axis(found: Sequence[Measured], unit: Unit) -> float:
+    """Choose where an axis that begins at 0 ends: at 100 % where nothing can be more, else at a
+    round number."""
+    if unit in ("share", "score"):
+        return 1.0
+    most = max((one.value if one.high is None else one.high) for one in found)
+    size = 10.0 ** math.floor(math.log10(most)) if most > 0 else 1.0
+    return next(
+        round(step * size, 10) for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if most <= step * size
+    )
+
+
 def _sections(
     items: Sequence[Item],
     answers: Sequence[Answers],
-    checks: Sequence[Check],
+    checks: Sequence[Check | FittedStyle],
     comparison: Comparison,
 ) -> list[dict[str, Any]]:
-    """Choose examples: what the last variant mends, breaks, and still fails."""
+    """Choose examples: what the variant mends, breaks, and still fails.
+
+    Texts have none, as nothing calls them right: they stand side by side.
+    """
+    if comparison.kind == "texts":
+        return []
     right = [check_all(checks, items, answer)[0].values for answer in answers]
     metric = comparison.metrics[0]
-    last, judged = answers[-1].variant, comparison.better[0] != "neither"
-    first = last_opponent(comparison, last) or answers[0].variant
-    new = right[-1]
-    old = right[comparison.variants.index(first)]
+    judged = comparison.kind != "reading" and comparison.better[0] != "neither"
+    last = judged_variant(comparison)
+    first = best_opponent(comparison, last) or answers[0].variant
+    new, old = (right[comparison.variants.index(name)] for name in (last, first))
     if not judged or first == last:
         kinds = [("Examples", ~np.isnan(new))]
+    elif comparison.kind == "checks":
+        kinds = [
+            (f"Only {last} passes", (old == 0) & (new == 1)),
+            (f"Only {first} passes", (old == 1) & (new == 0)),
+            (f"Neither {last} nor {first} passes", (old == 0) & (new == 0)),
+        ]
     else:
         kinds = [
             (f"Mended: {last} is right where {first} was wrong", (old == 0) & (new == 1)),
             (f"Broken: {last} is wrong where {first} was right", (old == 1) & (new == 0)),
             (f"Still wrong: neither {last} nor {first} is right", (old == 0) & (new == 0)),
         ]
+    words = _CHECK_MARKS if comparison.kind == "checks" else _LABEL_MARKS
     sections = []
     for heading, wanted in kinds:
         positions = np.flatnonzero(wanted)
         shown = [
-            _example(items[position], position, answers, right if judged else None)
+            _example(items[position], position, answers, right if judged else None, words)
             for position in positions[:_EXAMPLES_PER_KIND]
         ]
         sections.append(
@@ -162,9 +230,13 @@ def _sections(
 
 
 def _example(
-    item: Item, position: int, answers: Sequence[Answers], right: Sequence[Any] | None
+    item: Item,
+    position: int,
+    answers: Sequence[Answers],
+    right: Sequence[Any] | None,
+    words: Mapping[bool, tuple[str, str]],
 ) -> dict[str, Any]:
-    turns = [(str(message["role"]), _text(message)) for message in item.chat]
+    turns = [(str(message["role"]), message_text(message)) for message in item.chat]
     return {
         "skipped": max(len(turns) - _TURNS_SHOWN, 0),
         "turns": turns[-_TURNS_SHOWN:],
@@ -174,16 +246,8 @@ def _example(
             {
                 "variant": answer.variant,
                 "text": answer.texts[position],
-                "mark": "" if right is None else ("right" if right[number][position] else "wrong"),
+                "mark": None if right is None else words[bool(right[number][position])],
             }
             for number, answer in enumerate(answers)
         ],
     }
-
-
-def _text(message: Mapping[str, Any]) -> str:
-    content = message.get("content")
-    if isinstance(content, str) and not message.get("tool_calls"):
-        return content
-    rest = {key: value for key, value in message.items() if key != "role" and value}
-    return json.dumps(rest, ensure_ascii=False)

@@ -2,9 +2,21 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-__all__ = ["Comparison", "Cost", "Difference", "Measured"]
+from kamerton.evaluation.preferred import Preference
+from kamerton.evaluation.reliability import StyleReliability
+
+__all__ = ["Comparison", "Cost", "Difference", "Kind", "Measured", "Unit"]
+
+Unit = Literal["share", "score", "ratio", "nats"]
+"""What a metric is counted in: a share of items, or an F1 or a chance, from 0 to 1; a score from 0
+to 1 that is no share of anything; one number divided by another; or nats per token."""
+
+Kind = Literal["labels", "pairs", "verdicts", "checks", "texts", "reading"]
+"""What was asked: to choose labels, or the better answer of a pair; to tell liked answers from
+disliked ones; to write answers that checks judge; to write texts that nothing calls right; or only
+to read plain texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +26,7 @@ class Measured:
     Attributes:
         metric: Which metric.
         variant: Whose.
-        value: 0 to 1.
+        value: In the metric's unit.
         low: Lower end of the interval; None where the items form too few groups for one.
         high: Upper end, likewise.
         n: Counted items.
@@ -97,6 +109,8 @@ class Comparison:
         against: Those that the others are compared with.
         metrics: Names, in the order in which they were declared.
         better: Per metric `higher`, `lower`, or `neither`.
+        units: Per metric what it is counted in.
+        kind: What was asked.
         num_items: How many items were answered.
         num_groups: How many independent groups they form.
         confidence_level: Coverage of the intervals.
@@ -105,12 +119,16 @@ class Comparison:
         differences: Every metric of every variant minus that of each baseline.
         costs: One per variant.
         measured_on: Origin of the items, such as `the test set`; empty when nobody said.
+        styles: How far each style check can be trusted.
+        preferences: Whose answers people, or a judge, preferred.
     """
 
     variants: tuple[str, ...]
     against: tuple[str, ...]
     metrics: tuple[str, ...]
     better: tuple[str, ...]
+    units: tuple[Unit, ...]
+    kind: Kind
     num_items: int
     num_groups: int
     confidence_level: float
@@ -119,11 +137,35 @@ class Comparison:
     differences: tuple[Difference, ...]
     costs: tuple[Cost, ...]
     measured_on: str = ""
+    styles: tuple[StyleReliability, ...] = ()
+    preferences: tuple[Preference, ...] = ()
 
     @property
     def is_grouped(self) -> bool:
         """Whether some items belong together."""
         return self.num_groups < self.num_items
+
+    def unit_of(self, metric: str) -> Unit:
+        """Say what a metric is counted in.
+
+        Args:
+            metric: Of `metrics`.
+
+        Returns:
+            Its unit.
+        """
+        return self.units[self.metrics.index(metric)]
+
+    def better_of(self, metric: str) -> str:
+        """Say which direction of a metric is better.
+
+        Args:
+            metric: Of `metrics`.
+
+        Returns:
+            `higher`, `lower`, or `neither`.
+        """
+        return self.better[self.metrics.index(metric)]
 
     def measure(self, metric: str, variant: str) -> Measured:
         """Find one measurement.

@@ -16,10 +16,12 @@ __all__ = [
     "EvaluationSettings",
     "ExactCheck",
     "JsonCheck",
+    "JsonValuesCheck",
     "PatternCheck",
     "RefusalCheck",
     "Rule",
     "RulesCheck",
+    "StyleCheck",
     "ToolCallsCheck",
 ]
 
@@ -154,6 +156,26 @@ class JsonCheck(_CheckSettings):
         return schema
 
 
+class JsonValuesCheck(_CheckSettings):
+    """The answer is JSON with the values of the reference: of an object the values of its keys, of
+    a list its members. The order of keys and members does not matter, and texts are compared apart
+    from case, spaces and Unicode form."""
+
+    kind: Literal["json_values"] = "json_values"
+    """Selects this check."""
+    key: str | None = None
+    """The one key that is compared; every key or member when left out. Items whose reference has
+    no such key, or is no object or list, are not counted."""
+    metric: Literal["accuracy", "f1"] = "accuracy"
+    """Share of items in which all values are right and none is too many, or F1 over the values of
+    all items: values that are right, among those that were found and those that are wanted."""
+
+    @property
+    def title(self) -> str:
+        """The name, or what is compared."""
+        return self.name or f"{self.key or 'values'}{' F1' if self.metric == 'f1' else ''}"[:40]
+
+
 class ToolCallsCheck(_CheckSettings):
     """The answer calls the functions that the reference calls, in any order."""
 
@@ -172,6 +194,22 @@ class ToolCallsCheck(_CheckSettings):
         return self.name or usual[self.metric]
 
 
+class StyleCheck(_CheckSettings):
+    """The answer sounds like the brand's texts rather than like others, told by a classifier that
+    is trained on both. How well it tells texts that it did not see is stated beside the metric;
+    where that may be below 75 %, the metric is left out."""
+
+    kind: Literal["style"] = "style"
+    """Selects this check."""
+    texts: str = ""
+    """File with the brand's texts, one a row; in a text file one a line, or paragraphs with empty
+    lines between them. Empty takes the answers of the training examples, of pairs the better
+    ones."""
+    against: str = ""
+    """File with texts that are not the brand's; empty takes the questions of the training examples
+    (when rewriting: the texts before), of pairs the worse answers."""
+
+
 Check = Annotated[
     ExactCheck
     | ContainsCheck
@@ -179,6 +217,8 @@ Check = Annotated[
     | RulesCheck
     | RefusalCheck
     | JsonCheck
+    | StyleCheck
+    | JsonValuesCheck
     | ToolCallsCheck,
     Field(discriminator="kind"),
 ]
@@ -194,8 +234,10 @@ class EvaluationSettings(Settings):
     }
 
     checks: tuple[Check, ...] = ()
-    """What is checked in generated answers, each a metric of its own; none means "exact", and
-    "tool_calls" with its metrics where right answers call functions."""
+    """What is checked in written answers, each a metric of its own. None means, for texts, their
+    likeness to the right ones (chrF), their length, and "exact" where half of the right ones have
+    five words or fewer; "tool_calls" with its metrics where right answers call functions. The loss
+    on right answers is measured of all texts."""
     max_new_tokens: int | None = Field(default=None, ge=1)
     """Longest answer that is measured, in tokens; left out, each variant has its own
     `generation.max_new_tokens`, and a prompt alone the largest of them."""

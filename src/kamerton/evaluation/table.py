@@ -9,8 +9,12 @@ from rich.text import Text
 
 from kamerton.core.language import translated_count
 from kamerton.core.wording import counted
+from kamerton.evaluation.amounts import change_text, metric_title, number_text
+from kamerton.evaluation.free_text import LOSS, explained
 from kamerton.evaluation.jackknife import FEWEST_ROWS
-from kamerton.evaluation.results import Comparison, Cost, Difference, Measured
+from kamerton.evaluation.preferred import preference_text
+from kamerton.evaluation.results import Comparison, Cost, Difference, Measured, Unit
+from kamerton.evaluation.style_text import style_text
 
 __all__ = [
     "cost_cells",
@@ -22,19 +26,20 @@ __all__ = [
 ]
 
 
-def value_text(measured: Measured) -> str:
+def value_text(measured: Measured, unit: Unit = "share") -> str:
     """Word a value with its interval.
 
     Args:
         measured: The measurement.
+        unit: What the metric is counted in.
 
     Returns:
-        Such as `83.1 [80.2, 85.7]`, in percent.
+        Such as `83.1 [80.2, 85.7]`, in percent, or `1.27 [1.01, 1.60]` in nats.
     """
+    value = number_text(measured.value, unit)
     if measured.low is None or measured.high is None:
-        return f"{100 * measured.value:.1f} [no interval]"
-    low, high = 100 * measured.low, 100 * measured.high
-    return f"{100 * measured.value:.1f} [{low:.1f}, {high:.1f}]"
+        return f"{value} [no interval]"
+    return f"{value} [{number_text(measured.low, unit)}, {number_text(measured.high, unit)}]"
 
 
 def p_text(p_value: float) -> str:
@@ -60,7 +65,15 @@ def terminal_table(comparison: Comparison) -> Group:
         where significant; below it the costs. Long names fold.
     """
     caption = Text(_caption(comparison), style="dim")
-    return Group(_results(comparison), caption, Text(), _costs(comparison))
+    told = [
+        Text(f"{metric}: {sentence}", style="dim")
+        for metric, sentence in explained(comparison).items()
+    ]
+    beside = [Text(style_text(comparison, style), style="dim") for style in comparison.styles]
+    preferred = [Text(f"\n{preference_text(one)}") for one in comparison.preferences]
+    return Group(
+        _results(comparison), caption, *told, *beside, *preferred, Text(), _costs(comparison)
+    )
 
 
 def markdown_table(comparison: Comparison) -> str:
@@ -72,17 +85,23 @@ def markdown_table(comparison: Comparison) -> str:
     Returns:
         The text, ending with a line break.
     """
-    heads = ["variant", *comparison.metrics, *cost_heads(comparison)]
+    titles = [metric_title(comparison, metric) for metric in comparison.metrics]
+    heads = ["variant", *titles, *cost_heads(comparison)]
     lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
     for cost in comparison.costs:
         cells = [cost.variant]
         for metric in comparison.metrics:
             differences = _differences(comparison, metric, cost.variant)
-            text = value_text(comparison.measure(metric, cost.variant))
-            cells.append("<br>".join([text, *map(_difference_text, differences)]))
+            unit = comparison.unit_of(metric)
+            text = value_text(comparison.measure(metric, cost.variant), unit)
+            told = [_difference_text(difference, unit) for difference in differences]
+            cells.append("<br>".join([text, *told]))
         lines.append([*cells, *cost_cells(comparison, cost)])
     rows = ["| " + " | ".join(map(_escape, line)) + " |" for line in lines]
-    return "\n".join([*rows, "", _caption(comparison), ""])
+    said = [style_text(comparison, style) for style in comparison.styles]
+    said += map(preference_text, comparison.preferences)
+    beside = [line for text in said for line in ("", text)]
+    return "\n".join([*rows, "", _caption(comparison), *beside, ""])
 
 
 def cost_heads(comparison: Comparison) -> list[str]:
@@ -95,7 +114,10 @@ def cost_heads(comparison: Comparison) -> list[str]:
         Names with units.
     """
     heads = ["ms/item, median (p95)", "tokens/item", "cut off"]
-    if any(cost.holdout_loss is not None for cost in comparison.costs):
+    # A loss that is measured with its interval is not told twice.
+    if LOSS not in comparison.metrics and any(
+        cost.holdout_loss is not None for cost in comparison.costs
+    ):
         heads.append("loss (perplexity)")
     if any(cost.general_loss is not None for cost in comparison.costs):
         heads.append("general loss")
@@ -135,16 +157,18 @@ def _results(comparison: Comparison) -> Table:
     """A heading per metric, and below it one row per variant."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("", overflow="fold")
-    table.add_column("value, %", justify="right", no_wrap=True)
+    in_percent = set(comparison.units) == {"share"}
+    table.add_column("value, %" if in_percent else "value", justify="right", no_wrap=True)
     for other in comparison.against:
         table.add_column(Text(f"to {other}"), justify="right", overflow="fold")
     for position, metric in enumerate(comparison.metrics):
         table.add_row(
-            Text(metric + _direction(comparison, position), style="bold"),
+            Text(metric_title(comparison, metric) + _direction(comparison, position), style="bold"),
             Text(f"n={comparison.measure(metric, comparison.variants[0]).n:,}", style="dim"),
         )
         for variant in comparison.variants:
-            value = value_text(comparison.measure(metric, variant))
+            unit = comparison.unit_of(metric)
+            value = value_text(comparison.measure(metric, variant), unit)
             found = (comparison.difference(metric, variant, o) for o in comparison.against)
             cells = [_difference_cell(comparison, one) for one in found]
             table.add_row(Text(f"  {variant}"), Text(value), *cells)
@@ -172,7 +196,8 @@ def _difference_cell(comparison: Comparison, difference: Difference | None) -> T
     if difference is None:
         return Text()
     significant = difference.p_corrected < 1 - comparison.confidence_level
-    text = f"{100 * difference.value:+.1f} {p_text(difference.p_corrected)}"
+    change = change_text(difference.value, comparison.unit_of(difference.metric))
+    text = f"{change} {p_text(difference.p_corrected)}"
     return Text(text, style="bold" if significant else "dim")
 
 
@@ -183,8 +208,8 @@ def _differences(comparison: Comparison, metric: str, variant: str) -> Iterator[
             yield found
 
 
-def _difference_text(difference: Difference) -> str:
-    points = f"{100 * difference.value:+.1f} to {difference.against}"
+def _difference_text(difference: Difference, unit: Unit) -> str:
+    points = f"{change_text(difference.value, unit)} to {difference.against}"
     return f"{points}, {p_text(difference.p_corrected)}"
 
 
@@ -196,11 +221,12 @@ def _caption(comparison: Comparison) -> str:
     if any(measured.low is None for measured in comparison.measured):
         caption += f", where there are {FEWEST_ROWS} or more independent groups"
     if comparison.differences:
+        points = "points" if set(comparison.units) == {"share"} else "the same units"
         caption += (
-            "; differences in points, with p-values corrected for "
+            f"; differences in {points}, with p-values corrected for "
             f"{len(comparison.differences)} comparisons (Holm)"
             if len(comparison.differences) > 1
-            else "; difference in points, one comparison, p-value not corrected"
+            else f"; difference in {points}, one comparison, p-value not corrected"
         )
     return caption
 

@@ -1,16 +1,27 @@
 """What a difference means, in plain words."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
 
 from kamerton.evaluation.results import Comparison, Difference
 
-__all__ = ["VERDICTS", "in_short", "last_opponent", "tone", "verdict"]
+__all__ = [
+    "VERDICTS",
+    "Verdict",
+    "best_opponent",
+    "in_short",
+    "judged_variant",
+    "tone",
+    "verdict",
+]
 
-VERDICTS = ("better", "worse", "different", "no clear difference")
+Verdict = Literal["better", "worse", "different", "no clear difference"]
+
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 """All words for a difference, in the order in which reports name them."""
 
 
-def verdict(comparison: Comparison, difference: Difference) -> str:
+def verdict(comparison: Comparison, difference: Difference) -> Verdict:
     """Judge a difference.
 
     Args:
@@ -22,7 +33,7 @@ def verdict(comparison: Comparison, difference: Difference) -> str:
     """
     if difference.p_corrected >= 1 - comparison.confidence_level:
         return "no clear difference"
-    better = comparison.better[comparison.metrics.index(difference.metric)]
+    better = comparison.better_of(difference.metric)
     if better == "neither":
         return "different"
     return "better" if (difference.value > 0) == (better == "higher") else "worse"
@@ -35,27 +46,52 @@ def tone(word: str) -> str:
         word: One of `VERDICTS`.
 
     Returns:
-        `right`, `wrong` or `soft`.
+        `good`, `bad` or `soft`.
     """
-    return {"better": "right", "worse": "wrong"}.get(word, "soft")
+    return {"better": "good", "worse": "bad"}.get(word, "soft")
 
 
-def last_opponent(comparison: Comparison, variant: str) -> str | None:
-    """Find the hardest baseline to beat: the last one that a variant is compared with.
+def judged_variant(comparison: Comparison) -> str:
+    """Choose the variant to speak of: the best of those that are no baselines.
+
+    Args:
+        comparison: The comparison that was found.
+
+    Returns:
+        The best by the first metric, the later of equals; the last where no direction is better
+        or all are baselines.
+    """
+    judged = [name for name in comparison.variants if name not in comparison.against]
+    return _best(comparison, judged or comparison.variants[-1:])
+
+
+def best_opponent(comparison: Comparison, variant: str) -> str | None:
+    """Find the baseline to beat: the best of those that a variant is compared with.
 
     Args:
         comparison: The comparison that was found.
         variant: One of its variants.
 
     Returns:
-        Its name, or None when the variant is compared with none.
+        The best by the first metric, the later of equals; the last where no direction is better.
+        None when the variant is compared with none.
     """
-    found = {d.against for d in comparison.differences if d.variant == variant}
-    return next((name for name in reversed(comparison.against) if name in found), None)
+    compared = {d.against for d in comparison.differences if d.variant == variant}
+    if not comparison.differences:
+        # Too few items for differences, not for a look at both.
+        compared = set(comparison.against) - {variant}
+    found = [name for name in comparison.against if name in compared]
+    return _best(comparison, found) if found else None
+
+
+def _best(comparison: Comparison, names: Sequence[str]) -> str:
+    metric, better = comparison.metrics[0], comparison.better[0]
+    sign = {"higher": 1, "lower": -1}.get(better, 0)
+    return max(reversed(names), key=lambda name: sign * comparison.measure(metric, name).value)
 
 
 def in_short(comparison: Comparison) -> dict[str, Any]:
-    """Sum up how the last variant did against the last baseline that it is compared with.
+    """Sum up how the best variant did against the best baseline that it is compared with.
 
     Args:
         comparison: The comparison that was found.
@@ -64,14 +100,16 @@ def in_short(comparison: Comparison) -> dict[str, Any]:
         `variant`, `against`, and `by_verdict`: pairs of a verdict and its metrics; empty when
         the two were not compared.
     """
-    last = comparison.variants[-1]
-    against = last_opponent(comparison, last)
+    variant = judged_variant(comparison)
+    against = best_opponent(comparison, variant)
     if against is None:
         return {}
     found: dict[str, list[str]] = {word: [] for word in VERDICTS}
     for metric in comparison.metrics:
-        difference = comparison.difference(metric, last, against)
+        difference = comparison.difference(metric, variant, against)
         if difference is not None:
             found[verdict(comparison, difference)].append(metric)
     by_verdict = [(word, metrics) for word, metrics in found.items() if metrics]
-    return {"variant": last, "against": against, "by_verdict": by_verdict} if by_verdict else {}
+    if not by_verdict:
+        return {}
+    return {"variant": variant, "against": against, "by_verdict": by_verdict}

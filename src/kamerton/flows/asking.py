@@ -66,6 +66,7 @@ def ask_in_turn(
     """
     num_labels = len(items[0].labels)
     parts: list[list[tuple[list[int], Answers]]] = [[] for _ in candidates]
+    whole: list[Answers] = []
     forecast = _Forecast(len(items) * len(candidates), sink, clock)
     rounds = rounds_of(len(items), num_labels)
     for batches in rounds:
@@ -85,9 +86,8 @@ def ask_in_turn(
                     done += len(positions)
                     forecast.did(len(positions), num_labels)
                 if batches is rounds[-1]:
-                    positions, last = parts[number].pop()
-                    parts[number].append((positions, one.with_losses(base, last, own)))
-    return [_joined(own, len(items)) for own in parts]
+                    whole.append(one.with_losses(base, _joined(parts[number], len(items)), own))
+    return whole
 
 
 class _Forecast:

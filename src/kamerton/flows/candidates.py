@@ -13,6 +13,7 @@ from kamerton.data.examples import (
     ClassificationExample,
     FeedbackExample,
     PreferenceExample,
+    TextExample,
 )
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.tokenized import TokenizedExample
@@ -24,13 +25,20 @@ from kamerton.models.rows.row import num_labelled
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.variants import Variant
 from kamerton.training.forgetting import measure_general_loss
-from kamerton.training.scoring import mean_loss
+from kamerton.training.scoring import summed_losses
 from kamerton.variants.opening import engine_of, make_ready
 
-__all__ = ["Asked", "Candidate", "Measurable", "render_questions", "with_examples_that_fit"]
+__all__ = [
+    "Asked",
+    "Candidate",
+    "Measurable",
+    "losses_of",
+    "render_questions",
+    "with_examples_that_fit",
+]
 
-Measurable = ChatExample | ClassificationExample | PreferenceExample | FeedbackExample
-"""An example with a question and a right answer."""
+Measurable = ChatExample | ClassificationExample | PreferenceExample | FeedbackExample | TextExample
+"""An example with a question and a right answer, or a plain text, which is read."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -148,7 +156,7 @@ class Candidate:
 
         Args:
             base: The base with the adapter that `attached` attached.
-            answers: The answers to fill in.
+            answers: The answers to all questions, to fill in.
             asked: All questions.
 
         Returns:
@@ -156,11 +164,13 @@ class Candidate:
         """
         if base.score_head is not None:
             return answers
-        rows = [row for each in asked for row in each.rows]
+        losses, counts = losses_of(base, asked)
         return replace(
             answers,
-            holdout_loss=mean_loss(base, rows) if rows else None,
-            holdout_tokens=num_labelled(rows),
+            holdout_loss=sum(losses) / sum(counts) if any(counts) else None,
+            holdout_tokens=sum(counts),
+            losses=tuple(losses) if any(counts) else (),
+            loss_tokens=tuple(counts) if any(counts) else (),
             general_loss=measure_general_loss(base, self.renderer),
         )
 
@@ -175,6 +185,22 @@ class Candidate:
             self.renderer.render_pair(example, prompt.apply)
         rows = self.renderer.render_rows(example, prompt.apply)
         return () if isinstance(example, FeedbackExample) and not example.is_desirable else rows
+
+
+def losses_of(base: Base, asked: Sequence[Asked]) -> tuple[list[float], list[int]]:
+    """Measure how much right answers or plain texts surprise what is attached.
+
+    Args:
+        base: The base with an adapter or without.
+        asked: The questions with their right answers.
+
+    Returns:
+        Of each the negative natural-log probability, summed over its labelled tokens, and the
+        number of these.
+    """
+    found = iter(summed_losses(base, [row for each in asked for row in each.rows]))
+    losses = [sum(next(found) for _ in each.rows) for each in asked]
+    return losses, [num_labelled(each.rows) for each in asked]
 
 
 def render_questions(

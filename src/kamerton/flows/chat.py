@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from kamerton.core.errors import ModelError, VariantError
@@ -33,6 +34,8 @@ class Conversation:
         turns: Messages so far, by name: each variant has its own answers.
         reasoning: Each one's reasoning before its last answer; no part of the messages.
         own: The settings of answers by name, where they are not `generation`.
+        hashes: The content hashes of variants by name; a base has none.
+        id: Tells one conversation's votes from another's.
     """
 
     engines: dict[str, Engine]
@@ -40,6 +43,8 @@ class Conversation:
     turns: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     reasoning: dict[str, str] = field(default_factory=dict)
     own: dict[str, Generation] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
+    id: str = field(default_factory=lambda: token_hex(6))
 
     @classmethod
     def open(
@@ -78,6 +83,7 @@ class Conversation:
         # Each gets a base of its own here; one base for many variants is the server's business.
         engines: dict[str, Engine] = {}
         own: dict[str, GenerationSettings] = {}
+        hashes: dict[str, str] = {}
         for name in names:
             if is_base_name(name):
                 how = opening or Opening()
@@ -90,6 +96,7 @@ class Conversation:
                 ensure_writes(variant, "talked to")
                 engines[name] = make_ready(variant, load_base_for(variant, opening)).engine
                 own[name] = generation_of(variant)
+                hashes[name] = variant.manifest.content_hash
         of_bases = next(iter(own.values()), GenerationSettings(max_new_tokens=_MAX_TOKENS))
         asked = {"temperature": temperature, "max_new_tokens": max_tokens}
         changed = {key: value for key, value in asked.items() if value is not None}
@@ -97,7 +104,7 @@ class Conversation:
             name: own.get(name, of_bases).model_copy(update=changed).generation(seed)
             for name in names
         }
-        return cls(engines, generations[names[0]], own=generations)
+        return cls(engines, generations[names[0]], own=generations, hashes=hashes)
 
     @property
     def samples(self) -> bool:
@@ -132,7 +139,7 @@ class Conversation:
 
     def reset(self) -> None:
         """Forget what was said."""
-        self.turns, self.reasoning = {}, {}
+        self.turns, self.reasoning, self.id = {}, {}, token_hex(6)
 
     def vote(self, better: str) -> dict[str, Any]:
         """Take one of the last two answers as the better one.
@@ -141,8 +148,9 @@ class Conversation:
             better: The name of the one whose answer it is.
 
         Returns:
-            A row to learn from: prompt, chosen and rejected, and by whom they were; what was
-            thought before them has columns of its own, which are not learned.
+            A row to learn from: prompt, chosen and rejected, by whom they were, and in which
+            conversation; what was thought before them has columns of its own, which are not
+            learned.
         """
         (worse,) = self.engines.keys() - {better}
         *prompt, answer = self.turns[better]
@@ -152,6 +160,9 @@ class Conversation:
             "rejected": self.turns[worse][-1]["content"],
             "better": better,
             "worse": worse,
+            "better_hash": self.hashes.get(better, ""),
+            "worse_hash": self.hashes.get(worse, ""),
+            "conversation": self.id,
             **{
                 f"{which}_reasoning": self.reasoning[name]
                 for which, name in (("chosen", better), ("rejected", worse))

@@ -5,8 +5,9 @@ from the examples the first variant learned from, never from those it is measure
 that went on from another is compared with that one too.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -33,7 +34,9 @@ from kamerton.data.settings import DataSettings
 from kamerton.evaluation.comparison import Comparison, compare
 from kamerton.evaluation.items import Answers, Item, make_items, spread
 from kamerton.evaluation.jackknife import FEWEST_ROWS
+from kamerton.evaluation.preferred import preference_of_votes
 from kamerton.evaluation.settings import Check, EvaluationSettings
+from kamerton.evaluation.style import FittedStyle
 from kamerton.evaluation.table import markdown_table
 from kamerton.flows.asking import ask_in_turn
 from kamerton.flows.baselines import baseline_prompts, read_starts, same_base, shortened
@@ -43,12 +46,17 @@ from kamerton.flows.candidates import (
     render_questions,
     with_examples_that_fit,
 )
+from kamerton.flows.judge_engine import JudgeOptions, open_judge
+from kamerton.flows.judging import judge_answers, with_agreement
 from kamerton.flows.measured_on import MeasuredOn, choose_measured_on
 from kamerton.flows.prepare import read_examples
+from kamerton.flows.reading import BASE_ALONE, are_plain, read_in_turn
 from kamerton.flows.recipe import recipe_of
 from kamerton.flows.reward_accuracy import with_reward_accuracy
+from kamerton.flows.style import fit_styles
 from kamerton.flows.tool_calls import call_form_of, ensure_tools_shown, with_readable_calls
 from kamerton.flows.unseen import unseen
+from kamerton.flows.votes import votes_of
 from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
 from kamerton.models.context import context_of
@@ -75,17 +83,19 @@ class Evaluated:
         comparison: The numbers.
         items: The questions.
         answers: The answers of each variant.
-        checks: The checks of generated answers.
+        checks: The checks of generated answers, those of style fitted.
         facts: The facts of the comparison, as name and value.
         prompts: The first question of each by name, exactly as its model reads it.
+        num_by_label: Training examples of the first variant by label; empty where there are none.
     """
 
     comparison: Comparison
     items: list[Item]
     answers: list[Answers]
-    checks: tuple[Check, ...]
+    checks: tuple[Check | FittedStyle, ...]
     facts: list[tuple[str, str]]
     prompts: list[tuple[str, str]]
+    num_by_label: Mapping[str, int] = field(default_factory=dict)
 
 
 def evaluate_variants(
@@ -97,6 +107,8 @@ def evaluate_variants(
     reading: DataSettings | None = None,
     settings: EvaluationSettings | None = None,
     opening: Opening | None = None,
+    votes: Path | None = None,
+    judge: JudgeOptions | None = None,
 ) -> Evaluated:
     """Compare variants with each other and with prompting alone.
 
@@ -109,6 +121,8 @@ def evaluate_variants(
         reading: The settings for that file; None takes the first variant's recipe's.
         settings: The evaluation's settings; None takes the first variant's recipe's.
         opening: The way the base is opened; None takes it from the recipes.
+        votes: File of blind votes on two of the variants; None leaves them out.
+        judge: Who else compares answers; None asks nobody.
 
     Returns:
         The comparison.
@@ -120,7 +134,9 @@ def evaluate_variants(
     recipe = recipe_of(first)
     settings = settings or recipe.evaluate
     _ensure_comparable(variants)
+    voted = votes_of(votes, variants, sink) if votes else []
     opening = opening or Opening(sink=sink)
+    ask = open_judge(judge, workspace, sink, opening) if judge else None
     pick_device(opening.device or "auto")
     if opening.base:
         ensure_here(opening.base, opening.device or "auto")
@@ -129,19 +145,28 @@ def evaluate_variants(
     prepared = read_examples(recipe, Path(first.manifest.recipe_folder), sink)
     if prepared.loaded.fingerprint != first.manifest.data.fingerprint:
         sink(Notice(f"{recipe.data.train} has changed since {first.name} was trained", "warning"))
+    checks = fit_styles(settings, prepared.train, Path(first.manifest.recipe_folder), sink)
     measured_on = choose_measured_on(prepared, recipe.data, stored, data)
     if measured_on.advice:
         sink(Notice(measured_on.advice))
+    measurable = _measurable(measured_on, recipe.data, reading)
+    is_plain = are_plain(measurable, settings, sink)
     prompts = {
-        f"{shots}-shot" if (shots := len(prompt.demonstrations)) else "zero-shot": prompt
-        for prompt in baseline_prompts(recipe, prepared.train, settings.shots, sink)
+        BASE_ALONE
+        if is_plain
+        else f"{shots}-shot"
+        if (shots := len(prompt.demonstrations))
+        else "zero-shot": prompt
+        for prompt in baseline_prompts(
+            recipe, prepared.train, 0 if is_plain else settings.shots, sink
+        )
     }
     own_prompts = {variant.name: prompt_of(variant) for variant in stored}
     held, seen = unseen(
-        _measurable(measured_on, recipe.data, reading), stored, prompts | own_prompts, sink,
+        measurable, stored, prompts | own_prompts, sink,
         include_trained=settings.include_trained,
     )  # fmt: skip
-    asked_freely = bool(settings.checks) or _say_only_liked(held, sink)
+    asked_freely = not is_plain and (bool(settings.checks) or _say_only_liked(held, sink))
     if asked_freely:
         held = _questions(held)
     held = spread(held, settings.limit)
@@ -175,8 +200,11 @@ def evaluate_variants(
     if form is not None:
         items = with_readable_calls(items, held, bare, form)
     read_calls = form.read if form else None
-    answers = ask_in_turn(base, candidates, items, asked, settings, sink, read_calls=read_calls)
-    answers = with_reward_accuracy(answers, stored)
+    if is_plain:
+        answers = read_in_turn(base, candidates, items, asked, sink)
+    else:
+        answers = ask_in_turn(base, candidates, items, asked, settings, sink, read_calls=read_calls)
+        answers = with_reward_accuracy(answers, stored)
     for answer in answers[len(answers) - len(stored) :]:
         say_forgotten(answer.variant, answers[0].general_loss, answer.general_loss, sink)
     comparison = compare(
@@ -186,7 +214,19 @@ def evaluate_variants(
         against=[*names, *(start.name for start in starts)],
         only_for=only_for,
         measured_on=measured_on.name,
+        checks=checks,
     )
+    preferences = [preference_of_votes(one, settings) for one in voted]
+    if judge and ask:
+        preferences = [
+            with_agreement(one, votes_on_it, judge.name, ask, sink)
+            for one, votes_on_it in zip(preferences, voted, strict=True)
+        ]
+        names_judged = [variant.name for variant in variants]
+        preferences += judge_answers(
+            comparison, items, answers, names_judged, judge.name, ask, settings, sink
+        )
+    comparison = replace(comparison, preferences=tuple(preferences))
     try:
         _record(variants, comparison, items, workspace)
     except (OSError, StoreError) as error:
@@ -198,14 +238,16 @@ def evaluate_variants(
         ("measured on", measured_on.told(len(items))),
         *([("seen before", seen)] if seen else []),
         ("learned from", f"{len(prepared.train)} examples"),
-        ("demonstrations", f"{shots}, from the training examples"),
+        *([] if is_plain else [("demonstrations", f"{shots}, from the training examples")]),
         ("content hash", ", ".join(v.manifest.content_hash[:12] for v in stored)),
     ]
     exact = [
         (one.name, one.exact_prompt(items[0], own[0]))
         for one, own in zip(candidates, asked, strict=True)
+        if not is_plain
     ]
-    return Evaluated(comparison, items, answers, settings.checks, facts, exact)
+    learned = Counter(e.label for e in prepared.train if isinstance(e, ClassificationExample))
+    return Evaluated(comparison, items, answers, checks, facts, exact, learned)
 
 
 def evaluation_settings(
@@ -307,13 +349,7 @@ def _measurable(
             "there is nothing to measure on: the variant kept no examples aside",
             hint="set data.holdout in its recipe, or give --data FILE",
         )
-    usable = [e for e in examples if isinstance(e, Measurable)]
-    if len(usable) < len(examples):
-        raise EvaluationError(
-            "plain text has no questions to ask, and among the examples is some",
-            hint="the held-out loss of plain text stands in the variant's CARD.md",
-        )
-    return usable
+    return list(examples)
 
 
 def _say_few(held: Sequence[Measurable], sink: Sink) -> None:

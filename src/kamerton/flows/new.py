@@ -31,6 +31,7 @@ from kamerton.data.reading.text_files import open_text
 from kamerton.data.rows import Row
 from kamerton.data.settings import DataSettings
 from kamerton.flows.check import Checked, check_data
+from kamerton.flows.new_files import Sources
 
 __all__ = [
     "Choose",
@@ -63,6 +64,8 @@ class Looked:
         columns: Our fields to its columns; empty where they have our names.
         checked: The examples and their audit.
         kind: The kind of task.
+        holdout: A file to choose the step by; empty where a share of the source is.
+        test: A file that only an evaluation reads; empty likewise.
     """
 
     source: str
@@ -71,6 +74,8 @@ class Looked:
     columns: Mapping[str, str]
     checked: Checked
     kind: Kind
+    holdout: str = ""
+    test: str = ""
 
     @property
     def language(self) -> str:
@@ -83,11 +88,13 @@ class Looked:
         return dict(self.columns) or dict(self.checked.audit.columns)
 
 
-def look_at(source: str, question: str, answer: str, choose: Choose | None, sink: Sink) -> Looked:
+def look_at(
+    given: str | Sources, question: str, answer: str, choose: Choose | None, sink: Sink
+) -> Looked:
     """Read a file and tell what it is.
 
     Args:
-        source: The file.
+        given: The file, or several by what they are for.
         question: Column of the question, or a template of several; empty finds it.
         answer: Column of the answer; empty finds it.
         choose: Asks where several columns fit equally; None refuses them.
@@ -100,9 +107,13 @@ def look_at(source: str, question: str, answer: str, choose: Choose | None, sink
         DataError: If it cannot be read, or holds too few examples.
         SettingsError: If several columns fit equally and nobody can be asked.
     """
+    sources = Sources(given) if isinstance(given, str) else given
+    source = sources.train
     sample = [row.fields for row in islice(read_rows(source), _SAMPLE_ROWS) if isinstance(row, Row)]
     columns = _columns(source, sample, question, answer, choose)
-    settings = DataSettings.parse({"train": source, "columns": columns}, source=source)
+    files = {"holdout": sources.holdout, "test": sources.test}
+    aside = {part: file for part, file in files.items() if file}
+    settings = DataSettings.parse({"train": source, "columns": columns, **aside}, source=source)
     checked = check_data(settings, sink)
     if not checked.loaded.examples:
         raise DataError(
@@ -110,12 +121,12 @@ def look_at(source: str, question: str, answer: str, choose: Choose | None, sink
             hint=f"kamerton check {source} lists why",
         )
     kind = kind_of_task(checked.loaded.examples)
-    sources = checked.loaded.schema.sources
-    if kind.name == "answers" and names_rewriting(sources.get("completion", "")):
+    read_from = checked.loaded.schema.sources
+    if kind.name == "answers" and names_rewriting(read_from.get("completion", "")):
         kind = Kind("rewriting")
     if kind.name == "classes" and checked.loaded.schema.format == "prompt":
         # Few short answers are labels: they are scored rather than written.
-        columns = {"text": sources["prompt"], "label": sources["completion"]}
+        columns = {"text": read_from["prompt"], "label": read_from["completion"]}
         settings = settings.model_copy(update={"columns": columns})
         checked = check_data(settings, sink)
     if kind.name != "texts" and len(checked.loaded.examples) < _LEAST_EXAMPLES:
@@ -125,7 +136,10 @@ def look_at(source: str, question: str, answer: str, choose: Choose | None, sink
             hint="a prompt with these as demonstrations needs no training: kamerton chat",
         )
     encoding = "" if not Path(source).is_file() else _encoding(source)
-    return Looked(source, encoding, len(columns_in(sample)), columns, checked, kind)
+    return Looked(
+        source, encoding, len(columns_in(sample)), columns, checked, kind, sources.holdout,
+        sources.test,
+    )  # fmt: skip
 
 
 def _encoding(source: str) -> str:
@@ -228,13 +242,7 @@ def make_plan(
     loaded = looked.checked.loaded
     task = task.strip() or (case.task if case else "")
     number = len(loaded.examples)
-    test, holdout = (0.2, 0.1) if number < 1_000 else (0.1, 0.05)
-    if number < _FEW_EXAMPLES:
-        # Intervals over a handful of items say nothing.
-        test = 0.3
-    shares = DataSettings(train=looked.source, test=test, holdout=holdout)
-    if any(not part for part in divide(loaded.examples, shares)):
-        test = 0.0
+    test, holdout = _parts(looked, folder)
     characters = looked.checked.audit.lengths["answer"]["characters"].p99
     # Bases that know English best need a token for each letter of other scripts.
     is_english = set(looked.checked.audit.languages) <= {"en", "unknown"}
@@ -254,6 +262,27 @@ def make_plan(
         system=instruction(looked.kind, task, "en" if case else looked.language),
         max_new_tokens=min(512, longest),
         checks=case.checks if case else "",
+    )
+
+
+def _parts(looked: Looked, folder: Path) -> tuple[float | str, float | str]:
+    """Choose test set and holdout: files of their own, or shares."""
+    examples = looked.checked.loaded.examples
+    test, holdout = (0.2, 0.1) if len(examples) < 1_000 else (0.1, 0.05)
+    if len(examples) < _FEW_EXAMPLES:
+        # Intervals over a handful of items say nothing.
+        test = 0.3
+    shares = DataSettings(
+        train=looked.source,
+        test=0.0 if looked.test else test,
+        holdout=0.0 if looked.holdout else holdout,
+    )
+    parts = divide(examples, shares)
+    if not looked.test and not all((parts[0], parts[1] or looked.holdout, parts[2])):
+        test = 0.0
+    return (
+        _seen_from(folder, looked.test) if looked.test else test,
+        _seen_from(folder, looked.holdout) if looked.holdout else holdout,
     )
 
 
@@ -320,8 +349,8 @@ def _readme(plan: Plan, forecast: str) -> str:
         "",
         plan.task or f"{plan.kind.shown[0].upper()}{plan.kind.shown[1:]}.",
         "",
-        f"{plan.num_examples:,} examples of `{plan.train}`: {plan.test:.0%} are kept for "
-        f"evaluation, {plan.holdout:.0%} of the others choose the step. The base is "
+        f"{plan.num_examples:,} examples of `{plan.train}`: {_told(plan.test)} kept for "
+        f"evaluation, {_told(plan.holdout)} kept to choose the step. The base is "
         f"`{plan.base}`; `recipe.toml` says the rest.",
         "",
         *([forecast, ""] if forecast else []),
@@ -337,3 +366,7 @@ def _readme(plan: Plan, forecast: str) -> str:
         "with the same command, `evaluate` compares the result with prompting.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _told(part: float | str) -> str:
+    return f"`{part}` is" if isinstance(part, str) else f"{part:.0%} are"

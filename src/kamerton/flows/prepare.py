@@ -17,7 +17,7 @@ from kamerton.data.prepared import Prepared, prepare
 from kamerton.data.rendering.renderer import Renderer, chat_of
 from kamerton.data.rendering.tokenized import TrainingExample
 from kamerton.data.settings import DataSettings
-from kamerton.flows.recipe import Recipe
+from kamerton.flows.recipe import PromptSettings, Recipe
 from kamerton.objectives.objective import Takes
 from kamerton.prompting.demonstrations import PossibleDemonstration, choose_demonstrations
 from kamerton.prompting.prompt import Prompt
@@ -87,7 +87,7 @@ def make_prompt(recipe: Recipe, train: Sequence[Example], shots: int | None = No
         recipe: Gives system text and the number of demonstrations.
         train: The examples that demonstrations are taken from; of pairs the better answers, of
             feedback those that were liked.
-        shots: Another number of demonstrations than the recipe's.
+        shots: Another number of demonstrations than the recipe's, of the usual selection.
 
     Returns:
         The prompt.
@@ -95,8 +95,15 @@ def make_prompt(recipe: Recipe, train: Sequence[Example], shots: int | None = No
     count = recipe.prompt.demonstrations if shots is None else shots
     if not count:
         return Prompt(system=recipe.prompt.system or None)
-    chosen = choose_demonstrations(_candidates(train), count, seed=recipe.train.seed)
-    return Prompt(system=recipe.prompt.system or None, demonstrations=chosen)
+    # The few-shot baseline is the same whatever the recipe shows.
+    ours = recipe.prompt if shots is None else PromptSettings(system=recipe.prompt.system)
+    seed = recipe.train.seed if ours.seed is None else ours.seed
+    chosen = choose_demonstrations(_candidates(train), count, seed=seed, selection=ours.selection)
+    return Prompt(
+        system=ours.system or None,
+        demonstrations=chosen,
+        nearest=count if ours.selection == "nearest" else 0,
+    )
 
 
 def _candidates(train: Sequence[Example]) -> list[PossibleDemonstration]:

@@ -14,6 +14,7 @@ from kamerton.core.settings import Settings, apply_overrides, read_toml
 from kamerton.data.rendering.renderer import RenderSettings
 from kamerton.data.settings import DataSettings
 from kamerton.evaluation.settings import EvaluationSettings
+from kamerton.models.cut import cut_name
 from kamerton.models.dtype import DType
 from kamerton.models.quantised.codecs import Quantisation
 from kamerton.objectives.catalogue import AnyObjectiveSettings
@@ -37,6 +38,18 @@ class BaseSettings(Settings):
     """"auto" takes a GPU when there is one; or "cpu", "cuda", "cuda:1", "mps"."""
     quantise: Quantisation = "none"
     """Linear layers in 4 bits ("nf4", QLoRA) or 8 ("int8"): much less memory, somewhat slower."""
+    layers: str = ""
+    """Decoder blocks that are kept, from 0, such as "0,4,8,12": a small student for distillation,
+    which is written to the user's cache once. Its name becomes `ID#layers=0,4,8,12`. Empty keeps
+    all. A cut base answers nothing sensible before it has learned again."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_by_what_is_kept(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("layers"):
+            name = cut_name(str(values.get("id", "builtin:nano")), str(values["layers"]))
+            return {**values, "id": name, "layers": ""}
+        return values
 
 
 class PromptSettings(Settings):
@@ -46,6 +59,13 @@ class PromptSettings(Settings):
     """System text; empty means none."""
     demonstrations: int = Field(default=0, ge=0, le=64)
     """How many training examples are shown before the question (few-shot). 0 to 64."""
+    selection: Literal["varied", "random", "diverse", "nearest"] = "varied"
+    """Which examples are shown. "varied": labels in turn, short ones first. "random": drawn by the
+    seed. "diverse": typical questions that are unlike one another (MMR). "nearest": for each
+    question those that ask most alike (BM25), so that every question has its own; the variant then
+    keeps up to 1,000 training examples, and a server cannot share their cost between questions."""
+    seed: int | None = Field(default=None, ge=0)
+    """Draws demonstrations and their order; left out, it is `train.seed`."""
 
 
 class Recipe(Settings):

@@ -1,8 +1,10 @@
 """The HTML report of an evaluation, with the loss curve of the run behind it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 
+from kamerton.advisor.suggestion import Suggestion
 from kamerton.core.errors import EvaluationError
 from kamerton.evaluation.report import write_report
 from kamerton.flows.evaluate import Evaluated
@@ -40,7 +42,11 @@ def ensure_writable(path: Path) -> None:
 
 
 def write_evaluation_report(
-    path: Path, evaluated: Evaluated, workspace: Workspace, variant: str
+    path: Path,
+    evaluated: Evaluated,
+    workspace: Workspace,
+    variant: str,
+    suggestions: Sequence[Suggestion] = (),
 ) -> None:
     """Write one self-contained HTML file.
 
@@ -49,6 +55,7 @@ def write_evaluation_report(
         evaluated: The finished evaluation.
         workspace: The workspace of the run's events.
         variant: The variant whose loss curve is drawn.
+        suggestions: What to do next.
     """
     events = read_events(workspace.runs / variant / EVENTS_FILE)
     write_report(
@@ -62,4 +69,5 @@ def write_evaluation_report(
         title=f"{variant}: how it compares",
         facts=evaluated.facts,
         prompts=evaluated.prompts,
+        advice=[(one.text, one.command) for one in suggestions],
     )

@@ -24,6 +24,7 @@ from kamerton.data.rendering.unknown import say_unknown
 from kamerton.flows.prepare import render_all
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.start import ensure_same_weights
+from kamerton.flows.teaching import taught
 from kamerton.flows.workspace import Workspace
 from kamerton.inference.engine import EmbeddedEngine
 from kamerton.models.base import Base
@@ -54,6 +55,7 @@ class TaskVariants:
         start: The variant that it goes on from; None begins afresh.
         members: Variants that it joins.
         reward_variants: Variants that judge what it writes.
+        teacher: The variant whose probabilities it learns; None without one.
         folder: The folder that the recipe's paths are relative to.
     """
 
@@ -61,11 +63,14 @@ class TaskVariants:
     members: Sequence[Variant]
     reward_variants: Sequence[Variant]
     folder: Path
+    teacher: Variant | None = None
 
     @property
     def parents(self) -> list[Variant]:
         """All of them."""
-        return [*([self.start] if self.start else []), *self.members, *self.reward_variants]
+        start = [self.start] if self.start else []
+        teacher = [self.teacher] if self.teacher else []
+        return [*start, *self.members, *self.reward_variants, *teacher]
 
 
 def make_task(
@@ -111,6 +116,14 @@ def make_task(
     train_rows = render(examples.train, "training examples")
     say_unknown(base.tokenizer, train_rows, sink)
     held_rows = render(examples.holdout, "held-out examples", examples.train)
+    teachings = None
+    if variants.teacher is not None:
+        # Its adapter is attached alone, before the student's.
+        ask_about = partial(taught, recipe, variants.teacher, base, workspace=workspace, sink=sink)
+        teachings = (
+            ask_about(examples.train, train_rows, "training examples"),
+            ask_about(examples.holdout, held_rows, "held-out examples"),
+        )
     adapter = _attached(recipe, base, variants, train_rows[0])
     _check_room(base, [*train_rows, *held_rows])
     folder = workspace.runs / recipe.name
@@ -147,6 +160,7 @@ def make_task(
         folder=folder,
         identity=_identity(recipe, examples, base, variants, train_rows, held_rows),
         references=references,
+        teachings=teachings,
         starts_as_reference=start is not None or adapter.capabilities.identity_at_start,
         rollouts=rollouts,
         distance=distance,
@@ -273,6 +287,8 @@ def _identity(
     }
     parents = [*([variants.start] if variants.start else []), *variants.members]
     made_of["start_from"] = ", ".join(parent.manifest.content_hash for parent in parents)
+    if variants.teacher is not None:
+        made_of["teacher"] = variants.teacher.manifest.content_hash
     if isinstance(recipe.objective, OnlineSettings):
         rewards = {one.name: one.manifest.content_hash[:12] for one in variants.reward_variants}
         made_of["rewards"] = rewards | function_hashes(recipe.objective, variants.folder)

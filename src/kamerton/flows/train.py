@@ -29,6 +29,7 @@ from kamerton.flows.prepare import make_prompt, read_examples
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.start import read_members, read_start, taken_over
 from kamerton.flows.task import TaskVariants, first_ids, make_task
+from kamerton.flows.teaching import read_teacher
 from kamerton.flows.unseen import trained_questions
 from kamerton.flows.workspace import Workspace
 from kamerton.models.attention.layout import Layout
@@ -127,7 +128,8 @@ def _make_alone(
     recipe = taken_over(recipe, start)
     members = read_members(recipe, workspace) if start is None else []
     reward_variants = read_reward_variants(recipe.objective, workspace.variants)
-    others = TaskVariants(start, members, reward_variants, folder)
+    teacher = read_teacher(recipe, workspace)
+    others = TaskVariants(start, members, reward_variants, folder, teacher)
     # Refused before anything is computed, where nobody may use all that it is made from.
     _audience(recipe, others.parents)
     stamps = stamps_of_data(recipe, folder)
@@ -171,7 +173,7 @@ def _make_alone(
             raise _no_effect(f"leaves '{start.name}' as it was")
         _ensure_effect(base, task.adapter, task.train[0])
         explain(metrics, sink)
-        _say_forgotten(recipe, base, task.adapter, sink)
+        metrics |= _general_losses(recipe, base, task.adapter, sink)
     manifest = _manifest(recipe, folder, examples, base, prompt, metrics, others.parents)
 
     def kept(name: str) -> None:
@@ -262,10 +264,10 @@ def _ensure_effect(base: Base, adapter: Adapter, example: TrainingExample) -> No
         raise _no_effect("leaves the base's answers unchanged")
 
 
-def _say_forgotten(recipe: Recipe, base: Base, adapter: Adapter, sink: Sink) -> None:
-    """Warn when general text has become much less probable."""
+def _general_losses(recipe: Recipe, base: Base, adapter: Adapter, sink: Sink) -> dict[str, float]:
+    """Measure what general text costs before and after, and warn of a large rise."""
     if base.score_head is not None:
-        return
+        return {}
     task, size = "measuring general loss", recipe.train.tokens_per_row
     sink(Progress(task, 0, 2))
     with adapter.disabled():
@@ -275,6 +277,8 @@ def _say_forgotten(recipe: Recipe, base: Base, adapter: Adapter, sink: Sink) -> 
     after = measure_general_loss(base, renderer, size)
     sink(Progress(task, 2, 2))
     say_forgotten(recipe.name, before, after, sink)
+    measured = {"general_loss": after, "general_loss_base": before}
+    return {name: loss for name, loss in measured.items() if loss is not None}
 
 
 def _answers(base: Base, example: TrainingExample) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from kamerton.data.examples import (
     Example,
     Message,
     SourceLocation,
+    TextExample,
 )
 from kamerton.data.identity import question_hash
 from kamerton.flows.candidates import Measurable
@@ -105,7 +106,7 @@ def _example(chat: Sequence[Mapping[str, object]]) -> ChatExample:
 
 def _without_system(example: Measurable) -> Measurable:
     """A question as a worked example shows it: without its own system text."""
-    if isinstance(example, ClassificationExample):
+    if isinstance(example, ClassificationExample | TextExample):
         return example
     if isinstance(example, ChatExample):
         return replace(example, messages=_spoken(example.messages))

@@ -32,6 +32,11 @@ class Workspace:
         return self.root / "cache" / "references"
 
     @property
+    def teacher_answers(self) -> Path:
+        """Folder of teachers' answers, a file for each teacher, each answer under its hash."""
+        return self.root / "cache" / "teachers"
+
+    @property
     def routing_log(self) -> Path:
         """Every change of how requests are routed, a JSON object in each line."""
         return self.root / "routing.jsonl"

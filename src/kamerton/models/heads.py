@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["Head", "UpdatedHead", "token_logprobs", "with_rows"]
+__all__ = [
+    "Head",
+    "UpdatedHead",
+    "candidate_logprobs",
+    "token_logprobs",
+    "top_logprobs",
+    "with_rows",
+]
 
 # Logits of one chunk stay within the processor's cache or a small part of GPU memory.
 _CHUNK_LOGITS = 1 << 22
@@ -154,6 +161,59 @@ def token_logprobs(hidden: Tensor, targets: Tensor, head: Head) -> Tensor:
         logprobs: Tensor = _TokenLogprobs.apply(hidden, targets, head)  # type: ignore[no-untyped-call]
         return logprobs
     return _chunks(hidden, targets, head, None)
+
+
+def candidate_logprobs(
+    hidden: Tensor, targets: Tensor, ids: Tensor, head: Head, temperature: float
+) -> Tensor:
+    """Log-probabilities of each target, and of other candidates at a temperature.
+
+    Args:
+        hidden: [N, E], the states that predict the targets.
+        targets: [N] token ids.
+        ids: [N, K] token ids of candidates.
+        head: The head; what of it is frozen gets no gradient.
+        temperature: Divides the candidates' logits.
+
+    Returns:
+        [N, 1 + K] natural logs in fp32: the target's at temperature 1, then the candidates'.
+    """
+    size = _chunk_size(head)
+    parts = zip(hidden.split(size), targets.split(size), ids.split(size), strict=True)
+    if not torch.is_grad_enabled():
+        return torch.cat([_candidates(*part, head, temperature) for part in parts])
+    return torch.cat(
+        [checkpoint(_candidates, *part, head, temperature, use_reentrant=False) for part in parts]
+    )
+
+
+def _candidates(
+    hidden: Tensor, targets: Tensor, ids: Tensor, head: Head, temperature: float
+) -> Tensor:
+    logits = head.logits(hidden)
+    own = logits.log_softmax(-1).gather(1, targets[:, None])
+    return torch.cat([own, (logits / temperature).log_softmax(-1).gather(1, ids)], 1)
+
+
+@torch.no_grad()
+def top_logprobs(hidden: Tensor, head: Head, k: int, temperature: float) -> tuple[Tensor, Tensor]:
+    """Find the most probable next tokens.
+
+    Args:
+        hidden: [N, E].
+        head: The head.
+        k: How many; the whole vocabulary where it has fewer.
+        temperature: Divides the logits.
+
+    Returns:
+        Natural logs [N, k] in fp32 of probabilities over the whole vocabulary, the largest first,
+        and their token ids [N, k].
+    """
+    found = [
+        (head.logits(part) / temperature).log_softmax(-1).topk(min(k, head.weight.shape[0]))
+        for part in hidden.split(_chunk_size(head))
+    ]
+    return torch.cat([one.values for one in found]), torch.cat([one.indices for one in found])
 
 
 def _plain_logprobs(hidden: Tensor, targets: Tensor, head: Head) -> Tensor:

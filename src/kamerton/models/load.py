@@ -15,6 +15,7 @@ from kamerton.core.wording import first_line
 from kamerton.data.rendering.templates import template_hash, tokenizer_hash
 from kamerton.models.attention.ragged import supports_ragged, use_ragged
 from kamerton.models.base import Base, BaseIdentity
+from kamerton.models.cut import cut_base, split_name
 from kamerton.models.dtype import DType, pick_dtype
 from kamerton.models.first_check import choose_forward, read_untouched
 from kamerton.models.fused import fuse_blocks
@@ -48,7 +49,8 @@ def find_base(name: str, commit: str = "", *, online: bool = True) -> Path:
 
     Args:
         name: `builtin:nano`, `builtin:smollm2`, a folder, a GGUF file, a Hub id such as
-            `Qwen/Qwen3-0.6B`, or a GGUF file of the Hub as `hub:owner/name:file.gguf`.
+            `Qwen/Qwen3-0.6B`, or a GGUF file of the Hub as `hub:owner/name:file.gguf`; after it
+            perhaps the blocks that are kept, as in `builtin:nano#layers=0,2`.
         commit: The commit of the Hub; empty for the newest.
         online: False looks into the Hub's cache only.
 
@@ -58,6 +60,9 @@ def find_base(name: str, commit: str = "", *, online: bool = True) -> Path:
     Raises:
         ModelError: If there is no such base or it has no safetensors weights.
     """
+    whole, layers = split_name(name)
+    if layers:
+        return cut_base(find_base(whole, commit, online=online), layers)
     if name.startswith("builtin:"):
         folder = _builtin(name)
     elif name.endswith(".gguf"):
@@ -88,6 +93,7 @@ def file_to_unpack(name: str) -> Path | None:
     Returns:
         The file; None where the base is ready, is no GGUF file, or is not on this machine.
     """
+    name, _ = split_name(name)
     try:
         if name == SMOLLM2:
             file = find_smollm2()
@@ -112,6 +118,7 @@ def ensure_here(name: str, device: str) -> None:
         ModelError: If the device cannot be used, or there is no such base.
     """
     pick_device(device)
+    name, _ = split_name(name)
     if name == SMOLLM2:
         find_smollm2()
     elif name.startswith("builtin:") or Path(name).expanduser().is_dir():

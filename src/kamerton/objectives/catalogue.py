@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union, get_args
 
+from kamerton.objectives.distillation import Distillation, DistillationSettings
 from kamerton.objectives.dpo import Dpo, DpoSettings
 from kamerton.objectives.drpo import Drpo, DrpoSettings
 from kamerton.objectives.grpo import Grpo, GrpoSettings
@@ -53,6 +54,7 @@ class ObjectiveRecord(Generic[_S]):
 
 OBJECTIVES: tuple[ObjectiveRecord[Any], ...] = (
     ObjectiveRecord(SftSettings, lambda _: Sft()),
+    ObjectiveRecord(DistillationSettings, Distillation),
     ObjectiveRecord(DpoSettings, Dpo, rate=0.02),
     ObjectiveRecord(SimpoSettings, Simpo, rate=0.04),
     ObjectiveRecord(OrpoSettings, Orpo, rate=0.4),

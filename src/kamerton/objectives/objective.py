@@ -19,6 +19,7 @@ __all__ = [
     "Online",
     "Reads",
     "Takes",
+    "Taught",
     "Unit",
     "Written",
 ]
@@ -30,10 +31,10 @@ Takes = Literal["texts", "pairs", "feedback", "prompts", "prompts-with-pairs"]
 """The kind of an example: a text, a better and a worse answer, an answer with a verdict, or a
 prompt that the model answers itself, alone or beside a better and a worse answer."""
 
-Reads = Literal["logprobs", "everything", "scores", "values"]
+Reads = Literal["logprobs", "everything", "taught", "scores", "values"]
 """The numbers of the model that a loss is about: log-probabilities of the answers' tokens, or with
-them those of all tokens around an example's first answer, or a score head's output at the end of
-each answer, or before each token."""
+them those of all tokens around an example's first answer, or those of the tokens that a teacher
+finds most probable, or a score head's output at the end of each answer, or before each token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,19 @@ class Context:
 
     logprobs: Tensor
     answers: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """What teacher and student say at each labelled token, of the teacher's most probable tokens.
+
+    Attributes:
+        teacher: [N, K] natural logs, fp32, at the objective's temperature.
+        student: [N, K] of the same tokens, with a gradient.
+    """
+
+    teacher: Tensor
+    student: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +127,7 @@ class LossInputs:
             example does not say; None where none does.
         experience: The experience with answers that the model wrote itself; None for others.
         context: The tokens around the answers; None unless everything is read.
+        taught: The teacher's tokens; None without a teacher.
     """
 
     logprobs: Tensor
@@ -124,6 +139,7 @@ class LossInputs:
     margins: Tensor | None = None
     experience: Experience | None = None
     context: Context | None = None
+    taught: Taught | None = None
 
     @cached_property
     def sums(self) -> Tensor:

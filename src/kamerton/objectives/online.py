@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from kamerton.core.settings import Settings
-from kamerton.evaluation.settings import Check
+from kamerton.evaluation.settings import Check, StyleCheck
 from kamerton.objectives.settings import ObjectiveSettings
 
 __all__ = [
@@ -74,7 +74,14 @@ class CheckReward(_Source):
     """Selects this source."""
     check: Check
     """Patterns that answers must and must not match, texts that they must contain, valid JSON,
-    refusals."""
+    refusals; not "style", whose classifier a model would learn to please."""
+
+    @field_validator("check")
+    @classmethod
+    def _no_style(cls, check: Check) -> Check:
+        if isinstance(check, StyleCheck):
+            raise ValueError('"style" only measures, it is no reward: take "rules" or "contains"')
+        return check
 
 
 class JudgeReward(_Source):

@@ -2,16 +2,22 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from kamerton.core.files import hash_json
 from kamerton.core.protocols import Chat
 from kamerton.core.seeds import unit_interval
+from kamerton.prompting.diverse import diverse
 
-__all__ = ["PossibleDemonstration", "choose_demonstrations"]
+__all__ = ["PossibleDemonstration", "Selection", "choose_demonstrations"]
+
+Selection = Literal["varied", "random", "diverse", "nearest"]
+"""How worked examples are chosen."""
+
+_MOST_TO_CHOOSE_FROM = 1_000
 
 
 @dataclass(frozen=True)
@@ -56,11 +62,14 @@ def choose_demonstrations(
     *,
     seed: int = 0,
     max_characters: int | None = None,
+    selection: Selection = "varied",
 ) -> tuple[tuple[dict[str, Any], ...], ...]:
     """Choose worked examples for a few-shot prompt.
 
-    Labels come in turn, the ones least like those already shown first. Each draws from the shorter
-    half of its examples, in the script shown least so far. The order of the candidates does
+    "varied": labels come in turn, the ones least like those already shown first. Each draws from
+    the shorter half of its examples, in the script shown least so far. "random": the seed draws
+    them. "diverse": maximal marginal relevance over the questions. "nearest": the prompt chooses
+    for each question, so here are at most 1,000 to choose from. The order of the candidates does
     not matter, and a duplicate counts once.
 
     Args:
@@ -68,11 +77,16 @@ def choose_demonstrations(
         k: How many to choose, 0 or more; fewer are returned when there are not enough.
         seed: Draws among equals.
         max_characters: Most characters of all chosen together; longer candidates are passed over.
+        selection: How they are chosen.
 
     Returns:
         Chats for `Prompt.demonstrations`, in a shuffled order that the seed fixes.
     """
     usable = {c.content_hash: c for c in candidates if _is_worked_example(c)}
+    if selection != "varied":
+        most = _MOST_TO_CHOOSE_FROM if selection == "nearest" and k else k
+        drawn = _drawn(list(usable.values()), most, seed, selection)
+        return tuple(c.shown for c in _within(drawn, max_characters))
     groups = _group(list(usable.values()), seed)
     order = _spread(list(groups), min(k, len(groups)), seed)
     order += sorted(set(groups) - set(order), key=lambda label: unit_interval(seed, label))
@@ -93,6 +107,30 @@ def choose_demonstrations(
             room -= pick.num_characters
     chosen.sort(key=lambda candidate: unit_interval(seed, "order", candidate.content_hash))
     return tuple(candidate.shown for candidate in chosen)
+
+
+def _drawn(
+    candidates: list[PossibleDemonstration], k: int, seed: int, selection: Selection
+) -> list[PossibleDemonstration]:
+    """Choose regardless of labels, in the order in which they are shown."""
+    drawn = sorted(candidates, key=lambda c: unit_interval(seed, "draw", c.content_hash))
+    if selection != "diverse":
+        return drawn[:k]
+    # Likeness is counted for every two of them.
+    some = drawn[:_MOST_TO_CHOOSE_FROM]
+    chosen = [some[at] for at in diverse([str(c.shown[0]["content"]) for c in some], k)]
+    return sorted(chosen, key=lambda c: unit_interval(seed, "order", c.content_hash))
+
+
+def _within(
+    candidates: Iterable[PossibleDemonstration], max_characters: int | None
+) -> Iterator[PossibleDemonstration]:
+    """Pass over what leaves no room."""
+    room = float("inf") if max_characters is None else max_characters
+    for candidate in candidates:
+        if candidate.num_characters <= room:
+            room -= candidate.num_characters
+            yield candidate
 
 
 def _is_worked_example(candidate: PossibleDemonstration) -> bool:

@@ -1,8 +1,10 @@
 """Another engine that speaks OpenAI's API, over HTTP."""
 
 import json
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -24,11 +26,20 @@ class UpstreamError(Exception):
         status: HTTP status; 0 where there was no answer.
         message: What went wrong, without the engine's address.
         retry_after_s: Seconds that the engine asks to wait; None where it does not say.
+        was_sent: Whether the engine may have seen the request.
     """
 
-    def __init__(self, status: int, message: str, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        retry_after_s: float | None = None,
+        *,
+        was_sent: bool = True,
+    ) -> None:
         super().__init__(message)
         self.status, self.message, self.retry_after_s = status, message, retry_after_s
+        self.was_sent = was_sent
 
     @property
     def is_of_request(self) -> bool:
@@ -160,13 +171,16 @@ class Upstream:
                     await response.aread()
                     raise _error_of(response)
                 yield response
-        except httpx.TimeoutException:
-            raise UpstreamError(0, "the engine did not answer in time") from None
+        except httpx.TimeoutException as error:
+            was_sent = not isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout)
+            told = "the engine did not answer in time"
+            raise UpstreamError(0, told, was_sent=was_sent) from None
         except (httpx.TransportError, httpx.InvalidURL) as error:
             said = (
                 f"the engine cannot be reached or broke off: {str(error) or type(error).__name__}"
             )
-            raise UpstreamError(0, said) from None
+            was_sent = not isinstance(error, httpx.ConnectError | httpx.InvalidURL)
+            raise UpstreamError(0, said, was_sent=was_sent) from None
 
 
 async def server_sent_events(pieces: AsyncIterator[bytes]) -> AsyncGenerator[str, None]:
@@ -211,8 +225,19 @@ def _error_of(response: httpx.Response) -> UpstreamError:
         said = error_text(response.json())
     except ValueError:
         said = ""
-    wait = response.headers.get("retry-after", "")
-    # The header may also be a date, which few servers send.
-    seconds = min(float(wait), _MOST_RETRY_AFTER_S) if wait.isdecimal() else None
+    seconds = _seconds_to_wait(response.headers.get("retry-after", ""))
     said = said or f"the engine answered with status {response.status_code}"
     return UpstreamError(response.status_code, said, seconds)
+
+
+def _seconds_to_wait(header: str) -> float | None:
+    """Read `Retry-After`: seconds, or a date."""
+    try:
+        wait = float(header) if header.isdecimal() else _seconds_until(header)
+    except (ValueError, TypeError):
+        return None
+    return min(max(wait, 0.0), _MOST_RETRY_AFTER_S)
+
+
+def _seconds_until(date: str) -> float:
+    return parsedate_to_datetime(date).timestamp() - time.time()

@@ -75,7 +75,8 @@ def _listed(settings: Mapping[str, Any], kind: str) -> str:
 def _prompt(prompt: Mapping[str, Any]) -> str:
     num = len(prompt.get("demonstrations") or ())
     system = "system text" if prompt.get("system") else "no system text"
-    return f"{system}, {num} worked examples"
+    nearest = prompt.get("nearest")
+    return f"{system}, {f'the {nearest} nearest of ' if nearest else ''}{num} worked examples"
 
 
 def _answers(generation: Mapping[str, Any]) -> str:

@@ -64,6 +64,7 @@ from kamerton.training.rollouts import RolloutBatch
 from kamerton.training.scoring import References, add_gradient
 from kamerton.training.stopping import StopRequested, stoppable
 from kamerton.training.task import Outcome, Task
+from kamerton.training.teachings import Teachings
 from kamerton.training.watching import watched_holdout
 
 __all__ = ["CHECKPOINT_FILE", "FINISHED", "Run", "train"]
@@ -82,6 +83,7 @@ class _Batch:
     examples: Sequence[TrainingExample]
     references: References | None = None
     experiences: Sequence[Experience] | None = None
+    teachings: Teachings | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     updates: int = 1
 
@@ -311,7 +313,8 @@ class Run:
         examples = [task.train[index] for index in numbers]
         if task.rollouts is None:
             references = task.references and [task.references[0][index] for index in numbers]
-            return _Batch(examples, references)
+            teachings = task.teachings and [task.teachings[0][index] for index in numbers]
+            return _Batch(examples, references, teachings=teachings)
         seed = derive_seed(self.settings.seed, "answers", number)
         with self._kept_if_it_fails():
             collected = task.rollouts.collect(examples, seed, self.counters.tokens_per_row)
@@ -360,7 +363,7 @@ class Run:
         def add(objective: Objective) -> tuple[float, dict[str, float]]:
             return add_gradient(
                 objective, task.base, batch.examples, batch.references,
-                self.counters.tokens_per_row, seed, batch.experiences,
+                self.counters.tokens_per_row, seed, batch.experiences, batch.teachings,
             )  # fmt: skip
 
         # Own answers were drawn without dropout, and are learned as they were drawn.

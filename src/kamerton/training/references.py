@@ -15,7 +15,7 @@ from kamerton.data.rendering.tokenized import TrainingExample
 from kamerton.models.base import Base
 from kamerton.training.scoring import References, reference_sums
 
-__all__ = ["cached_references"]
+__all__ = ["cached_references", "digest_of"]
 
 _AT_ONCE = 64
 
@@ -52,7 +52,7 @@ def cached_references(
         return []
     identity = base.identity
     made_of = [
-        _digest(examples), identity.weight_hash, identity.quantise, str(base.dtype),
+        digest_of(examples), identity.weight_hash, identity.quantise, str(base.dtype),
         base.device.type, start, list(new_tokens),
     ]  # fmt: skip
     path = folder / f"{hash_json(made_of)[:32]}.json"
@@ -69,8 +69,15 @@ def cached_references(
     return found
 
 
-def _digest(examples: Sequence[TrainingExample]) -> str:
-    """Hash token ids and masks; both depend on data, prompt, template, tokenizer and limits."""
+def digest_of(examples: Sequence[TrainingExample]) -> str:
+    """Hash token ids and masks; both depend on data, prompt, template, tokenizer and limits.
+
+    Args:
+        examples: The examples.
+
+    Returns:
+        SHA-256 in hex.
+    """
     digest = sha256()
     for example in examples:
         digest.update(f"{example.num_prompt},{len(example.answers)};".encode())

@@ -14,7 +14,16 @@ from kamerton.models.heads import token_logprobs
 from kamerton.models.rows.packing import TOKENS_PER_ROW
 from kamerton.models.rows.reading import by_example, logprobs_of, scores_at_ends
 from kamerton.models.rows.row import Row, make_rows, num_labelled
-from kamerton.objectives.objective import Context, Experience, Loss, LossInputs, Objective, Reads
+from kamerton.objectives.objective import (
+    Context,
+    Experience,
+    Loss,
+    LossInputs,
+    Objective,
+    Reads,
+    Taught,
+)
+from kamerton.training.teachings import Teachings, read_taught, taught_of
 
 __all__ = [
     "References",
@@ -25,6 +34,7 @@ __all__ = [
     "read",
     "reference_sums",
     "scored_of",
+    "summed_losses",
     "tokens_of",
 ]
 
@@ -33,7 +43,9 @@ References = Sequence[Sequence[float]]
 tokens."""
 
 
-def read(base: Base, row: Row, reads: Reads) -> Tensor:
+def read(
+    base: Base, row: Row, reads: Reads, teachings: Teachings | None = None
+) -> Tensor:  # fmt: skip
     """Run a row for what an objective reads.
 
     Args:
@@ -41,9 +53,11 @@ def read(base: Base, row: Row, reads: Reads) -> Tensor:
             are read.
         row: The row, with its context where everything is read.
         reads: The numbers to read.
+        teachings: The teacher's tokens by example, where they are read.
 
     Returns:
-        fp32: [N] log-probabilities, or [N + M] with those of the context after them; [A, D] scores
+        fp32: [N] log-probabilities, or [N + M] with those of the context after them, or [N, 1 + K]
+        with those of a teacher's tokens beside them; [A, D] scores
         at the ends of answers, or [N, D] before every labelled token.
     """
     if reads == "logprobs":
@@ -53,6 +67,9 @@ def read(base: Base, row: Row, reads: Reads) -> Tensor:
         hidden, context = base.hidden(row.ids, row.layout), row.context
         at, targets = torch.cat([row.at, context.at]), torch.cat([row.targets, context.targets])
         return token_logprobs(hidden[at], targets, base.head)
+    if reads == "taught":
+        assert teachings is not None, "a teacher must have been asked"
+        return read_taught(base, row, teachings)
     if reads == "scores":
         return scores_at_ends(base, row)
     assert base.score_head is not None, "only a score head gives values"
@@ -66,6 +83,7 @@ def scored_of(
     references: References | None = None,
     experiences: Sequence[Experience] | None = None,
     reads: Reads = "logprobs",
+    teachings: Teachings | None = None,
 ) -> LossInputs:
     """Put what a row says into the form that objectives take.
 
@@ -76,6 +94,7 @@ def scored_of(
         references: The references of each example; None without a reference.
         experiences: The experience of each example whose answers the model wrote; None for others.
         reads: The numbers that were read.
+        teachings: What a teacher says of each example; None without a teacher.
 
     Returns:
         The micro-batch.
@@ -94,16 +113,20 @@ def scored_of(
         margins = torch.tensor(told, device=found.device)
     if experiences is not None:
         experience = Experience.joined([experiences[member] for member in row.members])
-    logprobs, scores, context = found, None, None
+    logprobs, scores, context, taught = found, None, None, None
     if reads == "everything":
         assert row.context is not None, "the row must be made with everything"
         logprobs, others = found.split([len(row.at), len(row.context.at)])
         context = Context(others, row.context.answers)
+    elif reads == "taught":
+        assert teachings is not None, "a teacher must have been asked"
+        logprobs, student = found[:, 0], found[:, 1:]
+        taught = Taught(taught_of(row, teachings, found.device), student)
     elif reads != "logprobs":
         logprobs, scores = found.new_empty(0), found
     return LossInputs(
         logprobs, row.answers, row.num_answers, references=sums, is_desirable=is_desirable,
-        scores=scores, margins=margins, experience=experience, context=context,
+        scores=scores, margins=margins, experience=experience, context=context, taught=taught,
     )  # fmt: skip
 
 
@@ -141,6 +164,7 @@ def add_gradient(
     tokens_per_row: int,
     seed: Callable[[int], None],
     experiences: Sequence[Experience] | None = None,
+    teachings: Teachings | None = None,
 ) -> tuple[float, dict[str, float]]:
     """Add the gradient of the effective batch's loss, row by row.
 
@@ -156,6 +180,7 @@ def add_gradient(
         tokens_per_row: Size of a row.
         seed: Called with a row's number before each pass over several, so that dropout is the same.
         experiences: The experience of each example whose answers the model wrote; None for others.
+        teachings: What a teacher says of each example; None without a teacher.
 
     Returns:
         The loss and its metrics.
@@ -171,8 +196,10 @@ def add_gradient(
             logprobs_of(base, row).backward(slope)
         return total.value, total.metrics
     for row in rows:
-        found = read(base, row, objective.reads)
-        scored = scored_of(found, row, examples, references, experiences, objective.reads)
+        found = read(base, row, objective.reads, teachings)
+        scored = scored_of(
+            found, row, examples, references, experiences, objective.reads, teachings
+        )
         loss = objective.loss(scored, units)
         loss.value.backward()
         total.add(loss)
@@ -186,6 +213,7 @@ def measure(
     examples: Sequence[TrainingExample],
     references: References | None = None,
     tokens_per_row: int = TOKENS_PER_ROW,
+    teachings: Teachings | None = None,
 ) -> tuple[float, dict[str, float]]:
     """Compute an objective on examples that are not learned from.
 
@@ -195,6 +223,7 @@ def measure(
         examples: At least one example.
         references: The references of each example; None without a reference.
         tokens_per_row: Size of a row.
+        teachings: What a teacher says of each example; None without a teacher.
 
     Returns:
         The loss over all of them, a mean over the objective's units, and its metrics.
@@ -206,8 +235,10 @@ def measure(
         return float(loss.value.detach()), dict(loss.metrics)
     total = _Sum()
     for row in rows:
-        found = read(base, row, objective.reads)
-        scored = scored_of(found, row, examples, references, reads=objective.reads)
+        found = read(base, row, objective.reads, teachings)
+        scored = scored_of(
+            found, row, examples, references, reads=objective.reads, teachings=teachings
+        )
         total.add(objective.loss(scored, units))
     return total.value, total.metrics
 
@@ -230,6 +261,22 @@ def mean_loss(
     for row in make_rows(examples, tokens_per_row, base.device):
         total -= float(logprobs_of(base, row).sum())
     return total / num_labelled(examples)
+
+
+def summed_losses(
+    base: Base, examples: Sequence[TrainingExample], tokens_per_row: int = TOKENS_PER_ROW
+) -> list[float]:
+    """Compute the loss of each text with whatever adapter is attached.
+
+    Args:
+        base: The base.
+        examples: Any.
+        tokens_per_row: Tokens computed at once.
+
+    Returns:
+        Of each example the negative natural-log probability, summed over its labelled tokens.
+    """
+    return [-sum(answers) for answers in reference_sums(base, examples, tokens_per_row)]
 
 
 @torch.no_grad()

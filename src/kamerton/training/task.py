@@ -11,6 +11,7 @@ from kamerton.objectives.objective import Objective
 from kamerton.training.rollouts import Distance, Rollouts
 from kamerton.training.scoring import References, measure
 from kamerton.training.settings import TrainSettings
+from kamerton.training.teachings import Teachings
 
 __all__ = ["Outcome", "Task"]
 
@@ -30,6 +31,7 @@ class Task:
         folder: The folder of checkpoints.
         identity: All that must be equal for a checkpoint to be gone on from, as JSON.
         references: The references of `train` and `holdout`, where the objective needs them.
+        teachings: What a teacher says of `train` and `holdout`; None without a teacher.
         starts_as_reference: Whether the model before the first step is the reference.
         rollouts: The source of answers, where the examples are prompts that the model answers
             itself.
@@ -48,6 +50,7 @@ class Task:
     folder: Path
     identity: str
     references: tuple[References, References] | None = None
+    teachings: tuple[Teachings, Teachings] | None = None
     starts_as_reference: bool = True
     rollouts: Rollouts | None = None
     distance: Distance | None = None
@@ -67,7 +70,10 @@ class Task:
         if self.rollouts is not None:
             return self.rollouts.measure(self.holdout, tokens_per_row)
         references = self.references and self.references[1]
-        found = measure(self.objective, self.base, self.holdout, references, tokens_per_row)
+        teachings = self.teachings and self.teachings[1]
+        found = measure(
+            self.objective, self.base, self.holdout, references, tokens_per_row, teachings
+        )
         if self.distance is not None:
             found[1]["distance"] = self.distance.measure(self.holdout, tokens_per_row)
         return found

@@ -13,6 +13,7 @@ from kamerton.cli.chat import _answer
 from kamerton.core.protocols import Chat, Generation, Score, TokenEvent
 from kamerton.data.dataset import load_examples
 from kamerton.data.examples import PreferenceExample
+from kamerton.evaluation.votes import read_votes
 from kamerton.flows.chat import Conversation
 from kamerton.testing import FakeEngine
 
@@ -62,6 +63,31 @@ def test_votes_are_pairs_with_one_prompt(
     assert "dpo" not in said.out
     wins = [sum(row["better"] == name for row in rows) for name in ("dpo", "sft")]
     assert f"better: dpo {wins[0]}, sft {wins[1]}, alike 1" in said.err
+
+
+def test_ties_and_empty_answers_are_votes_and_no_pairs_to_learn_from(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
+    path = tmp_path / "votes.jsonl"
+    conversation = Conversation(
+        {"a": says("good"), "b": says("bad")},
+        Generation(max_tokens=50),
+        hashes={"a": "1", "b": "2"},
+    )
+    voted(conversation, path, "1\n=\n\n", monkeypatch)
+    assert len(load_examples(path).examples) == 1
+    assert [vote.is_alike for vote in read_votes(path)] == [False, True]
+    (vote, _) = read_votes(path)
+    assert dict(zip(vote.names, vote.hashes, strict=True)) == {"a": "1", "b": "2"}
+    assert vote.conversation == conversation.id
+    assert f"kamerton evaluate a b --votes {path}" in capsys.readouterr().err
+    conversation.reset()
+    assert conversation.id != vote.conversation
+
+    other = tmp_path / "other.jsonl"
+    silent = Conversation({"a": says("good"), "b": says("")}, Generation(max_tokens=50))
+    voted(silent, other, "1\n1\n1\n", monkeypatch)
+    assert [vote.is_alike for vote in read_votes(other)] == [False] * 3
 
 
 def test_the_order_is_drawn(conversation: Conversation, tmp_path: Path, monkeypatch) -> None:

@@ -120,7 +120,7 @@ def test_the_real_base_is_not_fetched(show: Callable[..., Result]) -> None:
 def test_the_end_shows_answers_and_what_to_do_next(show: Callable[..., Result]) -> None:
     done = show()
     assert "question 1" in done.stdout
-    assert "a customer asks, and veresk-lora is wrong" in done.stdout
+    assert "a customer asks, and veresk-lora misses the facts" in done.stdout
     assert "the right answer" in done.stdout
     following = done.stderr.split("next,")[1]
     for verb in ("chat veresk-lora --project", "check", "train", "evaluate"):

@@ -57,6 +57,42 @@ def test_contains_wants_every_text_and_leaves_out_rows_without() -> None:
     assert values(checked) == [1, 0, 1, None, None, 1]
 
 
+ORDER = '{"town": "Omsk", "pieces": 5, "tags": ["a"]}'
+
+
+def test_values_of_json_are_compared_key_by_key() -> None:
+    rows: list[tuple[str, str, dict[str, Any]]] = [
+        ('```json\n{"pieces": 5.0, "tags": ["A"], "town": " omsk"}\n```', ORDER, {}),
+        ('{"town": "Omsk", "pieces": "5", "tags": ["a"]}', ORDER, {}),
+        ('{"town": "Omsk", "pieces": 5, "tags": ["a"], "street": "x"}', ORDER, {}),
+        ("Omsk, 5 pieces", ORDER, {}),
+        ("{}", "plain text", {}),
+    ]
+    assert values(run({"kind": "json_values"}, *rows)) == [1, 0, 0, 0, None]
+    town = run({"kind": "json_values", "key": "town"}, *rows)
+    assert (town.metric, values(town)) == ("town", [1, 1, 1, 0, None])
+    assert values(run({"kind": "json_values", "key": "pieces"}, *rows)) == [1, 0, 1, 0, None]
+    f1 = run({"kind": "json_values", "metric": "f1"}, *rows)
+    # Right are 3 + 2 + 3 of 3 + 3 + 4 found and 4 times 3 wanted values.
+    assert f1.metric == "values F1"
+    assert f1.finish(f1.features.sum(axis=0)) == pytest.approx(2 * 8 / (10 + 12))
+    with pytest.raises(EvaluationError, match="object with the key 'street', found none among 5"):
+        run({"kind": "json_values", "key": "street"}, *rows)
+
+
+def test_several_labels_are_compared_without_their_order() -> None:
+    rows: list[tuple[str, str, dict[str, Any]]] = [
+        ('["b", "a"]', '["a", "b"]', {}),
+        ('["a", "a"]', '["a"]', {}),
+        ('["a"]', '["a", "b"]', {}),
+        ("none", "[]", {}),
+        ("[]", "[]", {}),
+    ]
+    assert values(run({"kind": "json_values"}, *rows)) == [1, 0, 0, 0, 1]
+    f1 = run({"kind": "json_values", "metric": "f1", "name": "labels F1"}, *rows)
+    assert f1.finish(f1.features.sum(axis=0)) == pytest.approx(2 * 4 / (5 + 5))
+
+
 def test_pattern_takes_the_last_match() -> None:
     checked = run(
         {"kind": "pattern", "pattern": r"(?i)verdict:\s*(\w+)", "field": "verdict"},
@@ -250,9 +286,12 @@ def test_small_things() -> None:
 
 def test_the_documented_example_says_what_it_does() -> None:
     page = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
-    settings = EvaluationSettings.parse(tomllib.loads(example)["evaluate"])
-    style, order = settings.checks
+    example, of_style = (
+        EvaluationSettings.parse(tomllib.loads(text)["evaluate"])
+        for text in re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    )
+    assert [check.kind for check in of_style.checks] == ["style"]
+    style, order = example.checks
     items = spoken(5)
     texts = [
         "Hello, order 7 left today.",

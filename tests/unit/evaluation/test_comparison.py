@@ -120,8 +120,11 @@ def test_without_checks_answers_are_compared_with_the_reference() -> None:
     items = spoken()
     answer = answered(items, lambda n: f"answer {n}" if n < 15 else "", "v")
     comparison = compare(items, [answer], SETTINGS)
-    assert comparison.metrics == ("exact",)
+    # Two words are short enough to be the same; half of the characters are there.
+    assert comparison.metrics == ("chrF", "length", "exact")
+    assert comparison.units == ("score", "ratio", "share")
     assert comparison.measure("exact", "v").value == 0.5
+    assert comparison.measure("length", "v").value == pytest.approx(0.5, abs=0.03)
     assert comparison.differences == ()
 
 

@@ -13,7 +13,7 @@ from kamerton.core.events import Event, Notice
 from kamerton.core.protocols import TokenEvent
 from kamerton.flows.evaluate import Evaluated, evaluate_variants, evaluation_settings
 from kamerton.flows.recipe import Recipe
-from kamerton.flows.report import ensure_writable
+from kamerton.flows.report import ensure_writable, write_evaluation_report
 from kamerton.flows.train import make_variant
 from kamerton.flows.workspace import Workspace
 from kamerton.store import variants as variant_folders
@@ -166,12 +166,46 @@ def test_a_row_beyond_the_context_is_not_trained(project: Project) -> None:
     assert any("1 of 4 training examples" in notice for notice in project.notices)
 
 
-def test_plain_text_has_nothing_to_ask(project: Project) -> None:
-    texts = [{"text": f"It was the year {n}."} for n in range(8)]
-    variant = project.make(texts, texts[:2])
-    with pytest.raises(EvaluationError, match="questions to ask") as caught:
-        project.evaluate(variant)
-    assert "CARD.md" in str(caught.value.hint)
+def test_plain_texts_are_read_and_compared_with_the_base_alone(project: Project) -> None:
+    texts = [{"text": f"It was the year {n}, and the harvest was good."} for n in range(14)]
+    variant = project.make(
+        texts[:7], texts[7:], adapter={"kind": "lora", "rank": 4},
+        train={"max_steps": 3, "learning_rate": 0.01},
+        evaluate={"checks": [{"kind": "exact"}], "resamples": 100},
+    )  # fmt: skip
+    found = project.evaluate(variant)
+    comparison = found.comparison
+    assert (comparison.variants, comparison.metrics) == (("base alone", "desk"), ("loss",))
+    assert (comparison.kind, comparison.better) == ("reading", ("lower",))
+    difference = comparison.difference("loss", "desk", "base alone")
+    assert difference is not None
+    assert difference.high < 0
+    metrics = read_variant(variant.folder).manifest.metrics
+    measured = {name: comparison.measure("loss", name).value for name in comparison.variants}
+    assert measured["desk"] == pytest.approx(metrics["holdout_loss"], rel=1e-4)
+    assert measured["base alone"] == pytest.approx(metrics["holdout_loss_base"], rel=1e-4)
+    assert any("checks are not measured" in notice for notice in project.notices)
+    assert not any("few-shot" in notice for notice in project.notices)
+    write_evaluation_report(project.folder / "r.html", found, project.workspace, "desk")
+    assert f"{measured['desk']:.2f}" in (project.folder / "r.html").read_text(encoding="utf-8")
+
+
+def test_texts_have_the_loss_of_each_as_a_metric(project: Project) -> None:
+    rows = [{"prompt": f"Q{n}", "completion": f"We answer {n} " + "word " * n} for n in range(14)]
+    held = [{**row, "prompt": "New " + row["prompt"]} for row in rows]
+    variant = project.make(rows, held, adapter={"kind": "lora", "rank": 2},
+                           train={"max_steps": 1, "learning_rate": 0.02})  # fmt: skip
+    found = project.evaluate(variant)
+    assert found.comparison.metrics == ("loss", "chrF", "length")
+    for answers in found.answers:
+        assert len(answers.losses) == 14
+        # Asked in three rounds, and still in the order of the items.
+        assert answers.loss_tokens == tuple(sorted(answers.loss_tokens))
+        mean = sum(answers.losses) / sum(answers.loss_tokens)
+        assert mean == pytest.approx(answers.holdout_loss)
+        assert found.comparison.measure("loss", answers.variant).value == pytest.approx(mean)
+    measured = read_variant(variant.folder).manifest.metrics
+    assert measured["loss"] == pytest.approx(measured["holdout_loss"], rel=1e-4)
 
 
 def test_what_few_shot_shows_is_said_as_it_is(project: Project) -> None:

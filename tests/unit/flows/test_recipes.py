@@ -61,7 +61,9 @@ def test_a_recipe_names_its_rewards(kind: str, tmp_path: Path) -> None:
 def test_an_unknown_objective_is_answered_with_the_known_ones(tmp_path: Path) -> None:
     path = tmp_path / "helper.toml"
     path.write_text(ONLINE.replace("KIND", "wishes"), encoding="utf-8")
-    with pytest.raises(SettingsError, match="known: dpo, drpo, grpo, kto, .*, sft, simpo"):
+    with pytest.raises(
+        SettingsError, match="known: distillation, dpo, drpo, grpo, kto, .*, sft, simpo"
+    ):
         Recipe.read(path)
     with pytest.raises(SettingsError, match=r"'objective\.rewards' is required"):
         Recipe.parse({"name": "helper", "data": {"train": "a"}, "objective": {"kind": "ppo"}})

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kamerton.models import heads
-from kamerton.models.heads import Head, token_logprobs
+from kamerton.models.heads import Head, candidate_logprobs, token_logprobs, top_logprobs
 
 
 def plain(hidden, targets, head):
@@ -53,3 +53,32 @@ def test_bf16_hidden_gives_fp32_logprobs() -> None:
     torch.testing.assert_close(logprobs, plain(hidden, targets, head), rtol=2e-2, atol=2e-2)
     (grad,) = torch.autograd.grad(logprobs.sum(), hidden)
     assert grad.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_candidates_at_a_temperature_equal_the_plain_computation(temperature, monkeypatch) -> None:
+    monkeypatch.setattr(heads, "_CHUNK_LOGITS", 64)
+    torch.manual_seed(0)
+    head = Head(torch.randn(50, 16), torch.randn(50))
+    hidden = torch.randn(70, 16, requires_grad=True)
+    targets, ids = torch.randint(50, (70,)), torch.randint(50, (70, 3))
+    found = candidate_logprobs(hidden, targets, ids, head, temperature)
+    logits = head.logits(hidden)
+    others = (logits / temperature).log_softmax(-1).gather(1, ids)
+    expected = torch.cat([plain(hidden, targets, head)[:, None], others], 1)
+    torch.testing.assert_close(found, expected)
+    factors = torch.randn(70, 4)
+    (ours,) = torch.autograd.grad((found * factors).sum(), hidden, retain_graph=True)
+    (theirs,) = torch.autograd.grad((expected * factors).sum(), hidden)
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_the_top_of_a_teacher_is_sorted_and_over_the_whole_vocabulary() -> None:
+    torch.manual_seed(0)
+    head = Head(torch.randn(50, 16))
+    hidden = torch.randn(9, 16)
+    logprobs, ids = top_logprobs(hidden, head, 7, 2.0)
+    whole = (head.logits(hidden) / 2).log_softmax(-1)
+    torch.testing.assert_close(logprobs, whole.topk(7).values)
+    torch.testing.assert_close(whole.gather(1, ids), logprobs)
+    assert top_logprobs(hidden, head, 99, 1.0)[0].shape == (9, 50)

@@ -40,6 +40,24 @@ def test_other_encodings_decode_to_the_same_text(text, encoding):
     assert data.decode(encoding_of([data], "a")) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("№,text\n1,Order № 4417 is late\n", "cp1251"),
+        ("text\nOrder №4417 «Lamp» is late", "cp1251"),
+        ("№;text\n1;Order № 4417 is late\n", "cp866"),
+    ],
+)
+def test_a_number_sign_alone_tells_a_russian_table(text, encoding):
+    data = text.encode(encoding)
+    assert data.decode(encoding_of([data], "a")) == text
+
+
+@pytest.mark.parametrize("text", ["note\N{SUPERSCRIPT ONE} 5", "über 5 Stück", "Menü 5"])
+def test_western_letters_are_no_number_signs(text):
+    assert encoding_of([text.encode("cp1252")], "a") not in ("cp1251", "cp866")
+
+
 def test_late_letters_decide(tmp_path):
     lines = (
         "text,label\n" + "plain text of some length,x\n" * 40_000 + "Где мой заказ и моя карта,y\n"

@@ -1,0 +1,223 @@
+"""Advice after an evaluation: pure rules over what was measured.
+
+A variant is judged beside the best prompt, by the first metric that has a direction. A difference
+of less than three points counts as none, a rule of thumb.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kamerton.advisor.after_training import FORGOTTEN, TrainCommand, shown_rate
+from kamerton.advisor.suggestion import Suggestion
+from kamerton.core.language import translated, translated_count
+from kamerton.evaluation.results import Comparison, Difference
+from kamerton.evaluation.sample_size import items_needed
+from kamerton.evaluation.verdicts import verdict
+
+__all__ = ["Judged", "LabelCount", "advise_after_evaluation"]
+
+RELEVANT = 0.03
+_MANY = 500
+_FEW_OF_LABEL = 10
+_FEWEST_MISSED = 2
+_LABELS_SHOWN = 5
+_PROMPT = re.compile(r"zero-shot|(\d+)-shot")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelCount:
+    """How a variant did with the items of one label.
+
+    Attributes:
+        asked: Items whose right answer it is.
+        missed: Those of them that the variant gave another label.
+        learned: Training examples with it.
+    """
+
+    asked: int
+    missed: int
+    learned: int
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The variant that advice is about.
+
+    Attributes:
+        name: Its name.
+        recipe: Its recipe's file, as a word of the command line.
+        train: Gives the command that trains it anew with other settings.
+        in_project: The words that name the project in other commands; may be empty.
+        rate: Peak learning rate of its run; 0 where it was not trained.
+        num_train: Examples that it learned from.
+        labels: Its labels, where the task is to choose one.
+    """
+
+    name: str
+    recipe: str
+    train: TrainCommand
+    in_project: str = ""
+    rate: float = 0.0
+    num_train: int = 0
+    labels: Mapping[str, LabelCount] = field(default_factory=dict)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether there is more to it than a prompt."""
+        return self.rate > 0
+
+
+def advise_after_evaluation(comparison: Comparison, judged: Judged) -> list[Suggestion]:
+    """Advise what to do after a comparison, the most pressing first.
+
+    Args:
+        comparison: The comparison that was found.
+        judged: One of its variants.
+
+    Returns:
+        Suggestions; none where nothing follows from the numbers.
+    """
+    found: list[Suggestion] = []
+    difference = _to_best_prompt(comparison, judged.name)
+    if difference is not None:
+        found += _compared(comparison, difference, judged)
+    return [*found, *_rare_labels(judged), *_forgot(comparison, judged)]
+
+
+def _to_best_prompt(comparison: Comparison, name: str) -> Difference | None:
+    """Find the difference to the best prompt, in the first metric that has a direction."""
+    for metric, better in zip(comparison.metrics, comparison.better, strict=True):
+        found = [
+            one
+            for other in comparison.against
+            if _PROMPT.fullmatch(other)
+            and (one := comparison.difference(metric, name, other)) is not None
+        ]
+        if better != "neither" and found:
+            # The smaller the lead over a prompt, the better the prompt.
+            return min(found, key=lambda one: one.value if better == "higher" else -one.value)
+    return None
+
+
+def _compared(comparison: Comparison, found: Difference, judged: Judged) -> list[Suggestion]:
+    """Judge the difference to the best prompt."""
+    is_higher = comparison.better[comparison.metrics.index(found.metric)] == "higher"
+    low, high = (found.low, found.high) if is_higher else (-found.high, -found.low)
+    lead = found.value if is_higher else -found.value
+    word = verdict(comparison, found)
+    values: dict[str, str | float]
+    values = {"variant": found.variant, "other": found.against, "metric": found.metric}
+    if word == "better":
+        text = translated(
+            "{variant} is better than {other} by {points:.1f} points of {metric}: use it",
+            **values, points=100 * lead,
+        )  # fmt: skip
+        command = f"kamerton predict {judged.name}{judged.in_project} FILE --to OUT"
+        return [Suggestion(text, command)]
+    if word == "worse":
+        return [_worse(judged, values, lead)]
+    if judged.is_trained and high <= RELEVANT:
+        text = translated(
+            "{other} is as good: training wins at most {points:.1f} points of {metric} over it, so "
+            "there is no need to train",
+            **values, points=max(0.0, 100 * high),
+        )  # fmt: skip
+        return [Suggestion(text, _prompt_command(judged, found.against))]
+    real = max(abs(lead), RELEVANT)
+    values |= {
+        "items": translated_count(comparison.measure(found.metric, found.variant).n, "item"),
+        "points": 100 * lead, "low": 100 * low, "high": 100 * high, "real": 100 * real,
+        "needed": f"{items_needed(comparison, found, real):,}",
+    }  # fmt: skip
+    if abs(lead) >= RELEVANT:
+        text = translated(
+            "{items} cannot tell {variant} and {other} apart ({points:+.1f} points of {metric}, "
+            "from {low:+.1f} to {high:+.1f}): if the {real:.1f} points are real, about {needed} "
+            "would show it",
+            **values,
+        )
+    else:
+        text = translated(
+            "{items} cannot tell {variant} and {other} apart ({points:+.1f} points of {metric}, "
+            "from {low:+.1f} to {high:+.1f}): about {needed} would show a difference of {real:.0f} "
+            "points, and a smaller one hardly matters",
+            **values,
+        )
+    command = f"kamerton evaluate {judged.name}{judged.in_project} --data MORE_EXAMPLES"
+    return [Suggestion(text, command)]
+
+
+def _worse(judged: Judged, values: Mapping[str, str | float], lead: float) -> Suggestion:
+    """A prompt wins: say what could change that."""
+    if judged.is_trained and judged.num_train < _MANY:
+        text = translated(
+            "{other} wins by {points:.1f} points of {metric}: {variant} learned from {examples} "
+            "only; add examples, or take another method",
+            **values, points=-100 * lead,
+            examples=translated_count(judged.num_train, "training example"),
+        )  # fmt: skip
+    else:
+        text = translated(
+            "{other} wins by {points:.1f} points of {metric}: take the prompt, or another method",
+            **values, points=-100 * lead,
+        )  # fmt: skip
+    return Suggestion(text, f"kamerton advise {judged.recipe}")
+
+
+def _prompt_command(judged: Judged, prompt: str) -> str:
+    """Give the command that makes a variant of a prompt alone."""
+    matched = _PROMPT.fullmatch(prompt)
+    shots = int(matched[1] or 0) if matched else 0
+    return judged.train(
+        {
+            "name": f"{judged.name}-prompt",
+            "adapter": '{kind="none"}',
+            "prompt.demonstrations": shots,
+        }
+    )
+
+
+def _rare_labels(judged: Judged) -> list[Suggestion]:
+    """Name the labels that are missed most, where there are too few examples of them."""
+    rare = [
+        (one.missed / one.asked, name)
+        for name, one in judged.labels.items()
+        if one.missed >= min(_FEWEST_MISSED, one.asked)
+        and 2 * one.missed >= one.asked > 0
+        and one.learned < _FEW_OF_LABEL
+    ]
+    if not rare or not judged.is_trained:
+        return []
+    rare.sort(key=lambda one: (-one[0], one[1]))
+    shown = ", ".join(f"{name} ({judged.labels[name].learned})" for _, name in rare[:_LABELS_SHOWN])
+    text = translated(
+        "labels that are missed in half of the cases or more have fewer than {few} training "
+        "examples: {labels}. Add some of each to the data, and train again",
+        few=_FEW_OF_LABEL, labels=shown,
+    )  # fmt: skip
+    return [Suggestion(text, judged.train({}))]
+
+
+def _forgot(comparison: Comparison, judged: Judged) -> list[Suggestion]:
+    """General text became much less probable."""
+    before = comparison.costs[0].general_loss
+    after = comparison.cost(judged.name).general_loss
+    if not judged.is_trained or before is None or after is None or after - before < FORGOTTEN:
+        return []
+    rate = shown_rate(judged.rate / 3)
+    values = {"variant": judged.name, "before": before, "after": after, "rate": rate}
+    if judged.labels:
+        text = translated(
+            "the loss of general text rose from {before:.2f} to {after:.2f} with {variant}. While "
+            "it only chooses among labels that does no harm; if it is to write as well, take a "
+            "smaller rate, {rate}",
+            **values,
+        )
+    else:
+        text = translated(
+            "the loss of general text rose from {before:.2f} to {after:.2f} with {variant}: it "
+            "forgot much of what the base knew; take a smaller rate, {rate}",
+            **values,
+        )
+    return [Suggestion(text, judged.train({"train.learning_rate": rate}))]

@@ -125,7 +125,7 @@ OPTIONS = {
         "--no-measure",
         "--recipe",
     },
-    "advise": {"--aim", "--must"},
+    "advise": {"--aim", "--must", "--team", "--measure"},
     "check": {"--set", "--show", "--base", "--redact", "--strict", "--json"},
     "train": {"--set", "--project", "--fresh", "--json"},
     "evaluate": {

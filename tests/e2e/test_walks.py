@@ -97,7 +97,7 @@ def assert_way(walked: Walked, kind: str) -> None:
     assert kind in new
     assert "builtin:nano is a toy" in new
     assert "method to try first:" in new
-    assert re.search(r"Forecast for this machine: .+ for \d+ steps, memory about", new)
+    assert re.search(r"Forecast for this machine .+: .+ for \d+ steps, .+ GiB of memory", new)
     assert re.search(r"done after \d+ steps in \d+ s; kept step \d+, held-out loss", train)
     assert "general loss" in walked.report  # what was forgotten
 

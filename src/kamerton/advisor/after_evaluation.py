@@ -93,8 +93,7 @@ def advise_after_evaluation(comparison: Comparison, judged: Judged) -> list[Sugg
 def _to_best_prompt(comparison: Comparison, name: str) -> Difference | None:
     """Find the difference to the best prompt, in the first metric that has a direction.
 
-    Of texts it is the first metric that tells the two apart, and where none does, the first that
-    is counted in points.
+    Of texts it is the first metric that tells the two apart, and where none does, the first.
     """
     unclear: Difference | None = None
     for metric, better in zip(comparison.metrics, comparison.better, strict=True):
@@ -110,8 +109,7 @@ def _to_best_prompt(comparison: Comparison, name: str) -> Difference | None:
             least = min(found, key=lambda one: sign * one.value)
             if comparison.kind != "texts" or verdict(comparison, least) in ("better", "worse"):
                 return least
-            if comparison.unit_of(metric) == "score":
-                unclear = unclear or least
+            unclear = unclear or least
     return unclear
 
 
@@ -155,6 +153,13 @@ def _compared(comparison: Comparison, found: Difference, judged: Judged) -> list
         )
         command = f"kamerton predict {judged.name}{judged.in_project} FILE --to OUT"
         return [Suggestion(text, command)]
+    if word == "better" and comparison.kind in ("pairs", "verdicts"):
+        text = translated(
+            "{variant} tells good answers from bad ones better than {other}, by {points:.1f} "
+            "points: read what it writes itself, then use it",
+            **values, points=100 * lead,
+        )  # fmt: skip
+        return [Suggestion(text, f"kamerton chat {judged.name}{judged.in_project}")]
     if word == "better":
         text = translated(
             "{variant} is better than {other} by {amount}: use it",

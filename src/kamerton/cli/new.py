@@ -213,6 +213,13 @@ def _say_method(looked: "Looked", file: str) -> None:
             ),
             soft_wrap=True,
         )
+    else:
+        few = translated(
+            "for every method these are too few examples; the nearest is {method}: {why}",
+            method=first.method.name,
+            why=first.why,
+        )
+        messages.print(harmless(few), style="yellow", soft_wrap=True)
 
 
 def _choose(role: str, candidates: "Sequence[Column]") -> str:
@@ -251,6 +258,16 @@ def _say_what(looked: "Looked") -> None:
     )
     if read:
         messages.print(harmless(translated("read as: {read}", read=read)), soft_wrap=True)
+    if looked.unused:
+        unused = translated("not read: {columns}", columns=", ".join(looked.unused))
+        messages.print(harmless(unused), soft_wrap=True)
+    if looked.stars:
+        stars = translated(
+            "'{column}' rates the answers, and good and bad ones are learned from alike: leave the "
+            "bad ones out of the file",
+            column=looked.stars,
+        )
+        messages.print(harmless(stars), style="yellow", soft_wrap=True)
     if looked.kind.name == "classes":
         shown = list(audit.labels.items())[:_SHOWN_LABELS]
         more = len(audit.labels) - len(shown)

@@ -155,7 +155,19 @@ def _of_written(comparison: Comparison, variant: str, opponent: str) -> str:
         )
     found = _verdict(comparison, metric, variant, opponent)
     if comparison.unit_of(metric) == "share":
-        return _concluded(comparison, _claim(comparison, metric, variant, opponent), found)
+        claim = _claim(comparison, metric, variant, opponent)
+        first = comparison.metrics[0]
+        if found == "better" and metric != first and comparison.unit_of(first) == "share":
+            # All fields together may still be wrong where one of them is right.
+            return translated(
+                '{claim}; in "{first}" the two cannot be told apart ({own} against {other}): read '
+                "the pairs below before you decide.",
+                claim=claim,
+                first=first,
+                own=_amount(comparison, first, variant),
+                other=_amount(comparison, first, opponent),
+            )
+        return _concluded(comparison, claim, found)
     return _of_texts(comparison, metric, found, variant, opponent)
 
 

@@ -18,6 +18,7 @@ from kamerton.advisor.columns import (
     question_candidates,
 )
 from kamerton.advisor.instructions import instruction
+from kamerton.advisor.judged import judged_columns, stars_in
 from kamerton.advisor.kinds import Kind, kind_of_task
 from kamerton.advisor.project import Plan, recipe_text
 from kamerton.advisor.readme import readme_text
@@ -53,6 +54,7 @@ _LEAST_EXAMPLES = 12
 _FEW_EXAMPLES = 100
 _ENOUGH_HELD = 20
 _PLAIN = ("text", "classification")
+_JUDGED = ("preference", "ranking", "rating", "feedback")
 _NO_TEXT = (".parquet", ".gz")
 
 
@@ -69,6 +71,8 @@ class Looked:
         kind: The kind of task.
         holdout: A file to choose the step by; empty where a share of the source is.
         test: A file that only an evaluation reads; empty likewise.
+        stars: A column that rates the answers, though all of them are learned from alike.
+        unused: Columns that nothing is read from.
     """
 
     source: str
@@ -79,6 +83,8 @@ class Looked:
     kind: Kind
     holdout: str = ""
     test: str = ""
+    stars: str = ""
+    unused: tuple[str, ...] = ()
 
     @property
     def language(self) -> str:
@@ -150,10 +156,21 @@ def look_at(
             ),
         )
     encoding = "" if not Path(source).is_file() else _encoding(source)
+    found = columns_in(sample)
+    schema = checked.loaded.schema
+    imitates = kind.name in ("answers", "rewriting", "dialogues")
     return Looked(
-        source, encoding, len(columns_in(sample)), columns, checked, kind, sources.holdout,
-        sources.test,
-    )  # fmt: skip
+        source=source,
+        encoding=encoding,
+        num_columns=len(found),
+        columns=columns,
+        checked=checked,
+        kind=kind,
+        holdout=sources.holdout,
+        test=sources.test,
+        stars=stars_in(sample, found) if imitates else "",
+        unused=tuple(c.name for c in found if c.name not in {u.split(".")[0] for u in schema.used}),
+    )
 
 
 def _encoding(source: str) -> str:
@@ -173,12 +190,15 @@ def _columns(
     """Settle which columns are read; nothing where the readers know them by their names."""
     found = columns_in(sample)
     refused: DataError | None = None
+    judged = {} if answer else judged_columns(sample, found, question)
     if not question and not answer:
         try:
             loaded = load_examples(source)
         except DataError as error:
             refused = error
         else:
+            if judged and loaded.schema.format not in _JUDGED:
+                return judged
             is_text = loaded.schema.format == "text"
             used = (
                 sorted(loaded.schema.used) if is_text else [loaded.schema.sources.get("text", "")]
@@ -187,6 +207,8 @@ def _columns(
             asking = question_candidates(found)
             if _is_understood(loaded, others) or not (asking and others):
                 return {}
+    if judged:
+        return judged
     question = question or _settled("question", question_candidates(found), source, choose, refused)
     left = answer_candidates(found, columns_of(question))
     answer = answer or _settled("answer", left, source, choose, refused)

@@ -10,7 +10,6 @@ from pathlib import Path
 from kamerton.core.errors import SettingsError
 from kamerton.core.files import write_atomically
 from kamerton.core.language import translated, translated_count
-from kamerton.core.wording import counted
 from kamerton.data.reading.readers import read_rows
 from kamerton.data.rows import Row
 
@@ -101,15 +100,26 @@ def sources_of(files: Sequence[str], folder: Path) -> Sources:
             hint=translated("give the file with the training examples too"),
         )
     _ensure_same_columns([*learned, *named.values()])
-    told = [f"{file} is the {part} set, by its name" for part, file in named.items()]
+    told = [
+        translated("{file} is the test set, by its name", file=file)
+        if part == "test"
+        else translated("{file} chooses the step that training keeps, by its name", file=file)
+        for part, file in named.items()
+    ]
     train, joined = learned[0], None
     if len(learned) > 1:
         joined, num_left_out = _join(learned, folder)
         train = str(joined)
-        told.append(f"joined {', '.join(learned)} in {train}")
+        files_told = ", ".join(learned)
+        told.append(translated("joined {files} in {train}", files=files_told, train=train))
         if num_left_out:
-            rows = counted(num_left_out, "row is", "rows are")
-            told.append(f"{rows} left out of it: kamerton check on each file lists them")
+            told.append(
+                translated(
+                    "rows that cannot be read and are left out of it: {num}; kamerton check on "
+                    "each file lists them",
+                    num=num_left_out,
+                )
+            )
     return Sources(train, named.get("holdout", ""), named.get("test", ""), tuple(told), joined)
 
 

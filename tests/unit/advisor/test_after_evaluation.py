@@ -108,6 +108,20 @@ def test_a_later_check_that_is_passed_is_not_enough() -> None:
     assert command == "kamerton advise tickets/recipe.toml"
 
 
+def test_who_tells_good_answers_from_bad_ones_has_not_written_any() -> None:
+    told = {"zero-shot": 0.5, "4-shot": 0.6, "lora": 0.95}
+    comparison = replace(
+        compared(lambda n: n % 10 < 10 * told["4-shot"], lambda n: n % 20 < 20 * told["lora"]),
+        kind="verdicts",
+    )
+    ((text, command),) = advised(comparison)
+    assert text == (
+        "lora tells good answers from bad ones better than 4-shot, by 35.0 points: read what it "
+        "writes itself, then use it"
+    )
+    assert command == "kamerton chat lora"
+
+
 def test_the_best_prompt_is_what_counts() -> None:
     comparison = compared(
         lambda n: n % 2 == 0, lambda n: n % 10 != 0, zero_shot=lambda n: n % 5 != 0

@@ -177,6 +177,15 @@ SENTENCES = [
         f"lora is closer to your texts than {SHOT}: loss 1.20 against 2.60; {READ}",
     ),
     (
+        found(
+            "checks",
+            ("all", "share", "higher", (0, 0, 0.04), 1),
+            ("town", "share", "higher", (0, 0.02, 0.9), 0.001),
+        ),
+        f'lora reaches 90 % in "town" on 24 questions, {SHOT} 2 %; in "all" the two cannot be told '
+        "apart (4 % against 0 %): read the pairs below before you decide.",
+    ),
+    (
         checks(0.9, 0.001, 3.0, 0.001),
         f"lora and {SHOT} differ, but not in one direction: polite 90 % against 40 %, and loss "
         "3.00 against 2.60; read the pairs below before you decide.",
@@ -199,7 +208,7 @@ def test_each_sentence_is_russian_too(comparison: Comparison) -> None:
     english = headline(comparison)
     with speaking("ru"):
         russian = headline(comparison)
-    names = r"lora|zero-shot|4-shot|accuracy|loss|chrF|polite|kamerton chat"
+    names = r"lora|zero-shot|4-shot|accuracy|loss|chrF|polite|town|all|kamerton chat"
     assert not re.search("[a-zA-Z]", re.sub(names, "", russian)), russian
     # Neither language knows a number that the other does not.
     assert sorted(re.findall(r"\d+", english)) == sorted(re.findall(r"\d+", russian))

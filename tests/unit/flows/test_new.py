@@ -184,6 +184,21 @@ def test_several_columns_are_joined_as_the_question(tmp_path: Path) -> None:
     assert dict(looked.columns) == {"text": "{subject}\\n{text}", "label": "topic"}
 
 
+def test_disliked_answers_are_not_imitated(tmp_path: Path) -> None:
+    rows = [
+        {"вопрос": asked(n), "ответ": f"We look into case {n}", "оценка": "👍👎"[n % 2]}
+        for n in range(24)
+    ]
+    looked = look(write_jsonl(tmp_path / "rows.jsonl", rows))
+    assert looked.kind.name == "thumbs"
+    assert dict(looked.columns) == {"prompt": "вопрос", "completion": "ответ", "label": "оценка"}
+    plan = make_plan(looked, tmp_path / "p", "", "", "builtin:nano")
+    assert Recipe.read(write_project(tmp_path / "p", plan)[0]).objective.kind == "kto"
+    stars = [{**row, "оценка": 1 + n % 5} for n, row in enumerate(rows)]
+    looked = look(write_jsonl(tmp_path / "stars.jsonl", stars))
+    assert (looked.kind.name, looked.stars, looked.unused) == ("answers", "оценка", ("оценка",))
+
+
 def test_few_short_answers_are_labels(tmp_path: Path) -> None:
     rows = [{"prompt": asked(n), "completion": TOPICS[n % 3]} for n in range(24)]
     looked = look(write_jsonl(tmp_path / "rows.jsonl", rows))

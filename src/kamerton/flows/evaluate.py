@@ -36,7 +36,13 @@ from kamerton.evaluation.jackknife import FEWEST_ROWS
 from kamerton.evaluation.settings import Check, EvaluationSettings
 from kamerton.evaluation.table import markdown_table
 from kamerton.flows.asking import ask_in_turn
-from kamerton.flows.baselines import baseline_prompts, read_starts, same_base, shortened
+from kamerton.flows.baselines import (
+    baseline_prompts,
+    built_instruction,
+    read_starts,
+    same_base,
+    shortened,
+)
 from kamerton.flows.candidates import (
     Candidate,
     Measurable,
@@ -132,15 +138,14 @@ def evaluate_variants(
     measured_on = choose_measured_on(prepared, recipe.data, stored, data)
     if measured_on.advice:
         sink(Notice(measured_on.advice))
-    prompts = {
-        f"{shots}-shot" if (shots := len(prompt.demonstrations)) else "zero-shot": prompt
-        for prompt in baseline_prompts(recipe, prepared.train, settings.shots, sink)
-    }
+    held = _measurable(measured_on, recipe.data, reading)
+    built = settings.instruction == "built"
+    system = built_instruction(recipe, prepared.train, held, sink) if built else ""
+    prompts = baseline_prompts(recipe, prepared.train, settings.shots, system, sink)
     own_prompts = {variant.name: prompt_of(variant) for variant in stored}
     held, seen = unseen(
-        _measurable(measured_on, recipe.data, reading), stored, prompts | own_prompts, sink,
-        include_trained=settings.include_trained,
-    )  # fmt: skip
+        held, stored, prompts | own_prompts, sink, include_trained=settings.include_trained
+    )
     asked_freely = bool(settings.checks) or _say_only_liked(held, sink)
     if asked_freely:
         held = _questions(held)
@@ -154,7 +159,8 @@ def evaluate_variants(
     longest = max(one.max_new_tokens for one in generations)
     prompted = generation_of(first).model_copy(update={"max_new_tokens": longest})
     candidates = [
-        Candidate(name, bare, shortened(one), own=prompted) for name, one in prompts.items()
+        Candidate(name, bare, shortened(one, or_without=system), own=prompted)
+        for name, one in prompts.items()
     ]
     candidates += [
         Candidate(
@@ -199,6 +205,7 @@ def evaluate_variants(
         *([("seen before", seen)] if seen else []),
         ("learned from", f"{len(prepared.train)} examples"),
         ("demonstrations", f"{shots}, from the training examples"),
+        *([("instruction of the prompts", system)] if system else []),
         ("content hash", ", ".join(v.manifest.content_hash[:12] for v in stored)),
     ]
     exact = [

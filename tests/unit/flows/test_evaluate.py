@@ -11,6 +11,7 @@ import pytest
 from kamerton.core.errors import DataError, EvaluationError, ModelError, SettingsError
 from kamerton.core.events import Event, Notice
 from kamerton.core.protocols import TokenEvent
+from kamerton.evaluation.settings import EvaluationSettings
 from kamerton.flows.evaluate import Evaluated, evaluate_variants, evaluation_settings
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.report import ensure_writable
@@ -86,6 +87,7 @@ def test_what_it_forgot_and_how_it_compares_stand_in_the_card(project: Project) 
     variant = project.make(
         classified(12), held_out(6),
         adapter={"kind": "lora", "rank": 4}, train={"max_steps": 2, "learning_rate": 0.02},
+        evaluate={"shots": 2, "instruction": "none", "resamples": 100},
     )  # fmt: skip
     comparison = project.evaluate(variant).comparison
     assert comparison.variants == ("zero-shot", "2-shot", "desk")
@@ -302,7 +304,23 @@ def test_the_report_says_what_for_and_how_exactly_each_is_asked(project: Project
     mark = prompts["zero-shot"].split("new text")[0]
     assert mark
     assert prompts["2-shot"].count(" word word word") == 3
+    # The variant keeps its own prompt, which names no labels.
+    assert "account; delivery; refund" not in prompts["desk"]
+    told = f"{purpose} Answer with exactly one of these labels and nothing else: "
+    assert all(f"{told}refund; delivery; account." in prompts[n] for n in ("zero-shot", "2-shot"))
+    assert ("instruction of the prompts", f"{told}refund; delivery; account.") in found.facts
+    settings = EvaluationSettings(shots=0, instruction="none", resamples=100)
+    prompts = dict(project.evaluate(variant, settings=settings).prompts)
     assert prompts["desk"] == prompts["zero-shot"]
+    assert "labels" not in prompts["zero-shot"]
+
+
+def test_an_instruction_without_room_is_left_out_and_said(project: Project) -> None:
+    # nano sees 1,024 tokens, and the instruction takes about a hundred of them.
+    variant = project.make(classified(6), [*held_out(2), *held_out(1, words=490)])
+    project.evaluate(variant, settings=EvaluationSettings(shots=0, resamples=100))
+    told = "zero-shot: 1 of 3 questions leave no room for the instruction in the base's context"
+    assert told in project.notices
 
 
 def test_a_place_without_room_for_a_report_is_refused(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def recipe_text(plan: Plan) -> str:
         f"max_new_tokens = {plan.max_new_tokens}  # room for the longest answers of the data",
         "",
         "[evaluate]",
-        "shots = 4  # prompting with so many examples is what training must beat",
+        'shots = "fit"  # prompting with as many examples as fit is what training must beat',
         *(plan.checks.rstrip().splitlines() or _CHECKS.get(kind, [])),
     ]
     return "\n".join(lines) + "\n"

@@ -1,8 +1,10 @@
 """The baselines of variants: prompting alone, and the variants that they went on from."""
 
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from graphlib import TopologicalSorter
+from typing import Literal
 
 from kamerton.advisor.instructions import MOST_CHARACTERS, instruction
 from kamerton.advisor.kinds import Kind, kind_of_task
@@ -12,11 +14,13 @@ from kamerton.core.language import translated
 from kamerton.data.audit.languages import language_guesser
 from kamerton.data.examples import (
     ChatExample,
+    ClassificationExample,
     Example,
     FeedbackExample,
     PreferenceExample,
 )
 from kamerton.data.identity import whole_text
+from kamerton.data.rendering.renderer import Renderer
 from kamerton.evaluation.items import spread
 from kamerton.flows.prepare import make_prompt
 from kamerton.flows.recipe import Recipe, recipe_of
@@ -28,11 +32,20 @@ __all__ = ["baseline_prompts", "built_instruction", "read_starts", "same_base", 
 
 _TEXTS_READ = 100
 _SHOWN_CHARACTERS = 300
+_BUDGET_TOKENS = 1_024
+"""A batch of questions reads the worked examples once, so these tokens cost seconds on a CPU."""
+_LEAST_TOKENS = 8
+"""No worked example has fewer: two marks of turns, a question and an answer."""
 _TOLD_BY_THEIR_DATA = ("classes", "several classes", "fields", "rewriting")
 
 
 def baseline_prompts(
-    recipe: Recipe, train: Sequence[Example], shots: int, system: str, sink: Sink
+    recipe: Recipe,
+    train: Sequence[Example],
+    shots: int | Literal["fit"],
+    system: str,
+    renderer: Renderer,
+    sink: Sink,
 ) -> dict[str, Prompt]:
     """Make the prompts that need no training: without worked examples, and with those there are.
 
@@ -41,6 +54,7 @@ def baseline_prompts(
         train: The examples that worked examples are taken from.
         shots: The number of worked examples; 0 leaves that prompt out.
         system: The system text where the recipe has none; may be empty.
+        renderer: The base's renderer, which counts tokens.
         sink: The sink, which is told when there are none.
 
     Returns:
@@ -48,9 +62,15 @@ def baseline_prompts(
     """
     given = {"system": recipe.prompt.system or system or None}
     zero = make_prompt(recipe, train, 0).model_copy(update=given)
-    if not shots:
+    if shots == 0:
         return {"zero-shot": zero}
-    few = make_prompt(recipe, train, shots).model_copy(update=given)
+
+    def with_shots(number: int) -> Prompt:
+        return make_prompt(recipe, train, number).model_copy(update=given)
+
+    if shots == "fit":
+        shots = _shots_that_fit(with_shots, train, renderer)
+    few = with_shots(shots)
     if not few.demonstrations:
         none = "no training example can be shown as a worked example: few-shot is left out"
         sink(Notice(none, "warning"))
@@ -195,6 +215,26 @@ def _start(
     if any(other.name == start.name for other in others):
         return "another variant of that name is compared"
     return start if same_base(start, variant) else "its base was held in other bits"
+
+
+def _shots_that_fit(
+    with_shots: Callable[[int], Prompt], train: Sequence[Example], renderer: Renderer
+) -> int:
+    """Find the largest number of worked examples that goes into the budget, 1 at least.
+
+    Above the number of labels only its multiples count, so that all labels are shown alike. More
+    examples are seldom fewer tokens, so halving finds the number in some ten renderings.
+    """
+    budget = min(_BUDGET_TOKENS, renderer.max_tokens // 2)
+    most = min(len(train), budget // _LEAST_TOKENS)
+    labels = len({e.label for e in train if isinstance(e, ClassificationExample)}) or 1
+    numbers = [*range(1, min(labels, most + 1)), *range(labels, most + 1, labels)]
+
+    def tokens(number: int) -> int:
+        asked = with_shots(number).apply(({"role": "user", "content": ""},))
+        return len(renderer.prompt_ids(asked))
+
+    return numbers[max(bisect_right(numbers, budget, key=tokens) - 1, 0)] if numbers else 1
 
 
 def _has_system(example: Example) -> bool:

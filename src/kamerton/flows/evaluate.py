@@ -30,6 +30,7 @@ from kamerton.data.examples import (
 from kamerton.data.rendering.assembly import TrainOn
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.settings import DataSettings
+from kamerton.evaluation.commonest import COMMONEST, answer_commonest
 from kamerton.evaluation.comparison import Comparison, compare
 from kamerton.evaluation.items import Answers, Item, make_items, spread
 from kamerton.evaluation.jackknife import FEWEST_ROWS
@@ -141,7 +142,9 @@ def evaluate_variants(
     held = _measurable(measured_on, recipe.data, reading)
     built = settings.instruction == "built"
     system = built_instruction(recipe, prepared.train, held, sink) if built else ""
-    prompts = baseline_prompts(recipe, prepared.train, settings.shots, system, sink)
+    base = load_base_for(first, opening, dtype=opening.dtype or _dtype(stored))
+    bare = _renderer(base, first, recipe.render.train_on, adapted=False)
+    prompts = baseline_prompts(recipe, prepared.train, settings.shots, system, bare, sink)
     own_prompts = {variant.name: prompt_of(variant) for variant in stored}
     held, seen = unseen(
         held, stored, prompts | own_prompts, sink, include_trained=settings.include_trained
@@ -152,8 +155,6 @@ def evaluate_variants(
     held = spread(held, settings.limit)
     _say_few(held, sink)
     labels = _labels(prepared.train, held, sink)
-    base = load_base_for(first, opening, dtype=opening.dtype or _dtype(stored))
-    bare = _renderer(base, first, recipe.render.train_on, adapted=False)
     ensure_tools_shown(bare, held, base.identity.id)
     generations = [generation_of(one) for one in stored]
     longest = max(one.max_new_tokens for one in generations)
@@ -185,6 +186,12 @@ def evaluate_variants(
     answers = with_reward_accuracy(answers, stored)
     for answer in answers[len(answers) - len(stored) :]:
         say_forgotten(answer.variant, answers[0].general_loss, answer.general_loss, sink)
+    learned = [e.label for e in prepared.train if isinstance(e, ClassificationExample)]
+    if (commonest := answer_commonest(items, learned)) is not None:
+        answers = [commonest, *answers]
+        names = [COMMONEST, *names]
+        # Who learned must beat it; whether a prompt does is not worth a stricter correction.
+        only_for[COMMONEST] = {one.name for one in stored}
     comparison = compare(
         items,
         answers,
@@ -206,6 +213,7 @@ def evaluate_variants(
         ("learned from", f"{len(prepared.train)} examples"),
         ("demonstrations", f"{shots}, from the training examples"),
         *([("instruction of the prompts", system)] if system else []),
+        *([(COMMONEST, commonest.texts[0])] if commonest else []),
         ("content hash", ", ".join(v.manifest.content_hash[:12] for v in stored)),
     ]
     exact = [
@@ -393,7 +401,7 @@ def _record(
     for variant in variants:
         metrics = {m.metric: m.value for m in comparison.measured if m.variant == variant.name}
         cost = comparison.cost(variant.name)
-        alone = comparison.cost(comparison.variants[0])
+        alone = comparison.cost("zero-shot")
         if cost.general_loss is not None and alone.general_loss is not None:
             metrics |= {"general_loss": cost.general_loss, "general_loss_base": alone.general_loss}
         add_metrics(variant, table, metrics)

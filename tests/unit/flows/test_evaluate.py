@@ -90,8 +90,8 @@ def test_what_it_forgot_and_how_it_compares_stand_in_the_card(project: Project) 
         evaluate={"shots": 2, "instruction": "none", "resamples": 100},
     )  # fmt: skip
     comparison = project.evaluate(variant).comparison
-    assert comparison.variants == ("zero-shot", "2-shot", "desk")
-    zero, few, desk = comparison.costs
+    assert comparison.variants == ("always the commonest", "zero-shot", "2-shot", "desk")
+    _, zero, few, desk = comparison.costs
     assert few.general_loss == zero.general_loss
     assert desk.general_loss != zero.general_loss
     assert desk.holdout_loss != zero.holdout_loss
@@ -181,7 +181,7 @@ def test_what_few_shot_shows_is_said_as_it_is(project: Project) -> None:
     (project.folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
     variant = project.make(classified(1), held_out(3))
     found = project.evaluate(variant)
-    assert found.comparison.variants == ("zero-shot", "1-shot", "desk")
+    assert found.comparison.variants == ("always the commonest", "zero-shot", "1-shot", "desk")
     assert ("demonstrations", "1, from the training examples") in found.facts
     disliked = [{"prompt": f"Q{n}", "completion": "bad", "label": False} for n in range(3)]
     variant = project.make(disliked, disliked[:1])
@@ -286,10 +286,44 @@ def test_a_file_with_other_columns_is_read_by_its_own_mapping(project: Project) 
 def test_few_shot_is_left_out_where_no_worked_example_fits(project: Project) -> None:
     variant = project.make(classified(6, words=1000), held_out(3))
     found = project.evaluate(variant)
-    assert found.comparison.variants == ("zero-shot", "desk")
+    assert found.comparison.variants == ("always the commonest", "zero-shot", "desk")
     assert ("demonstrations", "0, from the training examples") in found.facts
     (notice,) = (notice for notice in project.notices if "worked examples" in notice)
     assert notice.startswith("2-shot: of the worked examples 0 of 2 fit")
+
+
+def test_the_commonest_label_is_a_rival_of_the_variants_that_costs_nothing(
+    project: Project,
+) -> None:
+    learn = [*classified(9), *({"text": f"more {n}", "label": "account"} for n in range(3))]
+    variant = project.make(learn, held_out(9), evaluate={"shots": 0, "resamples": 100})
+    found = project.evaluate(variant)
+    comparison = found.comparison
+    assert comparison.against == ("always the commonest", "zero-shot")
+    assert set(found.answers[0].texts) == {"account"}
+    measured = comparison.measure("accuracy", "always the commonest")
+    assert (measured.value, measured.n) == (pytest.approx(1 / 3), 9)
+    assert comparison.costs[0].seconds_median == comparison.costs[0].tokens_mean == 0
+    # The variant is compared with both, and a prompt with none of them: 2 metrics, 4 tests.
+    assert {(d.variant, d.against) for d in comparison.differences} == {
+        ("desk", "always the commonest"),
+        ("desk", "zero-shot"),
+    }
+    assert len(comparison.differences) == 4
+    assert ("always the commonest", "account") in found.facts
+
+
+def test_few_shot_shows_as_many_examples_as_fit_and_all_labels_alike(project: Project) -> None:
+    variant = project.make(classified(90, words=6), held_out(3), evaluate={"resamples": 100})
+    found = project.evaluate(variant)
+    _, _, few, _ = found.comparison.variants
+    shots = int(few.removesuffix("-shot"))
+    # nano sees 1,024 tokens, and half of them may be examples.
+    prompt = dict(found.prompts)[few]
+    assert 6 <= shots < 90
+    assert [prompt.count(f"{label}<") for label in LABELS] == [shots // 3] * 3
+    assert ("demonstrations", f"{shots}, from the training examples") in found.facts
+    assert not any("leave room" in notice for notice in project.notices)
 
 
 def test_the_report_says_what_for_and_how_exactly_each_is_asked(project: Project) -> None:

@@ -47,6 +47,7 @@ def evaluate(
     --data is read, such as data.columns.text=question.
     """
     with busy("loading PyTorch"):
+        from kamerton.evaluation.per_label import per_label, per_label_table
         from kamerton.evaluation.table import terminal_table
         from kamerton.flows.evaluate import evaluate_variants, evaluation_settings
         from kamerton.flows.report import ensure_writable, write_evaluation_report
@@ -68,6 +69,8 @@ def evaluate(
         click.echo(json.dumps(evaluated.comparison.to_json(), ensure_ascii=False))
     else:
         print_table(data_console(), terminal_table(evaluated.comparison))
+        if (found_labels := per_label(evaluated.items, evaluated.answers)) is not None:
+            print_table(data_console(), per_label_table(found_labels))
     if report is not None:
         with busy("writing the report"):
             write_evaluation_report(report, evaluated, workspace, found[0].name)

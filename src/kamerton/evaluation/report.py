@@ -9,9 +9,11 @@ import numpy as np
 
 from kamerton.core.errors import EvaluationError
 from kamerton.core.files import write_atomically
+from kamerton.core.language import translated, translated_count
 from kamerton.evaluation.checks import check_all
 from kamerton.evaluation.items import Answers, Item
 from kamerton.evaluation.jackknife import FEW_ROWS, FEWEST_ROWS
+from kamerton.evaluation.per_label import few_said, per_label, whole_percent
 from kamerton.evaluation.plots import training_plot
 from kamerton.evaluation.results import Comparison
 from kamerton.evaluation.settings import Check
@@ -71,6 +73,8 @@ def write_report(
         lstrip_blocks=True,
     )
     environment.filters |= {"value": value_text, "p": p_text, "tone": tone, "percent": _percent}
+    environment.filters["whole_percent"] = whole_percent
+    environment.globals |= {"translated": translated, "translated_count": translated_count}
     curves = Markup(training_plot(loss_curve, holdout_curve)) if loss_curve or holdout_curve else ""
     page = environment.get_template("report.html.j2").render(
         title=title,
@@ -81,6 +85,8 @@ def write_report(
         costs=[cost_cells(comparison, cost) for cost in comparison.costs],
         metrics=_metrics(comparison),
         short=in_short(comparison),
+        labels=per_label(items, answers),
+        few_said=few_said(),
         # Drawn by us, and holds nothing from outside but numbers.
         curves=curves,
         per_token=not any(point.get("metrics") for point in (*loss_curve, *holdout_curve)),

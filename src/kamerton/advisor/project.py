@@ -122,7 +122,11 @@ def recipe_text(plan: Plan) -> str:
         ),
         "",
         "[evaluate]",
-        _line("shots", 4, translated("prompting with so many examples is what training must beat")),
+        _line(
+            "shots",
+            "fit",
+            translated("prompting with as many examples as fit is what training must beat"),
+        ),
         *(plan.checks.rstrip().splitlines() or checks_of(plan.kind)),
     ]
     return "\n".join(lines) + "\n"

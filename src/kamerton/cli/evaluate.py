@@ -85,6 +85,7 @@ def evaluate(
     with busy(translated("loading PyTorch")):
         from kamerton.cli.verdict import print_headline, print_pairs
         from kamerton.evaluation.headline import headline
+        from kamerton.evaluation.per_label import per_label, per_label_table
         from kamerton.evaluation.side_by_side import side_by_side
         from kamerton.evaluation.table import terminal_table
         from kamerton.flows.after_evaluation import suggest_after_evaluation
@@ -125,6 +126,8 @@ def evaluate(
         pairs = side_by_side(comparison, evaluated.items, evaluated.answers, evaluated.checks)
         print_pairs(out, pairs)
         print_table(out, terminal_table(comparison))
+        if (found_labels := per_label(evaluated.items, evaluated.answers)) is not None:
+            print_table(out, per_label_table(found_labels))
         print_suggestions(suggestions)
     if report is not None:
         with busy(translated("writing the report")):

@@ -189,7 +189,7 @@ def _compared(comparison: Comparison, found: Difference, judged: Judged) -> list
         "lead": change_text(lead, unit), "low": change_text(low, unit),
         "high": change_text(high, unit), "metric": found.metric,
         "amount": _amount(comparison, found.metric, real),
-        "needed": f"{items_needed(comparison, found, real):,}",
+        "needed": translated_count(items_needed(comparison, found, real), "item"),
     }  # fmt: skip
     if abs(lead) >= relevant:
         text = translated(

@@ -213,7 +213,7 @@ def test_a_loss_is_worded_in_nats_and_the_lower_is_better() -> None:
     ((text, _),) = advised(replace(comparison, differences=(unsure,), kind="checks"))
     assert text == (
         "40 items cannot tell lora and 4-shot apart (loss +0.41, from -0.08 to +0.90): if 0.41 "
-        "nats a token of loss are real, about 120 would show it"
+        "nats a token of loss are real, about 120 items would show it"
     )
 
 

@@ -259,6 +259,7 @@ class _Bars:
             if self._announce and name not in self._announced:
                 self._announced.add(name)
                 self._print(name)
+                self.lines.heard()
             self._tasks[name] = self._bars.add_task(name, total=1, note="", count="", left="")
             self._bars.update(self._idle, visible=False)
         if total is not None and done >= total:

@@ -109,6 +109,11 @@ class ProgressLines:
                 task.remaining.note(now, share)
         self.beat()
 
+    def heard(self) -> None:
+        """Note that a line was printed elsewhere: the next one is due later."""
+        with self._lock:
+            self._said = self._clock()
+
     def ended(self, name: str) -> None:
         """Forget a task.
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from kamerton.core.durations import duration_text
-from kamerton.core.events import Notice, Progress, Sink
+from kamerton.core.events import Notice, Progress, Sink, under_way
 from kamerton.core.language import translated
 from kamerton.evaluation.items import Answers, Item, ReadCalls
 from kamerton.evaluation.settings import EvaluationSettings
@@ -94,7 +94,9 @@ def ask_in_turn(
                     done += len(positions)
                     forecast.did(len(positions), num_labels)
                 if batches is rounds[-1]:
-                    whole.append(one.with_losses(base, _joined(parts[number], len(items)), own))
+                    with under_way(translated("measuring {name}", name=one.name), sink):
+                        answers = _joined(parts[number], len(items))
+                        whole.append(one.with_losses(base, answers, own))
     return whole
 
 

@@ -1,6 +1,7 @@
 """Measuring what a row keeps for its backward pass."""
 
 import gc
+import os
 import warnings
 
 import torch
@@ -9,7 +10,11 @@ from kamerton.adapters.lora.lora import attach_lora
 from kamerton.adapters.lora.settings import LoraSettings
 from kamerton.models.rows.row import make_row
 from kamerton.objectives.sft import Sft
-from kamerton.training.memory import recompute_blocks, saved_bytes_per_token
+from kamerton.training.memory import (
+    keep_few_kernels,
+    recompute_blocks,
+    saved_bytes_per_token,
+)
 from kamerton.training.scoring import add_gradient
 from tests.shapes import tiny_base
 from tests.unit.training.test_loop import examples
@@ -48,3 +53,11 @@ def test_padded_rows_are_recomputed_with_their_own_attention() -> None:
         slopes.append([parameter.grad for parameter in lora.parameters().values()])
     for one, other in zip(*slopes, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_few_kernels_are_kept_unless_the_user_has_said_how_many(monkeypatch) -> None:
+    ours, theirs = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"
+    monkeypatch.delenv(ours, raising=False)
+    monkeypatch.setenv(theirs, "1000")
+    keep_few_kernels()
+    assert (os.environ[ours], os.environ[theirs]) == ("64", "1000")

@@ -126,7 +126,7 @@ OPTIONS = {
         "--no-measure",
         "--recipe",
     },
-    "advise": {"--language", "--aim", "--must"},
+    "advise": {"--language", "--aim", "--must", "--team", "--measure"},
     "check": {
         "--language",
         "--set",

@@ -52,6 +52,7 @@ class Judged:
         in_project: The words that name the project in other commands; may be empty.
         rate: Peak learning rate of its run; 0 where it was not trained.
         num_train: Examples that it learned from.
+        limit: Most items that were asked, as the settings say; 0 where all were.
         labels: Its labels, where the task is to choose one.
     """
 
@@ -61,6 +62,7 @@ class Judged:
     in_project: str = ""
     rate: float = 0.0
     num_train: int = 0
+    limit: int = 0
     labels: Mapping[str, LabelCount] = field(default_factory=dict)
 
     @property
@@ -201,7 +203,9 @@ def _compared(comparison: Comparison, found: Difference, judged: Judged) -> list
             "{high}): about {needed} would show {amount}, and less hardly matters",
             **values,
         )
-    command = f"kamerton evaluate {judged.name}{judged.in_project} --data MORE_EXAMPLES"
+    is_limited = judged.limit == comparison.num_items
+    more = "--set evaluate.limit=0" if is_limited else "--data MORE_EXAMPLES"
+    command = f"kamerton evaluate {judged.name}{judged.in_project} {more}"
     return [Suggestion(text, command)]
 
 

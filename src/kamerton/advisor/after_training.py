@@ -45,6 +45,8 @@ class RunCurves:
         general_loss: Loss of the variant on general text; None where it was not measured.
         general_loss_of_base: The same of the base alone.
         scores_labels: Whether the task is to choose a label.
+        is_relative: Whether the loss falls the further answers move from their start, as that of
+            DPO does: then one that still falls is no reason to go on.
         is_minimised: Whether the loss says how good the model is; not so where it learns from its
             own answers.
     """
@@ -60,6 +62,7 @@ class RunCurves:
     general_loss: float | None = None
     general_loss_of_base: float | None = None
     scores_labels: bool = False
+    is_relative: bool = False
     is_minimised: bool = True
 
     @property
@@ -221,6 +224,8 @@ def _turned(run: RunCurves, command: TrainCommand) -> list[Suggestion]:
 
 def _still_falling(run: RunCurves, command: TrainCommand) -> list[Suggestion]:
     """The loss fell to the end, and there is more to win."""
+    if run.is_relative:
+        return []
     if run.held_out and len(run.held_out) > 1:
         began, ends = _last_stretch(run)
         falls = _is_more(ends, began, run.margin)

@@ -1,28 +1,14 @@
 """The checks of a new project: what makes an answer of its kind a good one."""
 
 import json
-from collections.abc import Mapping, Sequence
 
 from kamerton.advisor.kinds import Kind, TaskKind
+from kamerton.core.language import translated
 
 __all__ = ["checks_of"]
 
 _MOST_KEYS = 6
 _NAME_CHARACTERS = 40
-
-_WRITTEN = (
-    "# loss on the right answers, likeness (chrF) and length are measured for texts;",
-    "# [[evaluate.checks]] say what else makes an answer good",
-)
-_LINES: Mapping[TaskKind, Sequence[str]] = {
-    "rewriting": _WRITTEN,
-    "answers": _WRITTEN,
-    "dialogues": _WRITTEN,
-    "classes": ["# accuracy and macro-F1 are measured for classes, over these labels only"],
-    "pairs": ["# how often the better answer is the more probable one is measured for pairs"],
-    "thumbs": ["# whether liked answers stand above disliked ones is measured for thumbs"],
-    "texts": ["# how well unseen texts are foretold is measured for plain texts: their loss"],
-}
 
 
 def checks_of(kind: Kind) -> list[str]:
@@ -48,7 +34,39 @@ def checks_of(kind: Kind) -> list[str]:
                 lines += _check(name, kind="json_values", key=key)
             return [*lines, *_check("is JSON", kind="json")]
         case _:
-            return list(_LINES[kind.name])
+            return [f"# {line}" for line in _measured_without_checks(kind.name)]
+
+
+def _measured_without_checks(kind: TaskKind) -> list[str]:
+    """Say what is measured where a recipe has no checks."""
+    match kind:
+        case "classes":
+            return [
+                translated("accuracy and macro-F1 are measured for classes, over these labels only")
+            ]
+        case "pairs":
+            return [
+                translated(
+                    "how often the better answer is the more probable one is measured for pairs"
+                )
+            ]
+        case "thumbs":
+            return [
+                translated("whether liked answers stand above disliked ones is measured for thumbs")
+            ]
+        case "texts":
+            return [
+                translated(
+                    "how well unseen texts are foretold is measured for plain texts: their loss"
+                )
+            ]
+        case _:
+            return [
+                translated(
+                    "loss on the right answers, likeness (chrF) and length are measured for texts;"
+                ),
+                translated("[[evaluate.checks]] say what else makes an answer good"),
+            ]
 
 
 def _check(name: str, **settings: str) -> list[str]:

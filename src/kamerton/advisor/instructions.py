@@ -1,12 +1,16 @@
-"""The system text of a new project: the task in a sentence, and how an answer must look."""
+"""An instruction for a kind of task: the task in a sentence, and how an answer must look.
+
+A new project gets it as its system text; prompting alone gets it where a project has none.
+"""
 
 from collections.abc import Mapping, Sequence
 
 from kamerton.advisor.kinds import Kind, TaskKind
 
-__all__ = ["instruction"]
+__all__ = ["MOST_CHARACTERS", "instruction"]
 
-_MOST_CHARACTERS = 4_000
+MOST_CHARACTERS = 4_000
+"""All labels together, up to which they are named."""
 
 _TASKS: Mapping[str, Mapping[TaskKind, str]] = {
     "en": {
@@ -68,4 +72,4 @@ def instruction(kind: Kind, task: str, language: str) -> str:
 
 def _with_labels(form: str, labels: Sequence[str]) -> str:
     named = "; ".join(labels)
-    return form.replace("{labels}", named) if form and len(named) <= _MOST_CHARACTERS else ""
+    return form.replace("{labels}", named) if form and len(named) <= MOST_CHARACTERS else ""

@@ -9,7 +9,7 @@ from itertools import islice
 from statistics import median
 from typing import Any, Literal
 
-from kamerton.core.wording import counted
+from kamerton.core.language import translated, translated_count
 from kamerton.data.examples import (
     ChatExample,
     ClassificationExample,
@@ -54,17 +54,20 @@ class Kind:
     @property
     def shown(self) -> str:
         """The kind in a few words."""
-        labels = counted(len(self.labels), "label")
+        labels = translated_count(len(self.labels), "label")
+        keys = translated_count(len(self.labels), "key")
         return {
-            "classes": f"classification with {labels}",
-            "several classes": f"classification with {labels}, several to a text",
-            "fields": f"extraction to JSON with {counted(len(self.labels), 'key')}",
-            "rewriting": "rewriting of texts",
-            "answers": "questions with answers",
-            "dialogues": "dialogues",
-            "pairs": "pairs of a better and a worse answer",
-            "thumbs": "answers with thumbs up or down",
-            "texts": "plain texts",
+            "classes": translated("classification with {labels}", labels=labels),
+            "several classes": translated(
+                "classification with {labels}, several to a text", labels=labels
+            ),
+            "fields": translated("extraction to JSON with {keys}", keys=keys),
+            "rewriting": translated("rewriting of texts"),
+            "answers": translated("questions with answers"),
+            "dialogues": translated("dialogues"),
+            "pairs": translated("pairs of a better and a worse answer"),
+            "thumbs": translated("answers with thumbs up or down"),
+            "texts": translated("plain texts"),
         }[self.name]
 
 

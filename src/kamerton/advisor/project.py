@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from kamerton.advisor.checks import checks_of
 from kamerton.advisor.kinds import Kind
+from kamerton.core.language import translated, translated_count
 
 __all__ = ["Plan", "recipe_text"]
 
@@ -58,58 +59,81 @@ def recipe_text(plan: Plan) -> str:
     """
     kind = plan.kind.name
     lines = [
-        f"# {plan.kind.shown}, {plan.num_examples:,} examples",
+        f"# {plan.kind.shown}, {translated_count(plan.num_examples, 'example')}",
         f"name = {_text(plan.name)}",
         *([f"purpose = {_text(plan.task)}"] if plan.task else []),
-        f"base = {_text(plan.base)}  # a Hub id, a folder or a GGUF file may stand here",
+        _line("base", plan.base, translated("a Hub id, a folder or a GGUF file may stand here")),
         "",
         "[data]",
-        f"train = {_text(plan.train)}  # seen from this file; nothing was copied",
+        _line("train", plan.train, translated("seen from this file; nothing was copied")),
     ]
     if plan.columns:
         pairs = ", ".join(f"{ours} = {_text(theirs)}" for ours, theirs in plan.columns.items())
-        lines.append(f"columns = {{ {pairs} }}  # our field = your column")
+        lines.append(f"columns = {{ {pairs} }}  # " + translated("our field = your column"))
     lines += [
-        f"holdout = {json.dumps(plan.holdout, ensure_ascii=False)}  # {_what(plan.holdout)} that "
-        "chooses which step is kept",
-        f"test = {json.dumps(plan.test, ensure_ascii=False)}  # {_what(plan.test)} that only "
-        "`kamerton evaluate` reads: its numbers count",
+        _line(
+            "holdout",
+            plan.holdout,
+            translated("file that chooses which step is kept")
+            if isinstance(plan.holdout, str)
+            else translated("share that chooses which step is kept"),
+        ),
+        _line(
+            "test",
+            plan.test,
+            translated("file that only `kamerton evaluate` reads: its numbers count")
+            if isinstance(plan.test, str)
+            else translated("share that only `kamerton evaluate` reads: its numbers count"),
+        ),
     ]
     if plan.unusable > 0.05:
         lines.append(
-            f"max_unusable = {min(1.0, plan.unusable + 0.01):.2f}  # `kamerton check` names the "
-            "rows that cannot be used; mend them, then delete this line"
+            _line(
+                "max_unusable",
+                round(min(1.0, plan.unusable + 0.01), 2),
+                translated(
+                    "`kamerton check` names the rows that cannot be used; mend them, then delete "
+                    "this line"
+                ),
+            )
         )
     if plan.system:
         lines += ["", "[prompt]", f"system = {_text(plan.system)}"]
     lines += ["", "[adapter]", 'kind = "lora"', "rank = 16"]
-    lines += _OBJECTIVES.get(kind, [])
+    if kind == "pairs":
+        note = translated("learns from pairs without a first stage")
+        lines += ["", "[objective]", _line("kind", "orpo", note)]
+    elif kind == "thumbs":
+        note = translated("learns from single liked or disliked answers")
+        lines += ["", "[objective]", _line("kind", "kto", note)]
     epochs = 5 if plan.num_examples < _FEW else 3
     lines += [
         "",
         "[train]",
-        f"epochs = {epochs}  # passes over the examples",
-        'learning_rate = "auto"  # chosen by method and base, and printed',
-        'tokens_per_step = "auto"  # about a hundred steps',
+        _line("epochs", epochs, translated("passes over the examples")),
+        _line("learning_rate", "auto", translated("chosen by method and base, and printed")),
+        _line("tokens_per_step", "auto", translated("about a hundred steps")),
         "",
         "[generation]",
-        f"max_new_tokens = {plan.max_new_tokens}  # room for the longest answers of the data",
+        _line(
+            "max_new_tokens",
+            plan.max_new_tokens,
+            translated("room for the longest answers of the data"),
+        ),
         "",
         "[evaluate]",
-        "shots = 4  # prompting with so many examples is what training must beat",
+        _line(
+            "shots",
+            "fit",
+            translated("prompting with as many examples as fit is what training must beat"),
+        ),
         *(plan.checks.rstrip().splitlines() or checks_of(plan.kind)),
     ]
     return "\n".join(lines) + "\n"
 
 
-_OBJECTIVES: Mapping[str, list[str]] = {
-    "pairs": ["", "[objective]", 'kind = "orpo"  # learns from pairs without a first stage'],
-    "thumbs": ["", "[objective]", 'kind = "kto"  # learns from single liked or disliked answers'],
-}
-
-
-def _what(part: float | str) -> str:
-    return "file" if isinstance(part, str) else "share"
+def _line(key: str, value: float | str, note: str) -> str:
+    return f"{key} = {json.dumps(value, ensure_ascii=False)}  # {note}"
 
 
 def _text(value: str) -> str:

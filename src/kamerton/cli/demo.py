@@ -13,6 +13,7 @@ from kamerton.cli.answers import answer_panel, print_side_by_side
 from kamerton.cli.audit_table import print_audit
 from kamerton.cli.console import busy, data_console, messages, print_table, progress_sink
 from kamerton.cli.options import in_project, language_option
+from kamerton.core.language import translated
 
 if TYPE_CHECKING:
     from kamerton.flows.demo import Demo, DemoBase, Shown
@@ -55,7 +56,7 @@ def demo(folder: Path, wanted: str) -> None:
     questions, shows answers of each, and writes an HTML report.
     """
     started = time.monotonic()
-    with busy("loading PyTorch"):
+    with busy(translated("loading PyTorch")):
         from kamerton.cli.verdict import print_headline
         from kamerton.evaluation.headline import headline
         from kamerton.evaluation.table import terminal_table
@@ -65,7 +66,7 @@ def demo(folder: Path, wanted: str) -> None:
     if wanted == "smollm2":
         find_smollm2()
     run = Demo(folder, base_at_hand() if wanted == "auto" else cast("DemoBase", wanted))
-    messages.print(f"base: {_ABOUT[run.base]}", soft_wrap=True)
+    messages.print(translated("base: {ABOUT}", ABOUT=_ABOUT[run.base]), soft_wrap=True)
     if run.base == "nano" and wanted == "auto":
         messages.print(_REAL, style="dim", soft_wrap=True)
     out = data_console()
@@ -84,12 +85,18 @@ def demo(folder: Path, wanted: str) -> None:
     print_table(out, terminal_table(evaluated.comparison))
     for shown in shown_answers(evaluated):
         _show(out, shown, made.variant.name)
-    with busy("writing the report"):
+    with busy(translated("writing the report")):
         report = run.report(made, evaluated)
     seconds = time.monotonic() - started
     messages.print()
     messages.print(
-        f"done in {seconds // 60:.0f} min {seconds % 60:.0f} s; report: {report}", soft_wrap=True
+        translated(
+            "done in {value:.0f} min {value2:.0f} s; report: {report}",
+            value=seconds // 60,
+            value2=seconds % 60,
+            report=report,
+        ),
+        soft_wrap=True,
     )
     _say_next(run, made.variant.name)
 
@@ -115,7 +122,7 @@ def _say_next(run: "Demo", name: str) -> None:
         f"{program} evaluate {name} --report report.html": "beside prompting, as here",
     }
     width = max(map(len, commands))
-    messages.print("next, with examples of your own:")
+    messages.print(translated("next, with examples of your own:"))
     for command, why in commands.items():
         messages.print(f"  {command:{width}}  # {why}", soft_wrap=True)
 

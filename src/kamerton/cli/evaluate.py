@@ -18,6 +18,7 @@ from kamerton.cli.options import (
     set_option,
 )
 from kamerton.cli.suggestions import print_suggestions, train_command
+from kamerton.core.language import translated
 
 __all__ = ["evaluate"]
 
@@ -81,9 +82,10 @@ def evaluate(
     """
     if not judge and (judge_model or judge_sees_texts):
         raise click.UsageError("--judge-model and --judge-sees-texts need --judge")
-    with busy("loading PyTorch"):
+    with busy(translated("loading PyTorch")):
         from kamerton.cli.verdict import print_headline, print_pairs
         from kamerton.evaluation.headline import headline
+        from kamerton.evaluation.per_label import per_label, per_label_table
         from kamerton.evaluation.side_by_side import side_by_side
         from kamerton.evaluation.table import terminal_table
         from kamerton.flows.after_evaluation import suggest_after_evaluation
@@ -112,6 +114,7 @@ def evaluate(
         workspace,
         lambda recipe, always: train_command(recipe, always, project),
         in_project(project),
+        settings.limit,
     )
     if as_json:
         advice = [asdict(suggestion) for suggestion in suggestions]
@@ -123,8 +126,10 @@ def evaluate(
         pairs = side_by_side(comparison, evaluated.items, evaluated.answers, evaluated.checks)
         print_pairs(out, pairs)
         print_table(out, terminal_table(comparison))
+        if (found_labels := per_label(evaluated.items, evaluated.answers)) is not None:
+            print_table(out, per_label_table(found_labels))
         print_suggestions(suggestions)
     if report is not None:
-        with busy("writing the report"):
+        with busy(translated("writing the report")):
             write_evaluation_report(report, evaluated, workspace, found[0].name, suggestions)
-        messages.print(f"report: {report}", soft_wrap=True)
+        messages.print(translated("report: {report}", report=report), soft_wrap=True)

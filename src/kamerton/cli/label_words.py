@@ -40,7 +40,7 @@ def curve_table(selection: "Selection") -> Table:
     for point in selection.curve:
         chosen = point == selection.chosen
         table.add_row(
-            f"{point.threshold:.4f}",
+            f"{point.threshold:.4g}",
             f"{100 * point.coverage:.0f} %",
             f"{point.num_right:,} / {point.num_gold:,}",
             f"{100 * point.lower:.1f} %",

@@ -14,7 +14,6 @@ from kamerton.cli.options import language_option
 from kamerton.core.durations import duration_text
 from kamerton.core.errors import KamertonError
 from kamerton.core.language import translated, translated_count
-from kamerton.core.wording import counted
 
 if TYPE_CHECKING:
     from kamerton.advisor.columns import Column
@@ -78,7 +77,7 @@ def new(
     if bool(files) == bool(case_name):
         raise click.UsageError("give either FILE or --recipe")
     began = time.monotonic()
-    with busy("starting"):
+    with busy(translated("starting")):
         from kamerton.advisor.cases import CASES, lay_out
         from kamerton.flows import new as flow
         from kamerton.flows.new_files import sources_of
@@ -100,9 +99,11 @@ def new(
         raise
     _say_what(looked)
     if asks and not task and case is None and looked.kind.name != "texts":
-        task = click.prompt("the task in one sentence", default="", show_default=False, err=True)
+        task = click.prompt(
+            translated("the task in one sentence"), default="", show_default=False, err=True
+        )
     began = time.monotonic()
-    with busy("loading PyTorch"):
+    with busy(translated("loading PyTorch")):
         from kamerton.flows.demo import base_at_hand
         from kamerton.flows.forecast import measure  # noqa: F401 (its time is a run's, too)
         from kamerton.flows.recipe import Recipe
@@ -118,8 +119,10 @@ def new(
         flow.write_project(folder, plan, forecast)
     if case is not None:
         written += [folder / "METHOD.md"]
-    messages.print(f"wrote {', '.join(map(str, written))}", soft_wrap=True)
-    messages.print("next:")
+    messages.print(
+        translated("wrote {listed}", listed=", ".join(map(str, written))), soft_wrap=True
+    )
+    messages.print(translated("next:"))
     for command in (
         f"cd {shlex.quote(str(folder))}",
         "kamerton check recipe.toml --show 3",
@@ -135,7 +138,9 @@ def _forecast(recipe: "Recipe", folder: Path, imports_s: float) -> str:
     from kamerton.flows.forecast import is_at_hand, measure
 
     if not is_at_hand(recipe.base.id):
-        messages.print("nothing was measured: the base would have to be fetched; train forecasts")
+        messages.print(
+            translated("nothing was measured: the base would have to be fetched; train forecasts")
+        )
         return ""
     messages.print(
         translated("taking a few steps to forecast time and memory, about 20 s"), style="dim"
@@ -145,7 +150,12 @@ def _forecast(recipe: "Recipe", folder: Path, imports_s: float) -> str:
             measured = measure(recipe, folder, sink, imports_s=imports_s)
     except KamertonError as error:
         messages.print(
-            harmless(f"no forecast, and training would end with: {error.message}"), style="yellow"
+            harmless(
+                translated(
+                    "no forecast, and training would end with: {message}", message=error.message
+                )
+            ),
+            style="yellow",
         )
         return ""
     return forecast_text(measured)
@@ -195,8 +205,12 @@ def _say_method(looked: "Looked", file: str) -> None:
     first = advise(Situation(looked.kind.name, len(examples), has_gpu=False, is_small=False))[0]
     if first.fits:
         messages.print(
-            f"method to try first: {first.method.name}; kamerton advise {shlex.quote(file)} says "
-            "why, and ranks the others",
+            translated(
+                "method to try first: {name}; kamerton advise {file} says why, and "
+                "ranks the others",
+                name=first.method.name,
+                file=shlex.quote(file),
+            ),
             soft_wrap=True,
         )
     else:
@@ -210,11 +224,15 @@ def _say_method(looked: "Looked", file: str) -> None:
 
 def _choose(role: str, candidates: "Sequence[Column]") -> str:
     """Ask which column has a role, by its number."""
-    messages.print(f"which column is the {role}?")
+    messages.print(
+        translated("which column is the question?")
+        if role == "question"
+        else translated("which column is the answer?")
+    )
     for number, column in enumerate(candidates, 1):
         messages.print(f"  {number}  {harmless(column.shown)}")
     chosen: int = click.prompt(
-        "number", type=click.IntRange(1, len(candidates)), default=1, err=True
+        translated("number"), type=click.IntRange(1, len(candidates)), default=1, err=True
     )
     return candidates[chosen - 1].name
 
@@ -224,14 +242,22 @@ def _say_what(looked: "Looked") -> None:
     audit = looked.checked.audit
     encoding = f", {looked.encoding}" if looked.encoding else ""
     messages.print(
-        f"{looked.source}: {counted(audit.num_rows, 'row')} of "
-        f"{counted(looked.num_columns, 'column')}{encoding}",
+        translated(
+            "{source}: {rows}, {columns}{encoding}",
+            source=looked.source,
+            rows=translated_count(audit.num_rows, "row"),
+            columns=translated_count(looked.num_columns, "column"),
+            encoding=encoding,
+        ),
         soft_wrap=True,
     )
-    messages.print(harmless(f"it is {looked.kind.shown}"), style="bold")
-    read = ", ".join(f"{ours} from {theirs}" for ours, theirs in looked.shown_columns.items())
+    messages.print(harmless(translated("it is {kind}", kind=looked.kind.shown)), style="bold")
+    read = ", ".join(
+        translated("{ours} from {theirs}", ours=ours, theirs=theirs)
+        for ours, theirs in looked.shown_columns.items()
+    )
     if read:
-        messages.print(harmless(f"read as: {read}"), soft_wrap=True)
+        messages.print(harmless(translated("read as: {read}", read=read)), soft_wrap=True)
     if looked.unused:
         unused = translated("not read: {columns}", columns=", ".join(looked.unused))
         messages.print(harmless(unused), soft_wrap=True)
@@ -247,14 +273,21 @@ def _say_what(looked: "Looked") -> None:
         more = len(audit.labels) - len(shown)
         text = ", ".join(f"{label} {number}" for label, number in shown)
         messages.print(
-            harmless(f"labels: {text}" + (f" and {more} more" if more else "")), soft_wrap=True
+            harmless(
+                translated("labels: {told}", told=text)
+                + (translated(" and {more} more", more=more) if more else "")
+            ),
+            soft_wrap=True,
         )
     for warning in audit.warnings:
         messages.print(harmless(warning), style="yellow", soft_wrap=True)
     if audit.rejections:
         messages.print(
-            f"{counted(len(audit.rejections), 'row')} cannot be used: kamerton check "
-            f"{shlex.quote(looked.source)} lists them",
+            translated(
+                "{rows} cannot be used: kamerton check {file} lists them",
+                rows=translated_count(len(audit.rejections), "row"),
+                file=shlex.quote(looked.source),
+            ),
             style="yellow", soft_wrap=True,
         )  # fmt: skip
 
@@ -262,11 +295,15 @@ def _say_what(looked: "Looked") -> None:
 def _say_base(base: str, is_wanted: bool, language: str) -> None:
     """Say plainly what the base is that nobody chose, and whether it knows the language."""
     if base == "builtin:nano":
-        text = "builtin:nano is a toy: it shows the way, and its answers are of no use"
-        more = "" if is_wanted else "; `make base` brings a real one, --base names another"
+        text = translated("builtin:nano is a toy: it shows the way, and its answers are of no use")
+        if not is_wanted:
+            text += translated("; `make base` brings a real one, --base names another")
     elif base == "builtin:smollm2" and language not in ("en", ""):
-        text, more = f"builtin:smollm2 knows English, and the texts are in '{language}'", ""
-        more = "; name a base that knows it: --base"
+        text = translated(
+            "builtin:smollm2 knows English, and the texts are in '{language}'; name a base that "
+            "knows it: --base",
+            language=language,
+        )
     else:
-        text, more = f"base: {base}", ""
-    messages.print(text + more, soft_wrap=True)
+        text = translated("base: {base}", base=base)
+    messages.print(text, soft_wrap=True)

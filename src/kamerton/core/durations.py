@@ -1,5 +1,7 @@
 """Durations in words."""
 
+from kamerton.core.language import translated
+
 __all__ = ["duration_text"]
 
 
@@ -13,9 +15,11 @@ def duration_text(seconds: float) -> str:
         Such as `40 s`, `12 min` or `3 h 20 min`.
     """
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return translated("{seconds:.0f} s", seconds=seconds)
     minutes = round(seconds / 60)
     if minutes < 90:
-        return f"{minutes} min"
+        return translated("{minutes} min", minutes=minutes)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    if minutes:
+        return translated("{hours} h {minutes} min", hours=hours, minutes=minutes)
+    return translated("{hours} h", hours=hours)

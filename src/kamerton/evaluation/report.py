@@ -17,6 +17,7 @@ from kamerton.evaluation.headline import headline, in_words
 from kamerton.evaluation.items import Answers, Item
 from kamerton.evaluation.jackknife import FEW_ROWS, FEWEST_ROWS
 from kamerton.evaluation.judge import JUDGE_INSTRUCTION
+from kamerton.evaluation.per_label import few_said, per_label, whole_percent
 from kamerton.evaluation.plots import training_plot
 from kamerton.evaluation.preferred import preference_text
 from kamerton.evaluation.results import Comparison, Measured, Unit
@@ -93,6 +94,7 @@ def write_report(
         "axis": _mark_of_axis,
     }
     environment.filters["in_words"] = in_words
+    environment.filters["whole_percent"] = whole_percent
     environment.globals |= {"translated": translated, "translated_count": translated_count}
     curves = Markup(training_plot(loss_curve, holdout_curve)) if loss_curve or holdout_curve else ""
     page = environment.get_template("report.html.j2").render(
@@ -107,6 +109,8 @@ def write_report(
         costs=[cost_cells(comparison, cost) for cost in comparison.costs],
         metrics=_metrics(comparison),
         short=in_short(comparison),
+        labels=per_label(items, answers),
+        few_said=few_said(),
         # Drawn by us, and holds nothing from outside but numbers.
         curves=curves,
         preferred=[(one, preference_text(one)) for one in comparison.preferences],

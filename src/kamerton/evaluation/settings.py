@@ -241,8 +241,14 @@ class EvaluationSettings(Settings):
     max_new_tokens: int | None = Field(default=None, ge=1)
     """Longest answer that is measured, in tokens; left out, each variant has its own
     `generation.max_new_tokens`, and a prompt alone the largest of them."""
-    shots: int = Field(default=4, ge=0)
-    """Worked examples in the few-shot baseline; 0 leaves that baseline out."""
+    shots: Annotated[int, Field(ge=0)] | Literal["fit"] = "fit"
+    """Worked examples in the few-shot baseline; 0 leaves that baseline out. "fit" takes as many as
+    go into 1,024 tokens, or into half of the base's context where that is less: the same number
+    of each label, where every label has room for one."""
+    instruction: Literal["built", "none"] = "built"
+    """System text of the prompts that variants are compared with, where `prompt.system` is empty
+    and no chat has its own. "built" names the task and the labels, as the training examples show
+    them; "none" asks without. The variants keep their own prompt."""
     confidence_level: float = Field(default=0.95, gt=0.5, lt=1)
     """Coverage of the intervals, such as 0.95; also 1 minus the significance level."""
     resamples: int = Field(default=10_000, ge=100, le=1_000_000)

@@ -24,6 +24,7 @@ def suggest_after_evaluation(
     workspace: Workspace,
     train: Callable[[Path, Sequence[str]], TrainCommand],
     in_project: str = "",
+    limit: int = 0,
 ) -> list[Suggestion]:
     """Advise what to do after a comparison.
 
@@ -34,6 +35,7 @@ def suggest_after_evaluation(
         train: Gives, for a recipe's file and the values of `--set` that are always needed, the
             command that trains it anew with other settings.
         in_project: The words that name the project in other commands; may be empty.
+        limit: Most items that were asked, as the settings say; 0 where all were.
 
     Returns:
         The suggestions, the most pressing first.
@@ -48,6 +50,7 @@ def suggest_after_evaluation(
         in_project=in_project,
         rate=read_curves(best, workspace).rate if best.manifest.method != "none" else 0.0,
         num_train=best.manifest.data.num_train,
+        limit=limit,
         labels=_count_labels(evaluated, best.name),
     )
     return advise_after_evaluation(comparison, judged)

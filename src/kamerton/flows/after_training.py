@@ -5,11 +5,15 @@ from kamerton.advisor.suggestion import Suggestion
 from kamerton.flows.recipe import recipe_of
 from kamerton.flows.train import EVENTS_FILE, Made
 from kamerton.flows.workspace import Workspace
+from kamerton.objectives.dpo import DpoSettings
+from kamerton.objectives.kto import KtoSettings
 from kamerton.objectives.online import OnlineSettings
+from kamerton.objectives.settings import ObjectiveSettings
+from kamerton.objectives.simpo import SimpoSettings
 from kamerton.store.variants import Variant
 from kamerton.training.sinks import read_events
 
-__all__ = ["read_curves", "suggest_after_training"]
+__all__ = ["falls_with_distance", "read_curves", "suggest_after_training"]
 
 
 def suggest_after_training(
@@ -55,5 +59,18 @@ def read_curves(variant: Variant, workspace: Workspace) -> RunCurves:
         general_loss=manifest.metrics.get("general_loss"),
         general_loss_of_base=manifest.metrics.get("general_loss_base"),
         scores_labels=bool(manifest.data.labels),
+        is_relative=falls_with_distance(recipe.objective),
         is_minimised=not isinstance(recipe.objective, OnlineSettings),
     )
+
+
+def falls_with_distance(objective: ObjectiveSettings) -> bool:
+    """Tell whether a loss falls the further answers move from their start, good or not.
+
+    Args:
+        objective: The objective's settings.
+
+    Returns:
+        True for preferences without a likelihood of the better answer in their loss.
+    """
+    return isinstance(objective, DpoSettings | SimpoSettings | KtoSettings)

@@ -78,7 +78,7 @@ def read_asked(source: Path, form: AnswerForm, reading: DataSettings, sink: Sink
     """
 
     def report(done: int, total: int | None) -> None:
-        sink(Progress("reading rows", done, total, "bytes"))
+        sink(Progress(translated("reading rows"), done, total, "bytes"))
 
     rows = [
         whole_ticket(row) for row in read_rows(source, encoding=reading.encoding, report=report)

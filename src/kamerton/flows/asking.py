@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from kamerton.core.durations import duration_text
 from kamerton.core.events import Notice, Progress, Sink
+from kamerton.core.language import translated
 from kamerton.evaluation.items import Answers, Item, ReadCalls
 from kamerton.evaluation.settings import EvaluationSettings
 from kamerton.flows.candidates import Asked, Candidate
@@ -76,7 +77,14 @@ def ask_in_turn(
                 for positions in batches:
 
                     def report(new: int, _of: int, one: Candidate = one, done: int = done) -> None:
-                        sink(Progress(f"asking {one.name}", done + new, len(items), "questions"))
+                        sink(
+                            Progress(
+                                translated("asking {name}", name=one.name),
+                                done + new,
+                                len(items),
+                                "questions",
+                            )
+                        )
 
                     report(0, 0)
                     chosen = [items[position] for position in positions]
@@ -105,7 +113,7 @@ class _Forecast:
         if seconds >= _WORTH_SAYING_S:
             labels = f", {num_labels:,} labels to score for each" if num_labels > 2 else ""
             told = f"{self._num:,} questions to ask in all{labels}: about {duration_text(seconds)}"
-            self._sink(Notice(f"{told}; evaluate.limit asks fewer"))
+            self._sink(Notice(translated("{told}; evaluate.limit asks fewer", told=told)))
 
 
 def _joined(parts: Sequence[tuple[list[int], Answers]], num: int) -> Answers:

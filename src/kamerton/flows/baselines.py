@@ -1,59 +1,143 @@
 """The baselines of variants: prompting alone, and the variants that they went on from."""
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Sequence
 from graphlib import TopologicalSorter
+from typing import Literal
 
+from kamerton.advisor.instructions import MOST_CHARACTERS, instruction
+from kamerton.advisor.kinds import Kind, kind_of_task
 from kamerton.core.errors import SettingsError, VariantError
 from kamerton.core.events import Notice, Sink
-from kamerton.data.examples import Example
+from kamerton.core.language import translated
+from kamerton.data.audit.languages import language_guesser
+from kamerton.data.examples import (
+    ChatExample,
+    ClassificationExample,
+    Example,
+    FeedbackExample,
+    PreferenceExample,
+)
+from kamerton.data.identity import whole_text
+from kamerton.data.rendering.renderer import Renderer
+from kamerton.evaluation.items import spread
 from kamerton.flows.prepare import make_prompt
 from kamerton.flows.recipe import Recipe, recipe_of
 from kamerton.flows.workspace import Workspace
 from kamerton.prompting.prompt import Prompt
 from kamerton.store.variants import Variant, find_variant
 
-__all__ = ["baseline_prompts", "read_starts", "same_base", "shortened"]
+__all__ = ["baseline_prompts", "built_instruction", "read_starts", "same_base", "shortened"]
+
+_TEXTS_READ = 100
+_SHOWN_CHARACTERS = 300
+_BUDGET_TOKENS = 1_024
+"""A batch of questions reads the worked examples once, so these tokens cost seconds on a CPU."""
+_LEAST_TOKENS = 8
+"""No worked example has fewer: two marks of turns, a question and an answer."""
+_TOLD_BY_THEIR_DATA = ("classes", "several classes", "fields", "rewriting")
 
 
 def baseline_prompts(
-    recipe: Recipe, train: Sequence[Example], shots: int, sink: Sink
-) -> list[Prompt]:
+    recipe: Recipe,
+    train: Sequence[Example],
+    shots: int | Literal["fit"],
+    system: str,
+    renderer: Renderer,
+    sink: Sink,
+) -> dict[str, Prompt]:
     """Make the prompts that need no training: without worked examples, and with those there are.
 
     Args:
         recipe: Has the system text.
         train: The examples that worked examples are taken from.
         shots: The number of worked examples; 0 leaves that prompt out.
+        system: The system text where the recipe has none; may be empty.
+        renderer: The base's renderer, which counts tokens.
         sink: The sink, which is told when there are none.
 
     Returns:
-        One or two prompts.
+        One or two prompts by name.
     """
-    prompts = [make_prompt(recipe, train, 0)]
-    if shots:
-        prompt = make_prompt(recipe, train, shots)
-        if prompt.demonstrations:
-            prompts.append(prompt)
-        else:
-            none = "no training example can be shown as a worked example: few-shot is left out"
-            sink(Notice(none, "warning"))
-    return prompts
+    given = {"system": recipe.prompt.system or system or None}
+    zero = make_prompt(recipe, train, 0).model_copy(update=given)
+    if shots == 0:
+        return {"zero-shot": zero}
+
+    def with_shots(number: int) -> Prompt:
+        return make_prompt(recipe, train, number).model_copy(update=given)
+
+    if shots == "fit":
+        shots = _shots_that_fit(with_shots, train, renderer)
+    few = with_shots(shots)
+    if not few.demonstrations:
+        none = "no training example can be shown as a worked example: few-shot is left out"
+        sink(Notice(none, "warning"))
+        return {"zero-shot": zero}
+    return {"zero-shot": zero, f"{len(few.demonstrations)}-shot": few}
 
 
-def shortened(prompt: Prompt) -> tuple[Prompt, ...]:
+def built_instruction(
+    recipe: Recipe, train: Sequence[Example], held: Sequence[Example], sink: Sink
+) -> str:
+    """Write the instruction that a user would give to a base which nothing was taught.
+
+    Args:
+        recipe: Its `purpose` names the task where it is given; with a `prompt.system` of its own,
+            no instruction is written.
+        train: Examples that show the task, its labels and its language.
+        held: The questions; where one has a system text of its own, no instruction is written.
+        sink: The sink, which is told what the instruction says.
+
+    Returns:
+        The instruction; empty where the examples tell of no task: an answer to a question, or a
+        verdict on one, asks for nothing that the question does not say.
+    """
+    if recipe.prompt.system or not train or any(map(_has_system, (*train, *held))):
+        return ""
+    kind = kind_of_task(train)
+    says_more = recipe.purpose.strip() and kind.name in ("answers", "dialogues")
+    if kind.name not in _TOLD_BY_THEIR_DATA and not says_more:
+        return ""
+    text = instruction(kind, recipe.purpose, _language(train))
+    sink(
+        Notice(
+            translated(
+                "the prompts without training get an instruction, as prompt.system is empty: "
+                '"{text}" (evaluate.instruction = "none" leaves it out)',
+                text=_beginning(text),
+            )
+        )
+    )
+    if _are_too_many(kind):
+        sink(
+            Notice(
+                translated(
+                    "the labels are too many to be named in the instruction: write prompt.system"
+                ),
+                "warning",
+            )
+        )
+    return text
+
+
+def shortened(prompt: Prompt, *, or_without: str = "") -> tuple[Prompt, ...]:
     """List a prompt and what is left of it as worked examples are taken from its front.
 
     Args:
         prompt: The prompt with all its worked examples.
+        or_without: A system text that goes last, where there is no room for it.
 
     Returns:
         That prompt, and shorter ones down to none.
     """
     shown = prompt.demonstrations
-    return tuple(
+    shorter = tuple(
         prompt.model_copy(update={"demonstrations": shown[left_out:]})
         for left_out in range(len(shown) + 1)
     )
+    return (*shorter, Prompt()) if or_without and prompt.system == or_without else shorter
 
 
 def same_base(variant: Variant, other: Variant) -> bool:
@@ -131,3 +215,49 @@ def _start(
     if any(other.name == start.name for other in others):
         return "another variant of that name is compared"
     return start if same_base(start, variant) else "its base was held in other bits"
+
+
+def _shots_that_fit(
+    with_shots: Callable[[int], Prompt], train: Sequence[Example], renderer: Renderer
+) -> int:
+    """Find the largest number of worked examples that goes into the budget, 1 at least.
+
+    Above the number of labels only its multiples count, so that all labels are shown alike. More
+    examples are seldom fewer tokens, so halving finds the number in some ten renderings.
+    """
+    budget = min(_BUDGET_TOKENS, renderer.max_tokens // 2)
+    most = min(len(train), budget // _LEAST_TOKENS)
+    labels = len({e.label for e in train if isinstance(e, ClassificationExample)}) or 1
+    numbers = [*range(1, min(labels, most + 1)), *range(labels, most + 1, labels)]
+
+    def tokens(number: int) -> int:
+        asked = with_shots(number).apply(({"role": "user", "content": ""},))
+        return len(renderer.prompt_ids(asked))
+
+    return numbers[max(bisect_right(numbers, budget, key=tokens) - 1, 0)] if numbers else 1
+
+
+def _has_system(example: Example) -> bool:
+    match example:
+        case ChatExample():
+            messages = example.messages
+        case PreferenceExample() | FeedbackExample():
+            messages = example.prompt
+        case _:
+            return False
+    return any(message["role"] == "system" for message in messages)
+
+
+def _language(train: Sequence[Example]) -> str:
+    """Tell the language of most of the examples."""
+    guess = language_guesser()
+    found = Counter(guess(whole_text(example)) for example in spread(train, _TEXTS_READ))
+    return found.most_common(1)[0][0]
+
+
+def _are_too_many(kind: Kind) -> bool:
+    return len("; ".join(kind.labels)) > MOST_CHARACTERS
+
+
+def _beginning(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS].rstrip() + " ..."

@@ -55,10 +55,10 @@ def calibrate(
     scores: list[list[Score]] = []
     size = max(1, _LABELS_PER_BATCH // len(labels))
     for at in range(0, len(held), size):
-        sink(Progress("calibrating", at, len(held), "held-out examples"))
+        sink(Progress(translated("calibrating"), at, len(held), "held-out examples"))
         chats = [[{"role": "user", "content": one.text}] for one in held[at : at + size]]
         scores += ready.engine.score(chats, [labels] * len(chats))
-    sink(Progress("calibrating", len(held), len(held), "held-out examples"))
+    sink(Progress(translated("calibrating"), len(held), len(held), "held-out examples"))
     right = [list(labels).index(one.label) for one in held]
     found = fit_calibration(scores, right, plain.length_normalised)
     return found, f"{counted(len(held), 'held-out example')} of the variant's training data"

@@ -276,5 +276,9 @@ def with_examples_that_fit(
                     "warning",
                 )
             )
+        bare = sum(each.prompt.system != one.prompts[0].system for each in own)
+        if bare:
+            left = f"{bare} of {len(own)} questions leave no room for the instruction"
+            sink(Notice(f"{one.name}: {left} in the base's context", "warning"))
         stay.append((one, own))
     return [one for one, _ in stay], [own for _, own in stay]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kamerton.core.events import Progress, Sink
+from kamerton.core.language import translated
 from kamerton.data.audit.audit import Audit, audit
 from kamerton.data.dataset import Loaded, load_examples
 from kamerton.data.examples import Example
@@ -43,7 +44,7 @@ def check_data(settings: DataSettings, sink: Sink) -> Checked:
     """
 
     def reading(done: int, total: int | None) -> None:
-        sink(Progress("reading", done, total, "bytes"))
+        sink(Progress(translated("reading"), done, total, "bytes"))
 
     def examining(task: str, done: int, total: int) -> None:
         sink(Progress(task, done, total, "examples"))

@@ -31,6 +31,7 @@ from kamerton.data.examples import (
 from kamerton.data.rendering.assembly import TrainOn
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.settings import DataSettings
+from kamerton.evaluation.commonest import COMMONEST, answer_commonest
 from kamerton.evaluation.comparison import Comparison, compare
 from kamerton.evaluation.items import Answers, Item, make_items, spread
 from kamerton.evaluation.jackknife import FEWEST_ROWS
@@ -38,7 +39,13 @@ from kamerton.evaluation.settings import Check, EvaluationSettings
 from kamerton.evaluation.style import FittedStyle
 from kamerton.evaluation.table import markdown_table
 from kamerton.flows.asking import ask_in_turn
-from kamerton.flows.baselines import baseline_prompts, read_starts, same_base, shortened
+from kamerton.flows.baselines import (
+    baseline_prompts,
+    built_instruction,
+    read_starts,
+    same_base,
+    shortened,
+)
 from kamerton.flows.candidates import (
     Candidate,
     Measurable,
@@ -150,16 +157,14 @@ def evaluate_variants(
         sink(Notice(measured_on.advice))
     measurable = _measurable(measured_on, recipe.data, reading)
     is_plain = are_plain(measurable, settings, sink)
-    prompts = {
-        BASE_ALONE
-        if is_plain
-        else f"{shots}-shot"
-        if (shots := len(prompt.demonstrations))
-        else "zero-shot": prompt
-        for prompt in baseline_prompts(
-            recipe, prepared.train, 0 if is_plain else settings.shots, sink
-        )
-    }
+    built = settings.instruction == "built" and not is_plain
+    system = built_instruction(recipe, prepared.train, measurable, sink) if built else ""
+    base = load_base_for(first, opening, dtype=opening.dtype or _dtype(stored))
+    bare = _renderer(base, first, recipe.render.train_on, adapted=False)
+    shots_wanted = 0 if is_plain else settings.shots
+    prompts = baseline_prompts(recipe, prepared.train, shots_wanted, system, bare, sink)
+    if is_plain:
+        prompts = {BASE_ALONE: next(iter(prompts.values()))}
     own_prompts = {variant.name: prompt_of(variant) for variant in stored}
     held, seen = unseen(
         measurable, stored, prompts | own_prompts, sink,
@@ -171,14 +176,13 @@ def evaluate_variants(
     held = spread(held, settings.limit)
     _say_few(held, sink)
     labels = _labels(prepared.train, held, sink)
-    base = load_base_for(first, opening, dtype=opening.dtype or _dtype(stored))
-    bare = _renderer(base, first, recipe.render.train_on, adapted=False)
     ensure_tools_shown(bare, held, base.identity.id)
     generations = [generation_of(one) for one in stored]
     longest = max(one.max_new_tokens for one in generations)
     prompted = generation_of(first).model_copy(update={"max_new_tokens": longest})
     candidates = [
-        Candidate(name, bare, shortened(one), own=prompted) for name, one in prompts.items()
+        Candidate(name, bare, shortened(one, or_without=system), own=prompted)
+        for name, one in prompts.items()
     ]
     candidates += [
         Candidate(
@@ -206,6 +210,12 @@ def evaluate_variants(
         answers = with_reward_accuracy(answers, stored)
     for answer in answers[len(answers) - len(stored) :]:
         say_forgotten(answer.variant, answers[0].general_loss, answer.general_loss, sink)
+    learned = Counter(e.label for e in prepared.train if isinstance(e, ClassificationExample))
+    if (commonest := answer_commonest(items, learned.elements())) is not None:
+        answers = [commonest, *answers]
+        names = [COMMONEST, *names]
+        # Who learned must beat it; whether a prompt does is not worth a stricter correction.
+        only_for[COMMONEST] = {one.name for one in stored}
     comparison = compare(
         items,
         answers,
@@ -230,6 +240,8 @@ def evaluate_variants(
         *([("seen before", seen)] if seen else []),
         ("learned from", f"{len(prepared.train)} examples"),
         *([] if is_plain else [("demonstrations", f"{shots}, from the training examples")]),
+        *([("instruction of the prompts", system)] if system else []),
+        *([(COMMONEST, commonest.texts[0])] if commonest else []),
         ("content hash", ", ".join(v.manifest.content_hash[:12] for v in stored)),
     ]
     exact = [
@@ -237,7 +249,6 @@ def evaluate_variants(
         for one, own in zip(candidates, asked, strict=True)
         if not is_plain
     ]
-    learned = Counter(e.label for e in prepared.train if isinstance(e, ClassificationExample))
     return Evaluated(comparison, items, answers, checks, facts, exact, learned)
 
 
@@ -410,12 +421,13 @@ def _record(
 ) -> None:
     """Keep the comparison in the store and in each variant's card."""
     table = markdown_table(comparison)
+    base_alone = next(one for one in comparison.costs if one.variant in ("zero-shot", BASE_ALONE))
     for variant in variants:
         metrics = {m.metric: m.value for m in comparison.measured if m.variant == variant.name}
         cost = comparison.cost(variant.name)
-        alone = comparison.cost(comparison.variants[0])
-        if cost.general_loss is not None and alone.general_loss is not None:
-            metrics |= {"general_loss": cost.general_loss, "general_loss_base": alone.general_loss}
+        before = base_alone.general_loss
+        if cost.general_loss is not None and before is not None:
+            metrics |= {"general_loss": cost.general_loss, "general_loss_base": before}
         add_metrics(variant, table, metrics)
     with open_store(workspace.store) as store:
         fingerprint = hash_json([item.id for item in items])

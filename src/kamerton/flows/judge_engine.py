@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from kamerton.core.errors import EvaluationError
 from kamerton.core.events import Progress, Sink
+from kamerton.core.language import translated
 from kamerton.core.protocols import Chat, Engine
 from kamerton.evaluation.judge import MARKS, Ask, Pair, judge_chat
 from kamerton.flows.chat import Conversation
@@ -92,24 +93,30 @@ def open_judge(
     parts = urlsplit(options.place)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise EvaluationError(
-            f"--judge must be an address such as http://127.0.0.1:8000/v1, or the name of a "
-            f"variant or base, got {options.place}"
+            translated(
+                "--judge must be an address such as http://127.0.0.1:8000/v1, or the "
+                "name of a variant or base, got {place}",
+                place=options.place,
+            )
         )
     if parts.username or parts.query or parts.fragment:
         raise EvaluationError(
-            "--judge must be an address without user, password, '?' and '#'",
-            hint="set KAMERTON_JUDGE_KEY to the key of the engine",
+            translated("--judge must be an address without user, password, '?' and '#'"),
+            hint=translated("set KAMERTON_JUDGE_KEY to the key of the engine"),
         )
     if not options.model:
         raise EvaluationError(
-            "--judge: the engine must be told which of its models judges",
-            hint="add --judge-model NAME",
+            translated("--judge: the engine must be told which of its models judges"),
+            hint=translated("add --judge-model NAME"),
         )
     if options.elsewhere and not options.sees_texts:
         raise EvaluationError(
-            f"--judge: {options.elsewhere} is another machine, and would be sent every question "
-            "with its answers",
-            hint="add --judge-sees-texts if these texts may leave this machine",
+            translated(
+                "--judge: {elsewhere} is another machine, and would be sent every "
+                "question with its answers",
+                elsewhere=options.elsewhere,
+            ),
+            hint=translated("add --judge-sees-texts if these texts may leave this machine"),
         )
     judge = _HttpJudge(options, sink, sleep)
     judge.ensure_answers()
@@ -131,7 +138,7 @@ class _EngineJudge:
             for scores in self.engine.score(batch, [MARKS] * len(batch)):
                 best = max(range(len(MARKS)), key=lambda mark: scores[mark].logprob)
                 replies.append(MARKS[best])
-            self.sink(Progress("judging", len(replies), len(chats), "replies"))
+            self.sink(Progress(translated("judging"), len(replies), len(chats), "replies"))
         return replies
 
 
@@ -159,9 +166,15 @@ class _HttpJudge:
 
     def _failed(self, error: UpstreamError) -> EvaluationError:
         return EvaluationError(
-            f"--judge {self._options.place}: model {self._options.model} does not answer: "
-            f"{error.message}",
-            hint="see that the engine runs, has this model, and takes the key of --judge-key",
+            translated(
+                "--judge {place}: model {model} does not answer: {message}",
+                place=self._options.place,
+                model=self._options.model,
+                message=error.message,
+            ),
+            hint=translated(
+                "see that the engine runs, has this model, and takes the key of --judge-key"
+            ),
         )
 
     async def _ask_all(self, chats: Sequence[Chat], *, is_first: bool = False) -> list[str | None]:
@@ -179,7 +192,7 @@ class _HttpJudge:
                         raise
                     reply = None
             num_done += 1
-            self._sink(Progress("judging", num_done, len(chats), "replies"))
+            self._sink(Progress(translated("judging"), num_done, len(chats), "replies"))
             return reply
 
         upstream.open()

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from kamerton.core.errors import InterruptedRun, MissingExtraError, SettingsError
+from kamerton.core.errors import DataError, InterruptedRun, MissingExtraError, SettingsError
 from kamerton.core.events import Notice, Sink
 from kamerton.core.files import hash_json
 from kamerton.core.language import translated, translated_count
@@ -21,6 +21,8 @@ from kamerton.labelling.settings import TeacherSettings
 from kamerton.labelling.teacher import Verdict
 
 __all__ = ["Endpoint", "RemoteTeacher", "is_address", "is_loopback"]
+
+_MOST_FAULTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ class RemoteTeacher:
         self._partners = partners
         self._budget: Budget | None = None
         self._of_partners = Tokens()
+        self._num_labelled = self._num_faults = 0
 
     @property
     def labels(self) -> Sequence[str]:
@@ -145,6 +148,7 @@ class RemoteTeacher:
         Raises:
             InterruptedRun: If the teacher cannot be asked any more; the same command goes on.
             SettingsError: If it gives no log-probabilities, and one answer shall do.
+            DataError: If none of its first answers is a label.
         """
         jobs = self._jobs(texts)
         others = [one for one in self._partners if one is not self]
@@ -168,14 +172,18 @@ class RemoteTeacher:
                     own = found.setdefault(job.text, [])
                     own.append(answer)
                     if len(own) == self._settings.samples:
-                        yield job.text, verdict_of(own, self._labels, is_refusal)
+                        verdict = verdict_of(own, self._labels, is_refusal)
+                        self._ensure_understood(verdict)
+                        yield job.text, verdict
             except TeacherFailed as failure:
                 raise InterruptedRun(
                     translated("the teacher cannot be asked: {reason}", reason=failure),
                     hint=translated("what it has answered is kept: the same command goes on"),
                 ) from None
             finally:
-                runner.run(asking.aclose())
+                # A second Ctrl-C ends it in the middle of its own end.
+                with suppress(RuntimeError):
+                    runner.run(asking.aclose())
 
     def charged(self, texts: Sequence[str]) -> Tokens:
         """Tell what was paid for texts so far.
@@ -211,6 +219,23 @@ class RemoteTeacher:
             cost = f"{self._prices.cost(most):.2f}"
             text = translated("{requests}, which cost at most {cost}", requests=text, cost=cost)
         self._sink(Notice(text))
+
+    def _ensure_understood(self, verdict: Verdict) -> None:
+        """Stop before the money is spent on a teacher that does not understand what it is asked."""
+        self._num_labelled += not verdict.fault
+        self._num_faults += bool(verdict.fault)
+        if not self._num_labelled and self._num_faults >= _MOST_FAULTS:
+            raise DataError(
+                translated(
+                    "the teacher named none of the labels in its first {count}, such as: {said}",
+                    count=translated_count(self._num_faults, "answer"),
+                    said=repr(verdict.said),
+                ),
+                hint=translated(
+                    "try a larger model, other words with --set teacher.instruction=..., or --set "
+                    "teacher.only_labels=true where the server is vLLM or kamerton serve"
+                ),
+            )
 
     def _ensure_logprob(self, answer: Mapping[str, Any]) -> None:
         if self._settings.samples == 1 and "text" in answer and answer["logprob"] is None:

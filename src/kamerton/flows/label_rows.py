@@ -192,12 +192,12 @@ def judge_all(teacher: Teacher, texts: Sequence[str], sink: Sink) -> list[Verdic
     """
     found: list[Verdict] = [Verdict(fault="not asked")] * len(texts)
     done = 0
-    sink(Progress("labelling", done, len(texts), f"rows{teacher.note}"))
+    sink(Progress(translated("labelling"), done, len(texts), f"rows{teacher.note}"))
     try:
         for number, verdict in teacher.judge(texts):
             found[number] = verdict
             done += 1
-            sink(Progress("labelling", done, len(texts), f"rows{teacher.note}"))
+            sink(Progress(translated("labelling"), done, len(texts), f"rows{teacher.note}"))
     except KeyboardInterrupt:
         raise InterruptedRun(
             translated("stopped after {done} of {count}", done=done, count=_rows(len(texts))),

@@ -25,7 +25,7 @@ from kamerton.advisor.readme import readme_text
 from kamerton.core.errors import DataError, SettingsError
 from kamerton.core.events import Sink
 from kamerton.core.files import write_atomically
-from kamerton.core.wording import counted
+from kamerton.core.language import translated, translated_count
 from kamerton.data.columns import columns_of
 from kamerton.data.dataset import Loaded, load_examples
 from kamerton.data.prepared import divide
@@ -126,8 +126,12 @@ def look_at(
     checked = check_data(settings, sink)
     if not checked.loaded.examples:
         raise DataError(
-            f"{source}: none of {counted(checked.loaded.num_rows, 'row')} can be used",
-            hint=f"kamerton check {source} lists why",
+            translated(
+                "{source}: none of {rows} can be used",
+                source=source,
+                rows=translated_count(checked.loaded.num_rows, "row"),
+            ),
+            hint=translated("kamerton check {source} lists why", source=source),
         )
     kind = kind_of_task(checked.loaded.examples)
     read_from = checked.loaded.schema.sources
@@ -140,9 +144,16 @@ def look_at(
         checked = check_data(settings, sink)
     if kind.name != "texts" and len(checked.loaded.examples) < _LEAST_EXAMPLES:
         raise DataError(
-            f"{source}: at least {_LEAST_EXAMPLES} usable examples are needed to learn and to "
-            f"measure, found {len(checked.loaded.examples)}",
-            hint="a prompt with these as demonstrations needs no training: kamerton chat",
+            translated(
+                "{source}: at least {LEAST_EXAMPLES} usable examples are needed to learn "
+                "and to measure, found {num_examples}",
+                source=source,
+                LEAST_EXAMPLES=_LEAST_EXAMPLES,
+                num_examples=len(checked.loaded.examples),
+            ),
+            hint=translated(
+                "a prompt with these as demonstrations needs no training: kamerton chat"
+            ),
         )
     encoding = "" if not Path(source).is_file() else _encoding(source)
     found = columns_in(sample)
@@ -225,16 +236,26 @@ def _settled(
         if refused is not None:
             raise refused
         raise SettingsError(
-            f"{source}: no column looks like the {role}", hint=f"name it: --{role} COLUMN"
+            translated("{source}: no column looks like the {role}", source=source, role=role),
+            hint=translated("name it: --{role} COLUMN", role=role),
         )
     if choose is not None:
         return choose(role, candidates)
     joined = "\\n".join(f"{{{column.name}}}" for column in candidates[:2])
     several = f"; several are joined as --question '{joined}'" if role == "question" else ""
     raise SettingsError(
-        f"{source}: several columns may be the {role}: "
-        f"{', '.join(column.shown for column in candidates)}",
-        hint=f"name one: --{role} '{candidates[0].name}'{several}",
+        translated(
+            "{source}: several columns may be the {role}: {listed}",
+            source=source,
+            role=role,
+            listed=", ".join(column.shown for column in candidates),
+        ),
+        hint=translated(
+            "name one: --{role} '{name}'{several}",
+            role=role,
+            name=candidates[0].name,
+            several=several,
+        ),
     )
 
 
@@ -368,5 +389,6 @@ def ensure_empty(folder: Path) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SettingsError(
-            f"--to: {folder} must be a new or an empty folder", hint="name another: --to FOLDER"
+            translated("--to: {folder} must be a new or an empty folder", folder=folder),
+            hint=translated("name another: --to FOLDER"),
         )

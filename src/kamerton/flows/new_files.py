@@ -9,8 +9,7 @@ from pathlib import Path
 
 from kamerton.core.errors import SettingsError
 from kamerton.core.files import write_atomically
-from kamerton.core.language import translated
-from kamerton.core.wording import counted
+from kamerton.core.language import translated, translated_count
 from kamerton.data.reading.readers import read_rows
 from kamerton.data.rows import Row
 
@@ -69,7 +68,10 @@ def sources_of(files: Sequence[str], folder: Path) -> Sources:
         DataError: If a file cannot be read.
     """
     if twice := [file for file in files if files.count(file) > 1]:
-        raise SettingsError(f"{twice[0]} is given twice", hint="name each file once")
+        raise SettingsError(
+            translated("{twice} is given twice", twice=twice[0]),
+            hint=translated("name each file once"),
+        )
     named: dict[str, str] = {}
     learned: list[str] = []
     for file in files:
@@ -78,16 +80,24 @@ def sources_of(files: Sequence[str], folder: Path) -> Sources:
             learned.append(file)
         elif part in named:
             raise SettingsError(
-                f"there is one {part} set, and two files are called so: {named[part]} and {file}",
-                hint="give one of them another name to learn from it",
+                translated(
+                    "there is one {part} set, and two files are called so: {named} and {file}",
+                    part=part,
+                    named=named[part],
+                    file=file,
+                ),
+                hint=translated("give one of them another name to learn from it"),
             )
         else:
             named[part] = file
     if not learned:
         raise SettingsError(
-            f"none of {counted(len(files), 'file')} is there to learn from: their names say "
-            f"{' and '.join(named)}",
-            hint="give the file with the training examples too",
+            translated(
+                "none of {files} is there to learn from: their names say {listed}",
+                files=translated_count(len(files), "file"),
+                listed=" and ".join(named),
+            ),
+            hint=translated("give the file with the training examples too"),
         )
     _ensure_same_columns([*learned, *named.values()])
     told = [
@@ -127,8 +137,11 @@ def _ensure_same_columns(files: Sequence[str]) -> None:
                 for name, own, other in ((first[0], first[1], columns), (file, columns, first[1]))
             ]
             raise SettingsError(
-                f"files of one project must have the same columns: {'; '.join(only)}",
-                hint="give the columns the same names, or make a project of each file",
+                translated(
+                    "files of one project must have the same columns: {listed}",
+                    listed="; ".join(only),
+                ),
+                hint=translated("give the columns the same names, or make a project of each file"),
             )
 
 

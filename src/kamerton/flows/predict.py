@@ -272,14 +272,18 @@ def _answer_all(
         began, before = time.monotonic(), len(journal.answers)
         sizes = {number: size_of(one) for number, one in asked.questions.items()}
         whole, left = sum(sizes.values()), sum(sizes[number] for number in missing)
-        sink(Progress("answering", before, total, "rows", 1 - left / whole))
+        sink(Progress(translated("answering"), before, total, "rows", 1 - left / whole))
         for number, answer in answer_questions(
             ready, base, asked, missing, labels, stored, generation
         ):
             journal.add(number, answer)
             done, left = len(journal.answers), left - sizes[number]
             rate = (done - before) / max(time.monotonic() - began, 1e-9)
-            sink(Progress("answering", done, total, f"{rate:,.1f} rows/s", 1 - left / whole))
+            sink(
+                Progress(
+                    translated("answering"), done, total, f"{rate:,.1f} rows/s", 1 - left / whole
+                )
+            )
     except KeyboardInterrupt:
         raise InterruptedRun(
             translated(

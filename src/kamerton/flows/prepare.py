@@ -50,7 +50,7 @@ def read_examples(recipe: Recipe, folder: Path, sink: Sink) -> Prepared:
     """
 
     def report(done: int, total: int | None) -> None:
-        sink(Progress("reading examples", done, total, "bytes"))
+        sink(Progress(translated("reading examples"), done, total, "bytes"))
 
     prepared = prepare(relative_to(recipe.data, folder), report=report)
     for loaded in (prepared.loaded, prepared.loaded_holdout, prepared.loaded_test):
@@ -189,7 +189,11 @@ def render_all(
             problems.append(error.message)
             hints.update([error.hint] if error.hint else [])
         if number % 200 == 0 or number == len(examples):
-            sink(Progress(f"rendering {what}", number, len(examples), "examples"))
+            sink(
+                Progress(
+                    translated("rendering {what}", what=what), number, len(examples), "examples"
+                )
+            )
     for note, count in notes.most_common(_SHOWN_REASONS):
         sink(Notice(f"{count} of {len(examples)} {what}: {note}"))
     if not problems:

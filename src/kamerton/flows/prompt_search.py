@@ -216,10 +216,10 @@ class _Measure:
     def __call__(self, candidate: int, places: Sequence[int]) -> list[tuple[float, ...]]:
         asked = [self._asked[candidate][place] for place in places]
         items = [self._items[place] for place in places]
-        self._sink(Progress("searching", self._done, self._total, "questions"))
+        self._sink(Progress(translated("searching"), self._done, self._total, "questions"))
         found = self._chosen(items, asked) if items[0].labels else self._written(asked)
         self._done += len(places)
-        self._sink(Progress("searching", self._done, self._total, "questions"))
+        self._sink(Progress(translated("searching"), self._done, self._total, "questions"))
         return found
 
     def _chosen(self, items: Sequence[Item], asked: Sequence[Asked]) -> list[tuple[float, ...]]:

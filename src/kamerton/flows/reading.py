@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 
 from kamerton.core.events import Notice, Progress, Sink
+from kamerton.core.language import translated
 from kamerton.data.examples import Example, TextExample
 from kamerton.evaluation.items import Answers, Item
 from kamerton.evaluation.settings import EvaluationSettings
@@ -57,13 +58,13 @@ def read_in_turn(
     """
     found = []
     for one, own in zip(candidates, asked, strict=True):
-        sink(Progress(f"{one.name} reads", 0, len(items), "texts"))
+        sink(Progress(translated("{name} reads", name=one.name), 0, len(items), "texts"))
         with one.attached(base):
             began = time.perf_counter()
             losses, counts = losses_of(base, own)
             seconds = (time.perf_counter() - began) / len(items)
             general_loss = measure_general_loss(base, one.renderer)
-        sink(Progress(f"{one.name} reads", len(items), len(items), "texts"))
+        sink(Progress(translated("{name} reads", name=one.name), len(items), len(items), "texts"))
         found.append(
             Answers(
                 variant=one.name,

@@ -7,6 +7,7 @@ from pathlib import Path
 from kamerton.core.errors import DataError
 from kamerton.core.events import Progress, Sink
 from kamerton.core.files import atomic_file
+from kamerton.core.language import translated
 from kamerton.data.privacy.redaction import Redactor
 from kamerton.data.reading.readers import read_rows
 from kamerton.data.rows import Row
@@ -49,16 +50,17 @@ def write_redacted(settings: DataSettings, path: Path, sink: Sink) -> Redacted:
     """
     if path.suffix != ".jsonl":
         raise DataError(
-            f"--redact writes JSON Lines, got the name '{path}'",
-            hint=f"--redact {path.with_suffix('.jsonl')}",
+            translated("--redact writes JSON Lines, got the name '{path}'", path=path),
+            hint=translated("--redact {with_suffix}", with_suffix=path.with_suffix(".jsonl")),
         )
     if path.resolve() == Path(settings.train).resolve():
         raise DataError(
-            f"{path}: the copy must not replace the data set", hint="give --redact another name"
+            translated("{path}: the copy must not replace the data set", path=path),
+            hint=translated("give --redact another name"),
         )
 
     def report(done: int, total: int | None) -> None:
-        sink(Progress("redacting", done, total, "bytes"))
+        sink(Progress(translated("redacting"), done, total, "bytes"))
 
     redactor = Redactor()
     num_rows = num_left_out = 0

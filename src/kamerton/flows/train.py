@@ -284,7 +284,7 @@ def _general_losses(recipe: Recipe, base: Base, adapter: Adapter, sink: Sink) ->
     """Measure what general text costs before and after, and warn of a large rise."""
     if base.score_head is not None:
         return {}
-    task, size = "measuring general loss", recipe.train.tokens_per_row
+    task, size = translated("measuring general loss"), recipe.train.tokens_per_row
     sink(Progress(task, 0, 2))
     with adapter.disabled():
         before = measure_general_loss(base, renderer_of(base, recipe.render), size)

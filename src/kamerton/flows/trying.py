@@ -6,6 +6,7 @@ part is never read. Then the real run begins from scratch, so it has the same bi
 recipe names that rate. The choice stands beside the run: a run that was stopped goes on with it.
 """
 
+import gc
 import json
 import tempfile
 from collections.abc import Callable, Sequence
@@ -15,15 +16,18 @@ from typing import Any
 
 from kamerton.adapters.catalogue import NoAdapterSettings
 from kamerton.core.errors import SettingsError, TrainingError
-from kamerton.core.events import Event, Progress, Sink
+from kamerton.core.events import Event, Progress, Sink, under_way
 from kamerton.core.files import hash_json, write_atomically
+from kamerton.core.language import translated
 from kamerton.evaluation.items import spread
+from kamerton.flows.after_training import falls_with_distance
 from kamerton.flows.dates import dated
 from kamerton.flows.finished import stamps_of_data
 from kamerton.flows.prepare import make_prompt, read_examples
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.start import read_members, read_start, taken_over
 from kamerton.flows.task import TaskVariants, make_task
+from kamerton.flows.teaching import read_teacher
 from kamerton.flows.workspace import Workspace
 from kamerton.models.load import ensure_here, load_base
 from kamerton.objectives.online import OnlineSettings
@@ -84,16 +88,18 @@ def try_rates(
         InterruptedRun: If `should_stop` said so.
         KamertonError: If data, base or adapter fail.
     """
-    if isinstance(recipe.adapter, NoAdapterSettings):
-        raise SettingsError('--try: adapter.kind = "none" trains nothing, so there is no rate')
-    if isinstance(recipe.objective, OnlineSettings):
-        raise SettingsError(
-            f'--try: objective.kind = "{recipe.objective.kind}" learns from the model\'s own '
-            "answers, whose rewards need longer runs than a trial",
-            hint="leave --try out, and compare runs by their rewards",
-        )
+    _ensure_judged_by_loss(recipe)
+    start = read_start(recipe, workspace)
+    recipe = taken_over(recipe, start)
+    members = read_members(recipe, workspace) if start is None else []
+    others = TaskVariants(start, members, [], folder, read_teacher(recipe, workspace))
     path = workspace.runs / recipe.name / TRIED_FILE
-    key = hash_json({"recipe": recipe.to_plain(), "data": stamps_of_data(recipe, folder)})
+    made_of = {
+        "recipe": recipe.to_plain(),
+        "data": stamps_of_data(recipe, folder),
+        "parents": [parent.manifest.content_hash for parent in others.parents],
+    }
+    key = hash_json(made_of)
     if not fresh and (known := _read(path, key)) is not None:
         return known
     if not fresh and path.with_name(CHECKPOINT_FILE).is_file():
@@ -101,7 +107,9 @@ def try_rates(
             f"'{recipe.name}' has a run already, whose learning rate was not chosen by --try",
             hint="start over with --try --fresh, or leave --try out to go on with that run",
         )
-    tried = _run_trials(recipe, folder, workspace, sink, should_stop)
+    tried = _run_trials(recipe, others, workspace, sink, should_stop)
+    # A base with its hooks is a cycle; the real run loads its own, and two may not fit.
+    gc.collect()
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps({"key": key, **asdict(tried)}, indent=2) + "\n")
     return tried
@@ -122,15 +130,34 @@ def with_rate(recipe: Recipe, rate: float) -> Recipe:
     )
 
 
+def _ensure_judged_by_loss(recipe: Recipe) -> None:
+    """Refuse recipes whose held-out loss does not say which rate is good."""
+    if isinstance(recipe.adapter, NoAdapterSettings):
+        raise SettingsError('--try: adapter.kind = "none" trains nothing, so there is no rate')
+    kind = recipe.objective.kind
+    if isinstance(recipe.objective, OnlineSettings):
+        raise SettingsError(
+            f'--try: objective.kind = "{kind}" learns from the model\'s own answers, whose rewards '
+            "need longer runs than a trial",
+            hint="leave --try out, and compare runs by their rewards",
+        )
+    if falls_with_distance(recipe.objective):
+        raise SettingsError(
+            f'--try: the held-out loss of objective.kind = "{kind}" falls the further answers move '
+            "from their start, so it would choose too high a rate",
+            hint="leave --try out, and compare runs by reward accuracy and distance",
+        )
+
+
 def _run_trials(
     recipe: Recipe,
-    folder: Path,
+    others: TaskVariants,
     workspace: Workspace,
     sink: Sink,
     should_stop: Callable[[], bool],
 ) -> Tried:
     """Make the short runs over one base, which is forgotten afterwards."""
-    task = _make_task(recipe, folder, workspace, _only_progress(sink))
+    task = _make_task(recipe, others, workspace, _only_progress(sink))
     if not task.holdout:
         raise SettingsError(
             "--try: the held-out loss chooses the rate, and the recipe holds nothing out",
@@ -142,31 +169,36 @@ def _run_trials(
     return Tried(trials, choose_rate(trials, before), before)
 
 
-def _make_task(recipe: Recipe, folder: Path, workspace: Workspace, sink: Sink) -> Task:
+def _make_task(recipe: Recipe, others: TaskVariants, workspace: Workspace, sink: Sink) -> Task:
     """Make the run's own task, measured on at most some of its held-out examples."""
-    start = read_start(recipe, workspace)
-    recipe = taken_over(recipe, start)
-    members = read_members(recipe, workspace) if start is None else []
     ensure_here(recipe.base.id, recipe.base.device)
-    examples = read_examples(recipe, folder, sink)
-    base = load_base(
-        recipe.base.id,
-        dtype=recipe.base.dtype,
-        device=recipe.base.device,
-        quantise=recipe.base.quantise,
-    )
-    if start is not None:
-        base = with_template_of(start, base)
+    examples = read_examples(recipe, others.folder, sink)
+    with under_way(translated("loading the base"), sink):
+        base = load_base(
+            recipe.base.id,
+            dtype=recipe.base.dtype,
+            device=recipe.base.device,
+            quantise=recipe.base.quantise,
+            sink=sink,
+        )
+    if others.start is not None:
+        base = with_template_of(others.start, base)
     recipe = dated(recipe, base, workspace.runs / recipe.name)
     prompt = make_prompt(recipe, examples.train)
-    variants = TaskVariants(start, members, [], folder)
-    task = make_task(recipe, examples, base, prompt, variants, workspace, sink)
+    task = make_task(recipe, examples, base, prompt, others, workspace, sink)
     measured = spread(range(len(task.holdout)), _MOST_HELD)
-    references = task.references
+    references, teachings = task.references, task.teachings
     if references is not None:
         references = (references[0], [references[1][index] for index in measured])
-    holdout = [task.holdout[index] for index in measured]
-    return replace(task, holdout=holdout, references=references, distance=None)
+    if teachings is not None:
+        teachings = (teachings[0], [teachings[1][index] for index in measured])
+    return replace(
+        task,
+        holdout=[task.holdout[index] for index in measured],
+        references=references,
+        teachings=teachings,
+        distance=None,
+    )
 
 
 def _only_progress(sink: Sink) -> Sink:

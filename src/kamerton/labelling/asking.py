@@ -8,6 +8,7 @@ each time: nobody here can know.
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -100,6 +101,11 @@ class Asking:
         self._has_answered = False
         self._not_before = 0.0
         self._draw = Random(0)
+        self._failure: TeacherFailed | None = None
+        self._is_stopping = False
+        self._num_open = 0
+        self._is_quiet = asyncio.Event()
+        self._is_quiet.set()
 
     async def ask(
         self, jobs: Iterable[Job]
@@ -126,13 +132,17 @@ class Asking:
 
         async def work() -> None:
             for job in left:
-                done.put_nowait((job, await self._answer(job)))
+                if self._is_stopping:
+                    return
+                try:
+                    done.put_nowait((job, await self._answer(job)))
+                except TeacherFailed as failure:
+                    self._failure = self._failure or failure
+                    self._is_stopping = True
 
         async def work_all() -> None:
             try:
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(self._settings.concurrency):
-                        group.create_task(work())
+                await asyncio.gather(*(work() for _ in range(self._settings.concurrency)))
             finally:
                 done.put_nowait(None)
 
@@ -141,9 +151,13 @@ class Asking:
             while (found := await done.get()) is not None:
                 yield found
             await working
-        except* TeacherFailed as failures:
-            raise failures.exceptions[0] from None
+            if self._failure is not None:
+                raise self._failure
         finally:
+            # What is under way is paid for: its answers are worth waiting for, also at Ctrl-C.
+            self._is_stopping = True
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._is_quiet.wait(), self._settings.timeout_s)
             working.cancel()
             await asyncio.gather(working, return_exceptions=True)
 
@@ -153,11 +167,14 @@ class Asking:
             return known
         for attempt in range(self._settings.attempts):
             await self._wait_for_server()
+            if self._is_stopping:
+                return None
             most = most_tokens(job.body, self._settings, self._overhead)
             if not await self._budget.reserve(most):
                 return None
             used = most
             self._answers.begin(job.key, most)
+            self._count(1)
             try:
                 body = await self._post(job.body)
                 answer, told = read_body(body)
@@ -174,11 +191,19 @@ class Asking:
                     return refused
                 last = failure
             finally:
+                self._count(-1)
                 # Also when the job is stopped here: what was sent may be paid.
                 await asyncio.shield(self._budget.settle(most, used))
             if attempt + 1 < self._settings.attempts:
                 await self._back_off(last, attempt)
         raise TeacherFailed(f"no answer in {self._settings.attempts} attempts: {last.message}")
+
+    def _count(self, change: int) -> None:
+        self._num_open += change
+        if self._num_open:
+            self._is_quiet.clear()
+        else:
+            self._is_quiet.set()
 
     def _learn(self, most: Tokens, used: Tokens) -> None:
         self._has_answered = True

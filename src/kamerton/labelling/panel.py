@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from kamerton.core.events import Progress, Sink
+from kamerton.core.language import translated
 from kamerton.labelling.teacher import Teacher, Verdict
 
 __all__ = ["Panel", "agreed"]
@@ -46,7 +47,14 @@ class Panel:
             for at, verdict in teacher.judge(texts):
                 found[-1][at] = verdict
                 done = len(found[-1])
-                self._sink(Progress(f"teacher {number}", done, len(texts), f"rows{teacher.note}"))
+                self._sink(
+                    Progress(
+                        translated("teacher {number}", number=number),
+                        done,
+                        len(texts),
+                        f"rows{teacher.note}",
+                    )
+                )
         for at, verdict in last.judge(texts):
             if all(at in earlier for earlier in found):
                 yield at, agreed([*(earlier[at] for earlier in found), verdict])

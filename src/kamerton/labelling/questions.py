@@ -39,7 +39,9 @@ def request_body(
     if settings.instruction:
         named = "\n".join(f"- {name}" for name in labels)
         told = f"{settings.instruction}\n\nLabels:\n{named}\n\nAnswer with one label and no more."
-        messages = [{"role": "system", "content": told}, *messages]
+        # Small models answer a bare text instead of labelling it.
+        asked = {"role": "user", "content": f"Text:\n{text}\n\nLabel:"}
+        messages = [{"role": "system", "content": told}, asked]
     alone = settings.samples == 1
     body: dict[str, Any] = {
         "model": model,
@@ -49,6 +51,7 @@ def request_body(
         "seed": sample,
     }
     body |= {"logprobs": True} if alone else {}
+    body |= {"structured_outputs": {"choice": list(labels)}} if settings.only_labels else {}
     body |= settings.body
     return {name: value for name, value in body.items() if value != ""}
 

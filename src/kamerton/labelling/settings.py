@@ -35,6 +35,9 @@ class TeacherSettings(Settings):
     more_instructions: tuple[str, ...] = ()
     """Further instructions: each is asked as a teacher of its own, and their agreement is the
     confidence."""
+    only_labels: bool = False
+    """Lets the server write nothing but a label, where it understands vLLM's `structured_outputs`:
+    vLLM and `kamerton serve` do. For models that are too small to follow the instruction."""
     samples: int = Field(default=1, ge=1, le=100)
     """Answers for each text. With 1 the confidence is the probability of the answer, which needs
     log-probabilities from the server. With more it is the share of answers that agree."""

@@ -216,7 +216,7 @@ def _load_model(
 ) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    reading = ReadingProgress("reading weights", weight_files(folder), sink)
+    reading = ReadingProgress(translated("reading weights"), weight_files(folder), sink)
     reading.tell()
     config = AutoConfig.from_pretrained(folder)
     method = stored_method(config)

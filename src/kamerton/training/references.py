@@ -11,6 +11,7 @@ import numpy as np
 from kamerton.adapters.adapter import Adapter
 from kamerton.core.events import Notice, Progress, Sink
 from kamerton.core.files import hash_json, write_atomically
+from kamerton.core.language import translated
 from kamerton.data.rendering.tokenized import TrainingExample
 from kamerton.models.base import Base
 from kamerton.training.scoring import References, reference_sums
@@ -57,13 +58,21 @@ def cached_references(
     ]  # fmt: skip
     path = folder / f"{hash_json(made_of)[:32]}.json"
     if (known := _read(path, examples)) is not None:
-        sink(Notice(f"the reference's log-probabilities were computed before: {path.name}"))
+        sink(
+            Notice(
+                translated(
+                    "the reference's log-probabilities were computed before: {name}", name=path.name
+                )
+            )
+        )
         return known
     found: list[Sequence[float]] = []
     with nullcontext() if start else adapter.disabled():
         for first in range(0, len(examples), _AT_ONCE):
             found += reference_sums(base, examples[first : first + _AT_ONCE], tokens_per_row)
-            sink(Progress("asking the reference", len(found), len(examples), "examples"))
+            sink(
+                Progress(translated("asking the reference"), len(found), len(examples), "examples")
+            )
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(found).encode())
     return found

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kamerton.core.events import Notice, Progress, Sink
 from kamerton.core.files import write_atomically
+from kamerton.core.language import translated
 from kamerton.data.rendering.tokenized import TrainingExample
 from kamerton.models.base import Base
 from kamerton.models.heads import candidate_logprobs, top_logprobs
@@ -116,7 +117,7 @@ def ask_teacher(
             )
             for one in by_example(rows, read, counts)
         ]
-        sink(Progress("asking the teacher", len(found), len(examples), "examples"))
+        sink(Progress(translated("asking the teacher"), len(found), len(examples), "examples"))
     return found
 
 
@@ -140,7 +141,7 @@ def cached_teachings(
         What it says, by example.
     """
     if (known := _read(path, counts, temperature)) is not None:
-        sink(Notice(f"the teacher was asked before: {path.name}"))
+        sink(Notice(translated("the teacher was asked before: {name}", name=path.name)))
         return known
     found = ask()
     path.parent.mkdir(parents=True, exist_ok=True)

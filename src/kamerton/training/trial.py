@@ -114,8 +114,11 @@ def choose_rate(trials: Sequence[Trial], before: float) -> float:
     if best is None or best.held_out_loss is None:
         lowest = min(one.rate for one in trials)
         raise SettingsError(
-            f"--try: no rate down to {lowest:g} made the held-out loss smaller than it was",
-            hint="look at the examples with kamerton check, or leave --try out",
+            translated(
+                "--try: no rate down to {lowest:g} made the held-out loss smaller than it was",
+                lowest=lowest,
+            ),
+            hint=translated("look at the examples with kamerton check, or leave --try out"),
         )
     loss = own.held_out_loss
     if loss is not None and loss - best.held_out_loss <= _CLEARLY * abs(loss):

@@ -159,6 +159,9 @@ def test_what_cannot_be_told_apart_needs_so_many_items() -> None:
     assert text.startswith("200 items cannot tell lora and 4-shot apart (accuracy +6.0, from ")
     assert "if 6.0 points of accuracy are real, about " in text
     assert command == "kamerton evaluate lora --data MORE_EXAMPLES"
+    # Where a limit left some of the items out, those are asked first.
+    ((_, command),) = advised(comparison, replace(JUDGED, limit=200))
+    assert command == "kamerton evaluate lora --set evaluate.limit=0"
 
 
 def test_a_difference_too_small_to_matter_is_not_chased() -> None:
@@ -207,7 +210,7 @@ def test_a_loss_is_worded_in_nats_and_the_lower_is_better() -> None:
         "lora writes closer to your texts than 4-shot: read the pairs, then use it"
     )
     unsure = replace(found, low=-0.9, high=0.08, p_value=0.2, p_corrected=0.2)
-    ((text, _),) = advised(replace(comparison, differences=(unsure,)))
+    ((text, _),) = advised(replace(comparison, differences=(unsure,), kind="checks"))
     assert text == (
         "40 items cannot tell lora and 4-shot apart (loss +0.41, from -0.08 to +0.90): if 0.41 "
         "nats a token of loss are real, about 120 would show it"

@@ -48,6 +48,10 @@ def test_a_loss_that_still_falls_asks_for_more() -> None:
     ]
 
 
+def test_preferences_that_still_fall_are_left_alone() -> None:
+    assert advised(replace(curves([0.5, 0.3, 0.2, 0.1, 0.05]), is_relative=True)) == []
+
+
 def test_a_limit_on_steps_is_raised_and_the_epochs_with_it() -> None:
     run = replace(curves([2.0, 1.5, 1.2, 1.0, 0.85]), max_steps=STEPS)
     ((text, settings),) = advised(run)

@@ -4,12 +4,12 @@ import asyncio
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["TeacherServer", "serving"]
+__all__ = ["TeacherServer", "serving", "text_of"]
 
 
 @dataclass
@@ -42,7 +42,7 @@ class TeacherServer:
         length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
         body = json.loads(await reader.readexactly(length))
         self.bodies.append(body)
-        text = body["messages"][-1]["content"]
+        text = text_of(body)
         fault = self.faults[text].pop(0) if self.faults.get(text) else ""
         if self.fails_after is not None and sum(self.paid.values()) >= self.fails_after:
             fault = "500"
@@ -68,6 +68,12 @@ class TeacherServer:
             choice["logprobs"] = {"content": [token]}
         usage = {"prompt_tokens": 40, "completion_tokens": 2}
         return json.dumps({"choices": [choice], "usage": usage}).encode()
+
+
+def text_of(body: Mapping[str, Any]) -> str:
+    """Give the text that a request asks about."""
+    asked: str = body["messages"][-1]["content"]
+    return asked.removeprefix("Text:\n").removesuffix("\n\nLabel:")
 
 
 def _response(status: str, body: bytes, more: str = "") -> bytes:

@@ -27,7 +27,9 @@ def test_a_file_and_its_project_are_one_situation(tmp_path: Path) -> None:
     ]
     assert told[0] == told[1] == told[2]
     assert (told[0].kind, told[0].num_examples) == ("classes", 24)
-    done = CliRunner().invoke(main, ["advise", str(folder), "--aim", "once", "--must", "merge"])
+    done = CliRunner().invoke(
+        main, ["advise", str(folder), "--aim", "once", "--must", "merge", "--measure", "none"]
+    )
     assert done.exit_code == 0, done.output
     words = [line.split() for line in done.stdout.splitlines()]
     assert ["1", "LoRA"] in [line[:2] for line in words]

@@ -11,6 +11,7 @@ import pytest
 from kamerton.core.errors import DataError, EvaluationError, ModelError, SettingsError
 from kamerton.core.events import Event, Notice
 from kamerton.core.protocols import TokenEvent
+from kamerton.evaluation.settings import EvaluationSettings
 from kamerton.flows.evaluate import Evaluated, evaluate_variants, evaluation_settings
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.report import ensure_writable, write_evaluation_report
@@ -86,10 +87,11 @@ def test_what_it_forgot_and_how_it_compares_stand_in_the_card(project: Project) 
     variant = project.make(
         classified(12), held_out(6),
         adapter={"kind": "lora", "rank": 4}, train={"max_steps": 2, "learning_rate": 0.02},
+        evaluate={"shots": 2, "instruction": "none", "resamples": 100},
     )  # fmt: skip
     comparison = project.evaluate(variant).comparison
-    assert comparison.variants == ("zero-shot", "2-shot", "desk")
-    zero, few, desk = comparison.costs
+    assert comparison.variants == ("always the commonest", "zero-shot", "2-shot", "desk")
+    _, zero, few, desk = comparison.costs
     assert few.general_loss == zero.general_loss
     assert desk.general_loss != zero.general_loss
     assert desk.holdout_loss != zero.holdout_loss
@@ -213,7 +215,7 @@ def test_what_few_shot_shows_is_said_as_it_is(project: Project) -> None:
     (project.folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
     variant = project.make(classified(1), held_out(3))
     found = project.evaluate(variant)
-    assert found.comparison.variants == ("zero-shot", "1-shot", "desk")
+    assert found.comparison.variants == ("always the commonest", "zero-shot", "1-shot", "desk")
     assert ("demonstrations", "1, from the training examples") in found.facts
     disliked = [{"prompt": f"Q{n}", "completion": "bad", "label": False} for n in range(3)]
     variant = project.make(disliked, disliked[:1])
@@ -318,10 +320,44 @@ def test_a_file_with_other_columns_is_read_by_its_own_mapping(project: Project) 
 def test_few_shot_is_left_out_where_no_worked_example_fits(project: Project) -> None:
     variant = project.make(classified(6, words=1000), held_out(3))
     found = project.evaluate(variant)
-    assert found.comparison.variants == ("zero-shot", "desk")
+    assert found.comparison.variants == ("always the commonest", "zero-shot", "desk")
     assert ("demonstrations", "0, from the training examples") in found.facts
     (notice,) = (notice for notice in project.notices if "worked examples" in notice)
     assert notice.startswith("2-shot: of the worked examples 0 of 2 fit")
+
+
+def test_the_commonest_label_is_a_rival_of_the_variants_that_costs_nothing(
+    project: Project,
+) -> None:
+    learn = [*classified(9), *({"text": f"more {n}", "label": "account"} for n in range(3))]
+    variant = project.make(learn, held_out(9), evaluate={"shots": 0, "resamples": 100})
+    found = project.evaluate(variant)
+    comparison = found.comparison
+    assert comparison.against == ("always the commonest", "zero-shot")
+    assert set(found.answers[0].texts) == {"account"}
+    measured = comparison.measure("accuracy", "always the commonest")
+    assert (measured.value, measured.n) == (pytest.approx(1 / 3), 9)
+    assert comparison.costs[0].seconds_median == comparison.costs[0].tokens_mean == 0
+    # The variant is compared with both, and a prompt with none of them: 2 metrics, 4 tests.
+    assert {(d.variant, d.against) for d in comparison.differences} == {
+        ("desk", "always the commonest"),
+        ("desk", "zero-shot"),
+    }
+    assert len(comparison.differences) == 4
+    assert ("always the commonest", "account") in found.facts
+
+
+def test_few_shot_shows_as_many_examples_as_fit_and_all_labels_alike(project: Project) -> None:
+    variant = project.make(classified(90, words=6), held_out(3), evaluate={"resamples": 100})
+    found = project.evaluate(variant)
+    _, _, few, _ = found.comparison.variants
+    shots = int(few.removesuffix("-shot"))
+    # nano sees 1,024 tokens, and half of them may be examples.
+    prompt = dict(found.prompts)[few]
+    assert 6 <= shots < 90
+    assert [prompt.count(f"{label}<") for label in LABELS] == [shots // 3] * 3
+    assert ("demonstrations", f"{shots}, from the training examples") in found.facts
+    assert not any("leave room" in notice for notice in project.notices)
 
 
 def test_the_report_says_what_for_and_how_exactly_each_is_asked(project: Project) -> None:
@@ -336,7 +372,23 @@ def test_the_report_says_what_for_and_how_exactly_each_is_asked(project: Project
     mark = prompts["zero-shot"].split("new text")[0]
     assert mark
     assert prompts["2-shot"].count(" word word word") == 3
+    # The variant keeps its own prompt, which names no labels.
+    assert "account; delivery; refund" not in prompts["desk"]
+    told = f"{purpose} Answer with exactly one of these labels and nothing else: "
+    assert all(f"{told}refund; delivery; account." in prompts[n] for n in ("zero-shot", "2-shot"))
+    assert ("instruction of the prompts", f"{told}refund; delivery; account.") in found.facts
+    settings = EvaluationSettings(shots=0, instruction="none", resamples=100)
+    prompts = dict(project.evaluate(variant, settings=settings).prompts)
     assert prompts["desk"] == prompts["zero-shot"]
+    assert "labels" not in prompts["zero-shot"]
+
+
+def test_an_instruction_without_room_is_left_out_and_said(project: Project) -> None:
+    # nano sees 1,024 tokens, and the instruction takes about a hundred of them.
+    variant = project.make(classified(6), [*held_out(2), *held_out(1, words=490)])
+    project.evaluate(variant, settings=EvaluationSettings(shots=0, resamples=100))
+    told = "zero-shot: 1 of 3 questions leave no room for the instruction in the base's context"
+    assert told in project.notices
 
 
 def test_a_place_without_room_for_a_report_is_refused(tmp_path: Path) -> None:

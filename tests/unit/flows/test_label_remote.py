@@ -14,7 +14,7 @@ from kamerton.flows.label_remote import Endpoint, is_loopback
 from kamerton.flows.labelled_files import Labelled
 from kamerton.flows.workspace import Workspace
 from kamerton.labelling import asking
-from tests.unit.flows.teacher_server import TeacherServer, serving
+from tests.unit.flows.teacher_server import TeacherServer, serving, text_of
 
 LABELS = ("account", "delivery", "refund")
 
@@ -125,6 +125,15 @@ def test_the_budget_stops_the_job_and_a_larger_one_goes_on(tmp_path: Path) -> No
         assert set(server.paid.values()) == {1}
 
 
+def test_a_teacher_that_does_not_understand_stops_the_job(tmp_path: Path) -> None:
+    write(tmp_path, num=50)
+    with serving(TeacherServer(lambda text: "I am well, thank you!")) as server:
+        with pytest.raises(DataError, match="none of the labels in its first 20 answers.*thank"):
+            run(tmp_path, server.url)
+        # Some more were under way.
+        assert 20 <= len(server.bodies) <= 20 + 2 * 8
+
+
 def test_several_samples_agree_or_not(tmp_path: Path) -> None:
     write(tmp_path, num=6)
 
@@ -203,7 +212,7 @@ def test_what_must_not_leave_is_refused_before_the_first_request(
 
 
 def _sent(server: TeacherServer) -> set[str]:
-    return {body["messages"][-1]["content"] for body in server.bodies}
+    return {text_of(body) for body in server.bodies}
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """Short runs choose the learning rate, and the real run is as if the recipe had named it."""
 
 import json
+import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -15,6 +17,8 @@ from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import make_variant
 from kamerton.flows.trying import TRIED_FILE, Tried, try_rates, with_rate
 from kamerton.flows.workspace import Workspace
+from kamerton.models.base import Base
+from kamerton.models.load import load_base
 from kamerton.store.variants import read_variant
 from kamerton.training.trial import Trial
 from tests.e2e.project import make_project
@@ -43,8 +47,20 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_rate_that_is_too_high_is_stopped_early_and_not_taken(project: Path) -> None:
+def test_a_rate_that_is_too_high_is_stopped_early_and_not_taken(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bases: list[weakref.ref[Base]] = []
+
+    def remembered(*given: Any, **settings: Any) -> Base:
+        base = load_base(*given, **settings)
+        bases.append(weakref.ref(base))
+        return base
+
+    monkeypatch.setattr(trying, "load_base", remembered)
     tried = tried_in(project, "train.learning_rate=0.03")
+    # One base for all short runs, and it is gone before the real run loads its own.
+    assert [base() for base in bases] == [None]
     by_rate = {one.rate: one for one in tried.trials}
     assert list(by_rate)[:3] == [0.03, 0.01, 0.09]
     assert by_rate[0.03].held_out_loss is None
@@ -129,6 +145,7 @@ def test_a_stop_leaves_nothing_and_the_next_command_tries_anew(project: Path) ->
     ("options", "said"),
     [
         (('adapter={kind="none"}',), "trains nothing"),
+        (('objective={kind="dpo"}',), "too high a rate"),
         (("data.holdout=0",), "holds nothing out"),
         (
             ('objective={kind="rloo", rewards=[{kind="function", function="r.py:f"}]}',),

@@ -180,6 +180,32 @@ def test_a_request_that_no_server_likes_stops_the_job_or_leaves_out_a_text(tmp_p
     assert found[2] == {"text": "refund", "logprob": -0.1}
 
 
+def test_who_stops_waits_for_what_is_under_way(tmp_path: Path) -> None:
+    server = Server({"c": [RequestFailed(401, "key")]})
+    names = [f"text {n}" for n in range(20)]
+    with open_answers(tmp_path / "answers.jsonl") as answers:
+        with pytest.raises(TeacherFailed, match="key"):
+            run(server, jobs("a", "b", "c", *names), answers, concurrency=4)
+        sent = [text for text in server.asked if text != "c"]
+        assert all(answers.get(f"key of {text}") is not None for text in sent)
+        assert len(sent) < 22
+
+        async def only_two() -> None:
+            how = TeacherSettings(max_tokens=8, concurrency=5)
+            asking = Asking(server.post, how, answers, Budget(Prices(), Tokens()), server.sleep)
+            async with aclosing(asking.ask(jobs(*(f"more {n}" for n in range(30))))) as pairs:
+                await anext(pairs)
+                await anext(pairs)
+
+        server.asked.clear()
+        asyncio.run(only_two())
+        assert 2 <= len(server.asked) < 30
+        assert all(answers.get(f"key of {text}") is not None for text in server.asked)
+        assert answers.charged(f"key of {text}" for text in server.asked).completion == len(
+            server.asked
+        )
+
+
 def test_a_cut_line_is_dropped_and_an_open_request_counts(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
     with open_answers(path) as answers:

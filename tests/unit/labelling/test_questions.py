@@ -47,6 +47,10 @@ def test_the_body_can_be_changed_and_the_bound_follows_it() -> None:
     body = request_body("Где?", LABELS, how, "m", sample=3)
     assert "seed" not in body
     assert most_tokens(body, how, 0).completion == 1400
+    assert body["messages"][-1]["content"] == "Text:\nГде?\n\nLabel:"
+    assert "structured_outputs" not in body
+    only = request_body("Где?", LABELS, TeacherSettings(only_labels=True), "m", sample=0)
+    assert only["structured_outputs"] == {"choice": list(LABELS)}
     plain = TeacherSettings(instruction="", samples=5)
     body = request_body("Где?", LABELS, plain, "m", sample=3)
     assert body["messages"] == [{"role": "user", "content": "Где?"}]

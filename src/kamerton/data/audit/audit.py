@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from kamerton.core.language import translated
 from kamerton.data.audit.concerns import warnings_of
 from kamerton.data.audit.duplicates import (
     Report,
@@ -58,7 +59,7 @@ def audit(
     """
     examples = loaded.examples
     seen = _Seen(len(examples))
-    for example in reported(examples, "examining", report):
+    for example in reported(examples, translated("examining"), report):
         seen.add(example)
     duplicates = find_duplicates(examples, report)
     contradictions = find_contradictions(examples, report)

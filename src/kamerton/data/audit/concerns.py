@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
-from kamerton.core.wording import counted
+from kamerton.core.language import translated, translated_count
 from kamerton.data.audit.findings import Audit
 from kamerton.data.identity import normal_text
 
@@ -96,39 +96,57 @@ def warnings_of(found: Audit) -> tuple[str, ...]:
 def _of_rows(found: Audit) -> Iterator[str]:
     if found.rejections:
         share = len(found.rejections) / found.num_rows
-        yield f"{len(found.rejections)} of {found.num_rows} rows cannot be used ({share:.1%})"
+        yield translated(
+            "{num_rejections} of {num_rows} rows cannot be used ({share:.1%})",
+            num_rejections=len(found.rejections),
+            num_rows=found.num_rows,
+            share=share,
+        )
     if 0 < found.num_examples < _FEW_EXAMPLES:
-        few = counted(found.num_examples, "example")
-        yield f"only {few}: results will vary a lot from seed to seed"
+        few = translated_count(found.num_examples, "example")
+        yield translated("only {few}: results will vary a lot from seed to seed", few=few)
     if len(found.splits) > 1 and not found.num_other_splits:
         names = ", ".join(f"{name} ({number})" for name, number in found.splits.items())
-        yield f"the splits {names} are all used together; data.split chooses among them"
+        yield translated(
+            "the splits {names} are all used together; data.split chooses among them", names=names
+        )
     if found.exact_duplicates.number:
         share = found.exact_duplicates.number / found.num_examples
-        repeat = counted(found.exact_duplicates.number, "example repeats", "examples repeat")
-        yield f"{repeat} an earlier one ({share:.1%})"
+        repeat = translated_count(
+            found.exact_duplicates.number, "example repeats", "examples repeat"
+        )
+        yield translated("{repeat} an earlier one ({share:.1%})", repeat=repeat, share=share)
     if found.near_duplicates.number > _MANY_NEAR * found.num_examples:
         share = found.near_duplicates.number / found.num_examples
-        repeat = counted(
+        repeat = translated_count(
             found.near_duplicates.number, "example nearly repeats", "examples nearly repeat"
         )
-        yield f"{repeat} an earlier one ({share:.1%})"
+        yield translated("{repeat} an earlier one ({share:.1%})", repeat=repeat, share=share)
 
 
 def _of_unused(found: Audit) -> Iterator[str]:
     if found.unused_prose:
-        yield f"nothing learns from the text in {_quoted(found.unused_prose)}"
+        yield translated(
+            "nothing learns from the text in {quoted}", quoted=_quoted(found.unused_prose)
+        )
     if found.unused_keys:
-        yield f"nothing takes the keys {_quoted(tuple(found.unused_keys))} of turns"
+        yield translated(
+            "nothing takes the keys {quoted} of turns", quoted=_quoted(tuple(found.unused_keys))
+        )
     judges = set(found.unused_columns) & _JUDGES
     judged = found.columns.keys() & {"ranks", "scores"}
     if found.format in ("preference", "ranking") and judges and not judged:
         named = _quoted(sorted(judges))
-        yield f"nothing reads {named}: does it say that another answer is the better one?"
+        yield translated(
+            "nothing reads {named}: does it say that another answer is the better one?", named=named
+        )
     if found.format == "text" and (said_by := set(found.unused_columns) & _SPEAKERS):
         yield (
-            f"every row is a text of its own, but {_quoted(sorted(said_by))} says who speaks: "
-            "a conversation must be one row of messages"
+            translated(
+                "every row is a text of its own, but {quoted} says who speaks: a "
+                "conversation must be one row of messages",
+                quoted=_quoted(sorted(said_by)),
+            )
         )
     elif found.format == "text":
         yield from _of_classes(found)
@@ -142,19 +160,30 @@ def _of_classes(found: Audit) -> Iterator[str]:
     named = [n for n, words in parts.items() if n not in found.unused_prose and not words & _ABOUT]
     if named:
         yield (
-            f"every row is learned as a text, word for word, and nothing learns from "
-            f'{_quoted(named)}: if that is a class, data.columns = {{ label = "{named[0]}" }}'
+            translated(
+                "every row is learned as a text, word for word, and nothing learns from "
+                '{quoted}: if that is a class, data.columns = {{ label = "{named}" }}',
+                quoted=_quoted(named),
+                named=named[0],
+            )
         )
 
 
 def _of_split(found: Audit) -> Iterator[str]:
     if found.leaked and found.leaked.number:
         yield (
-            f"{found.leaked.number} holdout examples ask what training asks, "
-            f"the first at {found.leaked.locations[0]}: results on them are too good"
+            translated(
+                "{number} holdout examples ask what training asks, the first at {value}: "
+                "results on them are too good",
+                number=found.leaked.number,
+                value=found.leaked.locations[0],
+            )
         )
     if found.nearly_leaked and found.nearly_leaked.number:
-        yield f"{found.nearly_leaked.number} holdout examples ask nearly what training asks"
+        yield translated(
+            "{number} holdout examples ask nearly what training asks",
+            number=found.nearly_leaked.number,
+        )
 
 
 def _of_labels(found: Audit) -> Iterator[str]:
@@ -163,14 +192,24 @@ def _of_labels(found: Audit) -> Iterator[str]:
         return
     label, most = next(iter(found.labels.items()))
     if len(found.labels) == 1:
-        yield f"all rows have one label, '{label}': there is nothing to tell apart"
+        yield translated(
+            "all rows have one label, '{label}': there is nothing to tell apart", label=label
+        )
     elif most >= _ONE_LABEL * total:
-        yield f"{most / total:.0%} of rows share one label, '{label}'"
+        yield translated(
+            "{value:.0%} of rows share one label, '{label}'", value=most / total, label=label
+        )
     for names in _alike(found.labels):
-        yield f"labels differ only in case, spaces or a full stop: {', '.join(names)}"
+        yield translated(
+            "labels differ only in case, spaces or a full stop: {listed}", listed=", ".join(names)
+        )
     rare = [name for name, number in found.labels.items() if number < _FEW_OF_LABEL]
     if rare:
-        yield f"fewer than {_FEW_OF_LABEL} rows have the label {_quoted(rare)}"
+        yield translated(
+            "fewer than {FEW_OF_LABEL} rows have the label {quoted}",
+            FEW_OF_LABEL=_FEW_OF_LABEL,
+            quoted=_quoted(rare),
+        )
 
 
 def _alike(labels: Mapping[str, int]) -> Iterator[list[str]]:
@@ -186,36 +225,62 @@ def _alike(labels: Mapping[str, int]) -> Iterator[list[str]]:
 def _of_answers(found: Audit) -> Iterator[str]:
     if found.empty_words.number:
         yield (
-            f"{found.empty_words.number} examples ask or answer no more than 'nan', 'None', "
-            f"'null' or '#N/A', the first at {found.empty_words.locations[0]}: "
-            "are these empty cells?"
+            translated(
+                "{number} examples ask or answer no more than 'nan', 'None', 'null' or "
+                "'#N/A', the first at {value}: are these empty cells?",
+                number=found.empty_words.number,
+                value=found.empty_words.locations[0],
+            )
         )
     if found.contradictions.number:
         # Pairs and feedback contradict each other only where one answer is judged both ways.
-        one, many, what = {
-            "preference": ("pair stands", "pairs stand", "the other way round in another row"),
-            "feedback": ("answer is", "answers are", "liked in one row and disliked in another"),
-        }.get(
-            found.format,
-            ("question has", "questions have", "different answers in different rows"),
-        )
-        number = counted(found.contradictions.number, one, many)
-        yield f"{number} {what}, one at {found.contradictions.locations[0]}"
+        number, first = found.contradictions.number, found.contradictions.locations[0]
+        match found.format:
+            case "preference":
+                pairs = translated_count(number, "pair stands", "pairs stand")
+                yield translated(
+                    "{pairs} the other way round in another row, one at {first}",
+                    pairs=pairs,
+                    first=first,
+                )
+            case "feedback":
+                answers = translated_count(number, "answer is", "answers are")
+                yield translated(
+                    "{answers} liked in one row and disliked in another, one at {first}",
+                    answers=answers,
+                    first=first,
+                )
+            case _:
+                questions = translated_count(number, "question has", "questions have")
+                yield translated(
+                    "{questions} different answers in different rows, one at {first}",
+                    questions=questions,
+                    first=first,
+                )
     if found.identical_pairs.number:
-        number = counted(found.identical_pairs.number, "pair has", "pairs have")
+        pairs = translated_count(found.identical_pairs.number, "pair has", "pairs have")
         yield (
-            f"{number} the same answer as better and worse, "
-            f"the first at {found.identical_pairs.locations[0]}: training leaves them out"
+            translated(
+                "{pairs} the same answer as better and worse, the first at {value}: "
+                "training leaves them out",
+                pairs=pairs,
+                value=found.identical_pairs.locations[0],
+            )
         )
     if found.chosen_longer is not None and found.chosen_longer >= _LONGER:
         yield (
-            f"the better answer is the longer one in {found.chosen_longer:.0%} of pairs: "
-            "length itself may be learned"
+            translated(
+                "the better answer is the longer one in {chosen_longer:.0%} of pairs: "
+                "length itself may be learned",
+                chosen_longer=found.chosen_longer,
+            )
         )
     if found.open_endings.number:
         yield (
-            f"{found.open_endings.number} conversations end with a turn that nobody answers; "
-            "it trains nothing"
+            translated(
+                "{number} conversations end with a turn that nobody answers; it trains nothing",
+                number=found.open_endings.number,
+            )
         )
 
 
@@ -223,19 +288,32 @@ def _of_texts(found: Audit) -> Iterator[str]:
     if found.template_marks:
         number = sum(found.template_marks.values())
         yield (
-            f"{number} of {found.num_examples} examples hold turns that a chat template has "
-            f"written ({_quoted(tuple(found.template_marks))}): these are trained as plain text, "
-            "users' turns too; bring the turns as messages"
+            translated(
+                "{number} of {num_examples} examples hold turns that a chat template has "
+                "written ({quoted}): these are trained as plain text, users' turns too; "
+                "bring the turns as messages",
+                number=number,
+                num_examples=found.num_examples,
+                quoted=_quoted(tuple(found.template_marks)),
+            )
         )
     if found.stop_text:
         yield (
-            f"nearly all answers end with '{found.stop_text}': is this the stop text of another "
-            "service? The model would write it; here an answer has an end of its own"
+            translated(
+                "nearly all answers end with '{stop_text}': is this the stop text of "
+                "another service? The model would write it; here an answer has an end of "
+                "its own",
+                stop_text=found.stop_text,
+            )
         )
     for name, sizes in found.lengths.items():
         longest = sizes["characters"].longest
         if longest > _LONG_CHARACTERS:
-            yield f"the longest {name} has {longest:,} characters and may not fit the context"
+            yield translated(
+                "the longest {name} has {longest:,} characters and may not fit the context",
+                name=name,
+                longest=longest,
+            )
     num_texts = sum(found.languages.values())
     small = [
         f"{language} ({number})"
@@ -243,10 +321,16 @@ def _of_texts(found: Audit) -> Iterator[str]:
         if number < _SMALL_LANGUAGE * num_texts
     ]
     if small:
-        yield f"a few of {num_texts} examples seem to be in another language: {', '.join(small)}"
+        yield translated(
+            "a few of {num_texts} examples seem to be in another language: {listed}",
+            num_texts=num_texts,
+            listed=", ".join(small),
+        )
     if found.personal:
         kinds = ", ".join(f"{kind} ({count.number})" for kind, count in found.personal.items())
-        yield f"personal data in examples: {kinds}; data.redact = true masks it"
+        yield translated(
+            "personal data in examples: {kinds}; data.redact = true masks it", kinds=kinds
+        )
 
 
 def _quoted(names: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
+from kamerton.core.language import translated
 from kamerton.data.audit.near import NUM_HASHES, Signer, are_near, candidates
 from kamerton.data.examples import Example, FeedbackExample, PreferenceExample
 from kamerton.data.identity import (
@@ -97,7 +98,7 @@ def find_duplicates(examples: Sequence[Example], report: Report | None = None) -
     """
     texts = _Texts(len(examples))
     labelled = np.zeros(len(examples), np.uint64)
-    for i, example in enumerate(reported(examples, "finding duplicates", report)):
+    for i, example in enumerate(reported(examples, translated("finding duplicates"), report)):
         text = normal_text(whole_text(example))
         texts.add(text)
         labelled[i] = _key(text, repr(label_of(example)))
@@ -128,7 +129,7 @@ def find_leakage(
     """
     texts = _Texts(len(train) + len(holdout))
     for part in (train, holdout):
-        for example in reported(part, "looking for leakage", report):
+        for example in reported(part, translated("looking for leakage"), report):
             texts.add(_asked(example))
     first = _first_equal(texts.keys)
     count = len(train)
@@ -157,7 +158,7 @@ def find_contradictions(
         several last answers, feedback of one answer that is good and bad, pairs that are reversed.
     """
     keys = np.zeros((len(examples), 2), np.uint64)
-    for i, example in enumerate(reported(examples, "comparing answers", report)):
+    for i, example in enumerate(reported(examples, translated("comparing answers"), report)):
         question, answer = _judgement(example)
         # Without a question nothing can contradict: such examples get a key of their own.
         keys[i] = _key(question or f"\0{i}"), _key(answer)
@@ -217,7 +218,7 @@ class _Texts:
     ) -> Iterator[tuple[int, int]]:
         def tell(done: int, total: int) -> None:
             if report is not None:
-                report("comparing texts", done, total)
+                report(translated("comparing texts"), done, total)
 
         chosen = None if known is None else known[self._signed]
         for one, other in candidates(self._signatures, chosen, tell):

@@ -47,11 +47,13 @@ class Walked:
     Attributes:
         folder: The project.
         said: What each verb printed, with spaces in the place of line breaks.
+        verdict: The first line of the evaluation.
         report: The words of the HTML report.
     """
 
     folder: Path
     said: dict[str, str]
+    verdict: str
     report: str
 
 
@@ -66,7 +68,7 @@ def walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Walk:
     monkeypatch.setenv("COLUMNS", "160")
 
     def walked(heading: str) -> Walked:
-        folder, said = tmp_path / "shop", {}
+        folder, said, verdict = tmp_path / "shop", {}, ""
         folder.mkdir()
         shown = walks()[heading]
         assert len(shown) <= MOST_COMMANDS
@@ -81,7 +83,9 @@ def walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Walk:
             assert program == "kamerton"
             done = kamerton(*arguments, cwd=folder)
             said[arguments[0]] = " ".join((done.stderr + done.stdout).split())
-        return Walked(folder, said, words_of(folder / "report.html"))
+            if arguments[0] == "evaluate":
+                verdict = done.stdout.partition("\n")[0]
+        return Walked(folder, said, verdict, words_of(folder / "report.html"))
 
     return walked
 
@@ -99,7 +103,18 @@ def assert_way(walked: Walked, kind: str) -> None:
     assert "method to try first:" in new
     assert re.search(r"Forecast for this machine .+: .+ for \d+ steps, .+ GiB of memory", new)
     assert re.search(r"done after \d+ steps in \d+ s; kept step \d+, held-out loss", train)
+    assert "fewer than 20 held out" not in train
     assert "general loss" in walked.report  # what was forgotten
+    assert walked.verdict in walked.report
+    assert "## What to decide by" in (walked.folder / "README.md").read_text(encoding="utf-8")
+
+
+def assert_advice(walked: Walked, words: str, command: str) -> None:
+    """The last lines of the evaluation say what to do, and with which command."""
+    advice = walked.said["evaluate"].partition("what to do next:")[2]
+    assert words in advice
+    assert command in advice
+    assert words in walked.report
 
 
 def test_tickets_are_sorted(walk: Walk) -> None:
@@ -108,6 +123,12 @@ def test_tickets_are_sorted(walk: Walk) -> None:
     new, evaluate = walked.said["new"], walked.said["evaluate"]
     assert "tickets.csv: 150 rows of 5 columns, cp1251" in new
     assert "read as: text from Обращение, label from Тема" in new
+    assert "not read: Номер, Дата, Канал" in new
+    assert re.fullmatch(
+        r"tickets-lora answers \d+ % of 30 questions right, a prompt .+ \d+ %: switch it on\.",
+        walked.verdict,
+    )
+    assert_advice(walked, "points of accuracy: use it", "kamerton predict tickets-lora FILE")
     for shown in (evaluate, walked.report):
         assert "zero-shot" in shown
         assert "4-shot" in shown
@@ -123,6 +144,9 @@ def test_sentences_are_rewritten(walk: Walk) -> None:
     walked = walk("Sentences before and after")
     assert_way(walked, "it is rewriting of texts")
     assert "read as: prompt from before, completion from after" in walked.said["new"]
+    assert "rewritings-lora is closer to your texts than a prompt" in walked.verdict
+    assert "read the pairs below before you switch it on" in walked.verdict
+    assert_advice(walked, "read the pairs, then use it", "kamerton predict rewritings-lora FILE")
     for shown in (walked.said["evaluate"], walked.report):
         # The loss says that it is nearer to the house's texts than prompting is.
         assert "loss, nats a token" in shown
@@ -141,6 +165,8 @@ def test_thumbs_are_learned_from(walk: Walk) -> None:
     walked = walk("Dialogues with thumbs")
     assert_way(walked, "it is answers with thumbs up or down")
     assert "method to try first: KTO + LoRA" in walked.said["new"]
+    assert "talks-lora puts answers that users liked above those that they" in walked.verdict
+    assert_advice(walked, "read what it writes itself, then use it", "kamerton chat talks-lora")
     for shown in (walked.said["evaluate"], walked.report):
         assert "liked above disliked" in shown
         assert "zero-shot" in shown
@@ -150,6 +176,8 @@ def test_thumbs_are_learned_from(walk: Walk) -> None:
 def test_texts_get_several_labels(walk: Walk) -> None:
     walked = walk("Several labels to a text")
     assert_way(walked, "it is classification with 4 labels, several to a text")
+    assert re.match(r'reviews-lora reaches \d+ % in "all labels right" on 30', walked.verdict)
+    assert_advice(walked, "points of all labels right: use it", "kamerton predict reviews-lora")
     for shown in (walked.said["evaluate"], walked.report):
         assert "all labels right" in shown
         assert "labels F1" in shown
@@ -160,6 +188,8 @@ def test_texts_get_several_labels(walk: Walk) -> None:
 def test_fields_are_read_out_of_letters(walk: Walk) -> None:
     walked = walk("Fields out of letters")
     assert_way(walked, "it is extraction to JSON with 4 keys")
+    # The toy learns the form, and which fields it cannot copy is seen.
+    assert re.match(r'orders-lora reaches \d+ % in "(all fields right|field \w+)"', walked.verdict)
     for shown in (walked.said["evaluate"], walked.report):
         assert "all fields right" in shown
         for key in ("name", "town", "product", "pieces"):
@@ -174,6 +204,7 @@ def test_texts_alone_are_learned(walk: Walk) -> None:
     walked = walk("Texts alone")
     assert_way(walked, "it is plain texts")
     assert "news.txt: 150 rows of 1 column, cp1251" in walked.said["new"]
+    assert "news-lora foresees your texts better than base alone does: loss" in walked.verdict
     for shown in (walked.said["evaluate"], walked.report):
         assert "base alone" in shown
         assert "loss, nats a token" in shown

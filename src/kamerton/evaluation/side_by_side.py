@@ -76,12 +76,12 @@ def side_by_side(
         checks: Those of the comparison's settings.
 
     Returns:
-        At most eight, the baseline being the best one; None where labels were chosen, or where
-        there is no baseline.
+        At most eight, the baseline being the best one; None where nothing was written, or
+        where there is no baseline.
     """
     variant = judged_variant(comparison)
     opponent = best_opponent(comparison, variant)
-    if opponent is None or answers[0].kind == "scored":
+    if opponent is None or answers[0].kind != "generated":
         return None
     by_name = {answer.variant: answer for answer in answers}
     before, after = by_name[opponent], by_name[variant]

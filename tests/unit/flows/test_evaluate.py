@@ -12,6 +12,7 @@ from kamerton.core.errors import DataError, EvaluationError, ModelError, Setting
 from kamerton.core.events import Event, Notice
 from kamerton.core.protocols import TokenEvent
 from kamerton.evaluation.settings import EvaluationSettings
+from kamerton.evaluation.side_by_side import side_by_side
 from kamerton.flows.evaluate import Evaluated, evaluate_variants, evaluation_settings
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.report import ensure_writable, write_evaluation_report
@@ -188,6 +189,7 @@ def test_plain_texts_are_read_and_compared_with_the_base_alone(project: Project)
     assert measured["base alone"] == pytest.approx(metrics["holdout_loss_base"], rel=1e-4)
     assert any("checks are not measured" in notice for notice in project.notices)
     assert not any("few-shot" in notice for notice in project.notices)
+    assert side_by_side(comparison, found.items, found.answers) is None
     write_evaluation_report(project.folder / "r.html", found, project.workspace, "desk")
     assert f"{measured['desk']:.2f}" in (project.folder / "r.html").read_text(encoding="utf-8")
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from kamerton.core.errors import DataError, SettingsError
-from kamerton.core.events import Sink
+from kamerton.core.events import Notice, Sink
 from kamerton.core.files import hash_json
+from kamerton.core.language import translated
 from kamerton.core.settings import apply_overrides
 from kamerton.data.questions import AnswerForm
 from kamerton.data.settings import DataSettings
@@ -133,6 +134,11 @@ def label_file(
     ensure_enough(gold, precision, settings.select.confidence_level)
     form = form if variants else AnswerForm("classification", gold.columns)
     asked = read_asked(source, form, _of_questions(settings.data), sink)
+    if source.suffix.lower() == ".txt" and len(asked.rows) == 1:
+        said = translated(
+            "{source} is one text: blank lines must stand between texts", source=source
+        )
+        sink(Notice(said, "warning"))
     if not all(is_loopback(endpoint.url) for endpoint in endpoints):
         ensure_may_leave(asked, gold.examples)
     with ExitStack() as opened:

@@ -219,12 +219,15 @@ class Asking:
         return {"malformed": f"status {failure.status}: {failure.message}"}
 
     async def _back_off(self, failure: RequestFailed, attempt: int) -> None:
-        if failure.retry_after_s is not None:
-            self._not_before = max(self._not_before, self._clock() + failure.retry_after_s)
-            return
-        wait = min(_FIRST_WAIT_S * 2**attempt, _LONGEST_WAIT_S)
         # Full waits at once would meet again.
-        await self._sleep(wait * (0.5 + self._draw.random() / 2))
+        longest = min(_FIRST_WAIT_S * 2**attempt, _LONGEST_WAIT_S)
+        wait = longest * (0.5 + self._draw.random() / 2)
+        asked = failure.retry_after_s
+        if asked is not None:
+            self._not_before = max(self._not_before, self._clock() + asked)
+        # Some servers ask to wait for 0 s and refuse again.
+        if asked is None or asked < wait:
+            await self._sleep(wait)
 
     async def _wait_for_server(self) -> None:
         """Wait as long as the server has asked anyone of us to."""

@@ -9,6 +9,9 @@ import pytest
 
 from kamerton.core.errors import DataError, InterruptedRun, SettingsError
 from kamerton.core.events import Event, Notice
+from kamerton.data.dataset import load_examples
+from kamerton.data.examples import ClassificationExample
+from kamerton.data.settings import DataSettings
 from kamerton.flows.label import label_file, label_settings
 from kamerton.flows.label_remote import Endpoint, is_loopback
 from kamerton.flows.labelled_files import Labelled
@@ -35,7 +38,7 @@ def write(folder: Path, num: int = 12, num_gold: int = 20) -> tuple[Path, Path]:
 def run(
     folder: Path, url: str, *overrides: str, sink: Any = lambda event: None, **options: Any
 ) -> Labelled:
-    source, gold = folder / "new.csv", folder / "gold.csv"
+    source, gold = folder / options.pop("source", "new.csv"), folder / "gold.csv"
     settings = label_settings(source, overrides, redact=options.pop("redact", False))
     models = options.pop("models", ["big-model"])
     to = folder / options.pop("to", "out.jsonl")
@@ -69,6 +72,46 @@ def test_labels_come_with_the_probability_of_the_answer(tmp_path: Path) -> None:
     assert done.paid is not None
     assert (done.paid.prompt, done.paid.completion) == (32 * 40, 32 * 2)
     assert any(isinstance(one, Notice) and "32 requests, at most" in one.message for one in said)
+
+
+@pytest.mark.parametrize("ending", [".txt", ".jsonl", ".parquet", ".csv"])
+def test_files_of_all_forms_are_labelled(tmp_path: Path, ending: str) -> None:
+    source, gold = write(tmp_path)
+    # The gold file may call its columns otherwise.
+    gold.write_text(gold.read_text().replace("text,label", "question,topic"))
+    texts = source.read_text().splitlines()[1:]
+    if ending == ".parquet":
+        pyarrow, parquet = (pytest.importorskip(f"pyarrow{one}") for one in ("", ".parquet"))
+        parquet.write_table(pyarrow.table({"question": texts}), tmp_path / "new.parquet")
+    elif ending == ".csv":
+        source.write_text("question\n" + "\n".join(texts) + "\n")
+    else:
+        lines = texts if ending == ".txt" else [json.dumps({"question": one}) for one in texts]
+        # In a text file blank lines stand between rows.
+        between = "\n\n" if ending == ".txt" else "\n"
+        (tmp_path / f"new{ending}").write_text(between.join(lines) + "\n")
+    columns = ["data.columns.label=topic"]
+    columns += ["data.columns.text=question"] if ending != ".txt" else []
+    with serving(TeacherServer(first_word)) as server:
+        if ending == ".txt":
+            gold.write_text(gold.read_text().replace("question", "text"))
+        to = "out.jsonl" if ending == ".txt" else f"out{ending}"
+        done = run(tmp_path, server.url, *columns, source=f"new{ending}", to=to)
+    assert done.num_kept == 12
+    assert done.to is not None
+    kept = load_examples(DataSettings(train=str(done.to), format="classification")).examples
+    labels = [one.label for one in kept if isinstance(one, ClassificationExample)]
+    assert labels == [first_word(text) for text in texts]
+
+
+def test_a_list_without_blank_lines_is_one_text_and_that_is_said(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "new.txt").write_text("refund one\nrefund two\n")
+    said: list[Event] = []
+    with serving(TeacherServer(first_word)) as server:
+        run(tmp_path, server.url, source="new.txt", sink=said.append)
+    told = [one.message for one in said if isinstance(one, Notice) and one.level == "warning"]
+    assert told == [f"{tmp_path / 'new.txt'} is one text: blank lines must stand between texts"]
 
 
 def test_over_all_faults_nothing_is_paid_for_twice(tmp_path: Path) -> None:

@@ -117,7 +117,8 @@ def test_nobody_asks_before_the_server_allows(tmp_path: Path) -> None:
 
 
 def test_waits_grow_where_the_server_names_none(tmp_path: Path) -> None:
-    server = Server({"a": [*[RequestFailed(503, "busy")] * 3, answered()]})
+    busy = [RequestFailed(503, "busy"), RequestFailed(429, "busy", 0.0), RequestFailed(503, "")]
+    server = Server({"a": [*busy, answered()]})
     with open_answers(tmp_path / "answers.jsonl") as answers:
         run(server, jobs("a"), answers)
     waits = [b - a for a, b in zip(server.sent_at, server.sent_at[1:], strict=False)]

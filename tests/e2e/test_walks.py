@@ -121,7 +121,7 @@ def test_tickets_are_sorted(walk: Walk) -> None:
     walked = walk("Tickets in a table")
     assert_way(walked, "it is classification with 4 labels")
     new, evaluate = walked.said["new"], walked.said["evaluate"]
-    assert "tickets.csv: 150 rows of 5 columns, cp1251" in new
+    assert "tickets.csv: 150 rows, 5 columns, cp1251" in new
     assert "read as: text from Обращение, label from Тема" in new
     assert "not read: Номер, Дата, Канал" in new
     assert re.fullmatch(
@@ -203,7 +203,7 @@ def test_fields_are_read_out_of_letters(walk: Walk) -> None:
 def test_texts_alone_are_learned(walk: Walk) -> None:
     walked = walk("Texts alone")
     assert_way(walked, "it is plain texts")
-    assert "news.txt: 150 rows of 1 column, cp1251" in walked.said["new"]
+    assert "news.txt: 150 rows, 1 column, cp1251" in walked.said["new"]
     assert "news-lora foresees your texts better than base alone does: loss" in walked.verdict
     for shown in (walked.said["evaluate"], walked.report):
         assert "base alone" in shown

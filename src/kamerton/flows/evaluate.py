@@ -50,6 +50,7 @@ from kamerton.flows.candidates import (
     render_questions,
     with_examples_that_fit,
 )
+from kamerton.flows.instruction_choice import choose_instruction
 from kamerton.flows.measured_on import MeasuredOn, choose_measured_on
 from kamerton.flows.prepare import read_examples
 from kamerton.flows.recipe import recipe_of
@@ -141,9 +142,10 @@ def evaluate_variants(
         sink(Notice(measured_on.advice))
     held = _measurable(measured_on, recipe.data, reading)
     built = settings.instruction == "built"
-    system = built_instruction(recipe, prepared.train, held, sink) if built else ""
+    texts = built_instruction(recipe, prepared.train, held, sink) if built else ()
     base = load_base_for(first, opening, dtype=opening.dtype or _dtype(stored))
     bare = _renderer(base, first, recipe.render.train_on, adapted=False)
+    system = choose_instruction(texts, base, bare, prepared.train, settings, sink)
     prompts = baseline_prompts(recipe, prepared.train, settings.shots, system, bare, sink)
     own_prompts = {variant.name: prompt_of(variant) for variant in stored}
     held, seen = unseen(

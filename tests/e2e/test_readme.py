@@ -31,7 +31,8 @@ def fenced(text: str, language: str) -> list[str]:
 
 
 def commands(path: Path) -> list[str]:
-    lines = "".join(fenced(path.read_text(encoding="utf-8"), "console")).splitlines()
+    text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = "".join(fenced(text, "console")).splitlines()
     return [line.removeprefix("$ ").split("  #")[0] for line in lines if line.startswith("$ ")]
 
 

@@ -113,7 +113,7 @@ def test_the_commands_run_in_order(tmp_path: Path) -> None:
         ran.append(arguments[0])
     assert ran == ["new", "train", "evaluate", "predict", "serve", "variant"]
     assert "<svg" in (folder / "report.html").read_text(encoding="utf-8")
-    assert len((tmp_path / "april-sorted.csv").read_text(encoding="utf-8").splitlines()) == 6
+    assert len((folder / "april-sorted.csv").read_text(encoding="utf-8").splitlines()) == 6
 
 
 def write_tickets(path: Path, number: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from kamerton.advisor.kinds import Kind, TaskKind
 
-__all__ = ["MOST_CHARACTERS", "instruction"]
+__all__ = ["MOST_CHARACTERS", "instruction", "task_sentence"]
 
 MOST_CHARACTERS = 4_000
 """All labels together, up to which they are named."""
@@ -62,12 +62,28 @@ def instruction(kind: Kind, task: str, language: str) -> str:
     """
     if kind.name == "texts":
         return ""
-    language = "ru" if language == "ru" else "en"
-    first = task.strip() or _TASKS[language][kind.name]
-    if first[-1] not in ".!?:…":
-        first += "."
-    form = _FORMS[language].get(kind.name, "")
+    form = _FORMS[_written(language)].get(kind.name, "")
+    first = task_sentence(kind, task, language)
     return " ".join(filter(None, (first, _with_labels(form, kind.labels))))
+
+
+def task_sentence(kind: Kind, task: str, language: str) -> str:
+    """Write the first sentence of an instruction alone.
+
+    Args:
+        kind: The kind of task, not plain texts.
+        task: The task in one sentence; empty takes the usual one of the kind.
+        language: "ru" writes Russian, anything else English.
+
+    Returns:
+        The sentence with its full stop.
+    """
+    first = task.strip() or _TASKS[_written(language)][kind.name]
+    return first if first[-1] in ".!?:…" else f"{first}."
+
+
+def _written(language: str) -> str:
+    return "ru" if language == "ru" else "en"
 
 
 def _with_labels(form: str, labels: Sequence[str]) -> str:

@@ -244,13 +244,12 @@ class _Bars:
         facts = event.facts
         if "trainable" in facts:
             learned = f", {facts['labelled']:,} learned" if "labelled" in facts else " at most"
-            self._bars.console.print(
+            self._print(
                 f"{facts['trainable']:,} trainable parameters "
                 f"({100 * facts['share']:.2f} % of the base), {facts['dtype']}; "
                 f"{facts['tokens']:,} tokens an epoch{learned}; "
                 f"activations about {facts['activation_bytes_per_row'] / 2**20:,.0f} MiB a row, "
-                f"gradients and optimiser {facts['optimiser_bytes'] / 2**20:,.0f} MiB",
-                style="dim",
+                f"gradients and optimiser {facts['optimiser_bytes'] / 2**20:,.0f} MiB"
             )
 
     def _show(

@@ -5,6 +5,7 @@ from typing import Any
 
 from kamerton.core.language import translated, translated_count
 from kamerton.evaluation.amounts import number_text
+from kamerton.evaluation.commonest import COMMONEST
 from kamerton.evaluation.free_text import LENGTH
 from kamerton.evaluation.results import Comparison
 from kamerton.evaluation.verdicts import Verdict, best_opponent, judged_variant, verdict
@@ -52,6 +53,8 @@ def in_words(name: str) -> str:
     """
     if name == "zero-shot":
         return translated("a prompt without examples (zero-shot)")
+    if name == COMMONEST:
+        return translated("always answering the commonest label")
     if re.fullmatch(r"\d+-shot", name):
         return translated("a prompt with examples ({name})", name=name)
     return name

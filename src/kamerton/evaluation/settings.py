@@ -248,7 +248,8 @@ class EvaluationSettings(Settings):
     instruction: Literal["built", "none"] = "built"
     """System text of the prompts that variants are compared with, where `prompt.system` is empty
     and no chat has its own. "built" names the task and the labels, as the training examples show
-    them; "none" asks without. The variants keep their own prompt."""
+    them; of classes only what serves the base on some training examples. "none" asks without. The
+    variants keep their own prompt."""
     confidence_level: float = Field(default=0.95, gt=0.5, lt=1)
     """Coverage of the intervals, such as 0.95; also 1 minus the significance level."""
     resamples: int = Field(default=10_000, ge=100, le=1_000_000)

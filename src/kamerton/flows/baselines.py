@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from graphlib import TopologicalSorter
 from typing import Literal
 
-from kamerton.advisor.instructions import MOST_CHARACTERS, instruction
+from kamerton.advisor.instructions import MOST_CHARACTERS, instruction, task_sentence
 from kamerton.advisor.kinds import Kind, kind_of_task
 from kamerton.core.errors import SettingsError, VariantError
 from kamerton.core.events import Notice, Sink
@@ -31,7 +31,6 @@ from kamerton.store.variants import Variant, find_variant
 __all__ = ["baseline_prompts", "built_instruction", "read_starts", "same_base", "shortened"]
 
 _TEXTS_READ = 100
-_SHOWN_CHARACTERS = 300
 _BUDGET_TOKENS = 1_024
 """A batch of questions reads the worked examples once, so these tokens cost seconds on a CPU."""
 _LEAST_TOKENS = 8
@@ -82,7 +81,7 @@ def baseline_prompts(
 
 def built_instruction(
     recipe: Recipe, train: Sequence[Example], held: Sequence[Example], sink: Sink
-) -> str:
+) -> tuple[str, ...]:
     """Write the instruction that a user would give to a base which nothing was taught.
 
     Args:
@@ -90,28 +89,21 @@ def built_instruction(
             no instruction is written.
         train: Examples that show the task, its labels and its language.
         held: The questions; where one has a system text of its own, no instruction is written.
-        sink: The sink, which is told what the instruction says.
+        sink: The sink, which is told where labels are too many to be named.
 
     Returns:
-        The instruction; empty where the examples tell of no task: an answer to a question, or a
-        verdict on one, asks for nothing that the question does not say.
+        The instruction, and for classes its first sentence alone: named labels mislead some small
+        bases. None where the examples tell of no task: an answer to a question, or a verdict on
+        one, asks for nothing that the question does not say.
     """
     if recipe.prompt.system or not train or any(map(_has_system, (*train, *held))):
-        return ""
+        return ()
     kind = kind_of_task(train)
     says_more = recipe.purpose.strip() and kind.name in ("answers", "dialogues")
     if kind.name not in _TOLD_BY_THEIR_DATA and not says_more:
-        return ""
-    text = instruction(kind, recipe.purpose, _language(train))
-    sink(
-        Notice(
-            translated(
-                "the prompts without training get an instruction, as prompt.system is empty: "
-                '"{text}" (evaluate.instruction = "none" leaves it out)',
-                text=_beginning(text),
-            )
-        )
-    )
+        return ()
+    language = _language(train)
+    text = instruction(kind, recipe.purpose, language)
     if _are_too_many(kind):
         sink(
             Notice(
@@ -121,7 +113,9 @@ def built_instruction(
                 "warning",
             )
         )
-    return text
+    if isinstance(train[0], ClassificationExample):
+        return tuple(dict.fromkeys((text, task_sentence(kind, recipe.purpose, language))))
+    return (text,)
 
 
 def shortened(prompt: Prompt, *, or_without: str = "") -> tuple[Prompt, ...]:
@@ -266,7 +260,3 @@ def _language(train: Sequence[Example]) -> str:
 
 def _are_too_many(kind: Kind) -> bool:
     return len("; ".join(kind.labels)) > MOST_CHARACTERS
-
-
-def _beginning(text: str) -> str:
-    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS].rstrip() + " ..."

@@ -52,6 +52,7 @@ from kamerton.flows.candidates import (
     render_questions,
     with_examples_that_fit,
 )
+from kamerton.flows.instruction_choice import choose_instruction
 from kamerton.flows.judge_engine import JudgeOptions, open_judge
 from kamerton.flows.judging import with_preferences
 from kamerton.flows.measured_on import MeasuredOn, choose_measured_on
@@ -163,9 +164,10 @@ def evaluate_variants(
     measurable = _measurable(measured_on, recipe.data, reading)
     is_plain = are_plain(measurable, settings, sink)
     built = settings.instruction == "built" and not is_plain
-    system = built_instruction(recipe, prepared.train, measurable, sink) if built else ""
+    texts = built_instruction(recipe, prepared.train, measurable, sink) if built else ()
     base = load_base_for(first, opening, dtype=opening.dtype or _dtype(stored))
     bare = _renderer(base, first, recipe.render.train_on, adapted=False)
+    system = choose_instruction(texts, base, bare, prepared.train, settings, sink)
     shots_wanted = 0 if is_plain else settings.shots
     prompts = baseline_prompts(recipe, prepared.train, shots_wanted, system, bare, sink)
     if is_plain:

@@ -49,7 +49,7 @@ def with_preferences(
     if judge and ask:
         say_what_is_sent(judge.elsewhere, items, sink)
         preferences = [
-            with_agreement(one, votes, judge.name, ask, sink)
+            _with_agreement(one, votes, judge.name, ask, sink)
             for one, votes in zip(preferences, voted, strict=True)
         ]
         preferences += judge_answers(
@@ -128,7 +128,7 @@ def judge_answers(
     return found
 
 
-def with_agreement(
+def _with_agreement(
     preference: Preference, voted: Votes, judge: str, ask: Ask, sink: Sink
 ) -> Preference:
     """Ask a judge about the answers that people voted on.

@@ -11,6 +11,7 @@ __all__ = ["Pace", "is_known", "peak_bytes", "seconds_left"]
 
 _STEPS = 4
 _SECONDS = 30.0
+_AFTER_FIRST_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,10 @@ def is_known(paces: Sequence[Pace]) -> bool:
         paces: The paces of the steps since this process began.
 
     Returns:
-        Whether a few steps, or half a minute, have passed.
+        Whether a few steps have passed, or ten seconds after the first one, or half a minute.
     """
-    return len(paces) >= _STEPS or sum(pace.seconds for pace in paces) >= _SECONDS
+    seconds = [pace.seconds for pace in paces]
+    return len(paces) >= _STEPS or sum(seconds[1:]) >= _AFTER_FIRST_S or sum(seconds) >= _SECONDS
 
 
 def seconds_left(paces: Sequence[Pace], work: float) -> float:

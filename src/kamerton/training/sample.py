@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from kamerton.core.events import Sink
+from kamerton.core.events import Sink, under_way
+from kamerton.core.language import translated
 from kamerton.data.rendering.tokenized import TrainingExample, num_tokens
 from kamerton.training.forecast import Pace, seconds_left
 from kamerton.training.loop import Run
@@ -97,13 +98,14 @@ def sample(
     run.begin()
     began = clock()
     tokens = [sum(map(run.lengths.__getitem__, numbers)) for numbers in run.plan]
-    for number in spread_steps(tokens, run.rows):
-        if len(run.paces) == _MOST_STEPS:
-            break
-        if run.paces and clock() - began + run.paces[-1].seconds > _FOR_STEPS * limit_s:
-            break
-        run.counters = replace(run.counters, step=number)
-        run.step()
+    with under_way(translated("taking a few steps"), sink):
+        for number in spread_steps(tokens, run.rows):
+            if len(run.paces) == _MOST_STEPS:
+                break
+            if run.paces and clock() - began + run.paces[-1].seconds > _FOR_STEPS * limit_s:
+                break
+            run.counters = replace(run.counters, step=number)
+            run.step()
     steps_s = seconds_left(run.paces, sum(tokens))
     measuring_s = _measuring(run, steps_s / sum(tokens), _FOR_MEASURING * limit_s)
     saving_s = _saving(run, steps_s + measuring_s)

@@ -19,7 +19,7 @@ HERE = SourceLocation("data.jsonl", 1)
 
 
 def built(train: Sequence[Example], held: Sequence[Example] = (), **sections: object) -> list[str]:
-    """Give the instruction, and then the notices."""
+    """Give the instructions, and then the notices."""
     notices: list[str] = []
 
     def sink(event: Event) -> None:
@@ -29,7 +29,7 @@ def built(train: Sequence[Example], held: Sequence[Example] = (), **sections: ob
     recipe = Recipe.parse(
         {"name": "desk", "base": "builtin:nano", "data": {"train": "data.jsonl"}, **sections}
     )
-    return [built_instruction(recipe, train, held, sink), *notices]
+    return [*built_instruction(recipe, train, held, sink), *notices]
 
 
 def classes(*rows: tuple[str, str]) -> list[Example]:
@@ -55,12 +55,12 @@ RUSSIAN = classes(("Где мой заказ?", "доставка"), ("Верн�
 
 
 def test_labels_are_named_in_the_language_of_the_texts() -> None:
-    text, notice = built(ENGLISH)
+    text, task = built(ENGLISH)
+    assert task == "Decide which class the text belongs to."
     assert text == (
         "Decide which class the text belongs to. "
         "Answer with exactly one of these labels and nothing else: delivery; refund."
     )
-    assert text in notice
     assert built(RUSSIAN)[0] == (
         "Определите, к какому классу относится текст. "
         "Ответьте ровно одной из этих меток и ничем больше: доставка; возврат."
@@ -88,11 +88,11 @@ def test_the_purpose_names_the_task() -> None:
 def test_nothing_is_added_to_a_prompt_that_says_it_or_to_a_plain_question(
     train: list[Example], held: list[Example], sections: dict[str, object]
 ) -> None:
-    assert built(train, held, **sections) == [""]
+    assert built(train, held, **sections) == []
 
 
 def test_labels_that_are_too_many_are_said() -> None:
     many = classes(*((f"text {number}", f"label {number:0>50}") for number in range(100)))
-    text, _, warning = built(many)
+    text, warning = built(many)
     assert text == "Decide which class the text belongs to."
     assert "too many to be named" in warning

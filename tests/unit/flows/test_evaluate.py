@@ -1,6 +1,7 @@
 """Measuring variants against prompting: what is asked, what is set aside, what is written down."""
 
 import json
+import re
 import shutil
 from importlib.resources import files
 from pathlib import Path
@@ -21,6 +22,7 @@ from kamerton.flows.workspace import Workspace
 from kamerton.store import variants as variant_folders
 from kamerton.store.database import open_store
 from kamerton.store.variants import Variant, read_variant
+from kamerton.testing import FakeEngine
 from kamerton.variants.load import Opening
 
 LABELS = ("refund", "delivery", "account")
@@ -383,6 +385,24 @@ def test_the_report_says_what_for_and_how_exactly_each_is_asked(project: Project
     prompts = dict(project.evaluate(variant, settings=settings).prompts)
     assert prompts["desk"] == prompts["zero-shot"]
     assert "labels" not in prompts["zero-shot"]
+
+
+def test_labels_that_mislead_the_base_are_not_named(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said(chat: Any) -> str:
+        """Always say the first label where labels are named, else the right one."""
+        number = int(re.findall(r"\d+", chat[-1]["content"])[0])
+        return LABELS[0 if "these labels" in chat[0]["content"] else number % 3]
+
+    monkeypatch.setattr("kamerton.flows.candidates.engine_of", lambda *_: FakeEngine(said))
+    variant = project.make(classified(12), held_out(3))
+    found = project.evaluate(variant, settings=EvaluationSettings(shots=0, resamples=100))
+    chosen = "12 examples to learn from: 4 answered right with the labels named, 12 with the task"
+    assert any(chosen in notice for notice in project.notices)
+    prompt = dict(found.prompts)["zero-shot"]
+    assert "Decide which class the text belongs to." in prompt
+    assert "these labels" not in prompt
 
 
 def test_an_instruction_without_room_is_left_out_and_said(project: Project) -> None:

@@ -296,13 +296,16 @@ def test_a_simulation_has_the_units_and_alpha_of_two_of_three_arms(store, tmp_pa
 
     def simulate_rules(traffic, runs, **options):
         given.append((traffic, options))
+        options["report"](runs)
         return dict.fromkeys(("sequence", "group", simulating.BY_REQUEST), Found(0.0, 1.0, 1.0))
 
     monkeypatch.setattr(simulating, "simulate_rules", simulate_rules)
     text = THIRD + '[analysis]\nkind = "group-sequential"\ndays = 20\nlooks = 2\n'
     found = planned(store, tmp_path, text, units_per_day=40, value=0.8)
-    lines = simulate_experiment(found, 20, 7)
+    told = []
+    lines = simulate_experiment(found, 20, 7, told.append)
     (traffic, options), _ = given
+    assert [(event.done, event.total) for event in told] == [(20, 40), (40, 40)]
     assert (traffic.units_per_day, traffic.days, traffic.share) == (20, 20, 0.5)
     assert (options["alpha"], options["looks"]) == (0.025, 2)
     assert [line.days for line in lines] == [20, 20]

@@ -57,8 +57,12 @@ def test_a_table_is_stored_once_and_what_is_wrong_is_listed(store, tmp_path):
     told = import_feedback(store, table, BUILT_IN, columns=columns, name="rating")
     assert (told.num_new, told.num_known, told.num_early) == (2, 0, 1)
     assert [(one.location.line, one.field) for one in told.refused] == [(4, "value"), (5, "id")]
-    again = import_feedback(store, table, BUILT_IN, columns=columns, name="rating")
+    events = []
+    again = import_feedback(
+        store, table, BUILT_IN, columns=columns, name="rating", sink=events.append
+    )
     assert (again.num_new, again.num_known) == (0, 2)
+    assert [(e.done, e.total) for e in events if e.unit == "rows"] == [(n, 4) for n in range(1, 5)]
     with store.begin() as connection:
         found = [
             (each.completion_id, each.value, each.comment, each.source)

@@ -216,6 +216,7 @@ def test_a_forecast_scales_with_tokens() -> None:
     assert seconds_left(paces[:1], 100) == pytest.approx(9.0)
     assert not is_known(paces)
     assert is_known([Pace(100, 40.0)])
+    assert is_known([Pace(100, 9.0), Pace(100, 11.0)])
 
 
 def test_tensors_learn_as_fast_as_the_adapter_says(runs: Runs) -> None:

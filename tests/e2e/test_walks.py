@@ -125,13 +125,13 @@ def test_tickets_are_sorted(walk: Walk) -> None:
     assert "read as: text from Обращение, label from Тема" in new
     assert "not read: Номер, Дата, Канал" in new
     assert re.fullmatch(
-        r"tickets-lora answers \d+ % of 30 questions right, a prompt .+ \d+ %: switch it on\.",
+        r"tickets-lora answers \d+ % of 30 questions right, .+ \d+ %: switch it on\.",
         walked.verdict,
     )
     assert_advice(walked, "points of accuracy: use it", "kamerton predict tickets-lora FILE")
     for shown in (evaluate, walked.report):
         assert "zero-shot" in shown
-        assert "4-shot" in shown
+        assert re.search(r"\d+-shot", shown)
         assert "p<0.001" in shown
     with (walked.folder / "april-sorted.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file, delimiter=";"))
@@ -151,7 +151,7 @@ def test_sentences_are_rewritten(walk: Walk) -> None:
         # The loss says that it is nearer to the house's texts than prompting is.
         assert "loss, nats a token" in shown
         assert "chrF" in shown
-        assert "4-shot" in shown
+        assert re.search(r"\d+-shot", shown)
         assert "p<0.001" in shown
         assert "wrong" not in shown
     with (walked.folder / "drafts-rewritten.csv").open(encoding="utf-8-sig", newline="") as file:

@@ -102,7 +102,8 @@ def say_notice(event: Event) -> None:
 
 def _print_notice(out: Console, notice: Notice) -> None:
     style = "yellow" if notice.level == "warning" else "dim"
-    out.print(f"{notice.level}: {harmless(notice.message)}", style=style, soft_wrap=True)
+    level = translated("warning") if notice.level == "warning" else translated("info")
+    out.print(f"{level}: {harmless(notice.message)}", style=style, soft_wrap=True)
 
 
 @contextmanager

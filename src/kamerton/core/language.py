@@ -25,6 +25,7 @@ __all__ = [
     "speaking",
     "translated",
     "translated_count",
+    "translated_number",
 ]
 
 Language = Literal["en", "ru"]
@@ -88,14 +89,14 @@ def translated(text: str, /, **values: Any) -> str:
     """Word a text in the current language.
 
     Args:
-        text: English, a literal, with names in braces.
+        text: English, a literal, with names in braces; of a counted thing the word alone.
         **values: What stands for the names.
 
     Returns:
         The text, filled in.
     """
     found = _russian().get(text, text) if current_language() == "ru" else text
-    assert isinstance(found, str), f"{text!r} is a counted thing: translated_count words it"
+    found = found if isinstance(found, str) else found[0]
     return found.format(**values) if values else found
 
 
@@ -115,6 +116,20 @@ def translated_count(number: int, one: str, many: str = "") -> str:
         return counted(number, one, many)
     assert not isinstance(forms, str), f"{one!r} has one Russian form, and a count needs three"
     return f"{number:,} {forms[_plural(number)]}".replace(",", "\N{NO-BREAK SPACE}")
+
+
+def translated_number(text: str) -> str:
+    """Write a number as the current language does.
+
+    Args:
+        text: The number as English has it, such as "+1,234.5".
+
+    Returns:
+        The same; in Russian with a decimal comma and a no-break space between thousands.
+    """
+    if current_language() == "ru":
+        return text.translate({ord(","): "\N{NO-BREAK SPACE}", ord("."): ","})
+    return text
 
 
 def _plural(number: int) -> int:

@@ -1,9 +1,9 @@
 """Values and differences of metrics in words, by what they are counted in."""
 
-from kamerton.core.language import translated
+from kamerton.core.language import translated, translated_number
 from kamerton.evaluation.results import Comparison, Unit
 
-__all__ = ["change_text", "in_unit", "metric_title", "number_text", "unit_text"]
+__all__ = ["change_text", "in_unit", "metric_title", "number_text", "range_text", "unit_text"]
 
 
 def in_unit(value: float, unit: Unit) -> float:
@@ -29,7 +29,7 @@ def number_text(value: float, unit: Unit) -> str:
     Returns:
         Such as `83.1`, or `1.27` of nats.
     """
-    return f"{in_unit(value, unit):.{_decimals(unit)}f}"
+    return translated_number(f"{in_unit(value, unit):.{_decimals(unit)}f}")
 
 
 def change_text(value: float, unit: Unit) -> str:
@@ -42,7 +42,20 @@ def change_text(value: float, unit: Unit) -> str:
     Returns:
         Such as `+4.0`, or `-1.41` of nats.
     """
-    return f"{in_unit(value, unit):+.{_decimals(unit)}f}"
+    return translated_number(f"{in_unit(value, unit):+.{_decimals(unit)}f}")
+
+
+def range_text(low: str, high: str) -> str:
+    """Word an interval.
+
+    Args:
+        low: Its lower end, in words.
+        high: Its upper end.
+
+    Returns:
+        Such as `[80.2, 85.7]`; with a semicolon where numbers have a comma themselves.
+    """
+    return translated("[{low}, {high}]", low=low, high=high)
 
 
 def unit_text(unit: Unit) -> str:

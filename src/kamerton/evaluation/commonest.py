@@ -3,12 +3,25 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from kamerton.core.language import translated
 from kamerton.evaluation.items import Answers, Item
 
-__all__ = ["COMMONEST", "answer_commonest"]
+__all__ = ["COMMONEST", "answer_commonest", "shown_name"]
 
 COMMONEST = "always the commonest"
 """Its name in a comparison."""
+
+
+def shown_name(variant: str) -> str:
+    """Word the name of a variant for a reader.
+
+    Args:
+        variant: Its name in a comparison.
+
+    Returns:
+        The name; that of this baseline in the current language.
+    """
+    return translated("always the commonest") if variant == COMMONEST else variant
 
 
 def answer_commonest(items: Sequence[Item], learned: Iterable[str]) -> Answers | None:

@@ -9,7 +9,7 @@ from kamerton.evaluation import metrics
 from kamerton.evaluation.checked import Checked
 from kamerton.evaluation.chrf import chrf, chrf_features
 from kamerton.evaluation.items import Answers, Item
-from kamerton.evaluation.results import Comparison
+from kamerton.evaluation.results import Comparison, Unit
 
 __all__ = [
     "CHRF",
@@ -53,7 +53,7 @@ def are_short(items: Sequence[Item]) -> bool:
 
 
 def explained(comparison: Comparison) -> dict[str, str]:
-    """Say in plain words what the metrics of texts are.
+    """Say in plain words what the metrics of labels and of texts are.
 
     Args:
         comparison: The comparison that was found.
@@ -61,7 +61,7 @@ def explained(comparison: Comparison) -> dict[str, str]:
     Returns:
         A sentence without a full stop for each of these metrics that it has.
     """
-    sentences = {
+    sentences: dict[tuple[str, Unit], str] = {
         (LOSS, "nats"): translated(
             "how much your texts surprise a variant; the lower, the more it expects such texts"
         ),
@@ -71,6 +71,14 @@ def explained(comparison: Comparison) -> dict[str, str]:
         ),
         (LENGTH, "ratio"): translated("how long the answers are; 100 is as long as yours"),
     }
+    if comparison.kind == "labels":
+        sentences |= {
+            ("accuracy", "share"): translated("how many of the answers are right"),
+            ("macro-F1", "share"): translated(
+                "how well each label is found, on average: a rare label counts as much as a "
+                "common one"
+            ),
+        }
     # A check of the user's may have the same name.
     named = zip(comparison.metrics, comparison.units, strict=True)
     return {name: sentences[name, unit] for name, unit in named if (name, unit) in sentences}

@@ -4,28 +4,13 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kamerton.core.language import translated
+
 __all__ = ["training_plot"]
 
 _COLOURS = ("#4a86c7", "#c4631c")
 _GREY = "#808080"
 """Readable on a light page and on a dark one."""
-_PANELS = (
-    ("reward", ("reward",)),
-    ("distance in nats", ("kl",)),
-    ("distance in nats", ("distance",)),
-    ("accuracy", ("accuracy",)),
-    ("reward accuracy", ("reward_accuracy",)),
-    ("preference accuracy", ("preference_accuracy",)),
-    ("liked above disliked", ("liked_above_disliked",)),
-    ("margin", ("margin",)),
-    ("log-probability, change", ("chosen_change", "rejected_change")),
-    ("log-probability, change", ("desirable_change", "undesirable_change")),
-    ("log-probability", ("chosen_logprob", "rejected_logprob")),
-    ("length in tokens", ("chosen_tokens", "rejected_tokens")),
-    ("length in tokens", ("length",)),
-    ("share that ended", ("ended",)),
-)
-"""Title of a panel, and the metrics that it shows."""
 
 Point = Mapping[str, Any]
 
@@ -42,16 +27,54 @@ def training_plot(steps: Sequence[Point], holdout: Sequence[Point] = ()) -> str:
         several side by side.
     """
     known = {name for point in (*steps, *holdout) for name in point.get("metrics", {})}
-    panels = [(title, names) for title, names in _PANELS if known.issuperset(names)]
+    panels = [(title, names) for title, names in _panels() if known.issuperset(names)]
     if "reward" not in known:
         # The loss of what the model writes itself says nothing.
-        panels.insert(0, ("loss" if known else "loss per token", ("loss",)))
+        title = translated("loss") if known else translated("loss per token")
+        panels.insert(0, (title, ("loss",)))
     drawn = []
     for number, (title, names) in enumerate(panels):
         figure = _figure()
         _draw(figure.subplots(), title, names, steps, holdout)
         drawn.append(_svg(figure, number))
     return "\n".join(drawn)
+
+
+def _panels() -> list[tuple[str, tuple[str, ...]]]:
+    """Give the title of each panel, and the metrics that it shows."""
+    distance, length = translated("distance in nats"), translated("length in tokens")
+    change = translated("log-probability, change")
+    return [
+        (translated("reward"), ("reward",)),
+        (distance, ("kl",)),
+        (distance, ("distance",)),
+        (translated("accuracy"), ("accuracy",)),
+        (translated("reward accuracy"), ("reward_accuracy",)),
+        (translated("preference accuracy"), ("preference_accuracy",)),
+        (translated("liked above disliked"), ("liked_above_disliked",)),
+        (translated("margin"), ("margin",)),
+        (change, ("chosen_change", "rejected_change")),
+        (change, ("desirable_change", "undesirable_change")),
+        (translated("log-probability"), ("chosen_logprob", "rejected_logprob")),
+        (length, ("chosen_tokens", "rejected_tokens")),
+        (length, ("length",)),
+        (translated("share that ended"), ("ended",)),
+    ]
+
+
+def _side(name: str) -> str:
+    """Word the side of a pair that a metric is about."""
+    match name.partition("_")[0]:
+        case "chosen":
+            return translated("chosen")
+        case "rejected":
+            return translated("rejected")
+        case "desirable":
+            return translated("desirable")
+        case "undesirable":
+            return translated("undesirable")
+        case side:
+            return side
 
 
 def _draw(
@@ -61,21 +84,24 @@ def _draw(
     both = len(names) == 2
     values: list[float] = []
     for number, name in enumerate(names):
-        for points, style, source in ((steps, "-", "training"), (holdout, "o-", "holdout")):
+        for points, style, source in (
+            (steps, "-", translated("training")),
+            (holdout, "o-", translated("holdout")),
+        ):
             x = [point["step"] for point in points if _has(point, name)]
             y = [_value(point, name) for point in points if _has(point, name)]
             behind = both and points is steps and bool(holdout)
-            label = name.partition("_")[0] if both else source
+            label = _side(name) if both else source
             if x:
                 panel.plot(
-                    x, y, style, color=_COLOURS[number if both else source == "holdout"],
+                    x, y, style, color=_COLOURS[number if both else points is holdout],
                     label=None if behind else label, alpha=0.4 if behind else 1.0, lw=1.5, ms=5,
                 )  # fmt: skip
             values += y
     # Most of a fine-tuning's fall is in its first steps: only a logarithm shows the rest.
     if names == ("loss",) and all(value > 0 for value in values):
         _logarithmic(panel)
-    panel.set_xlabel("step")
+    panel.set_xlabel(translated("step"))
     panel.set_ylabel(title)
     panel.legend(frameon=False, labelcolor="linecolor", fontsize=9)
     _soften(panel)

@@ -9,9 +9,15 @@ import numpy as np
 
 from kamerton.core.errors import EvaluationError
 from kamerton.core.files import write_atomically
-from kamerton.core.language import translated, translated_count
-from kamerton.evaluation.amounts import change_text, in_unit, metric_title
+from kamerton.core.language import (
+    current_language,
+    translated,
+    translated_count,
+    translated_number,
+)
+from kamerton.evaluation.amounts import change_text, in_unit, metric_title, range_text
 from kamerton.evaluation.checks import check_all
+from kamerton.evaluation.commonest import shown_name
 from kamerton.evaluation.free_text import explained
 from kamerton.evaluation.headline import headline, in_words
 from kamerton.evaluation.items import Answers, Item
@@ -25,16 +31,26 @@ from kamerton.evaluation.settings import Check
 from kamerton.evaluation.side_by_side import message_text, side_by_side
 from kamerton.evaluation.style import FittedStyle
 from kamerton.evaluation.style_text import style_text
-from kamerton.evaluation.table import cost_cells, cost_heads, p_text, value_text
-from kamerton.evaluation.verdicts import best_opponent, in_short, judged_variant, tone, verdict
+from kamerton.evaluation.table import (
+    cost_cells,
+    cost_heads,
+    has_general_loss,
+    p_text,
+    value_text,
+)
+from kamerton.evaluation.verdicts import (
+    best_opponent,
+    in_short,
+    judged_variant,
+    tone,
+    verdict,
+    verdict_text,
+)
 
 __all__ = ["write_report"]
 
 _EXAMPLES_PER_KIND = 6
 _TURNS_SHOWN = 6
-_LABEL_MARKS = {True: ("right", "good"), False: ("wrong", "bad")}
-_CHECK_MARKS = {True: ("passes", "soft"), False: ("does not pass", "soft")}
-"""What is said of an answer, and the style of it: a text is not wrong."""
 
 
 def write_report(
@@ -46,7 +62,7 @@ def write_report(
     checks: Sequence[Check | FittedStyle] = (),
     loss_curve: Sequence[Mapping[str, Any]] = (),
     holdout_curve: Sequence[Mapping[str, Any]] = (),
-    title: str = "Comparison of variants",
+    title: str = "",
     facts: Sequence[tuple[str, str]] = (),
     prompts: Sequence[tuple[str, str]] = (),
     advice: Sequence[tuple[str, str]] = (),
@@ -62,7 +78,7 @@ def write_report(
         loss_curve: `step`, `loss` and perhaps `metrics` per optimiser step; empty leaves the plot
             out.
         holdout_curve: The same per measurement on the holdout.
-        title: Title of the page.
+        title: Title of the page; a general one when empty.
         facts: Name and value of what was compared, such as base and data.
         prompts: The first prompt of each variant by name, exactly as its model read it.
         advice: What to do next, each a text and a command, which may be empty.
@@ -93,12 +109,19 @@ def write_report(
         "percent": _percent,
         "axis": _mark_of_axis,
     }
-    environment.filters["in_words"] = in_words
-    environment.filters["whole_percent"] = whole_percent
+    environment.filters |= {
+        "in_words": in_words,
+        "whole_percent": whole_percent,
+        "shown_name": shown_name,
+        "verdict_text": verdict_text,
+        "number": _number,
+    }
+    environment.globals["range_text"] = range_text
     environment.globals |= {"translated": translated, "translated_count": translated_count}
     curves = Markup(training_plot(loss_curve, holdout_curve)) if loss_curve or holdout_curve else ""
     page = environment.get_template("report.html.j2").render(
-        title=title,
+        title=title or translated("Comparison of variants"),
+        language=current_language(),
         headline=headline(comparison),
         pairs=side_by_side(comparison, items, answers, checks),
         facts=facts,
@@ -106,6 +129,7 @@ def write_report(
         advice=advice,
         comparison=comparison,
         cost_heads=cost_heads(comparison),
+        has_general_loss=has_general_loss(comparison),
         costs=[cost_cells(comparison, cost) for cost in comparison.costs],
         metrics=_metrics(comparison),
         short=in_short(comparison),
@@ -128,7 +152,13 @@ def write_report(
 
 
 def _mark_of_axis(value: float, unit: Unit) -> str:
-    return f"{in_unit(value, unit):g}{'' if unit in ('nats', 'score') else ' %'}"
+    number = translated_number(f"{in_unit(value, unit):g}")
+    return number if unit in ("nats", "score") else f"{number} %"
+
+
+def _number(value: float) -> str:
+    """Word a number as it is, with its thousands apart."""
+    return translated_number(f"{value:,}" if isinstance(value, int) else f"{value:g}")
 
 
 def _judge_instruction(comparison: Comparison) -> str:
@@ -161,9 +191,7 @@ def _metrics(comparison: Comparison) -> list[dict[str, Any]]:
                 "about": explained(comparison).get(metric, ""),
                 "unit": unit,
                 "end": _end_of_axis(found, unit),
-                "direction": "no direction is better"
-                if better == "neither"
-                else f"{better} is better",
+                "direction": _direction(better),
                 "num": found[0].n,
                 "rows": [
                     {"measured": one, "judged": one.variant not in comparison.against}
@@ -173,6 +201,16 @@ def _metrics(comparison: Comparison) -> list[dict[str, Any]]:
             }
         )
     return metrics
+
+
+def _direction(better: str) -> str:
+    match better:
+        case "higher":
+            return translated("higher is better")
+        case "lower":
+            return translated("lower is better")
+        case _:
+            return translated("no direction is better")
 
 
 def _end_of_axis(found: Sequence[Measured], unit: Unit) -> float:
@@ -205,23 +243,16 @@ def _sections(
     last = judged_variant(comparison)
     first = best_opponent(comparison, last) or answers[0].variant
     new, old = (right[comparison.variants.index(name)] for name in (last, first))
+    kinds = [(old == 0) & (new == 1), (old == 1) & (new == 0), (old == 0) & (new == 0)]
     if not judged or first == last:
-        kinds = [("Examples", ~np.isnan(new))]
+        headings, kinds = [translated("Examples")], [~np.isnan(new)]
     elif comparison.kind == "checks":
-        kinds = [
-            (f"Only {last} passes", (old == 0) & (new == 1)),
-            (f"Only {first} passes", (old == 1) & (new == 0)),
-            (f"Neither {last} nor {first} passes", (old == 0) & (new == 0)),
-        ]
+        headings = _headings_of_checks(shown_name(last), shown_name(first))
     else:
-        kinds = [
-            (f"Mended: {last} is right where {first} was wrong", (old == 0) & (new == 1)),
-            (f"Broken: {last} is wrong where {first} was right", (old == 1) & (new == 0)),
-            (f"Still wrong: neither {last} nor {first} is right", (old == 0) & (new == 0)),
-        ]
-    words = _CHECK_MARKS if comparison.kind == "checks" else _LABEL_MARKS
+        headings = _headings_of_labels(shown_name(last), shown_name(first))
+    words = _marks(comparison)
     sections = []
-    for heading, wanted in kinds:
+    for heading, wanted in zip(headings, kinds, strict=True):
         positions = np.flatnonzero(wanted)
         shown = [
             _example(items[position], position, answers, right if judged else None, words)
@@ -233,6 +264,30 @@ def _sections(
     return sections
 
 
+def _headings_of_checks(new: str, old: str) -> list[str]:
+    return [
+        translated("Only {variant} passes", variant=new),
+        translated("Only {variant} passes", variant=old),
+        translated("Neither {variant} nor {other} passes", variant=new, other=old),
+    ]
+
+
+def _headings_of_labels(new: str, old: str) -> list[str]:
+    said = {"variant": new, "other": old}
+    return [
+        translated("Mended: {variant} is right where {other} was wrong", **said),
+        translated("Broken: {variant} is wrong where {other} was right", **said),
+        translated("Still wrong: neither {variant} nor {other} is right", **said),
+    ]
+
+
+def _marks(comparison: Comparison) -> Mapping[bool, tuple[str, str]]:
+    """Give what is said of an answer, and the style of it: a text is not wrong."""
+    if comparison.kind == "checks":
+        return {True: (translated("passes"), "soft"), False: (translated("does not pass"), "soft")}
+    return {True: (translated("right"), "good"), False: (translated("wrong"), "bad")}
+
+
 def _example(
     item: Item,
     position: int,
@@ -240,18 +295,30 @@ def _example(
     right: Sequence[Any] | None,
     words: Mapping[bool, tuple[str, str]],
 ) -> dict[str, Any]:
-    turns = [(str(message["role"]), message_text(message)) for message in item.chat]
+    turns = [(_speaker(str(message["role"])), message_text(message)) for message in item.chat]
     return {
         "skipped": max(len(turns) - _TURNS_SHOWN, 0),
         "turns": turns[-_TURNS_SHOWN:],
         "reference": item.reference,
-        "verdict": {None: "", True: " (liked)", False: " (disliked)"}[item.is_desirable],
+        "is_liked": item.is_desirable,
         "answers": [
             {
-                "variant": answer.variant,
+                "variant": shown_name(answer.variant),
                 "text": answer.texts[position],
                 "mark": None if right is None else words[bool(right[number][position])],
             }
             for number, answer in enumerate(answers)
         ],
     }
+
+
+def _speaker(role: str) -> str:
+    match role:
+        case "user":
+            return translated("user")
+        case "assistant":
+            return translated("assistant")
+        case "system":
+            return translated("system")
+        case _:
+            return role

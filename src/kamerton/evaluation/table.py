@@ -7,9 +7,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from kamerton.core.language import translated_count
-from kamerton.core.wording import counted
-from kamerton.evaluation.amounts import change_text, metric_title, number_text
+from kamerton.core.language import translated, translated_count, translated_number
+from kamerton.evaluation.amounts import change_text, metric_title, number_text, range_text
+from kamerton.evaluation.commonest import shown_name
 from kamerton.evaluation.free_text import LOSS, explained
 from kamerton.evaluation.jackknife import FEWEST_ROWS
 from kamerton.evaluation.preferred import preference_text
@@ -19,6 +19,7 @@ from kamerton.evaluation.style_text import style_text
 __all__ = [
     "cost_cells",
     "cost_heads",
+    "has_general_loss",
     "markdown_table",
     "p_text",
     "terminal_table",
@@ -38,8 +39,9 @@ def value_text(measured: Measured, unit: Unit = "share") -> str:
     """
     value = number_text(measured.value, unit)
     if measured.low is None or measured.high is None:
-        return f"{value} [no interval]"
-    return f"{value} [{number_text(measured.low, unit)}, {number_text(measured.high, unit)}]"
+        return f"{value} [{translated('no interval')}]"
+    low, high = number_text(measured.low, unit), number_text(measured.high, unit)
+    return f"{value} {range_text(low, high)}"
 
 
 def p_text(p_value: float) -> str:
@@ -51,7 +53,7 @@ def p_text(p_value: float) -> str:
     Returns:
         Such as `p=0.012` or `p<0.001`.
     """
-    return "p<0.001" if p_value < 0.001 else f"p={p_value:.3f}"
+    return translated_number("p<0.001" if p_value < 0.001 else f"p={p_value:.3f}")
 
 
 def terminal_table(comparison: Comparison) -> Group:
@@ -86,10 +88,10 @@ def markdown_table(comparison: Comparison) -> str:
         The text, ending with a line break.
     """
     titles = [metric_title(comparison, metric) for metric in comparison.metrics]
-    heads = ["variant", *titles, *cost_heads(comparison)]
+    heads = [translated("variant"), *titles, *cost_heads(comparison)]
     lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
     for cost in comparison.costs:
-        cells = [cost.variant]
+        cells = [shown_name(cost.variant)]
         for metric in comparison.metrics:
             differences = _differences(comparison, metric, cost.variant)
             unit = comparison.unit_of(metric)
@@ -113,16 +115,17 @@ def cost_heads(comparison: Comparison) -> list[str]:
     Returns:
         Names with units.
     """
-    heads = ["ms/item, median (p95)", "tokens/item", "cut off"]
-    # A loss that is measured with its interval is not told twice.
-    if LOSS not in comparison.metrics and any(
-        cost.holdout_loss is not None for cost in comparison.costs
-    ):
-        heads.append("loss (perplexity)")
-    if any(cost.general_loss is not None for cost in comparison.costs):
-        heads.append("general loss")
-    if any(cost.reward_accuracy is not None for cost in comparison.costs):
-        heads.append("reward accuracy")
+    heads = [
+        translated("ms/item, median (p95)"),
+        translated("tokens/item"),
+        translated("cut off"),
+    ]
+    if _has_loss(comparison):
+        heads.append(translated("loss (perplexity)"))
+    if has_general_loss(comparison):
+        heads.append(translated("general loss"))
+    if _has_reward_accuracy(comparison):
+        heads.append(translated("reward accuracy"))
     return heads
 
 
@@ -141,16 +144,37 @@ def cost_cells(comparison: Comparison, cost: Cost) -> list[str]:
         f"{cost.tokens_mean:,.1f}",
         f"{100 * cost.cut_off:.1f} %",
     ]
-    heads = cost_heads(comparison)
-    if "loss (perplexity)" in heads:
+    if _has_loss(comparison):
         known = cost.holdout_loss is not None and cost.perplexity is not None
         cells.append(f"{cost.holdout_loss:.3f} ({cost.perplexity:.4g})" if known else "-")
-    if "general loss" in heads:
+    if has_general_loss(comparison):
         cells.append("-" if cost.general_loss is None else f"{cost.general_loss:.3f}")
-    if "reward accuracy" in heads:
+    if _has_reward_accuracy(comparison):
         share = cost.reward_accuracy
         cells.append("-" if share is None else f"{100 * share:.1f} %")
-    return cells
+    return [translated_number(cell) for cell in cells]
+
+
+def has_general_loss(comparison: Comparison) -> bool:
+    """Tell whether a loss on general text was measured.
+
+    Args:
+        comparison: The comparison to show.
+
+    Returns:
+        Whether `cost_heads` names it.
+    """
+    return any(cost.general_loss is not None for cost in comparison.costs)
+
+
+def _has_loss(comparison: Comparison) -> bool:
+    # A loss that is measured with its interval is not told twice.
+    measured = any(cost.holdout_loss is not None for cost in comparison.costs)
+    return measured and LOSS not in comparison.metrics
+
+
+def _has_reward_accuracy(comparison: Comparison) -> bool:
+    return any(cost.reward_accuracy is not None for cost in comparison.costs)
 
 
 def _results(comparison: Comparison) -> Table:
@@ -158,20 +182,23 @@ def _results(comparison: Comparison) -> Table:
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("", overflow="fold")
     in_percent = set(comparison.units) == {"share"}
-    table.add_column("value, %" if in_percent else "value", justify="right", no_wrap=True)
+    head = translated("value, %") if in_percent else translated("value")
+    table.add_column(head, justify="right", no_wrap=True)
     for other in comparison.against:
-        table.add_column(Text(f"to {other}"), justify="right", overflow="fold")
+        against = translated("to {other}", other=shown_name(other))
+        table.add_column(Text(against), justify="right", overflow="fold")
     for position, metric in enumerate(comparison.metrics):
+        num = f"{comparison.measure(metric, comparison.variants[0]).n:,}"
         table.add_row(
             Text(metric_title(comparison, metric) + _direction(comparison, position), style="bold"),
-            Text(f"n={comparison.measure(metric, comparison.variants[0]).n:,}", style="dim"),
+            Text(f"n={translated_number(num)}", style="dim"),
         )
         for variant in comparison.variants:
             unit = comparison.unit_of(metric)
             value = value_text(comparison.measure(metric, variant), unit)
             found = (comparison.difference(metric, variant, o) for o in comparison.against)
             cells = [_difference_cell(comparison, one) for one in found]
-            table.add_row(Text(f"  {variant}"), Text(value), *cells)
+            table.add_row(Text(f"  {shown_name(variant)}"), Text(value), *cells)
         table.add_section()
     return table
 
@@ -179,9 +206,9 @@ def _results(comparison: Comparison) -> Table:
 def _costs(comparison: Comparison) -> Table:
     """A row per kind of cost: their names are longer than those of most variants."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("cost", overflow="fold")
+    table.add_column(translated("cost"), overflow="fold")
     for variant in comparison.variants:
-        table.add_column(Text(variant), justify="right", overflow="fold")
+        table.add_column(Text(shown_name(variant)), justify="right", overflow="fold")
     costs = [cost_cells(comparison, cost) for cost in comparison.costs]
     for head, cells in zip(cost_heads(comparison), zip(*costs, strict=True), strict=True):
         table.add_row(head, *map(Text, cells))
@@ -189,7 +216,9 @@ def _costs(comparison: Comparison) -> Table:
 
 
 def _direction(comparison: Comparison, position: int) -> str:
-    return " (lower is better)" if comparison.better[position] == "lower" else ""
+    if comparison.better[position] != "lower":
+        return ""
+    return f" ({translated('lower is better')})"
 
 
 def _difference_cell(comparison: Comparison, difference: Difference | None) -> Text:
@@ -209,24 +238,37 @@ def _differences(comparison: Comparison, metric: str, variant: str) -> Iterator[
 
 
 def _difference_text(difference: Difference, unit: Unit) -> str:
-    points = f"{change_text(difference.value, unit)} to {difference.against}"
+    change, other = change_text(difference.value, unit), shown_name(difference.against)
+    points = translated("{change} to {other}", change=change, other=other)
     return f"{points}, {p_text(difference.p_corrected)}"
 
 
 def _caption(comparison: Comparison) -> str:
-    groups = f" in {counted(comparison.num_groups, 'group')}" * comparison.is_grouped
-    level = f"{100 * comparison.confidence_level:g} % intervals in brackets"
-    place = f" of {comparison.measured_on}" if comparison.measured_on else ""
-    caption = f"{translated_count(comparison.num_items, 'item')}{groups}{place}; {level}"
+    caption = translated_count(comparison.num_items, "item")
+    if comparison.is_grouped:
+        groups = translated_count(comparison.num_groups, "group")
+        caption += translated(" in {groups}", groups=groups)
+    if comparison.measured_on:
+        caption += translated(" of {place}", place=comparison.measured_on)
+    level = translated_number(f"{100 * comparison.confidence_level:g}")
+    caption += translated("; {level} % intervals in brackets", level=level)
     if any(measured.low is None for measured in comparison.measured):
-        caption += f", where there are {FEWEST_ROWS} or more independent groups"
-    if comparison.differences:
-        points = "points" if set(comparison.units) == {"share"} else "the same units"
+        caption += translated(
+            ", where there are {fewest} or more independent groups", fewest=FEWEST_ROWS
+        )
+    if num := len(comparison.differences):
+        in_points = set(comparison.units) == {"share"}
+        points = translated("points") if in_points else translated("the same units")
         caption += (
-            f"; differences in {points}, with p-values corrected for "
-            f"{len(comparison.differences)} comparisons (Holm)"
-            if len(comparison.differences) > 1
-            else f"; difference in {points}, one comparison, p-value not corrected"
+            translated(
+                "; differences in {points}, with p-values corrected for {num} comparisons (Holm)",
+                points=points,
+                num=num,
+            )
+            if num > 1
+            else translated(
+                "; difference in {points}, one comparison, p-value not corrected", points=points
+            )
         )
     return caption
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
+from kamerton.core.language import translated
 from kamerton.evaluation.results import Comparison, Difference
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "judged_variant",
     "tone",
     "verdict",
+    "verdict_text",
 ]
 
 Verdict = Literal["better", "worse", "different", "no clear difference"]
@@ -49,6 +51,26 @@ def tone(word: str) -> str:
         `good`, `bad` or `soft`.
     """
     return {"better": "good", "worse": "bad"}.get(word, "soft")
+
+
+def verdict_text(word: Verdict) -> str:
+    """Word a verdict for a reader.
+
+    Args:
+        word: The verdict.
+
+    Returns:
+        Its words in the current language.
+    """
+    match word:
+        case "better":
+            return translated("better")
+        case "worse":
+            return translated("worse")
+        case "different":
+            return translated("different")
+        case "no clear difference":
+            return translated("no clear difference")
 
 
 def judged_variant(comparison: Comparison) -> str:

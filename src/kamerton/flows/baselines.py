@@ -71,7 +71,9 @@ def baseline_prompts(
         shots = _shots_that_fit(with_shots, train, renderer)
     few = with_shots(shots)
     if not few.demonstrations:
-        none = "no training example can be shown as a worked example: few-shot is left out"
+        none = translated(
+            "no training example can be shown as a worked example: few-shot is left out"
+        )
         sink(Notice(none, "warning"))
         return {"zero-shot": zero}
     return {"zero-shot": zero, f"{len(few.demonstrations)}-shot": few}
@@ -171,7 +173,12 @@ def read_starts(
             continue
         start = _start(name, variant, variants, workspace)
         if isinstance(start, str):
-            missing = f"{variant.name} went on from '{name}', and is not compared with it: {start}"
+            missing = translated(
+                "{variant} went on from '{name}', and is not compared with it: {reason}",
+                variant=variant.name,
+                name=name,
+                reason=start,
+            )
             sink(Notice(missing, "warning"))
         else:
             found[start.manifest.content_hash] = start
@@ -205,10 +212,12 @@ def _start(
     except (SettingsError, VariantError) as error:
         return error.message
     if [start.manifest.content_hash] != content:
-        return f"'{name}' is another variant now than it was then"
+        return translated("'{name}' is another variant now than it was then", name=name)
     if any(other.name == start.name for other in others):
-        return "another variant of that name is compared"
-    return start if same_base(start, variant) else "its base was held in other bits"
+        return translated("another variant of that name is compared")
+    if not same_base(start, variant):
+        return translated("its base was held in other bits")
+    return start
 
 
 def _shots_that_fit(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from kamerton.core.errors import EvaluationError, RenderingError
 from kamerton.core.events import Notice, Progress, Sink
 from kamerton.core.generation import GenerationSettings
+from kamerton.core.language import translated
 from kamerton.core.protocols import Engine
 from kamerton.data.examples import (
     ChatExample,
@@ -226,6 +227,7 @@ def render_questions(
     asked: list[list[Asked]] = [[] for _ in candidates]
     kept: list[Measurable] = []
     problems: list[str] = []
+    rendering = translated("rendering {what}", what=translated("questions"))
     for number, example in enumerate(held, 1):
         try:
             made = [one.ask(example, labels) for one in candidates]
@@ -235,11 +237,22 @@ def render_questions(
             kept.append(example)
             for own, new in zip(asked, made, strict=True):
                 own.append(new)
-        sink(Progress("rendering questions", number, len(held), "questions"))
+        sink(Progress(rendering, number, len(held), "questions"))
     if not kept:
-        raise EvaluationError(f"none of the {len(held)} examples can be asked: {problems[0]}")
+        raise EvaluationError(
+            translated(
+                "none of the {all} examples can be asked: {problem}",
+                all=len(held),
+                problem=problems[0],
+            )
+        )
     if problems:
-        found = f"{len(problems)} of {len(held)} examples are not asked: {problems[0]}"
+        found = translated(
+            "{num} of {all} examples are not asked: {problem}",
+            num=len(problems),
+            all=len(held),
+            problem=problems[0],
+        )
         sink(Notice(found, "warning"))
     return kept, asked
 
@@ -263,22 +276,36 @@ def with_examples_that_fit(
         fit = [len(each.prompt.demonstrations) for each in own]
         fewer = [shown for shown in fit if shown < num]
         if len(one.prompts) > 1 and num and not any(fit):
-            none = f"0 of {num} fit in the base's context beside any question"
-            sink(Notice(f"{one.name}: of the worked examples {none}: left out", "warning"))
+            none = translated(
+                "{name}: of the worked examples 0 of {num} fit in the base's context beside any "
+                "question: left out",
+                name=one.name,
+                num=num,
+            )
+            sink(Notice(none, "warning"))
             continue
         if fewer:
             least, most = min(fewer), max(fewer)
-            how_many = f"{least}" if least == most else f"{least} to {most}"
-            sink(
-                Notice(
-                    f"{one.name}: {len(fewer)} of {len(own)} questions leave room for fewer worked "
-                    f"examples in the base's context: {how_many} of {num} fit",
-                    "warning",
-                )
+            said = {"least": least, "most": most}
+            told = translated(
+                "{name}: {fewer} of {all} questions leave room for fewer worked examples in the "
+                "base's context: {how_many} of {num} fit",
+                name=one.name,
+                fewer=len(fewer),
+                all=len(own),
+                how_many=least if least == most else translated("{least} to {most}", **said),
+                num=num,
             )
+            sink(Notice(told, "warning"))
         bare = sum(each.prompt.system != one.prompts[0].system for each in own)
         if bare:
-            left = f"{bare} of {len(own)} questions leave no room for the instruction"
-            sink(Notice(f"{one.name}: {left} in the base's context", "warning"))
+            told = translated(
+                "{name}: {bare} of {all} questions leave no room for the instruction in the base's "
+                "context",
+                name=one.name,
+                bare=bare,
+                all=len(own),
+            )
+            sink(Notice(told, "warning"))
         stay.append((one, own))
     return [one for one, _ in stay], [own for _, own in stay]

@@ -18,8 +18,8 @@ from kamerton.core.errors import (
 )
 from kamerton.core.events import Notice, Sink
 from kamerton.core.files import hash_json
+from kamerton.core.language import translated, translated_count, translated_number
 from kamerton.core.settings import apply_overrides
-from kamerton.core.wording import counted
 from kamerton.data.dataset import ensure_usable, load_examples
 from kamerton.data.examples import (
     ChatExample,
@@ -31,7 +31,7 @@ from kamerton.data.examples import (
 from kamerton.data.rendering.assembly import TrainOn
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.settings import DataSettings
-from kamerton.evaluation.commonest import COMMONEST, answer_commonest
+from kamerton.evaluation.commonest import COMMONEST, answer_commonest, shown_name
 from kamerton.evaluation.comparison import Comparison, compare
 from kamerton.evaluation.items import Answers, Item, make_items, spread
 from kamerton.evaluation.jackknife import FEWEST_ROWS
@@ -151,7 +151,12 @@ def evaluate_variants(
     stored = [*starts, *(variant for variant in variants if variant not in starts)]
     prepared = read_examples(recipe, Path(first.manifest.recipe_folder), sink)
     if prepared.loaded.fingerprint != first.manifest.data.fingerprint:
-        sink(Notice(f"{recipe.data.train} has changed since {first.name} was trained", "warning"))
+        changed = translated(
+            "{file} has changed since {variant} was trained",
+            file=recipe.data.train,
+            variant=first.name,
+        )
+        sink(Notice(changed, "warning"))
     checks = fit_styles(settings, prepared.train, Path(first.manifest.recipe_folder), sink)
     measured_on = choose_measured_on(prepared, recipe.data, stored, data)
     if measured_on.advice:
@@ -234,17 +239,21 @@ def evaluate_variants(
         _record(variants, comparison, items, workspace)
     except (OSError, StoreError) as error:
         # An hour of answers is worth showing even where nothing can be written.
-        sink(Notice(f"the comparison could not be recorded: {error}", "warning"))
+        unwritten = translated("the comparison could not be recorded: {error}", error=error)
+        sink(Notice(unwritten, "warning"))
     facts = [
         *_purposes(stored),
-        ("base", f"{base.identity.id} ({base.identity.num_parameters:,} parameters)"),
-        ("measured on", measured_on.told(len(items))),
-        *([("seen before", seen)] if seen else []),
-        ("learned from", f"{len(prepared.train)} examples"),
-        *([] if is_plain else [("demonstrations", f"{shots}, from the training examples")]),
-        *([("instruction of the prompts", system)] if system else []),
-        *([(COMMONEST, commonest.texts[0])] if commonest else []),
-        ("content hash", ", ".join(v.manifest.content_hash[:12] for v in stored)),
+        (translated("base"), _base_in_words(base)),
+        (translated("measured on"), measured_on.told(len(items))),
+        *([(translated("seen before"), seen)] if seen else []),
+        (translated("learned from"), _learned_from(prepared.train)),
+        *([] if is_plain else [(translated("demonstrations"), _demonstrations(shots))]),
+        *([(translated("instruction of the prompts"), system)] if system else []),
+        *([(shown_name(COMMONEST), commonest.texts[0])] if commonest else []),
+        (
+            translated("content hash"),
+            ", ".join(v.manifest.content_hash[:12] for v in stored),
+        ),
     ]
     exact = [
         (one.name, one.exact_prompt(items[0], own[0]))
@@ -281,19 +290,24 @@ def evaluation_settings(
         owners = [f"{section}.{unknown[0]}" for section in plain if unknown[0] in plain[section]]
         near = [*owners, *get_close_matches(unknown[0], plain, 1)]
         raise SettingsError(
-            f"--set {unknown[0]}: only evaluate.* and data.* can be set here",
-            hint=f"did you mean {near[0]}?" if near else None,
+            translated("--set {key}: only evaluate.* and data.* can be set here", key=unknown[0]),
+            hint=translated("did you mean {name}?", name=near[0]) if near else None,
         )
     changed = [key for key in values["data"] if values["data"][key] != of_file.get(key)]
     if changed and data is None:
         raise SettingsError(
-            f"--set data.{changed[0]}: data.* says how a file is read that is measured on",
-            hint="give it with --data FILE; the variant's own examples are read as its recipe says",
+            translated(
+                "--set data.{key}: data.* says how a file is read that is measured on",
+                key=changed[0],
+            ),
+            hint=translated(
+                "give it with --data FILE; the variant's own examples are read as its recipe says"
+            ),
         )
     if wrong := [key for key in ("train", "holdout", "test", "seed") if key in changed]:
         raise SettingsError(
-            f"--set data.{wrong[0]}: the variant is trained already",
-            hint="--data FILE names what it is measured on",
+            translated("--set data.{key}: the variant is trained already", key=wrong[0]),
+            hint=translated("--data FILE names what it is measured on"),
         )
     settings = EvaluationSettings.parse(values["evaluate"], source="--set evaluate")
     reading = DataSettings.parse(values["data"], source="--set data")
@@ -305,7 +319,21 @@ def _purposes(stored: Sequence[Variant]) -> list[tuple[str, str]]:
     found = {variant.name: recipe_of(variant).purpose for variant in stored}
     if len(set(found.values())) == 1:
         found = {"": next(iter(found.values()))}
-    return [(f"purpose {name}".rstrip(), text) for name, text in found.items() if text]
+    purpose = translated("purpose")
+    return [(f"{purpose} {name}".rstrip(), text) for name, text in found.items() if text]
+
+
+def _base_in_words(base: Base) -> str:
+    num = translated_number(f"{base.identity.num_parameters:,}")
+    return translated("{base} ({num} parameters)", base=base.identity.id, num=num)
+
+
+def _learned_from(train: Sequence[Example]) -> str:
+    return translated_count(len(train), "example")
+
+
+def _demonstrations(num: int) -> str:
+    return translated("{num}, from the training examples", num=num)
 
 
 def _ensure_comparable(variants: Sequence[Variant]) -> None:
@@ -313,15 +341,23 @@ def _ensure_comparable(variants: Sequence[Variant]) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise EvaluationError(
-            f"variants of a comparison must have different names, got {twice} twice"
+            translated(
+                "variants of a comparison must have different names, got {name} twice", name=twice
+            )
         )
     first = variants[0]
     for variant in variants[1:]:
         if not same_base(variant, first):
             raise EvaluationError(
-                f"variants of one comparison must have one base, held alike; {variant.name} has "
-                f"another than {first.name}",
-                hint="compare those of each base, and of each base.quantise, by themselves",
+                translated(
+                    "variants of one comparison must have one base, held alike; {variant} has "
+                    "another than {first}",
+                    variant=variant.name,
+                    first=first.name,
+                ),
+                hint=translated(
+                    "compare those of each base, and of each base.quantise, by themselves"
+                ),
             )
 
 
@@ -350,8 +386,8 @@ def _measurable(
         examples = loaded.examples
     if not examples:
         raise EvaluationError(
-            "there is nothing to measure on: the variant kept no examples aside",
-            hint="set data.holdout in its recipe, or give --data FILE",
+            translated("there is nothing to measure on: the variant kept no examples aside"),
+            hint=translated("set data.holdout in its recipe, or give --data FILE"),
         )
     return list(examples)
 
@@ -362,18 +398,28 @@ def _say_few(held: Sequence[Measurable], sink: Sink) -> None:
     num = len(named) + sum(example.group is None for example in held)
     if num >= _FEW_HELD:
         return
-    found, so = f"only {counted(len(held), 'held-out example')}", "wide"
+    found = translated("only {examples}", examples=translated_count(len(held), "held-out example"))
     if num < len(held):
-        found = f"only {counted(num, 'group')} among {len(held)} held-out examples"
-        so = "wide" if num >= FEWEST_ROWS else "missing, as are the differences"
-    sink(Notice(f"{found}: the intervals will be {so}", "warning"))
+        groups = translated_count(num, "group")
+        found = translated(
+            "only {groups} among {num} held-out examples", groups=groups, num=len(held)
+        )
+    if num < len(held) and num < FEWEST_ROWS:
+        told = translated(
+            "{found}: the intervals will be missing, as are the differences", found=found
+        )
+    else:
+        told = translated("{found}: the intervals will be wide", found=found)
+    sink(Notice(told, "warning"))
 
 
 def _say_only_liked(held: Sequence[Measurable], sink: Sink) -> bool:
     """Tell whether all are answers that users liked: then there is nothing to tell apart."""
     if not all(isinstance(one, FeedbackExample) and one.is_desirable for one in held):
         return False
-    only = "all held-out answers are liked: their questions are asked, and the liked answers right"
+    only = translated(
+        "all held-out answers are liked: their questions are asked, and the liked answers right"
+    )
     sink(Notice(only, "warning"))
     return True
 
@@ -405,13 +451,27 @@ def _labels(train: Sequence[Example], held: Sequence[Measurable], sink: Sink) ->
     known = {e.label for e in train if isinstance(e, ClassificationExample)}
     asked = {e.label for e in held if isinstance(e, ClassificationExample)}
     if new := sorted(asked - known):
-        are = counted(
+        labels = translated_count(
             len(new),
             "label of the held-out examples is not",
             "labels of the held-out examples are not",
         )
-        told = f"{are} among the training examples, such as '{new[0]}': no variant could learn "
-        sink(Notice(told + ("it" if len(new) == 1 else "them"), "warning"))
+        told = (
+            translated(
+                "{labels} among the training examples, such as '{first}': no variant could learn "
+                "them",
+                labels=labels,
+                first=new[0],
+            )
+            if len(new) > 1
+            else translated(
+                "{labels} among the training examples, such as '{first}': no variant could learn "
+                "it",
+                labels=labels,
+                first=new[0],
+            )
+        )
+        sink(Notice(told, "warning"))
     return sorted(known | asked) if asked else []
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kamerton.core.wording import counted
+from kamerton.core.language import translated, translated_count
 from kamerton.data.examples import Example
 from kamerton.data.prepared import Prepared
 from kamerton.data.settings import DataSettings
@@ -41,7 +41,7 @@ class MeasuredOn:
             A description such as `the test set: desk.jsonl, 120 examples`.
         """
         source = self.name if self.is_file else f"{self.name}: {self.source}"
-        return f"{source}, {counted(num, 'example')}"
+        return f"{source}, {translated_count(num, 'example')}"
 
 
 def choose_measured_on(
@@ -63,17 +63,23 @@ def choose_measured_on(
         return MeasuredOn(data, data, is_file=True)
     if settings.test:
         source = settings.test if isinstance(settings.test, str) else settings.train
-        return MeasuredOn("the test set, which training never saw", source, prepared.test)
+        return MeasuredOn(
+            translated("the test set, which training never saw"), source, prepared.test
+        )
     source = settings.holdout if isinstance(settings.holdout, str) else settings.train
     if any(map(_chose, variants)):
         return MeasuredOn(
-            "the holdout, which also chose the step that training kept",
+            translated("the holdout, which also chose the step that training kept"),
             source,
             prepared.holdout,
-            advice="measured on the holdout, which also chose the step that training kept: the "
-            "values are a little too good; data.test keeps examples for comparisons alone",
+            advice=translated(
+                "measured on the holdout, which also chose the step that training kept: the "
+                "values are a little too good; data.test keeps examples for comparisons alone"
+            ),
         )
-    return MeasuredOn("the holdout, by which nothing was chosen", source, prepared.holdout)
+    return MeasuredOn(
+        translated("the holdout, by which nothing was chosen"), source, prepared.holdout
+    )
 
 
 def _chose(variant: Variant) -> bool:

@@ -6,6 +6,7 @@ from tempfile import TemporaryFile
 
 from kamerton.advisor.suggestion import Suggestion
 from kamerton.core.errors import EvaluationError
+from kamerton.core.language import translated
 from kamerton.evaluation.report import write_report
 from kamerton.flows.evaluate import Evaluated
 from kamerton.flows.train import EVENTS_FILE
@@ -26,7 +27,8 @@ def ensure_writable(path: Path) -> None:
     """
     if path.is_dir():
         raise EvaluationError(
-            f"--report {path}: is a folder", hint=f"name a file, such as {path / 'report.html'}"
+            translated("--report {path}: is a folder", path=path),
+            hint=translated("name a file, such as {example}", example=path / "report.html"),
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,8 +38,12 @@ def ensure_writable(path: Path) -> None:
             path.open("ab").close()
     except OSError as error:
         raise EvaluationError(
-            f"--report {path}: cannot be written: {error.strerror or error}",
-            hint="name a file in a folder that you may write to",
+            translated(
+                "--report {path}: cannot be written: {reason}",
+                path=path,
+                reason=error.strerror or error,
+            ),
+            hint=translated("name a file in a folder that you may write to"),
         ) from None
 
 
@@ -66,7 +72,7 @@ def write_evaluation_report(
         checks=evaluated.checks,
         loss_curve=[event for event in events if event["event"] == "StepDone"],
         holdout_curve=[event for event in events if event["event"] == "HoldoutMeasured"],
-        title=f"{variant}: how it compares",
+        title=translated("{variant}: how it compares", variant=variant),
         facts=evaluated.facts,
         prompts=evaluated.prompts,
         advice=[(one.text, one.command) for one in suggestions],

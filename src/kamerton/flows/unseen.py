@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from kamerton.core.errors import EvaluationError
 from kamerton.core.events import Notice, Sink
+from kamerton.core.language import translated
 from kamerton.data.examples import (
     ChatExample,
     ClassificationExample,
@@ -62,40 +63,52 @@ def unseen(
     hashes = [short_hash(question_hash(example)) for example in held]
     plain = [short_hash(question_hash(_without_system(example))) for example in held]
     seen: set[int] = set()
-    by_name: dict[str, int] = {}
+    by_name: list[str] = []
     for variant in variants:
         learned = read_trained_on(variant)
         if learned is None:
-            unknown = (
-                f"{variant.name} was made by an older version, which did not note what it learned "
-                "from: some of the questions may be among it"
+            unknown = translated(
+                "{variant} was made by an older version, which did not note what it learned from: "
+                "some of the questions may be among it",
+                variant=variant.name,
             )
             sink(Notice(unknown, "warning"))
         found = {n for n, hashed in enumerate(hashes) if hashed in (learned or ())}
         if found:
-            by_name[f"{variant.name} learned from"] = len(found)
+            by_name.append(
+                translated("{variant} learned from {num}", variant=variant.name, num=len(found))
+            )
         seen |= found
     for name, prompt in prompts.items():
         shown = {short_hash(question_hash(_example(chat))) for chat in prompt.demonstrations}
         found = {n for n, hashed in enumerate(plain) if hashed in shown} - seen
         if found:
-            by_name[f"{name} shows"] = len(found)
+            by_name.append(translated("{name} shows {num}", name=name, num=len(found)))
         seen |= found
     if not seen:
         return list(held), ""
-    who = ", ".join(f"{name} {num}" for name, num in by_name.items())
+    said = {"num": len(seen), "all": len(held), "who": ", ".join(by_name)}
     if include_trained:
-        told = f"{len(seen)} of {len(held)} questions were seen before ({who})"
-        sink(Notice(f"{told}: the values say little about new ones", "warning"))
-        return list(held), f"{told} and are asked all the same"
+        told = translated("{num} of {all} questions were seen before ({who})", **said)
+        warning = translated("{told}: the values say little about new ones", told=told)
+        sink(Notice(warning, "warning"))
+        return list(held), translated("{told} and are asked all the same", told=told)
     left = [example for n, example in enumerate(held) if n not in seen]
     if not left:
         raise EvaluationError(
-            f"there is nothing to measure on: all {len(held)} examples were seen before ({who})",
-            hint="give other ones with --data FILE; evaluate.include_trained = true asks them all "
-            "the same, which measures memory",
+            translated(
+                "there is nothing to measure on: all {all} examples were seen before ({who})",
+                all=said["all"],
+                who=said["who"],
+            ),
+            hint=translated(
+                "give other ones with --data FILE; evaluate.include_trained = true asks them all "
+                "the same, which measures memory"
+            ),
         )
-    told = f"{len(seen)} of {len(held)} examples are left out, as they were seen before ({who})"
+    told = translated(
+        "{num} of {all} examples are left out, as they were seen before ({who})", **said
+    )
     sink(Notice(told, "warning"))
     return left, told
 

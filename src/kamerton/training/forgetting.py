@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 
 from kamerton.core.events import Notice, Sink
+from kamerton.core.language import translated, translated_number
 from kamerton.data.examples import SourceLocation, TextExample
 from kamerton.data.rendering.renderer import Renderer
 from kamerton.data.rendering.tokenized import num_tokens
@@ -62,9 +63,12 @@ def say_forgotten(name: str, before: float | None, after: float | None, sink: Si
         sink: Receives the warning.
     """
     if before is not None and after is not None and not after - before < _MUCH:
-        message = (
-            f"{name}: the loss on general text rose from {before:.2f} to {after:.2f}: it has "
-            "forgotten much of what the base knew"
+        message = translated(
+            "{name}: the loss on general text rose from {before} to {after}: it has forgotten much "
+            "of what the base knew",
+            name=name,
+            before=translated_number(f"{before:.2f}"),
+            after=translated_number(f"{after:.2f}"),
         )
         sink(Notice(message, "warning"))
 

@@ -11,7 +11,13 @@ import pytest
 from jinja2 import Environment, nodes
 
 import kamerton
-from kamerton.core.language import language_of_machine, speaking, translated, translated_count
+from kamerton.core.language import (
+    language_of_machine,
+    speaking,
+    translated,
+    translated_count,
+    translated_number,
+)
 
 SOURCE = Path(kamerton.__file__).parent
 CATALOGUE = SOURCE / "core" / "russian"
@@ -66,8 +72,7 @@ def test_the_russian_has_the_same_names_and_three_forms_of_counted_things() -> N
         if name == "translated_count":
             assert isinstance(found, list), text
             assert len(found) == 3, text
-        else:
-            assert isinstance(found, str), text
+        elif isinstance(found, str):
             assert fields(found) == fields(text), text
 
 
@@ -79,6 +84,18 @@ def test_russian_counts_have_their_forms(number: int, worded: str) -> None:
     with speaking("ru"):
         assert translated_count(number, "item") == worded
     assert translated_count(number, "item") == f"{number} item{'s' * (number != 1)}"
+
+
+def test_the_word_alone_of_a_counted_thing_is_its_first_form() -> None:
+    with speaking("ru"):
+        assert translated("item") == "пример"
+    assert translated("item") == "item"
+
+
+def test_russian_numbers_have_a_comma_and_their_thousands_apart() -> None:
+    assert translated_number("+1,234.5") == "+1,234.5"
+    with speaking("ru"):
+        assert translated_number("+1,234.5") == "+1\N{NO-BREAK SPACE}234,5"
 
 
 def test_a_text_without_values_keeps_its_braces() -> None:

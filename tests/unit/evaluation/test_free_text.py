@@ -166,6 +166,8 @@ def test_the_table_of_texts_fits_80_columns_and_explains_itself(language: Langua
     lines = file.getvalue().splitlines()
     assert max(map(cell_len, lines)) <= 80
     row = next(line for line in lines if line.strip().startswith("tone"))
+    if language == "ru":
+        row = row.replace(",", ".").replace(";", ",")
     assert re.fullmatch(r"  tone +1\.\d\d \[\d\.\d\d, \d\.\d\d\] +-1\.00 p=0\.\d{3}", row)
     assert sum(line.startswith(("loss: ", "chrF: ", "length: ")) for line in lines) == 3
 

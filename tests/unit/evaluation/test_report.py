@@ -1,6 +1,7 @@
 """Tables and the HTML report."""
 
 import dataclasses
+import html
 import io
 import re
 from collections import Counter
@@ -12,12 +13,14 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from kamerton.core.errors import EvaluationError
+from kamerton.core.language import speaking
 from kamerton.evaluation.comparison import compare
 from kamerton.evaluation.plots import training_plot
 from kamerton.evaluation.report import write_report
 from kamerton.evaluation.results import Comparison
 from kamerton.evaluation.table import markdown_table, p_text, terminal_table
 from tests.unit.evaluation.compared import (
+    LABELS,
     SETTINGS,
     answered,
     guess,
@@ -213,3 +216,57 @@ def test_a_report_wants_the_answers_of_its_comparison(tmp_path: Path) -> None:
     comparison, items, answers = three_variants()
     with pytest.raises(EvaluationError, match="needs the answers of base"):
         write_report(tmp_path / "r.html", comparison, items, answers[:2])
+
+
+_KEPT = {
+    "support-lora",
+    "base",
+    "few-shot",
+    "accuracy",
+    "macro-F1",
+    "F1",
+    "n",
+    "p",
+    "loss",
+    "mid-p",
+    "p95",
+}
+"""What a Russian page may say in Latin letters, beside the examples themselves."""
+
+
+def _latin(page: str) -> set[str]:
+    """Give the words in Latin letters that a reader sees."""
+    seen = re.sub(r"(?s)<(style|metadata)\b.*?</\1>|<[^>]*>", " ", page)
+    return set(re.findall(r"[A-Za-z][\w-]*", html.unescape(seen)))
+
+
+@pytest.mark.parametrize("groups", [0, 30])
+def test_a_russian_page_has_no_english_left(tmp_path: Path, groups: int) -> None:
+    items = labelled(groups=groups)
+    answers = [
+        answered(items, guess(right), name, loss=1.0)
+        for name, right in (("base", lambda n: n % 3 == 0), ("support-lora", lambda n: n % 10 != 0))
+    ]
+    comparison = compare(items, answers, SETTINGS, against=["base"])
+    curve = [{"step": n, "loss": 3 / n} for n in range(1, 20)]
+    path = tmp_path / "report.html"
+    with speaking("ru"):
+        write_report(path, comparison, items, answers, loss_curve=curve, prompts=[("base", "?")])
+        table = printed(comparison, 80)
+    page = path.read_text()
+    assert '<html lang="ru">' in page
+    assert "82,1; 94,6" in page or groups
+    assert _latin(page) | _latin(table) <= _KEPT | set(LABELS)
+
+
+def test_a_russian_page_of_texts_has_no_english_left(tmp_path: Path) -> None:
+    items = spoken(text="вопрос")
+    answers = [
+        answered(items, lambda n: "?" if n % 2 else f"answer {n}", "base"),
+        answered(items, lambda n: f"answer {n}", "support-lora"),
+    ]
+    comparison = compare(items, answers, SETTINGS, against=["base"])
+    path = tmp_path / "report.html"
+    with speaking("ru"):
+        write_report(path, comparison, items, answers)
+    assert _latin(path.read_text()) - _KEPT == {"answer", "exact", "chrF", "length"}

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from kamerton.cli.verdict import print_headline, print_pairs
-from kamerton.core.language import speaking
+from kamerton.core.language import Language, speaking
 from kamerton.evaluation.comparison import compare
 from kamerton.evaluation.report import write_report
 from kamerton.evaluation.settings import EvaluationSettings, Rule, RulesCheck
@@ -65,7 +65,7 @@ def test_labels_and_lonely_variants_have_no_pairs() -> None:
 @pytest.mark.parametrize("checks", [(), (POLITE,)])
 @pytest.mark.parametrize("language", ["en", "ru"])
 def test_the_report_shows_texts_before_numbers_and_calls_none_wrong(
-    tmp_path: Path, checks: tuple[RulesCheck, ...], language
+    tmp_path: Path, checks: tuple[RulesCheck, ...], language: Language
 ) -> None:
     settings = EvaluationSettings(resamples=200, checks=checks)
     comparison, items, answers = three(settings)
@@ -73,14 +73,17 @@ def test_the_report_shows_texts_before_numbers_and_calls_none_wrong(
     with speaking(language):
         write_report(path, comparison, items, answers, checks=checks)
     page = path.read_text()
-    heading = "Before and after" if language == "en" else "До и после"
-    order = [page.index(text) for text in ('class="headline"', heading, "<h2>Results")]
+    english = language == "en"
+    heading = "Before and after" if english else "До и после"
+    results = "<h2>Results" if english else "<h2>Результаты"
+    order = [page.index(text) for text in ('class="headline"', heading, results)]
     assert order == sorted(order)
     assert page.count('class="pair"') == 8
-    assert "wrong" not in page.lower()
-    assert "Mended" not in page
-    assert ("Only tone passes" in page) == bool(checks)
-    said = "polite: yes" if language == "en" else "polite: да"
+    assert ("wrong" if english else "неверн") not in page.lower()
+    assert ("Mended" if english else "Исправлено") not in page
+    only = "Only tone passes" if english else "Проходит только «tone»"
+    assert (only in page) == bool(checks)
+    said = "polite: yes" if english else "polite: да"
     assert page.count(said) == (16 if checks else 0)
 
 

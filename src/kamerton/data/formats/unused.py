@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kamerton.core.language import translated
 from kamerton.data.formats.cells import stored_turns
 from kamerton.data.formats.detection import Schema
 from kamerton.data.formats.messages import unused_keys
@@ -35,10 +36,10 @@ class Unused:
         """All of it in words; empty where there is nothing."""
         parts = []
         if self.columns:
-            parts.append(f"the columns {', '.join(self.columns)}")
+            parts.append(translated("the columns {names}", names=", ".join(self.columns)))
         if self.keys:
-            parts.append(f"the keys of turns {', '.join(self.keys)}")
-        return " and ".join(parts)
+            parts.append(translated("the keys of turns {names}", names=", ".join(self.keys)))
+        return translated(" and ").join(parts)
 
 
 class UnusedTexts:

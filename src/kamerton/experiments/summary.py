@@ -12,7 +12,7 @@ from kamerton.experiments.verdict import MetricReading
 from kamerton.experiments.words import (
     Advice,
     advice_text,
-    aspect_word,
+    aspect_text,
     known_text,
     verdict_word,
 )
@@ -98,11 +98,10 @@ def _lower(text: str) -> str:
 def _phrase(reading: MetricReading) -> str:
     if change := _change(reading):
         return change
-    aspect = reading.measure.aspect
     verdict = verdict_word(reading.verdict)
     if reading.verdict == "hidden":
         verdict = translated("hidden: the arms are not comparable")
-    return translated("{aspect} {verdict}", aspect=aspect_word(aspect), verdict=verdict)
+    return aspect_text(reading.measure.aspect, verdict)
 
 
 def _clause(reading: MetricReading) -> str:

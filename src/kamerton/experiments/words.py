@@ -11,7 +11,7 @@ from kamerton.experiments.guardrails import GuardrailVerdict
 from kamerton.experiments.settings import UnitKind
 from kamerton.experiments.verdict import Aspect, Decision, Verdict
 
-__all__ = ["Advice", "advice_text", "aspect_word", "decision_word", "event_text"]
+__all__ = ["Advice", "advice_text", "aspect_text", "decision_word", "event_text"]
 __all__ += ["guardrail_word", "known_text", "metric_name", "unit_word", "verdict_word"]
 
 Advice = Decision | Literal["stopped arm", "ended"]
@@ -100,19 +100,20 @@ def advice_text(advice: Advice, *, variant: str, control: str, answering: str) -
     }[advice]
 
 
-def aspect_word(aspect: Aspect) -> str:
-    """Name what a metric is about.
+def aspect_text(aspect: Aspect, verdict: str) -> str:
+    """Say what a metric is about, and the verdict about it.
 
     Args:
         aspect: Quality, cost or latency.
+        verdict: Words of the verdict.
 
     Returns:
-        Its word.
+        Such as "quality undecided".
     """
     return {
-        "quality": translated("quality"),
-        "cost": translated("cost"),
-        "latency": translated("latency"),
+        "quality": translated("quality {verdict}", verdict=verdict),
+        "cost": translated("cost {verdict}", verdict=verdict),
+        "latency": translated("latency {verdict}", verdict=verdict),
     }[aspect]
 
 

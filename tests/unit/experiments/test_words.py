@@ -11,7 +11,7 @@ from kamerton.experiments.settings import UnitKind
 from kamerton.experiments.verdict import Aspect, Decision, Verdict
 from kamerton.experiments.words import (
     advice_text,
-    aspect_word,
+    aspect_text,
     decision_word,
     event_text,
     guardrail_word,
@@ -32,7 +32,7 @@ def test_everything_has_its_words(language: Language) -> None:
             *(guardrail_word(one) for one in get_args(GuardrailVerdict)),
             *(decision_word(one) for one in get_args(Decision)),
             *(advice_text(one, **NAMES) for one in (*get_args(Decision), "stopped arm", "ended")),
-            *(aspect_word(one) for one in get_args(Aspect)),
+            *(aspect_text(one, "") for one in get_args(Aspect)),
             *(
                 known_text(aspect, verdict, "+1")
                 for aspect in get_args(Aspect)

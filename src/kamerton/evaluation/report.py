@@ -122,7 +122,7 @@ def write_report(
     page = environment.get_template("report.html.j2").render(
         title=title or translated("Comparison of variants"),
         language=current_language(),
-        headline=headline(comparison),
+        headline=_unbroken(headline(comparison)),
         pairs=side_by_side(comparison, items, answers, checks),
         facts=facts,
         prompts=prompts,
@@ -149,6 +149,11 @@ def write_report(
         fewest_rows=FEWEST_ROWS,
     )
     write_atomically(path, page)
+
+
+def _unbroken(sentence: str) -> str:
+    """Keep each percent sign in the line of its number."""
+    return sentence.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _mark_of_axis(value: float, unit: Unit) -> str:

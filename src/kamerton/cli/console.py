@@ -210,13 +210,16 @@ class _Bars:
                 note = f"{first} {told[first]:.3f}  {rate:,.0f} tokens/s"
                 self._show(self._training, event.step, event.num_steps, note, event.share)
             case HoldoutMeasured():
-                mark = "  best so far" if event.best else ""
+                mark = "  " + translated("best so far") if event.best else ""
                 shown = "".join(
                     f", {name.replace('_', ' ')} {event.metrics[name]:.3f}"
                     for name in _SHOWN
                     if name in event.metrics
                 )
-                self._print(f"step {event.step}: held-out loss {event.loss:.4f}{shown}{mark}")
+                told_loss = translated(
+                    "step {step}: held-out loss {loss:.4f}", step=event.step, loss=event.loss
+                )
+                self._print(f"{told_loss}{shown}{mark}")
             case RunFinished():
                 self._hide(self._training)
             case CheckpointSaved() | _:
@@ -240,16 +243,28 @@ class _Bars:
         self._num_steps = event.num_steps
         self._show(self._training, event.first_step, event.num_steps, "")
         if 0 < event.first_step < event.num_steps:
-            self._bars.console.print(f"going on after step {event.first_step}", style="dim")
+            going_on = translated("going on after step {step}", step=event.first_step)
+            self._bars.console.print(going_on, style="dim")
         facts = event.facts
         if "trainable" in facts:
-            learned = f", {facts['labelled']:,} learned" if "labelled" in facts else " at most"
+            learned = (
+                translated(", {tokens:,} learned", tokens=facts["labelled"])
+                if "labelled" in facts
+                else translated(" at most")
+            )
             self._print(
-                f"{facts['trainable']:,} trainable parameters "
-                f"({100 * facts['share']:.2f} % of the base), {facts['dtype']}; "
-                f"{facts['tokens']:,} tokens an epoch{learned}; "
-                f"activations about {facts['activation_bytes_per_row'] / 2**20:,.0f} MiB a row, "
-                f"gradients and optimiser {facts['optimiser_bytes'] / 2**20:,.0f} MiB"
+                translated(
+                    "{trainable:,} trainable parameters ({share:.2f} % of the base), {dtype}; "
+                    "{tokens:,} tokens an epoch{learned}; activations about {activations:,.0f} MiB "
+                    "a row, gradients and optimiser {optimiser:,.0f} MiB",
+                    trainable=facts["trainable"],
+                    share=100 * facts["share"],
+                    dtype=facts["dtype"],
+                    tokens=facts["tokens"],
+                    learned=learned,
+                    activations=facts["activation_bytes_per_row"] / 2**20,
+                    optimiser=facts["optimiser_bytes"] / 2**20,
+                )
             )
 
     def _show(

@@ -14,9 +14,8 @@ from kamerton.cli.stopping import stop_flag
 from kamerton.cli.suggestions import print_suggestions, train_command
 from kamerton.core.errors import SettingsError
 from kamerton.core.events import fan_out
-from kamerton.core.language import translated
+from kamerton.core.language import translated, translated_count
 from kamerton.core.settings import read_toml
-from kamerton.core.wording import counted
 from kamerton.data.reading.readers import READABLE
 
 if TYPE_CHECKING:
@@ -83,12 +82,17 @@ def train(
         raise
     variant, outcome = made.variant, made.outcome
     if outcome is not None:
-        loss = "" if outcome.holdout_loss is None else f", held-out loss {outcome.holdout_loss:.4f}"
-        steps = counted(outcome.num_steps, "step")
+        loss = (
+            ""
+            if outcome.holdout_loss is None
+            else translated(", held-out loss {loss:.4f}", loss=outcome.holdout_loss)
+        )
+        steps = translated_count(outcome.num_steps, "step")
+        reason = translated("done") if outcome.reason == "done" else translated("early stop")
         messages.print(
             translated(
                 "{reason} after {steps} in {seconds:.0f} s; kept step {kept_step}{loss}",
-                reason=outcome.reason,
+                reason=reason,
                 steps=steps,
                 seconds=outcome.seconds,
                 kept_step=outcome.kept_step,

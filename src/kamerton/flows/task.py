@@ -16,6 +16,7 @@ from kamerton.adapters.catalogue import attach, load
 from kamerton.adapters.with_score_head import WithScoreHead, with_head
 from kamerton.core.errors import AdapterError, SettingsError
 from kamerton.core.events import Notice, Sink
+from kamerton.core.language import translated
 from kamerton.data.examples import Example
 from kamerton.data.prepared import Prepared
 from kamerton.data.rendering.renderer import Renderer
@@ -113,16 +114,16 @@ def make_task(
             takes=objective.takes, kind=recipe.objective.kind, learned=learned,
         )  # fmt: skip
 
-    train_rows = render(examples.train, "training examples")
+    train_rows = render(examples.train, translated("training examples"))
     say_unknown(base.tokenizer, train_rows, sink)
-    held_rows = render(examples.holdout, "held-out examples", examples.train)
+    held_rows = render(examples.holdout, translated("held-out examples"), examples.train)
     teachings = None
     if variants.teacher is not None:
         # Its adapter is attached alone, before the student's.
         ask_about = partial(taught, recipe, variants.teacher, base, workspace=workspace, sink=sink)
         teachings = (
-            ask_about(examples.train, train_rows, "training examples"),
-            ask_about(examples.holdout, held_rows, "held-out examples"),
+            ask_about(examples.train, train_rows, translated("training examples")),
+            ask_about(examples.holdout, held_rows, translated("held-out examples")),
         )
     adapter = _attached(recipe, base, variants, train_rows[0])
     _check_room(base, [*train_rows, *held_rows])

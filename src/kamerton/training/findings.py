@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from kamerton.core.events import Notice, Sink
-from kamerton.core.language import translated
+from kamerton.core.language import translated, translated_count
 from kamerton.core.settings import Settings
-from kamerton.core.wording import counted
 from kamerton.data.examples import ClassificationExample, FeedbackExample, TextExample
 from kamerton.data.identity import whole_text
 from kamerton.data.prepared import Prepared
@@ -65,16 +64,21 @@ def say_counts(examples: Prepared, sink: Sink) -> None:
             )
         )
         return
-    counts = f"{counted(len(examples.train), 'example')} to learn from, {held} held out"
+    counts = translated(
+        "{examples} to learn from, {held} held out",
+        examples=translated_count(len(examples.train), "example"),
+        held=held,
+    )
     if examples.test:
-        counts += f", {len(examples.test)} for the test"
+        counts += translated(", {number} for the test", number=len(examples.test))
     # Nothing is held out on purpose where a test set measures.
     few = [
-        f"fewer than {_FEW_HELD} {what} say little: raise {key}, or give it a file"
-        for number, what, key in (
-            (held, "held out", "data.holdout"),
-            (len(examples.test), "for the test", "data.test"),
+        translated(
+            "fewer than {few} examples of {key} say little: raise it, or give it a file",
+            few=_FEW_HELD,
+            key=key,
         )
+        for number, key in ((held, "data.holdout"), (len(examples.test), "data.test"))
         if number < _FEW_HELD and (number or (key == "data.holdout" and not examples.test))
     ]
     sink(Notice("; ".join([counts, *few]), "warning" if few else "info"))

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 LIVE = ("metrics", "experiment")
 """Verbs that need users: tests/e2e/test_live.py walks through them."""
 READMES = ("README.md", "README.ru.md")
+FIRST_HOURS = ("first-hour.md", "first-hour.ru.md")
 # What makes the README's recipe small enough for a test: its own base is 0.6 billion parameters.
 SMALL = (
     "train.max_steps=3", "train.learning_rate=0.01", "train.threads=1",
@@ -55,6 +56,22 @@ def test_both_readmes_show_the_same_commands_and_recipe() -> None:
     assert english == russian
     assert len(english) >= 6
     assert tomllib.loads(recipe_of(READMES[0])) == tomllib.loads(recipe_of(READMES[1]))
+
+
+def test_the_first_hour_is_the_same_page_in_both_languages() -> None:
+    texts = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in FIRST_HOURS]
+    outside = [re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE) for text in texts]
+    english, russian = (re.findall(r"^(#+) ", text, re.MULTILINE) for text in outside)
+    assert english == russian
+    assert len(english) >= 10
+    english, russian = (re.findall(r"^\|", text, re.MULTILINE) for text in outside)
+    assert len(english) == len(russian)  # rows of tables
+    blocks = [fenced(text, "console") for text in texts]
+    assert blocks[0] == blocks[1]
+    assert len(blocks[0]) >= 10
+    assert len({text.count("\n```") for text in texts}) == 1  # what is printed
+    for text, other in zip(texts, reversed(FIRST_HOURS), strict=True):
+        assert f"]({other})" in text
 
 
 def test_every_shown_command_exists() -> None:

@@ -17,7 +17,7 @@ from kamerton.cli.experiment_tables import (
 )
 from kamerton.cli.options import ensure_parent, project_option, store_option
 from kamerton.core.errors import SettingsError
-from kamerton.core.language import translated
+from kamerton.core.language import Language, current_language, speaking, translated
 
 if TYPE_CHECKING:
     from kamerton.flows.experiment.planning import ExperimentPlan
@@ -172,8 +172,7 @@ def status(address: str, project: Path, as_json: bool) -> None:
 @click.option(
     "--language",
     type=click.Choice(["en", "ru"]),
-    default="en",
-    show_default=True,
+    show_default="KAMERTON_LANGUAGE, or the locale's",
     help="Of the last lines, and of the page.",
 )
 @click.option(
@@ -188,7 +187,7 @@ def status(address: str, project: Path, as_json: bool) -> None:
 def report(
     name: str,
     segments: str | None,
-    language: Any,
+    language: Language | None,
     page: Path | None,
     address: str,
     project: Path,
@@ -235,21 +234,21 @@ def report(
             "this store? kamerton route explain ROUTE --unit U shows what is decided",
         )
     if page is not None:
-        write_page(
-            page,
-            one,
-            reading,
-            language=language,
-            stopped=stopped_of(one, stopped),
-            segments=segments or "",
-            made=now(),
-        )
+        with speaking(language or current_language()):
+            write_page(
+                page,
+                one,
+                reading,
+                stopped=stopped_of(one, stopped),
+                segments=segments or "",
+                made=now(),
+            )
         messages.print(f"{page} is written", soft_wrap=True)
     if as_json:
         plain = plain_reading(one, reading, stopped)
         click.echo(json.dumps(plain, ensure_ascii=False, indent=2))
     else:
-        print_reading(one, reading, stopped, language)
+        print_reading(one, reading, stopped, language or current_language())
 
 
 @experiment.command()

@@ -1,4 +1,7 @@
-"""Tables of `kamerton experiment`: data on stdout, what explains it on stderr."""
+"""Tables of `kamerton experiment`: data on stdout, what explains it on stderr.
+
+Their words are English, so their numbers are too; only decisions are in the language of the user.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -6,12 +9,12 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from kamerton.cli.console import data_console, harmless, messages, print_table
+from kamerton.core.language import Language, speaking, translated
 
 if TYPE_CHECKING:
     from kamerton.experiments.reading import ArmReading, ExperimentReading
     from kamerton.experiments.registered import RegisteredExperiment
     from kamerton.experiments.verdict import MetricReading
-    from kamerton.experiments.words import Language
     from kamerton.flows.experiment.adaptive import AdaptiveArm
     from kamerton.flows.experiment.planning import ExperimentPlan
     from kamerton.flows.experiment.simulating import Simulated
@@ -21,6 +24,7 @@ __all__ = ["print_adaptive", "print_plan", "print_reading", "print_simulated", "
 _Stopped = Mapping[tuple[str, str], set[str]]
 
 
+@speaking("en")
 def print_plan(found: "ExperimentPlan") -> None:
     """Print what an experiment asks for, and whether to begin.
 
@@ -37,6 +41,7 @@ def print_plan(found: "ExperimentPlan") -> None:
         messages.print(line, soft_wrap=True)
 
 
+@speaking("en")
 def print_states(
     found: "Sequence[tuple[RegisteredExperiment, ExperimentReading | None]]", stopped: _Stopped
 ) -> None:
@@ -94,11 +99,12 @@ def print_adaptive(experiment: "RegisteredExperiment", arms: "Sequence[AdaptiveA
         messages.print(one)
 
 
+@speaking("en")
 def print_reading(
     experiment: "RegisteredExperiment",
     reading: "ExperimentReading",
     stopped: _Stopped,
-    language: "Language",
+    language: Language,
 ) -> None:
     """Print a table for each arm, and what is to be done.
 
@@ -126,8 +132,9 @@ def print_reading(
         messages.print(f"{reading.num_in_two_arms:,} units were seen in two arms and are left out")
     for arm in reading.arms:
         _print_guardrails(arm)
-    for arm in reading.arms:
-        _print_decision(arm, arm.arm in stopped_of(experiment, stopped), language)
+    with speaking(language):
+        for arm in reading.arms:
+            _print_decision(arm, arm.arm in stopped_of(experiment, stopped))
 
 
 def print_simulated(lines: "Sequence[Simulated]", runs: int) -> None:
@@ -229,15 +236,13 @@ def _print_guardrails(arm: "ArmReading") -> None:
             )
 
 
-def _print_decision(arm: "ArmReading", is_stopped: bool, language: "Language") -> None:
+def _print_decision(arm: "ArmReading", is_stopped: bool) -> None:
     from kamerton.experiments.summary import in_short
-    from kamerton.experiments.words import word
+    from kamerton.experiments.words import decision_word
 
-    decision = word(language, f"decision.{arm.decision}")
-    stop = word(language, "was stopped") if is_stopped else ""
-    messages.print(
-        f"{arm.arm}: {decision} ({in_short(arm, language)}{stop})", style="bold", soft_wrap=True
-    )
+    decision = decision_word(arm.decision)
+    stop = translated("; the arm was stopped") if is_stopped else ""
+    messages.print(f"{arm.arm}: {decision} ({in_short(arm)}{stop})", style="bold", soft_wrap=True)
 
 
 def _known(reading: "ExperimentReading | None", stopped: set[str]) -> str:

@@ -4,26 +4,27 @@
 sentence of the page; both in English or Russian.
 """
 
+from kamerton.core.language import translated
 from kamerton.experiments.amounts import difference_text, percent_text
 from kamerton.experiments.reading import ArmReading
 from kamerton.experiments.registered import RegisteredExperiment
-from kamerton.experiments.verdict import Aspect, MetricReading
-from kamerton.experiments.words import Language, word
+from kamerton.experiments.verdict import MetricReading
+from kamerton.experiments.words import (
+    Advice,
+    advice_text,
+    aspect_text,
+    known_text,
+    verdict_word,
+)
 
-__all__ = ["Language", "headline", "in_short"]
-
-_CHANGES: dict[Aspect, tuple[str, str]] = {
-    "cost": ("cheaper", "dearer"),
-    "latency": ("faster", "slower"),
-}
+__all__ = ["headline", "in_short"]
 
 
-def in_short(arm: ArmReading, language: Language = "en") -> str:
+def in_short(arm: ArmReading) -> str:
     """Sum up an arm: the primary metric first, then what is known of cost and latency.
 
     Args:
         arm: What is known about the arm.
-        language: English or Russian.
 
     Returns:
         One line without a full stop. The change of latency is that of the time itself: "20 %
@@ -36,13 +37,12 @@ def in_short(arm: ArmReading, language: Language = "en") -> str:
         and reading.measure.aspect != "quality"
         and reading.verdict not in ("undecided", "hidden")
     ]
-    return ", ".join(_phrase(reading, language) for reading in [*_primary(arm), *known])
+    return ", ".join(_phrase(reading) for reading in [*_primary(arm), *known])
 
 
 def headline(
     experiment: RegisteredExperiment,
     arm: ArmReading,
-    language: Language = "en",
     *,
     stopped: bool = False,
 ) -> str:
@@ -51,7 +51,6 @@ def headline(
     Args:
         experiment: As it was registered.
         arm: What is known about one of its arms.
-        language: English or Russian.
         stopped: Whether the arm was stopped while the experiment ran.
 
     Returns:
@@ -61,13 +60,14 @@ def headline(
     names = {
         "variant": arms[arm.arm].variant,
         "control": arms[experiment.settings.control].variant,
-        "answering": experiment.answering,
     }
-    key = "ended" if not experiment.is_running else "stopped arm" if stopped else arm.decision
-    advice = word(language, f"advice.{key}", **names)
+    key: Advice = "stopped arm" if stopped else arm.decision
+    if not experiment.is_running:
+        key = "ended"
+    advice = advice_text(key, answering=experiment.answering, **names)
     if any(reading.verdict == "hidden" for reading in arm.metrics):
         if key != "investigate":
-            advice = f"{advice}; {_lower(word(language, 'advice.investigate'))}"
+            advice = f"{advice}; {_lower(advice_text('investigate', answering='', **names))}"
         return f"{advice}."
     measured = [
         reading
@@ -76,14 +76,14 @@ def headline(
         and reading.measure.name in ("cost", "latency")
         and reading.effect is not None
     ]
-    known = ", ".join(_clause(reading, language) for reading in [*_primary(arm), *measured])
+    known = ", ".join(_clause(reading) for reading in [*_primary(arm), *measured])
     if any(
         reading.measure.name in arm.missing and not arm.missing[reading.measure.name].comparable
         for reading in _primary(arm)
     ):
-        known = word(language, "unequally rated", known=known)
+        known = translated("{known}, but the arms are not rated equally often", known=known)
     if not experiment.is_running:
-        return f"{advice}; {word(language, 'result of', **names)}: {known}."
+        return f"{advice}; {translated('{variant} against {control}', **names)}: {known}."
     return f"{advice}; {known}." if ":" in advice else f"{advice}: {known}."
 
 
@@ -95,29 +95,35 @@ def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _phrase(reading: MetricReading, language: Language) -> str:
-    if change := _change(reading, language):
+def _phrase(reading: MetricReading) -> str:
+    if change := _change(reading):
         return change
-    aspect = reading.measure.aspect
-    key = "hidden" if reading.verdict == "hidden" else f"verdict.{reading.verdict}"
-    return word(language, f"aspect.{aspect}") + word(language, "joint") + word(language, key)
+    verdict = verdict_word(reading.verdict)
+    if reading.verdict == "hidden":
+        verdict = translated("hidden: the arms are not comparable")
+    return aspect_text(reading.measure.aspect, verdict)
 
 
-def _clause(reading: MetricReading, language: Language) -> str:
+def _clause(reading: MetricReading) -> str:
     """Say the same in a whole sentence."""
-    if change := _change(reading, language):
+    if change := _change(reading):
         return change
     difference = reading.effect.difference if reading.effect else 0.0
-    said = difference_text(reading.measure, difference, language)
-    key = f"known.{reading.measure.aspect}.{reading.verdict}"
-    return word(language, key, difference=said)
+    said = difference_text(reading.measure, difference)
+    return known_text(reading.measure.aspect, reading.verdict, said)
 
 
-def _change(reading: MetricReading, language: Language) -> str:
+def _change(reading: MetricReading) -> str:
     """Say by how many percent cost or latency has changed; empty where that is not known."""
-    words = _CHANGES.get(reading.measure.aspect)
+    aspect = reading.measure.aspect
     changed = reading.verdict in ("better", "worse") and reading.measure.better == "down"
-    if not words or not changed or reading.relative is None:
+    if aspect == "quality" or not changed or reading.relative is None:
         return ""
-    key = words[0] if reading.relative < 0 else words[1]
-    return word(language, key, percent=percent_text(abs(reading.relative), language))
+    percent = percent_text(abs(reading.relative))
+    if aspect == "cost":
+        if reading.relative < 0:
+            return translated("{percent} cheaper", percent=percent)
+        return translated("{percent} dearer", percent=percent)
+    if reading.relative < 0:
+        return translated("{percent} faster", percent=percent)
+    return translated("{percent} slower", percent=percent)

@@ -7,6 +7,7 @@ from click.testing import CliRunner, Result
 
 from kamerton.cli.experiment import experiment
 from kamerton.core.errors import SettingsError
+from kamerton.core.language import speaking
 from kamerton.flows.routing import new_router
 from kamerton.serving.routes import read_rules
 from kamerton.store.database import open_store
@@ -97,6 +98,10 @@ def test_report_has_a_column_for_each_arm(project):
     assert "refusal of lora: fine" in found.stderr
     russian = said(project, "report", "tone", "--language", "ru").stderr
     assert "lora: переходить (качество: лучше, на 40 % дешевле, на 33 % быстрее)" in russian
+    with speaking("ru"):
+        found = said(project, "report", "tone")
+    assert rows(found)[1][:4] == ["thumbs", "60.0 %", "90.0 %", "+30.0 points"]
+    assert "lora: переходить (качество: лучше, " in found.stderr
     plain = json.loads(said(project, "report", "tone", "--json").stdout)
     assert plain["registered"]["experiment"] == "tone"
     assert plain["arms"][0]["decision"] == "promote"

@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 
 from kamerton.core.errors import SettingsError
-from kamerton.experiments.words import WORDS
+from kamerton.core.language import speaking
+from kamerton.experiments.words import guardrail_word, verdict_word
 from kamerton.flows.experiment.registering import stop_experiment
 from kamerton.store.database import open_store
 from kamerton.store.experiments import ExperimentEvent, add_experiment_event
@@ -87,7 +88,8 @@ def test_it_needs_nothing_else(project, language):
     assert f'<html lang="{language}">' in found
     assert "prefers-color-scheme: dark" in found
     assert "@media print" in found
-    assert WORDS[language]["segments"] in found
+    heading = {"en": "Segments (exploratory)", "ru": "Сегменты (только для новых гипотез)"}
+    assert heading[language] in found
     assert found.count("<svg") == 6
     if language == "ru":
         # Names come from the project; all other words are Russian.
@@ -110,15 +112,19 @@ def test_no_effect_stands_anywhere_where_the_arms_are_not_comparable(tmp_path):
         with store.begin() as connection:
             detail = {"arm": "lora", "why": "refusal is 0.28 worse"}
             add_experiment_event(connection, ExperimentEvent("tone", "arm stopped", "x", detail))
+    begins = {
+        "en": "Do not decide yet: the groups are not comparable, so no effect is shown.",
+        "ru": "Решать рано: группы несравнимы, поэтому результаты скрыты.",
+    }
     for language in ("en", "ru"):
         made = page(tmp_path, "--by", "segment", "--language", language)
         found = words_of(made)
-        assert found.startswith(f" {WORDS[language]['advice.investigate']}.")
+        assert found.startswith(f" {begins[language]}")
         assert "<svg" not in made
-        assert WORDS[language]["verdict.hidden"] in found
-        for word in ("better", "worse"):
-            assert f">{WORDS[language][f'verdict.{word}']}<" not in made
-        assert f">{WORDS[language]['guardrail.fine']}<" not in made
+        with speaking(language):
+            assert verdict_word("hidden") in found
+            for word in (verdict_word("better"), verdict_word("worse"), guardrail_word("fine")):
+                assert f">{word}<" not in made
         assert not re.search(r"90[.,]0 %|60[.,]0 %|0\.28|\+30", found)
         assert "600 / 300" in found
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from kamerton.core.language import speaking
 from kamerton.experiments.amounts import (
     count_text,
     difference_text,
@@ -31,7 +32,8 @@ RATING = Measure("rating", bounds=(1.0, 5.0))
 )
 def test_values(measure, value, english, russian):
     assert value_text(measure, value) == english
-    assert value_text(measure, value, "ru") == russian
+    with speaking("ru"):
+        assert value_text(measure, value) == russian
 
 
 @pytest.mark.parametrize(
@@ -44,18 +46,22 @@ def test_values(measure, value, english, russian):
 )
 def test_differences(measure, value, english, russian):
     assert difference_text(measure, value) == english
-    assert difference_text(measure, value, "ru") == russian
+    with speaking("ru"):
+        assert difference_text(measure, value) == russian
 
 
 def test_intervals():
     assert interval_text(SHARE, Interval(0.037, 0.148)) == "+3.7 to +14.8 points"
-    assert interval_text(SHARE, Interval(-0.037, 0.148), "ru") == "от -3,7 до +14,8 п. п."
+    with speaking("ru"):
+        assert interval_text(SHARE, Interval(-0.037, 0.148)) == "от -3,7 до +14,8 п. п."
     assert interval_text(LATENCY, Interval(-0.5, -0.25)) == "-0.5 to -0.25 s"
     assert interval_text(COST, Interval(-math.inf, math.inf)) == ""
 
 
 def test_counts_and_percent():
     assert count_text(3498) == "3,498"
-    assert count_text(3498.4, "ru") == "3\N{NO-BREAK SPACE}498"
+    with speaking("ru"):
+        assert count_text(3498.4) == "3\N{NO-BREAK SPACE}498"
     assert percent_text(0.123, signed=True) == "+12 %"
-    assert percent_text(-0.408, "ru", digits=1) == "-40,8 %"
+    with speaking("ru"):
+        assert percent_text(-0.408, digits=1) == "-40,8 %"

@@ -1,5 +1,6 @@
 """One line about an arm, in both languages."""
 
+from kamerton.core.language import speaking
 from kamerton.experiments.reading import ArmReading
 from kamerton.experiments.summary import in_short
 from kamerton.experiments.verdict import Aspect, Measure, MetricReading, Verdict
@@ -22,7 +23,8 @@ def test_undecided_but_cheaper() -> None:
         ),
     )
     assert in_short(arm) == "quality undecided, 41 % cheaper"
-    assert in_short(arm, "ru") == "качество: пока не ясно, на 41 % дешевле"
+    with speaking("ru"):
+        assert in_short(arm) == "качество: пока не ясно, на 41 % дешевле"
 
 
 def test_better_but_slower() -> None:
@@ -36,7 +38,8 @@ def test_better_but_slower() -> None:
         ),
     )
     assert in_short(arm) == "quality better, 25 % slower, cost about the same"
-    assert in_short(arm, "ru") == ("качество: лучше, на 25 % медленнее, цена: почти без разницы")
+    with speaking("ru"):
+        assert in_short(arm) == ("качество: лучше, на 25 % медленнее, цена: почти без разницы")
 
 
 def test_hidden_says_why() -> None:

@@ -1,31 +1,59 @@
-"""Every word is there in both languages, and is filled in with the same names."""
+"""Every verdict, decision, metric and unit has its words."""
 
-import string
+from typing import get_args
 
 import pytest
 
+from kamerton.core.language import Language, speaking
 from kamerton.evaluation.live_metrics import BUILT_IN
-from kamerton.experiments.words import WORDS, metric_name, word
+from kamerton.experiments.guardrails import GuardrailVerdict
+from kamerton.experiments.settings import UnitKind
+from kamerton.experiments.verdict import Aspect, Decision, Verdict
+from kamerton.experiments.words import (
+    advice_text,
+    aspect_text,
+    decision_word,
+    event_text,
+    guardrail_word,
+    known_text,
+    metric_name,
+    unit_word,
+    verdict_word,
+)
+
+NAMES = {"variant": "ours", "control": "theirs", "answering": "theirs"}
 
 
-def names_in(text: str) -> set[str]:
-    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+@pytest.mark.parametrize("language", ["en", "ru"])
+def test_everything_has_its_words(language: Language) -> None:
+    with speaking(language):
+        said = [
+            *(verdict_word(one) for one in get_args(Verdict)),
+            *(guardrail_word(one) for one in get_args(GuardrailVerdict)),
+            *(decision_word(one) for one in get_args(Decision)),
+            *(advice_text(one, **NAMES) for one in (*get_args(Decision), "stopped arm", "ended")),
+            *(aspect_text(one, "") for one in get_args(Aspect)),
+            *(
+                known_text(aspect, verdict, "+1")
+                for aspect in get_args(Aspect)
+                for verdict in get_args(Verdict)
+                if verdict != "hidden"
+            ),
+            *(unit_word(one) for one in get_args(UnitKind)),
+            *(metric_name(one) for one in BUILT_IN),
+        ]
+    assert len(said) > 50
+    assert all(one.isascii() == (language == "en") for one in said), said
 
 
-def test_both_languages_have_every_key() -> None:
-    assert set(WORDS["en"]) == set(WORDS["ru"])
-    assert len(WORDS["en"]) > 100
+def test_built_in_metrics_have_names_and_others_keep_theirs() -> None:
+    assert metric_name("refusal") == "refusals"
+    with speaking("ru"):
+        assert metric_name("refusal") == "доля отказов"
+        assert metric_name("reopened") == "reopened"
 
 
-@pytest.mark.parametrize("key", WORDS["en"])
-def test_both_languages_fill_in_the_same(key: str) -> None:
-    assert names_in(WORDS["en"][key]) == names_in(WORDS["ru"][key])
-    assert (WORDS["en"][key].strip() and WORDS["ru"][key].strip()) or key == "joint"
-
-
-def test_every_built_in_metric_has_a_name() -> None:
-    for words in WORDS.values():
-        assert {f"metric.{name}" for name in BUILT_IN} <= set(words)
-    assert metric_name("ru", "refusal") == "доля отказов"
-    assert metric_name("ru", "reopened") == "reopened"
-    assert word("ru", "cheaper", percent="41 %") == "на 41 % дешевле"
+def test_an_unknown_event_keeps_its_name() -> None:
+    with speaking("ru"):
+        assert event_text("arm stopped", "lora") == "вариант lora отключён"
+        assert event_text("looked at", "") == "looked at"

@@ -81,7 +81,7 @@ def evaluate(
     --data is read, such as data.columns.text=question.
     """
     if not judge and (judge_model or judge_sees_texts):
-        raise click.UsageError("--judge-model and --judge-sees-texts need --judge")
+        raise click.UsageError(translated("--judge-model and --judge-sees-texts need --judge"))
     with busy(translated("loading PyTorch")):
         from kamerton.cli.verdict import print_headline, print_pairs
         from kamerton.evaluation.headline import headline

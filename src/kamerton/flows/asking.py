@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from kamerton.core.durations import duration_text
 from kamerton.core.events import Notice, Progress, Sink, under_way
-from kamerton.core.language import translated
+from kamerton.core.language import translated, translated_number
 from kamerton.evaluation.items import Answers, Item, ReadCalls
 from kamerton.evaluation.settings import EvaluationSettings
 from kamerton.flows.candidates import Asked, Candidate
@@ -82,7 +82,7 @@ def ask_in_turn(
                                 translated("asking {name}", name=one.name),
                                 done + new,
                                 len(items),
-                                "questions",
+                                translated("questions"),
                             )
                         )
 
@@ -113,8 +113,16 @@ class _Forecast:
         self._said = True
         seconds = (self._clock() - self._began) / num * self._num
         if seconds >= _WORTH_SAYING_S:
-            labels = f", {num_labels:,} labels to score for each" if num_labels > 2 else ""
-            told = f"{self._num:,} questions to ask in all{labels}: about {duration_text(seconds)}"
+            labels = ""
+            if num_labels > 2:
+                number = translated_number(f"{num_labels:,}")
+                labels = translated(", {number} labels to score for each", number=number)
+            told = translated(
+                "{number} questions to ask in all{labels}: about {time}",
+                number=translated_number(f"{self._num:,}"),
+                labels=labels,
+                time=duration_text(seconds),
+            )
             self._sink(Notice(translated("{told}; evaluate.limit asks fewer", told=told)))
 
 

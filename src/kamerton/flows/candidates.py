@@ -227,7 +227,7 @@ def render_questions(
     asked: list[list[Asked]] = [[] for _ in candidates]
     kept: list[Measurable] = []
     problems: list[str] = []
-    rendering = translated("rendering {what}", what=translated("questions"))
+    rendering = translated("rendering questions")
     for number, example in enumerate(held, 1):
         try:
             made = [one.ask(example, labels) for one in candidates]
@@ -237,7 +237,7 @@ def render_questions(
             kept.append(example)
             for own, new in zip(asked, made, strict=True):
                 own.append(new)
-        sink(Progress(rendering, number, len(held), "questions"))
+        sink(Progress(rendering, number, len(held), translated("questions")))
     if not kept:
         raise EvaluationError(
             translated(

@@ -58,13 +58,22 @@ def read_in_turn(
     """
     found = []
     for one, own in zip(candidates, asked, strict=True):
-        sink(Progress(translated("{name} reads", name=one.name), 0, len(items), "texts"))
+        sink(
+            Progress(translated("{name} reads", name=one.name), 0, len(items), translated("texts"))
+        )
         with one.attached(base):
             began = time.perf_counter()
             losses, counts = losses_of(base, own)
             seconds = (time.perf_counter() - began) / len(items)
             general_loss = measure_general_loss(base, one.renderer)
-        sink(Progress(translated("{name} reads", name=one.name), len(items), len(items), "texts"))
+        sink(
+            Progress(
+                translated("{name} reads", name=one.name),
+                len(items),
+                len(items),
+                translated("texts"),
+            )
+        )
         found.append(
             Answers(
                 variant=one.name,

@@ -137,7 +137,7 @@ def test_the_reliability_stands_beside_the_metric_everywhere(tmp_path: Path) -> 
     )
     evaluated = project.evaluate(variant)
     comparison = evaluated.comparison
-    assert comparison.metrics == ("sounds like us",)
+    assert comparison.metrics == ("sounds like us", "loss")
     said = "sounds like us: of texts that it did not see"
     assert said in markdown_table(comparison)
     values = json.loads(json.dumps(comparison.to_json()))

@@ -76,10 +76,10 @@ def test_of_one_divided_text_the_lengths_are_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("holdout", "num_test", "ending"),
     [
-        (0.0, 0, "0 held out; fewer than 20 held out say little: raise data.holdout"),
+        (0.0, 0, "0 held out; fewer than 20 examples of data.holdout say little: raise it"),
         (0.0, 25, "0 held out, 25 for the test"),
-        (0.0, 3, "3 for the test; fewer than 20 for the test say little: raise data.test"),
-        (0.4, 25, "4 held out, 25 for the test; fewer than 20 held out say little"),
+        (0.0, 3, "3 for the test; fewer than 20 examples of data.test say little: raise it"),
+        (0.4, 25, "4 held out, 25 for the test; fewer than 20 examples of data.holdout say little"),
     ],
 )
 def test_few_examples_are_a_warning_where_they_measure(
@@ -100,4 +100,4 @@ def test_few_examples_are_a_warning_where_they_measure(
     (notice,) = seen
     assert ending in notice.message
     assert notice.level == ("warning" if "say little" in ending else "info")
-    assert ("data.holdout" in notice.message) == ("held out say" in ending)
+    assert ("data.holdout" in notice.message) == ("data.holdout" in ending)

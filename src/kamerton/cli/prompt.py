@@ -111,6 +111,7 @@ def _table(found: "Searched") -> Table:
     for place, trial in enumerate(found.trials):
         one = found.settings[trial.candidate]
         shown = f"{one.demonstrations} {one.selection}" if one.demonstrations else "0"
+        shown += translated(", seed {seed}", seed=one.seed) if one.seed else ""
         cells = [f"{100 * trial.score[0]:.0f} %"] if by_label else []
         table.add_row(
             Text(_shortened(one.system) or translated("none")), shown, str(trial.num_questions),

@@ -20,6 +20,8 @@ from kamerton.data.reading.readers import READABLE
 
 if TYPE_CHECKING:
     from kamerton.flows.trying import Tried
+    from kamerton.flows.workspace import Workspace
+    from kamerton.store.variants import Variant
 
 __all__ = ["train"]
 
@@ -103,12 +105,31 @@ def train(
     print_suggestions(suggest_after_training(made, workspace, again))
     # Without examples kept aside there is nothing to evaluate on.
     verb = "evaluate" if variant.manifest.data.num_holdout else "chat"
-    following = f"next: kamerton {verb} {variant.name}{in_project(project)}"
-    messages.print(following, style="dim", soft_wrap=True)
+    names = " ".join([variant.name, *_teacher_of(made.variant, workspace)])
+    following = f"kamerton {verb} {names}{in_project(project)}"
+    messages.print(
+        translated("next: {following}", following=following), style="dim", soft_wrap=True
+    )
     if as_json:
         click.echo(json.dumps(variant.manifest.model_dump(mode="json"), ensure_ascii=False))
     else:
         click.echo(variant.folder)
+
+
+def _teacher_of(variant: "Variant", workspace: "Workspace") -> list[str]:
+    """Name the teacher that a student can be compared with: one over the same base."""
+    from kamerton.core.errors import VariantError
+    from kamerton.flows.baselines import same_base
+    from kamerton.store.variants import find_variant
+
+    name = str(variant.manifest.recipe.get("objective", {}).get("teacher") or "")
+    if not name:
+        return []
+    try:
+        teacher = find_variant(name, workspace.variants)
+    except VariantError:
+        return []
+    return [name] if same_base(variant, teacher) else []
 
 
 def _say_tried(tried: "Tried") -> None:

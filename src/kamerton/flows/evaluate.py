@@ -7,7 +7,7 @@ that went on from another is compared with that one too.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -70,7 +70,7 @@ from kamerton.models.context import context_of
 from kamerton.models.dtype import DType
 from kamerton.models.load import ensure_here, pick_device
 from kamerton.store.database import open_store
-from kamerton.store.variants import Variant, add_metrics
+from kamerton.store.variants import Variant, add_metrics, read_variant
 from kamerton.training.forgetting import say_forgotten
 from kamerton.variants.load import Opening, load_base_for
 from kamerton.variants.opening import generation_of, prompt_of, render_of
@@ -137,6 +137,7 @@ def evaluate_variants(
     Raises:
         EvaluationError: If the variants cannot be compared or there is nothing to measure on.
     """
+    variants = _told_apart(variants)
     first = variants[0]
     recipe = recipe_of(first)
     settings = settings or recipe.evaluate
@@ -336,6 +337,17 @@ def _demonstrations(num: int) -> str:
     return translated("{num}, from the training examples", num=num)
 
 
+def _told_apart(variants: Sequence[Variant]) -> list[Variant]:
+    """Name variants of one name by their folders: what a variant was before is kept as NAME.1."""
+    names = Counter(variant.name for variant in variants)
+    return [
+        replace(one, manifest=one.manifest.model_copy(update={"name": one.folder.name}))
+        if names[one.name] > 1
+        else one
+        for one in variants
+    ]
+
+
 def _ensure_comparable(variants: Sequence[Variant]) -> None:
     names = [variant.name for variant in variants]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -490,7 +502,8 @@ def _record(
         before = base_alone.general_loss
         if cost.general_loss is not None and before is not None:
             metrics |= {"general_loss": cost.general_loss, "general_loss_base": before}
-        add_metrics(variant, table, metrics)
+        # Its manifest keeps the name that it was made with.
+        add_metrics(read_variant(variant.folder), table, metrics)
     with open_store(workspace.store) as store:
         fingerprint = hash_json([item.id for item in items])
         store.add_evaluation(fingerprint, comparison.variants, comparison.to_json())

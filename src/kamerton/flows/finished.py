@@ -25,7 +25,14 @@ from kamerton.store.variants import Variant, read_variant
 from kamerton.training.reward_functions import function_hashes
 from kamerton.training.task import Outcome
 
-__all__ = ["Stamps", "key_of_run", "note_finished", "read_finished", "stamps_of_data"]
+__all__ = [
+    "Stamps",
+    "forget_finished",
+    "key_of_run",
+    "note_finished",
+    "read_finished",
+    "stamps_of_data",
+]
 
 _FILE = "finished.json"
 
@@ -106,6 +113,16 @@ def note_finished(
         "outcome": None if outcome is None else asdict(outcome),
     }
     write_atomically(workspace.runs / variant.name / _FILE, json.dumps(noted, indent=2) + "\n")
+
+
+def forget_finished(name: str, workspace: Workspace) -> None:
+    """Forget that a run is finished: it begins anew, and may be stopped before its end.
+
+    Args:
+        name: The name of the run.
+        workspace: The workspace of the runs.
+    """
+    (workspace.runs / name / _FILE).unlink(missing_ok=True)
 
 
 def read_finished(

@@ -209,6 +209,9 @@ def _columns(
                 return {}
     if judged:
         return judged
+    if refused is not None and len(found) == 1 and not question and not answer:
+        # One column without a name of ours is texts to learn from.
+        return {"text": found[0].name}
     question = question or _settled("question", question_candidates(found), source, choose, refused)
     left = answer_candidates(found, columns_of(question))
     answer = answer or _settled("answer", left, source, choose, refused)

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -45,7 +46,8 @@ class Sources:
         """Remove what was joined, and its folder, so that the same command may be given again."""
         if self.joined is not None:
             self.joined.unlink(missing_ok=True)
-            self.joined.parent.rmdir()
+            with suppress(OSError):
+                self.joined.parent.rmdir()
 
 
 def sources_of(files: Sequence[str], folder: Path) -> Sources:
@@ -67,9 +69,11 @@ def sources_of(files: Sequence[str], folder: Path) -> Sources:
             from, or the columns differ.
         DataError: If a file cannot be read.
     """
-    if twice := [file for file in files if files.count(file) > 1]:
+    places = [Path(file).resolve() for file in files]
+    twice = next((file for file in files if places.count(Path(file).resolve()) > 1), None)
+    if twice is not None:
         raise SettingsError(
-            translated("{twice} is given twice", twice=twice[0]),
+            translated("{twice} is given twice", twice=twice),
             hint=translated("name each file once"),
         )
     named: dict[str, str] = {}

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from kamerton.adapters.catalogue import NoAdapterSettings
-from kamerton.advisor.instructions import instruction
+from kamerton.advisor.instructions import instruction, task_sentence
 from kamerton.advisor.kinds import kind_of_task
 from kamerton.core.errors import DataError, RenderingError, SettingsError
 from kamerton.core.events import Notice, Progress, Sink
@@ -244,18 +244,22 @@ class _Measure:
 def _system_texts(
     recipe: Recipe, train: Sequence[Example], instructions: Sequence[str]
 ) -> list[str]:
-    """List what stands before the question: the recipe's own, the one of the data, the given."""
+    """List what stands before the question: the recipe's own, those of the data, the given."""
     kind = kind_of_task(train)
     guess = language_guesser()
     languages = Counter(guess(question_text(one)) for one in train[:_TEXTS_TO_GUESS_BY])
-    built = instruction(kind, "", languages.most_common(1)[0][0])
-    return list(dict.fromkeys([recipe.prompt.system, built, *instructions]))
+    language = languages.most_common(1)[0][0]
+    built = [instruction(kind, recipe.purpose, language)]
+    if kind.name == "classes":
+        # Labels that are named mislead some small bases.
+        built.append(task_sentence(kind, recipe.purpose, language))
+    return list(dict.fromkeys([recipe.prompt.system, *built, *instructions]))
 
 
 def _to_search_on(
     train: Sequence[Example], shown: Sequence[Sequence[Mapping[str, Any]]], most: int
 ) -> list[Measurable]:
-    """Draw questions that no candidate shows: at most so many, and half of what there are."""
+    """Draw questions that no candidate shows, at most so many."""
     asked = {str(chat[0]["content"]) for chat in shown}
     usable = [
         example

@@ -24,7 +24,13 @@ from kamerton.data.rendering.templates import templates_of
 from kamerton.data.rendering.tokenized import TrainingExample
 from kamerton.data.ties import say_ties
 from kamerton.flows.dates import dated
-from kamerton.flows.finished import key_of_run, note_finished, read_finished, stamps_of_data
+from kamerton.flows.finished import (
+    forget_finished,
+    key_of_run,
+    note_finished,
+    read_finished,
+    stamps_of_data,
+)
 from kamerton.flows.prepare import make_prompt, read_examples
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.start import read_members, read_start, taken_over
@@ -110,7 +116,12 @@ def make_variant(
         KamertonError: If data, base, adapter, training or store fail.
     """
     with _alone(workspace.runs / recipe.name, recipe.name):
-        return _make_alone(recipe, folder, workspace, sink, should_stop, fresh, train)
+        try:
+            return _make_alone(recipe, folder, workspace, sink, should_stop, fresh, train)
+        except InterruptedRun as error:
+            if fresh and (workspace.runs / recipe.name / CHECKPOINT_FILE).exists():
+                error.hint = translated("the same command without --fresh goes on from here")
+            raise
 
 
 def _make_alone(
@@ -167,6 +178,7 @@ def _make_alone(
         task = make_task(recipe, examples, base, prompt, others, workspace, sink)
         if fresh:
             (task.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+            forget_finished(recipe.name, workspace)
         outcome = _follow(task, recipe, workspace, sink, should_stop, train)
         files, metrics = dict(task.adapter.files()), metrics_of(task, outcome, sink)
         if start is not None and files == start.files():

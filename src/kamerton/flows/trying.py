@@ -187,18 +187,7 @@ def _make_task(recipe: Recipe, others: TaskVariants, workspace: Workspace, sink:
     prompt = make_prompt(recipe, examples.train)
     task = make_task(recipe, examples, base, prompt, others, workspace, sink)
     measured = spread(range(len(task.holdout)), _MOST_HELD)
-    references, teachings = task.references, task.teachings
-    if references is not None:
-        references = (references[0], [references[1][index] for index in measured])
-    if teachings is not None:
-        teachings = (teachings[0], [teachings[1][index] for index in measured])
-    return replace(
-        task,
-        holdout=[task.holdout[index] for index in measured],
-        references=references,
-        teachings=teachings,
-        distance=None,
-    )
+    return replace(task.with_holdout(measured), distance=None)
 
 
 def _only_progress(sink: Sink) -> Sink:

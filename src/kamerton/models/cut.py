@@ -112,8 +112,8 @@ def _keep(model: Any, kept: list[int]) -> None:
                 part.layer_idx = place
     setattr(parent, name, nn.ModuleList(blocks))
     for key, value in list(config.to_dict().items()):
-        # Such as `layer_types`: one entry a block.
-        if isinstance(value, list) and len(value) == num:
+        # Such as `layer_types` and `no_rope_layers`: one entry a block.
+        if "layer" in key and isinstance(value, list) and len(value) == num:
             setattr(config, key, [value[place] for place in kept])
     config.num_hidden_layers = len(kept)
 

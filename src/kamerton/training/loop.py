@@ -212,8 +212,12 @@ class Run:
 
     def _stopped(self) -> InterruptedRun:
         return InterruptedRun(
-            f"stopped after step {self.counters.step} of {len(self.plan)}; the state is saved",
-            hint="the same command goes on from here",
+            translated(
+                "stopped after step {step} of {steps}; the state is saved",
+                step=self.counters.step,
+                steps=len(self.plan),
+            ),
+            hint=translated("the same command goes on from here"),
         )
 
     def _say_forecast(self) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from kamerton.core.events import Sink, under_way
 from kamerton.core.language import translated
-from kamerton.data.rendering.tokenized import TrainingExample, num_tokens
+from kamerton.data.rendering.tokenized import num_tokens
 from kamerton.training.forecast import Pace, seconds_left
 from kamerton.training.loop import Run
 from kamerton.training.plan import MEASURING
@@ -116,29 +116,26 @@ def sample(
 
 def _measuring(run: Run, seconds_per_token: float, limit_s: float) -> float:
     """Measure on as many held-out examples as there is time for, the longest first."""
-    held = sorted(run.task.holdout, key=num_tokens, reverse=True)
-    if not held:
+    sizes = [num_tokens(example) for example in run.task.holdout]
+    if not sizes:
         return 0.0
-    chosen: list[TrainingExample] = [held[0]]
-    room = limit_s / (MEASURING * seconds_per_token) - num_tokens(held[0])
+    longest, *others = sorted(range(len(sizes)), key=sizes.__getitem__, reverse=True)
+    chosen = [longest]
+    room = limit_s / (MEASURING * seconds_per_token) - sizes[longest]
     # The longest stands for the memory, and examples of all lengths for the time.
-    for example in held[1 :: max(1, len(held) // 64)] if room > 0 else ():
-        if num_tokens(example) > room:
+    for place in others[:: max(1, len(sizes) // 64)] if room > 0 else ():
+        if sizes[place] > room:
             break
-        room -= num_tokens(example)
-        chosen.append(example)
-    if len(chosen) > len(held) // 2:
-        chosen = list(held)
-    places = {id(example): place for place, example in enumerate(run.task.holdout)}
-    references = run.task.references
-    if references is not None:
-        own = [references[1][places[id(example)]] for example in chosen]
-        references = (references[0], own)
-    part = replace(run.task, holdout=chosen, references=references)
+        room -= sizes[place]
+        chosen.append(place)
+    if len(chosen) > len(sizes) // 2:
+        # What is left takes less than what was chosen.
+        chosen = list(range(len(sizes)))
+    part = run.task.with_holdout(chosen)
     began = run.clock()
     part.measure(run.counters.tokens_per_row)
-    pace = Pace(sum(map(num_tokens, chosen)), run.clock() - began)
-    tokens = sum(map(num_tokens, held))
+    pace = Pace(sum(sizes[place] for place in chosen), run.clock() - began)
+    tokens = sum(sizes)
     # At the end what the run began with is measured once, without the distance to it.
     return seconds_left([pace], len(run.ends) * tokens) + MEASURING * seconds_per_token * tokens
 

@@ -1,7 +1,7 @@
 """The task that the training loop is given, and the outcome that it gives back."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kamerton.adapters.adapter import Adapter
@@ -56,6 +56,23 @@ class Task:
     distance: Distance | None = None
     auto_rate: tuple[float, str] = (2e-4, "usual for LoRA")
     num_tokens_after: int = 0
+
+    def with_holdout(self, places: Sequence[int]) -> "Task":
+        """Keep some of the held-out examples, with what belongs to them.
+
+        Args:
+            places: Places in `holdout`, in the order that is wanted.
+
+        Returns:
+            The same task, measured on these.
+        """
+        references, teachings = self.references, self.teachings
+        if references is not None:
+            references = (references[0], [references[1][place] for place in places])
+        if teachings is not None:
+            teachings = (teachings[0], [teachings[1][place] for place in places])
+        held = [self.holdout[place] for place in places]
+        return replace(self, holdout=held, references=references, teachings=teachings)
 
     def measure(self, tokens_per_row: int | None = None) -> tuple[float, dict[str, float]]:
         """Measure the model as it is on the holdout.

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -161,7 +162,7 @@ def _read(path: Path, counts: Sequence[int], temperature: float) -> list[Teachin
     try:
         with np.load(path, allow_pickle=False) as file:
             ids, logprobs = file["ids"], file["logprobs"]
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
     if len(ids) != sum(counts) or ids.shape != logprobs.shape:
         return None

@@ -6,14 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from kamerton.core.errors import DataError, KamertonError, ModelError
-from kamerton.core.events import Event, Notice, Progress
+from kamerton.core.errors import (
+    DataError,
+    EvaluationError,
+    InterruptedRun,
+    KamertonError,
+    ModelError,
+)
+from kamerton.core.events import Event, Notice, Progress, StepDone
+from kamerton.evaluation.settings import EvaluationSettings
 from kamerton.flows import train
+from kamerton.flows.evaluate import evaluate_variants
 from kamerton.flows.finished import stamps_of_data
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.train import Made, make_variant
 from kamerton.flows.workspace import Workspace
 from kamerton.models import load
+from kamerton.store.variants import find_variant
 from tests.e2e.project import make_project
 
 
@@ -134,3 +143,36 @@ def test_a_mistyped_base_is_said_before_the_data_are_read(
     monkeypatch.setattr(train, "read_examples", refuse)
     with pytest.raises(ModelError, match=said):
         made_in(tmp_path, option)
+
+
+def test_a_fresh_run_that_was_stopped_goes_on_without_fresh(tmp_path: Path) -> None:
+    make_project(tmp_path, num_rows=12)
+    made_in(tmp_path)
+    recipe = Recipe.read(tmp_path / "recipe.toml", ("train.max_steps=2",))
+    steps: list[Event] = []
+
+    def one_step() -> bool:
+        return any(isinstance(event, StepDone) for event in steps)
+
+    with pytest.raises(InterruptedRun, match="stopped after step 1 of 2") as caught:
+        make_variant(
+            recipe, tmp_path, Workspace(tmp_path), steps.append, should_stop=one_step, fresh=True
+        )
+    assert caught.value.hint == "the same command without --fresh goes on from here"
+    heard: list[Event] = []
+    make_variant(recipe, tmp_path, Workspace(tmp_path), heard.append)
+    assert [event.step for event in heard if isinstance(event, StepDone)] == [2]
+
+
+def test_a_variant_is_compared_with_what_it_was(tmp_path: Path) -> None:
+    make_project(tmp_path, num_rows=12)
+    made_in(tmp_path, "data.holdout=0.4")
+    made, _ = made_in(tmp_path, "data.holdout=0.4", "train.learning_rate=0.02", fresh=True)
+    workspace = Workspace(tmp_path)
+    both = [find_variant(name, workspace.variants) for name in (made.variant.name, "desk.1")]
+    settings = EvaluationSettings(max_new_tokens=2, shots=0, resamples=100)
+    found = evaluate_variants(both, workspace, lambda event: None, settings=settings)
+    assert found.comparison.variants[-2:] == ("desk", "desk.1")
+    assert find_variant("desk.1", workspace.variants).manifest.name == "desk"
+    with pytest.raises(EvaluationError, match="different names"):
+        evaluate_variants([both[0], both[0]], workspace, lambda event: None, settings=settings)

@@ -276,3 +276,12 @@ def test_the_verb_prints_the_folder_and_the_next_commands(
     again = CliRunner().invoke(main, ["new", "tickets.jsonl", "--base", "builtin:nano"])
     assert isinstance(again.exception, SettingsError)
     assert "must be a new or an empty folder" in str(again.exception)
+
+
+def test_one_column_of_any_name_is_texts(tmp_path: Path) -> None:
+    rows = "".join(f"the shop opens at {number} and sells lamps\n" for number in range(30))
+    file = tmp_path / "news.csv"
+    file.write_text(f"message\n{rows}", encoding="utf-8")
+    looked = look_at(str(file), "", "", None, quiet)
+    assert looked.kind.name == "texts"
+    assert looked.columns == {"text": "message"}

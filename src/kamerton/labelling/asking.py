@@ -22,6 +22,9 @@ __all__ = ["Asking", "Job", "Post", "RequestFailed", "TeacherFailed"]
 
 _AGAIN = (408, 409, 425, 429, 500, 502, 503, 504, 529)
 _OF_JOB = (401, 403, 404, 405)
+# A gateway lost the answer of what stands behind it, which may have been computed.
+_LOST = (408, 502, 504)
+_REFUSED_FROM_THE_START = 3
 _FIRST_WAIT_S = 0.5
 _LONGEST_WAIT_S = 60.0
 
@@ -99,6 +102,7 @@ class Asking:
         self._budget, self._sleep, self._clock = budget, sleep, clock
         self._overhead = 0
         self._has_answered = False
+        self._num_refused = 0
         self._not_before = 0.0
         self._draw = Random(0)
         self._failure: TeacherFailed | None = None
@@ -164,12 +168,14 @@ class Asking:
     async def _answer(self, job: Job) -> Mapping[str, Any] | None:
         known = self._answers.get(job.key)
         if known is not None:
+            self._has_answered = True
             return known
         for attempt in range(self._settings.attempts):
             await self._wait_for_server()
             if self._is_stopping:
                 return None
-            most = most_tokens(job.body, self._settings, self._overhead)
+            overhead = self._overhead
+            most = most_tokens(job.body, self._settings, overhead)
             if not await self._budget.reserve(most):
                 return None
             used = most
@@ -180,10 +186,11 @@ class Asking:
                 answer, told = read_body(body)
                 used = told or most
                 self._answers.finish(job.key, answer, used, paid=True)
-                self._learn(most, used)
+                self._learn(overhead, used.prompt - most.prompt)
                 return answer
             except RequestFailed as failure:
-                if failure.status or not failure.was_sent:
+                is_lost = failure.status in _LOST or (not failure.status and failure.was_sent)
+                if not is_lost:
                     self._answers.free(job.key)
                     used = Tokens()
                 refused = self._refused(failure)
@@ -205,15 +212,18 @@ class Asking:
         else:
             self._is_quiet.set()
 
-    def _learn(self, most: Tokens, used: Tokens) -> None:
+    def _learn(self, overhead: int, more: int) -> None:
+        """Note how many tokens a server adds to a prompt: `more` than were reckoned with."""
         self._has_answered = True
-        self._overhead += max(used.prompt - most.prompt, 0)
+        self._overhead = max(self._overhead, overhead + more)
 
     def _refused(self, failure: RequestFailed) -> Mapping[str, Any] | None:
         """Tell what is to be done: ask again (None), leave this text out, or stop."""
         if failure.status in (0, *_AGAIN) or failure.status >= 500:
             return None
-        if failure.status in _OF_JOB or not self._has_answered:
+        self._num_refused += 1
+        hopeless = not self._has_answered and self._num_refused >= _REFUSED_FROM_THE_START
+        if failure.status in _OF_JOB or hopeless:
             raise TeacherFailed(f"status {failure.status}: {failure.message}")
         # Too long, or what the server does not like: others may be answered all the same.
         return {"malformed": f"status {failure.status}: {failure.message}"}

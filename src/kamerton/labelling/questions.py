@@ -143,8 +143,10 @@ def _said(answer: Mapping[str, Any]) -> str:
 def _label_of(text: str, known: Mapping[str, str]) -> str:
     """Find the label that a text is, up to case, quotes and a full stop; nothing elsewhere."""
     # What a reasoning model thinks first may stand in the text.
-    plain = text.rpartition("</think>")[2].strip(_AROUND)
-    for one in (plain, _PREFIX.sub("", plain).strip(_AROUND)):
+    said = text.rpartition("</think>")[2]
+    plain = said.strip(_AROUND)
+    # A label may end with a full stop of its own.
+    for one in (said.strip(), plain, _PREFIX.sub("", plain).strip(_AROUND)):
         if (name := known.get(normal_text(one))) is not None:
             return name
     return ""

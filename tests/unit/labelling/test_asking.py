@@ -173,7 +173,10 @@ def test_a_request_that_no_server_likes_stops_the_job_or_leaves_out_a_text(tmp_p
     bad = RequestFailed(400, "too long")
     with open_answers(tmp_path / "answers.jsonl") as answers:
         with pytest.raises(TeacherFailed, match="status 400: too long"):
-            run(Server({"a": [bad]}), jobs("a", "b"), answers)
+            run(Server({name: [bad] for name in "aef"}), jobs(*"aef"), answers)
+        found, _ = run(Server({"g": [bad]}), jobs("g", "h"), answers)
+        assert "malformed" in found[0]
+        assert "malformed" not in found[1]
         with pytest.raises(TeacherFailed, match="status 401: key"):
             run(Server({"b": [RequestFailed(401, "key")]}), jobs("a", "b"), answers)
         found, _ = run(Server({"c": [bad]}), jobs("x", "c", "d"), answers)

@@ -47,7 +47,8 @@ def with_preferences(
     """
     preferences = [preference_of_votes(one, settings) for one in voted]
     if judge and ask:
-        say_what_is_sent(judge.elsewhere, items, sink)
+        if not items[0].labels:
+            say_what_is_sent(judge.elsewhere, items, answers, sink)
         preferences = [
             _with_agreement(one, votes, judge.name, ask, sink)
             for one, votes in zip(preferences, voted, strict=True)
@@ -153,18 +154,22 @@ def _with_agreement(
     return replace(preference, agreement=found)
 
 
-def say_what_is_sent(host: str, items: Sequence[Item], sink: Sink) -> None:
+def say_what_is_sent(
+    host: str, items: Sequence[Item], answers: Sequence[Answers], sink: Sink
+) -> None:
     """Say what leaves this machine for a judge.
 
     Args:
         host: The judge's machine; nothing is said where it is this one, which is empty.
         items: The questions.
+        answers: What is sent with them.
         sink: Receives the notice.
     """
     if not host:
         return
     personal = sum(
-        any(find_personal(str(turn.get("content") or "")) for turn in item.chat) for item in items
+        any(map(find_personal, (*(str(turn.get("content") or "") for turn in item.chat), *written)))
+        for item, *written in zip(items, *(one.texts for one in answers), strict=True)
     )
     told = translated(
         "{host} is sent {num}; personal data was found in {personal} of them",

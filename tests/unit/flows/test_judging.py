@@ -23,6 +23,7 @@ from tests.unit.flows.test_evaluate import Project
 from tests.unit.flows.test_votes import vote
 
 Reply = Callable[[dict[str, Any]], tuple[int, Any]]
+from tests.unit.evaluation.compared import answered
 
 
 def says(text: str) -> tuple[int, Any]:
@@ -203,16 +204,21 @@ def test_a_base_on_this_machine_can_judge(tmp_path: Path) -> None:
 
 
 def test_it_is_said_what_leaves_the_machine() -> None:
-    asked = ["Open?", "Write to ann@example.com"]
+    asked = ["Open?", "Write to ann@example.com", "Where do I write to?"]
     items = [Item("", ({"role": "user", "content": text},), "") for text in asked]
+    answers = [answered(items, lambda n: "To bob@example.com" if n == 2 else "Yes.", "desk")]
     notices: list[Event] = []
-    say_what_is_sent(JudgeOptions("http://localhost:8000").elsewhere, items, notices.append)
-    say_what_is_sent(JudgeOptions("builtin:nano").elsewhere, items, notices.append)
+    say_what_is_sent(
+        JudgeOptions("http://localhost:8000").elsewhere, items, answers, notices.append
+    )
+    say_what_is_sent(JudgeOptions("builtin:nano").elsewhere, items, answers, notices.append)
     assert notices == []
-    say_what_is_sent(JudgeOptions("https://judge.example/v1").elsewhere, items, notices.append)
+    say_what_is_sent(
+        JudgeOptions("https://judge.example/v1").elsewhere, items, answers, notices.append
+    )
     (said,) = notices
     assert isinstance(said, Notice)
     assert said.level == "warning"
     assert said.message == (
-        "judge.example is sent 2 questions with their answers; personal data was found in 1 of them"
+        "judge.example is sent 3 questions with their answers; personal data was found in 2 of them"
     )

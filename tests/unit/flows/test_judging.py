@@ -13,7 +13,7 @@ import pytest
 from kamerton.core.errors import EvaluationError
 from kamerton.core.events import Event, Notice
 from kamerton.core.protocols import Chat
-from kamerton.evaluation.items import Item
+from kamerton.evaluation.items import Answers, Item
 from kamerton.evaluation.judge import Ask, Pair, judge_pairs
 from kamerton.flows.judge_engine import JudgeOptions, open_judge
 from kamerton.flows.judging import say_what_is_sent
@@ -23,7 +23,6 @@ from tests.unit.flows.test_evaluate import Project
 from tests.unit.flows.test_votes import vote
 
 Reply = Callable[[dict[str, Any]], tuple[int, Any]]
-from tests.unit.evaluation.compared import answered
 
 
 def says(text: str) -> tuple[int, Any]:
@@ -206,12 +205,17 @@ def test_a_base_on_this_machine_can_judge(tmp_path: Path) -> None:
 def test_it_is_said_what_leaves_the_machine() -> None:
     asked = ["Open?", "Write to ann@example.com", "Where do I write to?"]
     items = [Item("", ({"role": "user", "content": text},), "") for text in asked]
-    answers = [answered(items, lambda n: "To bob@example.com" if n == 2 else "Yes.", "desk")]
+    texts = ("Yes.", "Yes.", "To bob@example.com")
+    answers = [Answers("desk", "generated", texts, (0.1,) * 3, (1,) * 3, ("stop",) * 3, ("",) * 3)]
+
+    def say(judge: str) -> None:
+        say_what_is_sent(JudgeOptions(judge).elsewhere, items, answers, notices.append)
+
     notices: list[Event] = []
     say_what_is_sent(
         JudgeOptions("http://localhost:8000").elsewhere, items, answers, notices.append
     )
-    say_what_is_sent(JudgeOptions("builtin:nano").elsewhere, items, answers, notices.append)
+    say("builtin:nano")
     assert notices == []
     say_what_is_sent(
         JudgeOptions("https://judge.example/v1").elsewhere, items, answers, notices.append

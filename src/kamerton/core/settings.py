@@ -99,7 +99,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except FileNotFoundError:
         near = suggestion(path.name, (one.name for one in path.parent.glob("*.toml")), _MOST_NAMED)
-        hint = "give the path of a recipe, a TOML file"
+        hint = translated("give the path of a recipe, a TOML file")
         raise SettingsError(
             translated("{path}: no such file{near}", path=path, near=near), hint=hint
         ) from None
@@ -180,9 +180,10 @@ def suggestion(name: str, known: Iterable[str], most: int | None = None) -> str:
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if near:
-        return f"; did you mean '{near[0]}'?"
+        return translated("; did you mean '{name}'?", name=near[0])
     more = f" and {len(names) - most} more" if most is not None and len(names) > most else ""
-    return f"; known: {', '.join(names[:most])}{more}" if names else ""
+    listed = f"{', '.join(names[:most])}{more}"
+    return translated("; known: {names}", names=listed) if names else ""
 
 
 def _toml_hint(text: str, reason: str) -> str:
@@ -233,18 +234,29 @@ def _problem(model: type[BaseModel], detail: ErrorDetails, source: str) -> str:
         if path[-1] in moved:
             return f"{source}: {key} is now {moved[path[-1]]}"
         names = {name for owner in owners for name in owner.model_fields}
-        return f"{source}: unknown key '{key}'{suggestion(path[-1], names)}"
+        return translated(
+            "{source}: unknown key '{key}'{near}",
+            source=source,
+            key=key,
+            near=suggestion(path[-1], names),
+        )
     if detail["type"] == "union_tag_invalid":
         kinds = {kind for one in inside for kind in _tags(one)}
         found = str(detail["ctx"]["tag"])
-        return f"{source}: {key}.kind: '{found}' is not known{suggestion(found, kinds)}"
+        return translated(
+            "{source}: {key}.kind: '{found}' is not known{near}",
+            source=source,
+            key=key,
+            found=found,
+            near=suggestion(found, kinds),
+        )
     if detail["type"] in ("model_type", "model_attributes_type"):
         found = detail["input"]
         meant = isinstance(found, str) and any(found in _tags(one) for one in inside)
         way = f'; write {key}.kind = "{found}"' if meant else ""
         return f"{source}: {key} must be a table, got {found!r}{way}"
     if detail["type"] == "missing":
-        return f"{source}: '{key}' is required"
+        return translated("{source}: '{key}' is required", source=source, key=key)
     if detail["type"] in ("tuple_type", "list_type"):
         return f"{source}: {key} must be a list, such as [...], got {detail['input']!r}"
     message = detail["msg"].removeprefix("Value error, ")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from kamerton.core.errors import DataError
+from kamerton.core.language import translated
 from kamerton.core.settings import suggestion
 from kamerton.data.columns import columns_of, read_column
 from kamerton.data.formats.calls import holds_calls
@@ -236,11 +237,18 @@ def settle_schema(
         empty = [path for path in found if all(value_at(row, path) is None for row in sample)]
         without = f"; empty in every row: {_listed(empty)}" if empty else ""
         raise DataError(
-            f"{name}: cannot tell what the rows are; columns found: {_listed(found)}{without}",
-            hint="name them in the recipe, such as "
-            'data.columns = { prompt = "question", completion = "reply" }, '
-            '{ text = "{subject}\\n{body}", label = "topic" } '
-            'or { chosen = "good", rejected = "bad" }',
+            translated(
+                "{name}: cannot tell what the rows are; columns found: {columns}{without}",
+                name=name,
+                columns=_listed(found),
+                without=without,
+            ),
+            hint=translated(
+                "name them: kamerton new FILE --question COLUMN --answer COLUMN, or in the recipe "
+                'such as data.columns = { prompt = "question", completion = "reply" }, '
+                '{ text = "{subject}\\n{body}", label = "topic" } '
+                'or { chosen = "good", rejected = "bad" }'
+            ),
         )
     sources = _sources(sample, chosen, columns)
     schema = Schema(

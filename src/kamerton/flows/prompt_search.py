@@ -35,7 +35,7 @@ from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
 from kamerton.models.context import context_of
 from kamerton.models.load import ensure_here, load_base
-from kamerton.prompting.search import Trial, halving, num_asked
+from kamerton.prompting.search import CandidateScore, halving, num_asked
 from kamerton.store.variants import Variant
 from kamerton.training.scoring import tokens_of
 from kamerton.variants.opening import engine_of
@@ -48,6 +48,7 @@ SEARCH_FILE = "prompt_search.json"
 
 _MOST_QUESTIONS = 96
 _FEWEST_QUESTIONS = 12
+_NO_LIMIT = 1 << 20
 _TEXTS_TO_GUESS_BY = 50
 _SHOWN: Sequence[PromptSettings] = (
     PromptSettings(),
@@ -75,7 +76,7 @@ class Searched:
 
     variant: Variant
     settings: Sequence[PromptSettings]
-    trials: Sequence[Trial]
+    trials: Sequence[CandidateScore]
     measured: tuple[str, ...]
     num_questions: int
 
@@ -157,7 +158,7 @@ def search_prompts(
         device=recipe.base.device,
         quantise=recipe.base.quantise,
     )
-    same = {"max_tokens": context_of(base.model.config) or 1 << 20, "overlong": "drop"}
+    same = {"max_tokens": context_of(base.model.config) or _NO_LIMIT, "overlong": "drop"}
     renderer = renderer_of(base, recipe.render.model_copy(update=same))
     candidates = [
         Candidate(str(place), renderer, (prompt,)) for place, prompt in enumerate(prompts)
@@ -176,7 +177,7 @@ def search_prompts(
     total = num_asked(len(fitting), len(questions))
     measure = _Measure(base, engine_of(base, renderer), items, asked, sink, total)
     trials = [
-        Trial(fitting[one.candidate], one.num_questions, one.score)
+        CandidateScore(fitting[one.candidate], one.num_questions, one.score)
         for one in halving(
             len(fitting), len(questions), lambda one, places: measure(fitting[one], places)
         )

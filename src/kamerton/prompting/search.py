@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import fsum
 
-__all__ = ["Trial", "halving", "num_asked"]
+__all__ = ["CandidateScore", "halving", "num_asked"]
 
 Scores = Sequence[tuple[float, ...]]
 """One tuple per question; larger is better, and the first number decides before the second."""
@@ -20,7 +20,7 @@ _FIRST_QUESTIONS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class CandidateScore:
     """How far a candidate came.
 
     Attributes:
@@ -34,7 +34,7 @@ class Trial:
     score: tuple[float, ...]
 
 
-def halving(num_candidates: int, num_questions: int, measure: Measure) -> list[Trial]:
+def halving(num_candidates: int, num_questions: int, measure: Measure) -> list[CandidateScore]:
     """Search the best of many candidates.
 
     Args:
@@ -52,7 +52,7 @@ def halving(num_candidates: int, num_questions: int, measure: Measure) -> list[T
         for candidate in left:
             scores[candidate] += measure(candidate, range(first, end))
         left = sorted(left, key=lambda one: _order(scores[one]))[:keep]
-    trials = [Trial(place, len(own), _means(own)) for place, own in enumerate(scores)]
+    trials = [CandidateScore(place, len(own), _means(own)) for place, own in enumerate(scores)]
     return sorted(trials, key=lambda one: (-one.num_questions, [-mean for mean in one.score]))
 
 

@@ -40,8 +40,8 @@ def test_the_winner_is_a_prompt_variant_and_all_that_was_tried_is_kept(tmp_path:
     assert found.variant.manifest.method == "none"
     assert recipe_of(found.variant).prompt == found.winner
     assert found.trials[0].num_questions == found.num_questions == 12
-    # Without a system text there are two instructions: none, and the one of the data.
-    assert len(found.trials) == 16
+    # Without a system text there are three: none, the one of the data, and its first sentence.
+    assert len(found.trials) == 24
     assert {one.system for one in found.settings} > {""}
     assert any("red" in one.system for one in found.settings)
     kept = json.loads((workspace.runs / "colours-prompt" / SEARCH_FILE).read_text("utf-8"))

@@ -198,4 +198,7 @@ def test_one_name_is_trained_once_at_a_time(tmp_path: Path) -> None:
     assert "another process is training 'desk'" in done.stderr
     again = kamerton("train", recipe, "--set", "train.max_steps=1", cwd=tmp_path)
     said = " ".join(again.stderr.split())
-    assert "38 examples to learn from, 10 held out; fewer than 20 held out say little" in said
+    assert (
+        "38 examples to learn from, 10 held out; fewer than 20 examples of data.holdout say little"
+        in said
+    )

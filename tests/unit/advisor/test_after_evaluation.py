@@ -232,6 +232,6 @@ def test_advice_is_given_in_russian() -> None:
     with speaking("ru"):
         ((text, _),) = advised(comparison)
     assert text == (
-        "4-shot лучше (40.0 пункта, accuracy): lora учился всего на немногом (33 обучающих "
+        "4-shot лучше (40,0 пункта, accuracy): lora учился всего на немногом (33 обучающих "
         "примера); добавьте примеров или возьмите другой способ"
     )

@@ -5,7 +5,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ class TeacherServer:
         paid: Whole answers by text and seed.
         bodies: All requests.
         fails_after: Every request fails after so many paid ones; None never.
+        answering: What is being answered.
     """
 
     label_of: Callable[[str], str]
@@ -35,9 +36,24 @@ class TeacherServer:
     bodies: list[dict[str, Any]] = field(default_factory=list)
     fails_after: int | None = None
     url: str = ""
+    answering: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one request."""
+        """Answer one request, and let go of the connection whatever happens."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.answering.add(task)
+        try:
+            # The client may have gone away.
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                await self._answer(reader, writer)
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+            self.answering.discard(task)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
         body = json.loads(await reader.readexactly(length))
@@ -58,7 +74,6 @@ class TeacherServer:
             done = b'{"choices": [' if fault == "malformed" else self._completion(text)
             writer.write(_response("200 OK", done))
         await writer.drain()
-        writer.close()
 
     def _completion(self, text: str) -> bytes:
         label = self.label_of(text)
@@ -101,6 +116,7 @@ def serving(server: TeacherServer) -> Iterator[TeacherServer]:
             loops.append(asyncio.get_running_loop())
             ready.set()
             await stopped.wait()
+            await asyncio.gather(*server.answering, return_exceptions=True)
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kamerton.core.errors import DataError
+from kamerton.core.language import translated
 from kamerton.data.dataset import Loaded, ensure_usable, load_examples
 from kamerton.data.examples import Example
 from kamerton.data.privacy.redaction import Redactor
@@ -85,9 +86,16 @@ def prepare(settings: DataSettings, *, report: ReportBytes | None = None) -> Pre
         ensure_usable(held, settings.max_unusable)
         if type(held.examples[0]) is not type(loaded.examples[0]):
             raise DataError(
-                f"{held.source} holds {held.schema.format} rows, "
-                f"{loaded.source} holds {loaded.schema.format} rows",
-                hint="both must be of one kind; data.format and data.columns apply to both",
+                translated(
+                    "{source} holds {format} rows, {other} holds {other_format} rows",
+                    source=held.source,
+                    format=held.schema.format,
+                    other=loaded.source,
+                    other_format=loaded.schema.format,
+                ),
+                hint=translated(
+                    "both must be of one kind; data.format and data.columns apply to both"
+                ),
             )
         return held
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from kamerton.core.errors import ModelError, VariantError
 from kamerton.core.generation import GenerationSettings
+from kamerton.core.language import translated
 from kamerton.core.protocols import Engine, Generation, TokenEvent
 from kamerton.core.seeds import derive_seed
 from kamerton.data.rendering.tokenized import RenderSettings
@@ -77,8 +78,8 @@ class Conversation:
         """
         if len(set(names)) != len(names):
             raise VariantError(
-                f"'{names[0]}' cannot be compared with itself",
-                hint="name one variant, or two different ones",
+                translated("'{name}' cannot be compared with itself", name=names[0]),
+                hint=translated("name one variant, or two different ones"),
             )
         # Each gets a base of its own here; one base for many variants is the server's business.
         engines: dict[str, Engine] = {}
@@ -194,7 +195,9 @@ class Conversation:
         except ModelError as error:
             if not turns:
                 raise
-            raise ModelError(error.message, hint="/new begins a new conversation") from None
+            raise ModelError(
+                error.message, hint=translated("/new begins a new conversation")
+            ) from None
         said = "".join(piece.text for piece in pieces)
         self.turns[name] = [*asked, {"role": "assistant", "content": said}]
         self.reasoning[name] = "".join(piece.reasoning for piece in pieces)

@@ -7,6 +7,7 @@ from kamerton.core.errors import SettingsError
 from kamerton.core.events import Sink
 from kamerton.core.files import hash_json
 from kamerton.core.generation import GenerationSettings
+from kamerton.core.language import translated
 from kamerton.data.questions import AnswerForm
 from kamerton.evaluation.calibration import Calibration
 from kamerton.flows.answering import answer_questions, asked_texts
@@ -45,8 +46,11 @@ class LocalTeacher:
         ensure_writes(variant, "a teacher")
         if not form.labels:
             raise SettingsError(
-                f"--teacher: {variant.name} writes answers, and a teacher must know labels",
-                hint="a variant that was trained on texts and labels can be a teacher",
+                translated(
+                    "--teacher: {name} writes answers, and a teacher must know labels",
+                    name=variant.name,
+                ),
+                hint=translated("a variant that was trained on texts and labels can be a teacher"),
             )
         self._variant, self._answers, self._sink = variant, answers, sink
         self._opening = opening or Opening(sink=sink)

@@ -1,6 +1,7 @@
 """Going on from a variant: its adapter and its prompt are where the new one begins."""
 
 from kamerton.core.errors import SettingsError, VariantError
+from kamerton.core.language import translated
 from kamerton.flows.recipe import PromptSettings, Recipe, recipe_of
 from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
@@ -28,16 +29,21 @@ def read_start(recipe: Recipe, workspace: Workspace) -> Variant | None:
         return None
     if recipe.start_from == recipe.name:
         raise VariantError(
-            f"start_from: '{recipe.start_from}' is the recipe's own name, and would be replaced",
-            hint="give the new variant another name",
+            translated(
+                "start_from: '{start_from}' is the recipe's own name, and would be replaced",
+                start_from=recipe.start_from,
+            ),
+            hint=translated("give the new variant another name"),
         )
     variant = find_variant(recipe.start_from, workspace.variants, key="start_from")
     if recipe.objective.kind != "reward":
         ensure_writes(variant, "gone on from")
     if not variant.manifest.files:
         raise VariantError(
-            f"start_from: '{variant.name}' is a prompt without a trained part",
-            hint="take its [prompt] into this recipe, and leave start_from out",
+            translated(
+                "start_from: '{name}' is a prompt without a trained part", name=variant.name
+            ),
+            hint=translated("take its [prompt] into this recipe, and leave start_from out"),
         )
     return variant
 
@@ -58,8 +64,11 @@ def read_members(recipe: Recipe, workspace: Workspace) -> list[Variant]:
     names = recipe.adapter.member_names
     if recipe.name in names or len(set(names)) < len(names):
         raise VariantError(
-            "adapter.variants: names must be different, and none the recipe's own, got "
-            f"{', '.join(names)}"
+            translated(
+                "adapter.variants: names must be different, and none the recipe's own, "
+                "got {listed}",
+                listed=", ".join(names),
+            )
         )
     members = [find_variant(name, workspace.variants, key="adapter.variants") for name in names]
     for member in members:
@@ -85,8 +94,12 @@ def taken_over(recipe: Recipe, start: Variant | None) -> Recipe:
     before = recipe_of(start)
     if "adapter" in recipe.model_fields_set and recipe.adapter != before.adapter:
         raise SettingsError(
-            f"adapter: a variant that goes on from '{start.name}' has its adapter "
-            f"(kind '{before.adapter.kind}'), found other settings"
+            translated(
+                "adapter: a variant that goes on from '{name}' has its adapter (kind "
+                "'{kind}'), found other settings",
+                name=start.name,
+                kind=before.adapter.kind,
+            )
         )
     changed: dict[str, object] = {"adapter": before.adapter}
     if "prompt" not in recipe.model_fields_set:
@@ -108,7 +121,12 @@ def ensure_same_weights(variant: Variant, base: Base) -> None:
     made, here = variant.manifest.base.quantise, base.identity.quantise
     if made != here:
         raise VariantError(
-            f"'{variant.name}' was made over a base with base.quantise = \"{made}\", "
-            f'the recipe has "{here}"',
-            hint=f'set base.quantise = "{made}"',
+            translated(
+                "'{name}' was made over a base with base.quantise = \"{made}\", the recipe "
+                'has "{here}"',
+                name=variant.name,
+                made=made,
+                here=here,
+            ),
+            hint=translated('set base.quantise = "{made}"', made=made),
         )

@@ -8,6 +8,7 @@ import numpy as np
 from kamerton.core.errors import SettingsError, VariantError
 from kamerton.core.events import Sink
 from kamerton.core.files import hash_json
+from kamerton.core.language import translated
 from kamerton.data.examples import Example
 from kamerton.data.rendering.tokenized import RenderSettings, TrainingExample
 from kamerton.flows.prepare import render_all
@@ -48,10 +49,15 @@ def read_teacher(recipe: Recipe, workspace: Workspace) -> Variant | None:
     name = recipe.objective.teacher
     if not name or name == recipe.name:
         raise SettingsError(
-            "objective.teacher: a distillation needs the name of another variant to learn from, "
-            f"got {name!r}",
-            hint="kamerton variant list names those there are; a prompt is one too "
-            '(adapter.kind = "none")',
+            translated(
+                "objective.teacher: a distillation needs the name of another variant to "
+                "learn from, got {name!r}",
+                name=name,
+            ),
+            hint=translated(
+                "kamerton variant list names those there are; a prompt is one too "
+                '(adapter.kind = "none")'
+            ),
         )
     teacher = find_variant(name, workspace.variants, key="objective.teacher")
     ensure_writes(teacher, "learned from")
@@ -124,10 +130,17 @@ def _ensure_same_tokens(teacher: Variant, base: Base) -> None:
     made, here = teacher.manifest.base.tokenizer_hash, base.identity.tokenizer_hash
     if made != here:
         raise VariantError(
-            f"objective.teacher: '{teacher.name}' has another tokenizer than {base.identity.id}: "
-            "its probabilities are of other tokens",
-            hint="let it answer, and learn from the answers: kamerton predict "
-            f"{teacher.name} FILE --to answers.jsonl",
+            translated(
+                "objective.teacher: '{name}' has another tokenizer than {id}: its "
+                "probabilities are of other tokens",
+                name=teacher.name,
+                id=base.identity.id,
+            ),
+            hint=translated(
+                "let it answer, and learn from the answers: kamerton predict {name} FILE "
+                "--to answers.jsonl",
+                name=teacher.name,
+            ),
         )
 
 
@@ -154,9 +167,14 @@ def _aligned(
         match = next((one for one in waiting if _same_answer(one, row)), None)
         if match is None:
             raise VariantError(
-                f"objective.teacher: at {row.answers[0].location} the teacher's template writes "
-                "the answer in other tokens, or its prompt leaves no room for it",
-                hint="let it answer, and learn from the answers; or give it a shorter prompt",
+                translated(
+                    "objective.teacher: at {location} the teacher's template writes the "
+                    "answer in other tokens, or its prompt leaves no room for it",
+                    location=row.answers[0].location,
+                ),
+                hint=translated(
+                    "let it answer, and learn from the answers; or give it a shorter prompt"
+                ),
             )
         waiting.remove(match)
         found.append(match)

@@ -104,8 +104,13 @@ def try_rates(
         return known
     if not fresh and path.with_name(CHECKPOINT_FILE).is_file():
         raise TrainingError(
-            f"'{recipe.name}' has a run already, whose learning rate was not chosen by --try",
-            hint="start over with --try --fresh, or leave --try out to go on with that run",
+            translated(
+                "'{name}' has a run already, whose learning rate was not chosen by --try",
+                name=recipe.name,
+            ),
+            hint=translated(
+                "start over with --try --fresh, or leave --try out to go on with that run"
+            ),
         )
     tried = _run_trials(recipe, others, workspace, sink, should_stop)
     # A base with its hooks is a cycle; the real run loads its own, and two may not fit.
@@ -133,19 +138,27 @@ def with_rate(recipe: Recipe, rate: float) -> Recipe:
 def _ensure_judged_by_loss(recipe: Recipe) -> None:
     """Refuse recipes whose held-out loss does not say which rate is good."""
     if isinstance(recipe.adapter, NoAdapterSettings):
-        raise SettingsError('--try: adapter.kind = "none" trains nothing, so there is no rate')
+        raise SettingsError(
+            translated('--try: adapter.kind = "none" trains nothing, so there is no rate')
+        )
     kind = recipe.objective.kind
     if isinstance(recipe.objective, OnlineSettings):
         raise SettingsError(
-            f'--try: objective.kind = "{kind}" learns from the model\'s own answers, whose rewards '
-            "need longer runs than a trial",
-            hint="leave --try out, and compare runs by their rewards",
+            translated(
+                '--try: objective.kind = "{kind}" learns from the model\'s own answers, '
+                "whose rewards need longer runs than a trial",
+                kind=kind,
+            ),
+            hint=translated("leave --try out, and compare runs by their rewards"),
         )
     if falls_with_distance(recipe.objective):
         raise SettingsError(
-            f'--try: the held-out loss of objective.kind = "{kind}" falls the further answers move '
-            "from their start, so it would choose too high a rate",
-            hint="leave --try out, and compare runs by reward accuracy and distance",
+            translated(
+                '--try: the held-out loss of objective.kind = "{kind}" falls the further '
+                "answers move from their start, so it would choose too high a rate",
+                kind=kind,
+            ),
+            hint=translated("leave --try out, and compare runs by reward accuracy and distance"),
         )
 
 
@@ -160,8 +173,10 @@ def _run_trials(
     task = _make_task(recipe, others, workspace, _only_progress(sink))
     if not task.holdout:
         raise SettingsError(
-            "--try: the held-out loss chooses the rate, and the recipe holds nothing out",
-            hint="set data.holdout, such as 0.1",
+            translated(
+                "--try: the held-out loss chooses the rate, and the recipe holds nothing out"
+            ),
+            hint=translated("set data.holdout, such as 0.1"),
         )
     before, _ = task.measure()
     with tempfile.TemporaryDirectory(prefix="kamerton-") as scratch:

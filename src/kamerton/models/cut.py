@@ -8,6 +8,7 @@ from torch import nn
 
 from kamerton.core.errors import ModelError
 from kamerton.core.files import atomic_folder, cache_folder, hash_json
+from kamerton.core.language import translated
 from kamerton.models.quiet import quieten_transformers
 from kamerton.models.reading import weight_files
 
@@ -91,7 +92,11 @@ def _keep(model: Any, kept: list[int]) -> None:
     num = int(config.num_hidden_layers)
     if kept[-1] >= num:
         raise ModelError(
-            f"base.layers: the base has blocks 0 to {num - 1}, and {kept[-1]} shall be kept"
+            translated(
+                "base.layers: the base has blocks 0 to {last}, and {wanted} is named",
+                last=num - 1,
+                wanted=kept[-1],
+            )
         )
     lists = [
         (parent, name)
@@ -101,8 +106,11 @@ def _keep(model: Any, kept: list[int]) -> None:
     ]
     if len(lists) != 1:
         raise ModelError(
-            f"base.layers: {type(model).__name__} does not hold its blocks in one list, so that it "
-            "cannot be cut"
+            translated(
+                "base.layers: {name} does not hold its blocks in one list, so that it "
+                "cannot be cut",
+                name=type(model).__name__,
+            )
         )
     ((parent, name),) = lists
     blocks = [getattr(parent, name)[place] for place in kept]

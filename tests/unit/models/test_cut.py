@@ -46,7 +46,7 @@ def test_the_first_blocks_alone_are_those_of_the_whole_base() -> None:
 
 
 def test_a_block_that_is_not_there_is_refused() -> None:
-    with pytest.raises(ModelError, match="blocks 0 to 5, and 9 shall be kept"):
+    with pytest.raises(ModelError, match="blocks 0 to 5, and 9 is named"):
         load_base("builtin:nano#layers=0,9")
 
 

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from kamerton.core.errors import RenderingError
+from kamerton.core.language import translated
 from kamerton.core.protocols import Chat
 from kamerton.data.examples import (
     ChatExample,
@@ -110,8 +111,11 @@ def _ensure_read(tokenizer: Tokenizer, arguments: Iterable[str]) -> None:
     unread = [name for name in arguments if not reads_argument(tokenizer, name)]
     if unread:
         raise RenderingError(
-            f"render.template_arguments: the chat template does not read '{unread[0]}'",
-            hint="leave it out, or look into the base's chat template for its name",
+            translated(
+                "render.template_arguments: the chat template does not read '{unread}'",
+                unread=unread[0],
+            ),
+            hint=translated("leave it out, or look into the base's chat template for its name"),
         )
 
 
@@ -403,7 +407,9 @@ class Renderer:
         answers = (example.chosen, example.rejected)
         num_prompt, rows = self._answers(example, answers, apply)
         if np.array_equal(rows[0].ids, rows[1].ids):
-            raise RenderingError("chosen and rejected must differ, found the same tokens")
+            raise RenderingError(
+                translated("chosen and rejected must differ, found the same tokens")
+            )
         return TokenizedPair(num_prompt, rows[0], rows[1])
 
     def _answers(
@@ -425,7 +431,7 @@ class Renderer:
         for row in rows:
             if row.ids[: len(shared)].tolist() != shared or len(row.ids) == len(shared):
                 raise RenderingError(
-                    "the answers must go on from one prompt, found other text there"
+                    translated("the answers must go on from one prompt, found other text there")
                 )
         return len(shared), rows
 
@@ -494,7 +500,7 @@ class Renderer:
         for first, end in assembly.trained:
             loss_mask[first:end] = True
         if not loss_mask.any():
-            raise RenderingError("a row must have a token to train, found none")
+            raise RenderingError(translated("a row must have a token to train, found none"))
         return TokenizedExample(ids, loss_mask, location)
 
     def _overlong(self, num_tokens: int | None = None) -> "_OverlongError":
@@ -502,8 +508,13 @@ class Renderer:
         raisable = self._limit == "render.max_tokens"
         way = "raise render.max_tokens" if raisable else "take a base with a longer context"
         return _OverlongError(
-            f"a row must have at most {self.max_tokens} tokens ({self._limit}), {found}",
-            hint=f"{way}, or shorten the text",
+            translated(
+                "a row must have at most {max_tokens} tokens ({limit}), {found}",
+                max_tokens=self.max_tokens,
+                limit=self._limit,
+                found=found,
+            ),
+            hint=translated("{way}, or shorten the text", way=way),
         )
 
 
@@ -516,19 +527,21 @@ def _at_answer(example: Example) -> tuple[tuple[Message, ...], Message]:
     _refuse_tools(tools)
     last = max((n for n, one in enumerate(messages) if one["role"] == "assistant"), default=0)
     if not last:
-        raise RenderingError("a chat must have a question before its answer")
+        raise RenderingError(translated("a chat must have a question before its answer"))
     return messages[:last], messages[last]
 
 
 def _refuse_tools(tools: Tools) -> None:
     if tools:
-        raise RenderingError("a chat with tools cannot be answered here: its answers are calls")
+        raise RenderingError(
+            translated("a chat with tools cannot be answered here: its answers are calls")
+        )
 
 
 def _only_text(answer: Sequence[Message]) -> str:
     text = single_text(answer)
     if text is None:
-        raise RenderingError("answers of a pair must be one text each to be judged")
+        raise RenderingError(translated("answers of a pair must be one text each to be judged"))
     return split_reasoning(text).text
 
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +13,7 @@ from kamerton.core.language import translated
 from kamerton.core.protocols import Chat, Engine
 from kamerton.evaluation.judge import MARKS, Ask, Pair, judge_chat
 from kamerton.flows.chat import Conversation
+from kamerton.flows.loopback import is_loopback
 from kamerton.flows.workspace import Workspace
 from kamerton.serving.upstream import Upstream, UpstreamError
 from kamerton.variants.load import Opening
@@ -57,7 +57,7 @@ class JudgeOptions:
     def elsewhere(self) -> str:
         """The other machine that it is asked on; empty where it is this one."""
         host = (urlsplit(self.place).hostname or "") if self.is_url else ""
-        return "" if not host or _is_here(host) else host
+        return "" if not host or is_loopback(self.place) else host
 
     @property
     def name(self) -> str:
@@ -232,12 +232,3 @@ def _text_of(body: Any) -> str | None:
         said = body if isinstance(body, str) else list(body) if isinstance(body, Mapping) else body
         raise UpstreamError(400, f"the engine sent no chat completion, but {said!r:.80}") from None
     return text if isinstance(text, str) else None
-
-
-def _is_here(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

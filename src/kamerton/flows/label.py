@@ -23,10 +23,11 @@ from kamerton.flows.answering import read_asked
 from kamerton.flows.label_gold import ensure_enough, read_gold, unlearned
 from kamerton.flows.label_local import LocalTeacher
 from kamerton.flows.label_privacy import ensure_may_leave
-from kamerton.flows.label_remote import Endpoint, RemoteTeacher, is_loopback
+from kamerton.flows.label_remote import Endpoint, RemoteTeacher
 from kamerton.flows.label_rounds import Pair, halves, in_rounds, train_student
 from kamerton.flows.label_rows import label, new_questions, text_of
 from kamerton.flows.labelled_files import Labelled, files_of
+from kamerton.flows.loopback import is_loopback
 from kamerton.flows.workspace import Workspace
 from kamerton.labelling.given_answers import GivenAnswers, Tokens, open_answers
 from kamerton.labelling.panel import Panel

@@ -4,15 +4,14 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
 
 from kamerton.core.errors import DataError, InterruptedRun, MissingExtraError, SettingsError
 from kamerton.core.events import Notice, Sink
 from kamerton.core.files import hash_json
 from kamerton.core.language import translated, translated_count
 from kamerton.evaluation.refusals import is_refusal
+from kamerton.flows.loopback import is_loopback
 from kamerton.labelling.asking import Asking, Job, RequestFailed, TeacherFailed
 from kamerton.labelling.budget import Budget, Prices
 from kamerton.labelling.given_answers import GivenAnswers, Tokens
@@ -20,7 +19,7 @@ from kamerton.labelling.questions import most_tokens, request_body, verdict_of
 from kamerton.labelling.settings import TeacherSettings
 from kamerton.labelling.teacher import Verdict
 
-__all__ = ["Endpoint", "RemoteTeacher", "is_address", "is_loopback"]
+__all__ = ["Endpoint", "RemoteTeacher", "is_address"]
 
 _MOST_FAULTS = 20
 
@@ -52,22 +51,6 @@ def is_address(teacher: str) -> bool:
         Whether it is asked over HTTP.
     """
     return teacher.startswith(("http://", "https://"))
-
-
-def is_loopback(url: str) -> bool:
-    """Tell whether an address is this machine.
-
-    Args:
-        url: The address.
-
-    Returns:
-        Whether what is sent there stays here.
-    """
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class RemoteTeacher:

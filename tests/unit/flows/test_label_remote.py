@@ -13,8 +13,9 @@ from kamerton.data.dataset import load_examples
 from kamerton.data.examples import ClassificationExample
 from kamerton.data.settings import DataSettings
 from kamerton.flows.label import label_file, label_settings
-from kamerton.flows.label_remote import Endpoint, is_loopback
+from kamerton.flows.label_remote import Endpoint
 from kamerton.flows.labelled_files import Labelled
+from kamerton.flows.loopback import is_loopback
 from kamerton.flows.workspace import Workspace
 from kamerton.labelling import asking
 from tests.unit.flows.teacher_server import TeacherServer, serving, text_of

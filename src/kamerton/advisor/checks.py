@@ -1,9 +1,8 @@
 """The checks of a new project: what makes an answer of its kind a good one."""
 
-import json
-
 from kamerton.advisor.kinds import Kind, TaskKind
 from kamerton.core.language import translated
+from kamerton.core.settings import toml_value
 
 __all__ = ["checks_of"]
 
@@ -71,5 +70,5 @@ def _measured_without_checks(kind: TaskKind) -> list[str]:
 
 def _check(name: str, **settings: str) -> list[str]:
     values = {"name": name, **settings}
-    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+    lines = [f"{key} = {toml_value(value)}" for key, value in values.items()]
     return ["", "[[evaluate.checks]]", *lines]

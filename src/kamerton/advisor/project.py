@@ -1,12 +1,12 @@
 """The text of a new project's recipe: every line says what it is for."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kamerton.advisor.checks import checks_of
 from kamerton.advisor.kinds import Kind
 from kamerton.core.language import translated, translated_count
+from kamerton.core.settings import toml_value
 
 __all__ = ["Plan", "recipe_text"]
 
@@ -60,15 +60,15 @@ def recipe_text(plan: Plan) -> str:
     kind = plan.kind.name
     lines = [
         f"# {plan.kind.shown}, {translated_count(plan.num_examples, 'example')}",
-        f"name = {_text(plan.name)}",
-        *([f"purpose = {_text(plan.task)}"] if plan.task else []),
+        f"name = {toml_value(plan.name)}",
+        *([f"purpose = {toml_value(plan.task)}"] if plan.task else []),
         _line("base", plan.base, translated("a Hub id, a folder or a GGUF file may stand here")),
         "",
         "[data]",
         _line("train", plan.train, translated("seen from this file; nothing was copied")),
     ]
     if plan.columns:
-        pairs = ", ".join(f"{ours} = {_text(theirs)}" for ours, theirs in plan.columns.items())
+        pairs = ", ".join(f"{ours} = {toml_value(theirs)}" for ours, theirs in plan.columns.items())
         lines.append(f"columns = {{ {pairs} }}  # " + translated("our field = your column"))
     lines += [
         _line(
@@ -98,7 +98,7 @@ def recipe_text(plan: Plan) -> str:
             )
         )
     if plan.system:
-        lines += ["", "[prompt]", f"system = {_text(plan.system)}"]
+        lines += ["", "[prompt]", f"system = {toml_value(plan.system)}"]
     lines += ["", "[adapter]", 'kind = "lora"', "rank = 16"]
     if kind == "pairs":
         note = translated("learns from pairs without a first stage")
@@ -133,8 +133,4 @@ def recipe_text(plan: Plan) -> str:
 
 
 def _line(key: str, value: float | str, note: str) -> str:
-    return f"{key} = {json.dumps(value, ensure_ascii=False)}  # {note}"
-
-
-def _text(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return f"{key} = {toml_value(value)}  # {note}"

@@ -6,6 +6,7 @@ key that has another name now is an error that gives the new name, except in sto
 """
 
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ from pydantic_core import ErrorDetails
 from kamerton.core.errors import SettingsError
 from kamerton.core.language import translated
 
-__all__ = ["Settings", "apply_overrides", "read_toml", "suggestion"]
+__all__ = ["Settings", "apply_overrides", "read_toml", "suggestion", "toml_value"]
 
 _MOST_NAMED = 5
 
@@ -164,6 +165,18 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
     if problems:
         raise SettingsError(problems)
     return merged
+
+
+def toml_value(value: str | float) -> str:
+    """Write a text or a number as a recipe has it.
+
+    Args:
+        value: The value.
+
+    Returns:
+        TOML on one line; JSON's texts and numbers are TOML's.
+    """
+    return json.dumps(value, ensure_ascii=False)
 
 
 def suggestion(name: str, known: Iterable[str], most: int | None = None) -> str:

@@ -23,6 +23,7 @@ from kamerton.core.files import write_atomically
 from kamerton.core.language import translated
 from kamerton.core.protocols import Engine
 from kamerton.core.seeds import unit_interval
+from kamerton.core.settings import toml_value
 from kamerton.data.audit.languages import language_guesser
 from kamerton.data.examples import ChatExample, ClassificationExample, Example
 from kamerton.data.identity import question_hash, question_text
@@ -89,7 +90,7 @@ class Searched:
     def recipe_lines(self) -> list[str]:
         """The winner as a recipe says it."""
         plain = self.winner.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
-        return ["[prompt]", *(f"{key} = {_toml(value)}" for key, value in plain.items())]
+        return ["[prompt]", *(f"{key} = {toml_value(value)}" for key, value in plain.items())]
 
     def to_json(self) -> dict[str, Any]:
         """Give what was tried as plain values.
@@ -297,8 +298,3 @@ def _keep(searched: Searched, workspace: Workspace) -> None:
     folder = workspace.runs / searched.variant.name
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / SEARCH_FILE, json.dumps(searched.to_json(), ensure_ascii=False))
-
-
-def _toml(value: object) -> str:
-    # JSON's texts and numbers are TOML's.
-    return json.dumps(value, ensure_ascii=False)

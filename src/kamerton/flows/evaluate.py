@@ -66,7 +66,7 @@ from kamerton.flows.unseen import unseen
 from kamerton.flows.votes import votes_of
 from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
-from kamerton.models.context import context_of
+from kamerton.models.context import longest_row
 from kamerton.models.dtype import DType
 from kamerton.models.load import ensure_here, pick_device
 from kamerton.store.database import open_store
@@ -78,7 +78,6 @@ from kamerton.variants.rendering import renderer_of
 
 __all__ = ["Evaluated", "evaluate_variants", "evaluation_settings"]
 
-_NO_LIMIT = 1 << 20
 _FEW_HELD = 20
 
 
@@ -381,7 +380,7 @@ def _dtype(variants: Sequence[Variant]) -> DType | None:
 
 def _renderer(base: Base, variant: Variant, train_on: TrainOn, *, adapted: bool = True) -> Renderer:
     """Make a candidate's renderer: all have their losses over the same answers."""
-    limit = context_of(base.model.config) or _NO_LIMIT
+    limit = longest_row(base.model.config)
     same = {"max_tokens": limit, "overlong": "drop", "train_on": train_on}
     render = render_of(variant).model_copy(update=same)
     return renderer_of(base, render, variant.manifest.new_tokens if adapted else ())

@@ -34,7 +34,7 @@ from kamerton.flows.recipe import PromptSettings, Recipe
 from kamerton.flows.train import make_variant
 from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
-from kamerton.models.context import context_of
+from kamerton.models.context import longest_row
 from kamerton.models.load import ensure_here, load_base
 from kamerton.prompting.search import CandidateScore, halving, num_asked
 from kamerton.store.variants import Variant
@@ -49,7 +49,6 @@ SEARCH_FILE = "prompt_search.json"
 
 _MOST_QUESTIONS = 96
 _FEWEST_QUESTIONS = 12
-_NO_LIMIT = 1 << 20
 _TEXTS_TO_GUESS_BY = 50
 _SHOWN: Sequence[PromptSettings] = (
     PromptSettings(),
@@ -159,7 +158,7 @@ def search_prompts(
         device=recipe.base.device,
         quantise=recipe.base.quantise,
     )
-    same = {"max_tokens": context_of(base.model.config) or _NO_LIMIT, "overlong": "drop"}
+    same = {"max_tokens": longest_row(base.model.config), "overlong": "drop"}
     renderer = renderer_of(base, recipe.render.model_copy(update=same))
     candidates = [
         Candidate(str(place), renderer, (prompt,)) for place, prompt in enumerate(prompts)

@@ -15,7 +15,7 @@ from kamerton.flows.prepare import render_all
 from kamerton.flows.recipe import Recipe
 from kamerton.flows.workspace import Workspace
 from kamerton.models.base import Base
-from kamerton.models.context import context_of
+from kamerton.models.context import longest_row
 from kamerton.models.rows.row import num_labelled
 from kamerton.objectives.distillation import DistillationSettings
 from kamerton.store.variants import Variant, find_variant
@@ -26,8 +26,6 @@ from kamerton.variants.opening import ensure_writes, make_ready, prompt_of, rend
 from kamerton.variants.rendering import renderer_of
 
 __all__ = ["read_teacher", "taught"]
-
-_NO_LIMIT = 1 << 20
 
 
 def read_teacher(recipe: Recipe, workspace: Workspace) -> Variant | None:
@@ -99,7 +97,7 @@ def taught(
         return []
     _ensure_same_tokens(teacher, base)
     with _teacher_base(teacher, base, sink) as of_teacher:
-        same: dict[str, object] = {"max_tokens": context_of(of_teacher.model.config) or _NO_LIMIT}
+        same: dict[str, object] = {"max_tokens": longest_row(of_teacher.model.config)}
         same |= {"train_on": recipe.render.train_on, "overlong": recipe.render.overlong}
         render: RenderSettings = render_of(teacher).model_copy(update=same)
         renderer = renderer_of(of_teacher, render, teacher.manifest.new_tokens)

@@ -4,7 +4,9 @@ from typing import Any
 
 from kamerton.models.base import Base
 
-__all__ = ["context_of", "room_of"]
+__all__ = ["context_of", "longest_row", "room_of"]
+
+_NO_LIMIT = 1 << 20
 
 
 def context_of(config: Any) -> int | None:
@@ -18,6 +20,18 @@ def context_of(config: Any) -> int | None:
     """
     limit = getattr(config.get_text_config(), "max_position_embeddings", None)
     return int(limit) if limit else None
+
+
+def longest_row(config: Any) -> int:
+    """Say how long a row may be that is only measured: as long as the model can see.
+
+    Args:
+        config: Its Transformers configuration.
+
+    Returns:
+        Tokens; a million where the configuration does not say.
+    """
+    return context_of(config) or _NO_LIMIT
 
 
 def room_of(base: Base) -> int | None:
